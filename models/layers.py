@@ -1,0 +1,66 @@
+"""The bricks that the UNet and the autoencoder share.
+
+Module names are those of the published (diffusers) files. Feature maps are (B, C, H, W).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResnetBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x))) + time))); `time_dim` None leaves time out."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, time_dim: int | None, groups: int, eps: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels_in, eps)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        if time_dim is not None:
+            self.time_emb_proj = nn.Linear(time_dim, channels_out)
+        self.norm2 = nn.GroupNorm(groups, channels_out, eps)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv_shortcut = (
+            nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else None
+        )
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        if time is not None:
+            h = h + self.time_emb_proj(F.silu(time))[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h)))
+        skip: Tensor = x if self.conv_shortcut is None else self.conv_shortcut(x)
+        return skip + h
+
+
+class Downsample(nn.Module):
+    """Half the resolution by a strided convolution.
+
+    `asymmetric` pads right and below only: what the autoencoder of Rombach et al. does.
+    """
+
+    def __init__(self, channels: int, *, asymmetric: bool = False) -> None:
+        super().__init__()
+        self.asymmetric = asymmetric
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if asymmetric else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.asymmetric:
+            x = F.pad(x, (0, 1, 0, 1))
+        out: Tensor = self.conv(x)
+        return out
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour to `size` (twice the resolution by default), then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        size = size or (2 * x.shape[-2], 2 * x.shape[-1])
+        out: Tensor = self.conv(F.interpolate(x, size=size, mode="nearest"))
+        return out

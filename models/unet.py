@@ -1,0 +1,275 @@
+"""The denoising UNet of latent diffusion, with the layer names of published checkpoints.
+
+Rombach et al. (2022), section 3.3, in the shapes of Stable Diffusion 1.x and SDXL
+(Podell et al. 2023, table 1). It predicts; what it predicts (noise or velocity) is the
+sampler table's business.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.attention import Attention
+from models.config import UNetConfig
+from models.layers import Downsample, ResnetBlock, Upsample
+
+
+@dataclass(frozen=True)
+class AddedConditioning:
+    """What SDXL adds to the time embedding: pooled text (B, P) and size/crop ids (B, 6)."""
+
+    pooled: Tensor
+    time_ids: Tensor
+
+
+def sinusoid(t: Tensor, dim: int, *, flip_sin_to_cos: bool = True, shift: int = 0) -> Tensor:
+    """Positional embedding of t (N,) -> (N, dim) float32 (Vaswani et al. 2017, section 3.5)."""
+    half = dim // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=t.device) / (half - shift)
+    angles = t.float()[:, None] * torch.exp(-math.log(10000) * exponents)
+    sin, cos = angles.sin(), angles.cos()
+    return torch.cat([cos, sin] if flip_sin_to_cos else [sin, cos], dim=-1)
+
+
+class TimestepEmbedding(nn.Module):
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(dim_in, dim_out)
+        self.linear_2 = nn.Linear(dim_out, dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear_2(F.silu(self.linear_1(x)))
+        return out
+
+
+class GEGLU(nn.Module):
+    """x W · gelu(x V) (Shazeer 2020)."""
+
+    def __init__(self, dim: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, 2 * inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        out: Tensor = value * F.gelu(gate)
+        return out
+
+
+class FeedForward(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        # Index 1 is the dropout of the published files, which holds no parameters.
+        self.net = nn.ModuleList([GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.net:
+            x = layer(x)
+        return x
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention to the context, feed-forward; x (B, T, dim)."""
+
+    def __init__(self, dim: int, heads: int, context_dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn1 = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.attn2 = Attention(dim, heads, context_dim)
+        self.norm3 = nn.LayerNorm(dim)
+        self.ff = FeedForward(dim)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context)
+        out: Tensor = x + self.ff(self.norm3(x))
+        return out
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over the pixels of a feature map (B, C, H, W), with a residual."""
+
+    def __init__(self, channels: int, heads: int, depth: int, config: UNetConfig) -> None:
+        super().__init__()
+        self.linear = config.use_linear_projection
+        self.norm = nn.GroupNorm(config.norm_num_groups, channels, eps=1e-6)
+        self.proj_in = self._projection(channels)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(channels, heads, config.cross_attention_dim) for _ in range(depth)
+        )
+        self.proj_out = self._projection(channels)
+
+    def _projection(self, channels: int) -> nn.Module:
+        return nn.Linear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        h = self.norm(x)
+        h = h if self.linear else self.proj_in(h)
+        h = h.flatten(2).transpose(1, 2)  # (B, H·W, C)
+        h = self.proj_in(h) if self.linear else h
+        for block in self.transformer_blocks:
+            h = block(h, context)
+        h = self.proj_out(h) if self.linear else h
+        h = h.transpose(1, 2).unflatten(2, (height, width))
+        out: Tensor = h if self.linear else self.proj_out(h)
+        return x + out
+
+
+class Level(nn.Module):
+    """One resolution of the UNet on its way down or up: resnets, each maybe with a transformer.
+
+    `widths` are the input channels of each resnet.
+    """
+
+    def __init__(self, widths: list[int], index: int, *, cross: bool, config: UNetConfig) -> None:
+        super().__init__()
+        channels = config.block_out_channels[index]
+        time_dim = 4 * config.block_out_channels[0]
+        self.resnets = nn.ModuleList(
+            ResnetBlock(width, channels, time_dim, config.norm_num_groups, config.norm_eps)
+            for width in widths
+        )
+        self.attentions = nn.ModuleList(
+            SpatialTransformer(
+                channels, config.heads[index], config.transformer_depth[index], config
+            )
+            for _ in widths
+            if cross
+        )
+
+    def layer(self, i: int, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        x = self.resnets[i](x, time)
+        return self.attentions[i](x, context) if self.attentions else x
+
+
+class DownLevel(Level):
+    def __init__(self, index: int, config: UNetConfig) -> None:
+        channels = config.block_out_channels[index]
+        before = config.block_out_channels[max(index - 1, 0)]
+        widths = [before] + [channels] * (config.layers_per_block - 1)
+        cross = config.down_block_types[index] == "CrossAttnDownBlock2D"
+        super().__init__(widths, index, cross=cross, config=config)
+        last = index == len(config.block_out_channels) - 1
+        self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
+        for i in range(len(self.resnets)):
+            x = self.layer(i, x, time, context)
+            skips.append(x)
+        for downsample in self.downsamplers:
+            x = downsample(x)
+            skips.append(x)
+        return x
+
+
+class UpLevel(Level):
+    """`index` counts resolutions as on the way down: 0 is the finest."""
+
+    def __init__(self, index: int, config: UNetConfig) -> None:
+        channels = config.block_out_channels
+        last = len(channels) - 1
+        below = channels[min(index + 1, last)]
+        # What each resnet receives beside the skip connection, and the skip itself.
+        incoming = [below] + [channels[index]] * config.layers_per_block
+        skips = [channels[index]] * config.layers_per_block + [channels[max(index - 1, 0)]]
+        widths = [a + b for a, b in zip(incoming, skips, strict=True)]
+        cross = config.up_block_types[last - index] == "CrossAttnUpBlock2D"
+        super().__init__(widths, index, cross=cross, config=config)
+        self.upsamplers = nn.ModuleList([] if index == 0 else [Upsample(channels[index])])
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
+        for i in range(len(self.resnets)):
+            x = self.layer(i, torch.cat([x, skips.pop()], dim=1), time, context)
+        for upsample in self.upsamplers:
+            # An odd side was rounded up on the way down: go back to the size of the next skip.
+            x = upsample(x, (skips[-1].shape[-2], skips[-1].shape[-1]))
+        return x
+
+
+class MidBlock(nn.Module):
+    """Resnet, transformer, resnet at the coarsest resolution."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        channels = config.block_out_channels[-1]
+        time_dim = 4 * config.block_out_channels[0]
+        self.resnets = nn.ModuleList(
+            ResnetBlock(channels, channels, time_dim, config.norm_num_groups, config.norm_eps)
+            for _ in range(2)
+        )
+        self.attentions = nn.ModuleList(
+            [SpatialTransformer(channels, config.heads[-1], config.transformer_depth[-1], config)]
+        )
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        x = self.resnets[0](x, time)
+        x = self.attentions[0](x, context)
+        out: Tensor = self.resnets[1](x, time)
+        return out
+
+
+class UNet(nn.Module):
+    """x (B, C, h, w), timestep (B,), context (B, T, D) -> prediction (B, C_out, h, w)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.block_out_channels
+        time_dim = 4 * channels[0]
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(channels[0], time_dim)
+        if config.addition_embed_type == "text_time":
+            added_dim = config.projection_class_embeddings_input_dim
+            if added_dim is None:
+                raise ValueError("text_time needs projection_class_embeddings_input_dim")
+            self.add_embedding = TimestepEmbedding(added_dim, time_dim)
+        levels = range(len(channels))
+        self.down_blocks = nn.ModuleList(DownLevel(i, config) for i in levels)
+        self.mid_block = MidBlock(config)
+        self.up_blocks = nn.ModuleList(UpLevel(i, config) for i in reversed(levels))
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], config.norm_eps)
+        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        added: AddedConditioning | None = None,
+    ) -> Tensor:
+        time = self.embed_time(timestep, added, x.dtype)
+        x = self.conv_in(x)
+        skips = [x]
+        for down in self.down_blocks:
+            x = down(x, time, context, skips)
+        x = self.mid_block(x, time, context)
+        for up in self.up_blocks:
+            x = up(x, time, context, skips)
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        return out
+
+    def embed_time(
+        self, timestep: Tensor, added: AddedConditioning | None, dtype: torch.dtype
+    ) -> Tensor:
+        """(B,) -> (B, 4·C0): sinusoid and MLP, plus SDXL's sizes, crops and pooled text."""
+        config = self.config
+        flip, shift = config.flip_sin_to_cos, config.freq_shift
+        position = sinusoid(
+            timestep, config.block_out_channels[0], flip_sin_to_cos=flip, shift=shift
+        )
+        time: Tensor = self.time_embedding(position.to(dtype))
+        if config.addition_embed_type is None:
+            return time
+        if added is None or config.addition_time_embed_dim is None:
+            raise ValueError("this UNet needs added conditioning: pooled text and time ids")
+        ids = sinusoid(
+            added.time_ids.flatten(), config.addition_time_embed_dim, flip_sin_to_cos=flip, shift=shift
+        ).unflatten(0, added.time_ids.shape)
+        vector = torch.cat([added.pooled, ids.flatten(1).to(added.pooled.dtype)], dim=-1)
+        return time + self.add_embedding(vector.to(dtype))
