@@ -1,1 +1,1 @@
-"""One process per accelerator: takes jobs from the queue, steps the batch, delivers the pictures."""
+"""One process per accelerator: takes jobs from the queue, steps the batch, delivers pictures."""

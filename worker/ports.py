@@ -1,7 +1,7 @@
 """The seam between the loop that serves jobs and the engine that draws them.
 
-The loop knows Redis and the store and nothing of torch; the engine knows torch and nothing of Redis. Either side is
-tested with the other replaced by a few lines.
+The loop knows Redis and the store and nothing of torch; the engine knows torch and nothing of
+Redis. Either side is tested with the other replaced by a few lines.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
 
 @dataclass(frozen=True)
 class EngineTimings:
-    """Seconds one job spent in each phase of the engine; `denoise` counts from its first step to its last."""
+    """Seconds a job spent in each phase; `denoise` counts from its first step to its last."""
 
     encode: float = 0.0
     denoise: float = 0.0
@@ -26,16 +26,16 @@ class EngineTimings:
 
 
 class JobListener(Protocol):
-    """What the engine tells about one job, from the thread that calls `Engine.step` or `Engine.admit`.
+    """What the engine tells about one job, from the thread that calls `admit` or `step`.
 
-    Exactly one of `on_done` and `on_error` is called, and nothing after it. All of these return at once.
+    Exactly one of `on_done` and `on_error` is called, and nothing after it. All return at once.
     """
 
     def on_progress(self, step: int, steps: int) -> None:
         """`step` of `steps` denoising steps are done, over all pictures of the job together."""
 
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
-        """Picture `index` (0..n-1), drawn from `seed`, is ready. The engine does not touch `pixels` any more."""
+        """Picture `index` (0..n-1), drawn from `seed`, is ready; the engine lets go of `pixels`."""
 
     def on_done(self, timings: EngineTimings) -> None:
         """Every picture has been handed to `on_image`."""
@@ -46,7 +46,7 @@ class JobListener(Protocol):
 
 @dataclass(frozen=True)
 class AdmittedJob:
-    """A job as the engine gets it. `image` and `mask` are the bytes of the PNGs that the request's keys name."""
+    """A job as the engine gets it. `image`, `mask`: bytes of the PNGs the request's keys name."""
 
     id: str
     request: GenerationRequest
@@ -58,9 +58,9 @@ class AdmittedJob:
 class Engine(Protocol):
     """Draws many jobs at once. Every call comes from one thread; only `step` takes long.
 
-    A job of n pictures takes n slots. The loop admits while `free_slots` is above 0, so one job may overshoot it:
-    its pictures then wait inside the engine. An engine that lets jobs join only at the start of a batch shows 0 in
-    between.
+    A job of n pictures takes n slots. The loop admits while `free_slots` is above 0, so one job may
+    overshoot it: its pictures then wait inside the engine. An engine that lets jobs join only at
+    the start of a batch shows 0 in between.
     """
 
     @property
@@ -81,7 +81,7 @@ class Engine(Protocol):
     def step(self) -> None:
         """One denoising step for the chosen batch, then whatever has become due.
 
-        An exception out of here means that all admitted jobs are lost to the engine: the loop cancels each of them.
+        An exception out of here means that the admitted jobs are lost: the loop cancels each.
         """
 
     def cancel(self, job_id: str) -> None:

@@ -1,0 +1,70 @@
+# make run      start the house: embedded Redis, worker, API (HOST, PORT, REDIS_URL are respected)
+# make test     the checks, then every test
+# make check    formatting, lint, types
+# make format   put the formatting right
+# make bench    ours beside diffusers, last line JSON
+# make lock     renew constraints.txt
+#
+# Needs Python 3.11 to 3.14 and make; the rest is installed into .venv, every file checked against
+# the hashes of constraints.txt. A stamp named after the content of pyproject.toml and
+# constraints.txt says what is installed, so the next call starts at once.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& { command -v $$p; break; }; done)
+GPU := $(if $(shell command -v nvidia-smi),gpu)
+CONTENT := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+BIN := .venv/bin
+RUN := .venv/installed-run-$(CONTENT)
+DEV := .venv/installed-dev-$(CONTENT)
+
+.PHONY: run test check format bench lock
+
+run: $(RUN)
+	@exec $(BIN)/darkroom up
+
+test: check
+	$(BIN)/pytest
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV)
+	$(BIN)/python -m bench.first
+
+lock: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --group lock
+	.ci/lock
+
+# What is installed for the tests also runs.
+$(DEV): EXTRAS = worker training dev $(GPU)
+$(DEV): | $(BIN)/python
+	$(install)
+	@touch $(RUN) $@
+
+$(RUN): EXTRAS = worker $(GPU)
+$(RUN): | $(BIN)/python
+	$(install)
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Darkroom needs Python 3.11 to 3.14 with venv and pip" >&2; exit 1; }
+	@echo "Making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+
+# A newer pip first: the one that comes with Python 3.11 cannot check hashes of constraints.
+define install
+	@echo "Installing into .venv: $(EXTRAS)"
+	@sed -n '/^pip==/,/[^\\]$$/p' constraints.txt > .venv/pip.txt
+	@$(BIN)/python -m pip install --quiet --require-hashes -r .venv/pip.txt
+	@$(BIN)/python .ci/requirements.py $(EXTRAS) > .venv/requirements.txt
+	@$(BIN)/python -m pip install -c constraints.txt -r .venv/requirements.txt --group build
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f .venv/installed-*
+endef
