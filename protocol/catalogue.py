@@ -1,0 +1,109 @@
+"""The models there are: each worker publishes the card of its model, the service reads what it may promise clients.
+
+Cards stay when their workers go, so that requests can still be accepted and queued while a worker restarts; who is
+alive right now is `presence`'s business.
+"""
+
+import hashlib
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from redis import Redis
+
+from protocol.record import Float, Int, Record
+from protocol.redis_client import redis_errors
+from protocol.request import GuidanceScale, ImageCount, Name, Side, Steps, Strength, Task
+
+CARDS = "darkroom:models"
+TOKENIZERS = "darkroom:tokenizers"
+
+Positive = Annotated[Int, Field(ge=1)]
+
+
+class ModelCard(Record):
+    """What a model can do, and within which bounds. Sizes in pixels, prompt lengths in tokens without the end marks."""
+
+    name: Name
+    family: Name
+    description: str = ""
+    tasks: tuple[Task, ...] = tuple(Task)
+    size_multiple: Positive = 8
+    default_width: Side
+    default_height: Side
+    min_side: Side
+    max_side: Side
+    max_pixels: Positive
+    default_steps: Steps = 20
+    max_steps: Steps = 150
+    default_guidance_scale: GuidanceScale = 7.5
+    max_guidance_scale: GuidanceScale = 30.0
+    default_strength: Strength = 0.75
+    max_images: ImageCount = 8
+    samplers: tuple[Name, ...]
+    schedules: tuple[Name, ...]
+    default_sampler: Name
+    default_schedule: Name
+    max_prompt_tokens: Positive = 225
+    chunk_tokens: Positive = 75
+    scaling_factor: Float | None = None
+    tokenizer_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _defaults_are_legal(self) -> Self:
+        if self.default_sampler not in self.samplers or self.default_schedule not in self.schedules:
+            raise ValueError("the default sampler and schedule must be among those offered")
+        if not self.allows_size(self.default_width, self.default_height):
+            raise ValueError("the default size must be a legal size")
+        return self
+
+    def allows_size(self, width: int, height: int) -> bool:
+        sides = (width, height)
+        return (
+            all(
+                side % self.size_multiple == 0 and self.min_side <= side <= self.max_side
+                for side in sides
+            )
+            and width * height <= self.max_pixels
+        )
+
+
+class Catalogue:
+    """The published models, in Redis. Raises `QueueUnavailable` when Redis is away."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def publish(self, card: ModelCard, tokenizer_json: str) -> ModelCard:
+        """Offer a model; the card is returned as published, with its tokenizer's digest filled in.
+
+        `tokenizer_json` is the serialised form of the `tokenizers` package.
+        """
+        digest = hashlib.sha256(tokenizer_json.encode()).hexdigest()
+        published = card.model_copy(update={"tokenizer_sha256": digest})
+        with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(TOKENIZERS, card.name, tokenizer_json)
+            pipe.hset(CARDS, card.name, published.model_dump_json())
+            pipe.execute()
+        return published
+
+    def withdraw(self, name: str) -> None:
+        """Take a model off the list, for good."""
+        with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(CARDS, name)
+            pipe.hdel(TOKENIZERS, name)
+            pipe.execute()
+
+    def cards(self) -> dict[str, ModelCard]:
+        """Every published card by model name, in order of name."""
+        with redis_errors():
+            found: dict[bytes, bytes] = self._redis.hgetall(CARDS)  # type: ignore[assignment]  # sync client
+        return {
+            name.decode(): ModelCard.model_validate_json(card)
+            for name, card in sorted(found.items())
+        }
+
+    def tokenizer_json(self, name: str) -> str | None:
+        """The serialised tokenizer of a model, or None if no such model is published."""
+        with redis_errors():
+            found: bytes | None = self._redis.hget(TOKENIZERS, name)  # type: ignore[assignment]  # sync client
+        return None if found is None else found.decode()

@@ -1,0 +1,207 @@
+"""Everything Darkroom refuses or fails at, in words that may be shown to a client.
+
+    DarkroomError
+    ├── InvalidRequest            the request itself is wrong: field, value, bound
+    │   ├── PayloadTooLarge       more bytes than we read
+    │   └── UnsupportedMediaType  a content type we do not speak
+    ├── NotFound
+    │   ├── UnknownJob
+    │   └── UnknownImage
+    ├── NotReady                  no worker can serve this yet
+    ├── QueueFull                 too many jobs are waiting
+    ├── JobFailed                 the worker could not make the picture
+    ├── JobCancelled              somebody asked for it to stop
+    ├── DeadlineExceeded          it took longer than it may
+    ├── QueueUnavailable          Redis does not answer
+    └── StoreUnavailable          the object store does not answer
+
+Every error survives JSON (`to_record`, `from_record`), so a worker's refusal reaches the client as the same problem.
+Messages are written here from values, never from the text of a foreign exception.
+"""
+
+import math
+
+from pydantic import JsonValue
+
+from protocol.record import Record
+
+LONGEST_VALUE = 64  # characters of an offending value that an error repeats
+
+
+class ErrorRecord(Record):
+    """An error as JSON. `kind` names the class, `details` are its constructor's arguments."""
+
+    kind: str
+    message: str
+    details: dict[str, JsonValue] = {}
+
+
+class DarkroomError(Exception):
+    """The base of the tree; on its own: a fault inside Darkroom that clients are told nothing more about."""
+
+    def __init__(
+        self, message: str = "something went wrong inside Darkroom", **details: JsonValue
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    def to_record(self) -> ErrorRecord:
+        return ErrorRecord(kind=type(self).__name__, message=self.message, details=self.details)
+
+    @staticmethod
+    def from_record(record: ErrorRecord) -> "DarkroomError":
+        """The error that `record` was made of; one of an unknown kind comes back as the base class."""
+        kind = _kinds(DarkroomError).get(record.kind, DarkroomError)
+        if kind is DarkroomError:
+            return DarkroomError(record.message, **record.details)
+        return kind(**record.details)  # type: ignore[arg-type]  # details are what the constructor was given
+
+
+class InvalidRequest(DarkroomError):
+    """`field` is `value`, but must be `bound` (a phrase: "at most 150", "a multiple of 8").
+
+    `problem` is the short name of what is wrong, the last part of the problem's type.
+    """
+
+    def __init__(
+        self, field: str, value: object, bound: str, problem: str = "invalid-value"
+    ) -> None:
+        shown = shorten(value)
+        given = "is missing" if shown is None else f"is {shown}"
+        super().__init__(
+            f"{field} {given}, but must be {bound}",
+            field=field,
+            value=shown,
+            bound=bound,
+            problem=problem,
+        )
+        self.field = field
+        self.value = shown
+        self.bound = bound
+        self.problem = problem
+
+
+class PayloadTooLarge(InvalidRequest):
+    """More bytes than the service reads."""
+
+    def __init__(
+        self, field: str, value: object, bound: str, problem: str = "payload-too-large"
+    ) -> None:
+        super().__init__(field, value, bound, problem)
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body, or a part of it, comes in a content type or encoding that is not understood."""
+
+    def __init__(
+        self, field: str, value: object, bound: str, problem: str = "unsupported-media-type"
+    ) -> None:
+        super().__init__(field, value, bound, problem)
+
+
+class NotFound(DarkroomError):
+    """What was asked for does not exist, or does no more."""
+
+
+class UnknownJob(NotFound):
+    """No job has this id, or its record has expired."""
+
+    def __init__(self, job_id: str) -> None:
+        shown = str(shorten(job_id))
+        super().__init__(f"there is no job {shown}", job_id=shown)
+        self.job_id = shown
+
+
+class UnknownImage(NotFound):
+    """The store holds nothing under this key."""
+
+    def __init__(self, key: str) -> None:
+        shown = str(shorten(key))
+        super().__init__(f"there is no image {shown}", key=shown)
+        self.key = shown
+
+
+class NotReady(DarkroomError):
+    """Nothing can serve this yet; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not ready: {reason}", reason=reason)
+        self.reason = reason
+
+
+class QueueFull(DarkroomError):
+    """`depth` jobs wait already, and no more than `limit` may."""
+
+    def __init__(self, depth: int, limit: int) -> None:
+        super().__init__(
+            f"{depth} jobs are waiting, and at most {limit} may", depth=depth, limit=limit
+        )
+        self.depth = depth
+        self.limit = limit
+
+
+class JobFailed(DarkroomError):
+    """The worker could not make the picture; `reason` is a sentence of ours, fit for clients."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the job failed: {reason}", reason=reason)
+        self.reason = reason
+
+
+class JobCancelled(DarkroomError):
+    """Somebody asked for the job to stop, and it did."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} was cancelled", job_id=job_id)
+        self.job_id = job_id
+
+
+class DeadlineExceeded(DarkroomError):
+    """The work took, or would take, longer than `limit_s` seconds."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"it took longer than {limit_s:g} seconds", limit_s=limit_s)
+        self.limit_s = limit_s
+
+
+class QueueUnavailable(DarkroomError):
+    """Redis does not answer, or not as it should."""
+
+    def __init__(self) -> None:
+        super().__init__("the job queue cannot be reached")
+
+
+class StoreUnavailable(DarkroomError):
+    """The object store does not answer, or not as it should."""
+
+    def __init__(self) -> None:
+        super().__init__("the image store cannot be reached")
+
+
+def shorten(value: object) -> JsonValue:
+    """`value` as it may appear in an error: a JSON scalar, at most `LONGEST_VALUE` characters long."""
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return value if abs(value) < 2**63 else "a very large number"
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case str():
+            printable = "".join(
+                c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:LONGEST_VALUE]
+            )
+            return printable if len(value) <= LONGEST_VALUE else f"{printable}…"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return f"a {type(value).__name__}"
+
+
+def _kinds(root: type[DarkroomError]) -> dict[str, type[DarkroomError]]:
+    """Class name to class, for `root` and everything below it."""
+    below = {name: kind for child in root.__subclasses__() for name, kind in _kinds(child).items()}
+    return {root.__name__: root, **below}

@@ -1,0 +1,87 @@
+"""A job as the outside sees it: where it stands, how far it is, what came of it."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from protocol.errors import ErrorRecord
+from protocol.keys import JOB_ID, RESULT_KEY, OutputFormat
+from protocol.record import Float, Int, Record
+from protocol.request import Seed, Side
+
+Seconds = Annotated[Float, Field(ge=0)]
+Count = Annotated[Int, Field(ge=0)]
+JobId = Annotated[str, Field(pattern=JOB_ID)]
+
+
+class JobState(StrEnum):
+    """Where a job stands; it moves down this list and never up, save that a job whose worker died is queued again."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset({JobState.FINISHED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Phase(StrEnum):
+    """What the worker is doing for a running job."""
+
+    ENCODE = "encode"
+    DENOISE = "denoise"
+    DECODE = "decode"
+    DELIVER = "deliver"
+
+
+class Progress(Record):
+    """How far a job is: `step` of `steps` denoising steps are done, over all of its pictures together."""
+
+    job_id: JobId
+    state: JobState
+    step: Count = 0
+    steps: Count = 0
+    phase: Phase | None = None
+
+
+class ImageResult(Record):
+    """One finished picture: where it is kept and what it is. `bytes` is the size of the file."""
+
+    key: Annotated[str, Field(pattern=RESULT_KEY)]
+    seed: Seed
+    width: Side
+    height: Side
+    format: OutputFormat
+    bytes: Count
+
+
+class Timings(Record):
+    """Seconds spent in each part of a job's life; `total` is from being queued to being delivered."""
+
+    queued: Seconds = 0.0
+    encode: Seconds = 0.0
+    denoise: Seconds = 0.0
+    decode: Seconds = 0.0
+    deliver: Seconds = 0.0
+    total: Seconds = 0.0
+
+
+class JobResult(Record):
+    """What a finished job made, pictures in order of their index."""
+
+    images: tuple[ImageResult, ...]
+    timings: Timings
+
+
+class JobView(Record):
+    """A job at one moment. `position`: jobs ahead of it, while queued (0 = next). `result` once finished, `error` once failed."""
+
+    id: JobId
+    state: JobState
+    position: Count | None = None
+    progress: Progress | None = None
+    result: JobResult | None = None
+    error: ErrorRecord | None = None

@@ -1,0 +1,49 @@
+"""The names of things: job ids and object keys. All are made here, none is ever taken from a client as it stands."""
+
+import hashlib
+import re
+import uuid
+from enum import StrEnum
+
+JOB_ID = r"^[0-9a-f]{32}$"
+INPUT_KEY = r"^inputs/[0-9a-f]{64}$"
+RESULT_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.(png|jpeg|webp)$"
+
+
+class OutputFormat(StrEnum):
+    """The file formats pictures are delivered in; the value is also the file's extension."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+    @property
+    def content_type(self) -> str:
+        return f"image/{self.value}"
+
+
+def new_job_id() -> str:
+    """A fresh, unguessable job id: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def is_job_id(text: str) -> bool:
+    # fullmatch, because `$` would also accept a trailing newline.
+    return re.fullmatch(JOB_ID.strip("^$"), text) is not None
+
+
+def input_key(png: bytes) -> str:
+    """Where an input image is kept: by its content, so the same upload is stored once."""
+    return f"inputs/{hashlib.sha256(png).hexdigest()}"
+
+
+def result_key(job_id: str, index: int, output_format: OutputFormat) -> str:
+    """Where picture `index` of a job is kept; a job that runs twice writes the same keys."""
+    return f"results/{job_id}/{index}.{output_format.value}"
+
+
+def is_key(text: str) -> bool:
+    """Whether `text` is one of our object keys, and nothing that could leave the store's folder."""
+    return any(
+        re.fullmatch(pattern.strip("^$"), text) is not None for pattern in (INPUT_KEY, RESULT_KEY)
+    )

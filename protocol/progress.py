@@ -1,0 +1,56 @@
+"""How far each job is: the latest word is kept for whoever asks, and told at once to whoever listens.
+
+What is said here is news, not truth: the queue holds a job's state, and a listener that hears a terminal state looks
+there for the result. So a message lost by Redis pub/sub costs a moment, never an answer.
+"""
+
+from collections.abc import AsyncIterator
+
+from redis import Redis
+from redis.asyncio.client import PubSub
+
+from protocol.job import Phase, Progress
+from protocol.redis_client import redis_errors
+
+__all__ = ["Phase", "Progress", "ProgressBoard", "channel", "progress_messages"]
+
+TTL_S = 3600
+
+
+class ProgressBoard:
+    """The progress of jobs, in Redis. Raises `QueueUnavailable` when Redis is away."""
+
+    def __init__(self, redis: Redis, ttl_s: int = TTL_S) -> None:
+        self._redis = redis
+        self._ttl_s = ttl_s
+
+    def publish(self, progress: Progress) -> None:
+        """Keep `progress` as the job's latest and tell its listeners. Terminal states: only after the queue has them."""
+        self.publish_all([progress])
+
+    def publish_all(self, news: list[Progress]) -> None:
+        """The same for many jobs in one round trip, as after every denoising step."""
+        with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for progress in news:
+                message = progress.model_dump_json()
+                pipe.set(channel(progress.job_id), message, ex=self._ttl_s)
+                pipe.publish(channel(progress.job_id), message)
+            pipe.execute()
+
+    def latest(self, job_id: str) -> Progress | None:
+        """The last word about a job, or None if there was none lately."""
+        with redis_errors():
+            found: bytes | None = self._redis.get(channel(job_id))  # type: ignore[assignment]  # sync client
+        return None if found is None else Progress.model_validate_json(found)
+
+
+def channel(job_id: str) -> str:
+    """The name of a job's channel, and of the key that keeps its latest progress."""
+    return f"darkroom:progress:{job_id}"
+
+
+async def progress_messages(pubsub: PubSub) -> AsyncIterator[Progress]:
+    """Every progress told on the channels `pubsub` is subscribed to, until the connection breaks (a Redis error)."""
+    async for message in pubsub.listen():
+        if message["type"] == "message":
+            yield Progress.model_validate_json(message["data"])

@@ -1,0 +1,57 @@
+"""How both programs reach Redis: timeouts on everything, a bounded number of retries, and one error of ours when it is away."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import Redis, RedisError
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from protocol.errors import QueueUnavailable
+
+CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 5.0
+RETRIES = 3  # with backoff this rides out a fail-over of under a second; longer outages are the caller's to show
+IDLE_CHECK_S = (
+    30  # a connection idle for longer is pinged before use, so a silently dropped one is noticed
+)
+RETRIED = (RedisConnectionError, RedisTimeoutError)
+
+
+def connect(url: str) -> Redis:
+    """A client for `redis://`, `rediss://` or `unix://` addresses. Connects on first use; answers bytes."""
+    return Redis.from_url(
+        url,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        health_check_interval=IDLE_CHECK_S,
+        retry=Retry(_backoff(), RETRIES, supported_errors=RETRIED),
+    )
+
+
+def connect_async(url: str) -> AsyncRedis:
+    """The same, for asyncio."""
+    return AsyncRedis.from_url(
+        url,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        health_check_interval=IDLE_CHECK_S,
+        retry=AsyncRetry(_backoff(), RETRIES, supported_errors=RETRIED),
+    )
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turn whatever Redis raises inside the block into `QueueUnavailable`, keeping the cause."""
+    try:
+        yield
+    except RedisError as error:
+        raise QueueUnavailable from error
+
+
+def _backoff() -> ExponentialBackoff:
+    return ExponentialBackoff(cap=0.5, base=0.05)

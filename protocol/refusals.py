@@ -1,0 +1,51 @@
+"""From pydantic's words to ours: the first thing wrong with a record, as the `InvalidRequest` a client can act on."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from protocol.errors import InvalidRequest
+
+Context = dict[str, Any]
+
+# pydantic's error type -> our problem, and the bound in words. Its own texts are never shown.
+REFUSALS: dict[str, tuple[str, Callable[[Context], str]]] = {
+    "missing": ("missing-field", lambda _: "given"),
+    "extra_forbidden": ("unknown-field", lambda _: "left out: there is no such field here"),
+    "int_type": ("wrong-type", lambda _: "an integer"),
+    "int_from_float": ("wrong-type", lambda _: "an integer"),
+    "int_parsing_size": ("out-of-range", lambda _: "an integer of fewer digits"),
+    "float_type": ("wrong-type", lambda _: "a number"),
+    "finite_number": ("not-finite", lambda _: "a finite number"),
+    "string_type": ("wrong-type", lambda _: "a string"),
+    "string_unicode": ("text-not-unicode", lambda _: "a string of whole Unicode characters"),
+    "string_too_short": (
+        "too-short",
+        lambda context: f"at least {context['min_length']} characters long",
+    ),
+    "string_too_long": (
+        "too-long",
+        lambda context: f"at most {context['max_length']} characters long",
+    ),
+    "string_pattern_mismatch": ("malformed", lambda _: "in the documented form"),
+    "enum": (
+        "unknown-choice",
+        lambda context: f"one of {context['expected']}".replace("'", "").replace(" or ", ", "),
+    ),
+    "greater_than": ("out-of-range", lambda context: f"above {context['gt']:g}"),
+    "greater_than_equal": ("out-of-range", lambda context: f"at least {context['ge']}"),
+    "less_than": ("out-of-range", lambda context: f"below {context['lt']}"),
+    "less_than_equal": ("out-of-range", lambda context: f"at most {context['le']}"),
+    "model_type": ("wrong-type", lambda _: "an object"),
+    "dict_type": ("wrong-type", lambda _: "an object"),
+}
+
+
+def first_refusal(error: ValidationError) -> InvalidRequest:
+    """The first of pydantic's complaints: which field, what it was, what it should have been."""
+    complaint = error.errors(include_url=False)[0]
+    problem, bound = REFUSALS.get(complaint["type"], ("invalid-value", lambda _: "as documented"))
+    field = ".".join(str(part) for part in complaint["loc"]) or "body"
+    value = None if complaint["type"] == "missing" else complaint["input"]
+    return InvalidRequest(field, value, bound(complaint.get("ctx", {})), problem)

@@ -1,0 +1,88 @@
+"""What a client asked for, complete: every default filled in, the seed drawn, so that it is a recipe for its pictures."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from protocol.keys import INPUT_KEY, OutputFormat
+from protocol.record import Float, Int, Record, Text
+
+__all__ = ["SEEDS", "GenerationRequest", "OutputFormat", "Task"]
+
+SEEDS = (
+    2**53
+)  # seeds are below this: JSON readers that hold numbers as doubles keep every one of them exactly
+
+# What no model can exceed; each model's card has tighter bounds, which `drafts.complete` holds.
+MOST_STEPS = 1000
+LARGEST_SIDE = 16384
+MOST_IMAGES = 64
+LARGEST_GUIDANCE = 100.0
+LONGEST_PROMPT = 20_000  # characters
+
+Prompt = Annotated[Text, Field(max_length=LONGEST_PROMPT)]
+Side = Annotated[Int, Field(ge=1, le=LARGEST_SIDE)]
+Steps = Annotated[Int, Field(ge=1, le=MOST_STEPS)]
+GuidanceScale = Annotated[Float, Field(ge=0, le=LARGEST_GUIDANCE)]
+Seed = Annotated[Int, Field(ge=0, lt=SEEDS)]
+ImageCount = Annotated[Int, Field(ge=1, le=MOST_IMAGES)]
+Strength = Annotated[Float, Field(gt=0, le=1)]
+Quality = Annotated[Int, Field(ge=1, le=100)]
+Name = Annotated[Text, Field(min_length=1, max_length=200)]
+
+
+class Task(StrEnum):
+    """What is made out of what."""
+
+    TXT2IMG = "txt2img"
+    IMG2IMG = "img2img"
+    INPAINT = "inpaint"
+
+    @property
+    def takes_image(self) -> bool:
+        return self is not Task.TXT2IMG
+
+    @property
+    def takes_mask(self) -> bool:
+        return self is Task.INPAINT
+
+
+class GenerationRequest(Record):
+    """A complete recipe. Sizes in pixels; the picture at `index` is drawn from `image_seed(index)`.
+
+    img2img and inpaint carry `image_key` and `strength`, inpaint also `mask_key`: PNGs of ours in the object store,
+    exactly width x height, RGB for the image and L for the mask (white = repaint).
+    """
+
+    task: Task
+    model: Name
+    prompt: Prompt
+    negative_prompt: Prompt
+    width: Side
+    height: Side
+    steps: Steps
+    sampler: Name
+    schedule: Name
+    guidance_scale: GuidanceScale
+    seed: Seed
+    n: ImageCount
+    strength: Strength | None = None
+    image_key: Annotated[str, Field(pattern=INPUT_KEY)] | None = None
+    mask_key: Annotated[str, Field(pattern=INPUT_KEY)] | None = None
+    output_format: OutputFormat
+    quality: Quality
+
+    @model_validator(mode="after")
+    def _inputs_fit_the_task(self) -> Self:
+        if (self.image_key is not None) != self.task.takes_image:
+            raise ValueError(f"image_key and task {self.task} do not go together")
+        if (self.strength is not None) != self.task.takes_image:
+            raise ValueError(f"strength and task {self.task} do not go together")
+        if (self.mask_key is not None) != self.task.takes_mask:
+            raise ValueError(f"mask_key and task {self.task} do not go together")
+        return self
+
+    def image_seed(self, index: int) -> int:
+        """The seed of picture `index` (0..n-1): the request's seed plus the index, wrapping round."""
+        return (self.seed + index) % SEEDS

@@ -1,0 +1,69 @@
+"""The settings both programs share: read once, from the environment, refusing nonsense. Each program adds its own.
+
+`REDIS_URL`, `OBJECT_STORE_URL`, `HOST` and `PORT` go by the names everybody uses; all others begin with `DARKROOM_`.
+"""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+STORE_SCHEMES = ("file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
+
+
+def _redis_url(url: str) -> str:
+    if urlsplit(url).scheme not in REDIS_SCHEMES:
+        raise ValueError(
+            f"must begin with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}"
+        )
+    return url
+
+
+def _store_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in STORE_SCHEMES:
+        raise ValueError(
+            f"must begin with one of {', '.join(f'{scheme}://' for scheme in STORE_SCHEMES)}"
+        )
+    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+        raise ValueError("a folder is given by its whole path, as in file:///var/lib/darkroom")
+    return url
+
+
+class Settings(BaseSettings):
+    """What the service and the worker both need to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DARKROOM_",
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        allow_inf_nan=False,
+    )
+
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
+        default="redis://127.0.0.1:6379/0",
+        validation_alias=AliasChoices("REDIS_URL"),
+        description="Where Redis is: redis://, rediss:// (TLS) or unix://; may carry a user and password.",
+    )
+    object_store_url: Annotated[str, AfterValidator(_store_url)] = Field(
+        default="memory:///",
+        validation_alias=AliasChoices("OBJECT_STORE_URL"),
+        description="Where pictures are kept: file:///folder, s3://bucket, gs://bucket, az://container, memory:///.",
+    )
+    max_queue_length: int = Field(
+        default=256, ge=1, description="Jobs that may wait for one model; more are refused (429)."
+    )
+    result_ttl_s: int = Field(
+        default=3600, ge=60, description="Seconds for which a finished job can be asked for."
+    )
+    failure_ttl_s: int = Field(
+        default=3600,
+        ge=60,
+        description="Seconds for which a failed or cancelled job can be asked for.",
+    )
+    job_timeout_s: int = Field(
+        default=1200, ge=1, description="Seconds a job may take once a worker has begun it."
+    )

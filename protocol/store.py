@@ -1,0 +1,94 @@
+"""Where pictures are kept: a folder, memory, or a bucket, by URL. The only file that knows obstore.
+
+The synchronous calls are used, from threads: the asynchronous ones abort the process at exit now and then.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, from_url
+
+from protocol.errors import StoreUnavailable, UnknownImage
+from protocol.keys import is_key
+
+# obstore's own default is ten retries over three minutes: longer than any client waits.
+RETRY = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+
+Store = LocalStore | MemoryStore | S3Store | GCSStore | AzureStore
+
+
+class ObjectStore:
+    """Blobs by key. Only keys made by `protocol.keys` are accepted; any other is a ValueError, a bug on our side.
+
+    Raises `UnknownImage` for a key that holds nothing and `StoreUnavailable` for everything that goes wrong beyond.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    @classmethod
+    def open(cls, url: str) -> "ObjectStore":
+        """`file:///folder` (made if missing), `memory:///` (one process only), `s3://bucket/prefix`, `gs://…`, `az://…`.
+
+        Buckets take their credentials from the usual environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, …).
+        """
+        match urlsplit(url).scheme:
+            case "memory":
+                return cls(MemoryStore())
+            case "file":
+                folder = Path(unquote(urlsplit(url).path))
+                return cls(LocalStore(folder, mkdir=True))
+            case _:
+                return cls(from_url(url, retry_config=RETRY))  # type: ignore[call-overload]
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """Write `data` under `key`; written twice is harmless, the last one stays."""
+        with _store_errors(_checked(key)):
+            if isinstance(self._store, LocalStore):  # a folder has no place for attributes
+                obstore.put(self._store, key, data)
+            else:
+                obstore.put(self._store, key, data, attributes={"Content-Type": content_type})
+
+    def get(self, key: str) -> bytes:
+        """The whole blob under `key`."""
+        with _store_errors(_checked(key)):
+            return bytes(obstore.get(self._store, key).bytes())
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; removing what is not there is no error."""
+        try:
+            with _store_errors(_checked(key)):
+                obstore.delete(self._store, key)
+        except UnknownImage:
+            return
+
+    def presign(self, key: str, expires_s: int) -> str | None:
+        """A URL under which anybody may read `key` for `expires_s` seconds; None where the store has no such thing."""
+        _checked(key)
+        if isinstance(self._store, LocalStore | MemoryStore):
+            return None
+        with _store_errors(key):
+            return obstore.sign(self._store, "GET", key, timedelta(seconds=expires_s))
+
+
+def _checked(key: str) -> str:
+    if not is_key(key):
+        raise ValueError(f"not an object key of ours: {key!r}")
+    return key
+
+
+@contextmanager
+def _store_errors(key: str) -> Iterator[None]:
+    """Turn what obstore raises inside the block into errors of ours, keeping the cause."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UnknownImage(key) from error
+    except (BaseError, OSError) as error:
+        raise StoreUnavailable from error
