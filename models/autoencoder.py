@@ -159,6 +159,10 @@ class AutoencoderKL(nn.Module):
         self.quant_conv = nn.Conv2d(2 * c, 2 * c, 1)
         self.post_quant_conv = nn.Conv2d(c, c, 1)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.quant_conv.weight.dtype
+
     def encode(self, image: Tensor) -> Gaussian:
         """image (B, 3, H, W) in [-1, 1], sides multiples of `config.factor` -> unscaled latents."""
         mean, logvar = self.quant_conv(self.encoder(image)).chunk(2, dim=1)

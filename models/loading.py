@@ -1,0 +1,104 @@
+"""From a folder or hub id to a `LatentDiffusion` ready to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from models.autoencoder import AutoencoderKL
+from models.checkpoint import CheckpointError, load_component, read_json, resolve
+from models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from models.pipeline import LatentDiffusion, TextStage
+from models.schedule import NoiseSchedule
+from models.text_encoder import TextEncoder
+from models.tokenizer import Tokenizer
+from models.unet import UNet
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+# Pipelines of the published layout that `LatentDiffusion` computes, with their text stages.
+_TEXT_STAGES = {
+    "StableDiffusionPipeline": ("",),
+    "StableDiffusionImg2ImgPipeline": ("",),
+    "StableDiffusionInpaintPipeline": ("",),
+    "StableDiffusionXLPipeline": ("", "_2"),
+}
+
+Report = Callable[[float, str], None]
+
+
+def default_device() -> torch.device:
+    """The best device present: CUDA, then Apple's, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Half precision on accelerators, single on the CPU."""
+    return torch.float32 if device.type == "cpu" else torch.float16
+
+
+def load_model(
+    path_or_id: str,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    report: Report = lambda fraction, what: None,
+) -> LatentDiffusion:
+    """Load a model in the published diffusers layout.
+
+    `path_or_id` is a folder, a hub id or "bundled". `report` hears the share done, 0 to 1, and
+    what comes next. Raises CheckpointError (missing, mismatching or unsupported).
+    """
+    device = device or default_device()
+    dtype = dtype or default_dtype(device)
+    report(0.0, "finding files")
+    folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id)
+    index = read_json(folder / "model_index.json")
+    stages = _TEXT_STAGES.get(str(index.get("_class_name")))
+    if stages is None:
+        raise CheckpointError(
+            f"{path_or_id}: pipeline {index.get('_class_name')!r} is not supported; "
+            f"have {', '.join(_TEXT_STAGES)}"
+        )
+    report(0.1, "text encoder")
+    text = tuple(_text_stage(folder, suffix, dtype, device) for suffix in stages)
+    report(0.3, "autoencoder")
+    autoencoder = _autoencoder(folder / "vae", dtype, device)
+    report(0.5, "unet")
+    unet = load_component(
+        folder / "unet", lambda c: UNet(UNetConfig.from_dict(c)), dtype, device
+    ).to(memory_format=torch.channels_last)
+    schedule = NoiseSchedule.from_config(read_json(folder / "scheduler/scheduler_config.json"))
+    report(1.0, "loaded")
+    return LatentDiffusion(
+        text=text,
+        unet=unet,
+        autoencoder=autoencoder,
+        noise_schedule=schedule,
+        device=device,
+        dtype=dtype,
+        zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", False)),
+    )
+
+
+def _text_stage(
+    folder: Path, suffix: str, dtype: torch.dtype, device: torch.device
+) -> TextStage:
+    encoder = load_component(
+        folder / f"text_encoder{suffix}",
+        lambda c: TextEncoder(TextEncoderConfig.from_dict(c)),
+        dtype,
+        device,
+    )
+    return TextStage(Tokenizer.from_folder(folder / f"tokenizer{suffix}"), encoder)
+
+
+def _autoencoder(folder: Path, dtype: torch.dtype, device: torch.device) -> AutoencoderKL:
+    config = AutoencoderConfig.from_dict(read_json(folder / "config.json"))
+    # SDXL's autoencoder overflows in half precision, and its file says so.
+    chosen = torch.float32 if config.force_upcast else dtype
+    network = load_component(folder, lambda _: AutoencoderKL(config), chosen, device)
+    return network.to(memory_format=torch.channels_last)

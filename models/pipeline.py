@@ -1,0 +1,177 @@
+"""Latent diffusion on one page: text and noise in, picture out (Rombach et al. 2022).
+
+`LatentDiffusion` holds the networks of one model and the four things they do: encode text,
+encode a picture, denoise, decode. `generate` puts them together for a notebook; the worker's
+engine uses the same parts, with images joining and leaving between steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from models.autoencoder import AutoencoderKL
+from models.denoising import Conditioning, Trajectory, advance
+from models.noise import ImageNoise
+from models.samplers import compile_table
+from models.schedule import NoiseSchedule
+from models.text_encoder import TextEncoder
+from models.tokenizer import Tokenizer
+from models.unet import UNet
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One picture, complete: what `generate` needs beside the model.
+
+    image (3, H, W) in [-1, 1] is what img2img and inpainting start from, mask (1, H, W) is 1
+    where the picture is repainted. width and height are those of the picture, in pixels.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    width: int = 512
+    height: int = 512
+    steps: int = 30
+    sampler: str = "dpmpp_2m"
+    schedule: str = "trailing"
+    guidance_scale: float = 7.5
+    seed: int = 0
+    strength: float = 1.0
+    image: Tensor | None = None
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TextStage:
+    """A tokenizer and the text encoder that reads its tokens."""
+
+    tokenizer: Tokenizer
+    encoder: TextEncoder
+
+
+@dataclass(frozen=True)
+class LatentDiffusion:
+    """The networks of one model, on one device.
+
+    zero_empty_negative: SDXL base was trained with zeros, not with the encoding of "", as its
+    unconditional input. defaults: schedule and sampler that the checkpoint was published with.
+    """
+
+    text: tuple[TextStage, ...]
+    unet: UNet
+    autoencoder: AutoencoderKL
+    noise_schedule: NoiseSchedule
+    device: torch.device
+    dtype: torch.dtype
+    zero_empty_negative: bool = False
+
+    # -- text -----------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def encode_text(self, prompt: str) -> Conditioning:
+        """A prompt of any length: its rows of 77 tokens are encoded apart and joined."""
+        at_least = max(len(stage.tokenizer.rows(prompt)) for stage in self.text)
+        contexts, pooled = [], None
+        for stage in self.text:
+            ids = torch.tensor(stage.tokenizer.rows(prompt, at_least), device=self.device)
+            features = stage.encoder(ids)
+            # SDXL reads the last layer but one of both encoders, without the final norm.
+            hidden = features.hidden_states[-2] if self.is_sdxl else features.last
+            contexts.append(hidden.flatten(0, 1))  # (rows · 77, D)
+            pooled = features.pooled[0] if self.is_sdxl else None
+        return Conditioning(torch.cat(contexts, dim=-1), pooled)
+
+    def encode_negative(self, prompt: str) -> Conditioning:
+        """The negative prompt; an empty one as the model was trained to read it."""
+        said = self.encode_text(prompt)
+        if prompt or not self.zero_empty_negative:
+            return said
+        return Conditioning(
+            torch.zeros_like(said.context),
+            None if said.pooled is None else torch.zeros_like(said.pooled),
+        )
+
+    @property
+    def is_sdxl(self) -> bool:
+        return self.unet.config.addition_embed_type == "text_time"
+
+    def time_ids(self, width: int, height: int) -> Tensor | None:
+        """SDXL: original size, crop corner and target size (6,), in pixels, rows first."""
+        if not self.is_sdxl:
+            return None
+        return torch.tensor([height, width, 0, 0, height, width], device=self.device).float()
+
+    # -- pictures -------------------------------------------------------------------------------
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        factor = self.autoencoder.config.factor
+        return self.autoencoder.config.latent_channels, height // factor, width // factor
+
+    @torch.inference_mode()
+    def encode_image(self, image: Tensor, noise: ImageNoise) -> Tensor:
+        """(3, H, W) in [-1, 1] -> a sample of its scaled latents (C, h, w)."""
+        posterior = self.autoencoder.encode(image[None].to(self.device, self.autoencoder.dtype))
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        sample = replace(posterior, mean=mean, logvar=logvar).sample(noise.draw(self.device)[None])
+        return sample[0] * self.autoencoder.config.scaling_factor
+
+    def latent_mask(self, mask: Tensor) -> Tensor:
+        """(1, H, W), 1 where repainted -> (1, h, w) of zeros and ones, by nearest neighbour."""
+        factor = self.autoencoder.config.factor
+        size = (mask.shape[-2] // factor, mask.shape[-1] // factor)
+        binary = (mask[None] >= 0.5).float()
+        return torch.nn.functional.interpolate(binary, size=size)[0].to(self.device)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (B, C, h, w) -> pictures (B, H, W, 3), uint8 on the CPU."""
+        z = latents / self.autoencoder.config.scaling_factor
+        image = self.autoencoder.decode(z.to(self.autoencoder.dtype)).float()
+        image = (image / 2 + 0.5).clamp(0, 1)
+        return (image * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+    # -- the whole way --------------------------------------------------------------------------
+
+    def trajectory(self, recipe: Recipe, positive: Conditioning, negative: Conditioning) -> Trajectory:
+        """The start of a picture's way, from its encoded prompts."""
+        noise = ImageNoise(recipe.seed, self.latent_shape(recipe.width, recipe.height))
+        given = recipe.image is not None
+        source = self.encode_image(recipe.image, noise) if recipe.image is not None else None
+        return Trajectory.start(
+            compile_table(
+                recipe.sampler,
+                recipe.schedule,
+                recipe.steps,
+                self.noise_schedule,
+                recipe.strength if given else 1.0,
+            ),
+            noise,
+            self.device,
+            positive,
+            source=source,
+            mask=None if recipe.mask is None else self.latent_mask(recipe.mask),
+            negative=negative if recipe.guidance_scale > 1 else None,
+            guidance_scale=recipe.guidance_scale,
+            time_ids=self.time_ids(recipe.width, recipe.height),
+        )
+
+    def advance(self, batch: list[Trajectory]) -> None:
+        """One denoising step of every trajectory in `batch`."""
+        advance(self.unet, batch, self.dtype)
+
+    def generate(self, recipes: Sequence[Recipe]) -> Iterator[list[Trajectory]]:
+        """Draw several pictures of one size together; yields after every step.
+
+        The last yield holds the finished latents: `decode(torch.stack([t.x for t in last]))`.
+        """
+        batch = [
+            self.trajectory(r, self.encode_text(r.prompt), self.encode_negative(r.negative_prompt))
+            for r in recipes
+        ]
+        while running := [t for t in batch if not t.done]:
+            self.advance(running)
+            yield batch
