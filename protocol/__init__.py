@@ -1,1 +1,1 @@
-"""What the service and the worker say to each other: records that survive JSON, and the Redis and store they share."""
+"""What service and worker tell each other: JSON records, and the Redis and store they share."""

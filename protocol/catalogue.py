@@ -1,7 +1,7 @@
-"""The models there are: each worker publishes the card of its model, the service reads what it may promise clients.
+"""The models there are: workers publish the cards of theirs, the service reads what to offer.
 
-Cards stay when their workers go, so that requests can still be accepted and queued while a worker restarts; who is
-alive right now is `presence`'s business.
+Cards stay when their workers go, so that requests can still be accepted and queued while a worker
+restarts; who is alive right now is `presence`'s business.
 """
 
 import hashlib
@@ -21,7 +21,10 @@ Positive = Annotated[Int, Field(ge=1)]
 
 
 class ModelCard(Record):
-    """What a model can do, and within which bounds. Sizes in pixels, prompt lengths in tokens without the end marks."""
+    """What a model can do, and within which bounds.
+
+    Sizes are in pixels, prompt lengths in tokens without the end marks.
+    """
 
     name: Name
     family: Name

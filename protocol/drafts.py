@@ -1,7 +1,7 @@
-"""From what a client sent to what a worker draws: all validation of a request, once, for every dialect of the API.
+"""From what a client sent to what a worker draws: all validation, once, for every dialect.
 
-A `Draft` has the fields' own bounds; `complete` adds the model's, fills in every default and draws the seed.
-Images come in as `InputImage`: already decoded, checked and brought to the size of the request.
+A `Draft` has the fields' own bounds; `complete` adds the model's, fills in every default and draws
+the seed. Images come in as `InputImage`: decoded, checked and brought to the size of the request.
 """
 
 import secrets
@@ -41,7 +41,7 @@ D = TypeVar("D", bound="Draft")
 
 
 class Draft(Record):
-    """What a client may say; only the prompt must be said. Absent fields take the model's defaults."""
+    """What a client may say. Only the prompt must be said; the rest takes the model's defaults."""
 
     prompt: Prompt = Field(description="What the picture shows.", examples=["a slice of pizza"])
     negative_prompt: Prompt = Field(default="", description="What the picture should not show.")
@@ -65,14 +65,14 @@ class Draft(Record):
     )
     seed: Seed | None = Field(
         default=None,
-        description="The same request with the same seed gives the same picture. Default: drawn at random.",
+        description="The same request and seed give the same picture. Default: drawn at random.",
     )
     n: ImageCount = Field(
         default=1, description="How many pictures; picture i is drawn from seed + i."
     )
     strength: Strength | None = Field(
         default=None,
-        description="img2img and inpaint only: how far to move away from the image, above 0 up to 1.",
+        description="img2img and inpaint only: how far to leave the image behind, above 0 up to 1.",
     )
     output_format: OutputFormat = Field(
         default=OutputFormat.PNG, description="The file format of the pictures."
@@ -83,7 +83,7 @@ class Draft(Record):
 
 
 class InputImage(Record):
-    """An image of the client's, ready for the worker: a PNG of ours under `key`. Sizes in pixels."""
+    """A client's image, ready for the worker: a PNG of ours under `key`. Sizes in pixels."""
 
     key: Annotated[str, Field(pattern=INPUT_KEY)]
     width: Side
@@ -91,7 +91,10 @@ class InputImage(Record):
 
 
 def parse(kind: type[D], fields: Mapping[str, object]) -> D:
-    """`fields`, as read from JSON, as a draft of the given kind; raises `InvalidRequest` naming the first wrong field."""
+    """`fields`, as read from JSON, as a draft of that kind.
+
+    Raises `InvalidRequest` naming the first wrong field.
+    """
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -101,7 +104,7 @@ def parse(kind: type[D], fields: Mapping[str, object]) -> D:
 def choose_card(
     name: str | None, cards: Mapping[str, ModelCard], preferred: Iterable[str] = ()
 ) -> ModelCard:
-    """The card of the model asked for; when none is named, the first of `preferred` that is published, else any."""
+    """The card of the model named; without a name, the first there is of `preferred`, else any."""
     if not cards:
         raise NotReady("no worker has published a model yet")
     if name is None:
@@ -114,7 +117,7 @@ def choose_card(
 
 
 def target_size(draft: Draft, card: ModelCard, image_size: Size | None = None) -> Size:
-    """Width and height of the pictures: as asked, else of the image given, else the model's default.
+    """The pictures' width and height: as asked, else of the image given, else the model's default.
 
     Raises `InvalidRequest` unless the model can draw that size.
     """
@@ -124,7 +127,8 @@ def target_size(draft: Draft, card: ModelCard, image_size: Size | None = None) -
         raise InvalidRequest(
             "image",
             f"{width}x{height}",
-            f"of a size the model can draw ({_size_bound(card)}), or sent with a width and height to be resized to",
+            f"of a size the model can draw ({_size_bound(card)}), "
+            "or sent with the width and height to resize it to",
             "image-size",
         )
     for field, side in (("width", width), ("height", height)):
@@ -154,7 +158,10 @@ def complete(
     image: InputImage | None = None,
     mask: InputImage | None = None,
 ) -> GenerationRequest:
-    """The whole recipe for `draft`, within the bounds of `card`; raises `InvalidRequest` naming what is out of them."""
+    """The whole recipe for `draft`, within the bounds of `card`.
+
+    Raises `InvalidRequest` naming the first field that is out of them.
+    """
     if task not in card.tasks:
         raise InvalidRequest(
             "model", card.name, f"a model that can do {task.value}", "unsupported-task"

@@ -15,13 +15,14 @@
     ├── QueueUnavailable          Redis does not answer
     └── StoreUnavailable          the object store does not answer
 
-Every error survives JSON (`to_record`, `from_record`), so a worker's refusal reaches the client as the same problem.
-Messages are written here from values, never from the text of a foreign exception.
+Every error survives JSON (`to_record`, `from_record`), so a worker's refusal reaches the client as
+the same problem. Messages are written here from values, never from the text of a foreign exception.
 """
 
+import json
 import math
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from protocol.record import Record
 
@@ -33,11 +34,11 @@ class ErrorRecord(Record):
 
     kind: str
     message: str
-    details: dict[str, JsonValue] = {}
+    details: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class DarkroomError(Exception):
-    """The base of the tree; on its own: a fault inside Darkroom that clients are told nothing more about."""
+    """The base of the tree; by itself, a fault of ours that clients are told nothing more about."""
 
     def __init__(
         self, message: str = "something went wrong inside Darkroom", **details: JsonValue
@@ -51,7 +52,7 @@ class DarkroomError(Exception):
 
     @staticmethod
     def from_record(record: ErrorRecord) -> "DarkroomError":
-        """The error that `record` was made of; one of an unknown kind comes back as the base class."""
+        """The error that `record` was made of; an unknown kind comes back as the base class."""
         kind = _kinds(DarkroomError).get(record.kind, DarkroomError)
         if kind is DarkroomError:
             return DarkroomError(record.message, **record.details)
@@ -68,7 +69,7 @@ class InvalidRequest(DarkroomError):
         self, field: str, value: object, bound: str, problem: str = "invalid-value"
     ) -> None:
         shown = shorten(value)
-        given = "is missing" if shown is None else f"is {shown}"
+        given = "is missing" if shown is None else f"is {json.dumps(shown, ensure_ascii=False)}"
         super().__init__(
             f"{field} {given}, but must be {bound}",
             field=field,
@@ -180,7 +181,7 @@ class StoreUnavailable(DarkroomError):
 
 
 def shorten(value: object) -> JsonValue:
-    """`value` as it may appear in an error: a JSON scalar, at most `LONGEST_VALUE` characters long."""
+    """`value` as an error may show it: a JSON scalar, at most `LONGEST_VALUE` characters long."""
     match value:
         case None | bool():
             return value

@@ -16,7 +16,7 @@ JobId = Annotated[str, Field(pattern=JOB_ID)]
 
 
 class JobState(StrEnum):
-    """Where a job stands; it moves down this list and never up, save that a job whose worker died is queued again."""
+    """Where a job stands: it moves down this list, save that a dead worker's is queued again."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -38,7 +38,7 @@ class Phase(StrEnum):
 
 
 class Progress(Record):
-    """How far a job is: `step` of `steps` denoising steps are done, over all of its pictures together."""
+    """How far a job is: `step` of `steps` denoising steps done, over all its pictures together."""
 
     job_id: JobId
     state: JobState
@@ -59,7 +59,7 @@ class ImageResult(Record):
 
 
 class Timings(Record):
-    """Seconds spent in each part of a job's life; `total` is from being queued to being delivered."""
+    """Seconds spent in each part of a job's life; `total` runs from queueing to delivery."""
 
     queued: Seconds = 0.0
     encode: Seconds = 0.0
@@ -77,7 +77,11 @@ class JobResult(Record):
 
 
 class JobView(Record):
-    """A job at one moment. `position`: jobs ahead of it, while queued (0 = next). `result` once finished, `error` once failed."""
+    """A job at one moment.
+
+    `position` counts the jobs ahead of it while it is queued (0 = next); `result` is there once it
+    has finished, `error` once it has failed.
+    """
 
     id: JobId
     state: JobState

@@ -1,4 +1,4 @@
-"""The names of things: job ids and object keys. All are made here, none is ever taken from a client as it stands."""
+"""Job ids and object keys: all are made here, none is taken from a client as it stands."""
 
 import hashlib
 import re

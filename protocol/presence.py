@@ -32,7 +32,7 @@ class WorkerState(StrEnum):
 
 
 class WorkerReport(Record):
-    """One worker's word about itself. `detail` is for people; `progress` (0..1) is how far loading has come."""
+    """One worker's word about itself: `detail` is for people, `progress` (0..1) that of loading."""
 
     name: Text
     state: WorkerState
@@ -50,7 +50,7 @@ class Presence:
         self._ttl_ms = int(ttl_s * 1000)
 
     def report(self, report: WorkerReport) -> None:
-        """Say how a worker is. Must be repeated well within the time to live (say, at a third of it)."""
+        """Say how a worker is. To be repeated within the time to live, say at a third of it."""
         with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.set(_key(report.name), report.model_dump_json(), px=self._ttl_ms)
             pipe.zadd(WORKERS, {report.name: time.time()})
@@ -64,7 +64,7 @@ class Presence:
             pipe.execute()
 
     def workers(self) -> list[WorkerReport]:
-        """The workers heard of lately, in order of name. Names long silent are forgotten on the way."""
+        """The workers heard of lately, by name; those fallen silent are forgotten on the way."""
         with redis_errors():
             names = sorted(name.decode() for name in self._redis.zrange(WORKERS, 0, -1))  # type: ignore[union-attr]
             if not names:

@@ -1,7 +1,7 @@
-"""How far each job is: the latest word is kept for whoever asks, and told at once to whoever listens.
+"""How far each job is: the latest word is kept for whoever asks, and told to whoever listens.
 
-What is said here is news, not truth: the queue holds a job's state, and a listener that hears a terminal state looks
-there for the result. So a message lost by Redis pub/sub costs a moment, never an answer.
+What is said here is news, not truth: the queue holds a job's state, and a listener that hears a
+terminal state looks there for the result. So a lost message costs a moment, never an answer.
 """
 
 from collections.abc import AsyncIterator
@@ -25,7 +25,10 @@ class ProgressBoard:
         self._ttl_s = ttl_s
 
     def publish(self, progress: Progress) -> None:
-        """Keep `progress` as the job's latest and tell its listeners. Terminal states: only after the queue has them."""
+        """Keep `progress` as the job's latest and tell its listeners.
+
+        Terminal states are told only after the queue has them.
+        """
         self.publish_all([progress])
 
     def publish_all(self, news: list[Progress]) -> None:
@@ -50,7 +53,7 @@ def channel(job_id: str) -> str:
 
 
 async def progress_messages(pubsub: PubSub) -> AsyncIterator[Progress]:
-    """Every progress told on the channels `pubsub` is subscribed to, until the connection breaks (a Redis error)."""
+    """Every progress told on the channels of `pubsub`, till a Redis error when the link breaks."""
     async for message in pubsub.listen():
         if message["type"] == "message":
             yield Progress.model_validate_json(message["data"])

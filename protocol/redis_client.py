@@ -1,4 +1,4 @@
-"""How both programs reach Redis: timeouts on everything, a bounded number of retries, and one error of ours when it is away."""
+"""How both programs reach Redis: timeouts, few retries, and one error of ours when it is away."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +15,13 @@ from protocol.errors import QueueUnavailable
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0
-RETRIES = 3  # with backoff this rides out a fail-over of under a second; longer outages are the caller's to show
-IDLE_CHECK_S = (
-    30  # a connection idle for longer is pinged before use, so a silently dropped one is noticed
-)
+RETRIES = 3  # rides out a fail-over of under a second; longer outages are the caller's to show
+IDLE_CHECK_S = 30  # idle for longer, a connection is pinged before use: it may be dead unnoticed
 RETRIED = (RedisConnectionError, RedisTimeoutError)
 
 
 def connect(url: str) -> Redis:
-    """A client for `redis://`, `rediss://` or `unix://` addresses. Connects on first use; answers bytes."""
+    """A client for a `redis://`, `rediss://` or `unix://` address, which connects on first use."""
     return Redis.from_url(
         url,
         socket_timeout=ANSWER_TIMEOUT_S,

@@ -1,4 +1,4 @@
-"""From pydantic's words to ours: the first thing wrong with a record, as the `InvalidRequest` a client can act on."""
+"""From pydantic's words to ours: what is wrong with a record, as a refusal a client can act on."""
 
 from collections.abc import Callable
 from typing import Any

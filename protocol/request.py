@@ -1,4 +1,4 @@
-"""What a client asked for, complete: every default filled in, the seed drawn, so that it is a recipe for its pictures."""
+"""What a client asked for, complete: defaults filled in, seed drawn, a recipe for its pictures."""
 
 from enum import StrEnum
 from typing import Annotated, Self
@@ -51,8 +51,8 @@ class Task(StrEnum):
 class GenerationRequest(Record):
     """A complete recipe. Sizes in pixels; the picture at `index` is drawn from `image_seed(index)`.
 
-    img2img and inpaint carry `image_key` and `strength`, inpaint also `mask_key`: PNGs of ours in the object store,
-    exactly width x height, RGB for the image and L for the mask (white = repaint).
+    img2img and inpaint carry `image_key` and `strength`, inpaint also `mask_key`: PNGs of ours in
+    the object store, exactly width x height, RGB for the image and L for the mask (white = repaint).
     """
 
     task: Task
@@ -84,5 +84,5 @@ class GenerationRequest(Record):
         return self
 
     def image_seed(self, index: int) -> int:
-        """The seed of picture `index` (0..n-1): the request's seed plus the index, wrapping round."""
+        """The seed of picture `index` (0..n-1): the request's plus the index, wrapping round."""
         return (self.seed + index) % SEEDS

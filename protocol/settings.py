@@ -1,8 +1,10 @@
-"""The settings both programs share: read once, from the environment, refusing nonsense. Each program adds its own.
+"""The settings, read once from the environment, refusing nonsense. Each program adds its own.
 
-`REDIS_URL`, `OBJECT_STORE_URL`, `HOST` and `PORT` go by the names everybody uses; all others begin with `DARKROOM_`.
+`REDIS_URL`, `OBJECT_STORE_URL`, `HOST` and `PORT` go by the names everybody uses; all others begin
+with `DARKROOM_`.
 """
 
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -46,12 +48,34 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         default="redis://127.0.0.1:6379/0",
         validation_alias=AliasChoices("REDIS_URL"),
-        description="Where Redis is: redis://, rediss:// (TLS) or unix://; may carry a user and password.",
+        description="Where Redis is: redis://, rediss:// (TLS) or unix://, with any password.",
     )
     object_store_url: Annotated[str, AfterValidator(_store_url)] = Field(
-        default="memory:///",
+        default_factory=lambda: (Path.cwd() / "data" / "pictures").as_uri(),
         validation_alias=AliasChoices("OBJECT_STORE_URL"),
-        description="Where pictures are kept: file:///folder, s3://bucket, gs://bucket, az://container, memory:///.",
+        description="Where pictures are kept: file:///folder, s3://bucket, gs://…, az://…, memory:///.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        validation_alias=AliasChoices("HOST"),
+        description="The address the API listens on.",
+    )
+    port: int = Field(
+        default=8000,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("PORT"),
+        description="The port the API listens on; 0 takes any free one.",
+    )
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The model to serve: a folder or hub id; by default the one that comes along.",
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="Where the model runs: auto (the best there is), cpu, cuda, cuda:1, mps.",
     )
     max_queue_length: int = Field(
         default=256, ge=1, description="Jobs that may wait for one model; more are refused (429)."

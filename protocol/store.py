@@ -1,6 +1,7 @@
-"""Where pictures are kept: a folder, memory, or a bucket, by URL. The only file that knows obstore.
+"""Where pictures are kept: a folder, memory or a bucket, by URL. The only file that knows obstore.
 
-The synchronous calls are used, from threads: the asynchronous ones abort the process at exit now and then.
+The synchronous calls are used, from threads: the asynchronous ones abort the process at exit now
+and then.
 """
 
 from collections.abc import Iterator
@@ -24,9 +25,9 @@ Store = LocalStore | MemoryStore | S3Store | GCSStore | AzureStore
 
 
 class ObjectStore:
-    """Blobs by key. Only keys made by `protocol.keys` are accepted; any other is a ValueError, a bug on our side.
+    """Blobs by key. A key that `protocol.keys` cannot have made is a ValueError: a bug on our side.
 
-    Raises `UnknownImage` for a key that holds nothing and `StoreUnavailable` for everything that goes wrong beyond.
+    Raises `UnknownImage` for a key that holds nothing and `StoreUnavailable` for any other trouble.
     """
 
     def __init__(self, store: Any) -> None:
@@ -34,9 +35,11 @@ class ObjectStore:
 
     @classmethod
     def open(cls, url: str) -> "ObjectStore":
-        """`file:///folder` (made if missing), `memory:///` (one process only), `s3://bucket/prefix`, `gs://…`, `az://…`.
+        """A store by URL: `file:///folder` (made if missing), `s3://bucket/prefix`, `gs://…`, `az://…`,
+        or `memory:///`, for one process only.
 
-        Buckets take their credentials from the usual environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, …).
+        Buckets take their credentials from the usual environment variables (AWS_ACCESS_KEY_ID,
+        AWS_ENDPOINT, …).
         """
         match urlsplit(url).scheme:
             case "memory":
@@ -69,7 +72,7 @@ class ObjectStore:
             return
 
     def presign(self, key: str, expires_s: int) -> str | None:
-        """A URL under which anybody may read `key` for `expires_s` seconds; None where the store has no such thing."""
+        """A URL that lets anybody read `key` for `expires_s` seconds, where the store has such."""
         _checked(key)
         if isinstance(self._store, LocalStore | MemoryStore):
             return None
