@@ -64,6 +64,7 @@ define install
 	@sed -n '/^pip==/,/[^\\]$$/p' constraints.txt > .venv/pip.txt
 	@$(BIN)/python -m pip install --quiet --require-hashes -r .venv/pip.txt
 	@$(BIN)/python .ci/requirements.py $(EXTRAS) > .venv/requirements.txt
+	@$(BIN)/python .ci/torch_build.py >> .venv/requirements.txt
 	@$(BIN)/python -m pip install -c constraints.txt -r .venv/requirements.txt --group build
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f .venv/installed-*
