@@ -43,7 +43,7 @@ def _xformers() -> Kernel | None:
     if not torch.cuda.is_available():
         return None
     try:
-        from xformers import ops  # noqa: PLC0415  (optional, and slow to import)
+        from xformers import ops
     except ImportError:
         return None
 

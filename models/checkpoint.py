@@ -81,8 +81,8 @@ _HUB_PATTERNS = [
 
 
 def _download_from_hub(repository: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  (slow, rarely needed)
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(repository, allow_patterns=patterns))

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from math import lcm
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from models.noise import ImageNoise
-from models.samplers import HISTORY, SamplerTable
+from models.samplers.table import HISTORY, SamplerTable
 from models.unet import AddedConditioning
 
 
@@ -117,31 +116,43 @@ class Trajectory:
 def advance(denoise: Denoiser, batch: list[Trajectory], dtype: torch.dtype) -> None:
     """Take every trajectory of `batch` one row further. All must share the latent shape."""
     x = torch.stack([t.x for t in batch])
-    scale, timestep = _column(batch, "input_scale", x), _column(batch, "timestep", x)
-    output = _guided(denoise, batch, x * _wide(scale), timestep, dtype)
-    prediction = (
-        _wide(_column(batch, "predict_x", x)) * x
-        + _wide(_column(batch, "predict_output", x)) * output
-    )
-    history = torch.cat(
-        [prediction[:, None], torch.stack([t.history for t in batch])[:, : HISTORY - 1]], dim=1
-    )
-    weights = _column(batch, "history", x)  # (B, HISTORY)
-    x = _wide(_column(batch, "keep_x", x)) * x + (weights[:, :, None, None, None] * history).sum(1)
+    rows = _coefficients(batch, x)
+    output = _guided(denoise, batch, rows.input_scale * x, rows.timestep.flatten(), dtype)
+    prediction = rows.predict_x * x + rows.predict_output * output
+    earlier = torch.stack([t.history for t in batch])[:, : HISTORY - 1]
+    history = torch.cat([prediction[:, None], earlier], dim=1)
+    x = rows.keep_x * x + (rows.history * history).sum(1)
     for i, trajectory in enumerate(batch):
         trajectory.history = history[i]
         trajectory.x = _keep_known(trajectory, _add_noise(trajectory, x[i]))
         trajectory.row += 1
 
 
-def _column(batch: list[Trajectory], name: str, like: Tensor) -> Tensor:
-    """The current row's coefficient `name` of each trajectory, (B, …) on the batch's device."""
-    values = np.stack([getattr(t.table, name)[t.row] for t in batch])
-    return torch.from_numpy(values).to(like)
+@dataclass(frozen=True)
+class _Coefficients:
+    """The current row of each trajectory: (B, 1, 1, 1), the history's (B, HISTORY, 1, 1, 1)."""
+
+    timestep: Tensor
+    input_scale: Tensor
+    predict_x: Tensor
+    predict_output: Tensor
+    keep_x: Tensor
+    history: Tensor
 
 
-def _wide(coefficients: Tensor) -> Tensor:
-    return coefficients[:, None, None, None]
+def _coefficients(batch: list[Trajectory], like: Tensor) -> _Coefficients:
+    """The tables' float64 rows, brought to the batch's device and dtype in one transfer."""
+    rows = [t.table.rows[t.row] for t in batch]
+    table = torch.tensor(
+        [
+            (r.timestep, r.input_scale, r.predict_x, r.predict_output, r.keep_x, *r.history)
+            for r in rows
+        ],
+        dtype=torch.float64,
+    ).to(like)
+    timestep, scale, from_x, from_output, keep = table[:, :5, None, None, None].unbind(1)
+    history = table[:, 5:, None, None, None]
+    return _Coefficients(timestep, scale, from_x, from_output, keep, history)
 
 
 def _guided(
@@ -163,7 +174,7 @@ def _guided(
     negative = positive.clone()
     negative[guided] = output[len(batch) :]
     scale = torch.tensor([t.guidance_scale for t in batch]).to(positive)
-    return negative + _wide(scale) * (positive - negative)
+    return negative + scale[:, None, None, None] * (positive - negative)
 
 
 def _contexts(said: list[Conditioning]) -> Tensor:
@@ -187,15 +198,14 @@ def _added(
 
 
 def _add_noise(trajectory: Trajectory, x: Tensor) -> Tensor:
-    weight = float(trajectory.table.noise[trajectory.row])
+    weight = trajectory.table.rows[trajectory.row].noise
     return x + weight * trajectory.noise.draw(x.device) if weight else x
 
 
 def _keep_known(trajectory: Trajectory, x: Tensor) -> Tensor:
     """Put the known region back, at the noise level that the row has led to."""
-    known, row, table = trajectory.known, trajectory.row, trajectory.table
+    known, row = trajectory.known, trajectory.table.rows[trajectory.row]
     if known is None:
         return x
-    kept = float(table.known_signal[row]) * known.latents
-    kept = kept + float(table.known_noise[row]) * known.noise
+    kept = row.known_signal * known.latents + row.known_noise * known.noise
     return known.mask * x + (1 - known.mask) * kept

@@ -84,9 +84,7 @@ def load_model(
     )
 
 
-def _text_stage(
-    folder: Path, suffix: str, dtype: torch.dtype, device: torch.device
-) -> TextStage:
+def _text_stage(folder: Path, suffix: str, dtype: torch.dtype, device: torch.device) -> TextStage:
     encoder = load_component(
         folder / f"text_encoder{suffix}",
         lambda c: TextEncoder(TextEncoderConfig.from_dict(c)),

@@ -136,7 +136,9 @@ class LatentDiffusion:
 
     # -- the whole way --------------------------------------------------------------------------
 
-    def trajectory(self, recipe: Recipe, positive: Conditioning, negative: Conditioning) -> Trajectory:
+    def trajectory(
+        self, recipe: Recipe, positive: Conditioning, negative: Conditioning
+    ) -> Trajectory:
         """The start of a picture's way, from its encoded prompts."""
         noise = ImageNoise(recipe.seed, self.latent_shape(recipe.width, recipe.height))
         given = recipe.image is not None

@@ -58,10 +58,9 @@ class Tokenizer:
         )
         specials = dict.fromkeys([_START, _END, pad])
         backend.add_special_tokens([AddedToken(text, normalized=False) for text in specials])
-        ids = {text: backend.token_to_id(text) for text in specials}
-        return cls(
-            backend, int(config.get("model_max_length", 77)), ids[_START], ids[_END], ids[pad]
-        )
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        start, end, padding = (vocabulary[text] for text in (_START, _END, pad))
+        return cls(backend, int(config.get("model_max_length", 77)), start, end, padding)
 
     @property
     def chunk(self) -> int:

@@ -259,17 +259,18 @@ class UNet(nn.Module):
     ) -> Tensor:
         """(B,) -> (B, 4·C0): sinusoid and MLP, plus SDXL's sizes, crops and pooled text."""
         config = self.config
-        flip, shift = config.flip_sin_to_cos, config.freq_shift
-        position = sinusoid(
-            timestep, config.block_out_channels[0], flip_sin_to_cos=flip, shift=shift
+        time: Tensor = self.time_embedding(
+            self._position(timestep, config.block_out_channels[0]).to(dtype)
         )
-        time: Tensor = self.time_embedding(position.to(dtype))
         if config.addition_embed_type is None:
             return time
         if added is None or config.addition_time_embed_dim is None:
             raise ValueError("this UNet needs added conditioning: pooled text and time ids")
-        ids = sinusoid(
-            added.time_ids.flatten(), config.addition_time_embed_dim, flip_sin_to_cos=flip, shift=shift
-        ).unflatten(0, added.time_ids.shape)
-        vector = torch.cat([added.pooled, ids.flatten(1).to(added.pooled.dtype)], dim=-1)
+        ids = self._position(added.time_ids.flatten(), config.addition_time_embed_dim)
+        ids = ids.unflatten(0, added.time_ids.shape).flatten(1)  # (B, 6·D)
+        vector = torch.cat([added.pooled, ids.to(added.pooled.dtype)], dim=-1)
         return time + self.add_embedding(vector.to(dtype))
+
+    def _position(self, t: Tensor, dim: int) -> Tensor:
+        flip, shift = self.config.flip_sin_to_cos, self.config.freq_shift
+        return sinusoid(t, dim, flip_sin_to_cos=flip, shift=shift)

@@ -1,0 +1,56 @@
+"""The engine's books: jobs, and the slots in which their pictures are drawn."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from models.denoising import Trajectory
+from worker.ports import AdmittedJob, EngineTimings
+
+
+@dataclass(eq=False)
+class RunningJob:
+    """A job inside the engine: how many of its pictures are still to come, and where time went."""
+
+    job: AdmittedJob
+    encode_s: float
+    pending: int
+    step: int = 0
+    steps: int = 0
+    decode_s: float = 0.0
+    first_step_at: float | None = None
+    last_step_at: float = 0.0
+
+    def stepped(self, started_at: float, ended_at: float) -> None:
+        """One picture of this job went one step further."""
+        if self.first_step_at is None:
+            self.first_step_at = started_at
+        self.last_step_at = ended_at
+        self.step += 1
+
+    def timings(self) -> EngineTimings:
+        started = self.last_step_at if self.first_step_at is None else self.first_step_at
+        return EngineTimings(
+            encode=self.encode_s, denoise=self.last_step_at - started, decode=self.decode_s
+        )
+
+
+@dataclass(eq=False)
+class Slot:
+    """One picture of a job on its way through the network. Shape is (C, h, w) of its latents."""
+
+    running: RunningJob
+    index: int
+    seed: int
+    trajectory: Trajectory
+    admitted_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.trajectory.x.shape)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a network batch that one step of this slot takes."""
+        return self.trajectory.rows
