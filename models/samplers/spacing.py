@@ -1,0 +1,92 @@
+"""Which timesteps or noise levels a sampler visits.
+
+"leading", "linspace" and "trailing" are the three spacings of table 2 in Lin et al. 2023. "karras"
+spaces noise levels instead (Karras et al. 2022, eq. 5), between the end points of a spacing.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from models.schedule import FloatArray, NoiseSchedule
+
+Spacing = Literal["leading", "linspace", "trailing"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    spacing: Spacing
+    karras: bool = False
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "leading": Schedule("leading"),
+    "linspace": Schedule("linspace"),
+    "trailing": Schedule("trailing"),
+    "karras": Schedule("linspace", karras=True),
+    "karras-leading": Schedule("leading", karras=True),
+    "karras-trailing": Schedule("trailing", karras=True),
+}
+
+
+def stride(count: int, noise_schedule: NoiseSchedule) -> int:
+    """Whole timesteps between two of `count` leading ones; never 0, so that they differ."""
+    return max(noise_schedule.num_train_timesteps // count, 1)
+
+
+def spaced_timesteps(spacing: Spacing, count: int, noise_schedule: NoiseSchedule) -> FloatArray:
+    """(count,) timesteps, noisiest first; "linspace" ones are not rounded.
+
+    A single "leading" or "linspace" timestep is the clean end, as in diffusers: those spacings fix
+    the clean end first. "trailing" fixes the noisy end and is the one for very few steps. With as
+    many steps as trained timesteps, "leading" starts past the last: see `within_training`.
+    """
+    last = noise_schedule.num_train_timesteps - 1
+    match spacing:
+        case "leading":
+            ascending = np.arange(count) * stride(count, noise_schedule)
+            return ascending[::-1].astype(np.float64) + noise_schedule.steps_offset
+        case "linspace":
+            return np.linspace(0, last, count)[::-1]
+        case "trailing":
+            # Floating point gives np.arange one element too many for some counts.
+            descending = np.arange(last + 1, 0, -(last + 1) / count)[:count]
+            return np.round(descending) - 1.0
+
+
+def within_training(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
+    """The timesteps with none past the last that the network was trained on."""
+    return np.minimum(timesteps, noise_schedule.num_train_timesteps - 1)
+
+
+def karras_sigmas(sigma_max: float, sigma_min: float, steps: int) -> FloatArray:
+    """(steps,) noise levels from sigma_max down to sigma_min; rho = 7 as in the paper."""
+    rho = 7.0
+    ramp = np.linspace(0, 1, steps)
+    start, end = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    sigmas: FloatArray = (start + ramp * (end - start)) ** rho
+    return sigmas
+
+
+def sigmas_at(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
+    """Noise levels at timesteps, linear between the trained ones and constant beyond them."""
+    trained = np.arange(noise_schedule.num_train_timesteps)
+    return np.interp(timesteps, trained, noise_schedule.sigmas)
+
+
+def timesteps_at(sigmas: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
+    """Timesteps at noise levels, linear in log sigma between the trained ones."""
+    trained = np.arange(noise_schedule.num_train_timesteps, dtype=np.float64)
+    return np.interp(np.log(sigmas), np.log(noise_schedule.sigmas), trained)
+
+
+def rows_skipped(steps: int, strength: float | None) -> int:
+    """How many of the noisiest steps image-to-image leaves out; None (text-to-image) skips none.
+
+    int(steps * strength) steps remain, as in diffusers' `get_timesteps`. Where that is 0 and
+    diffusers refuses, the last step remains: the least change that can be made.
+    """
+    if strength is None:
+        return 0
+    return steps - max(1, min(int(steps * strength), steps))

@@ -1,0 +1,149 @@
+"""A sampler as a table of coefficients.
+
+With the network's output taken as given, one step of every sampler here is an affine map of the
+current x, the latest outputs and fresh noise. A table holds those maps, one row per evaluation of
+the network, in float64. Whoever holds a table needs to know nothing of the sampler it came from:
+
+    x       = start_signal * z0 + start_noise * initial_noise
+    for each row:
+        output  = network(input_scale * x, timestep)
+        d       = predict_x * x + predict_output * output     # pushed on the front of the history
+        x       = keep_x * x + sum_k history[k] * d_k + noise * fresh_noise
+        # inpainting, where the image is known: x = known_signal * z0 + known_noise * initial_noise
+
+z0 are the scaled latents of the input image; initial_noise and fresh_noise are unit normal.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from models.schedule import FloatArray
+
+# How many predictions a row can look at, its own first. Four-step Adams-Bashforth needs four, and
+# PLMS evaluates its second level twice, which puts one unused prediction in between.
+HISTORY = 5
+
+
+class Level(NamedTuple):
+    """A noise level in a sampler's own space: x = signal * z0 + noise * unit noise."""
+
+    signal: float
+    noise: float
+
+
+CLEAN = Level(signal=1.0, noise=0.0)
+PURE_NOISE = Level(signal=0.0, noise=1.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a sampler says of one evaluation; the names are those of the table's columns.
+
+    `history` may be shorter than HISTORY: the predictions that it leaves out weigh nothing.
+    """
+
+    timestep: float
+    keep_x: float
+    history: tuple[float, ...]
+    known: Level
+    input_scale: float = 1.0
+    predict_x: float = 0.0
+    predict_output: float = 1.0
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class SamplerTable:
+    """Everything the engine must know of a sampler. Columns are read-only float64.
+
+    All are (rows,) but `history`, (rows, HISTORY): weights on d_now, d_-1, d_-2, ...
+    `timestep` is what the network is told, in [0, T - 1], and not always a whole number.
+    """
+
+    start_signal: float
+    start_noise: float
+    timestep: FloatArray
+    input_scale: FloatArray
+    predict_x: FloatArray
+    predict_output: FloatArray
+    keep_x: FloatArray
+    history: FloatArray
+    noise: FloatArray
+    known_signal: FloatArray
+    known_noise: FloatArray
+
+    @classmethod
+    def from_rows(cls, start: Level, rows: Sequence[Row]) -> Self:
+        padded = [row.history + (0.0,) * (HISTORY - len(row.history)) for row in rows]
+        return cls(
+            start_signal=float(start.signal),
+            start_noise=float(start.noise),
+            timestep=_column([row.timestep for row in rows]),
+            input_scale=_column([row.input_scale for row in rows]),
+            predict_x=_column([row.predict_x for row in rows]),
+            predict_output=_column([row.predict_output for row in rows]),
+            keep_x=_column([row.keep_x for row in rows]),
+            history=_column(padded),
+            noise=_column([row.noise for row in rows]),
+            known_signal=_column([row.known.signal for row in rows]),
+            known_noise=_column([row.known.noise for row in rows]),
+        )
+
+    def __len__(self) -> int:
+        """Evaluations of the network."""
+        return len(self.timestep)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` gives the same numbers back."""
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Self:
+        def read(value: float | list[Any]) -> float | FloatArray:
+            return _column(value) if isinstance(value, list) else value
+
+        values: dict[str, Any] = {field.name: read(record[field.name]) for field in fields(cls)}
+        return cls(**values)
+
+
+def _column(values: Sequence[float] | Sequence[Sequence[float]]) -> FloatArray:
+    column = np.array(values, dtype=np.float64)
+    column.setflags(write=False)
+    return column
+
+
+def start(table: SamplerTable, z0: FloatArray, initial_noise: FloatArray) -> FloatArray:
+    """x before the first row. Any shape; z0 counts for nothing where the start is pure noise."""
+    return table.start_signal * z0 + table.start_noise * initial_noise
+
+
+def apply(
+    table: SamplerTable,
+    row: int,
+    x: FloatArray,
+    output: FloatArray,
+    history: tuple[FloatArray, ...],
+    fresh_noise: FloatArray,
+) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+    """One row: (x, history) before -> (x, history) after. All arrays have the shape of x.
+
+    `output` is the network's answer to (input_scale * x, timestep); `history` holds the earlier
+    predictions, latest first, and is empty before row 0.
+    """
+    prediction = table.predict_x[row] * x + table.predict_output[row] * output
+    history = (prediction, *history)[:HISTORY]
+    x = table.keep_x[row] * x + table.noise[row] * fresh_noise
+    for weight, past in zip(table.history[row], history, strict=False):
+        x = x + weight * past
+    return x, history
+
+
+def known(table: SamplerTable, row: int, z0: FloatArray, initial_noise: FloatArray) -> FloatArray:
+    """What the known region of an inpainted image is after this row."""
+    return table.known_signal[row] * z0 + table.known_noise[row] * initial_noise

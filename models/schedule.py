@@ -1,0 +1,137 @@
+"""The noise schedule a latent diffusion model was trained with.
+
+    x_t = sqrt(alphas_cumprod[t]) * x_0 + sqrt(1 - alphas_cumprod[t]) * noise
+    (Ho et al. 2020, eq. 4)
+
+Knows nothing of samplers: which timesteps are visited, and how, is `models/samplers`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+PredictionType = Literal["epsilon", "v_prediction"]
+
+# What stands in for "no signal left" where sigma = noise / signal must stay finite: the smallest
+# positive half-precision number, the value that diffusers uses for zero-terminal-SNR schedules.
+_SMALLEST_ALPHA = 2.0**-24
+
+# Keys of a published scheduler configuration with values that no coefficient table can express.
+_REFUSED = {"thresholding": True, "timestep_type": "continuous", "use_flow_sigmas": True}
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """A published scheduler configuration; names and defaults are those of diffusers.
+
+    Frozen and hashable, so that compiled sampler tables can be cached by it. Raises ValueError for
+    a schedule that is unknown or cannot be sampled from.
+    """
+
+    num_train_timesteps: int = 1000
+    beta_start: float = 0.0001
+    beta_end: float = 0.02
+    beta_schedule: str = "linear"
+    trained_betas: tuple[float, ...] | None = None
+    rescale_betas_zero_snr: bool = False
+    prediction_type: PredictionType = "epsilon"
+    steps_offset: int = 0
+    # None: the configuration does not say, and each sampler has its own default.
+    set_alpha_to_one: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.prediction_type not in get_args(PredictionType):
+            raise ValueError(
+                f"prediction_type is {self.prediction_type!r}, "
+                f"not one of {get_args(PredictionType)}"
+            )
+        if self.trained_betas is None and self.beta_schedule not in _BETAS:
+            raise ValueError(f"beta_schedule is {self.beta_schedule!r}, not one of {tuple(_BETAS)}")
+        if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
+            raise ValueError(
+                f"{len(self.trained_betas)} trained_betas for {self.num_train_timesteps} timesteps"
+            )
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            raise ValueError(
+                "rescale_betas_zero_snr with prediction_type 'epsilon': where no signal is left, "
+                "the noise alone does not tell the image"
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Read `scheduler_config.json` of any scheduler class; a missing key takes its default.
+
+        Keys that only choose a sampler or a spacing are left to the request. `clip_sample` is left
+        out on purpose: it bounds pixels to [-1, 1], and latents have no such bound.
+        """
+        for key, refused in _REFUSED.items():
+            if config.get(key) == refused:
+                raise ValueError(f"scheduler configuration has {key} = {refused!r}: not supported")
+        known = {field.name: config[field.name] for field in fields(cls) if field.name in config}
+        if known.get("trained_betas") is not None:
+            known["trained_betas"] = tuple(float(beta) for beta in known["trained_betas"])
+        return cls(**known)
+
+    @cached_property
+    def betas(self) -> FloatArray:
+        """(T,): variance of the noise added at each timestep, before any zero-SNR rescaling."""
+        if self.trained_betas is not None:
+            return _frozen(np.array(self.trained_betas, dtype=np.float64))
+        make = _BETAS[self.beta_schedule]
+        return _frozen(make(self.beta_start, self.beta_end, self.num_train_timesteps))
+
+    @cached_property
+    def alphas_cumprod(self) -> FloatArray:
+        """(T,): share of the signal's variance left at each timestep, decreasing, in [0, 1)."""
+        alphas_cumprod = np.cumprod(1.0 - self.betas, dtype=np.float64)
+        if self.rescale_betas_zero_snr:
+            alphas_cumprod = _rescale_to_zero_terminal_snr(alphas_cumprod)
+        return _frozen(alphas_cumprod)
+
+    @cached_property
+    def sigmas(self) -> FloatArray:
+        """(T,): noise over signal at each timestep, increasing, always finite."""
+        alphas_cumprod = np.maximum(self.alphas_cumprod, _SMALLEST_ALPHA)
+        return _frozen(np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod))
+
+
+def _linear(start: float, end: float, count: int) -> FloatArray:
+    return np.linspace(start, end, count)
+
+
+def _scaled_linear(start: float, end: float, count: int) -> FloatArray:
+    """Linear in the square root: the schedule of Rombach et al. 2022."""
+    return np.linspace(start**0.5, end**0.5, count) ** 2
+
+
+def _squared_cosine(start: float, end: float, count: int) -> FloatArray:
+    """Nichol & Dhariwal 2021, eq. 17; it has no end points to choose."""
+    time = np.arange(count + 1) / count
+    alphas_cumprod = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
+
+
+_BETAS = {
+    "linear": _linear,
+    "scaled_linear": _scaled_linear,
+    "squaredcos_cap_v2": _squared_cosine,
+}
+
+
+def _rescale_to_zero_terminal_snr(alphas_cumprod: FloatArray) -> FloatArray:
+    """Lin et al. 2023, algorithm 1: shift the last signal to zero and keep the first."""
+    signal = np.sqrt(alphas_cumprod)
+    first, last = signal[0], signal[-1]
+    rescaled: FloatArray = ((signal - last) * first / (first - last)) ** 2
+    return rescaled
+
+
+def _frozen(array: FloatArray) -> FloatArray:
+    """The same array, read-only: it is shared by everyone who asks."""
+    array.setflags(write=False)
+    return array
