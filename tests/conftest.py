@@ -21,3 +21,9 @@ def redis_url(redis_server: RedisServer) -> str:
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What runs the `async def` tests."""
+    return "asyncio"

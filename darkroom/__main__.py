@@ -1,0 +1,64 @@
+"""The command line. Each command is a module with HELP, add_arguments and run."""
+
+import argparse
+import sys
+
+from pydantic import ValidationError
+
+from darkroom import api, generate, models, up, worker
+from darkroom.addresses import PortTaken
+from darkroom.child import ProgramFailed
+from darkroom.client import Refused, ServerUnreachable
+from darkroom.embedded_redis import EmbeddedRedisError
+from darkroom.server_binary import NoServerBinary
+from protocol.errors import DarkroomError
+
+COMMANDS = {"up": up, "api": api, "worker": worker, "generate": generate, "models": models}
+
+# What a person can do something about: told in a sentence, without a trace.
+EXPECTED = (
+    DarkroomError,
+    EmbeddedRedisError,
+    NoServerBinary,
+    PortTaken,
+    ProgramFailed,
+    Refused,
+    ServerUnreachable,
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = COMMANDS[arguments.command].run(arguments)
+    except ValidationError as error:
+        return _complain(_settings_fault(error))
+    except EXPECTED as error:
+        return _complain(str(error))
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="darkroom", description="Latent diffusion as a service: prompt in, picture out."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.add_arguments(commands.add_parser(name, help=command.HELP))
+    return parser
+
+
+def _settings_fault(error: ValidationError) -> str:
+    """Every setting that was refused, by the name it has in the environment."""
+    faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
+    return "refused settings:\n  " + "\n  ".join(faults)
+
+
+def _complain(message: str) -> int:
+    print(f"darkroom: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""One program of the house as a child process: started, watched, restarted, stopped in order."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from darkroom.tie import tied
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+STEADY_S = 60.0  # a program that ran this long has earned a quick restart again
+LONGEST_LINE = 1 << 20  # bytes
+
+
+class ProgramFailed(RuntimeError):
+    """A program ended before it was ready, so starting it again would not help."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run and how to tell that it runs.
+
+    `ready` returns once the program does its work, or raises `ProgramFailed` if it never will.
+    `show` is called with the program's name and each line it prints. `grace_s` is the time between
+    SIGTERM and SIGKILL.
+    """
+
+    name: str
+    command: Sequence[str]
+    ready: Callable[[], Awaitable[None]]
+    show: Callable[[str, str], None]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    pass_fds: Sequence[int] = ()
+    grace_s: float = 10.0
+
+
+@dataclass
+class Child:
+    """A program kept running; `watch` ends only by raising `ProgramFailed`."""
+
+    watch: asyncio.Task[None]
+    is_ready: asyncio.Event
+
+
+@asynccontextmanager
+async def running(program: Program) -> AsyncIterator[Child]:
+    """Keep `program` running inside the block; on leaving, it has ended."""
+    is_ready = asyncio.Event()
+    watch = asyncio.create_task(_keep_running(program, is_ready))
+    try:
+        yield Child(watch, is_ready)
+    finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError, ProgramFailed):
+            await watch
+
+
+async def _keep_running(program: Program, is_ready: asyncio.Event) -> None:
+    """Run it; when it dies after it was ready, run it again, waiting longer each time."""
+    loop = asyncio.get_running_loop()
+    pause_s = FIRST_PAUSE_S
+    while True:
+        started = loop.time()
+        status = await _run_once(program, is_ready)
+        if not is_ready.is_set():
+            raise ProgramFailed(f"{program.name} {_ending(status)} before it was ready")
+        if loop.time() - started > STEADY_S:
+            pause_s = FIRST_PAUSE_S
+        program.show(program.name, f"{_ending(status)}; starting it again in {pause_s:g} s")
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+async def _run_once(program: Program, is_ready: asyncio.Event) -> int:
+    """Run the program to its end and return its exit status; cancelled, stop it first."""
+    process = await asyncio.create_subprocess_exec(
+        *tied([*program.command]),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **program.environment},
+        limit=LONGEST_LINE,
+        pass_fds=program.pass_fds,
+        # A Ctrl-C at the terminal goes to the whole foreground group; we pass it on in order.
+        start_new_session=True,
+    )
+    assert process.stdout
+    reading = asyncio.create_task(_show_lines(process.stdout, program))
+    ending = asyncio.create_task(process.wait())
+    getting_ready = asyncio.ensure_future(program.ready())
+    try:
+        await asyncio.wait({ending, getting_ready}, return_when=asyncio.FIRST_COMPLETED)
+        if getting_ready.done():
+            getting_ready.result()
+            is_ready.set()
+        return await ending
+    finally:
+        getting_ready.cancel()
+        await _stop(process, program.grace_s)
+        await asyncio.wait({reading, getting_ready})
+
+
+async def _show_lines(output: asyncio.StreamReader, program: Program) -> None:
+    while True:
+        try:
+            line = await output.readline()
+        except ValueError:  # longer than LONGEST_LINE; asyncio has dropped it
+            continue
+        if not line:
+            return
+        program.show(program.name, line.decode(errors="replace").rstrip())
+
+
+async def _stop(process: asyncio.subprocess.Process, grace_s: float) -> None:
+    """SIGTERM, then after `grace_s` SIGKILL to its whole session, so that no helper is left."""
+    if process.returncode is None:
+        process.terminate()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), grace_s)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    return f"was killed by {signal.Signals(-status).name}"
+
+
+def this_python(*arguments: str) -> list[str]:
+    """Command line of a module of ours, in the interpreter we run in."""
+    return [sys.executable, "-m", *arguments]

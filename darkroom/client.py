@@ -1,0 +1,125 @@
+"""A small client of Darkroom's own HTTP API, for the commands that use a running server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+
+from protocol.job import TERMINAL, JobState
+
+POLL_S = 0.1
+TIMEOUT_S = 30.0
+
+
+class ServerUnreachable(RuntimeError):
+    """Nothing answers at the address."""
+
+
+class Refused(RuntimeError):
+    """The server refused a request, or failed at it; the message is the server's own."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a job is: `step` of `steps` denoising steps, or `position` jobs ahead of it."""
+
+    state: JobState
+    step: int = 0
+    steps: int = 0
+    position: int | None = None
+
+
+class Client:
+    """Requests to one server, in the words of its API."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, url: str) -> AsyncIterator[Self]:
+        """A client of the server at `url`; no proxy is asked, the server is ours."""
+        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
+            yield cls(http)
+
+    async def answers(self) -> bool:
+        """Whether a server is there at all."""
+        try:
+            await self._ask("GET", "/healthz")
+        except (ServerUnreachable, Refused):
+            return False
+        return True
+
+    async def models(self) -> list[dict[str, Any]]:
+        """What the server serves."""
+        models: list[dict[str, Any]] = (await self._ask("GET", "/v1/models")).json()["models"]
+        return models
+
+    async def submit(self, fields: Mapping[str, object]) -> str:
+        """Ask for a picture from words; returns the path of the job."""
+        answer = await self._ask(
+            "POST", "/v1/txt2img", json=fields, headers={"Prefer": "respond-async"}
+        )
+        return answer.headers["location"]
+
+    async def follow(self, job: str) -> AsyncIterator[Step]:
+        """Each new stand of a job, up to the one it ends in.
+
+        Raises:
+            Refused: the job failed or was cancelled; the message says why.
+        """
+        latest = None
+        while latest is None or latest.state not in TERMINAL:
+            view = (await self._ask("GET", job)).json()
+            step = _step(view)
+            if step != latest:
+                latest = step
+                yield step
+            if step.state not in TERMINAL:
+                await asyncio.sleep(POLL_S)
+        if latest.state is not JobState.FINISHED:
+            raise Refused(_reason(view))
+
+    async def cancel(self, job: str) -> None:
+        """Give a job up."""
+        await self._ask("DELETE", job)
+
+    async def image(self, job: str, index: int) -> bytes:
+        """The file of picture `index` of a finished job."""
+        return (await self._ask("GET", f"{job}/images/{index}")).content
+
+    async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            answer = await self._http.request(method, path, follow_redirects=True, **options)
+        except httpx.TransportError as error:
+            message = f"no Darkroom answers at {self._http.base_url} ({error})"
+            raise ServerUnreachable(message) from error
+        if answer.is_error:
+            raise Refused(_problem(answer))
+        return answer
+
+
+def _step(view: Mapping[str, Any]) -> Step:
+    progress = view.get("progress") or {}
+    return Step(
+        state=JobState(view["state"]),
+        step=progress.get("step", 0),
+        steps=progress.get("steps", 0),
+        position=view.get("position"),
+    )
+
+
+def _reason(view: Mapping[str, Any]) -> str:
+    error = view.get("error") or {}
+    return error.get("detail") or error.get("message") or f"the job was {view['state']}"
+
+
+def _problem(answer: httpx.Response) -> str:
+    """The server's own words, if it answered with a problem (RFC 9457)."""
+    if answer.headers.get("content-type", "").startswith("application/problem+json"):
+        problem = answer.json()
+        return str(problem.get("detail") or problem.get("title"))
+    return f"{answer.request.url} answered {answer.status_code}"

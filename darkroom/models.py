@@ -1,0 +1,1 @@
+"""`darkroom models`: what a running server serves."""

@@ -1,0 +1,39 @@
+"""Run something until it ends or a person or the system asks for a stop."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+T = TypeVar("T")
+
+
+def until_stopped(work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None if it was stopped by Ctrl-C, SIGTERM or SIGHUP.
+
+    Being stopped means that `work` is cancelled once and may leave in order; asking again does
+    not hurry it, for every step on the way out has its own time limit.
+    """
+    return asyncio.run(_run(work))
+
+
+async def _run(work: Coroutine[Any, Any, T]) -> T | None:
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        if not stopped.is_set():
+            stopped.set()
+            task.cancel()
+
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not stopped.is_set():
+            raise
+        return None
