@@ -1,0 +1,94 @@
+"""Everything slow that is not drawing: reading inputs, encoding, and writing to the store.
+
+Done by a few threads beside the engine's. Tasks begin in the order they were submitted, so one may
+wait for the results of those before it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from typing import ParamSpec, TypeVar
+
+from protocol.errors import StoreUnavailable
+from protocol.job import ImageResult
+from protocol.keys import result_key
+from protocol.request import GenerationRequest
+from protocol.store import ObjectStore
+from worker.pictures import encode
+from worker.ports import Pixels
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+
+
+class Delivery:
+    """A pool of threads between the engine and the store."""
+
+    def __init__(self, store: ObjectStore, threads: int, patience_s: float) -> None:
+        """`patience_s`: for how long a store that does not answer is tried again."""
+        self._store = store
+        self._patience_s = patience_s
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="delivery")
+        self._giving_up = Event()
+
+    def submit(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return self._pool.submit(task, *args, **kwargs)
+
+    def inputs(self, request: GenerationRequest) -> tuple[bytes | None, bytes | None]:
+        """The PNGs that a request's keys name: image and mask. For use in a task.
+
+        Raises UnknownImage, and StoreUnavailable once patience is at its end.
+        """
+        return self._input(request.image_key), self._input(request.mask_key)
+
+    def image(
+        self, job_id: str, index: int, pixels: Pixels, request: GenerationRequest, seed: int
+    ) -> ImageResult:
+        """Encode one picture and write it to the store. For use in a task.
+
+        Raises StoreUnavailable once patience is at its end.
+        """
+        picture = encode(pixels, request, seed)
+        key = result_key(job_id, index, request.output_format)
+        height, width, _ = pixels.shape
+        self._patiently(lambda: self._store.put(key, picture, request.output_format.content_type))
+        return ImageResult(
+            key=key,
+            seed=seed,
+            width=width,
+            height=height,
+            format=request.output_format,
+            bytes=len(picture),
+        )
+
+    def close(self) -> None:
+        """Stop being patient, and wait for the threads to end."""
+        self._giving_up.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, in a task, before trying something again; whether it is worth trying."""
+        return not self._giving_up.wait(seconds)
+
+    def _input(self, key: str | None) -> bytes | None:
+        if key is None:
+            return None
+        return self._patiently(lambda: self._store.get(key))
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._patience_s
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                return attempt()
+            except StoreUnavailable:
+                if time.monotonic() + pause > deadline or not self.pause(pause):
+                    raise
+                logger.warning("the store does not answer, trying again")
+                pause = min(2 * pause, LONGEST_PAUSE_S)

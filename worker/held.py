@@ -1,0 +1,148 @@
+"""Everything about one job that this worker holds, in one object, from claim to ending."""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from enum import Enum, auto
+
+from protocol.errors import DarkroomError
+from protocol.job import ImageResult, JobResult, JobState, Phase, Progress, Timings
+from protocol.request import GenerationRequest
+from worker.deliver import Delivery
+from worker.leases import Claim
+from worker.ports import AdmittedJob, EngineTimings, Pixels
+from worker.reporter import Reporter
+
+logger = logging.getLogger(__name__)
+
+# Told in a delivery thread how a job ended: its result, or why there is none.
+Ending = Callable[["HeldJob", JobResult | DarkroomError], None]
+
+
+class Stage(Enum):
+    FETCHING = auto()  # its input pictures are being read
+    READY = auto()  # waits for room in the engine
+    DRAWING = auto()  # in the engine
+    DELIVERING = auto()  # out of the engine: encoding, storing, marking as ended
+    DROPPED = auto()  # nobody here cares any more
+
+
+class HeldJob:
+    """A claimed job; it listens to the engine and sees its pictures delivered.
+
+    `stage` belongs to the loop's thread, which is also the one that the engine calls back from.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        request: GenerationRequest,
+        delivery: Delivery,
+        reporter: Reporter,
+        on_end: Ending,
+    ) -> None:
+        self.claim = claim
+        self.request = request
+        self.stage = Stage.FETCHING
+        self.begun = time.monotonic()
+        self._queued_at = _seconds_since_epoch(claim.enqueued_at)
+        self._claimed_at = time.time()
+        self._delivery = delivery
+        self._reporter = reporter
+        self._on_end = on_end
+        self._inputs: Future[tuple[bytes | None, bytes | None]] | None = None
+        self._pictures: dict[int, Future[ImageResult]] = {}
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it was there when a worker died: to be drawn without company."""
+        return self.claim.crashes > 0
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether it can still be dropped or handed back with nothing lost but time."""
+        return self.stage in (Stage.FETCHING, Stage.READY, Stage.DRAWING)
+
+    def fetch(self, then: Callable[[], None]) -> None:
+        """Begin to read the input pictures, if there are any; `then` is called when `fetched`."""
+        self._report(Phase.ENCODE)
+        if not self.request.task.takes_image:
+            self.stage = Stage.READY
+            return
+        self._inputs = self._delivery.submit(self._delivery.inputs, self.request)
+        self._inputs.add_done_callback(lambda _: then())
+
+    @property
+    def fetched(self) -> bool:
+        return self._inputs is None or self._inputs.done()
+
+    def admitted(self) -> AdmittedJob:
+        """The job as the engine wants it. Raises DarkroomError if its inputs cannot be had."""
+        image, mask = self._inputs.result() if self._inputs else (None, None)
+        return AdmittedJob(self.claim.job_id, self.request, image, mask, listener=self)
+
+    def end(self, outcome: DarkroomError) -> None:
+        """Let it end with an error, from a delivery thread."""
+        self.stage = Stage.DELIVERING
+        self._delivery.submit(self._on_end, self, outcome)
+
+    def on_progress(self, step: int, steps: int) -> None:
+        self._report(Phase.DENOISE if step < steps else Phase.DECODE, step, steps)
+
+    def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
+        self._pictures[index] = self._delivery.submit(
+            self._delivery.image, self.claim.job_id, index, pixels, self.request, seed
+        )
+
+    def on_done(self, timings: EngineTimings) -> None:
+        self.stage = Stage.DELIVERING
+        self._report(Phase.DELIVER)
+        self._delivery.submit(self._deliver, timings, time.monotonic())
+
+    def on_error(self, error: DarkroomError) -> None:
+        self.end(error)
+
+    def _deliver(self, spent: EngineTimings, drawn: float) -> None:
+        """Wait for the pictures to be stored, and only then call the job done."""
+        outcome: JobResult | DarkroomError
+        try:
+            images = tuple(self._pictures[index].result() for index in sorted(self._pictures))
+            outcome = JobResult(images=images, timings=self._timings(spent, drawn))
+        except DarkroomError as error:
+            outcome = error
+        except Exception:
+            logger.exception("delivery failed", extra={"job": self.claim.job_id})
+            outcome = DarkroomError()
+        self._on_end(self, outcome)
+
+    def _timings(self, spent: EngineTimings, drawn: float) -> Timings:
+        return Timings(
+            queued=max(0.0, self._claimed_at - self._queued_at) if self._queued_at else 0.0,
+            encode=spent.encode,
+            denoise=spent.denoise,
+            decode=spent.decode,
+            deliver=time.monotonic() - drawn,
+            total=max(0.0, time.time() - (self._queued_at or self._claimed_at)),
+        )
+
+    def _report(self, phase: Phase, step: int = 0, steps: int = 0) -> None:
+        self._reporter.note(
+            Progress(
+                job_id=self.claim.job_id,
+                state=JobState.RUNNING,
+                step=step,
+                steps=steps,
+                phase=phase,
+            )
+        )
+
+
+def _seconds_since_epoch(rq_time: str) -> float | None:
+    """RQ's way to write a time, read; None if it is not one."""
+    try:
+        moment = datetime.strptime(rq_time, "%Y-%m-%dT%H:%M:%S.%fZ")
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC).timestamp()

@@ -1,0 +1,321 @@
+"""The worker's day: admit what there is room for, step the engine, until told to stop.
+
+One thread runs this and calls the engine. It waits for nothing but the engine, save for the one
+round trip that asks for a job; heartbeats, marks and progress are a ticker's (`worker.rq_worker`),
+pictures and endings those of the delivery threads.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from redis import RedisError
+
+from protocol.errors import DarkroomError, DeadlineExceeded
+from protocol.job import JobResult, JobState
+from protocol.request import GenerationRequest
+from worker.deliver import Delivery
+from worker.held import HeldJob, Stage
+from worker.leases import Claim, JobStatus
+from worker.logs import exception_fields
+from worker.metrics import Metrics
+from worker.ports import Engine
+from worker.reporter import Reporter
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.25  # how often to look for jobs unannounced
+RETRY_S = 0.5  # how often to try to end a job while Redis is away
+MOST_FAILED_ALONE = 2  # different jobs, with no good step between: then it is the engine
+
+STATES = {
+    JobStatus.QUEUED: JobState.QUEUED,
+    JobStatus.FINISHED: JobState.FINISHED,
+    JobStatus.FAILED: JobState.FAILED,
+    JobStatus.CANCELED: JobState.CANCELLED,
+}
+
+
+class EngineBroken(Exception):
+    """Steps fail whichever job is drawn; only a new process can help."""
+
+
+class Ledger(Protocol):
+    """The queue, as the loop uses it; see `worker.leases`. Raises what redis-py raises."""
+
+    def claim(self, idle: bool) -> Claim | None: ...
+    def read(self, claim: Claim) -> GenerationRequest: ...
+    def finish(self, claim: Claim, result: JobResult) -> JobStatus | None: ...
+    def fail(self, claim: Claim, error: DarkroomError) -> JobStatus | None: ...
+    def cancel(self, claim: Claim) -> JobStatus | None: ...
+    def hand_back(self, claim: Claim) -> JobStatus | None: ...
+    def suspect(self, claim: Claim) -> JobStatus | None: ...
+
+
+class Loop:
+    """Serves jobs with one engine. `stop`, `wake`, `cancel`, `lose`, `reconnected` and `told` may
+    be called from any thread."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        delivery: Delivery,
+        reporter: Reporter,
+        metrics: Metrics,
+        job_timeout_s: float,
+        grace_s: float,
+        most_deliveries: int,
+    ) -> None:
+        """`grace_s`: how long to go on with what runs once told to stop. `most_deliveries`: how
+        many jobs may wait for the store before no more are taken."""
+        self._engine = engine
+        self._ledger = ledger
+        self._delivery = delivery
+        self._reporter = reporter
+        self._metrics = metrics
+        self._job_timeout_s = job_timeout_s
+        self._grace_s = grace_s
+        self._most_deliveries = most_deliveries
+        self._held: dict[str, HeldJob] = {}  # by execution: a job lost may be claimed again
+        self._cancelled: set[str] = set()  # job ids
+        self._lost: set[str] = set()  # execution ids
+        self._stops = 0
+        self._wake = threading.Event()
+        self._next_look = 0.0
+        self._redis_answers = True
+        self._failed_alone: set[str] = set()  # job ids
+        metrics.held.set_function(lambda: len(self._held))
+
+    @property
+    def claims(self) -> list[Claim]:
+        """What this worker holds now."""
+        return [held.claim for held in self._jobs()]
+
+    def stop(self) -> None:
+        """Take no more jobs, finish what runs, then return. Twice: hand back what runs.
+
+        Sets a plain number, so a signal handler may call it whatever the thread is doing.
+        """
+        self._stops += 1
+
+    def wake(self) -> None:
+        """There may be a job."""
+        self._wake.set()
+
+    def cancel(self, job_id: str) -> None:
+        """Drop a job before its next step, because somebody asked to."""
+        self._cancelled.add(job_id)
+
+    def lose(self, execution_id: str) -> None:
+        """Drop a job before its next step, because it is somebody else's by now."""
+        self._lost.add(execution_id)
+
+    def reconnected(self) -> None:
+        """Redis answers: asking for jobs will not hold up the batch."""
+        self._redis_answers = True
+
+    def run(self, until_empty: bool = False) -> None:
+        """Serve until `stop`, or `until_empty`: until nothing is held and nothing was found.
+
+        Raises EngineBroken, with every job given back.
+        """
+        try:
+            while not self._stops and not (until_empty and self._found_nothing()):
+                self._turn()
+            self._finish_up()
+        finally:
+            self._hand_back_the_rest()
+
+    def told(self, job_id: str, status: JobStatus) -> None:
+        """Pass on what became of a job, once it is so in Redis."""
+        state = STATES[status]
+        self._reporter.ended(job_id, state)
+        self._metrics.jobs.labels(state).inc()
+        logger.info("job left", extra={"job": job_id, "state": state})
+
+    def _jobs(self) -> list[HeldJob]:
+        # A copy made in one go, because delivery threads take their jobs out at any time.
+        return list(self._held.values())
+
+    def _turn(self) -> None:
+        if self._wake.is_set():
+            self._wake.clear()
+            self._next_look = 0.0
+        self._drop_unwanted()
+        self._claim_jobs()
+        self._admit_ready()
+        if self._engine.idle:
+            self._wake.wait(LOOK_EVERY_S)
+        else:
+            self._step()
+
+    def _found_nothing(self) -> bool:
+        return not self._held and self._next_look > time.monotonic()
+
+    def _finish_up(self) -> None:
+        deadline = time.monotonic() + self._grace_s
+        while self._held and self._stops < 2 and time.monotonic() < deadline:
+            self._turn()
+
+    def _hand_back_the_rest(self) -> None:
+        """Also what is on its way to the store: if it arrives yet, the fence stops it there.
+
+        If Redis is away the leases run out by themselves.
+        """
+        with suppress(RedisError):
+            for held in self._jobs():
+                self._drop(held)
+                status = self._ledger.hand_back(held.claim)
+                if status is not None:
+                    self.told(held.claim.job_id, status)
+
+    def _room(self) -> int:
+        """Pictures that may be taken on now."""
+        jobs = self._jobs()
+        delivering = sum(held.stage is Stage.DELIVERING for held in jobs)
+        if self._stops or not self._redis_answers or delivering >= self._most_deliveries:
+            return 0
+        if any(held.suspect for held in jobs):
+            return 0
+        waiting = sum(
+            held.request.n for held in jobs if held.stage in (Stage.FETCHING, Stage.READY)
+        )
+        return self._engine.free_slots - waiting
+
+    def _claim_jobs(self) -> None:
+        while self._next_look <= time.monotonic() and self._room() > 0:
+            try:
+                claim = self._ledger.claim(idle=not self._held)
+            except RedisError as error:
+                # The batch must not wait for Redis; the ticker finds out when it is back.
+                self._redis_answers = False
+                logger.warning("cannot take jobs", extra={"error": type(error).__name__})
+                return
+            if claim is None:
+                self._next_look = time.monotonic() + LOOK_EVERY_S
+            else:
+                self._begin(claim)
+
+    def _begin(self, claim: Claim) -> None:
+        try:
+            request = self._ledger.read(claim)
+        except DarkroomError as error:
+            logger.warning("job refused", extra={"job": claim.job_id, "why": type(error).__name__})
+            self._delivery.submit(self._fail, claim, error)
+            return
+        for held in self._jobs():
+            if held.claim.job_id == claim.job_id:  # lost, and come back to us before we noticed
+                self._drop(held)
+                self._forget(held.claim)
+        held = HeldJob(claim, request, self._delivery, self._reporter, self._end)
+        self._held[claim.execution_id] = held
+        logger.info("job taken", extra={"job": claim.job_id, "crashes": claim.crashes})
+        held.fetch(then=self.wake)
+
+    def _admit_ready(self) -> None:
+        for held in self._jobs():
+            if held.stage is Stage.FETCHING and held.fetched:
+                held.stage = Stage.READY
+            if held.stage is Stage.READY and self._engine.free_slots > 0:
+                self._admit(held)
+
+    def _admit(self, held: HeldJob) -> None:
+        held.stage = Stage.DRAWING
+        try:
+            self._engine.admit(held.admitted())
+        except DarkroomError as error:
+            held.end(error)
+        except Exception as error:
+            self._suspect([held], error)
+
+    def _step(self) -> None:
+        started = time.monotonic()
+        try:
+            self._engine.step()
+        except Exception as error:
+            self._step_failed(error)
+            return
+        self._failed_alone.clear()
+        self._metrics.step_seconds.observe(time.monotonic() - started)
+        self._metrics.batch_rows.observe(self._engine.batch_rows)
+
+    def _step_failed(self, error: Exception) -> None:
+        drawn = [held for held in self._jobs() if held.stage is Stage.DRAWING]
+        self._suspect(drawn, error)
+        if len(drawn) == 1:
+            self._failed_alone.add(drawn[0].claim.job_id)
+        if len(self._failed_alone) >= MOST_FAILED_ALONE:
+            raise EngineBroken from error
+
+    def _suspect(self, jobs: list[HeldJob], error: Exception) -> None:
+        """The engine failed, on one of these or by itself: each is tried alone, maybe elsewhere."""
+        logger.error(
+            "the engine failed",
+            extra={"jobs": [held.claim.job_id for held in jobs], **exception_fields(error)},
+        )
+        for held in jobs:
+            self._drop(held, self._ledger.suspect)
+
+    def _drop_unwanted(self) -> None:
+        for held in [held for held in self._jobs() if held.in_hand]:
+            if held.claim.execution_id in self._lost:
+                logger.warning("job lost to another worker", extra={"job": held.claim.job_id})
+                self._drop(held)
+                self._forget(held.claim)
+            elif held.claim.job_id in self._cancelled:
+                self._drop(held, self._ledger.cancel)
+            elif time.monotonic() - held.begun > self._job_timeout_s:
+                self._engine.cancel(held.claim.job_id)
+                held.end(DeadlineExceeded(self._job_timeout_s))
+
+    def _drop(
+        self, held: HeldJob, ending: Callable[[Claim], JobStatus | None] | None = None
+    ) -> None:
+        self._engine.cancel(held.claim.job_id)
+        held.stage = Stage.DROPPED
+        if ending is not None:
+            self._delivery.submit(self._settle, held.claim, ending)
+
+    def _end(self, held: HeldJob, outcome: JobResult | DarkroomError) -> None:
+        """In a delivery thread: a job has its pictures, or will never have them."""
+        if isinstance(outcome, DarkroomError):
+            self._fail(held.claim, outcome)
+        elif self._settle(held.claim, lambda claim: self._ledger.finish(claim, outcome)):
+            self._metrics.images.inc(len(outcome.images))
+            for phase, seconds in outcome.timings:
+                self._metrics.phase_seconds.labels(phase).observe(seconds)
+
+    def _fail(self, claim: Claim, error: DarkroomError) -> None:
+        if self._settle(claim, lambda claim: self._ledger.fail(claim, error)):
+            self._metrics.failures.labels(type(error).__name__).inc()
+
+    def _settle(self, claim: Claim, ending: Callable[[Claim], JobStatus | None]) -> bool:
+        """Write an ending to Redis, as often as it takes; whether it was still ours to write.
+
+        In a delivery thread. The lease is renewed meanwhile, so finished pictures are not thrown
+        away because Redis is.
+        """
+        while True:
+            try:
+                status = ending(claim)
+                break
+            except RedisError:
+                if not self._delivery.pause(RETRY_S):
+                    return False  # stopping: the lease runs out and the job is done again
+        self._forget(claim)
+        self.wake()
+        if status is None:
+            self._metrics.fenced.inc()
+            logger.warning("ending refused, the lease was lost", extra={"job": claim.job_id})
+            return False
+        self.told(claim.job_id, status)
+        return True
+
+    def _forget(self, claim: Claim) -> None:
+        self._held.pop(claim.execution_id, None)
+        self._lost.discard(claim.execution_id)
+        self._cancelled.discard(claim.job_id)

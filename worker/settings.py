@@ -1,0 +1,60 @@
+"""The worker's own settings, beside those it shares with the service."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from protocol.settings import Settings
+
+
+class WorkerSettings(Settings):
+    """All begin with `DARKROOM_WORKER_`, but those of the base class."""
+
+    worker_slots: int = Field(
+        default=8, ge=1, le=256, description="Pictures that are drawn together, at most."
+    )
+    worker_lease_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds after which a silent worker's jobs are given to others.",
+    )
+    worker_heartbeat_s: float = Field(
+        default=2.5, gt=0, description="Seconds between two renewals of the leases."
+    )
+    worker_reap_s: float = Field(
+        default=1.0, gt=0, description="Seconds between two looks for jobs of dead workers."
+    )
+    worker_cancel_poll_s: float = Field(
+        default=0.2, gt=0, description="Seconds between two looks for running jobs to be stopped."
+    )
+    worker_progress_s: float = Field(
+        default=0.1, gt=0, description="Seconds between two reports of progress."
+    )
+    worker_max_crashes: int = Field(
+        default=3, ge=1, description="Workers a job may bring down before it fails."
+    )
+    worker_shutdown_grace_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds to finish what runs when asked to stop; the rest is handed back.",
+    )
+    worker_delivery_threads: int = Field(
+        default=4, ge=1, le=64, description="Threads that encode and store pictures."
+    )
+    worker_store_patience_s: float = Field(
+        default=120.0,
+        ge=0,
+        description="Seconds for which an object store that is away is tried again.",
+    )
+    worker_metrics_host: str = Field(
+        default="127.0.0.1", description="The address /metrics is served at."
+    )
+    worker_metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of /metrics; by default it is not served."
+    )
+
+    @model_validator(mode="after")
+    def _heartbeats_fit_the_lease(self) -> Self:
+        if self.worker_heartbeat_s * 3 > self.worker_lease_s:
+            raise ValueError("a lease must last for three heartbeats at least")
+        return self
