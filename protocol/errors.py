@@ -2,6 +2,7 @@
 
     DarkroomError
     ├── InvalidRequest            the request itself is wrong: field, value, bound
+    │   ├── MalformedBody         a body that cannot be read at all
     │   ├── PayloadTooLarge       more bytes than we read
     │   └── UnsupportedMediaType  a content type we do not speak
     ├── NotFound
@@ -81,6 +82,10 @@ class InvalidRequest(DarkroomError):
         self.value = shown
         self.bound = bound
         self.problem = problem
+
+
+class MalformedBody(InvalidRequest):
+    """The body cannot be read at all: broken JSON, broken multipart."""
 
 
 class PayloadTooLarge(InvalidRequest):

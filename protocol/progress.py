@@ -5,7 +5,9 @@ terminal state looks there for the result. So a lost message costs a moment, nev
 """
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
+from pydantic import ValidationError
 from redis import Redis
 from redis.asyncio.client import PubSub
 
@@ -56,4 +58,6 @@ async def progress_messages(pubsub: PubSub) -> AsyncIterator[Progress]:
     """Every progress told on the channels of `pubsub`, till a Redis error when the link breaks."""
     async for message in pubsub.listen():
         if message["type"] == "message":
-            yield Progress.model_validate_json(message["data"])
+            # What is not ours, or not of our version, is no news.
+            with suppress(ValidationError):
+                yield Progress.model_validate_json(message["data"])

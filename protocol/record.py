@@ -13,4 +13,5 @@ Text = Annotated[str, Field(strict=True)]
 class Record(BaseModel):
     """A frozen value that crosses as JSON; a field nobody knows is an error, not a shrug."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Inputs are hidden because tracebacks are logged, and prompts must not be.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

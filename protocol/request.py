@@ -52,7 +52,7 @@ class GenerationRequest(Record):
     """A complete recipe. Sizes in pixels; the picture at `index` is drawn from `image_seed(index)`.
 
     img2img and inpaint carry `image_key` and `strength`, inpaint also `mask_key`: PNGs of ours in
-    the object store, exactly width x height, RGB for the image and L for the mask (white = repaint).
+    the object store, exactly width x height: RGB the image, L the mask (white = repaint).
     """
 
     task: Task

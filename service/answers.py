@@ -1,0 +1,105 @@
+"""What the generation and job routes answer: jobs and pictures in the words of the API."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, Field
+
+from protocol.errors import DarkroomError
+from protocol.job import ImageResult, JobState, JobView, Phase, Timings
+from protocol.keys import OutputFormat
+from protocol.store import ObjectStore
+from service.bodies import ResponseKind
+from service.problems import Problem, problem
+
+
+class ImageAnswer(BaseModel):
+    """One picture. `base64` or `url`, as the request asked for."""
+
+    index: int
+    seed: int = Field(description="The seed that draws this very picture, with n = 1.")
+    width: int
+    height: int
+    format: OutputFormat
+    bytes: int = Field(description="The size of the file.")
+    base64: str | None = Field(default=None, json_schema_extra={"contentEncoding": "base64"})
+    url: str | None = None
+
+
+class GenerationAnswer(BaseModel):
+    """Finished pictures, in order of their index. `timings` are in seconds."""
+
+    id: str
+    images: list[ImageAnswer]
+    timings: Timings
+
+
+class ProgressAnswer(BaseModel):
+    """Denoising steps done, of all there are."""
+
+    step: int
+    steps: int
+    phase: Phase | None = None
+
+
+class JobAnswer(BaseModel):
+    """A job as it is now. `position`: how many are ahead of it; `error`: why it failed."""
+
+    id: str
+    state: JobState
+    position: int | None = None
+    progress: ProgressAnswer | None = None
+    result: GenerationAnswer | None = None
+    error: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Puts jobs into the API's words. `link` makes the URL of a picture served by this service."""
+
+    store: ObjectStore
+    image_url_ttl_s: int
+    link: Callable[[str, int], str]
+
+    def job(self, view: JobView) -> JobAnswer:
+        progress = view.progress and ProgressAnswer(
+            step=view.progress.step, steps=view.progress.steps, phase=view.progress.phase
+        )
+        error = view.error and problem(DarkroomError.from_record(view.error))
+        return JobAnswer(
+            id=view.id,
+            state=view.state,
+            position=view.position,
+            progress=progress,
+            result=self.pictures(view, ResponseKind.URL) if view.result else None,
+            error=error,
+        )
+
+    def pictures(self, view: JobView, kind: ResponseKind) -> GenerationAnswer:
+        """The pictures of a finished job; blocks while the store is read for base64."""
+        assert view.result
+        images = [
+            self._picture(view.id, index, image, kind)
+            for index, image in enumerate(view.result.images)
+        ]
+        return GenerationAnswer(id=view.id, images=images, timings=view.result.timings)
+
+    def _picture(
+        self, job_id: str, index: int, image: ImageResult, kind: ResponseKind
+    ) -> ImageAnswer:
+        answer = ImageAnswer(
+            index=index,
+            seed=image.seed,
+            width=image.width,
+            height=image.height,
+            format=image.format,
+            bytes=image.bytes,
+        )
+        match kind:
+            case ResponseKind.BASE64:
+                answer.base64 = base64.b64encode(self.store.get(image.key)).decode()
+            case ResponseKind.URL:
+                signed = self.store.presign(image.key, self.image_url_ttl_s)
+                answer.url = signed or self.link(job_id, index)
+        return answer

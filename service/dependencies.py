@@ -1,0 +1,58 @@
+"""What the routes need, by name; it hangs on `app.state.services`, put there by `create_app`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Path, Request
+
+from protocol.catalogue import Catalogue
+from protocol.job import JobView
+from protocol.keys import JOB_ID
+from protocol.presence import Presence
+from protocol.queue import JobQueue
+from protocol.store import ObjectStore
+from service.answers import Answers
+from service.generation import Generation
+from service.metrics import Metrics
+from service.settings import ServiceSettings
+from service.waiting import JobWatcher
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running service, joined in `app.create_app`."""
+
+    settings: ServiceSettings
+    catalogue: Catalogue
+    presence: Presence
+    queue: JobQueue
+    store: ObjectStore
+    generation: Generation
+    watcher: JobWatcher
+    metrics: Metrics
+    decoding: CapacityLimiter
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+JobIdPath = Annotated[str, Path(pattern=JOB_ID, description="32 hexadecimal digits.")]
+
+
+def _job(job_id: JobIdPath, services: ServicesDep) -> JobView:
+    return services.queue.view(job_id)
+
+
+def _answers(request: Request, services: ServicesDep) -> Answers:
+    def link(job_id: str, index: int) -> str:
+        return str(request.url_for("get_image", job_id=job_id, index=index))
+
+    return Answers(services.store, services.settings.image_url_ttl_s, link)
+
+
+JobDep = Annotated[JobView, Depends(_job)]
+AnswersDep = Annotated[Answers, Depends(_answers)]

@@ -1,0 +1,129 @@
+"""From the bytes of a request to its fields: strict JSON, or multipart forms.
+
+The values of a form are text; those of numeric fields become numbers here, so that everything
+after sees the same as from JSON. Files are bytes.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from fastapi import Request
+from pydantic import BaseModel
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from protocol.errors import InvalidRequest, MalformedBody, UnsupportedMediaType
+
+Fields = dict[str, object]  # JSON values, and bytes where a form brought a file
+
+JSON_TYPE = "application/json"
+FORM_TYPE = "multipart/form-data"
+MOST_FORM_FIELDS = 64
+MOST_FORM_FILES = 4
+LONGEST_FORM_TEXT = 2**16  # bytes; longer values can only be images, which belong into files
+INTEGER = re.compile(r"-?[0-9]{1,20}")
+NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
+
+
+async def read_fields(request: Request, body: type[BaseModel]) -> Fields:
+    """The fields of a request in either content type.
+
+    Raises `UnsupportedMediaType` for any other, `MalformedBody` for what is not what it says.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaType("Content-Encoding", encoding, "left out")
+    content_type = request.headers.get("content-type", "")
+    match content_type.partition(";")[0].strip().lower():
+        case "application/json":
+            return parse_json(await request.body())
+        case "multipart/form-data":
+            return await _read_form(request, body)
+        case _:
+            raise UnsupportedMediaType(
+                "Content-Type", content_type or None, f"{JSON_TYPE} or {FORM_TYPE}"
+            )
+
+
+def parse_json(data: bytes) -> Fields:
+    """One JSON object in UTF-8, by the letter of RFC 8259: no NaN, no key given twice."""
+    try:
+        fields = json.loads(
+            data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
+        )
+    except RecursionError:
+        raise MalformedBody("body", None, "JSON nested less deeply", "json-too-deep") from None
+    except UnicodeDecodeError as error:
+        raise MalformedBody("body", f"byte {error.start}", "JSON in UTF-8", "not-utf-8") from error
+    except json.JSONDecodeError as error:
+        place = f"wrong at line {error.lineno}, column {error.colno}"
+        raise MalformedBody("body", place, "JSON", "invalid-json") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise MalformedBody("body", "a huge number", "JSON", "invalid-json") from error
+    if not isinstance(fields, dict):
+        raise MalformedBody("body", fields, "a JSON object", "not-an-object")
+    return fields
+
+
+def number_fields(body: type[BaseModel]) -> frozenset[str]:
+    """The fields of `body` that hold numbers."""
+    return frozenset(
+        name for name, field in body.model_fields.items() if {int, float} & _types(field.annotation)
+    )
+
+
+async def _read_form(request: Request, body: type[BaseModel]) -> Fields:
+    try:
+        form = await request.form(
+            max_files=MOST_FORM_FILES,
+            max_fields=MOST_FORM_FIELDS,
+            max_part_size=LONGEST_FORM_TEXT,
+        )
+    except HTTPException as error:  # Starlette's word for any trouble with a form
+        raise MalformedBody("body", "broken", "a multipart form", "invalid-form") from error
+    try:
+        return {name: await _form_value(form, name, body) for name in form}
+    finally:
+        await form.close()
+
+
+async def _form_value(form: FormData, name: str, body: type[BaseModel]) -> object:
+    values = form.getlist(name)
+    if len(values) > 1:
+        raise InvalidRequest(name, f"given {len(values)} times", "given once", "duplicate-field")
+    value = values[0]
+    if isinstance(value, UploadFile):
+        return await value.read()
+    return _number(value) if name in number_fields(body) else value
+
+
+def _number(text: str) -> object:
+    """The number that `text` spells, else the text, for validation to refuse."""
+    if INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if NUMBER.fullmatch(text) else text
+
+
+def _types(annotation: Any) -> set[Any]:
+    """The plain types in an annotation such as `int | None`."""
+    if get_origin(annotation) in (Union, UnionType):
+        return {found for part in get_args(annotation) for found in _types(part)}
+    return {get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation}
+
+
+def _refuse_constant(name: str) -> float:
+    raise MalformedBody("body", name, "JSON, which has finite numbers only", "not-finite")
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> Mapping[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(
+            twice, f"given {names.count(twice)} times", "given once", "duplicate-field"
+        )
+    return fields

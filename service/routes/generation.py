@@ -1,0 +1,145 @@
+"""POST /v1/txt2img, /v1/img2img, /v1/inpaint: accept a job, bring its pictures to who waits."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from protocol.drafts import parse
+from protocol.errors import DarkroomError, DeadlineExceeded, JobCancelled
+from protocol.job import JobState, JobView
+from protocol.request import Task
+from service.answers import Answers, GenerationAnswer, JobAnswer
+from service.bodies import BODIES, ImageToImage, Inpaint, ResponseKind, request_body
+from service.dependencies import AnswersDep, Services, ServicesDep
+from service.preferences import Preferences
+from service.problems import documented, problem_response
+from service.reading import Fields, read_fields
+
+router = APIRouter(prefix="/v1", tags=["pictures"])
+
+CLIENT_LEFT = 499  # for the metrics; nobody reads this answer
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": GenerationAnswer, "description": "The pictures."},
+    202: {
+        "model": JobAnswer,
+        "description": "Accepted; asked for by `Prefer: respond-async`.",
+        "headers": {
+            "Location": {"description": "The job.", "schema": {"type": "string"}},
+            "Preference-Applied": {"schema": {"type": "string"}},
+        },
+    },
+    **documented(400, 409, 413, 415, 422, 429, 500, 503),
+    504: {
+        **documented(504)[504],
+        "description": "The pictures take longer than a client may wait; `job` says where to look.",
+    },
+}
+
+
+@router.post("/txt2img", openapi_extra=request_body(Task.TXT2IMG), responses=ANSWERS)
+async def txt2img(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
+    """Draw pictures from a prompt.
+
+    The answer comes with the pictures, or at once with a job if the header `Prefer: respond-async`
+    asks for that (with `wait=10` beside it: at once after ten seconds). A client that goes away
+    loses nothing: the job is finished, and can be asked for.
+    """
+    return await _generate(Task.TXT2IMG, request, services, answers)
+
+
+@router.post("/img2img", openapi_extra=request_body(Task.IMG2IMG), responses=ANSWERS)
+async def img2img(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
+    """Draw pictures from an image and a prompt; `strength`: how far to leave the image behind."""
+    return await _generate(Task.IMG2IMG, request, services, answers)
+
+
+@router.post("/inpaint", openapi_extra=request_body(Task.INPAINT), responses=ANSWERS)
+async def inpaint(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
+    """Repaint the white part of a mask, and keep the rest of the image."""
+    return await _generate(Task.INPAINT, request, services, answers)
+
+
+class ClientLeft(Exception):
+    """The connection was closed before there was an answer."""
+
+
+async def _generate(task: Task, request: Request, services: Services, answers: Answers) -> Response:
+    fields = await read_fields(request, BODIES[task])
+    job_id, kind = await _accept(task, fields, services)
+    preferences = Preferences.of(request.headers)
+    location = str(request.app.url_path_for("get_job", job_id=job_id))
+    patience_s = preferences.patience_s(services.settings.max_wait_s)
+    try:
+        view = await _unless_client_leaves(request, _finished(services, job_id, patience_s))
+    except ClientLeft:
+        return Response(status_code=CLIENT_LEFT)
+    match view:
+        case JobView(state=JobState.FINISHED):
+            pictures = await run_in_threadpool(answers.pictures, view, kind)
+            return _json(pictures, 200)
+        case JobView(state=JobState.FAILED, error=error) if error is not None:
+            return problem_response(request, DarkroomError.from_record(error), location)
+        case JobView(state=JobState.CANCELLED):
+            return problem_response(request, JobCancelled(job_id), location)
+        case _ if preferences.respond_async:
+            now = await run_in_threadpool(services.queue.view, job_id)
+            headers = {"Location": location, "Preference-Applied": "respond-async"}
+            return _json(await run_in_threadpool(answers.job, now), 202, headers)
+        case _:
+            return problem_response(request, DeadlineExceeded(patience_s), location)
+
+
+async def _accept(task: Task, fields: Fields, services: Services) -> tuple[str, ResponseKind]:
+    """Validate and queue, in a thread; those with images share a few, for decoding needs memory."""
+
+    def accept() -> tuple[str, ResponseKind]:
+        body = parse(BODIES[task], fields)
+        image = body.image if isinstance(body, ImageToImage) else None
+        mask = body.mask if isinstance(body, Inpaint) else None
+        return services.generation.submit(task, body, image, mask), body.response
+
+    return await to_thread.run_sync(accept, limiter=services.decoding if task.takes_image else None)
+
+
+async def _finished(services: Services, job_id: str, patience_s: float) -> JobView | None:
+    """The job once it has ended, or None if that takes too long."""
+    if patience_s <= 0:
+        return None
+    try:
+        async with asyncio.timeout(patience_s):
+            return await services.watcher.finished(job_id)
+    except TimeoutError:
+        return None
+
+
+async def _unless_client_leaves(
+    request: Request, waiting: Coroutine[Any, Any, JobView | None]
+) -> JobView | None:
+    """The outcome of `waiting`; once nobody is there to hear it, `ClientLeft`. The job goes on."""
+    wait = asyncio.ensure_future(waiting)
+    leave = asyncio.ensure_future(_client_left(request))
+    try:
+        await asyncio.wait((wait, leave), return_when=asyncio.FIRST_COMPLETED)
+        if not wait.done():
+            raise ClientLeft
+        return wait.result()
+    finally:
+        for task in (wait, leave):
+            task.cancel()
+        await asyncio.gather(wait, leave, return_exceptions=True)
+
+
+async def _client_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _json(
+    answer: GenerationAnswer | JobAnswer, status: int, headers: dict[str, str] | None = None
+) -> Response:
+    body = answer.model_dump_json(exclude_none=True)
+    return Response(body, status, headers, media_type="application/json")

@@ -1,0 +1,71 @@
+"""/v1/jobs/{id}: look at a job, follow it, cancel it, fetch its pictures."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from protocol.errors import UnknownImage
+from protocol.job import TERMINAL
+from service.answers import JobAnswer
+from service.dependencies import AnswersDep, JobDep, JobIdPath, ServicesDep
+from service.problems import documented
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=documented(404, 422, 500, 503))
+
+IndexPath = Annotated[int, Path(ge=0, le=9999, description="From 0, in order of the seeds.")]
+PICTURE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, max-age=3600, immutable",
+}
+
+
+@router.get("/{job_id}", response_model_exclude_none=True)
+def get_job(job: JobDep, answers: AnswersDep) -> JobAnswer:
+    """Where a job stands: its place in the queue, its progress by step, its result or error."""
+    return answers.job(job)
+
+
+@router.get("/{job_id}/events", response_class=EventSourceResponse)
+async def follow_job(
+    job: JobDep, services: ServicesDep, answers: AnswersDep
+) -> AsyncIterator[ServerSentEvent]:
+    """The job as server-sent events, one at each change, the last with its final state.
+
+    Each event is named by the job's state and holds what GET on the job answers.
+    """
+    async for view in services.watcher.updates(job.id):
+        answer = await run_in_threadpool(answers.job, view) if view.result else answers.job(view)
+        yield ServerSentEvent(
+            event=view.state.value, raw_data=answer.model_dump_json(exclude_none=True)
+        )
+
+
+@router.delete("/{job_id}", response_model_exclude_none=True)
+def cancel_job(job_id: JobIdPath, services: ServicesDep, answers: AnswersDep) -> JobAnswer:
+    """Stop a job: at once if it waits, after its current step if it runs. What has ended stays."""
+    return answers.job(services.queue.cancel(job_id))
+
+
+@router.get(
+    "/{job_id}/images/{index}",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The picture.",
+            "content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp")},
+        }
+    },
+)
+def get_image(job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
+    """The bytes of one picture of a finished job."""
+    images = job.result.images if job.result else ()
+    if index >= len(images):
+        reason = "" if job.state in TERMINAL else ": the job has not finished"
+        raise UnknownImage(f"{index} of job {job.id}{reason}")
+    image = images[index]
+    return Response(
+        services.store.get(image.key), 200, PICTURE_HEADERS, media_type=image.format.content_type
+    )

@@ -1,0 +1,143 @@
+"""Waiting for jobs: one connection per process hears the news of all jobs anybody waits for.
+
+News only wakes the waiters up; what they return is read from the queue. A waiter that hears nothing
+looks for itself every `poll_s` seconds, so a lost message or a broken link costs a moment only.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+
+from redis import RedisError
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.client import PubSub
+from starlette.concurrency import run_in_threadpool
+
+from protocol.job import TERMINAL, JobView, Progress
+from protocol.progress import channel, progress_messages
+from protocol.queue import JobQueue
+
+RECONNECT_S = 0.5
+ANCHOR = channel("")  # always subscribed, for a PubSub without channels stops listening
+
+
+class _Waiter:
+    """One who waits: sees the latest news only, for steps in between are of no use to anybody."""
+
+    def __init__(self) -> None:
+        self.news: Progress | None = None
+        self.called = asyncio.Event()
+
+    def tell(self, news: Progress) -> None:
+        self.news = news
+        self.called.set()
+
+    async def listen(self, patience_s: float) -> Progress | None:
+        """The latest news, or None if there was none for `patience_s` seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.called.wait(), patience_s)
+        self.called.clear()
+        news, self.news = self.news, None
+        return news
+
+
+class JobWatcher:
+    """Follows jobs for everybody in this process, within `async with JobWatcher(…)`."""
+
+    def __init__(self, redis: AsyncRedis, queue: JobQueue, poll_s: float) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._poll_s = poll_s
+        self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
+        self._pubsub: PubSub | None = None
+        self._channels: set[str] = set()
+        self._subscribing = asyncio.Lock()
+        self._listening: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "JobWatcher":
+        self._listening = asyncio.create_task(self._listen_for_ever(), name="job news")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._listening
+        self._listening.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._listening
+
+    async def updates(self, job_id: str) -> AsyncGenerator[JobView]:
+        """The job now, then whenever something about it changes, to its end. Raises `UnknownJob`."""
+        with self._waiting(job_id) as waiter:
+            await self._subscribe(job_id)
+            shown = view = await self._view(job_id)
+            yield view
+            while view.state not in TERMINAL:
+                news = await waiter.listen(self._poll_s)
+                if news is None or news.state in TERMINAL:
+                    view = await self._view(job_id)
+                else:
+                    view = JobView(id=job_id, state=news.state, progress=news)
+                if view != shown:
+                    yield view
+                    shown = view
+
+    async def finished(self, job_id: str) -> JobView:
+        """The job once it has ended, however that was. Raises `UnknownJob`."""
+        async with aclosing(self.updates(job_id)) as updates:
+            async for view in updates:
+                if view.state in TERMINAL:
+                    return view
+        raise AssertionError("updates end with a terminal state")
+
+    @property
+    def watched(self) -> int:
+        """How many jobs are being waited for."""
+        return len(self._waiters)
+
+    @contextmanager
+    def _waiting(self, job_id: str) -> Iterator[_Waiter]:
+        waiter = _Waiter()
+        self._waiters[job_id].add(waiter)
+        try:
+            yield waiter
+        finally:
+            self._waiters[job_id].discard(waiter)
+            if not self._waiters[job_id]:
+                # Its channel is left when the next one is joined: nothing may block here.
+                del self._waiters[job_id]
+
+    async def _view(self, job_id: str) -> JobView:
+        return await run_in_threadpool(self._queue.view, job_id)
+
+    async def _subscribe(self, job_id: str) -> None:
+        """Listen to news of a job, and no longer to those that nobody waits for any more."""
+        # Without a link there is no news; the waiter polls, and the next link subscribes to all.
+        with suppress(RedisError, TimeoutError):
+            async with asyncio.timeout(self._poll_s), self._subscribing:
+                if self._pubsub is None:
+                    return
+                await self._pubsub.subscribe(channel(job_id))
+                stale = self._channels - self._wanted()
+                self._channels = self._wanted()
+                if stale:
+                    await self._pubsub.unsubscribe(*stale)
+
+    def _wanted(self) -> set[str]:
+        return {channel(job_id) for job_id in self._waiters}
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            with suppress(RedisError):
+                await self._listen()
+            self._pubsub = None
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _listen(self) -> None:
+        """Pass news on until the link breaks."""
+        async with self._redis.pubsub() as pubsub:
+            self._channels = self._wanted()
+            await pubsub.subscribe(ANCHOR, *self._channels)
+            self._pubsub = pubsub
+            async for news in progress_messages(pubsub):
+                for waiter in self._waiters.get(news.job_id, ()):
+                    waiter.tell(news)
