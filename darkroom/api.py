@@ -16,18 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until stopped."""
     # Only here: the other commands need no web framework.
-    import uvicorn
+    from service.__main__ import main
 
-    from service.app import create_app
-    from service.settings import ServiceSettings
-
-    settings = ServiceSettings()
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
-        server_header=False,
-        log_level="warning",
-    )
+    main()
     return 0

@@ -63,7 +63,7 @@ class Client:
         answer = await self._ask(
             "POST", "/v1/txt2img", json=fields, headers={"Prefer": "respond-async"}
         )
-        return answer.headers["location"]
+        return f"/v1/jobs/{answer.json()['id']}"
 
     async def follow(self, job: str) -> AsyncIterator[Step]:
         """Each new stand of a job, up to the one it ends in.

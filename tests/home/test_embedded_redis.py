@@ -11,11 +11,15 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
+from redis.retry import Retry
 
 from darkroom.child import running
 from darkroom.embedded_redis import EmbeddedRedis, EmbeddedRedisError, embedded_redis
 from tests.home.processes import is_alive, wait_until
+
+ONE_TRY = Retry(NoBackoff(), 0)
 
 HOUSE_OF_REDIS = """
 import asyncio, sys
@@ -55,7 +59,7 @@ async def test_only_those_who_know_the_password_are_served(folder: Path) -> None
                 assert client.ping()
                 assert client.config_get("port") == {"port": "0"}
             with (
-                redis.Redis(unix_socket_path=str(server.socket)) as stranger,
+                redis.Redis(unix_socket_path=str(server.socket), retry=ONE_TRY) as stranger,
                 pytest.raises(AuthenticationError),
             ):
                 stranger.ping()

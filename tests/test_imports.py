@@ -1,0 +1,173 @@
+"""The walls of the house: which folder may import what, read from the source of every module."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Folder -> folders of ours that it may import.
+MAY_IMPORT = {
+    "protocol": set[str](),
+    "service": {"protocol"},
+    "worker": {"protocol", "models"},
+    "models": set[str](),
+    "training": {"models"},
+    "darkroom": {"protocol"},
+    "bench": {"protocol", "service", "worker", "models", "training", "darkroom", "tests"},
+}
+
+# The command line starts programs; those of its commands that become one import it when called.
+MAY_IMPORT_WHEN_CALLED = {"darkroom": {"service", "worker", "models"}}
+
+# Folder -> packages of others that must not be known there.
+NEVER = {
+    "protocol": {"torch", "fastapi", "starlette", "uvicorn", "PIL", "numpy"},
+    "service": {"torch", "numpy", "safetensors", "huggingface_hub"},
+    "darkroom": {"torch", "fastapi", "starlette", "uvicorn", "PIL", "numpy"},
+    "models": {"redis", "rq", "fastapi", "pydantic", "diffusers", "transformers"},
+    "models/samplers": {"torch"},
+    "worker": {"fastapi", "starlette", "uvicorn", "diffusers", "transformers"},
+    "training": {"redis", "rq", "fastapi", "diffusers", "transformers"},
+}
+
+# Package of others -> folder -> the only files there that know it.
+ONLY_IN = {
+    "rq": {"": {"protocol/queue.py", "worker/rq_worker.py"}},
+    "obstore": {"": {"protocol/store.py"}},
+    "PIL": {"service": {"service/images.py"}},
+}
+
+# Folder -> extras whose requirements it may use, beside the base.
+EXTRAS = {
+    "protocol": set[str](),
+    "service": set[str](),
+    "darkroom": set[str](),
+    "worker": {"worker", "gpu"},
+    "models": {"worker", "gpu"},
+    "training": {"worker", "training"},
+    "bench": {"worker", "gpu", "training", "dev"},
+    "tests": {"worker", "gpu", "training", "dev"},
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement: `file` relative to the repository, `package` the first name."""
+
+    file: str
+    line: int
+    package: str
+    when_called: bool
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} imports {self.package}"
+
+
+def imports_of(folder: str) -> list[Import]:
+    """Every import below `folder`."""
+    return [
+        found
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for found in _imports(ast.parse(path.read_text()), str(path.relative_to(ROOT)), False)
+    ]
+
+
+def _imports(node: ast.AST, file: str, when_called: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        inside = when_called or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(file, child.lineno, alias.name.partition(".")[0], when_called)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"{file}:{child.lineno} is a relative import"
+            yield Import(file, child.lineno, str(child.module).partition(".")[0], when_called)
+        yield from _imports(child, file, inside)
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_a_folder_imports_only_what_lies_below_it(folder: str) -> None:
+    ours = {*MAY_IMPORT, "tests"}
+    allowed = {folder} | MAY_IMPORT[folder]
+    allowed_when_called = allowed | MAY_IMPORT_WHEN_CALLED.get(folder, set())
+    wrong = [
+        str(found)
+        for found in imports_of(folder)
+        if found.package in ours
+        and found.package not in (allowed_when_called if found.when_called else allowed)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("folder", NEVER)
+def test_a_folder_does_not_know_what_it_must_not(folder: str) -> None:
+    assert [str(found) for found in imports_of(folder) if found.package in NEVER[folder]] == []
+
+
+@pytest.mark.parametrize(
+    ("package", "folder"), [(name, folder) for name in ONLY_IN for folder in ONLY_IN[name]]
+)
+def test_a_package_is_known_to_its_own_files_only(package: str, folder: str) -> None:
+    folders = [folder] if folder else [name for name in MAY_IMPORT if name != "bench"]
+    knowing = {
+        found.file for name in folders for found in imports_of(name) if found.package == package
+    }
+    assert knowing == ONLY_IN[package][folder]
+
+
+@pytest.mark.parametrize("folder", EXTRAS)
+def test_what_a_folder_imports_is_declared(folder: str) -> None:
+    distributions = importlib.metadata.packages_distributions()
+    declared = {_canonical(name) for name in _requirements(EXTRAS[folder])}
+    undeclared = [
+        str(found)
+        for found in imports_of(folder)
+        if found.package not in {*MAY_IMPORT, "tests", *sys.stdlib_module_names}
+        # A package that is not installed, as optional kernels may be, is found under its own name.
+        and not declared
+        & {_canonical(name) for name in distributions.get(found.package, [found.package])}
+    ]
+    assert undeclared == []
+
+
+@pytest.mark.parametrize(
+    ("folders", "unwanted"),
+    [
+        (["protocol"], ["torch", "fastapi"]),
+        (["protocol", "service"], ["torch"]),
+        (["darkroom"], ["torch", "fastapi", "rq"]),
+    ],
+)
+def test_importing_everything_of_a_folder_does_not_load(
+    folders: list[str], unwanted: list[str]
+) -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
+    code = f"import {', '.join(modules)}, sys; print([n for n in {unwanted} if n in sys.modules])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ran.stdout.strip(), ran.returncode) == ("[]", 0), ran.stderr
+
+
+def _requirements(extras: set[str]) -> list[str]:
+    """Names of the distributions that the base and `extras` ask for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    lines = project["dependencies"] + [line for extra in extras for line in optional[extra]]
+    return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines]
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
