@@ -87,16 +87,22 @@ class NoiseSchedule:
 
     @cached_property
     def alphas_cumprod(self) -> FloatArray:
-        """(T,): share of the signal's variance left at each timestep, decreasing, in [0, 1)."""
+        """(T,): share of the signal's variance left at each timestep, decreasing, in [0, 1).
+
+        Computed in float64 and rounded once to float32, the precision that checkpoints and
+        diffusers keep it in. Where little noise is left that moves sigma by 1e-5 of itself, and
+        the network was trained with the rounded one.
+        """
         alphas_cumprod = np.cumprod(1.0 - self.betas, dtype=np.float64)
         if self.rescale_betas_zero_snr:
             alphas_cumprod = _rescale_to_zero_terminal_snr(alphas_cumprod)
-        return _frozen(alphas_cumprod)
+        return _frozen(alphas_cumprod.astype(np.float32).astype(np.float64))
 
     @cached_property
     def sigmas(self) -> FloatArray:
         """(T,): noise over signal at each timestep, increasing, always finite."""
-        alphas_cumprod = np.maximum(self.alphas_cumprod, _SMALLEST_ALPHA)
+        nothing_left = self.alphas_cumprod == 0.0
+        alphas_cumprod = np.where(nothing_left, _SMALLEST_ALPHA, self.alphas_cumprod)
         return _frozen(np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod))
 
 

@@ -40,8 +40,8 @@ def compile_table(
 
     strength None starts from pure noise (text-to-image, and inpainting at strength 1 in
     diffusers); a number in (0, 1] starts from z0 with noise added, and takes only the last
-    `int(steps * strength)` steps, at least one. `len(table)` is the number of evaluations, which
-    for "plms" is one more than the steps. Raises ValueError naming what is out of bounds.
+    `int(steps * strength)` steps, of which there must be one. `len(table)` is the number of
+    evaluations: for "plms" one more than the steps. Raises ValueError naming what is out of bounds.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is {sampler!r}, not one of {', '.join(SAMPLERS)}")
@@ -49,8 +49,6 @@ def compile_table(
         raise ValueError(f"schedule is {schedule!r}, not one of {', '.join(SCHEDULES)}")
     if not 1 <= steps <= noise_schedule.num_train_timesteps:
         raise ValueError(f"steps is {steps}, not in 1..{noise_schedule.num_train_timesteps}")
-    if strength is not None and not 0 < strength <= 1:
-        raise ValueError(f"strength is {strength}, not in (0, 1]")
     return _compiled(sampler, schedule, steps, noise_schedule, strength)
 
 

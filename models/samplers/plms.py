@@ -21,11 +21,12 @@ _ADAMS_BASHFORTH = (
 def plms(
     noise_schedule: NoiseSchedule, schedule: Schedule, steps: int, strength: float | None
 ) -> SamplerTable:
-    """Outputs are combined raw, as the network gives them, and only then turned into a step.
+    """Faithful to diffusers rather than better, so that a request gives the same image there.
 
-    With a strength, the doubled step is rows 0 and 1 of what remains, as in diffusers, though the
-    list of timesteps was doubled at its own second place: x then stays one level noisier than the
-    network is told. Faithful rather than better, so that the same request gives the same image.
+    Outputs are combined raw and only then read as noise or as v, whose meaning changes with the
+    level: with v_prediction and few steps another sampler does better. With a strength, the
+    doubled step is rows 0 and 1 of what remains, though the list of timesteps was doubled at its
+    own second place: x then stays one level noisier than the network is told.
     """
     levels = stride_levels(schedule, steps, noise_schedule, alpha_to_one=False)
     skipped = rows_skipped(steps, strength)

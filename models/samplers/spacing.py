@@ -50,7 +50,7 @@ def spaced_timesteps(spacing: Spacing, count: int, noise_schedule: NoiseSchedule
         case "linspace":
             return np.linspace(0, last, count)[::-1]
         case "trailing":
-            # Floating point gives np.arange one element too many for some counts.
+            # For 61 and other counts rounding gives np.arange one timestep too many, below 0.
             descending = np.arange(last + 1, 0, -(last + 1) / count)[:count]
             return np.round(descending) - 1.0
 
@@ -84,9 +84,12 @@ def timesteps_at(sigmas: FloatArray, noise_schedule: NoiseSchedule) -> FloatArra
 def rows_skipped(steps: int, strength: float | None) -> int:
     """How many of the noisiest steps image-to-image leaves out; None (text-to-image) skips none.
 
-    int(steps * strength) steps remain, as in diffusers' `get_timesteps`. Where that is 0 and
-    diffusers refuses, the last step remains: the least change that can be made.
+    int(steps * strength) steps remain, rounding and all as in diffusers' `get_timesteps`. Raises
+    ValueError where none would.
     """
     if strength is None:
         return 0
-    return steps - max(1, min(int(steps * strength), steps))
+    remaining = int(steps * strength)
+    if not 1 <= remaining <= steps:
+        raise ValueError(f"strength {strength} of {steps} steps leaves {remaining}, not 1..{steps}")
+    return steps - remaining
