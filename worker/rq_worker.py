@@ -1,0 +1,299 @@
+"""The worker as RQ sees it. The only file of the worker that imports RQ.
+
+To RQ's tools this is a worker like any other: registered, with heartbeats, with executions in its
+name, obeying the commands stop-job, stop-execution and shutdown. Inside it shares little with one:
+RQ's own loop runs one job at a time, gives up when Redis goes away, and takes ten minutes to notice
+the dead, so the loop (`worker.loop`) and the leases (`worker.leases`) are ours.
+
+What stands in Redis is not trusted: a job's function is never imported or called, only its name is
+compared, and its argument is read with the same record that the service wrote it from.
+"""
+
+import json
+import logging
+import signal
+import threading
+import time
+import zlib
+from contextlib import suppress
+from typing import Any
+
+from redis import Redis, RedisError
+from redis.client import PubSub, PubSubWorkerThread
+from rq import Queue
+from rq.command import parse_payload
+from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
+from rq.job import Job
+from rq.results import Result
+from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker, WorkerStatus
+
+from protocol.errors import DarkroomError, JobFailed
+from protocol.job import JobResult
+from protocol.queue import GENERATE, REQUEST, queue_name, wake_channel
+from protocol.request import GenerationRequest
+from worker.deliver import Delivery
+from worker.leases import Claim, JobStatus, Leases, LeaseTerms, QueueKeys
+from worker.loop import STATES, Loop
+from worker.metrics import Metrics
+from worker.ports import Engine
+from worker.reporter import Reporter
+from worker.settings import WorkerSettings
+from worker.ticker import Chore, Ticker
+from worker.vigil import Vigil
+
+logger = logging.getLogger(__name__)
+
+LARGEST_JOB = 1_000_000  # bytes of a job's JSON; two of the longest prompts take a quarter of it
+REDIS_RETRY_S = 1.0
+REGISTRATION_TTL_S = 60  # for how long a silent worker is still listed by RQ's tools
+PUBSUB_WAIT_S = 60
+
+
+class RqWorker(BaseWorker):
+    """One process' worker for the queue of one model."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        name: str,
+        model: str,
+        engine: Engine,
+        delivery: Delivery,
+        reporter: Reporter,
+        metrics: Metrics,
+        settings: WorkerSettings,
+    ) -> None:
+        """`name` must be a fresh one: RQ refuses that of a worker that died a moment ago."""
+        queue = Queue(queue_name(model), connection=redis, serializer=JSONSerializer)
+        super().__init__(
+            [queue],
+            name=name,
+            connection=redis,
+            worker_ttl=REGISTRATION_TTL_S,
+            log_job_description=False,
+            serializer="json",
+        )
+        self._wake_channel = wake_channel(queue.name)
+        self._reporter = reporter
+        self._metrics = metrics
+        self._settings = settings
+        self._vigil = Vigil(settings.worker_lease_s)
+        self._leases = Leases(redis, name, _keys(queue, name), _terms(settings, redis))
+        self.loop = Loop(
+            engine,
+            RqLedger(self._leases, redis, name, model),
+            delivery,
+            reporter,
+            metrics,
+            job_timeout_s=settings.job_timeout_s,
+            grace_s=settings.worker_shutdown_grace_s,
+            most_deliveries=2 * settings.worker_slots,
+        )
+
+    def work(self, burst: bool = False, *_: Any, **__: Any) -> bool:
+        """Serve until told to stop; with `burst`, until there is nothing to do.
+
+        Raises EngineBroken when only a new process can help.
+        """
+        self._register()
+        self._install_signal_handlers()
+        settings = self._settings
+        try:
+            with Ticker(
+                Chore(settings.worker_heartbeat_s, self.beat),
+                Chore(settings.worker_cancel_poll_s, self.look_for_marks),
+                Chore(settings.worker_progress_s, self._reporter.flush),
+                Chore(settings.worker_reap_s, self.reap),
+            ):
+                self.loop.run(until_empty=burst)
+        finally:
+            with suppress(RedisError):
+                self.teardown()  # type: ignore[no-untyped-call]
+        return True
+
+    def beat(self) -> None:
+        """Tell Redis that this worker lives, and renew all of its leases, in one round trip."""
+        claims = self.loop.claims
+        with self.connection.pipeline(transaction=False) as pipe:
+            self.heartbeat(REGISTRATION_TTL_S, pipeline=pipe)
+            self.set_state(WorkerStatus.BUSY if claims else WorkerStatus.IDLE, pipeline=pipe)
+            self._leases.renew(claims, pipe)
+            heartbeat_was_new, *_, lost = pipe.execute()
+        self._vigil.contact()
+        self.loop.reconnected()
+        for member in lost:
+            self.loop.lose(member.decode().rpartition(":")[2])
+        if heartbeat_was_new:  # our entry was gone: expired in an outage, or Redis lost its data
+            self.connection.delete(self.key)
+            self.register_birth()  # type: ignore[no-untyped-call]
+
+    def look_for_marks(self) -> None:
+        """Find the running jobs that somebody asked to stop."""
+        running = [claim.job_id for claim in self.loop.claims]
+        if running:
+            for job_id in self._leases.marked(running):
+                self.loop.cancel(job_id)
+
+    def reap(self) -> None:
+        """Put the jobs of dead workers back into the queue."""
+        if not self._vigil.may_judge():
+            return
+        for job_id, status in self._leases.reap():
+            logger.warning("job taken back", extra={"job": job_id, "becomes": status})
+            self._metrics.reaped.inc()
+            self._reporter.ended(job_id, STATES[status])
+            self.loop.wake()
+
+    def handle_payload(self, message: dict[str, Any]) -> None:
+        """Obey RQ's commands, which come by pub/sub."""
+        command = parse_payload(message)
+        match command.get("command"):
+            case "stop-job":
+                self.loop.cancel(str(command.get("job_id")))
+            case "stop-execution":
+                self.request_stop_execution(str(command.get("execution_id")))
+            case "shutdown":
+                self.loop.stop()
+
+    def request_stop_execution(self, execution_id: str) -> None:
+        for claim in self.loop.claims:
+            if claim.execution_id == execution_id:
+                self.loop.cancel(claim.job_id)
+
+    def subscribe(self) -> None:
+        """Listen to RQ's commands, and to the announcement of jobs."""
+        pubsub = self.connection.pubsub()  # type: ignore[no-untyped-call]
+        pubsub.subscribe(
+            **{
+                self.pubsub_channel_name: self.handle_payload,
+                self._wake_channel: lambda _: self.loop.wake(),
+            }
+        )
+        self.pubsub = pubsub
+        self.pubsub_thread = pubsub.run_in_thread(
+            sleep_time=PUBSUB_WAIT_S, daemon=True, exception_handler=self._pubsub_exception_handler
+        )
+
+    def _pubsub_exception_handler(
+        self, exc: BaseException, pubsub: PubSub, pubsub_thread: PubSubWorkerThread
+    ) -> None:
+        # Whatever it is, listening goes on; what is missed is found by polling. RQ's own handler
+        # lets the thread die of a timeout.
+        logger.debug("pub/sub interrupted", extra={"error": type(exc).__name__})
+        time.sleep(REDIS_RETRY_S)
+
+    def _set_connection(self, connection: Redis) -> Redis:
+        # RQ would raise the socket timeout to minutes, for its blocking pops; we never block.
+        return connection
+
+    def _install_signal_handlers(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self.loop.stop())
+
+    def _register(self) -> None:
+        while True:
+            try:
+                self.bootstrap(logging_level="WARNING")
+                return
+            except RedisError as error:
+                logger.warning("cannot register", extra={"error": type(error).__name__})
+                time.sleep(REDIS_RETRY_S)
+
+
+class RqLedger:
+    """Leases with their contents in RQ's form; a `worker.loop.Ledger`."""
+
+    def __init__(self, leases: Leases, redis: Redis, worker: str, model: str) -> None:
+        self._redis = redis
+        self._worker = worker
+        self._model = model
+        self.claim = leases.claim
+        self.cancel = leases.cancel
+        self.hand_back = leases.hand_back
+        self.suspect = leases.suspect
+        self._leases = leases
+
+    def read(self, claim: Claim) -> GenerationRequest:
+        """The request a job carries. Raises JobFailed for anything not written by our service."""
+        request = read_request(claim.data)
+        if request.model != self._model:
+            raise JobFailed("it was queued for another model")
+        return request
+
+    def finish(self, claim: Claim, result: JobResult) -> JobStatus | None:
+        record = _record(
+            self._redis,
+            Result.Type.SUCCESSFUL,
+            job_id=claim.job_id,
+            return_value=result.model_dump(mode="json"),
+            worker_name=self._worker,
+            execution_id=claim.execution_id,
+        )
+        return self._leases.finish(claim, record)
+
+    def fail(self, claim: Claim, error: DarkroomError) -> JobStatus | None:
+        record = _record(
+            self._redis,
+            Result.Type.FAILED,
+            job_id=claim.job_id,
+            exc_string=type(error).__name__,  # not its message, which may quote the request
+            worker_name=self._worker,
+            execution_id=claim.execution_id,
+        )
+        return self._leases.fail(claim, error.to_record().model_dump_json(), record)
+
+
+def read_request(data: bytes) -> GenerationRequest:
+    """The request in a job's call as RQ keeps it: zlib of JSON of [name, object, args, kwargs].
+
+    Raises JobFailed unless it is exactly what `protocol.queue` writes.
+    """
+    try:
+        inflating = zlib.decompressobj()
+        text = inflating.decompress(data, LARGEST_JOB)
+        if inflating.unconsumed_tail:
+            raise ValueError("too large")
+        name, instance, args, kwargs = json.loads(text)
+        if (name, instance, args, list(kwargs)) != (GENERATE, None, [], [REQUEST]):
+            raise ValueError("not a call of ours")
+        return GenerationRequest.model_validate(kwargs[REQUEST])
+    except (ValueError, TypeError, RecursionError, zlib.error) as error:
+        raise JobFailed("it does not carry a request that can be read") from error
+
+
+def _record(redis: Redis, kind: Result.Type, **fields: Any) -> dict[str, str]:
+    """A result as RQ keeps it."""
+    fields.setdefault("job_id", "")
+    result = Result(type=kind, connection=redis, serializer=JSONSerializer, **fields)
+    return {field: str(value) for field, value in result.serialize().items()}
+
+
+def _keys(queue: Queue, worker: str) -> QueueKeys:
+    """Where RQ keeps the things of `queue`, and where we keep ours."""
+    return QueueKeys(
+        queue=queue.key,
+        started=queue.started_job_registry.key,
+        finished=queue.finished_job_registry.key,
+        failed=queue.failed_job_registry.key,
+        canceled=queue.canceled_job_registry.key,
+        worker_executions=WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker),
+        job=Job.key_for(""),
+        execution=Execution("", "", queue.connection).key.removesuffix(":"),
+        executions=ExecutionRegistry("", queue.connection).key,
+        results=Result.get_key(""),  # type: ignore[no-untyped-call]
+        leases=f"darkroom:leases:{queue.name}",
+    )
+
+
+def _terms(settings: WorkerSettings, redis: Redis) -> LeaseTerms:
+    error = JobFailed("every worker that tried it broke down")
+    return LeaseTerms(
+        lease_s=settings.worker_lease_s,
+        max_crashes=settings.worker_max_crashes,
+        result_ttl_s=settings.result_ttl_s,
+        failure_ttl_s=settings.failure_ttl_s,
+        poison_error=error.to_record().model_dump_json(),
+        poison_record=_record(redis, Result.Type.FAILED, exc_string=type(error).__name__),
+    )
