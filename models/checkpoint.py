@@ -141,7 +141,12 @@ def assign_strictly(
     ]
     if missing or unexpected or misshapen:
         raise CheckpointMismatch(source, missing, unexpected, misshapen)
-    module.load_state_dict({n: t.to(dtype) for n, t in tensors.items()}, assign=True)
+    module.load_state_dict({n: _laid_out(t.to(dtype)) for n, t in tensors.items()}, assign=True)
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    """Convolution weights channels-last: measured faster on CPU and on tensor cores."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def save_component(

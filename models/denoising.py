@@ -142,14 +142,11 @@ class _Coefficients:
 
 def _coefficients(batch: list[Trajectory], like: Tensor) -> _Coefficients:
     """The tables' float64 rows, brought to the batch's device and dtype in one transfer."""
-    rows = [t.table.rows[t.row] for t in batch]
-    table = torch.tensor(
-        [
-            (r.timestep, r.input_scale, r.predict_x, r.predict_output, r.keep_x, *r.history)
-            for r in rows
-        ],
-        dtype=torch.float64,
-    ).to(like)
+    names = ("timestep", "input_scale", "predict_x", "predict_output", "keep_x")
+    rows = [
+        [*(getattr(t.table, name)[t.row] for name in names), *t.table.history[t.row]] for t in batch
+    ]
+    table = torch.tensor(rows, dtype=torch.float64).to(like)
     timestep, scale, from_x, from_output, keep = table[:, :5, None, None, None].unbind(1)
     history = table[:, 5:, None, None, None]
     return _Coefficients(timestep, scale, from_x, from_output, keep, history)
@@ -198,14 +195,15 @@ def _added(
 
 
 def _add_noise(trajectory: Trajectory, x: Tensor) -> Tensor:
-    weight = trajectory.table.rows[trajectory.row].noise
+    weight = float(trajectory.table.noise[trajectory.row])
     return x + weight * trajectory.noise.draw(x.device) if weight else x
 
 
 def _keep_known(trajectory: Trajectory, x: Tensor) -> Tensor:
     """Put the known region back, at the noise level that the row has led to."""
-    known, row = trajectory.known, trajectory.table.rows[trajectory.row]
+    known, table, row = trajectory.known, trajectory.table, trajectory.row
     if known is None:
         return x
-    kept = row.known_signal * known.latents + row.known_noise * known.noise
+    signal, noise = float(table.known_signal[row]), float(table.known_noise[row])
+    kept = signal * known.latents + noise * known.noise
     return known.mask * x + (1 - known.mask) * kept

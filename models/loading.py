@@ -68,9 +68,7 @@ def load_model(
     report(0.3, "autoencoder")
     autoencoder = _autoencoder(folder / "vae", dtype, device)
     report(0.5, "unet")
-    unet = load_component(
-        folder / "unet", lambda c: UNet(UNetConfig.from_dict(c)), dtype, device
-    ).to(memory_format=torch.channels_last)
+    unet = load_component(folder / "unet", lambda c: UNet(UNetConfig.from_dict(c)), dtype, device)
     schedule = NoiseSchedule.from_config(read_json(folder / "scheduler/scheduler_config.json"))
     report(1.0, "loaded")
     return LatentDiffusion(
@@ -98,5 +96,4 @@ def _autoencoder(folder: Path, dtype: torch.dtype, device: torch.device) -> Auto
     config = AutoencoderConfig.from_dict(read_json(folder / "config.json"))
     # SDXL's autoencoder overflows in half precision, and its file says so.
     chosen = torch.float32 if config.force_upcast else dtype
-    network = load_component(folder, lambda _: AutoencoderKL(config), chosen, device)
-    return network.to(memory_format=torch.channels_last)
+    return load_component(folder, lambda _: AutoencoderKL(config), chosen, device)

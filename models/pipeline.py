@@ -141,16 +141,18 @@ class LatentDiffusion:
     ) -> Trajectory:
         """The start of a picture's way, from its encoded prompts."""
         noise = ImageNoise(recipe.seed, self.latent_shape(recipe.width, recipe.height))
-        given = recipe.image is not None
-        source = self.encode_image(recipe.image, noise) if recipe.image is not None else None
+        source = None if recipe.image is None else self.encode_image(recipe.image, noise)
+        # Inpainting at full strength repaints from pure noise, as if there were no picture below.
+        whole = recipe.image is None or (recipe.mask is not None and recipe.strength == 1)
+        table = compile_table(
+            recipe.sampler,
+            recipe.schedule,
+            recipe.steps,
+            self.noise_schedule,
+            None if whole else recipe.strength,
+        )
         return Trajectory.start(
-            compile_table(
-                recipe.sampler,
-                recipe.schedule,
-                recipe.steps,
-                self.noise_schedule,
-                recipe.strength if given else 1.0,
-            ),
+            table,
             noise,
             self.device,
             positive,
