@@ -77,7 +77,7 @@ def _correction(sigmas: FloatArray, index: int, first: int) -> tuple[float, floa
     h = log(before / sigma)
     r = -log(float(sigmas[index - 2]) / before) / h  # place of the x0 before, in steps: negative
     b_1, b_2 = _moments(h)
-    # Weights that fit the first two moments at places r and 1: Zhao et al. 2023, eq. 5.
+    # Weights that fit the first two moments at places r and 1: Zhao et al. 2023, theorem 3.1.
     rho_before = (b_1 - b_2) / (1.0 - r)
     rho_now = b_1 - rho_before
     slope = (rho_before - 0.5) / r  # the predictor's own weight on the slope is 1/2

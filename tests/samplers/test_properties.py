@@ -109,6 +109,9 @@ class Perfect:
 def test_a_perfect_denoiser_ends_at_x0(
     sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, strength: float | None
 ) -> None:
+    if sampler == "ddim" and schedule == "trailing":
+        # diffusers' stride of T // steps stops short of the end where steps do not divide T.
+        assume(1000 % steps == 0)
     if sampler == "plms":
         # PLMS mixes raw outputs of several levels. They agree for epsilon, not v, and only where x
         # is at the level that the network is told: on stride, and not with diffusers' img2img.
