@@ -31,6 +31,7 @@ SDXL = SD15 | {
     "use_karras_sigmas": False,
 }
 VELOCITY = SD15 | {"prediction_type": "v_prediction", "set_alpha_to_one": True, "steps_offset": 0}
+BUNDLED = SD15 | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
 # Nothing but the betas, as the oldest files have it: each scheduler takes its own defaults.
 BARE: dict[str, Any] = {
     "beta_start": 0.0015,
@@ -39,7 +40,7 @@ BARE: dict[str, Any] = {
     "clip_sample": False,
     "skip_prk_steps": True,
 }
-CONFIGS = {"sd15": SD15, "sdxl": SDXL, "velocity": VELOCITY, "bare": BARE}
+CONFIGS = {"sd15": SD15, "sdxl": SDXL, "velocity": VELOCITY, "bundled": BUNDLED, "bare": BARE}
 
 
 def toy_network(seed: int = 0) -> Network:
