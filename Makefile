@@ -21,7 +21,7 @@ DEV := .venv/installed-dev-$(CONTENT)
 .PHONY: run test check format bench lock
 
 run: $(RUN)
-	@exec $(BIN)/darkroom up
+	@exec $(BIN)/darkroom up --home var/house
 
 test: check
 	$(BIN)/pytest

@@ -10,6 +10,7 @@ from darkroom.addresses import PortTaken
 from darkroom.child import ProgramFailed
 from darkroom.client import Refused, ServerUnreachable
 from darkroom.embedded_redis import EmbeddedRedisError
+from darkroom.models import NoSuchModel
 from darkroom.server_binary import NoServerBinary
 from protocol.errors import DarkroomError
 
@@ -20,6 +21,7 @@ EXPECTED = (
     DarkroomError,
     EmbeddedRedisError,
     NoServerBinary,
+    NoSuchModel,
     PortTaken,
     ProgramFailed,
     Refused,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from darkroom.child import Program
@@ -41,7 +42,7 @@ maxmemory-policy noeviction
 
 
 class EmbeddedRedisError(RuntimeError):
-    """The folder cannot serve an embedded server; the message says why."""
+    """Another server uses the folder."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,9 @@ class EmbeddedRedis:
     """A folder made ready for one server. `lock` is the open file descriptor of its lock."""
 
     folder: Path
+    socket: Path
     password: str
     lock: int
-
-    @property
-    def socket(self) -> Path:
-        return self.folder / "redis.sock"
 
     @property
     def log(self) -> Path:
@@ -102,14 +100,13 @@ def embedded_redis(folder: Path) -> Iterator[EmbeddedRedis]:
     """Make `folder` ready for a server: private, locked, with a new password and configuration.
 
     Raises:
-        EmbeddedRedisError: another server uses it, or its path is too long for a unix socket.
+        EmbeddedRedisError: another server uses it.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    with _locked(folder / "lock") as lock:
-        server = EmbeddedRedis(folder, secrets.token_urlsafe(24), lock)
-        _check_length(server.socket)
+    with _locked(folder / "lock") as lock, _private_socket(folder) as socket:
+        server = EmbeddedRedis(folder, socket, secrets.token_urlsafe(24), lock)
         configuration = CONFIGURATION.format(
             socket=_quoted(server.socket),
             password=server.password,
@@ -140,13 +137,15 @@ def _lock(descriptor: int, folder: Path) -> None:
         ) from error
 
 
-def _check_length(socket: Path) -> None:
-    length = len(os.fsencode(socket))
-    if length > LONGEST_SOCKET_PATH:
-        raise EmbeddedRedisError(
-            f"the path of a unix socket may have {LONGEST_SOCKET_PATH} bytes, but {socket} has "
-            f"{length}: choose a shorter --home"
-        )
+@contextmanager
+def _private_socket(folder: Path) -> Iterator[Path]:
+    """A path for the socket that nobody else may reach: in `folder`, unless that is too long."""
+    socket = folder / "redis.sock"
+    if len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH:
+        yield socket
+        return
+    with TemporaryDirectory(prefix="darkroom-") as shorter:
+        yield Path(shorter) / "redis.sock"
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -1,1 +1,98 @@
-"""`darkroom models`: what a running server serves."""
+"""`darkroom models`: what a running server serves, or what one would serve if started now."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from darkroom.addresses import server_url
+from darkroom.client import Client, ServerUnreachable
+from darkroom.until_stopped import until_stopped
+from protocol.settings import Settings
+
+HELP = "list the models"
+
+
+class NoSuchModel(RuntimeError):
+    """The model that the settings name is not where they say."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = (
+        "List the models of a running Darkroom. Where none runs, tell which one DARKROOM_MODEL "
+        "chooses."
+    )
+    parser.add_argument("--url", help="the server to ask (default: this machine's, by HOST, PORT)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list."""
+    settings = Settings()
+    console = Console()
+    url = arguments.url or server_url(settings)
+    try:
+        served = until_stopped(_served(url))
+    except ServerUnreachable:
+        if arguments.url:
+            raise
+        _print_chosen(console, settings.model)
+    else:
+        console.print(_table(served or []))
+    return 0
+
+
+async def _served(url: str) -> list[dict[str, Any]]:
+    async with Client.connected(url) as client:
+        return await client.models()
+
+
+def _table(models: list[dict[str, Any]]) -> Table:
+    table = Table("model", "size", "tasks", "samplers", "state", box=None, header_style="bold")
+    for model in models:
+        table.add_row(
+            model["name"],
+            f"{model['default_width']}×{model['default_height']}",
+            ", ".join(model["tasks"]),
+            ", ".join(model["samplers"]),
+            "ready" if model["ready"] else "no worker",
+        )
+    return table
+
+
+def _print_chosen(console: Console, model: str | None) -> None:
+    console.print(f"No Darkroom is running. It would serve: {_chosen(model)}", highlight=False)
+
+
+def _chosen(model: str | None) -> str:
+    """The configured model in words, read from its configuration files where they are here.
+
+    Raises:
+        NoSuchModel: the settings name neither a model's folder nor a hub id.
+    """
+    # Only here: it is the worker's to load models, this command reads three small files.
+    import models
+
+    bundled = Path(models.__file__).parent / "bundled"
+    folder = bundled if model in (None, "bundled") else Path(str(model)).expanduser()
+    if (folder / "model_index.json").is_file():
+        name = "the bundled model" if folder == bundled else str(folder)
+        return f"{name}, {_read(folder / 'model_index.json')['_class_name']}, {_size(folder)}"
+    if str(model).count("/") == 1 and not folder.exists():
+        return f"{model}, from the Hugging Face hub"
+    raise NoSuchModel(f"{folder} holds no model: there is no model_index.json")
+
+
+def _size(folder: Path) -> str:
+    """The size the model was made for; the autoencoder halves the image between its levels."""
+    levels = len(_read(folder / "vae" / "config.json")["block_out_channels"])
+    side = _read(folder / "unet" / "config.json")["sample_size"] * 2 ** (levels - 1)
+    return f"{side}×{side}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
