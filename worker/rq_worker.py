@@ -75,6 +75,7 @@ class RqWorker(BaseWorker):
             serializer="json",
         )
         self._wake_channel = wake_channel(queue.name)
+        self._listener: PubSubWorkerThread | None = None
         self._reporter = reporter
         self._metrics = metrics
         self._settings = settings
@@ -171,9 +172,17 @@ class RqWorker(BaseWorker):
             }
         )
         self.pubsub = pubsub
-        self.pubsub_thread = pubsub.run_in_thread(
+        self._listener = pubsub.run_in_thread(
             sleep_time=PUBSUB_WAIT_S, daemon=True, exception_handler=self._pubsub_exception_handler
         )
+
+    def unsubscribe(self) -> None:
+        # In this order: the farewell wakes the thread, which must then see that it is to end. RQ
+        # does it the other way round, and waits for a second in vain.
+        if self._listener is not None and self.pubsub is not None:
+            self._listener.stop()
+            self.pubsub.unsubscribe()  # type: ignore[no-untyped-call]
+            self._listener.join(REDIS_RETRY_S)
 
     def _pubsub_exception_handler(
         self, exc: BaseException, pubsub: PubSub, pubsub_thread: PubSubWorkerThread
@@ -195,6 +204,7 @@ class RqWorker(BaseWorker):
     def _register(self) -> None:
         while True:
             try:
+                self.connection.delete(self.key)  # a try before, cut short half-way
                 self.bootstrap(logging_level="WARNING")
                 return
             except RedisError as error:

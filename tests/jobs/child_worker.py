@@ -1,0 +1,20 @@
+"""A worker with a fake engine, as a program: `python -m tests.jobs.child_worker STEP_SECONDS`."""
+
+import os
+import sys
+
+from protocol.store import ObjectStore
+from tests.jobs.harness import make_worker, settings
+from tests.worker.fake_engine import FakeEngine
+
+
+def main() -> None:
+    store = ObjectStore.open(os.environ["OBJECT_STORE_URL"])
+    engine = FakeEngine(step_s=float(sys.argv[1]))
+    worker, delivery = make_worker(settings(os.environ["REDIS_URL"]), engine, store)
+    worker.work()
+    delivery.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Workers for tests: real ones but for the engine, in a thread or in a child process."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from protocol.job import TERMINAL, JobView
+from protocol.progress import ProgressBoard
+from protocol.queue import JobQueue
+from protocol.redis_client import connect
+from protocol.request import GenerationRequest
+from protocol.settings import Settings
+from protocol.store import ObjectStore
+from tests.worker.fake_engine import FakeEngine
+from worker.deliver import Delivery
+from worker.metrics import Metrics
+from worker.ports import Engine
+from worker.reporter import Reporter
+from worker.rq_worker import RqWorker
+from worker.settings import WorkerSettings
+
+MODEL = "fake"
+PATIENCE_S = 20.0  # how long a test waits for what must happen; nothing is timed by it
+
+REQUEST = GenerationRequest.model_validate(
+    {
+        "task": "txt2img",
+        "model": MODEL,
+        "prompt": "a red heart",
+        "negative_prompt": "",
+        "width": 16,
+        "height": 16,
+        "steps": 3,
+        "sampler": "ddim",
+        "schedule": "leading",
+        "guidance_scale": 7.5,
+        "seed": 42,
+        "n": 1,
+        "output_format": "png",
+        "quality": 90,
+    }
+)
+
+
+def request(**changes: Any) -> GenerationRequest:
+    return GenerationRequest.model_validate({**REQUEST.model_dump(), **changes})
+
+
+def settings(redis_url: str, **changes: Any) -> WorkerSettings:
+    """Short leases, so that tests of recovery are quick."""
+    quick = {
+        "redis_url": redis_url,
+        "worker_lease_s": 0.9,
+        "worker_heartbeat_s": 0.2,
+        "worker_reap_s": 0.1,
+        "worker_cancel_poll_s": 0.05,
+        "worker_progress_s": 0.02,
+        "worker_shutdown_grace_s": 10.0,
+        "worker_delivery_threads": 2,
+    }
+    return WorkerSettings(**{**quick, **changes})
+
+
+def job_queue(redis_url: str, **changes: Any) -> JobQueue:
+    return JobQueue(connect(redis_url), Settings(redis_url=redis_url, **changes))
+
+
+def make_worker(
+    settings: WorkerSettings, engine: Engine, store: ObjectStore
+) -> tuple[RqWorker, Delivery]:
+    redis = connect(settings.redis_url)
+    delivery = Delivery(store, settings.worker_delivery_threads, settings.worker_store_patience_s)
+    worker = RqWorker(
+        redis,
+        name=f"test-{uuid.uuid4().hex}",
+        model=MODEL,
+        engine=engine,
+        delivery=delivery,
+        reporter=Reporter(ProgressBoard(redis)),
+        metrics=Metrics(),
+        settings=settings,
+    )
+    return worker, delivery
+
+
+@contextmanager
+def running_worker(
+    settings: WorkerSettings, engine: Engine | None = None, store: ObjectStore | None = None
+) -> Iterator[RqWorker]:
+    """A worker in a thread of this process, stopped in order at the end."""
+    worker, delivery = make_worker(
+        settings, engine or FakeEngine(), store or ObjectStore.open("memory:///")
+    )
+    thread = threading.Thread(target=worker.work, name="worker")
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.loop.stop()
+        thread.join(PATIENCE_S)
+        delivery.close()
+        assert not thread.is_alive()
+
+
+class ChildWorker:
+    """A worker in a process of its own, to be killed."""
+
+    def __init__(self, redis_url: str, store: Path, step_s: float = 0.02) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.jobs.child_worker", str(step_s)],
+            env={**os.environ, "REDIS_URL": redis_url, "OBJECT_STORE_URL": store.as_uri()},
+            stderr=subprocess.DEVNULL,
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def child_worker(redis_url: str, store: Path, step_s: float = 0.02) -> Iterator[ChildWorker]:
+    child = ChildWorker(redis_url, store, step_s)
+    try:
+        yield child
+    finally:
+        child.kill()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds; fail the test if it never does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def outcome(queue: JobQueue, job_id: str) -> JobView:
+    """The job once it has ended."""
+    wait_for(lambda: queue.view(job_id).state in TERMINAL)
+    return queue.view(job_id)
