@@ -116,21 +116,24 @@ def choose_card(
     return cards[name]
 
 
-def target_size(draft: Draft, card: ModelCard, image_size: Size | None = None) -> Size:
+def target_size(
+    draft: Draft, card: ModelCard, image_size: Size | None = None, mask_size: Size | None = None
+) -> Size:
     """The pictures' width and height: as asked, else of the image given, else the model's default.
 
-    Raises `InvalidRequest` unless the model can draw that size.
+    Raises `InvalidRequest` unless the model can draw that size, and any mask is of the image's.
     """
+    if image_size and mask_size and image_size != mask_size:
+        bound = f"of the image's size, {_x(image_size)}"
+        raise InvalidRequest("mask", _x(mask_size), bound, "mask-size")
     width, height = image_size or (card.default_width, card.default_height)
     width, height = draft.width or width, draft.height or height
     if image_size == (width, height) and not card.allows_size(width, height):
-        raise InvalidRequest(
-            "image",
-            f"{width}x{height}",
+        bound = (
             f"of a size the model can draw ({_size_bound(card)}), "
-            "or sent with the width and height to resize it to",
-            "image-size",
+            "or sent with the width and height to resize it to"
         )
+        raise InvalidRequest("image", _x(image_size), bound, "image-size")
     for field, side in (("width", width), ("height", height)):
         if side % card.size_multiple:
             raise InvalidRequest(
@@ -143,7 +146,7 @@ def target_size(draft: Draft, card: ModelCard, image_size: Size | None = None) -
     if width * height > card.max_pixels:
         raise InvalidRequest(
             "width",
-            f"{width}x{height}",
+            _x((width, height)),
             f"so that width x height is at most {card.max_pixels}",
             "too-many-pixels",
         )
@@ -223,13 +226,6 @@ def _check_inputs(
         raise InvalidRequest(
             "strength", draft.strength, f"absent for {task.value}", "not-for-this-task"
         )
-    if image and mask and (image.width, image.height) != (mask.width, mask.height):
-        raise InvalidRequest(
-            "mask",
-            f"{mask.width}x{mask.height}",
-            f"of the image's size, {image.width}x{image.height}",
-            "mask-size",
-        )
 
 
 def _check_prompt(field: str, text: str, card: ModelCard, count_tokens: TokenCounter) -> None:
@@ -257,6 +253,10 @@ def _at_most(field: str, value: float, bound: float, problem: str) -> None:
 
 def _one_of(names: Iterable[str]) -> str:
     return f"one of {', '.join(names)}"
+
+
+def _x(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _size_bound(card: ModelCard) -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from protocol.catalogue import Catalogue
 from protocol.drafts import Draft, InputImage, choose_card, complete, target_size
-from protocol.errors import InvalidRequest
 from protocol.presence import Presence
 from protocol.queue import JobQueue
 from protocol.request import Task
@@ -37,11 +36,8 @@ class Generation:
         pixels = self.settings.max_image_pixels
         picture = decode_image("image", image, pixels) if image is not None else None
         stencil = decode_mask("mask", mask, pixels) if mask is not None else None
-        if picture and stencil and picture.size != stencil.size:
-            raise InvalidRequest(
-                "mask", _x(stencil.size), f"{_x(picture.size)} like the image", "mask-size"
-            )
-        size = target_size(draft, card, picture.size if picture else None)
+        sizes = [given.size if given else None for given in (picture, stencil)]
+        size = target_size(draft, card, *sizes)
         inputs = [canonical(given, size) if given else None for given in (picture, stencil)]
         count_tokens = self.tokens.for_model(card)
         request = complete(task, draft, card, count_tokens, *map(_record, inputs))
@@ -50,7 +46,7 @@ class Generation:
         return self.queue.submit(request)
 
     def _preferred_models(self, draft: Draft) -> Iterable[str]:
-        """For requests that name no model: the configured default, then what is being served now."""
+        """For requests that name no model: the configured default, then what is served now."""
         if draft.model is not None:
             return ()
         serving = [report.model for report in self.presence.workers() if report.state.serves]
@@ -59,7 +55,3 @@ class Generation:
 
 def _record(image: CanonicalImage | None) -> InputImage | None:
     return image.record if image else None
-
-
-def _x(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"

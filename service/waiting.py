@@ -66,7 +66,7 @@ class JobWatcher:
             await self._listening
 
     async def updates(self, job_id: str) -> AsyncGenerator[JobView]:
-        """The job now, then whenever something about it changes, to its end. Raises `UnknownJob`."""
+        """The job now, then at every change of it, to its end. Raises `UnknownJob`."""
         with self._waiting(job_id) as waiter:
             await self._subscribe(job_id)
             shown = view = await self._view(job_id)

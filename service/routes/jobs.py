@@ -1,6 +1,7 @@
 """/v1/jobs/{id}: look at a job, follow it, cancel it, fetch its pictures."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
@@ -36,11 +37,12 @@ async def follow_job(
 
     Each event is named by the job's state and holds what GET on the job answers.
     """
-    async for view in services.watcher.updates(job.id):
-        answer = await run_in_threadpool(answers.job, view) if view.result else answers.job(view)
-        yield ServerSentEvent(
-            event=view.state.value, raw_data=answer.model_dump_json(exclude_none=True)
-        )
+    async with aclosing(services.watcher.updates(job.id)) as updates:
+        async for view in updates:
+            answer = await run_in_threadpool(answers.job, view)
+            yield ServerSentEvent(
+                event=view.state.value, raw_data=answer.model_dump_json(exclude_none=True)
+            )
 
 
 @router.delete("/{job_id}", response_model_exclude_none=True)
@@ -63,8 +65,8 @@ def get_image(job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
     """The bytes of one picture of a finished job."""
     images = job.result.images if job.result else ()
     if index >= len(images):
-        reason = "" if job.state in TERMINAL else ": the job has not finished"
-        raise UnknownImage(f"{index} of job {job.id}{reason}")
+        yet = "" if job.state in TERMINAL else " yet"
+        raise UnknownImage(f"{index} of job {job.id}{yet}")
     image = images[index]
     return Response(
         services.store.get(image.key), 200, PICTURE_HEADERS, media_type=image.format.content_type

@@ -1,0 +1,111 @@
+"""The service as it runs: uvicorn on a port of its own, a real Redis, and a worker that is not."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from protocol.catalogue import ModelCard
+from protocol.store import ObjectStore
+from service.app import create_app
+from service.settings import ServiceSettings
+from tests.redis_server import free_port
+from tests.service.fake_worker import FakeWorker
+
+CARD = ModelCard(
+    name="tiny",
+    family="test",
+    size_multiple=8,
+    default_width=64,
+    default_height=64,
+    min_side=16,
+    max_side=256,
+    max_pixels=128 * 256,
+    default_steps=4,
+    max_steps=50,
+    default_guidance_scale=5.0,
+    max_guidance_scale=20.0,
+    max_images=4,
+    samplers=("ddim", "euler"),
+    schedules=("leading", "karras"),
+    default_sampler="ddim",
+    default_schedule="leading",
+    max_prompt_tokens=20,
+)
+MAX_BODY_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service at work, and the ends to reach it by."""
+
+    url: str
+    client: httpx.Client
+    worker: FakeWorker
+    store: ObjectStore
+    app: FastAPI
+
+
+def word_tokenizer() -> str:
+    """A tokenizer for which every word is a token."""
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return str(tokenizer.to_str())
+
+
+def settings_for(redis_url: str, **changed: object) -> ServiceSettings:
+    defaults = {
+        "redis_url": redis_url,
+        "object_store_url": "memory:///",
+        "max_body_bytes": MAX_BODY_BYTES,
+        "max_image_pixels": 512 * 512,
+        "max_queue_length": 8,
+        "max_wait_s": 30.0,
+        "poll_s": 0.2,
+    }
+    return ServiceSettings.model_validate(defaults | changed)
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """`app` behind a real server; gives its address."""
+    port = free_port()
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="service")
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def running(redis_url: str, **changed: object) -> Iterator[Running]:
+    """A whole service; `changed` settings differ from those of the tests."""
+    store = ObjectStore.open("memory:///")
+    app = create_app(settings_for(redis_url, **changed), store)
+    with (
+        FakeWorker(redis_url, store, CARD, word_tokenizer()) as worker,
+        serving(app) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        yield Running(url, client, worker, store, app)
+
+
+@pytest.fixture
+def service(redis_url: str) -> Iterator[Running]:
+    with running(redis_url) as service:
+        yield service
