@@ -78,6 +78,7 @@ def load_model(
         noise_schedule=schedule,
         device=device,
         dtype=dtype,
+        folder=folder,
         zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", False)),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ class LatentDiffusion:
     """The networks of one model, on one device.
 
     zero_empty_negative: SDXL base was trained with zeros, not with the encoding of "", as its
-    unconditional input. defaults: schedule and sampler that the checkpoint was published with.
+    unconditional input. folder: the published files, for what else they say (the scheduler).
     """
 
     text: tuple[TextStage, ...]
@@ -67,6 +68,7 @@ class LatentDiffusion:
     noise_schedule: NoiseSchedule
     device: torch.device
     dtype: torch.dtype
+    folder: Path
     zero_empty_negative: bool = False
 
     # -- text -----------------------------------------------------------------------------------

@@ -1,0 +1,53 @@
+"""What a worker says of its model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.pipeline import LatentDiffusion
+from worker.card import model_card, model_name
+from worker.warmup import warm_up
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "stable-diffusion-v1-5"),
+        ("/some/folder/My Model (v2)/", "My-Model-v2"),
+        ("..", "model"),
+    ],
+)
+def test_names_fit_queues_and_urls(given: str, name: str) -> None:
+    assert model_name(given) == name
+
+
+def test_bounds_and_defaults_come_from_the_files(model: LatentDiffusion) -> None:
+    card = model_card(model, "somebody/tiny")
+    assert (card.name, card.family) == ("tiny", "sd1")
+    assert (card.size_multiple, card.min_side, card.default_width) == (4, 8, 32)
+    assert (card.default_sampler, card.default_schedule) == ("plms", "leading")
+    assert (card.chunk_tokens, card.max_prompt_tokens) == (75, 300)
+
+
+def test_a_file_beside_the_model_overrides_the_card(model: LatentDiffusion, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model.folder, tmp_path / "model"))
+    moved = replace(model, folder=folder)
+    (folder / "darkroom.json").write_text(json.dumps({"name": "mine", "default_steps": 7}))
+    card = model_card(moved, "somebody/tiny")
+    assert (card.name, card.default_steps) == ("mine", 7)
+    (folder / "darkroom.json").write_text(json.dumps({"default_stepz": 7}))
+    with pytest.raises(ValueError, match="default_stepz"):
+        model_card(moved, "somebody/tiny")
+
+
+def test_warming_up_obeys_and_refuses_overrides(model: LatentDiffusion) -> None:
+    for attention in ("auto", "sdpa", "reference"):
+        warm_up(model, attention, 32, 32)
+    with pytest.raises(ValueError, match=r"flash9.*sdpa"):
+        warm_up(model, "flash9", 32, 32)
+    warm_up(model, "auto", 32, 32)

@@ -1,0 +1,139 @@
+"""Trajectories of every kind share a step, and each goes its own way whoever is beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.denoising import Conditioning, Trajectory, advance
+from models.noise import ImageNoise
+from models.pipeline import LatentDiffusion, Recipe
+from models.samplers import SAMPLERS, SCHEDULES
+
+# Batched and single matrix products add in another order; nothing else may differ.
+ROUNDING = 2e-4
+
+
+def finish(model: LatentDiffusion, batch: list[Trajectory]) -> list[torch.Tensor]:
+    while running := [t for t in batch if not t.done]:
+        model.advance(running)
+    return [t.x for t in batch]
+
+
+def start(model: LatentDiffusion, recipe: Recipe) -> Trajectory:
+    return model.trajectory(
+        recipe, model.encode_text(recipe.prompt), model.encode_negative(recipe.negative_prompt)
+    )
+
+
+def mixed_recipes() -> list[Recipe]:
+    """Every sampler, schedules, step counts, guidance on and off, long prompts, all three tasks."""
+    image = torch.linspace(-1, 1, 3 * 32 * 32).reshape(3, 32, 32)
+    mask = torch.zeros(1, 32, 32)
+    mask[:, 8:20, 8:20] = 1
+    recipes = [
+        Recipe(
+            "the cat " * (1 + 40 * (i % 3)),
+            width=32,
+            height=32,
+            steps=3 + i,
+            sampler=sampler,
+            schedule=schedule,
+            guidance_scale=(1.0, 3.0, 7.5)[i % 3],
+            seed=i,
+        )
+        for i, (sampler, schedule) in enumerate(zip(SAMPLERS, SCHEDULES, strict=True))
+    ]
+    varied = Recipe("a red cat", width=32, height=32, steps=6, image=image, strength=0.5, seed=50)
+    repainted = replace(varied, prompt="a cat", mask=mask, strength=0.9, sampler="euler", seed=51)
+    return [*recipes, varied, repainted]
+
+
+@pytest.mark.parametrize("name", ["tiny_sd", "tiny_sdxl"])
+def test_everything_shares_a_batch(name: str, request: pytest.FixtureRequest) -> None:
+    model: LatentDiffusion = request.getfixturevalue(name)
+    recipes = mixed_recipes()
+    together = finish(model, [start(model, recipe) for recipe in recipes])
+    for recipe, mine in zip(recipes, together, strict=True):
+        [alone] = finish(model, [start(model, recipe)])
+        torch.testing.assert_close(mine, alone, atol=ROUNDING, rtol=ROUNDING)
+
+
+def test_joining_a_running_batch_changes_nothing(tiny_sd: LatentDiffusion) -> None:
+    first, second = mixed_recipes()[4], mixed_recipes()[5]
+    early = start(tiny_sd, first)
+    for _ in range(3):
+        tiny_sd.advance([early])
+    late = start(tiny_sd, second)
+    joined = finish(tiny_sd, [early, late])
+    apart = [finish(tiny_sd, [start(tiny_sd, recipe)])[0] for recipe in (first, second)]
+    for mine, alone in zip(joined, apart, strict=True):
+        torch.testing.assert_close(mine, alone, atol=ROUNDING, rtol=ROUNDING)
+
+
+def test_the_known_region_is_exactly_what_was_given(tiny_sd: LatentDiffusion) -> None:
+    recipe = mixed_recipes()[-1]
+    trajectory = start(tiny_sd, recipe)
+    known = trajectory.known
+    assert known is not None
+    [x] = finish(tiny_sd, [trajectory])
+    outside = (known.mask == 0).expand_as(x)
+    assert outside.any()
+    assert not outside.all()
+    torch.testing.assert_close(x[outside], known.latents[outside], atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(x[~outside], known.latents[~outside], atol=1e-2)
+
+
+def test_guidance_is_an_extrapolation_away_from_the_negative() -> None:
+    """A network that answers with its context shows the guidance formula itself."""
+
+    def network(
+        x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, added: object
+    ) -> torch.Tensor:
+        return context.mean(dim=(1, 2))[:, None, None, None].expand_as(x)
+
+    class Table:
+        start_signal, start_noise = 0.0, 0.0
+        timestep = input_scale = predict_output = torch.ones(1).numpy()
+        predict_x = keep_x = noise = torch.zeros(1).numpy()
+        history = torch.tensor([[1.0, 0, 0, 0, 0]]).numpy()
+
+        def __len__(self) -> int:
+            return 1
+
+    def trajectory(scale: float, *, guided: bool) -> Trajectory:
+        positive, negative = (Conditioning(torch.full((77, 4), v)) for v in (2.0, 0.5))
+        return Trajectory.start(
+            Table(),  # type: ignore[arg-type]
+            ImageNoise(0, (4, 2, 2)),
+            torch.device("cpu"),
+            positive,
+            negative=negative if guided else None,
+            guidance_scale=scale,
+        )
+
+    batch = [
+        trajectory(3.0, guided=True),
+        trajectory(9.0, guided=False),
+        trajectory(1.0, guided=True),
+    ]
+    advance(network, batch, torch.float32)
+    assert [float(t.x.mean()) for t in batch] == [0.5 + 3 * 1.5, 2.0, 2.0]
+    assert [t.rows for t in batch] == [2, 1, 2]
+
+
+def test_a_seed_is_an_image_and_another_seed_another(tiny_sd: LatentDiffusion) -> None:
+    def picture(seed: int) -> torch.Tensor:
+        recipe = Recipe("a cat", width=32, height=32, steps=2, seed=seed)
+        return finish(tiny_sd, [start(tiny_sd, recipe)])[0]
+
+    assert torch.equal(picture(7), picture(7))
+    assert not torch.allclose(picture(7), picture(8), atol=0.1)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**53 - 1])
+def test_noise_is_that_of_the_diffusers_pipelines(seed: int) -> None:
+    expected = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(seed))[0]
+    assert torch.equal(ImageNoise(seed, (4, 8, 8)).draw(torch.device("cpu")), expected)

@@ -1,0 +1,72 @@
+"""What a loaded model promises clients: bounds and defaults, read off its files.
+
+A `darkroom.json` beside `model_index.json` may override any entry of the card; that is where an
+operator says what the published files do not (a name, a description, better defaults).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import read_json
+from models.pipeline import LatentDiffusion
+from models.samplers import SAMPLERS, SCHEDULES
+from protocol.catalogue import ModelCard
+
+CARD_FILE = "darkroom.json"
+LONGEST_PROMPT_CHUNKS = 4  # rows of 77 tokens that a prompt may take
+LARGEST_AREA = 4  # times the area that the model was trained at
+
+# The samplers that published scheduler classes name.
+_PUBLISHED_SAMPLERS = {
+    "DDIMScheduler": "ddim",
+    "PNDMScheduler": "plms",
+    "EulerDiscreteScheduler": "euler",
+    "EulerAncestralDiscreteScheduler": "euler_ancestral",
+    "DPMSolverMultistepScheduler": "dpmpp_2m",
+    "UniPCMultistepScheduler": "unipc",
+}
+
+
+def model_name(path_or_id: str) -> str:
+    """The last part of a folder or hub id, in letters that fit a queue's name and a URL."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path_or_id).name).strip("-.") or "model"
+
+
+def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
+    """The card of `model`, loaded from `path_or_id`. Raises ValueError if its overrides are bad."""
+    side = model.unet.config.sample_size * model.autoencoder.config.factor
+    factor = model.autoencoder.config.factor
+    coarsest = factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
+    tokenizer = model.text[0].tokenizer
+    sampler, schedule = _published_sampler(model.folder)
+    card: dict[str, Any] = {
+        "name": model_name(path_or_id),
+        "family": "sdxl" if model.is_sdxl else "sd1",
+        "size_multiple": factor,
+        "default_width": side,
+        "default_height": side,
+        "min_side": coarsest,
+        "max_side": 4 * side,
+        "max_pixels": LARGEST_AREA * side * side,
+        "samplers": tuple(SAMPLERS),
+        "schedules": tuple(SCHEDULES),
+        "default_sampler": sampler,
+        "default_schedule": schedule,
+        "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * tokenizer.chunk,
+        "chunk_tokens": tokenizer.chunk,
+        "scaling_factor": model.autoencoder.config.scaling_factor,
+    }
+    overrides = model.folder / CARD_FILE
+    return ModelCard.model_validate(card | (read_json(overrides) if overrides.exists() else {}))
+
+
+def _published_sampler(folder: Path) -> tuple[str, str]:
+    """Sampler and schedule that the checkpoint was published with, or the nearest we have."""
+    config = read_json(folder / "scheduler/scheduler_config.json")
+    sampler = _PUBLISHED_SAMPLERS.get(str(config.get("_class_name")), "dpmpp_2m")
+    if config.get("use_karras_sigmas"):
+        return sampler, "karras"
+    return sampler, str(config.get("timestep_spacing", "leading"))
