@@ -25,14 +25,15 @@ class Program:
     """What to run and how to tell that it runs.
 
     `ready` returns once the program does its work, or raises `ProgramFailed` if it never will.
-    `show` is called with the program's name and each line it prints. `grace_s` is the time between
-    SIGTERM and SIGKILL.
+    `show` is called with the program's name and each line it prints; `advice` says where else to
+    look when it fails. `grace_s` is the time between SIGTERM and SIGKILL.
     """
 
     name: str
     command: Sequence[str]
     ready: Callable[[], Awaitable[None]]
     show: Callable[[str, str], None]
+    advice: str = "what it printed says why"
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_fds: Sequence[int] = ()
     grace_s: float = 10.0
@@ -67,7 +68,8 @@ async def _keep_running(program: Program, is_ready: asyncio.Event) -> None:
         started = loop.time()
         status = await _run_once(program, is_ready)
         if not is_ready.is_set():
-            raise ProgramFailed(f"{program.name} {_ending(status)} before it was ready")
+            failure = f"{program.name} {_ending(status)} before it was ready"
+            raise ProgramFailed(f"{failure}; {program.advice}")
         if loop.time() - started > STEADY_S:
             pause_s = FIRST_PAUSE_S
         program.show(program.name, f"{_ending(status)}; starting it again in {pause_s:g} s")

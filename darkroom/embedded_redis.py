@@ -23,7 +23,6 @@ from protocol.redis_client import connect_async, redis_errors
 
 LONGEST_SOCKET_PATH = 103  # bytes; sockaddr_un.sun_path holds 104 on macOS, 108 on Linux
 POLL_S = 0.02
-LOG_LINES_SHOWN = 12
 
 CONFIGURATION = """\
 # Written at each start; changes are lost.
@@ -74,14 +73,9 @@ class EmbeddedRedis:
             command=[str(find_server_binary()), str(self.folder / "redis.conf")],
             ready=self._answers,
             show=show,
+            advice=f"its log is {self.log}",
             pass_fds=[self.lock],
         )
-
-    def last_words(self) -> str:
-        """The end of the server's log, for a person to read."""
-        if not self.log.exists():
-            return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
 
     async def _answers(self) -> None:
         """Wait until the server has read its file of commands and answers."""

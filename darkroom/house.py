@@ -5,24 +5,28 @@ async with open_house(home, settings, display) as house:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import math
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
 from darkroom.addresses import server_url, with_free_port
 from darkroom.child import Child, Program, ProgramFailed, running, this_python
-from darkroom.embedded_redis import EmbeddedRedis, embedded_redis
+from darkroom.embedded_redis import embedded_redis
 from protocol.presence import Presence, WorkerReport, WorkerState
 from protocol.redis_client import connect
 from protocol.settings import Settings
 
 POLL_S = 0.1
 API_GRACE_S = 10.0
-WORKER_GRACE_S = 20.0
+WORKER_GRACE_S = 40.0
+# A person at a Ctrl-C waits less gladly than an operator: what is not finished after these seconds
+# is handed back to the queue, and goes on at the next start.
+FINISHING, FINISHING_S = "DARKROOM_WORKER_SHUTDOWN_GRACE_S", "3"
 
 T = TypeVar("T")
 
@@ -37,24 +41,41 @@ class Display(Protocol):
         """What the worker says of itself while it gets ready."""
 
 
-@dataclass(frozen=True)
 class House:
-    """A running house: every program in it is ready."""
+    """A running house: every program started in it is kept running as long as `stack` is open."""
 
-    url: str
-    children: list[Child]
+    def __init__(self, url: str, stack: AsyncExitStack) -> None:
+        self.url = url
+        self._stack = stack
+        self._children: list[Child] = []
 
-    async def during(self, work: Awaitable[T]) -> T:
+    async def start(self, *programs: Program) -> None:
+        """Start programs and wait until all are ready. Raises what `during` raises."""
+        started = [await self._stack.enter_async_context(running(program)) for program in programs]
+        self._children += started
+        await self.during(_all_ready(started))
+
+    async def during(self, work: Coroutine[Any, Any, T]) -> T:
         """Do `work` as long as the house stands.
 
         Raises:
-            ProgramFailed: a program of the house cannot go on.
+            ProgramFailed: a program of the house cannot go on; `work` has been cancelled.
         """
-        return await _unless_failed(work, self.children)
+        task = asyncio.create_task(work)
+        watches = [child.watch for child in self._children]
+        try:
+            await asyncio.wait({task, *watches}, return_when=asyncio.FIRST_COMPLETED)
+            for watch in watches:
+                if watch.done():
+                    watch.result()
+            return await task
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
     async def stand(self) -> None:
         """Stand until a program cannot go on, or until cancelled."""
-        await self.during(asyncio.Event().wait())
+        await self.during(asyncio.sleep(math.inf))
 
 
 @asynccontextmanager
@@ -70,55 +91,48 @@ async def open_house(home: Path, settings: Settings, display: Display) -> AsyncI
         ProgramFailed: a program ended, or gave up, before it was ready.
     """
     settings = with_free_port(settings)
-    url = server_url(settings)
     async with AsyncExitStack() as stack:
-        children: list[Child] = []
-
-        async def start(*programs: Program) -> None:
-            started = [await stack.enter_async_context(running(program)) for program in programs]
-            children.extend(started)
-            everything_ready = asyncio.gather(*(child.is_ready.wait() for child in started))
-            await _unless_failed(everything_ready, children)
-
+        house = House(server_url(settings), stack)
         redis_url = settings.redis_url
         if "redis_url" not in settings.model_fields_set:
             server = stack.enter_context(embedded_redis(home / "redis"))
             redis_url = server.url
-            await _start_redis(start, server, display)
+            await house.start(server.program(display.line))
         environment = {
             "REDIS_URL": redis_url,
             "OBJECT_STORE_URL": _store_url(settings, home),
             "HOST": settings.host,
             "PORT": str(settings.port),
         }
-        await start(
-            Program(
-                name="worker",
-                command=this_python("darkroom", "worker"),
-                ready=lambda: _worker_ready(redis_url, display),
-                show=display.line,
-                environment=environment,
-                grace_s=WORKER_GRACE_S,
-            ),
-            Program(
-                name="api",
-                command=this_python("darkroom", "api"),
-                ready=lambda: _api_ready(url),
-                show=display.line,
-                environment=environment,
-                grace_s=API_GRACE_S,
-            ),
-        )
-        yield House(url, children)
+        await house.start(_worker(environment, display), _api(environment, display, house.url))
+        yield house
 
 
-async def _start_redis(
-    start: Callable[[Program], Awaitable[None]], server: EmbeddedRedis, display: Display
-) -> None:
-    try:
-        await start(server.program(display.line))
-    except ProgramFailed as error:
-        raise ProgramFailed(f"{error}; the end of {server.log}:\n{server.last_words()}") from error
+def _worker(environment: Mapping[str, str], display: Display) -> Program:
+    return Program(
+        name="worker",
+        command=this_python("darkroom", "worker"),
+        ready=lambda: _worker_ready(environment["REDIS_URL"], display),
+        show=display.line,
+        environment={FINISHING: os.environ.get(FINISHING, FINISHING_S), **environment},
+        grace_s=WORKER_GRACE_S,
+    )
+
+
+def _api(environment: Mapping[str, str], display: Display, url: str) -> Program:
+    return Program(
+        name="api",
+        command=this_python("darkroom", "api"),
+        ready=lambda: _api_ready(url),
+        show=display.line,
+        environment=environment,
+        grace_s=API_GRACE_S,
+    )
+
+
+async def _all_ready(children: list[Child]) -> None:
+    for child in children:
+        await child.is_ready.wait()
 
 
 async def _worker_ready(redis_url: str, display: Display) -> None:
@@ -151,21 +165,6 @@ async def _api_ready(url: str) -> None:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(POLL_S)
-
-
-async def _unless_failed(work: Awaitable[T], children: list[Child]) -> T:
-    """Await `work`, unless one of the children fails meanwhile: then raise its failure."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait(
-            {task, *(child.watch for child in children)}, return_when=asyncio.FIRST_COMPLETED
-        )
-        for child in children:
-            if child.watch.done():
-                child.watch.result()
-        return task.result()
-    finally:
-        task.cancel()
 
 
 def _store_url(settings: Settings, home: Path) -> str:
