@@ -53,11 +53,14 @@ class DarkroomError(Exception):
 
     @staticmethod
     def from_record(record: ErrorRecord) -> "DarkroomError":
-        """The error that `record` was made of; an unknown kind comes back as the base class."""
+        """The error that `record` was made of; one we cannot make comes back as the base class."""
         kind = _kinds(DarkroomError).get(record.kind, DarkroomError)
-        if kind is DarkroomError:
-            return DarkroomError(record.message, **record.details)
-        return kind(**record.details)  # type: ignore[arg-type]  # details are what the constructor was given
+        if kind.__init__ is DarkroomError.__init__:
+            return kind(record.message, **record.details)
+        try:
+            return kind(**record.details)  # type: ignore[arg-type]  # what the constructor was given
+        except TypeError:  # written by another version of Darkroom
+            return DarkroomError(record.message)
 
 
 class InvalidRequest(DarkroomError):

@@ -1,0 +1,114 @@
+"""Strategies for the records of the protocol, and a card to measure requests by."""
+
+from hypothesis import strategies as st
+
+from protocol.catalogue import ModelCard
+from protocol.job import (
+    ImageResult,
+    JobResult,
+    JobState,
+    JobView,
+    Phase,
+    Progress,
+    Timings,
+)
+from protocol.keys import OutputFormat, result_key
+from protocol.presence import WorkerReport, WorkerState
+from protocol.request import SEEDS, GenerationRequest, Task
+
+CARD = ModelCard(
+    name="tiny",
+    family="test",
+    default_width=64,
+    default_height=64,
+    min_side=16,
+    max_side=256,
+    max_pixels=128 * 256,
+    samplers=("ddim", "euler"),
+    schedules=("leading", "karras"),
+    default_sampler="ddim",
+    default_schedule="leading",
+    max_prompt_tokens=20,
+)
+
+names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-._", min_size=1, max_size=40)
+prompts = st.text(max_size=200)
+seeds = st.integers(0, SEEDS - 1)
+seconds = st.floats(0, 1e6)
+job_ids = st.text("0123456789abcdef", min_size=32, max_size=32)
+input_keys = st.text("0123456789abcdef", min_size=64, max_size=64).map("inputs/{}".format)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> GenerationRequest:
+    task = draw(st.sampled_from(Task))
+    return GenerationRequest(
+        task=task,
+        model=draw(names),
+        prompt=draw(prompts),
+        negative_prompt=draw(prompts),
+        width=draw(st.integers(1, 4096)),
+        height=draw(st.integers(1, 4096)),
+        steps=draw(st.integers(1, 1000)),
+        sampler=draw(names),
+        schedule=draw(names),
+        guidance_scale=draw(st.floats(0, 100)),
+        seed=draw(seeds),
+        n=draw(st.integers(1, 64)),
+        strength=draw(st.floats(0, 1, exclude_min=True)) if task.takes_image else None,
+        image_key=draw(input_keys) if task.takes_image else None,
+        mask_key=draw(input_keys) if task.takes_mask else None,
+        output_format=draw(st.sampled_from(OutputFormat)),
+        quality=draw(st.integers(1, 100)),
+    )
+
+
+@st.composite
+def images(draw: st.DrawFn) -> ImageResult:
+    kind = draw(st.sampled_from(OutputFormat))
+    return ImageResult(
+        key=result_key(draw(job_ids), draw(st.integers(0, 9999)), kind),
+        seed=draw(seeds),
+        width=draw(st.integers(1, 4096)),
+        height=draw(st.integers(1, 4096)),
+        format=kind,
+        bytes=draw(st.integers(0, 2**31)),
+    )
+
+
+timings = st.builds(
+    Timings,
+    queued=seconds,
+    encode=seconds,
+    denoise=seconds,
+    decode=seconds,
+    deliver=seconds,
+    total=seconds,
+)
+results = st.builds(JobResult, images=st.lists(images(), max_size=4).map(tuple), timings=timings)
+progress = st.builds(
+    Progress,
+    job_id=job_ids,
+    state=st.sampled_from(JobState),
+    step=st.integers(0, 1000),
+    steps=st.integers(0, 1000),
+    phase=st.none() | st.sampled_from(Phase),
+)
+views = st.builds(
+    JobView,
+    id=job_ids,
+    state=st.sampled_from(JobState),
+    position=st.none() | st.integers(0, 1000),
+    progress=st.none() | progress,
+    result=st.none() | results,
+    error=st.none(),
+)
+reports = st.builds(
+    WorkerReport,
+    name=names,
+    state=st.sampled_from(WorkerState),
+    model=st.none() | names,
+    device=st.none() | names,
+    detail=prompts,
+    progress=st.none() | st.floats(0, 1),
+)

@@ -1,0 +1,105 @@
+"""The object store, in a folder and in memory; whatever is not a key of ours is refused."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.errors import StoreUnavailable, UnknownImage
+from protocol.keys import OutputFormat, input_key, is_job_id, is_key, new_job_id, result_key
+from protocol.store import ObjectStore
+
+KEY = result_key("0" * 32, 0, OutputFormat.PNG)
+
+
+@pytest.fixture(params=["memory", "folder"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    url = "memory:///" if request.param == "memory" else (tmp_path / "pic tures").as_uri()
+    return ObjectStore.open(url)
+
+
+def test_what_is_put_can_be_got(store: ObjectStore) -> None:
+    store.put(KEY, b"one", "image/png")
+    store.put(KEY, b"two", "image/png")
+    assert store.get(KEY) == b"two"
+    assert store.presign(KEY, 60) is None
+
+
+def test_what_is_deleted_is_gone(store: ObjectStore) -> None:
+    store.put(KEY, b"one", "image/png")
+    store.delete(KEY)
+    store.delete(KEY)
+    with pytest.raises(UnknownImage):
+        store.get(KEY)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "..",
+        "/etc/passwd",
+        "inputs/../../etc/passwd",
+        f"inputs/{'0' * 63}/",
+        f"inputs/{'0' * 64}\n",
+        f"{KEY}/..",
+        KEY.replace("png", "svg"),
+        KEY.replace("results", "Results"),
+        KEY.replace("0.png", "..%2f0.png"),
+        KEY.replace("0.png", "\0.png"),
+    ],
+)
+def test_keys_that_are_not_ours_are_refused(store: ObjectStore, key: str) -> None:
+    for use in (store.get, store.delete, lambda key: store.presign(key, 60)):
+        with pytest.raises(ValueError, match="not an object key"):
+            use(key)
+    with pytest.raises(ValueError, match="not an object key"):
+        store.put(key, b"", "image/png")
+
+
+@given(st.text())
+def test_no_text_makes_a_key_that_leaves_the_folder(text: str) -> None:
+    for key in (text, f"inputs/{text}", f"results/{text}/0.png"):
+        assert not is_key(key) or not {"..", "//", "\\", "\0"} & set(key.split("/"))
+
+
+def test_the_folder_holds_nothing_but_whole_files(tmp_path: Path) -> None:
+    store = ObjectStore.open(tmp_path.as_uri())
+    store.put(KEY, b"one", "image/png")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / KEY]
+
+
+def test_a_bucket_signs_urls_and_its_absence_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment = {
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT": "http://127.0.0.1:9",  # nobody listens there
+        "AWS_ALLOW_HTTP": "true",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    store = ObjectStore.open("s3://pictures/here")
+    url = store.presign(KEY, 60)
+    assert url is not None
+    assert f"/pictures/here/{KEY}?" in url
+    assert "X-Amz-Expires=60" in url
+    assert "secret" not in url
+    with pytest.raises(StoreUnavailable):
+        store.get(KEY)
+
+
+def test_inputs_are_named_by_their_content() -> None:
+    assert input_key(b"x") == input_key(b"x") != input_key(b"y")
+    assert is_key(input_key(b"x"))
+
+
+def test_job_ids_are_unlike_each_other_and_recognised() -> None:
+    ids = {new_job_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(map(is_job_id, ids))
+    for text in ("", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 32 + "\n"):
+        assert not is_job_id(text)
