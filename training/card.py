@@ -1,0 +1,138 @@
+"""What is shipped beside the weights: whose drawings they learned from, and how."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from torch import nn
+
+from models.pipeline import LatentDiffusion
+from training.icons import (
+    ICON_SETS,
+    Attribution,
+    labels_folder,
+    read_attribution,
+    read_labels_attribution,
+    set_folder,
+)
+
+_LICENCES = """# Licences and attributions of the training data
+
+The bundled model was trained on the emoji drawings below, each under its own licence. They were
+rendered to small pictures; the drawings themselves are not part of this folder. The weights are
+published under this project's licence, as far as rights in them exist.
+
+{entries}
+"""
+
+_ENTRY = """## {title}
+
+- Author: {author} <{author_url}>
+- Licence: {licence} <{licence_url}>
+- npm package: `{package}` {version}
+- Changes: rendered at {size}×{size} pixels on white; skin-tone variants, flags and keycaps left out
+"""
+
+_LABELS_ENTRY = """## {title}
+
+- Author: {author}
+- Licence: {licence} <{licence_url}>
+- npm package: `{package}` {version}
+- Use: names and tags of the emoji, as captions
+"""
+
+_CARD = """# The bundled model
+
+A small latent diffusion model (Rombach et al. 2022) that draws emoji of {size}×{size} pixels from
+English prompts such as `red heart`, `pizza` or `crescent moon`. It is in the published diffusers
+layout and loads in diffusers as a `StableDiffusionPipeline`.
+
+| part | parameters |
+|---|---|
+| UNet | {unet_parameters:,} |
+| autoencoder (4× smaller sides, 4 channels) | {autoencoder_parameters:,} |
+| text encoder (CLIP-shaped, own vocabulary of {vocabulary:,}) | {text_parameters:,} |
+
+## How it was trained
+
+`python -m training data`, `autoencoder`, `diffusion`, `export`, on two CPU cores beside other work,
+in bfloat16. Data: {drawings:,} drawings of seven openly licensed emoji sets (see
+[LICENSES.md](LICENSES.md)), captioned with their names, everyday concepts seen more often.
+
+| stage | steps | batch | pictures seen | measured at the end |
+|---|---|---|---|---|
+| autoencoder, KL and patch discriminator | {first.steps:,} | {first.batch} | {first.seen:,} | \
+mean absolute error {l1:.4f} in [-1, 1] |
+| diffusion, v-prediction, EMA 0.999 | {second.steps:,} | {second.batch} | {second.seen:,} | \
+mean squared error of v {loss:.4f} |
+
+Averages are over the last {window} logged steps.
+
+## What it cannot do
+
+It knows the emoji it was shown and little else: no scenes, no counting, no lettering. Other sizes
+than {size}×{size} were never trained. A guidance scale of 3 to 6 and 20 steps serve well.
+"""
+
+_WINDOW = 25
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What the log of a stage says: steps taken, pictures a step, and its averaged last losses."""
+
+    steps: int
+    batch: int
+    losses: dict[str, float]
+
+    @property
+    def seen(self) -> int:
+        return self.steps * self.batch
+
+    @classmethod
+    def read(cls, log: Path, batch: int) -> Self:
+        """From `log.jsonl`; raises FileNotFoundError before the stage has run."""
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        last = lines[-_WINDOW:]
+        names = last[-1].keys() - {"step", "time"}
+        means = {name: sum(line[name] for line in last) / len(last) for name in sorted(names)}
+        return cls(last[-1]["step"], batch, means)
+
+
+def licences(packages: Path, size: int) -> str:
+    """The attribution file, from what the fetched packages say of themselves."""
+    entries = [
+        _entry(_ENTRY, read_attribution(set_folder(packages, icon_set)), size)
+        for icon_set in ICON_SETS
+    ]
+    entries.append(_entry(_LABELS_ENTRY, read_labels_attribution(labels_folder(packages)), size))
+    return _LICENCES.format(entries="\n".join(entries).rstrip())
+
+
+def _entry(template: str, attribution: Attribution, size: int) -> str:
+    return template.format(**asdict(attribution), size=size)
+
+
+def card(model: LatentDiffusion, first: StageRecord, second: StageRecord, drawings: int) -> str:
+    """The README of the bundled model, with the figures of the runs that made it."""
+    encoder = model.text[0].encoder
+    return _CARD.format(
+        size=model.autoencoder.config.sample_size,
+        unet_parameters=_count(model.unet),
+        autoencoder_parameters=_count(model.autoencoder),
+        text_parameters=_count(encoder),
+        vocabulary=encoder.config.vocab_size,
+        drawings=drawings,
+        first=first,
+        second=second,
+        l1=first.losses["l1"],
+        loss=second.losses["loss"],
+        window=_WINDOW,
+    )
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,43 @@
+"""Resumable training: one file holds everything the next step depends on.
+
+A run that stops after a save and resumes takes the same steps, bit for bit, as one that never
+stopped: parameters, optimiser moments, the step and the state of every random generator are kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+
+class Stateful(Protocol):
+    """A module, an optimiser, an EMA: anything with torch's state-dict pair."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object: ...
+
+
+def save(path: Path, step: int, generator: torch.Generator, parts: Mapping[str, Stateful]) -> None:
+    """Write the run's state; a crash while writing leaves the previous file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: part.state_dict() for name, part in parts.items()}
+    partial = path.with_suffix(".partial")
+    torch.save({"step": step, "generator": generator.get_state(), **state}, partial)
+    os.replace(partial, path)
+
+
+def resume(path: Path, generator: torch.Generator, parts: Mapping[str, Stateful]) -> int:
+    """Load the run's state in place and return its step, 0 where nothing was saved yet."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    generator.set_state(state["generator"])
+    step: int = state["step"]
+    return step

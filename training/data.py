@@ -1,0 +1,110 @@
+"""The training set: emoji drawings as pixels, with captions and weights, cached as two files."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import resvg_py
+from PIL import Image
+from tqdm import tqdm
+
+from training.captions import Labels, captions, is_kept, plain_name, weight
+from training.icons import ICON_SETS, Icon, labels_folder, read_icons, read_json, set_folder
+
+_SUPERSAMPLING = 4
+
+
+@dataclass(frozen=True)
+class EmojiArt:
+    """`pixels` (N, S, S, 3) uint8 on white; `captions` and `weights` have N entries."""
+
+    pixels: npt.NDArray[np.uint8]
+    captions: list[list[str]]
+    weights: npt.NDArray[np.float64]
+
+    def save(self, folder: Path) -> None:
+        """Write `pixels.npy` and `captions.json` into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "pixels.npy", self.pixels)
+        record = {"captions": self.captions, "weights": self.weights.tolist()}
+        (folder / "captions.json").write_text(json.dumps(record), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; raises FileNotFoundError before the data step has run."""
+        record = read_json(folder / "captions.json")
+        pixels = np.load(folder / "pixels.npy")
+        return cls(pixels, record["captions"], np.array(record["weights"]))
+
+
+def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
+    """One icon as (size, size, 3) uint8 on white, centred; None if it cannot be drawn.
+
+    Drawn larger and averaged down, which keeps thin outlines that direct rendering breaks up.
+    """
+    side = size * _SUPERSAMPLING
+    longest = max(icon.width, icon.height)
+    try:
+        png = resvg_py.svg_to_bytes(
+            svg_string=icon.svg,
+            width=round(side * icon.width / longest),
+            height=round(side * icon.height / longest),
+            background="#ffffff",
+            skip_system_fonts=True,
+        )
+    except ValueError:
+        return None
+    drawing = Image.open(BytesIO(bytes(png))).convert("RGB")
+    canvas = Image.new("RGB", (side, side), "white")
+    canvas.paste(drawing, ((side - drawing.width) // 2, (side - drawing.height) // 2))
+    return np.asarray(canvas.reduce(_SUPERSAMPLING))
+
+
+def _render_job(job: tuple[Icon, int]) -> npt.NDArray[np.uint8] | None:
+    return render(*job)
+
+
+def read_labels(packages: Path) -> Labels:
+    """The labels that `fetch_packages` brought, with the words of all icon and Unicode names."""
+    folder = labels_folder(packages)
+    unicode_names = read_json(folder / "meta" / "unicode-names.json").values()
+    icon_names = read_json(set_folder(packages, "noto") / "icons.json")["icons"]
+    return Labels.from_emojibase(
+        read_json(folder / "en" / "data.json"), [*unicode_names, *icon_names]
+    )
+
+
+def select_icons(packages: Path) -> list[Icon]:
+    """All icons of all sets but skin-tone variants, flags and keycaps."""
+    kept = []
+    for icon_set in ICON_SETS:
+        icons = read_icons(icon_set, read_json(set_folder(packages, icon_set) / "icons.json"))
+        names = {icon.name for icon in icons}
+        kept += [icon for icon in icons if is_kept(icon.name, names)]
+    return kept
+
+
+def build(packages: Path, size: int) -> EmojiArt:
+    """Render and caption every kept icon at `size` pixels a side."""
+    labels = read_labels(packages)
+    icons = select_icons(packages)
+    with ProcessPoolExecutor() as pool:
+        jobs = pool.map(_render_job, ((icon, size) for icon in icons), chunksize=32)
+        drawn = list(tqdm(jobs, total=len(icons), desc="rendering", unit="icon"))
+    named = [
+        (pixels, plain_name(icon.name, labels), ICON_SETS[icon.icon_set])
+        for icon, pixels in zip(icons, drawn, strict=True)
+        if pixels is not None and pixels.std() > 1  # an empty canvas teaches nothing
+    ]
+    return EmojiArt(
+        pixels=np.stack([pixels for pixels, _, _ in named]),
+        captions=[captions(plain, style, labels) for _, plain, style in named],
+        weights=np.array([weight(plain, labels) for _, plain, _ in named]),
+    )

@@ -1,0 +1,56 @@
+"""The drawings as the first stage sees them, computed once for the second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from models.autoencoder import AutoencoderKL
+from training.grids import from_pixels
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Posterior mean and standard deviation of every drawing, each (N, C, h, w), unscaled."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def encode(
+        cls, autoencoder: AutoencoderKL, pixels: npt.NDArray[np.uint8], batch_size: int = 64
+    ) -> Self:
+        """Encode pixels (N, S, S, 3) uint8 with a trained autoencoder."""
+        means, stds = [], []
+        for start in tqdm(range(0, len(pixels), batch_size), desc="encoding", unit="batch"):
+            posterior = autoencoder.encode(from_pixels(pixels[start : start + batch_size]))
+            means.append(posterior.mean)
+            stds.append((0.5 * posterior.logvar).exp())
+        return cls(torch.cat(means), torch.cat(stds))
+
+    @property
+    def scaling_factor(self) -> float:
+        """What gives latents unit variance (Rombach et al. 2022, appendix G)."""
+        variance = self.mean.double().var() + self.std.double().square().mean()
+        return float(variance.rsqrt())
+
+    def sample(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Scaled samples of the posteriors at indices `chosen` (B,): (B, C, h, w)."""
+        mean = self.mean[chosen]
+        noise = torch.randn(mean.shape, generator=generator)
+        return (mean + self.std[chosen] * noise) * self.scaling_factor
+
+    def save(self, path: Path) -> None:
+        torch.save({"mean": self.mean, "std": self.std}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        return cls(**torch.load(path, weights_only=True))

@@ -1,0 +1,106 @@
+"""The loop around a training stage: resuming, progress, logs, sample grids, saving.
+
+Knows nothing of what a step computes.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from training import checkpointing
+from training.threads import FreeCores, follow_free_cores
+
+
+class Stage(Protocol):
+    """One kind of training. `step` is the only thing that changes its parts."""
+
+    generator: torch.Generator
+
+    def parts(self) -> Mapping[str, checkpointing.Stateful]:
+        """Everything that must survive a restart, by name."""
+        ...
+
+    def step(self, step: int, total_steps: int) -> dict[str, float]:
+        """Take step number `step` of `total_steps`; returns losses to log."""
+        ...
+
+    def grid(self) -> Image.Image:
+        """A picture of what has been learned so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often a run leaves something on disk: grids in steps, checkpoints in seconds."""
+
+    grid_steps: int = 500
+    save_s: float = 180.0
+    log_steps: int = 20
+
+
+def learning_rate(
+    step: int, total_steps: int, peak: float, warmup: int = 200, cooldown: float = 0.3
+) -> float:
+    """Linear warm-up, a plateau, and a linear fall to nothing over the last `cooldown` share."""
+    rising = (step + 1) / warmup
+    falling = (total_steps - step) / (cooldown * total_steps)
+    return peak * max(0.0, min(1.0, rising, falling))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group of `optimizer` the same rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+class StopRequest:
+    """True once the process was asked to end; a step in progress is finished and saved first."""
+
+    def __init__(self) -> None:
+        self.made = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.made = True
+
+
+def run(stage: Stage, folder: Path, total_steps: int, cadence: Cadence | None = None) -> None:
+    """Train `stage` up to `total_steps`, going on from the last checkpoint in `folder`."""
+    cadence = cadence or Cadence()
+    checkpoint = folder / "checkpoint.pt"
+    start = checkpointing.resume(checkpoint, stage.generator, stage.parts())
+    grids = folder / "grids"
+    grids.mkdir(parents=True, exist_ok=True)
+    saved_at = time.monotonic()
+    stop = StopRequest()
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        bar = tqdm(range(start, total_steps), initial=start, total=total_steps, desc=folder.name)
+        free = FreeCores()
+        for step in bar:
+            if step % 4 == 0:
+                follow_free_cores(free)
+            losses = stage.step(step, total_steps)
+            done = step + 1
+            if done % cadence.log_steps == 0:
+                bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()})
+                log.write(json.dumps({"step": done, "time": time.time(), **losses}) + "\n")
+                log.flush()
+            if done % cadence.grid_steps == 0 or done == total_steps:
+                stage.grid().save(grids / f"{done:07d}.png")
+            if stop.made or done == total_steps or time.monotonic() - saved_at > cadence.save_s:
+                checkpointing.save(checkpoint, done, stage.generator, stage.parts())
+                saved_at = time.monotonic()
+            if stop.made:
+                return
