@@ -165,25 +165,28 @@ local id, execution, ended_at, ending = ARGV[2], ARGV[3], ARGV[4], cjson.decode(
 local job, member = k.job .. id, ARGV[2] .. ':' .. ARGV[3]
 
 if redis.call('ZREM', k.leases, member) == 0 then
-  local settled = redis.call('HMGET', job, 'settled', 'status')
-  if settled[1] == member then return settled[2] end  -- by us: only the answer got lost
-  return false
+  -- Ended by us already, and only the answer got lost? Then the same answer again.
+  local settled, answer = string.match(redis.call('HGET', job, 'settled') or '', '^(%S+) (%S+)$')
+  return settled == member and answer
 end
 forget(id, execution)
 redis.call('SREM', k.worker_executions, member)
 if redis.call('EXISTS', job) == 0 then return false end  -- deleted under our hands
-redis.call('HSET', job, 'settled', member)
 
+local status
 if ending.becomes == 'finished' then
-  return close(id, 'finished', k.finished, k.result_ttl_s, ended_at, nil, ending.record)
+  status = close(id, 'finished', k.finished, k.result_ttl_s, ended_at, nil, ending.record)
 elseif ending.becomes == 'failed' then
-  return close(id, 'failed', k.failed, k.failure_ttl_s, ended_at, ending.error, ending.record)
+  status = close(id, 'failed', k.failed, k.failure_ttl_s, ended_at, ending.error, ending.record)
 elseif ending.becomes == 'canceled' then
-  return close(id, 'canceled', k.canceled, k.failure_ttl_s, ended_at)
+  status = close(id, 'canceled', k.canceled, k.failure_ttl_s, ended_at)
 elseif ending.becomes == 'suspect' then
-  return again_as_suspect(id, ended_at)
+  status = again_as_suspect(id, ended_at)
+else
+  status = again(id, ended_at)
 end
-return again(id, ended_at)
+redis.call('HSET', job, 'settled', member .. ' ' .. status)
+return status
 """
 )
 

@@ -65,7 +65,8 @@ class RqWorker(BaseWorker):
         settings: WorkerSettings,
     ) -> None:
         """`name` must be a fresh one: RQ refuses that of a worker that died a moment ago."""
-        queue = Queue(queue_name(model), connection=redis, serializer=JSONSerializer)
+        self._ledger = RqLedger(redis, name, model, settings)
+        queue = self._ledger.queue
         super().__init__(
             [queue],
             name=name,
@@ -80,10 +81,9 @@ class RqWorker(BaseWorker):
         self._metrics = metrics
         self._settings = settings
         self._vigil = Vigil(settings.worker_lease_s)
-        self._leases = Leases(redis, name, _keys(queue, name), _terms(settings, redis))
         self.loop = Loop(
             engine,
-            RqLedger(self._leases, redis, name, model),
+            self._ledger,
             delivery,
             reporter,
             metrics,
@@ -119,7 +119,7 @@ class RqWorker(BaseWorker):
         with self.connection.pipeline(transaction=False) as pipe:
             self.heartbeat(REGISTRATION_TTL_S, pipeline=pipe)
             self.set_state(WorkerStatus.BUSY if claims else WorkerStatus.IDLE, pipeline=pipe)
-            self._leases.renew(claims, pipe)
+            self._ledger.leases.renew(claims, pipe)
             heartbeat_was_new, *_, lost = pipe.execute()
         self._vigil.contact()
         self.loop.reconnected()
@@ -133,14 +133,14 @@ class RqWorker(BaseWorker):
         """Find the running jobs that somebody asked to stop."""
         running = [claim.job_id for claim in self.loop.claims]
         if running:
-            for job_id in self._leases.marked(running):
+            for job_id in self._ledger.leases.marked(running):
                 self.loop.cancel(job_id)
 
     def reap(self) -> None:
         """Put the jobs of dead workers back into the queue."""
         if not self._vigil.may_judge():
             return
-        for job_id, status in self._leases.reap():
+        for job_id, status in self._ledger.leases.reap():
             logger.warning("job taken back", extra={"job": job_id, "becomes": status})
             self._metrics.reaped.inc()
             self._reporter.ended(job_id, STATES[status])
@@ -215,15 +215,16 @@ class RqWorker(BaseWorker):
 class RqLedger:
     """Leases with their contents in RQ's form; a `worker.loop.Ledger`."""
 
-    def __init__(self, leases: Leases, redis: Redis, worker: str, model: str) -> None:
+    def __init__(self, redis: Redis, worker: str, model: str, settings: WorkerSettings) -> None:
         self._redis = redis
         self._worker = worker
         self._model = model
-        self.claim = leases.claim
-        self.cancel = leases.cancel
-        self.hand_back = leases.hand_back
-        self.suspect = leases.suspect
-        self._leases = leases
+        self.queue = Queue(queue_name(model), connection=redis, serializer=JSONSerializer)
+        self.leases = Leases(redis, worker, _keys(self.queue, worker), _terms(settings, redis))
+        self.claim = self.leases.claim
+        self.cancel = self.leases.cancel
+        self.hand_back = self.leases.hand_back
+        self.suspect = self.leases.suspect
 
     def read(self, claim: Claim) -> GenerationRequest:
         """The request a job carries. Raises JobFailed for anything not written by our service."""
@@ -241,7 +242,7 @@ class RqLedger:
             worker_name=self._worker,
             execution_id=claim.execution_id,
         )
-        return self._leases.finish(claim, record)
+        return self.leases.finish(claim, record)
 
     def fail(self, claim: Claim, error: DarkroomError) -> JobStatus | None:
         record = _record(
@@ -252,7 +253,7 @@ class RqLedger:
             worker_name=self._worker,
             execution_id=claim.execution_id,
         )
-        return self._leases.fail(claim, error.to_record().model_dump_json(), record)
+        return self.leases.fail(claim, error.to_record().model_dump_json(), record)
 
 
 def read_request(data: bytes) -> GenerationRequest:
