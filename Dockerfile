@@ -3,7 +3,7 @@
 #   docker build --target api -t darkroom-api .
 #   docker build --target worker -t darkroom-worker .
 
-FROM python:3.12-slim AS base
+FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONPATH=/app PATH=/venv/bin:$PATH
 RUN useradd --create-home darkroom && install -d -o darkroom /pictures
 WORKDIR /app
@@ -22,7 +22,7 @@ COPY darkroom darkroom
 USER darkroom
 ENV HOST=0.0.0.0 PORT=8000 OBJECT_STORE_URL=file:///pictures
 EXPOSE 8000
-HEALTHCHECK CMD python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz')"
+HEALTHCHECK CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/healthz')"]
 CMD ["python", "-m", "darkroom", "api"]
 
 # torch brings its CUDA libraries along; the host gives the driver.

@@ -43,7 +43,10 @@ async def _up(home: Path, console: Console) -> None:
     try:
         async with open_house(home, Settings(), display) as house:
             console.print(_welcome(house.url), highlight=False, markup=False, soft_wrap=True)
-            await house.stand()
+            try:
+                await house.stand()
+            finally:
+                console.print("Stopping.", highlight=False)
     finally:
         display.close()
 
