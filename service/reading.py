@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin
 
 from fastapi import Request
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
@@ -39,7 +40,8 @@ async def read_fields(request: Request, body: type[BaseModel]) -> Fields:
     content_type = request.headers.get("content-type", "")
     match content_type.partition(";")[0].strip().lower():
         case "application/json":
-            return parse_json(await request.body())
+            # In a thread: megabytes of base64 would hold up everybody else.
+            return await run_in_threadpool(parse_json, await request.body())
         case "multipart/form-data":
             return await _read_form(request, body)
         case _:

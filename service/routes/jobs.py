@@ -19,6 +19,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=documented(404, 4
 IndexPath = Annotated[int, Path(ge=0, le=9999, description="From 0, in order of the seeds.")]
 PICTURE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
+    # Anybody's page may show a picture whose unguessable address it knows.
+    "Cross-Origin-Resource-Policy": "cross-origin",
     "Cache-Control": "private, max-age=3600, immutable",
 }
 

@@ -81,6 +81,16 @@ def test_events_follow_a_job_to_its_end(service: Running) -> None:
     assert steps == sorted(steps)
 
 
+def test_who_stops_following_holds_nothing(service: Running) -> None:
+    service.worker.hold()
+    services: Services = service.app.state.services
+    with closing(events(service, submit(service))) as news:
+        assert next(news)[0] == "queued"
+        assert services.watcher.watched == 1
+    while services.watcher.watched:
+        time.sleep(0.01)
+
+
 def test_cancel_while_waiting(service: Running) -> None:
     service.worker.hold()
     path = submit(service)
