@@ -19,7 +19,7 @@ from service.dependencies import Services
 from service.generation import Generation
 from service.metrics import MeasureRequests, Metrics
 from service.middleware import BodyLimit, RequestId, SecurityHeaders
-from service.problems import Problem, add_problem_handlers
+from service.problems import add_problem_handlers
 from service.routes import generation, health, jobs, models, pages
 from service.settings import ServiceSettings
 from service.tokens import TokenCounters
@@ -84,13 +84,11 @@ def _lifespan(settings: ServiceSettings, store: ObjectStore, metrics: Metrics) -
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's description, with the bodies that our routes read themselves, and the problems."""
+    """FastAPI's description, with the bodies that our routes read themselves."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        schemas = schema["components"]["schemas"]
-        schemas.update(body_schemas())
-        schemas["Problem"] = Problem.model_json_schema()
+        schema["components"]["schemas"].update(body_schemas())
         app.openapi_schema = schema
     return app.openapi_schema

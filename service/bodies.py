@@ -98,11 +98,16 @@ def body_schemas() -> dict[str, Any]:
 
 
 def _form_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """The same fields as a form: images are files there."""
-    files = {
-        name: {"type": "string", "format": "binary", "description": field["description"]}
-        for name, field in schema["properties"].items()
-        if name in ("image", "mask")
-    }
-    properties = {**schema["properties"], **files}
+    """The same fields as a form: images are files there, and there is no null."""
+    properties = {name: _form_field(field) for name, field in schema["properties"].items()}
     return {**schema, "title": f"{schema['title']}Form", "properties": properties}
+
+
+def _form_field(field: dict[str, Any]) -> dict[str, Any]:
+    match field:
+        case {"contentEncoding": "base64"}:
+            return {"type": "string", "format": "binary", "description": field["description"]}
+        case {"anyOf": [kind, {"type": "null"}]}:
+            return {**kind, "description": field["description"]}
+        case _:
+            return field

@@ -141,7 +141,16 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         detail=status.description or status.phrase,
         request_id=request.scope.get("request_id"),
     )
-    return _response(found, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
+    return _response(found, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method the path asked for knows; the router names those of its first match only."""
+    path = getattr(request.scope.get("route"), "path", None)
+    return [method.upper() for method in request.app.openapi()["paths"].get(path, ())]
 
 
 async def _on_surprise(request: Request, error: Exception) -> Response:

@@ -90,8 +90,16 @@ def test_the_reference_describes_bodies_answers_and_problems(service: Running) -
         route["responses"]
     )
     assert set(schemas["Problem"]["required"]) == {"type", "title", "status", "detail"}
-    references = {part for part in str(schema).split("'") if part.startswith("#/components/")}
+    assert schemas["InpaintForm"]["properties"]["seed"]["type"] == "integer"
+    references = {part for part in str(schema).split("'") if part.startswith("#/")}
     assert {reference.rpartition("/")[2] for reference in references} <= set(schemas)
+
+
+def test_a_wrong_method_is_told_the_right_ones(service: Running) -> None:
+    answer = service.client.put(f"/v1/jobs/{'0' * 32}")
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "DELETE"}
+    assert service.client.get("/v1/txt2img").headers["allow"] == "POST"
 
 
 def test_redis_away_is_a_problem_and_passes(redis_url: str) -> None:
