@@ -13,6 +13,11 @@ class WorkerSettings(Settings):
     worker_slots: int = Field(
         default=8, ge=1, le=256, description="Pictures that are drawn together, at most."
     )
+    worker_attention: str = Field(
+        default="auto",
+        pattern=r"^(auto|sdpa|xformers|reference)$",
+        description="The attention kernel; auto takes what measures fastest for each shape.",
+    )
     worker_lease_s: float = Field(
         default=10.0,
         gt=0,
