@@ -196,6 +196,13 @@ class RqWorker(BaseWorker):
         # RQ would raise the socket timeout to minutes, for its blocking pops; we never block.
         return connection
 
+    def _set_ip_address(self, connection: Redis) -> None:
+        # Asked for in the constructor, when Redis need not be there yet.
+        try:
+            super()._set_ip_address(connection)
+        except RedisError:
+            self.ip_address = "unknown"
+
     def _install_signal_handlers(self) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
