@@ -12,6 +12,7 @@ from darkroom.tie import tied
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+LAST_WORDS_S = 2.0
 STEADY_S = 60.0  # a program that ran this long has earned a quick restart again
 LONGEST_LINE = 1 << 20  # bytes
 
@@ -96,6 +97,9 @@ async def _run_once(program: Program, is_ready: asyncio.Event) -> int:
     getting_ready = asyncio.ensure_future(program.ready())
     try:
         await asyncio.wait({ending, getting_ready}, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            # It may have said why just before it ended; let `ready` hear of it.
+            await asyncio.wait({getting_ready}, timeout=LAST_WORDS_S)
         if getting_ready.done():
             getting_ready.result()
             is_ready.set()

@@ -1,8 +1,8 @@
 """A small client of Darkroom's own HTTP API, for the commands that use a running server."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,8 +10,8 @@ import httpx
 
 from protocol.job import TERMINAL, JobState
 
-POLL_S = 0.1
 TIMEOUT_S = 30.0
+SILENCE_S = 120.0  # longest silence between two events; the server sends signs of life in between
 
 
 class ServerUnreachable(RuntimeError):
@@ -66,22 +66,17 @@ class Client:
         return f"/v1/jobs/{answer.json()['id']}"
 
     async def follow(self, job: str) -> AsyncIterator[Step]:
-        """Each new stand of a job, up to the one it ends in.
+        """Each new stand of a job, up to the one it ends in, as the server tells of it.
 
         Raises:
             Refused: the job failed or was cancelled; the message says why.
         """
-        latest = None
-        while latest is None or latest.state not in TERMINAL:
-            view = (await self._ask("GET", job)).json()
-            step = _step(view)
-            if step != latest:
-                latest = step
+        async with self._stream(f"{job}/events") as events:
+            async for view in events:
+                step = _step(view)
                 yield step
-            if step.state not in TERMINAL:
-                await asyncio.sleep(POLL_S)
-        if latest.state is not JobState.FINISHED:
-            raise Refused(_reason(view))
+                if step.state in TERMINAL and step.state is not JobState.FINISHED:
+                    raise Refused(_reason(view))
 
     async def cancel(self, job: str) -> None:
         """Give a job up."""
@@ -92,14 +87,30 @@ class Client:
         return (await self._ask("GET", f"{job}/images/{index}")).content
 
     async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            answer = await self._http.request(method, path, follow_redirects=True, **options)
-        except httpx.TransportError as error:
-            message = f"no Darkroom answers at {self._http.base_url} ({error})"
-            raise ServerUnreachable(message) from error
+        with self._in_our_words():
+            answer = await self._http.request(method, path, **options)
         if answer.is_error:
             raise Refused(_problem(answer))
         return answer
+
+    @asynccontextmanager
+    async def _stream(self, path: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The data of server-sent events, which are JSON on one line each."""
+        with self._in_our_words():
+            async with self._http.stream("GET", path, timeout=SILENCE_S) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise Refused(_problem(answer))
+                lines = answer.aiter_lines()
+                yield (json.loads(line[6:]) async for line in lines if line.startswith("data: "))
+
+    @contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            message = f"no Darkroom answers at {self._http.base_url} ({error})"
+            raise ServerUnreachable(message) from error
 
 
 def _step(view: Mapping[str, Any]) -> Step:

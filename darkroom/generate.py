@@ -128,12 +128,11 @@ async def _show_progress(steps: AsyncIterator[Step], console: Console) -> None:
     with bar:
         task = bar.add_task("waiting", total=None)
         async for step in steps:
-            bar.update(
-                task,
-                description=_words(step),
-                completed=step.steps if step.state is JobState.FINISHED else step.step,
-                total=step.steps or None,
-            )
+            bar.update(task, description=_words(step))
+            if step.steps:
+                bar.update(task, completed=step.step, total=step.steps)
+        # The last step and the end may come in one view, which then has no progress.
+        bar.update(task, completed=bar.tasks[task].total)
 
 
 def _words(step: Step) -> str:

@@ -12,6 +12,13 @@ from darkroom.house import open_house
 from darkroom.until_stopped import until_stopped
 from protocol.settings import Settings
 
+REQUEST = json.dumps({"prompt": "red heart"})
+SAVE = (
+    "import base64, json, sys; "
+    'picture = json.load(sys.stdin)["images"][0]["base64"]; '
+    "sys.stdout.buffer.write(base64.b64decode(picture))"
+)
+
 HELP = "start everything: Redis, a worker and the API"
 
 
@@ -59,11 +66,13 @@ def _default_home() -> Path:
 
 
 def _welcome(url: str) -> str:
-    body = json.dumps({"prompt": "red heart"})
     return f"""
 Darkroom is ready: {url}   (Ctrl-C stops it)
 
-  a picture:     curl -s {url}/v1/txt2img --json '{body}'
-  into a file:   darkroom generate "red heart" -o heart.png
-  the API:       {url}/docs
+A picture:
+  curl -s {url}/v1/txt2img -H 'Content-Type: application/json' -d '{REQUEST}' \\
+    | python3 -c '{SAVE}' > heart.png
+or:
+  darkroom generate "red heart" -o heart.png
+The API: {url}/docs
 """

@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer, free_port
 from tests.tiny_models import write_tiny_sd
 
 ADDRESS = re.compile(r"Darkroom is ready: (\S+)")
-SIDE = 16  # pixels of the tiny model's pictures
+SIDE = 32  # pixels of the tiny model's pictures
 
 
 @pytest.fixture(scope="module")
