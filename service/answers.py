@@ -63,15 +63,12 @@ class Answers:
     link: Callable[[str, int], str]
 
     def job(self, view: JobView) -> JobAnswer:
-        progress = view.progress and ProgressAnswer(
-            step=view.progress.step, steps=view.progress.steps, phase=view.progress.phase
-        )
         error = view.error and problem(DarkroomError.from_record(view.error))
         return JobAnswer(
             id=view.id,
             state=view.state,
             position=view.position,
-            progress=progress,
+            progress=_progress(view),
             result=self.pictures(view, ResponseKind.URL) if view.result else None,
             error=error,
         )
@@ -103,3 +100,12 @@ class Answers:
                 signed = self.store.presign(image.key, self.image_url_ttl_s)
                 answer.url = signed or self.link(job_id, index)
         return answer
+
+
+def _progress(view: JobView) -> ProgressAnswer | None:
+    """Steps done, once it is known how many there are."""
+    if view.progress is None or view.progress.steps == 0:
+        return None
+    return ProgressAnswer.model_validate(
+        view.progress.model_dump(include={"step", "steps", "phase"})
+    )

@@ -45,8 +45,9 @@ async def txt2img(request: Request, services: ServicesDep, answers: AnswersDep) 
     """Draw pictures from a prompt.
 
     The answer comes with the pictures, or at once with a job if the header `Prefer: respond-async`
-    asks for that (with `wait=10` beside it: at once after ten seconds). A client that goes away
-    loses nothing: the job is finished, and can be asked for.
+    asks for that; `Prefer: respond-async, wait=10` waits ten seconds first. Who waits longer than
+    the service allows gets a 504 that names the job. A client that goes away loses nothing: the job
+    is finished, and can be asked for.
     """
     return await _generate(Task.TXT2IMG, request, services, answers)
 
