@@ -40,6 +40,8 @@ ADVERSARIAL_WEIGHT = 0.2
 # The discriminator joins once there is something worth judging.
 ADVERSARIAL_START = 0.5
 
+COLUMNS = 16  # of a grid
+
 
 def edge_loss(x: Tensor, y: Tensor, scales: int = 3) -> Tensor:
     """Mean absolute difference of horizontal and vertical edges, at halving resolutions.
@@ -104,7 +106,7 @@ class AutoencoderStage:
         reconstruction = l1 + EDGE_WEIGHT * edge_loss(decoded, images)
         kl = posterior.kl().float().mean() / side[1:].numel()
         loss = reconstruction + KL_WEIGHT * kl
-        losses = {"l1": float(l1), "kl": float(kl)}
+        losses = {"l1": l1.item(), "kl": kl.item()}
         judging = step >= ADVERSARIAL_START * total_steps
         if judging:
             loss = loss + self.adversarial(reconstruction, decoded)
@@ -137,13 +139,20 @@ class AutoencoderStage:
 
     @torch.no_grad()
     def grid(self) -> Image.Image:
-        """Sixteen drawings over their reconstructions by the averaged weights."""
+        """Rows of drawings, each over its reconstructions by the averaged weights."""
         pixels = self.pixels[:: max(1, len(self.pixels) // 32)][:32]
         self.ema.swap()
         decoded = self.autoencoder.decode(self.autoencoder.encode(from_pixels(pixels)).mode())
         self.ema.swap()
-        rows = zip(np.split(pixels, 2), np.split(to_pixels(decoded), 2), strict=True)
-        return grid(np.concatenate([part for pair in rows for part in pair]), columns=16)
+        pairs = zip(in_rows(pixels), in_rows(to_pixels(decoded)), strict=True)
+        return grid(np.concatenate([row for pair in pairs for row in pair]), COLUMNS)
+
+
+def in_rows(pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    """Pictures (N, H, W, 3) as rows of `COLUMNS`, the last one filled up with white."""
+    missing = -len(pixels) % COLUMNS
+    padded = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=255)
+    return [padded[start : start + COLUMNS] for start in range(0, len(padded), COLUMNS)]
 
 
 def trained_autoencoder(preset: Preset, checkpoint: Path) -> AutoencoderKL:

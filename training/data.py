@@ -106,5 +106,5 @@ def build(packages: Path, size: int) -> EmojiArt:
     return EmojiArt(
         pixels=np.stack([pixels for pixels, _, _ in named]),
         captions=[captions(plain, style, labels) for _, plain, style in named],
-        weights=np.array([weight(plain, labels) for _, plain, _ in named]),
+        weights=np.array([weight(plain, style, labels) for _, plain, style in named]),
     )

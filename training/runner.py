@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from threading import Event
 from typing import Protocol
 
 import torch
@@ -19,7 +20,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from training import checkpointing
-from training.threads import FreeCores, follow_free_cores
 
 
 class Stage(Protocol):
@@ -64,43 +64,45 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-class StopRequest:
-    """True once the process was asked to end; a step in progress is finished and saved first."""
-
-    def __init__(self) -> None:
-        self.made = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.made = True
+@contextmanager
+def stop_request() -> Iterator[Event]:
+    """An event that is set once the process is asked to end, in place of ending at once."""
+    asked = Event()
+    handlers = {
+        number: signal.signal(number, lambda *_: asked.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def run(stage: Stage, folder: Path, total_steps: int, cadence: Cadence | None = None) -> None:
-    """Train `stage` up to `total_steps`, going on from the last checkpoint in `folder`."""
+    """Train `stage` up to `total_steps`, going on from the last checkpoint in `folder`.
+
+    Asked to end (Ctrl-C or SIGTERM), it finishes the step, saves and returns.
+    """
     cadence = cadence or Cadence()
     checkpoint = folder / "checkpoint.pt"
     start = checkpointing.resume(checkpoint, stage.generator, stage.parts())
-    grids = folder / "grids"
-    grids.mkdir(parents=True, exist_ok=True)
+    (folder / "grids").mkdir(parents=True, exist_ok=True)
     saved_at = time.monotonic()
-    stop = StopRequest()
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+    with stop_request() as stop, (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         bar = tqdm(range(start, total_steps), initial=start, total=total_steps, desc=folder.name)
-        free = FreeCores()
         for step in bar:
-            if step % 4 == 0:
-                follow_free_cores(free)
             losses = stage.step(step, total_steps)
             done = step + 1
             if done % cadence.log_steps == 0:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()})
                 log.write(json.dumps({"step": done, "time": time.time(), **losses}) + "\n")
                 log.flush()
+            last = done == total_steps or stop.is_set()
             if done % cadence.grid_steps == 0 or done == total_steps:
-                stage.grid().save(grids / f"{done:07d}.png")
-            if stop.made or done == total_steps or time.monotonic() - saved_at > cadence.save_s:
+                stage.grid().save(folder / "grids" / f"{done:07d}.png")
+            if last or time.monotonic() - saved_at > cadence.save_s:
                 checkpointing.save(checkpoint, done, stage.generator, stage.parts())
                 saved_at = time.monotonic()
-            if stop.made:
+            if last:
                 return

@@ -1,0 +1,99 @@
+"""Which icons are kept and what they are called."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.captions import (
+    Labels,
+    captions,
+    is_kept,
+    plain_name,
+    slug,
+    split_words,
+    weight,
+)
+from training.everyday import EVERYDAY, SYNONYMS
+
+EMOJIS = [
+    {"label": "red heart", "tags": ["heart", "love"], "group": 0},
+    {"label": "automobile", "tags": ["car", "vehicle"], "group": 5},
+    {"label": "smiling face with heart-eyes", "tags": ["eye", "face"], "group": 0},
+    {"label": "woman’s hat", "tags": ["hat"], "group": 7},
+    {"label": "input symbols", "tags": ["symbols"], "group": 8},
+    {"label": "crescent moon", "tags": [], "group": 5},
+]
+LABELS = Labels.from_emojibase(EMOJIS, ["SLICE OF PIZZA", "beach-umbrella"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "waving-hand-medium-skin-tone",
+        "man-climbing-tone1",
+        "technologist-dark",
+        "flag-for-malta",
+        "franceflag",
+        "keycap-pound",
+        "keycap-1",
+        "regionalindicatorb",
+        "0",
+    ],
+)
+def test_variants_flags_and_keycaps_are_left_out(name: str) -> None:
+    siblings = {"technologist", "technologist-dark", "technologist-medium-dark"}
+    assert not is_kept(name, siblings)
+
+
+@pytest.mark.parametrize(
+    "name", ["red-heart", "police-car-light", "flashlight", "chequered-flag-on-post", "e-mail"]
+)
+def test_other_icons_are_kept(name: str) -> None:
+    assert is_kept(name, {"police-car", "police-car-light", name})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("red-heart", "red heart"),
+        ("redheart", "red heart"),
+        ("sliceofpizza", "slice of pizza"),
+        ("crescentmoon", "crescent moon"),
+        ("smiling-face-with-heart-eyes", "smiling face with heart-eyes"),
+        ("womans-hat", "woman’s hat"),
+        ("qqq", "qqq"),
+    ],
+)
+def test_names_become_words(name: str, words: str) -> None:
+    assert plain_name(name, LABELS) == words
+
+
+@given(st.lists(st.sampled_from(sorted(LABELS.words)), min_size=1, max_size=5))
+def test_splitting_only_puts_spaces_between_known_words(words: list[str]) -> None:
+    split = split_words("".join(words), LABELS.words)
+    assert split.replace(" ", "") == "".join(words)
+    assert set(split.split()) <= set(LABELS.words)
+    assert len(split.split()) <= len(words)
+
+
+def test_the_plain_name_comes_first_and_everyday_names_follow() -> None:
+    written = captions("automobile", "noto", LABELS)
+    assert written[:2] == ["automobile", "car"]
+    assert "a car" in written
+    assert "car, noto style" in written
+    assert "automobile, car, vehicle" in written
+
+
+def test_everyday_things_are_seen_most_and_buttons_least() -> None:
+    everyday, plain, button = (
+        weight(name, "fluent", LABELS) for name in ("red heart", "woman’s hat", "input symbols")
+    )
+    assert everyday > plain > button > 0
+    assert weight("red heart", "noto", LABELS) > everyday
+    assert weight("never heard of", "fluent", LABELS) == button
+
+
+def test_the_list_of_everyday_things_is_clean() -> None:
+    assert {"red heart", "pizza", "crescent moon"} <= EVERYDAY
+    assert all(slug(name) and name == name.strip().lower() for name in EVERYDAY)
+    assert all(names for names in SYNONYMS.values())

@@ -1,0 +1,102 @@
+"""The published layout: written, read back strictly, and drawn by diffusers too."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
+
+from models.autoencoder import AutoencoderKL
+from models.loading import load_model
+from models.pipeline import LatentDiffusion, Recipe, TextStage
+from models.schedule import NoiseSchedule
+from models.text_encoder import TextEncoder
+from models.tokenizer import Tokenizer
+from models.unet import UNet
+from training import vocabulary
+from training.card import StageRecord, card
+from training.diffusion_stage import SCHEDULER
+from training.export import export
+from training.presets import MINIATURE
+
+SIDE = MINIATURE.image_size
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
+    """A miniature with random weights that half precision holds exactly."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    vocabulary.save(vocabulary.train(["red heart", "pizza"] * 4, MINIATURE.vocab_size), folder)
+    encoder, unet = TextEncoder(MINIATURE.text_encoder), UNet(MINIATURE.unet)
+    autoencoder = AutoencoderKL(replace(MINIATURE.autoencoder, scaling_factor=0.5))
+    for network in (encoder, unet, autoencoder):
+        network.half().float().eval()
+    return LatentDiffusion(
+        text=(TextStage(Tokenizer.from_folder(folder), encoder),),
+        unet=unet,
+        autoencoder=autoencoder,
+        noise_schedule=NoiseSchedule.from_config(SCHEDULER),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        folder=folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(model: LatentDiffusion, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    export(model, model.folder, folder)
+    return folder
+
+
+def latents(model: LatentDiffusion) -> torch.Tensor:
+    recipe = Recipe("red heart", width=SIDE, height=SIDE, steps=4, sampler="ddim", seed=3)
+    *_, batch = model.generate([recipe])
+    return torch.stack([trajectory.x for trajectory in batch])
+
+
+def test_the_export_draws_what_the_model_drew(model: LatentDiffusion, exported: Path) -> None:
+    loaded = load_model(str(exported), torch.device("cpu"), torch.float32)
+    assert loaded.autoencoder.config == model.autoencoder.config
+    torch.testing.assert_close(latents(loaded), latents(model))
+
+
+def test_diffusers_draws_the_same(model: LatentDiffusion, exported: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(exported, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 4, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(3))
+    theirs = pipeline(
+        "red heart",
+        num_inference_steps=4,
+        guidance_scale=7.5,
+        height=SIDE,
+        width=SIDE,
+        latents=noise,
+        output_type="np",
+    ).images
+    ours = model.decode(latents(model)).numpy() / 255
+    assert np.abs(ours - theirs).max() <= 1.5 / 255
+
+
+def test_half_precision_is_stored(exported: Path) -> None:
+    index = json.loads((exported / "model_index.json").read_text())
+    assert index["_class_name"] == "StableDiffusionPipeline"
+    for weights in exported.glob("*/*.safetensors"):
+        dtypes = {tensor.dtype for tensor in load_file(weights).values()}
+        assert dtypes == {torch.float16}, weights
+
+
+def test_the_card_tells_the_figures(model: LatentDiffusion, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps({"step": s, "time": 0, "l1": 0.5}) + "\n" for s in (20, 40)))
+    first = StageRecord.read(log, batch=16)
+    assert first == StageRecord(steps=40, batch=16, losses={"l1": 0.5})
+    second = StageRecord(steps=10, batch=32, losses={"loss": 0.25})
+    text = card(model, first, second, drawings=1234)
+    for figure in ("1,234", "640", "320", "0.5000", "0.2500", f"{SIDE}×{SIDE}"):
+        assert figure in text

@@ -1,0 +1,72 @@
+"""Reading Iconify packages, rendering, and the attribution kept of them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from training.data import EmojiArt, render
+from training.icons import read_attribution, read_icons
+
+DATA = {
+    "prefix": "noto",
+    "width": 32,
+    "height": 32,
+    "icons": {
+        "red-square": {"body": '<path fill="#f00" d="M0 0h32v32H0z"/>'},
+        "wide": {"body": '<path fill="#00f" d="M0 0h64v32H0z"/>', "width": 64},
+        "broken": {"body": "<path"},
+    },
+    "aliases": {"crimson-square": {"parent": "red-square"}},
+}
+BROKEN, RED_SQUARE, WIDE = read_icons("noto", DATA)
+
+
+def test_an_icon_inherits_the_size_of_its_set() -> None:
+    assert (RED_SQUARE.name, RED_SQUARE.width, RED_SQUARE.height) == ("red-square", 32, 32)
+    assert (WIDE.width, WIDE.height) == (64, 32)
+
+
+def test_rendering_fills_the_canvas_in_the_right_colour() -> None:
+    pixels = render(RED_SQUARE, 16)
+    assert pixels is not None
+    assert pixels.shape == (16, 16, 3)
+    assert pixels.dtype == np.uint8
+    assert (pixels == (255, 0, 0)).all()
+
+
+def test_a_wide_drawing_is_centred_on_white() -> None:
+    pixels = render(WIDE, 16)
+    assert pixels is not None
+    assert (pixels[:4] == 255).all()
+    assert (pixels[12:] == 255).all()
+    assert (pixels[4:12] == (0, 0, 255)).all()
+
+
+def test_what_cannot_be_drawn_is_none() -> None:
+    assert render(BROKEN, 16) is None
+
+
+def test_attribution_is_read_from_the_package(tmp_path: Path) -> None:
+    info = {
+        "name": "Noto Emoji",
+        "author": {"name": "Google Inc", "url": "https://example.org/noto"},
+        "license": {"spdx": "Apache-2.0", "url": "https://example.org/licence"},
+    }
+    package = {"name": "@iconify-json/noto", "version": "1.2.3"}
+    (tmp_path / "info.json").write_text(json.dumps(info))
+    (tmp_path / "package.json").write_text(json.dumps(package))
+    attribution = read_attribution(tmp_path)
+    assert attribution.author == "Google Inc"
+    assert attribution.licence == "Apache-2.0"
+    assert attribution.version == "1.2.3"
+
+
+def test_the_cache_gives_back_what_was_saved(tmp_path: Path) -> None:
+    pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    art = EmojiArt(pixels, [["pizza", "a pizza"], ["cat"]], np.array([8.0, 0.25]))
+    art.save(tmp_path)
+    loaded = EmojiArt.load(tmp_path)
+    assert (loaded.pixels == pixels).all()
+    assert loaded.captions == art.captions
+    assert (loaded.weights == art.weights).all()
