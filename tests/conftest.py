@@ -2,10 +2,17 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 
 from tests.redis_server import RedisServer
+
+
+def pytest_configure() -> None:
+    """Hypothesis without its deadline: on a busy machine slow is not wrong."""
+    hypothesis.settings.register_profile("darkroom", deadline=None)
+    hypothesis.settings.load_profile("darkroom")
 
 
 @pytest.fixture(scope="session")

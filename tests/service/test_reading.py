@@ -15,23 +15,17 @@ from service.preferences import Preferences
 from service.reading import number_fields, parse_json
 from service.uploads import upload_bytes
 
+scalars = st.none() | st.booleans() | st.integers() | st.text()
 values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**20), 10**20)
-    | st.floats(allow_nan=False)
-    | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    scalars | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
 )
 
 
-@given(st.dictionaries(st.text(), values))
+@given(st.dictionaries(st.text(), values, max_size=5))
 def test_json_is_read_as_it_is(fields: dict[str, object]) -> None:
-    try:
-        text = json.dumps(fields, allow_nan=False)
-    except ValueError:  # holds an infinity
-        return
-    assert parse_json(text.encode()) == fields
+    assert parse_json(json.dumps(fields).encode()) == fields
 
 
 @given(st.binary())
