@@ -32,8 +32,8 @@ class TerminalDisplay:
 
     def line(self, program: str, text: str) -> None:
         """`program` printed `text`."""
-        prefix = Text(f"{program:>{NAME_WIDTH}} │ ", style=STYLES.get(program, ""))
-        self.console.print(prefix + Text(text), soft_wrap=True)
+        prefix = (f"{program:>{NAME_WIDTH}} │ ", STYLES.get(program, ""))
+        self.console.print(Text.assemble(prefix, text), soft_wrap=True)
 
     def worker(self, report: WorkerReport) -> None:
         """Show how far the worker is with getting ready."""

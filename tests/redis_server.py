@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from typing import Self
 import redis
 
 from darkroom.server_binary import find_server_binary
+from darkroom.tie import tied
 
 START_TIMEOUT_S = 20.0
 
@@ -59,7 +61,10 @@ class RedisServer:
         command = [str(find_server_binary())]
         for flag, value in arguments.items():
             command += [flag, value]
-        self.process = subprocess.Popen(command)
+        # Tied to us, so that a killed test run leaves no server. The tie is to a thread: only one
+        # that lasts will do.
+        lasting = threading.current_thread() is threading.main_thread()
+        self.process = subprocess.Popen(tied(command) if lasting else command)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
