@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # Seconds; a request that waits for its pictures may take up to twenty minutes.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
 NO_ROUTE = "none"  # one label for all paths that do not exist, lest a scanner fills the memory
-LEFT = "499"  # the client went away before there was an answer
+NO_ANSWER = "none"  # the connection ended before there was one
 
 
 class Metrics:
@@ -49,7 +49,7 @@ class MeasureRequests:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        status = LEFT
+        status = NO_ANSWER
 
         async def sending(message: Message) -> None:
             nonlocal status

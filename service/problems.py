@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, JsonValue
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from protocol.errors import (
     DarkroomError,
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:darkroom:problem:"
 RETRY_AFTER_S = 5
+CLIENT_LEFT = 499
 
 # Error -> status and the last part of the problem's type, which an InvalidRequest brings along.
 TABLE: dict[type[DarkroomError], tuple[HTTPStatus, str]] = {
@@ -104,6 +106,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(DarkroomError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_client_left)
     app.add_exception_handler(Exception, _on_surprise)
 
 
@@ -128,6 +131,11 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     complaint = error.errors()[0]
     return problem_response(request, refusal({**complaint, "loc": complaint["loc"][1:]}))
+
+
+async def _on_client_left(request: Request, error: Exception) -> Response:
+    """Nobody reads this; the status is for the metrics."""
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ after sees the same as from JSON. Files are bytes.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -57,7 +58,7 @@ def parse_json(data: bytes) -> Fields:
             data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
         )
     except RecursionError:
-        raise MalformedBody("body", None, "JSON nested less deeply", "json-too-deep") from None
+        raise MalformedBody("body", "deep", "JSON nested less deeply", "json-too-deep") from None
     except UnicodeDecodeError as error:
         raise MalformedBody("body", f"byte {error.start}", "JSON in UTF-8", "not-utf-8") from error
     except json.JSONDecodeError as error:
@@ -123,9 +124,6 @@ def _refuse_constant(name: str) -> float:
 def _unique_keys(pairs: list[tuple[str, object]]) -> Mapping[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidRequest(
-            twice, f"given {names.count(twice)} times", "given once", "duplicate-field"
-        )
+        twice, times = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise InvalidRequest(twice, f"given {times} times", "given once", "duplicate-field")
     return fields

@@ -5,6 +5,7 @@ import binascii
 
 from protocol.errors import InvalidRequest
 
+SPACE = b" \t\r\n"  # some encoders wrap their lines
 BASE64 = "a file in base64, or a data URI of one"
 
 
@@ -29,6 +30,6 @@ def _decoded(field: str, text: str) -> bytes:
     elif not (head.startswith("data:") and head.endswith(";base64")):
         raise InvalidRequest(field, text, BASE64, "bad-base64")
     try:
-        return base64.b64decode("".join(payload.split()), validate=True)
+        return base64.b64decode(payload.encode("ascii").translate(None, SPACE), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(field, text, BASE64, "bad-base64") from error

@@ -14,7 +14,8 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.client import PubSub
 from starlette.concurrency import run_in_threadpool
 
-from protocol.job import TERMINAL, JobView, Progress
+from protocol.errors import QueueUnavailable
+from protocol.job import TERMINAL, JobState, JobView, Progress
 from protocol.progress import channel, progress_messages
 from protocol.queue import JobQueue
 
@@ -65,16 +66,26 @@ class JobWatcher:
         with suppress(asyncio.CancelledError):
             await self._listening
 
+    async def now(self, job_id: str, last_seen: JobView | None = None) -> JobView:
+        """The job as it stands. While Redis is away, as it was `last_seen`, or simply queued.
+
+        For jobs known to have been accepted: an outage must not look like their loss.
+        """
+        try:
+            return await run_in_threadpool(self._queue.view, job_id)
+        except QueueUnavailable:
+            return last_seen or JobView(id=job_id, state=JobState.QUEUED)
+
     async def updates(self, job_id: str) -> AsyncGenerator[JobView]:
         """The job now, then at every change of it, to its end. Raises `UnknownJob`."""
         with self._waiting(job_id) as waiter:
             await self._subscribe(job_id)
-            shown = view = await self._view(job_id)
+            shown = view = await self.now(job_id)
             yield view
             while view.state not in TERMINAL:
                 news = await waiter.listen(self._poll_s)
                 if news is None or news.state in TERMINAL:
-                    view = await self._view(job_id)
+                    view = await self.now(job_id, view)
                 else:
                     view = JobView(id=job_id, state=news.state, progress=news)
                 if view != shown:
@@ -105,9 +116,6 @@ class JobWatcher:
             if not self._waiters[job_id]:
                 # Its channel is left when the next one is joined: nothing may block here.
                 del self._waiters[job_id]
-
-    async def _view(self, job_id: str) -> JobView:
-        return await run_in_threadpool(self._queue.view, job_id)
 
     async def _subscribe(self, job_id: str) -> None:
         """Listen to news of a job, and no longer to those that nobody waits for any more."""

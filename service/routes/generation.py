@@ -7,6 +7,7 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from protocol.drafts import parse
 from protocol.errors import DarkroomError, DeadlineExceeded, JobCancelled
@@ -21,7 +22,6 @@ from service.reading import Fields, read_fields
 
 router = APIRouter(prefix="/v1", tags=["pictures"])
 
-CLIENT_LEFT = 499  # for the metrics; nobody reads this answer
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": GenerationAnswer, "description": "The pictures."},
     202: {
@@ -64,30 +64,24 @@ async def inpaint(request: Request, services: ServicesDep, answers: AnswersDep) 
     return await _generate(Task.INPAINT, request, services, answers)
 
 
-class ClientLeft(Exception):
-    """The connection was closed before there was an answer."""
-
-
 async def _generate(task: Task, request: Request, services: Services, answers: Answers) -> Response:
     fields = await read_fields(request, BODIES[task])
     job_id, kind = await _accept(task, fields, services)
     preferences = Preferences.of(request.headers)
     location = str(request.app.url_path_for("get_job", job_id=job_id))
     patience_s = preferences.patience_s(services.settings.max_wait_s)
-    try:
-        view = await _unless_client_leaves(request, _finished(services, job_id, patience_s))
-    except ClientLeft:
-        return Response(status_code=CLIENT_LEFT)
+    view = await _unless_client_leaves(request, _finished(services, job_id, patience_s))
     match view:
         case JobView(state=JobState.FINISHED):
             pictures = await run_in_threadpool(answers.pictures, view, kind)
             return _json(pictures, 200)
-        case JobView(state=JobState.FAILED, error=error) if error is not None:
-            return problem_response(request, DarkroomError.from_record(error), location)
+        case JobView(state=JobState.FAILED, error=why):
+            error = DarkroomError.from_record(why) if why else DarkroomError()
+            return problem_response(request, error, location)
         case JobView(state=JobState.CANCELLED):
             return problem_response(request, JobCancelled(job_id), location)
         case _ if preferences.respond_async:
-            now = await run_in_threadpool(services.queue.view, job_id)
+            now = await services.watcher.now(job_id)
             headers = {"Location": location, "Preference-Applied": "respond-async"}
             return _json(await run_in_threadpool(answers.job, now), 202, headers)
         case _:
@@ -120,13 +114,13 @@ async def _finished(services: Services, job_id: str, patience_s: float) -> JobVi
 async def _unless_client_leaves(
     request: Request, waiting: Coroutine[Any, Any, JobView | None]
 ) -> JobView | None:
-    """The outcome of `waiting`; once nobody is there to hear it, `ClientLeft`. The job goes on."""
+    """The outcome of `waiting`; given up by `ClientDisconnect`, while the job itself goes on."""
     wait = asyncio.ensure_future(waiting)
     leave = asyncio.ensure_future(_client_left(request))
     try:
         await asyncio.wait((wait, leave), return_when=asyncio.FIRST_COMPLETED)
         if not wait.done():
-            raise ClientLeft
+            raise ClientDisconnect
         return wait.result()
     finally:
         for task in (wait, leave):

@@ -1,6 +1,7 @@
 """The life of a job as seen by HTTP: waiting, running, followed, cancelled, failed, left behind."""
 
 import json
+import socket
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -169,6 +170,20 @@ def test_a_client_that_leaves_loses_nothing_and_holds_nothing(service: Running) 
     while not service.worker.seen:
         time.sleep(0.01)
     assert service.worker.seen[0].prompt == "left behind"
+
+
+def test_a_client_that_leaves_while_sending_does_no_harm(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+    head = b"POST /v1/txt2img HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head + b'Content-Length: 100\r\n\r\n{"prompt": "x')
+    counted = 'method="POST",route="/v1/txt2img",status="499"} 1.0'
+    while counted not in service.client.get("/metrics").text:
+        time.sleep(0.01)
+    assert not caplog.records
+    assert not service.worker.seen
 
 
 def test_pictures_that_are_not_there(service: Running) -> None:

@@ -210,6 +210,13 @@ REQUESTS = [
     ),
     wrong_body("endless number", 400, "invalid-json", "body", b'{"seed": ' + b"9" * 5000 + b"}"),
     wrong_body("a key twice", 422, "duplicate-field", "prompt", b'{"prompt": "x", "prompt": "y"}'),
+    wrong_body(
+        "many keys, one twice",
+        422,
+        "duplicate-field",
+        "k0",
+        b"{" + b",".join(b'"k%d":0' % (i % 90_000) for i in range(90_001)) + b"}",
+    ),
     wrong_body("too large", 413, "payload-too-large", "body", b" " * (MAX_BODY_BYTES + 1)),
     Wrong("too large in pieces", 413, "payload-too-large", "body", send=endless),
     wrong_headers("no content type", "Content-Type"),

@@ -9,7 +9,8 @@ import pytest
 
 from protocol.progress import ProgressBoard
 from service.dependencies import Services
-from tests.service.conftest import Running
+from tests.redis_server import RedisServer
+from tests.service.conftest import Running, running
 
 
 @pytest.fixture
@@ -59,3 +60,13 @@ def test_lost_news_are_found_by_looking(
     monkeypatch.setattr(ProgressBoard, "publish", lambda self, progress: None)
     service.worker.release()
     assert answer.result() == 0
+
+
+def test_a_redis_that_restarts_costs_nobody_their_picture(clients: ThreadPoolExecutor) -> None:
+    with RedisServer() as server, running(server.url) as service:
+        answers = waiting(service, clients, 2)
+        server.stop()
+        assert service.client.get("/readyz").status_code == 503
+        server.start()
+        service.worker.release()
+        assert [answer.result() for answer in answers] == [0, 1]
