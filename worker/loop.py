@@ -86,6 +86,7 @@ class Loop:
         self._stops = 0
         self._wake = threading.Event()
         self._next_look = 0.0
+        self._nothing_to_do = False
         self._redis_answers = True
         self._failed_alone: set[str] = set()  # job ids
         metrics.held.set_function(lambda: len(self._held))
@@ -124,7 +125,7 @@ class Loop:
         Raises EngineBroken, with every job given back.
         """
         try:
-            while not self._stops and not (until_empty and self._found_nothing()):
+            while not self._stops and not (until_empty and self._nothing_to_do):
                 self._turn()
             self._finish_up()
         finally:
@@ -153,9 +154,6 @@ class Loop:
         else:
             self._step()
 
-    def _found_nothing(self) -> bool:
-        return not self._held and self._next_look > time.monotonic()
-
     def _finish_up(self) -> None:
         deadline = time.monotonic() + self._grace_s
         while self._held and self._stops < 2 and time.monotonic() < deadline:
@@ -167,7 +165,7 @@ class Loop:
         If Redis is away the leases run out by themselves.
         """
         with suppress(RedisError):
-            for held in self._jobs():
+            for held in [held for held in self._jobs() if held.stage is not Stage.DROPPED]:
                 self._drop(held)
                 status = self._ledger.hand_back(held.claim)
                 if status is not None:
@@ -188,13 +186,15 @@ class Loop:
 
     def _claim_jobs(self) -> None:
         while self._next_look <= time.monotonic() and self._room() > 0:
+            idle = not self._held
             try:
-                claim = self._ledger.claim(idle=not self._held)
+                claim = self._ledger.claim(idle)
             except RedisError as error:
                 # The batch must not wait for Redis; the ticker finds out when it is back.
                 self._redis_answers = False
                 logger.warning("cannot take jobs", extra={"error": type(error).__name__})
                 return
+            self._nothing_to_do = idle and claim is None
             if claim is None:
                 self._next_look = time.monotonic() + LOOK_EVERY_S
             else:
