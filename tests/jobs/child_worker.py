@@ -6,12 +6,13 @@ import sys
 from protocol.store import ObjectStore
 from tests.jobs.harness import make_worker, settings
 from tests.worker.fake_engine import FakeEngine
+from worker.metrics import Metrics
 
 
 def main() -> None:
     store = ObjectStore.open(os.environ["OBJECT_STORE_URL"])
     engine = FakeEngine(step_s=float(sys.argv[1]))
-    worker, delivery = make_worker(settings(os.environ["REDIS_URL"]), engine, store)
+    worker, delivery = make_worker(settings(os.environ["REDIS_URL"]), engine, store, Metrics())
     worker.work()
     delivery.close()
 

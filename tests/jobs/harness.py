@@ -74,7 +74,7 @@ def job_queue(redis_url: str, **changes: Any) -> JobQueue:
 
 
 def make_worker(
-    settings: WorkerSettings, engine: Engine, store: ObjectStore
+    settings: WorkerSettings, engine: Engine, store: ObjectStore, metrics: Metrics
 ) -> tuple[RqWorker, Delivery]:
     redis = connect(settings.redis_url)
     delivery = Delivery(store, settings.worker_delivery_threads, settings.worker_store_patience_s)
@@ -85,7 +85,7 @@ def make_worker(
         engine=engine,
         delivery=delivery,
         reporter=Reporter(ProgressBoard(redis)),
-        metrics=Metrics(),
+        metrics=metrics,
         settings=settings,
     )
     return worker, delivery
@@ -93,11 +93,17 @@ def make_worker(
 
 @contextmanager
 def running_worker(
-    settings: WorkerSettings, engine: Engine | None = None, store: ObjectStore | None = None
+    settings: WorkerSettings,
+    engine: Engine | None = None,
+    store: ObjectStore | None = None,
+    metrics: Metrics | None = None,
 ) -> Iterator[RqWorker]:
     """A worker in a thread of this process, stopped in order at the end."""
     worker, delivery = make_worker(
-        settings, engine or FakeEngine(), store or ObjectStore.open("memory:///")
+        settings,
+        engine or FakeEngine(),
+        store or ObjectStore.open("memory:///"),
+        metrics or Metrics(),
     )
     thread = threading.Thread(target=worker.work, name="worker")
     thread.start()

@@ -1,0 +1,65 @@
+"""Delivery's patience with the store."""
+
+import pytest
+from obstore.store import MemoryStore
+
+from protocol.errors import StoreUnavailable, UnknownImage
+from protocol.keys import input_key, new_job_id
+from protocol.store import ObjectStore
+from tests.jobs.harness import request
+from tests.worker.test_pictures import GRADIENT
+from worker.deliver import Delivery
+
+
+class AwayStore(ObjectStore):
+    """Never answers; `tries` counts."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+        self.tries = 0
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        self.tries += 1
+        raise StoreUnavailable
+
+    def get(self, key: str) -> bytes:
+        self.tries += 1
+        raise StoreUnavailable
+
+
+def test_the_result_describes_what_was_stored() -> None:
+    store = ObjectStore.open("memory:///")
+    delivery = Delivery(store, threads=1, patience_s=0)
+    job_id = new_job_id()
+    task = delivery.submit(delivery.image, job_id, 3, GRADIENT, request(output_format="webp"), 9)
+    image = task.result()
+    delivery.close()
+    assert image.key == f"results/{job_id}/3.webp"
+    assert (image.height, image.width) == GRADIENT.shape[:2]
+    assert (image.seed, image.format.value) == (9, "webp")
+    assert len(store.get(image.key)) == image.bytes
+
+
+def test_an_impatient_delivery_tries_once() -> None:
+    store = AwayStore()
+    delivery = Delivery(store, threads=1, patience_s=0)
+    task = delivery.submit(delivery.image, new_job_id(), 0, GRADIENT, request(), 1)
+    assert isinstance(task.exception(), StoreUnavailable)
+    assert store.tries == 1
+    delivery.close()
+
+
+def test_closing_ends_all_patience() -> None:
+    store = AwayStore()
+    delivery = Delivery(store, threads=1, patience_s=1e6)
+    task = delivery.submit(delivery.image, new_job_id(), 0, GRADIENT, request(), 1)
+    delivery.close()
+    assert task.cancelled() or isinstance(task.exception(), StoreUnavailable)
+
+
+def test_a_missing_input_is_not_waited_for() -> None:
+    delivery = Delivery(ObjectStore.open("memory:///"), threads=1, patience_s=1e6)
+    asked = request(task="img2img", strength=0.5, image_key=input_key(b"x"))
+    with pytest.raises(UnknownImage):
+        delivery.inputs(asked)
+    delivery.close()

@@ -1,0 +1,29 @@
+"""The program: `python -m worker`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from protocol.presence import Presence, WorkerState
+from protocol.redis_client import connect
+
+
+def test_a_failed_start_is_shown_with_its_reason(redis_url: str, tmp_path: Path) -> None:
+    nowhere = tmp_path / "no model here"
+    environment = {
+        **os.environ,
+        "REDIS_URL": redis_url,
+        "OBJECT_STORE_URL": tmp_path.as_uri(),
+        "DARKROOM_MODEL": str(nowhere),
+        "DARKROOM_DEVICE": "cpu",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "worker"], env=environment, stderr=subprocess.PIPE, check=False
+    )
+    assert ended.returncode == 1
+    assert b'"event": "cannot start"' in ended.stderr
+    with connect(redis_url) as redis:
+        [report] = Presence(redis).workers()
+    assert report.state is WorkerState.SETUP_FAILED
+    assert str(nowhere) in report.detail
