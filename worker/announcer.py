@@ -19,6 +19,8 @@ class Announcer:
         self._report = WorkerReport(name=name, state=WorkerState.STARTING)
         self._busy: Callable[[], bool] = lambda: False
         self._lock = threading.Lock()
+        # Held while telling, so that a new report is not overtaken by an earlier one.
+        self._telling = threading.Lock()
 
     def say(self, **changes: Any) -> None:
         """Change the report and tell it at once; if Redis is away, the next repetition tells it."""
@@ -34,11 +36,12 @@ class Announcer:
 
     def repeat(self) -> None:
         """Tell the latest report again. Raises QueueUnavailable."""
-        with self._lock:
-            report = self._report
-        if report.state is WorkerState.READY and self._busy():
-            report = report.model_copy(update={"state": WorkerState.BUSY})
-        self._presence.report(report)
+        with self._telling:
+            with self._lock:
+                report = self._report
+            if report.state is WorkerState.READY and self._busy():
+                report = report.model_copy(update={"state": WorkerState.BUSY})
+            self._presence.report(report)
 
     def leave(self) -> None:
         """Say goodbye; nothing may be said after it."""

@@ -162,7 +162,7 @@ def test_a_model_that_is_not_there_is_told(home: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert ran.returncode == 1
-    assert "nowhere" in ran.stderr
+    assert "nowhere" in ran.stderr, ran.stdout
 
 
 def test_generate_starts_a_house_of_the_moment(model: Path, tmp_path: Path) -> None:
