@@ -19,7 +19,9 @@ from contextlib import suppress
 from typing import Any
 
 from redis import Redis, RedisError
+from redis.backoff import NoBackoff
 from redis.client import PubSub, PubSubWorkerThread
+from redis.retry import Retry
 from rq import Queue
 from rq.command import parse_payload
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
@@ -193,7 +195,10 @@ class RqWorker(BaseWorker):
         time.sleep(REDIS_RETRY_S)
 
     def _set_connection(self, connection: Redis) -> Redis:
-        # RQ would raise the socket timeout to minutes, for its blocking pops; we never block.
+        # RQ would raise the socket timeout to minutes, for its blocking pops. We never block, and
+        # want to hear soon that Redis is away: a batch may be waiting for the answer, and every
+        # loop here tries again by itself. Once more at once, for a connection that went stale.
+        connection.set_retry(Retry(NoBackoff(), 1))
         return connection
 
     def _set_ip_address(self, connection: Redis) -> None:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
+
 from protocol.job import TERMINAL, JobView
 from protocol.progress import ProgressBoard
 from protocol.queue import JobQueue
@@ -69,14 +71,28 @@ def settings(redis_url: str, **changes: Any) -> WorkerSettings:
     return WorkerSettings(**{**quick, **changes})
 
 
+_clients: list[Redis] = []
+
+
+def client(redis_url: str) -> Redis:
+    """A client that is closed when the test is over."""
+    _clients.append(connect(redis_url))
+    return _clients[-1]
+
+
+def close_clients() -> None:
+    while _clients:
+        _clients.pop().close()
+
+
 def job_queue(redis_url: str, **changes: Any) -> JobQueue:
-    return JobQueue(connect(redis_url), Settings(redis_url=redis_url, **changes))
+    return JobQueue(client(redis_url), Settings(redis_url=redis_url, **changes))
 
 
 def make_worker(
     settings: WorkerSettings, engine: Engine, store: ObjectStore, metrics: Metrics
 ) -> tuple[RqWorker, Delivery]:
-    redis = connect(settings.redis_url)
+    redis = client(settings.redis_url)
     delivery = Delivery(store, settings.worker_delivery_threads, settings.worker_store_patience_s)
     worker = RqWorker(
         redis,

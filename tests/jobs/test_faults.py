@@ -6,19 +6,18 @@ from threading import Event
 
 import pytest
 from obstore.store import MemoryStore
-from redis import Redis
 from rq import SimpleWorker
 from rq.job import Job
 
 from protocol.errors import StoreUnavailable
 from protocol.job import JobState
 from protocol.queue import JobQueue
-from protocol.redis_client import connect
 from protocol.settings import Settings
 from protocol.store import ObjectStore
 from tests.jobs.harness import (
     MODEL,
     child_worker,
+    client,
     job_queue,
     outcome,
     request,
@@ -38,11 +37,11 @@ def is_drawn(queue: JobQueue, job_id: str) -> bool:
 
 def results(redis_url: str, job_id: str) -> int:
     """How many endings RQ has on record for the job."""
-    return int(Redis.from_url(redis_url).xlen(f"rq:results:{job_id}"))
+    return int(client(redis_url).xlen(f"rq:results:{job_id}"))
 
 
 def worker_of(redis_url: str, job_id: str) -> object:
-    return Redis.from_url(redis_url).hget(f"rq:job:{job_id}", "worker_name")
+    return client(redis_url).hget(f"rq:job:{job_id}", "worker_name")
 
 
 def test_jobs_of_a_killed_worker_are_finished_by_another(redis_url: str, tmp_path: Path) -> None:
@@ -119,12 +118,21 @@ def test_what_does_not_finish_in_time_is_handed_back_unharmed(redis_url: str) ->
         wait_for(lambda: is_drawn(queue, job_id))
     view = queue.view(job_id)
     assert (view.state, view.position) == (JobState.QUEUED, 0)
-    assert Redis.from_url(redis_url).hget(f"rq:job:{job_id}", "crashes") is None
+    assert client(redis_url).hget(f"rq:job:{job_id}", "crashes") is None
 
 
-def test_redis_dies_and_returns_while_a_job_is_drawn() -> None:
+OUTAGES = {
+    "killed": (RedisServer.kill, RedisServer.start),
+    "hanging": (RedisServer.pause, RedisServer.resume),
+}
+
+
+@pytest.mark.parametrize("outage", sorted(OUTAGES))
+def test_redis_goes_and_returns_while_a_job_is_drawn(outage: str) -> None:
+    go, come_back = OUTAGES[outage]
     with RedisServer() as server:
-        queue = JobQueue(connect(server.url), Settings(redis_url=server.url))
+        url = f"{server.url}?socket_timeout=0.2"
+        queue = JobQueue(client(server.url), Settings(redis_url=server.url))
         gate = Event()
 
         def before_step(_: list[str]) -> None:
@@ -132,13 +140,13 @@ def test_redis_dies_and_returns_while_a_job_is_drawn() -> None:
 
         engine = FakeEngine(before_step=before_step)
         # A lease that outlives the outage, as the real one does an outage of seconds.
-        with running_worker(settings(server.url, worker_lease_s=30.0), engine) as worker:
+        with running_worker(settings(url, worker_lease_s=30.0), engine) as worker:
             first = queue.submit(request())
             wait_for(lambda: bool(worker.loop.claims))
-            server.kill()
+            go(server)
             gate.set()
             wait_for(lambda: engine.idle)  # drawn, and nowhere to tell it
-            server.start()
+            come_back(server)
             assert outcome(queue, first).state is JobState.FINISHED
             second = queue.submit(request())
             assert outcome(queue, second).state is JobState.FINISHED
@@ -146,7 +154,7 @@ def test_redis_dies_and_returns_while_a_job_is_drawn() -> None:
 
 
 def test_a_worker_listed_nowhere_any_more_registers_again(redis_url: str) -> None:
-    redis = Redis.from_url(redis_url)
+    redis = client(redis_url)
     with running_worker(settings(redis_url)) as worker:
         wait_for(lambda: redis.hget(worker.key, "state") == b"idle")
         redis.flushall()
@@ -192,7 +200,7 @@ def test_a_store_that_stays_away_fails_the_job(redis_url: str) -> None:
 def test_a_stock_worker_fails_the_job_with_a_clear_word(redis_url: str) -> None:
     queue = job_queue(redis_url)
     job_id = queue.submit(request())
-    redis = Redis.from_url(redis_url)
+    redis = client(redis_url)
     stock = SimpleWorker([f"darkroom-{MODEL}"], connection=redis, serializer="json")
     stock.work(burst=True, logging_level="CRITICAL")
     assert queue.view(job_id).state is JobState.FAILED

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from protocol.errors import JobFailed
 from protocol.job import JobState
@@ -15,6 +14,7 @@ from protocol.queue import GENERATE
 from tests.jobs.harness import (
     MODEL,
     REQUEST,
+    client,
     job_queue,
     outcome,
     request,
@@ -55,7 +55,7 @@ def test_hostile_jobs_fail_and_the_worker_goes_on(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    redis = Redis.from_url(redis_url)
+    redis = client(redis_url)
     queue = job_queue(redis_url)
     ids = {}
     for name, data in HOSTILE.items():
@@ -71,7 +71,7 @@ def test_hostile_jobs_fail_and_the_worker_goes_on(
 
 
 def test_rubbish_in_the_queue_is_dropped(redis_url: str) -> None:
-    redis = Redis.from_url(redis_url)
+    redis = client(redis_url)
     redis.set("rq:job:text", "not a hash")
     redis.hset("rq:job:odd", mapping={"status": "no status of ours"})
     redis.rpush(f"rq:queue:darkroom-{MODEL}", "text", "odd", "gone", "a:b", b"\xff\xfe", "")
@@ -82,7 +82,7 @@ def test_rubbish_in_the_queue_is_dropped(redis_url: str) -> None:
 
 
 def test_a_result_not_of_ours_is_not_believed(redis_url: str) -> None:
-    redis = Redis.from_url(redis_url)
+    redis = client(redis_url)
     queue = job_queue(redis_url)
     for record in ("type 1", "type 1 return_value !", "type x", "no type"):
         job_id = new_job_id()

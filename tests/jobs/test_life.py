@@ -9,7 +9,6 @@ import threading
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
-from redis import Redis
 
 from protocol.errors import DarkroomError, DeadlineExceeded, JobFailed, QueueFull, UnknownJob
 from protocol.job import JobState
@@ -17,6 +16,7 @@ from protocol.keys import input_key, new_job_id
 from protocol.store import ObjectStore
 from tests.jobs.harness import (
     MODEL,
+    client,
     job_queue,
     outcome,
     request,
@@ -236,7 +236,7 @@ def test_rq_info_shows_the_queue_and_harms_nothing(redis_url: str) -> None:
     with running_worker(settings(redis_url), FakeEngine(slots=1, step_s=0.02)) as worker:
         running, waiting = queue.submit(request(steps=60)), queue.submit(request())
         wait_for(lambda: queue.view(running).progress is not None)
-        wait_for(lambda: Redis.from_url(redis_url).hget(worker.key, "state") == b"busy")
+        wait_for(lambda: client(redis_url).hget(worker.key, "state") == b"busy")
         command = [sys.executable, "-m", "rq.cli", "info", "--raw", "--url", redis_url]
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         assert f"queue darkroom-{MODEL} 1, 1 executing" in shown
@@ -250,6 +250,6 @@ def test_prompts_are_in_nothing_that_rq_shows(redis_url: str) -> None:
     queue = job_queue(redis_url)
     secret = "canary in the coal mine"
     job_id = queue.submit(request(prompt=secret))
-    fields = Redis.from_url(redis_url).hgetall(f"rq:job:{job_id}")
+    fields = client(redis_url).hgetall(f"rq:job:{job_id}")
     assert not any(secret.encode() in value for value in fields.values())
     assert fields[b"description"] == b"generate"

@@ -1,5 +1,6 @@
 """What Redis did although its answer never arrived."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,8 +32,10 @@ class Deaf(Redis):
 
 
 @pytest.fixture
-def deaf(redis_url: str) -> Deaf:
-    return Deaf(connection_pool=ConnectionPool.from_url(redis_url))
+def deaf(redis_url: str) -> Iterator[Deaf]:
+    client = Deaf(connection_pool=ConnectionPool.from_url(redis_url))
+    yield client
+    client.connection_pool.disconnect()
 
 
 def test_a_submit_is_repeated_harmlessly(redis_url: str, deaf: Deaf) -> None:
