@@ -85,8 +85,7 @@ def _serve(
     announcer: Announcer,
 ) -> int:
     metrics = Metrics()
-    if settings.worker_metrics_port is not None:
-        metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
+    metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
     delivery = Delivery(
         ObjectStore.open(settings.object_store_url),
         settings.worker_delivery_threads,

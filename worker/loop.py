@@ -6,6 +6,7 @@ pictures and endings those of the delivery threads.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -86,6 +87,7 @@ class Loop:
         self._stops = 0
         self._wake = threading.Event()
         self._next_look = 0.0
+        self._turned = math.inf  # not yet
         self._nothing_to_do = False
         self._redis_answers = True
         self._failed_alone: set[str] = set()  # job ids
@@ -95,6 +97,11 @@ class Loop:
     def claims(self) -> list[Claim]:
         """What this worker holds now."""
         return [held.claim for held in self._jobs()]
+
+    @property
+    def still_for(self) -> float:
+        """Seconds since the loop last came round; it waits for nothing long, but for a step."""
+        return time.monotonic() - self._turned
 
     def stop(self) -> None:
         """Take no more jobs, finish what runs, then return. Twice: hand back what runs.
@@ -143,6 +150,7 @@ class Loop:
         return list(self._held.values())
 
     def _turn(self) -> None:
+        self._turned = time.monotonic()
         if self._wake.is_set():
             self._wake.clear()
             self._next_look = 0.0

@@ -1,8 +1,11 @@
 """What Prometheus may know about a worker. Labels are words of ours, never a client's."""
 
+import logging
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+logger = logging.getLogger(__name__)
 
 STEP_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 PHASE_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0)
@@ -56,7 +59,15 @@ class Metrics:
             registry=registry,
         )
 
-    def serve(self, host: str, port: int) -> WSGIServer:
-        """Answer GET /metrics from a thread, until `shutdown` is called on what is returned."""
-        server, _ = start_http_server(port, host, self.registry)
+    def serve(self, host: str, port: int) -> WSGIServer | None:
+        """Answer GET /metrics from a thread, until `shutdown` is called on what is returned.
+
+        If the port is taken, by another worker say, there is a warning, and nothing is returned.
+        """
+        try:
+            server, _ = start_http_server(port, host, self.registry)
+        except OSError as error:
+            where = {"host": host, "port": port, "error": type(error).__name__}
+            logger.warning("metrics are not served", extra=where)
+            return None
         return server

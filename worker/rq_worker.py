@@ -11,6 +11,7 @@ compared, and its argument is read with the same record that the service wrote i
 
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -50,6 +51,7 @@ LARGEST_JOB = 1_000_000  # bytes of a job's JSON; two of the longest prompts tak
 REDIS_RETRY_S = 1.0
 REGISTRATION_TTL_S = 60  # for how long a silent worker is still listed by RQ's tools
 PUBSUB_WAIT_S = 60
+STALLED = 75  # exit status of a worker whose engine hangs
 
 
 class RqWorker(BaseWorker):
@@ -108,6 +110,7 @@ class RqWorker(BaseWorker):
                 Chore(settings.worker_cancel_poll_s, self.look_for_marks),
                 Chore(settings.worker_progress_s, self._reporter.flush),
                 Chore(settings.worker_reap_s, self.reap),
+                Chore(1.0, self.watch_the_loop),
             ):
                 self.loop.run(until_empty=burst)
         finally:
@@ -147,6 +150,13 @@ class RqWorker(BaseWorker):
             self._metrics.reaped.inc()
             self._reporter.ended(job_id, STATES[status])
             self.loop.wake()
+
+    def watch_the_loop(self) -> None:
+        """End this process if a step hangs: its leases run out, and its jobs move on."""
+        if self.loop.still_for > self._settings.worker_stall_s:
+            jobs = [claim.job_id for claim in self.loop.claims]
+            logger.critical("a step hangs, ending", extra={"jobs": jobs})
+            os._exit(STALLED)
 
     def handle_payload(self, message: dict[str, Any]) -> None:
         """Obey RQ's commands, which come by pub/sub."""

@@ -54,8 +54,16 @@ class WorkerSettings(Settings):
     worker_metrics_host: str = Field(
         default="127.0.0.1", description="The address /metrics is served at."
     )
-    worker_metrics_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Port of /metrics; by default it is not served."
+    worker_metrics_port: int = Field(
+        default=8001,
+        ge=0,
+        le=65535,
+        description="Port of /metrics; a worker that finds it taken goes on without. 0: any free.",
+    )
+    worker_stall_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds a single step may take; beyond, the worker ends and its jobs move on.",
     )
 
     @model_validator(mode="after")

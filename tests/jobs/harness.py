@@ -135,10 +135,17 @@ def running_worker(
 class ChildWorker:
     """A worker in a process of its own, to be killed."""
 
-    def __init__(self, redis_url: str, store: Path, step_s: float = 0.02) -> None:
+    def __init__(
+        self, redis_url: str, store: Path, step_s: float = 0.02, **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.jobs.child_worker", str(step_s)],
-            env={**os.environ, "REDIS_URL": redis_url, "OBJECT_STORE_URL": store.as_uri()},
+            env={
+                **os.environ,
+                "REDIS_URL": redis_url,
+                "OBJECT_STORE_URL": store.as_uri(),
+                **environment,
+            },
             stderr=subprocess.DEVNULL,
         )
 
@@ -151,8 +158,10 @@ class ChildWorker:
 
 
 @contextmanager
-def child_worker(redis_url: str, store: Path, step_s: float = 0.02) -> Iterator[ChildWorker]:
-    child = ChildWorker(redis_url, store, step_s)
+def child_worker(
+    redis_url: str, store: Path, step_s: float = 0.02, **environment: str
+) -> Iterator[ChildWorker]:
+    child = ChildWorker(redis_url, store, step_s, **environment)
     try:
         yield child
     finally:

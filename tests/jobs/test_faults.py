@@ -27,6 +27,7 @@ from tests.jobs.harness import (
 )
 from tests.redis_server import RedisServer
 from tests.worker.fake_engine import FakeEngine
+from worker.rq_worker import STALLED
 
 
 def is_drawn(queue: JobQueue, job_id: str) -> bool:
@@ -108,6 +109,17 @@ def test_asked_to_stop_a_worker_finishes_what_runs_and_takes_no_more(
         late = queue.submit(request())
         assert child.process.wait(20) == 0
     assert queue.view(late).state is JobState.QUEUED
+
+
+def test_a_worker_whose_engine_hangs_ends_and_its_job_moves_on(
+    redis_url: str, tmp_path: Path
+) -> None:
+    queue = job_queue(redis_url)
+    job_id = queue.submit(request())
+    with child_worker(redis_url, tmp_path, 1000.0, DARKROOM_WORKER_STALL_S="0.5") as child:
+        assert child.process.wait(20) == STALLED
+    with running_worker(settings(redis_url)):
+        assert outcome(queue, job_id).state is JobState.FINISHED
 
 
 def test_what_does_not_finish_in_time_is_handed_back_unharmed(redis_url: str) -> None:

@@ -1,5 +1,6 @@
 """What a worker counts, over HTTP."""
 
+import socket
 import urllib.request
 
 from protocol.job import JobState
@@ -10,6 +11,7 @@ from worker.metrics import Metrics
 def scraped(metrics: Metrics) -> dict[str, float]:
     """Every sample, by its name and labels as Prometheus writes them."""
     server = metrics.serve("127.0.0.1", 0)
+    assert server is not None
     try:
         address = f"http://127.0.0.1:{server.server_port}/metrics"
         with urllib.request.urlopen(address) as answer:
@@ -36,3 +38,8 @@ def test_jobs_are_counted_by_what_became_of_them(redis_url: str) -> None:
     assert samples["darkroom_worker_batch_rows_count"] == 4
     assert samples['darkroom_worker_phase_seconds_sum{phase="denoise"}'] == 0.2
     assert samples["darkroom_worker_held_jobs"] == 0
+
+
+def test_a_taken_port_is_gone_without() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert Metrics().serve("127.0.0.1", taken.getsockname()[1]) is None
