@@ -121,6 +121,6 @@ def weight(plain: str, style: str, labels: Labels) -> float:
     """How many times as often as an ordinary drawing training should see this one."""
     by_style = _STYLE_WEIGHTS.get(style, 1.0)
     if plain in EVERYDAY:
-        return 16.0 * by_style
+        return 40.0 * by_style
     label = labels.find(plain)
     return by_style * (0.25 if label is None or label.group in _SELDOM_GROUPS else 1.0)
