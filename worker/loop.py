@@ -116,11 +116,13 @@ class Loop:
 
     def cancel(self, job_id: str) -> None:
         """Drop a job before its next step, because somebody asked to."""
-        self._cancelled.add(job_id)
+        if any(claim.job_id == job_id for claim in self.claims):
+            self._cancelled.add(job_id)
 
     def lose(self, execution_id: str) -> None:
         """Drop a job before its next step, because it is somebody else's by now."""
-        self._lost.add(execution_id)
+        if execution_id in self._held:
+            self._lost.add(execution_id)
 
     def reconnected(self) -> None:
         """Redis answers: asking for jobs will not hold up the batch."""

@@ -9,6 +9,11 @@ import threading
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
+from rq.command import (
+    send_shutdown_command,
+    send_stop_execution_command,
+    send_stop_job_command,
+)
 
 from protocol.errors import DarkroomError, DeadlineExceeded, JobFailed, QueueFull, UnknownJob
 from protocol.job import JobState
@@ -244,6 +249,22 @@ def test_rq_info_shows_the_queue_and_harms_nothing(redis_url: str) -> None:
         assert "busy" in shown
         assert outcome(queue, running).state is JobState.FINISHED
         assert outcome(queue, waiting).state is JobState.FINISHED
+
+
+def test_the_worker_obeys_rqs_commands(redis_url: str) -> None:
+    queue = job_queue(redis_url)
+    redis = client(redis_url)
+    with running_worker(settings(redis_url), FakeEngine(step_s=0.01)) as worker:
+        by_job, by_execution = (queue.submit(request(steps=ENDLESS)) for _ in range(2))
+        wait_for(lambda: len(worker.loop.claims) == 2)
+        send_stop_job_command(redis, by_job, serializer="json")
+        assert outcome(queue, by_job).state is JobState.CANCELLED
+        wait_for(lambda: len(worker.loop.claims) == 1)
+        [claim] = worker.loop.claims
+        send_stop_execution_command(redis, by_execution, claim.execution_id)
+        assert outcome(queue, by_execution).state is JobState.CANCELLED
+        send_shutdown_command(redis, worker.name)
+        wait_for(lambda: redis.scard("rq:workers") == 0)
 
 
 def test_prompts_are_in_nothing_that_rq_shows(redis_url: str) -> None:
