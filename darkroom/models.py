@@ -64,7 +64,8 @@ def _table(models: list[dict[str, Any]]) -> Table:
 
 
 def _print_chosen(console: Console, model: str | None) -> None:
-    console.print(f"No Darkroom is running. It would serve: {_chosen(model)}", highlight=False)
+    text = f"No Darkroom is running. It would serve: {_chosen(model)}"
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _chosen(model: str | None) -> str:
