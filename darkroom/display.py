@@ -62,6 +62,23 @@ class TerminalDisplay:
         self._progress.stop()
 
 
+class QuietDisplay(TerminalDisplay):
+    """Keeps the programs' lines to itself, to be shown should something fail."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._kept: list[tuple[str, str]] = []
+
+    def line(self, program: str, text: str) -> None:
+        """Keep what `program` printed."""
+        self._kept.append((program, text))
+
+    def show_kept(self) -> None:
+        """Show every line kept so far."""
+        for program, text in self._kept:
+            super().line(program, text)
+
+
 def _words(report: WorkerReport) -> str:
     subject = f" {report.model}" if report.model else ""
     place = f" on {report.device}" if report.device else ""

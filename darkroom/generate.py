@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from darkroom.addresses import server_url
+from darkroom.child import ProgramFailed
 from darkroom.client import Client, ServerUnreachable, Step
-from darkroom.display import TerminalDisplay
-from darkroom.house import open_house
+from darkroom.display import QuietDisplay
+from darkroom.house import House, open_house
 from darkroom.until_stopped import until_stopped
 from protocol.job import JobState
 from protocol.settings import Settings
@@ -77,14 +78,25 @@ async def _some_server(url: str | None, console: Console) -> AsyncIterator[Clien
     if url:
         raise ServerUnreachable(f"no Darkroom answers at {url}")
     console.print("No Darkroom is running: starting one for this picture.", highlight=False)
+    async with (
+        _house_of_the_moment(settings, QuietDisplay(console)) as house,
+        Client.connected(house.url) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def _house_of_the_moment(settings: Settings, display: QuietDisplay) -> AsyncIterator[House]:
     alone = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
     with tempfile.TemporaryDirectory(prefix="darkroom-") as home:
-        display = TerminalDisplay(console)
-        async with (
-            open_house(Path(home), alone, display) as house,
-            Client.connected(house.url) as client,
-        ):
-            yield client
+        try:
+            async with open_house(Path(home), alone, display) as house:
+                yield house
+        except ProgramFailed:
+            display.show_kept()
+            raise
+        finally:
+            display.close()
 
 
 def _fields(arguments: argparse.Namespace) -> dict[str, object]:
