@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from redis import Redis, RedisError
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -27,18 +27,21 @@ def connect(url: str) -> Redis:
         socket_timeout=ANSWER_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         health_check_interval=IDLE_CHECK_S,
-        retry=Retry(_backoff(), RETRIES, supported_errors=RETRIED),
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES, supported_errors=RETRIED),
     )
 
 
 def connect_async(url: str) -> AsyncRedis:
-    """The same, for asyncio."""
+    """The same for asyncio, to listen with: it never retries, so a broken link is seen at once.
+
+    Who listens builds the next link; a retry inside the client would race with new subscriptions.
+    """
     return AsyncRedis.from_url(
         url,
         socket_timeout=ANSWER_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         health_check_interval=IDLE_CHECK_S,
-        retry=AsyncRetry(_backoff(), RETRIES, supported_errors=RETRIED),
+        retry=AsyncRetry(NoBackoff(), 0),
     )
 
 
@@ -49,7 +52,3 @@ def redis_errors() -> Iterator[None]:
         yield
     except RedisError as error:
         raise QueueUnavailable from error
-
-
-def _backoff() -> ExponentialBackoff:
-    return ExponentialBackoff(cap=0.5, base=0.05)

@@ -137,7 +137,6 @@ class JobWatcher:
         while True:
             with suppress(RedisError):
                 await self._listen()
-            self._pubsub = None
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:
@@ -146,6 +145,9 @@ class JobWatcher:
             self._channels = self._wanted()
             await pubsub.subscribe(ANCHOR, *self._channels)
             self._pubsub = pubsub
-            async for news in progress_messages(pubsub):
-                for waiter in self._waiters.get(news.job_id, ()):
-                    waiter.tell(news)
+            try:
+                async for news in progress_messages(pubsub):
+                    for waiter in self._waiters.get(news.job_id, ()):
+                        waiter.tell(news)
+            finally:
+                self._pubsub = None
