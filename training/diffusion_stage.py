@@ -36,9 +36,6 @@ from training.tokens import CaptionTokens
 
 LEARNING_RATE = 7e-4
 CAPTION_DROPOUT = 0.1
-# Below 1, noisy timesteps come more often than in uniform sampling: what is drawn, and that it is
-# what the caption says, is decided there.
-TIMESTEP_POWER = 0.7
 # Of a batch: more than cores, so that a core busy with other work holds up little.
 PARTS = 4
 GUIDANCE_SCALE = 4.0
@@ -139,21 +136,25 @@ class DiffusionStage:
             "optimizer": self.optimizer,
         }
 
-    def batch(self) -> Batch:
-        """A fresh batch: drawings, one caption of each, timesteps, noise."""
+    def batch(self, progress: float) -> Batch:
+        """Drawings, one caption of each, timesteps, noise; `progress` is the share trained."""
         generator, size = self.generator, self.batch_size
         chosen = torch.multinomial(self.examples.weights, size, True, generator=generator)
         x_0 = self.examples.latents.sample(chosen, generator)
         return Batch(
             x_0=x_0,
             noise=torch.randn(x_0.shape, generator=generator),
-            timestep=self.timesteps(),
+            timestep=self.timesteps(progress),
             ids=self.examples.captions.draw(chosen, CAPTION_DROPOUT, generator),
         )
 
-    def timesteps(self) -> Tensor:
-        """Random timesteps (B,), noisy ones more often."""
-        share = torch.rand(self.batch_size, generator=self.generator) ** TIMESTEP_POWER
+    def timesteps(self, progress: float) -> Tensor:
+        """Random timesteps (B,), at first mostly noisy ones, at the end of training uniform.
+
+        Where x shows next to nothing only the caption can lower the loss, so that is where the
+        networks learn to read; details can wait.
+        """
+        share = torch.rand(self.batch_size, generator=self.generator) ** max(0.4, progress)
         return (share * len(self.alphas_cumprod)).long()
 
     def loss(self, batch: Batch) -> Tensor:
@@ -169,7 +170,7 @@ class DiffusionStage:
 
     def step(self, step: int, total_steps: int) -> dict[str, float]:
         set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE))
-        parts = self.batch().split(PARTS)
+        parts = self.batch(step / total_steps).split(PARTS)
         loss = self.gradients.backward([partial(self.loss, part) for part in parts])
         torch.nn.utils.clip_grad_norm_(self.ema.parameters, 1.0)
         self.optimizer.step()
