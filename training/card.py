@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Self
 
 from torch import nn
@@ -97,8 +98,9 @@ class StageRecord:
         """From `log.jsonl`; raises FileNotFoundError before the stage has run."""
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         last = lines[-_WINDOW:]
-        names = last[-1].keys() - {"step", "time"}
-        means = {name: sum(line[name] for line in last) / len(last) for name in sorted(names)}
+        # What is measured may change during a run: only what all of these lines say is averaged.
+        names = set.intersection(*(set(line) for line in last)) - {"step", "time"}
+        means = {name: fmean(line[name] for line in last) for name in sorted(names)}
         return cls(last[-1]["step"], batch, means)
 
 
