@@ -24,6 +24,7 @@ run: $(RUN)
 	@exec $(BIN)/darkroom up --home var/house
 
 test: check
+	@.ci/browser
 	$(BIN)/pytest
 
 check: $(DEV)

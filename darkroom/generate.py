@@ -120,11 +120,13 @@ def _fields(arguments: argparse.Namespace) -> dict[str, object]:
 
 async def _draw(client: Client, fields: dict[str, object], console: Console) -> bytes:
     """The picture's file. If we are stopped meanwhile, the job is cancelled."""
-    job = await client.submit(fields)
+    submitting = asyncio.ensure_future(client.submit(fields))
     try:
+        job = await asyncio.shield(submitting)
         await _show_progress(client.follow(job), console)
     except asyncio.CancelledError:
-        await client.cancel(job)
+        # Stopped before the answer came, the job may be queued all the same.
+        await client.cancel(await submitting)
         raise
     return await client.image(job, 0)
 

@@ -17,16 +17,20 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be reaped does not."""
+    """Whether a process runs; one that has ended and waits to be reaped does not.
+
+    A killed process whose first thread is gone still holds its files until the others are, too.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"
+    return state != "Z" or len(threads) > 1
 
 
 def children(pid: int) -> list[int]:

@@ -1,0 +1,135 @@
+"""The page at / in a real browser, on a whole running Darkroom."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# Without these, Chromium looks for servers of its own, which a closed network refuses.
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+DONE_WITHIN_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium on PATH to open the page with")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, darkroom_url: str) -> Iterator[Page]:
+    """The page, ready to be used. Whatever it complains of in its console fails the test."""
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(darkroom_url)
+    expect(page.locator("#health")).to_have_text("ready")
+    page.locator("summary").click()
+    page.locator("#steps").fill("3")
+    page.locator("#sampler").select_option("ddim")
+    yield page
+    page.close()
+    assert [text for text in complaints if "422" not in text] == []
+
+
+def develop(page: Page, prompt: str) -> None:
+    page.locator("#prompt").fill(prompt)
+    page.locator("#go").click()
+    expect(page.locator("#status")).to_contain_text("Done", timeout=DONE_WITHIN_MS)
+
+
+def pictures(page: Page) -> list[list[int]]:
+    """Width and height of every picture that is shown, in its own pixels."""
+    sizes: list[list[int]] = page.locator("#gallery img").evaluate_all(
+        "async (images) => Promise.all(images.map(async (i) => "
+        "(await i.decode(), [i.naturalWidth, i.naturalHeight])))"
+    )
+    return sizes
+
+
+def test_words_become_pictures_with_their_recipe(page: Page) -> None:
+    page.locator("#seed").fill("41")
+    page.locator("#n").fill("2")
+    develop(page, "the red cat")
+    assert pictures(page) == [[32, 32], [32, 32]]
+    gallery = page.locator("#gallery")
+    for words in ("the red cat", "ddim", "seed 41", "seed 42"):
+        expect(gallery).to_contain_text(words)
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    page.locator("#prompt").focus()
+    page.keyboard.type("a cat")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("Done", timeout=DONE_WITHIN_MS)
+    assert len(pictures(page)) == 1
+
+
+def test_a_picture_is_repainted_under_a_mask(page: Page) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "teal").save(buffer, "PNG")
+    page.get_by_text("Repaint").click()
+    page.locator("#file").set_input_files(
+        {"name": "teal.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    )
+    page.locator("#all").click()
+    develop(page, "a red cat")
+    assert pictures(page) == [[32, 32]]
+
+
+def test_a_mistake_is_told_beside_its_field(page: Page) -> None:
+    page.locator("#width").fill("33")
+    page.locator("#prompt").fill("a cat")
+    page.locator("#go").click()
+    expect(page.locator("#status")).to_contain_text("multiple of 4")
+    expect(page.locator("#width")).to_have_attribute("aria-invalid", "true")
+    page.locator("#width").fill("32")
+    develop(page, "a cat")
+
+
+def test_a_long_job_shows_progress_and_can_be_stopped(page: Page) -> None:
+    page.locator("#steps").fill("150")
+    page.locator("#n").fill("4")
+    page.locator("#prompt").fill("a cat")
+    page.locator("#go").click()
+    progress = page.locator("#progress")
+    expect(progress).to_be_visible()
+    expect(progress).not_to_have_attribute("value", "0", timeout=DONE_WITHIN_MS)
+    page.locator("#stop").click()
+    expect(page.locator("#status")).to_contain_text(re.compile("stopped|cancelled", re.IGNORECASE))
+    expect(page.locator("#stop")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_in_light_and_dark(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": 360, "height": 740})
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) == 0
+    background, ink = page.evaluate(
+        "[getComputedStyle(document.documentElement).backgroundColor, "
+        "getComputedStyle(document.body).color]"
+    )
+    assert background != ink
+
+
+def test_the_reference_lists_every_route(browser: Browser, darkroom_url: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{darkroom_url}/docs")
+    for route in ("/v1/txt2img", "/v1/img2img", "/v1/inpaint", "/v1/jobs/{job_id}", "/v1/models"):
+        expect(page.locator("body")).to_contain_text(route)
+    page.close()
