@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.denoising import Conditioning, Trajectory, advance
+from models.loading import load_model
 from models.noise import ImageNoise
 from models.pipeline import LatentDiffusion, Recipe
 from models.samplers import SAMPLERS, SCHEDULES
@@ -137,3 +138,20 @@ def test_a_seed_is_an_image_and_another_seed_another(tiny_sd: LatentDiffusion) -
 def test_noise_is_that_of_the_diffusers_pipelines(seed: int) -> None:
     expected = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(seed))[0]
     assert torch.equal(ImageNoise(seed, (4, 8, 8)).draw(torch.device("cpu")), expected)
+
+
+@pytest.mark.parametrize("name", ["tiny_sd_folder", "tiny_sdxl_folder"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+def test_half_precision_draws_nearly_the_same(
+    name: str, dtype: torch.dtype, request: pytest.FixtureRequest
+) -> None:
+    """Latents stay float32 between steps, so only the networks' own rounding is left."""
+    folder = str(request.getfixturevalue(name))
+    single, half = (load_model(folder, torch.device("cpu"), d) for d in (torch.float32, dtype))
+    recipe = Recipe("the red cat", width=16, height=16, steps=2, guidance_scale=3.0)
+    [expected], [x] = (finish(model, [start(model, recipe)]) for model in (single, half))
+    assert x.dtype == torch.float32
+    error = float((x - expected).abs().max() / expected.abs().max())
+    assert 0 < error < (0.02 if dtype is torch.float16 else 0.1)
+    pictures = half.decode(x[None])
+    assert pictures.dtype == torch.uint8
