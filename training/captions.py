@@ -22,9 +22,17 @@ _FLAG_OR_KEYCAP = re.compile(
 # take most of the training: component, symbols and flags, and people.
 _SELDOM_GROUPS = {1, 2, 8, 9}
 
-# Seven ways to draw one thing are many for one name: the plainest two count most, the two of
-# older taste least, so that the name alone means something definite.
-_STYLE_WEIGHTS = {"twemoji": 2.0, "noto": 2.0, "blob": 0.5, "firefox": 0.5}
+# Seven ways to draw one thing are many for one name. The plainest drawings count most, so that
+# the name alone means something definite; the style words still name the others.
+_STYLE_WEIGHTS = {
+    "twemoji": 8.0,
+    "noto": 2.0,
+    "flat": 1.0,
+    "fluent": 0.5,
+    "emojione": 0.5,
+    "blob": 0.25,
+    "firefox": 0.25,
+}
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ def captions(plain: str, style: str, labels: Labels) -> list[str]:
 
 def weight(plain: str, style: str, labels: Labels) -> float:
     """How many times as often as an ordinary drawing training should see this one."""
-    by_style = _STYLE_WEIGHTS.get(style, 1.0)
+    by_style = _STYLE_WEIGHTS[style]
     if plain in EVERYDAY:
         return 40.0 * by_style
     label = labels.find(plain)

@@ -14,6 +14,7 @@ from training.captions import (
     weight,
 )
 from training.everyday import EVERYDAY, SYNONYMS
+from training.icons import ICON_SETS
 
 EMOJIS = [
     {"label": "red heart", "tags": ["heart", "love"], "group": 0},
@@ -91,6 +92,10 @@ def test_everyday_things_are_seen_most_and_buttons_least() -> None:
     assert everyday > plain > button > 0
     assert weight("red heart", "noto", LABELS) > everyday
     assert weight("never heard of", "fluent", LABELS) == button
+
+
+def test_every_set_has_a_weight() -> None:
+    assert all(weight("red heart", style, LABELS) > 0 for style in ICON_SETS.values())
 
 
 def test_the_list_of_everyday_things_is_clean() -> None:
