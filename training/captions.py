@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from training.everyday import EVERYDAY, SYNONYMS
+from training.everyday import EVERYDAY, FAVOURITES, SYNONYMS
 
 _SKIN_TONE = re.compile(r"skin-tone|-tone\d")
 _TONE_SUFFIX = re.compile(r"-(medium-light|medium-dark|light|medium|dark)$")
@@ -129,6 +129,6 @@ def weight(plain: str, style: str, labels: Labels) -> float:
     """How many times as often as an ordinary drawing training should see this one."""
     by_style = _STYLE_WEIGHTS[style]
     if plain in EVERYDAY:
-        return 40.0 * by_style
+        return by_style * (160.0 if plain in FAVOURITES else 40.0)
     label = labels.find(plain)
     return by_style * (0.25 if label is None or label.group in _SELDOM_GROUPS else 1.0)

@@ -67,7 +67,7 @@ in bfloat16. Data: {drawings:,} drawings of seven openly licensed emoji sets (se
 |---|---|---|---|---|
 | autoencoder, KL and patch discriminator | {first.steps:,} | {first.batch} | {first.seen:,} | \
 mean absolute error {l1:.4f} in [-1, 1] |
-| diffusion, v-prediction, EMA 0.999 | {second.steps:,} | {second.batch} | {second.seen:,} | \
+| diffusion, v-prediction, EMA 0.998 | {second.steps:,} | {second.batch} | {second.seen:,} | \
 mean squared error of v {loss:.4f} |
 
 Averages are over the last {window} logged steps.

@@ -122,7 +122,7 @@ class DiffusionStage:
         self.noise_schedule = NoiseSchedule.from_config(SCHEDULER)
         self.alphas_cumprod = torch.tensor(self.noise_schedule.alphas_cumprod).float()
         networks = (self.unet, self.text_encoder)
-        self.ema = EMA(networks, decay=0.999)
+        self.ema = EMA(networks, decay=0.998)
         self.gradients = PartialGradients(self.ema.parameters)
         self.optimizer = torch.optim.AdamW(
             self.ema.parameters, betas=(0.9, 0.99), weight_decay=0.01, fused=True

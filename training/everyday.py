@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+_FAVOURITES = """
+red heart, pizza, crescent moon, cat face, dog face, star, sun, house, automobile, deciduous tree
+blossom, sunflower, rose, smiling face with smiling eyes, grinning face, rocket, red apple
+birthday cake, rainbow, fire, robot, ghost, penguin, guitar, snowman, hamburger, butterfly, fish
+mushroom, umbrella, strawberry, christmas tree
+"""
+
 _EVERYDAY = """
 red heart, orange heart, yellow heart, green heart, blue heart, purple heart, broken heart
 pizza, hamburger, french fries, hot dog, taco, egg, cooking, doughnut, cookie, birthday cake
@@ -27,10 +34,16 @@ envelope, bomb, money bag, t-shirt, jeans, dress, top hat, glasses, high-heeled 
 anchor, magnet, telescope, candle
 """
 
+
+def _names(text: str) -> frozenset[str]:
+    lines = text.strip().replace("\n", ",")
+    return frozenset(name.strip() for name in lines.split(","))
+
+
+#: Emojibase labels that training sees most.
+FAVOURITES = _names(_FAVOURITES)
 #: Emojibase labels that training sees more often.
-EVERYDAY = frozenset(
-    name.strip() for name in _EVERYDAY.replace("\n", ",").split(",") if name.strip()
-)
+EVERYDAY = _names(_EVERYDAY) | FAVOURITES
 
 #: Emojibase label -> what most people would call it.
 SYNONYMS = {
