@@ -61,7 +61,9 @@ layout and loads in diffusers as a `StableDiffusionPipeline`.
 
 `python -m training data`, `autoencoder`, `diffusion`, `export`, on two CPU cores beside other work,
 in bfloat16. Data: {drawings:,} drawings of seven openly licensed emoji sets (see
-[LICENSES.md](LICENSES.md)), captioned with their names, everyday concepts seen more often.
+[LICENSES.md](LICENSES.md)), captioned with their names, synonyms, tags and a word for the style.
+Everyday emoji, a short list of favourites among them, and the plainest style were seen most
+(`training/everyday.py`, `training/captions.py`), because the run was short.
 
 | stage | steps | batch | pictures seen | measured at the end |
 |---|---|---|---|---|
@@ -74,8 +76,9 @@ Averages are over the last {window} logged steps.
 
 ## What it cannot do
 
-It knows the emoji it was shown and little else: no scenes, no counting, no lettering. Other sizes
-than {size}×{size} were never trained. A guidance scale of 3 to 6 and 20 steps serve well.
+It knows the emoji it was shown and little else: no scenes, no counting, no lettering. Favourites
+come out recognisable; rarer emoji often only in colour and outline. Other sizes than {size}×{size}
+were never trained. A guidance scale of 3 to 6 and 20 steps serve well.
 """
 
 _WINDOW = 25
