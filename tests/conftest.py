@@ -1,5 +1,6 @@
 """Fixtures every test may ask for."""
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
@@ -10,7 +11,11 @@ from tests.redis_server import RedisServer
 
 
 def pytest_configure() -> None:
-    """Hypothesis without its deadline: on a busy machine slow is not wrong."""
+    """Hypothesis without its deadline: on a busy machine slow is not wrong.
+
+    Torch's threads sleep while they wait, as in the worker: some tests run beside whole houses.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     hypothesis.settings.register_profile("darkroom", deadline=None)
     hypothesis.settings.load_profile("darkroom")
 
