@@ -3,10 +3,11 @@
     python -m training data          fetch and render the emoji, learn the vocabulary
     python -m training autoencoder   stage one
     python -m training diffusion     stage two
+    python -m training decoder       the decoder alone, once more
     python -m training export        write the published layout
     python -m training sample "red heart" pizza
 
-Both stages can be stopped at any time and go on where they were when called again.
+Every stage can be stopped at any time and goes on where it was when called again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from models.tokenizer import Tokenizer
 from training import checkpointing, data, icons, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder, with_scaling_factor
 from training.card import StageRecord, card, licences
+from training.decoder_stage import DecoderStage, muted_hues, refine
 from training.diffusion_stage import DiffusionStage, Examples, draw
 from training.export import export
 from training.latents import Latents
@@ -44,6 +46,7 @@ class Workplace:
         self.autoencoder = root / "autoencoder"
         self.latents = root / "latents.pt"
         self.diffusion = root / "diffusion"
+        self.decoder = root / "decoder"
 
 
 Step = Callable[[Workplace, argparse.Namespace], None]
@@ -76,6 +79,16 @@ def train_diffusion(work: Workplace, options: argparse.Namespace) -> None:
     run(diffusion_stage(work), work.diffusion, options.steps)
 
 
+def train_decoder(work: Workplace, options: argparse.Namespace) -> None:
+    """Afterwards: the decoder alone, on the latents of stage two."""
+    art = data.EmojiArt.load(work.data)
+    autoencoder = trained_autoencoder(BUNDLED, work.autoencoder / "checkpoint.pt")
+    weights = muted_hues(art.pixels)
+    latents = Latents.load(work.latents)
+    stage = DecoderStage(autoencoder, latents, art.pixels, weights, AUTOENCODER_BATCH)
+    run(stage, work.decoder, options.steps)
+
+
 def diffusion_stage(work: Workplace) -> DiffusionStage:
     """Stage two as untrained networks over the results of the steps before."""
     art = data.EmojiArt.load(work.data)
@@ -97,6 +110,7 @@ def trained_model(work: Workplace) -> LatentDiffusion:
     if checkpointing.resume(checkpoint, stage.generator, stage.parts()) == 0:
         raise FileNotFoundError(f"{checkpoint} is missing: train the diffusion stage first")
     stage.ema.swap()
+    refine(stage.autoencoder, work.decoder / "checkpoint.pt")
     return stage.model()
 
 
@@ -107,7 +121,9 @@ def export_model(work: Workplace, options: argparse.Namespace) -> None:
     first = StageRecord.read(work.autoencoder / "log.jsonl", AUTOENCODER_BATCH)
     second = StageRecord.read(work.diffusion / "log.jsonl", DIFFUSION_BATCH)
     drawings = len(data.EmojiArt.load(work.data).pixels)
-    (options.to / "README.md").write_text(card(model, first, second, drawings), encoding="utf-8")
+    third = StageRecord.read(work.decoder / "log.jsonl", AUTOENCODER_BATCH)
+    text = card(model, first, second, third, drawings)
+    (options.to / "README.md").write_text(text, encoding="utf-8")
     text = licences(work.packages, BUNDLED.image_size)
     (options.to / "LICENSES.md").write_text(text, encoding="utf-8")
 
@@ -141,6 +157,8 @@ def parser() -> argparse.ArgumentParser:
     first.add_argument("--steps", type=int, default=4000)
     second = add("diffusion", train_diffusion)
     second.add_argument("--steps", type=int, default=20000)
+    third = add("decoder", train_decoder)
+    third.add_argument("--steps", type=int, default=4000)
     written = add("export", export_model)
     written.add_argument("--to", type=Path, default=Path(models.__file__).parent / "bundled")
     drawn = add("sample", sample)

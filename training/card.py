@@ -59,8 +59,8 @@ layout and loads in diffusers as a `StableDiffusionPipeline`.
 
 ## How it was trained
 
-`python -m training data`, `autoencoder`, `diffusion`, `export`, on two CPU cores beside other work,
-in bfloat16. Data: {drawings:,} drawings of seven openly licensed emoji sets (see
+`python -m training data`, `autoencoder`, `diffusion`, `decoder`, `export`, on two CPU cores beside
+other work, in bfloat16. Data: {drawings:,} drawings of seven openly licensed emoji sets (see
 [LICENSES.md](LICENSES.md)), captioned with their names, synonyms, tags and a word for the style.
 Everyday emoji, a short list of favourites among them, and the plainest style were seen most
 (`training/everyday.py`, `training/captions.py`), because the run was short.
@@ -71,6 +71,8 @@ Everyday emoji, a short list of favourites among them, and the plainest style we
 mean absolute error {l1:.4f} in [-1, 1] |
 | diffusion, v-prediction, EMA 0.998 | {second.steps:,} | {second.batch} | {second.seen:,} | \
 mean squared error of v {loss:.4f} |
+| decoder alone, on the same latents | {third.steps:,} | {third.batch} | {third.seen:,} | \
+mean absolute error {third_l1:.4f} |
 
 Averages are over the last {window} logged steps.
 
@@ -121,7 +123,13 @@ def _entry(template: str, attribution: Attribution, size: int) -> str:
     return template.format(**asdict(attribution), size=size)
 
 
-def card(model: LatentDiffusion, first: StageRecord, second: StageRecord, drawings: int) -> str:
+def card(
+    model: LatentDiffusion,
+    first: StageRecord,
+    second: StageRecord,
+    third: StageRecord,
+    drawings: int,
+) -> str:
     """The README of the bundled model, with the figures of the runs that made it."""
     encoder = model.text[0].encoder
     return _CARD.format(
@@ -135,6 +143,8 @@ def card(model: LatentDiffusion, first: StageRecord, second: StageRecord, drawin
         second=second,
         l1=first.losses["l1"],
         loss=second.losses["loss"],
+        third=third,
+        third_l1=third.losses["l1"],
         window=_WINDOW,
     )
 

@@ -97,6 +97,7 @@ def test_the_card_tells_the_figures(model: LatentDiffusion, tmp_path: Path) -> N
     first = StageRecord.read(log, batch=16)
     assert first == StageRecord(steps=40, batch=16, losses={"l1": 0.5})
     second = StageRecord(steps=10, batch=32, losses={"loss": 0.25})
-    text = card(model, first, second, drawings=1234)
-    for figure in ("1,234", "640", "320", "0.5000", "0.2500", f"{SIDE}×{SIDE}"):
+    third = StageRecord(steps=30, batch=16, losses={"l1": 0.125, "colour": 0.1})
+    text = card(model, first, second, third, drawings=1234)
+    for figure in ("1,234", "640", "320", "0.5000", "0.2500", "480", "0.1250", f"{SIDE}×{SIDE}"):
         assert figure in text

@@ -11,6 +11,7 @@ from models.autoencoder import AutoencoderKL
 from models.tokenizer import Tokenizer
 from training import checkpointing, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder
+from training.decoder_stage import DecoderStage, refine
 from training.diffusion_stage import DiffusionStage, Examples
 from training.latents import Latents
 from training.presets import MINIATURE
@@ -47,11 +48,22 @@ def diffusion_stage(tokenizer: Tokenizer) -> DiffusionStage:
     return DiffusionStage(MINIATURE, examples, autoencoder, tokenizer, BATCH)
 
 
-@pytest.fixture(params=["autoencoder", "diffusion"])
+def decoder_stage() -> DecoderStage:
+    torch.manual_seed(0)
+    autoencoder = AutoencoderKL(MINIATURE.autoencoder).requires_grad_(False)
+    latents = Latents.encode(autoencoder, pixels())
+    return DecoderStage(autoencoder, latents, pixels(), torch.ones(3), BATCH)
+
+
+@pytest.fixture(params=["autoencoder", "diffusion", "decoder"])
 def make_stage(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Callable[[], Stage]:
-    if request.param == "autoencoder":
-        return autoencoder_stage
-    return lambda: diffusion_stage(tokenizer)
+    match request.param:
+        case "autoencoder":
+            return autoencoder_stage
+        case "decoder":
+            return decoder_stage
+        case _:
+            return lambda: diffusion_stage(tokenizer)
 
 
 def test_steps_on_one_batch_lower_its_loss(make_stage: Callable[[], Stage]) -> None:
@@ -106,6 +118,20 @@ def test_the_trained_autoencoder_has_the_averaged_weights(tmp_path: Path) -> Non
     loaded = trained_autoencoder(MINIATURE, tmp_path / "checkpoint.pt")
     for mine, average in zip(loaded.parameters(), stage.ema.averages, strict=True):
         assert torch.equal(mine, average)
+
+
+def test_a_refined_decoder_is_the_averaged_one_and_the_encoder_stays(tmp_path: Path) -> None:
+    stage = decoder_stage()
+    encoder = {name: t.clone() for name, t in stage.autoencoder.encoder.state_dict().items()}
+    run(stage, tmp_path, 12, Cadence(grid_steps=100, save_s=0))
+    assert all(
+        torch.equal(t, encoder[n]) for n, t in stage.autoencoder.encoder.state_dict().items()
+    )
+    refined = AutoencoderKL(MINIATURE.autoencoder)
+    refine(refined, tmp_path / "checkpoint.pt")
+    stage.ema.swap()
+    ours, theirs = refined.decoder.state_dict(), stage.autoencoder.decoder.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def test_latents_have_unit_variance_once_scaled() -> None:
