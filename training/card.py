@@ -74,7 +74,9 @@ mean squared error of v {loss:.4f} |
 | decoder alone, on the same latents | {third.steps:,} | {third.batch} | {third.seen:,} | \
 mean absolute error {third_l1:.4f} |
 
-Averages are over the last {window} logged steps.
+Averages are over the last {window} logged steps. How often each drawing and timestep is seen, the
+learning rate and the averaging were tuned while the diffusion stage ran; the code holds their last
+values.
 
 ## What it cannot do
 
