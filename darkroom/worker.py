@@ -16,10 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Work until stopped."""
-    # The threads of an operator wait for each other, by default spinning. Beside any other work on
-    # the same cores that costs up to a hundred times (measured), so they sleep. It must be said
-    # before torch loads OpenMP.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The threads of an operator wait for each other, by default spinning for long, which beside
+    # other work burns the time that the others need. So they spin for some microseconds only,
+    # then sleep (measured, see DECISIONS.md). It must be said before torch loads OpenMP.
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     # Only here: this loads torch.
     from worker.__main__ import main
 

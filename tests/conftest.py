@@ -13,9 +13,9 @@ from tests.redis_server import RedisServer
 def pytest_configure() -> None:
     """Hypothesis without its deadline: on a busy machine slow is not wrong.
 
-    Torch's threads sleep while they wait, as in the worker: some tests run beside whole houses.
+    Torch's threads soon sleep when they wait, as in the worker: some tests run beside whole houses.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     hypothesis.settings.register_profile("darkroom", deadline=None)
     hypothesis.settings.load_profile("darkroom")
 
