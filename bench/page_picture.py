@@ -19,9 +19,14 @@ SIZE = {"width": 1180, "height": 760}
 WISHES = (("pizza", "3"), ("red heart", "2"))  # prompt and seed; the last comes first on the page
 
 
+def chromium() -> str | None:
+    """The Chromium of this machine, if it has one."""
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
 def main() -> None:
     url = sys.argv[1] if len(sys.argv) > 1 else URL
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    path = chromium()
     if path is None:
         sys.exit(f"needs one of {', '.join(BROWSERS)} on PATH")
     with sync_playwright() as playwright:

@@ -12,7 +12,7 @@ every key that is missing, unexpected or of another shape is named, and nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -155,9 +155,5 @@ def save_component(
     """Write config.json and `stem`.safetensors in the layout that `load_component` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(dict(config), indent=2, sort_keys=True) + "\n")
-    tensors = {n: t.detach().to("cpu", dtype).contiguous() for n, t in _items(module)}
+    tensors = {n: t.detach().to("cpu", dtype).contiguous() for n, t in module.state_dict().items()}
     save_file(tensors, folder / f"{stem}.safetensors", metadata={"format": "pt"})
-
-
-def _items(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    return module.state_dict().items()

@@ -8,16 +8,16 @@ engine uses the same parts, with images joining and leaving between steps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from models.autoencoder import AutoencoderKL
+from models.autoencoder import AutoencoderKL, Gaussian
 from models.denoising import Conditioning, Trajectory, advance
 from models.noise import ImageNoise
-from models.samplers import compile_table
+from models.samplers import SamplerTable, compile_table
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
 from models.tokenizer import Tokenizer
@@ -114,11 +114,14 @@ class LatentDiffusion:
         return self.autoencoder.config.latent_channels, height // factor, width // factor
 
     @torch.inference_mode()
-    def encode_image(self, image: Tensor, noise: ImageNoise) -> Tensor:
-        """(3, H, W) in [-1, 1] -> a sample of its scaled latents (C, h, w)."""
+    def encode_image(self, image: Tensor) -> Gaussian:
+        """(3, H, W) in [-1, 1] -> the Gaussian of its latents, (1, C, h, w) each, unscaled."""
         posterior = self.autoencoder.encode(image[None].to(self.device, self.autoencoder.dtype))
-        mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        sample = replace(posterior, mean=mean, logvar=logvar).sample(noise.draw(self.device)[None])
+        return Gaussian(posterior.mean.float(), posterior.logvar.float())
+
+    def sample_latents(self, posterior: Gaussian, noise: ImageNoise) -> Tensor:
+        """A sample (C, h, w) of encoded latents, scaled to unit variance."""
+        sample = posterior.sample(noise.draw(self.device)[None])
         return sample[0] * self.autoencoder.config.scaling_factor
 
     def latent_mask(self, mask: Tensor) -> Tensor:
@@ -138,31 +141,44 @@ class LatentDiffusion:
 
     # -- the whole way --------------------------------------------------------------------------
 
-    def trajectory(
-        self, recipe: Recipe, positive: Conditioning, negative: Conditioning
-    ) -> Trajectory:
-        """The start of a picture's way, from its encoded prompts."""
-        noise = ImageNoise(recipe.seed, self.latent_shape(recipe.width, recipe.height))
-        source = None if recipe.image is None else self.encode_image(recipe.image, noise)
+    def start(self, recipe: Recipe, seeds: Sequence[int]) -> list[Trajectory]:
+        """The starts of pictures that differ by seed only; what they share is encoded once.
+
+        `recipe.seed` counts for nothing here.
+        """
+        positive = self.encode_text(recipe.prompt)
+        guided = recipe.guidance_scale > 1
+        negative = self.encode_negative(recipe.negative_prompt) if guided else None
+        posterior = None if recipe.image is None else self.encode_image(recipe.image)
+        mask = None if recipe.mask is None else self.latent_mask(recipe.mask)
+        table = self._table(recipe)
+        starts = []
+        for seed in seeds:
+            noise = ImageNoise(seed, self.latent_shape(recipe.width, recipe.height))
+            source = None if posterior is None else self.sample_latents(posterior, noise)
+            start = Trajectory.start(
+                table,
+                noise,
+                self.device,
+                positive,
+                source=source,
+                mask=mask,
+                negative=negative,
+                guidance_scale=recipe.guidance_scale,
+                time_ids=self.time_ids(recipe.width, recipe.height),
+            )
+            starts.append(start)
+        return starts
+
+    def _table(self, recipe: Recipe) -> SamplerTable:
         # Inpainting at full strength repaints from pure noise, as if there were no picture below.
         whole = recipe.image is None or (recipe.mask is not None and recipe.strength == 1)
-        table = compile_table(
+        return compile_table(
             recipe.sampler,
             recipe.schedule,
             recipe.steps,
             self.noise_schedule,
             None if whole else recipe.strength,
-        )
-        return Trajectory.start(
-            table,
-            noise,
-            self.device,
-            positive,
-            source=source,
-            mask=None if recipe.mask is None else self.latent_mask(recipe.mask),
-            negative=negative if recipe.guidance_scale > 1 else None,
-            guidance_scale=recipe.guidance_scale,
-            time_ids=self.time_ids(recipe.width, recipe.height),
         )
 
     def advance(self, batch: list[Trajectory]) -> None:
@@ -174,10 +190,7 @@ class LatentDiffusion:
 
         The last yield holds the finished latents: `decode(torch.stack([t.x for t in last]))`.
         """
-        batch = [
-            self.trajectory(r, self.encode_text(r.prompt), self.encode_negative(r.negative_prompt))
-            for r in recipes
-        ]
+        batch = [start for recipe in recipes for start in self.start(recipe, [recipe.seed])]
         while running := [t for t in batch if not t.done]:
             self.advance(running)
             yield batch

@@ -12,7 +12,6 @@ import time
 import torch
 
 from models.pipeline import LatentDiffusion, Recipe
-from protocol.request import GenerationRequest
 from worker.batcher import Batcher
 from worker.pixels import image_tensor, mask_tensor
 from worker.ports import AdmittedJob
@@ -65,18 +64,14 @@ class Engine:
         self._deliver([slot for slot in batch if slot.trajectory.done])
 
     def _slots_of(self, job: AdmittedJob) -> list[Slot]:
-        request = job.request
-        positive = self._model.encode_text(request.prompt)
-        negative = self._model.encode_negative(request.negative_prompt)
-        running = RunningJob(job, encode_s=0.0, pending=request.n)
-        slots = []
-        for index in range(request.n):
-            seed = request.image_seed(index)
-            recipe = _recipe(request, seed, job.image, job.mask)
-            trajectory = self._model.trajectory(recipe, positive, negative)
-            running.steps += trajectory.steps
-            slots.append(Slot(running, index, seed, trajectory))
-        return slots
+        seeds = [job.request.image_seed(index) for index in range(job.request.n)]
+        starts = self._model.start(_recipe(job), seeds)
+        steps = sum(trajectory.steps for trajectory in starts)
+        running = RunningJob(job, encode_s=0.0, pending=len(starts), steps=steps)
+        return [
+            Slot(running, index, seed, trajectory)
+            for index, (seed, trajectory) in enumerate(zip(seeds, starts, strict=True))
+        ]
 
     def _deliver(self, finished: list[Slot]) -> None:
         gone = set(map(id, finished))
@@ -97,10 +92,9 @@ class Engine:
                 running.job.listener.on_done(running.timings())
 
 
-def _recipe(
-    request: GenerationRequest, seed: int, image: bytes | None, mask: bytes | None
-) -> Recipe:
-    """The request, as the model reads it, for the image drawn from `seed`."""
+def _recipe(job: AdmittedJob) -> Recipe:
+    """The job's request, as the model reads it."""
+    request = job.request
     return Recipe(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -110,8 +104,7 @@ def _recipe(
         sampler=request.sampler,
         schedule=request.schedule,
         guidance_scale=request.guidance_scale,
-        seed=seed,
         strength=1.0 if request.strength is None else request.strength,
-        image=None if image is None else image_tensor(image),
-        mask=None if mask is None else mask_tensor(mask),
+        image=None if job.image is None else image_tensor(job.image),
+        mask=None if job.mask is None else mask_tensor(job.mask),
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from bench.page_picture import chromium
+
 # Without these, Chromium looks for servers of its own, which a closed network refuses.
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 DONE_WITHIN_MS = 60_000
@@ -19,7 +19,7 @@ DONE_WITHIN_MS = 60_000
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    path = chromium()
     if path is None:
         pytest.skip("no Chromium on PATH to open the page with")
     with sync_playwright() as playwright:

@@ -24,9 +24,8 @@ def finish(model: LatentDiffusion, batch: list[Trajectory]) -> list[torch.Tensor
 
 
 def start(model: LatentDiffusion, recipe: Recipe) -> Trajectory:
-    return model.trajectory(
-        recipe, model.encode_text(recipe.prompt), model.encode_negative(recipe.negative_prompt)
-    )
+    [trajectory] = model.start(recipe, [recipe.seed])
+    return trajectory
 
 
 def mixed_recipes() -> list[Recipe]:
