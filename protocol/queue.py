@@ -22,6 +22,7 @@ from rq.registry import CanceledJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
+from protocol.context import NO_CONTEXT, JobContext
 from protocol.errors import DarkroomError, ErrorRecord, JobFailed, QueueFull, UnknownJob
 from protocol.job import JobResult, JobState, JobView, Progress
 from protocol.keys import is_job_id, new_job_id
@@ -91,7 +92,12 @@ class JobQueue:
         self._queues: dict[str, Queue] = {}
         self._cancel = redis.register_script(CANCEL_SCRIPT)
 
-    def submit(self, request: GenerationRequest, job_id: str | None = None) -> str:
+    def submit(
+        self,
+        request: GenerationRequest,
+        job_id: str | None = None,
+        context: JobContext = NO_CONTEXT,
+    ) -> str:
         """Queue `request` and return the job's id; what returns is durable.
 
         With a `job_id` of the caller's, submitting again is harmless: the job exists once, and
@@ -109,7 +115,7 @@ class JobQueue:
                 raise QueueFull(depth, self._settings.max_queue_length)
             # Already there: an earlier try got through and only its answer was lost.
             with suppress(DuplicateJobError):
-                self._enqueue(queue, request, job_id)
+                self._enqueue(queue, request, job_id, context)
         # The job is safe; a worker that misses the announcement looks by itself a little later.
         with suppress(RedisError):
             self._redis.publish(wake_channel(queue.name), job_id)
@@ -179,7 +185,9 @@ class JobQueue:
             self._queues[name] = Queue(name, connection=self._redis, serializer=JSONSerializer)
         return self._queues[name]
 
-    def _enqueue(self, queue: Queue, request: GenerationRequest, job_id: str) -> None:
+    def _enqueue(
+        self, queue: Queue, request: GenerationRequest, job_id: str, context: JobContext
+    ) -> None:
         queue.enqueue_call(
             GENERATE,
             kwargs={REQUEST: request.model_dump(mode="json")},
@@ -189,6 +197,7 @@ class JobQueue:
             timeout=self._settings.job_timeout_s,
             result_ttl=self._settings.result_ttl_s,
             failure_ttl=self._settings.failure_ttl_s,
+            meta=context.model_dump(exclude_defaults=True),
         )
 
     def _depth(self, queue: Queue) -> int:

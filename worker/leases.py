@@ -27,6 +27,7 @@ from enum import StrEnum
 from redis import Redis
 from redis.client import Pipeline
 
+from protocol.context import NO_CONTEXT, JobContext
 from protocol.queue import CANCEL_FIELD, ERROR_FIELD
 
 # Every script gets the names of things as JSON in its first argument.
@@ -89,8 +90,8 @@ local execution, worker, idle, now_text = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV
 local last = k.last_claim .. worker
 
 local function told(id)
-  local found = redis.call('HMGET', k.job .. id, 'data', 'enqueued_at', 'crashes')
-  return {id, found[1] or '', found[2] or '', found[3] or '0'}
+  local found = redis.call('HMGET', k.job .. id, 'data', 'enqueued_at', 'crashes', 'meta')
+  return {id, found[1] or '', found[2] or '', found[3] or '0', found[4] or ''}
 end
 
 local before = redis.call('GET', last)
@@ -264,6 +265,7 @@ class Claim:
     data: bytes
     enqueued_at: str
     crashes: int
+    context: JobContext = NO_CONTEXT
 
     @property
     def member(self) -> str:
@@ -303,13 +305,14 @@ class Leases:
         self._next_execution = uuid.uuid4().hex
         if found is None:
             return None
-        job_id, data, enqueued_at, crashes = found
+        job_id, data, enqueued_at, crashes, meta = found
         return Claim(
             job_id.decode(),
             execution,
             data,
             enqueued_at.decode(errors="replace"),
             int(crashes) if crashes.isdigit() else 1,
+            JobContext.read(meta),
         )
 
     def renew(self, claims: Iterable[Claim], pipe: Pipeline) -> None:
