@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import Attention
 from models.config import AutoencoderConfig
-from models.layers import Downsample, ResnetBlock, Upsample
+from models.layers import Downsample, NormSiLU, ResnetBlock, Upsample
 
 _EPS = 1e-6  # of every GroupNorm in the autoencoder
 
@@ -111,14 +110,14 @@ class Encoder(nn.Module):
             for i, (before, after) in enumerate(zip(befores, channels, strict=True))
         )
         self.mid_block = MidBlock(channels[-1], groups)
-        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], _EPS)
+        self.conv_norm_out = NormSiLU(groups, channels[-1], _EPS)
         self.conv_out = nn.Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+        out: Tensor = self.conv_out(self.conv_norm_out(self.mid_block(x)))
         return out
 
 
@@ -136,14 +135,14 @@ class Decoder(nn.Module):
             UpLevel(before, after, config, last=i == last)
             for i, (before, after) in enumerate(zip(befores, channels, strict=True))
         )
-        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], _EPS)
+        self.conv_norm_out = NormSiLU(groups, channels[-1], _EPS)
         self.conv_out = nn.Conv2d(channels[-1], config.out_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.mid_block(self.conv_in(z))
         for block in self.up_blocks:
             x = block(x)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        out: Tensor = self.conv_out(self.conv_norm_out(x))
         return out
 
 

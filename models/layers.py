@@ -5,8 +5,32 @@ Module names are those of the published (diffusers) files. Feature maps are (B, 
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class NormSiLUKernel(Protocol):
+    def __call__(
+        self, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+    ) -> Tensor: ...
+
+
+def norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+    """silu(group_norm(x)) by PyTorch's own operators; x (B, C, H, W), weight and bias (C,)."""
+    return F.silu(F.group_norm(x, groups, weight, bias, eps))
+
+
+class NormSiLU(nn.GroupNorm):
+    """Group normalisation (Wu & He 2018) and SiLU, by the kernel that was chosen for this layer."""
+
+    def __init__(self, groups: int, channels: int, eps: float) -> None:
+        super().__init__(groups, channels, eps)
+        self.kernel: NormSiLUKernel = norm_silu
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kernel(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
 class ResnetBlock(nn.Module):
@@ -16,21 +40,21 @@ class ResnetBlock(nn.Module):
         self, channels_in: int, channels_out: int, time_dim: int | None, groups: int, eps: float
     ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, channels_in, eps)
+        self.norm1 = NormSiLU(groups, channels_in, eps)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         if time_dim is not None:
             self.time_emb_proj = nn.Linear(time_dim, channels_out)
-        self.norm2 = nn.GroupNorm(groups, channels_out, eps)
+        self.norm2 = NormSiLU(groups, channels_out, eps)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.conv_shortcut = (
             nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else None
         )
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(self.norm1(x))
         if time is not None:
             h = h + self.time_emb_proj(F.silu(time))[:, :, None, None]
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv2(self.norm2(h))
         skip: Tensor = x if self.conv_shortcut is None else self.conv_shortcut(x)
         return skip + h
 

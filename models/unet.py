@@ -8,6 +8,7 @@ sampler table's business.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from models.attention import Attention
 from models.config import UNetConfig
-from models.layers import Downsample, ResnetBlock, Upsample
+from models.layers import Downsample, NormSiLU, ResnetBlock, Upsample
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,22 @@ class TimestepEmbedding(nn.Module):
         return out
 
 
+def geglu(projected: Tensor) -> Tensor:
+    """Value times gelu(gate), the halves of (..., 2·inner) -> (..., inner)."""
+    value, gate = projected.chunk(2, dim=-1)
+    return value * F.gelu(gate)
+
+
 class GEGLU(nn.Module):
-    """x W · gelu(x V) (Shazeer 2020)."""
+    """x W · gelu(x V) (Shazeer 2020), by the kernel that was chosen for this layer."""
 
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__()
         self.proj = nn.Linear(dim, 2 * inner)
+        self.kernel: Callable[[Tensor], Tensor] = geglu
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        out: Tensor = value * F.gelu(gate)
-        return out
+        return self.kernel(self.proj(x))
 
 
 class FeedForward(nn.Module):
@@ -233,7 +239,7 @@ class UNet(nn.Module):
         self.down_blocks = nn.ModuleList(DownLevel(i, config) for i in levels)
         self.mid_block = MidBlock(config)
         self.up_blocks = nn.ModuleList(UpLevel(i, config) for i in reversed(levels))
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], config.norm_eps)
+        self.conv_norm_out = NormSiLU(config.norm_num_groups, channels[0], config.norm_eps)
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
 
     def forward(
@@ -251,7 +257,7 @@ class UNet(nn.Module):
         x = self.mid_block(x, time, context)
         for up in self.up_blocks:
             x = up(x, time, context, skips)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        out: Tensor = self.conv_out(self.conv_norm_out(x))
         return out
 
     def embed_time(
