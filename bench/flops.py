@@ -1,0 +1,104 @@
+"""How much arithmetic a picture is, and how much of it the device can do.
+
+The arithmetic is counted on the meta device, by torch's own counter: matrix products and
+convolutions, attention included, two operations for a multiplication with its addition. The
+limit is the best rate measured with plain matrix products here and now, not a data sheet's.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.workloads import Workload
+from models.autoencoder import AutoencoderKL
+from models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from models.pipeline import LatentDiffusion
+from models.text_encoder import TextEncoder
+from models.unet import AddedConditioning, UNet
+
+TOKENS = 77
+SQUARE = {"cpu": (1024, 2048), "cuda": (4096, 8192, 16384)}  # sides of the matrices multiplied
+PEAK_S = 0.5  # seconds of multiplying, for each size
+
+
+def unet_flops(config: UNetConfig, latent_side: int) -> int:
+    """Operations of one row through the network."""
+    with torch.device("meta"):
+        network = UNet(config)
+        x = torch.empty(1, config.in_channels, latent_side, latent_side)
+        context = torch.empty(1, TOKENS, config.cross_attention_dim)
+        added = _added(config)
+        with FlopCounterMode(display=False) as counter:
+            network(x, torch.empty(1), context, added)
+    return counter.get_total_flops()
+
+
+def decode_flops(config: AutoencoderConfig, latent_side: int) -> int:
+    """Operations of decoding one picture."""
+    with torch.device("meta"):
+        network = AutoencoderKL(config)
+        latents = torch.empty(1, config.latent_channels, latent_side, latent_side)
+        with FlopCounterMode(display=False) as counter:
+            network.decode(latents)
+    return counter.get_total_flops()
+
+
+def encode_flops(config: AutoencoderConfig, side: int) -> int:
+    """Operations of encoding one picture."""
+    with torch.device("meta"):
+        network = AutoencoderKL(config)
+        with FlopCounterMode(display=False) as counter:
+            network.encode(torch.empty(1, config.in_channels, side, side))
+    return counter.get_total_flops()
+
+
+def text_flops(config: TextEncoderConfig) -> int:
+    """Operations of encoding one row of tokens."""
+    with torch.device("meta"):
+        network = TextEncoder(config)
+        with FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, TOKENS, dtype=torch.long))
+    return counter.get_total_flops()
+
+
+def picture_flops(model: LatentDiffusion, workload: Workload) -> int:
+    """Operations of one guided picture: all its steps, both prompts, decoding."""
+    _, latent_side, _ = model.latent_shape(workload.side, workload.side)
+    steps = 2 * workload.steps * unet_flops(model.unet.config, latent_side)
+    text = 2 * sum(text_flops(stage.encoder.config) for stage in model.text)
+    return steps + text + decode_flops(model.autoencoder.config, latent_side)
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of the fastest square matrix product on `device`."""
+    return max(_matmul_flops(side, device, dtype) for side in SQUARE.get(device.type, (2048,)))
+
+
+@torch.inference_mode()
+def _matmul_flops(side: int, device: torch.device, dtype: torch.dtype) -> float:
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best, ends = float("inf"), time.perf_counter() + PEAK_S
+    while time.perf_counter() < ends:
+        started = time.perf_counter()
+        a @ b
+        synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _added(config: UNetConfig) -> AddedConditioning | None:
+    if config.addition_embed_type is None:
+        return None
+    width, time_width = config.projection_class_embeddings_input_dim, config.addition_time_embed_dim
+    assert width
+    assert time_width
+    return AddedConditioning(torch.empty(1, width - 6 * time_width), torch.empty(1, 6))
