@@ -1,0 +1,71 @@
+"""Where an engine meets the queue and the store: serve jobs until told to stop.
+
+Knows no torch: the engine is whatever keeps to `worker.ports.Engine`.
+"""
+
+import logging
+import time
+
+from redis import Redis
+
+from protocol.catalogue import Catalogue, ModelCard
+from protocol.errors import QueueUnavailable
+from protocol.presence import WorkerState
+from protocol.progress import ProgressBoard
+from protocol.store import ObjectStore
+from worker.announcer import Announcer
+from worker.deliver import Delivery
+from worker.loop import EngineBroken
+from worker.metrics import Metrics
+from worker.ports import Engine
+from worker.reporter import Reporter
+from worker.rq_worker import RqWorker
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+REDIS_RETRY_S = 1.0
+
+
+def serve(
+    settings: WorkerSettings,
+    redis: Redis,
+    name: str,
+    engine: Engine,
+    card: ModelCard,
+    tokenizer_json: str,
+    announcer: Announcer,
+) -> int:
+    """Offer the model of `card` and draw with `engine`; the exit status, 1 if the engine broke."""
+    metrics = Metrics()
+    metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
+    delivery = Delivery(
+        ObjectStore.open(settings.object_store_url),
+        settings.worker_delivery_threads,
+        settings.worker_store_patience_s,
+    )
+    reporter = Reporter(ProgressBoard(redis))
+    worker = RqWorker(redis, name, card.name, engine, delivery, reporter, metrics, settings)
+    _publish(redis, card, tokenizer_json)
+    announcer.serve(busy=lambda: bool(worker.loop.claims))
+    logger.info("ready", extra={"worker": name, "model": card.name})
+    try:
+        worker.work()
+    except EngineBroken:
+        logger.exception("the engine is broken, ending")
+        return 1
+    finally:
+        announcer.say(state=WorkerState.STOPPING)
+        delivery.close()
+    return 0
+
+
+def _publish(redis: Redis, card: ModelCard, tokenizer_json: str) -> None:
+    """Offer the model, however long it takes Redis to answer."""
+    while True:
+        try:
+            Catalogue(redis).publish(card, tokenizer_json)
+            return
+        except QueueUnavailable:
+            logger.warning("cannot publish the model: redis is away")
+            time.sleep(REDIS_RETRY_S)
