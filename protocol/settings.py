@@ -4,6 +4,7 @@
 with `DARKROOM_`.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -32,6 +33,14 @@ def _store_url(url: str) -> str:
     if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
         raise ValueError("a folder is given by its whole path, as in file:///var/lib/darkroom")
     return url
+
+
+class LogFormat(StrEnum):
+    """`auto`: text where a person looks on (a terminal), JSON elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
 
 
 class Settings(BaseSettings):
@@ -90,4 +99,23 @@ class Settings(BaseSettings):
     )
     job_timeout_s: int = Field(
         default=1200, ge=1, description="Seconds a job may take once a worker has begun it."
+    )
+    log_level: str = Field(
+        default="info",
+        pattern=r"^(debug|info|warning|error|critical)$",
+        description="The least important events that are logged: debug, info, warning, error.",
+    )
+    log_format: LogFormat = Field(
+        default=LogFormat.AUTO,
+        description="How events are logged: json, text, or auto (text where a terminal listens).",
+    )
+    log_prompts: bool = Field(
+        default=False,
+        description="Whether prompts are logged, by the API as a job is accepted.",
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Where traces are sent (OTLP over HTTP, as in http://collector:4318); none by default.",
     )

@@ -113,7 +113,7 @@ class HeldJob:
         except DarkroomError as error:
             outcome = error
         except Exception:
-            logger.exception("delivery failed", extra={"job": self.claim.job_id})
+            logger.exception("delivery failed", extra=self.claim.names)
             outcome = DarkroomError()
         self._on_end(self, outcome)
 

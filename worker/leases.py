@@ -271,6 +271,12 @@ class Claim:
     def member(self) -> str:
         return f"{self.job_id}:{self.execution_id}"
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Whose log lines these are."""
+        request = self.context.request_id
+        return {"job": self.job_id, "request": request} if request else {"job": self.job_id}
+
 
 class Leases:
     """One worker's dealings with one queue. Raises what redis-py raises.

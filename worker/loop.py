@@ -17,11 +17,11 @@ from redis import RedisError
 
 from protocol.errors import DarkroomError, DeadlineExceeded
 from protocol.job import JobResult, JobState
+from protocol.logs import exception_fields
 from protocol.request import GenerationRequest
 from worker.deliver import Delivery
 from worker.held import HeldJob, Stage
 from worker.leases import Claim, JobStatus
-from worker.logs import exception_fields
 from worker.metrics import Metrics
 from worker.ports import Engine
 from worker.reporter import Reporter
@@ -140,12 +140,12 @@ class Loop:
         finally:
             self._hand_back_the_rest()
 
-    def told(self, job_id: str, status: JobStatus) -> None:
+    def told(self, claim: Claim, status: JobStatus) -> None:
         """Pass on what became of a job, once it is so in Redis."""
         state = STATES[status]
-        self._reporter.ended(job_id, state)
+        self._reporter.ended(claim.job_id, state)
         self._metrics.jobs.labels(state).inc()
-        logger.info("job left", extra={"job": job_id, "state": state})
+        logger.info("job left", extra={**claim.names, "state": state})
 
     def _jobs(self) -> list[HeldJob]:
         # A copy made in one go, because delivery threads take their jobs out at any time.
@@ -179,7 +179,7 @@ class Loop:
                 self._drop(held)
                 status = self._ledger.hand_back(held.claim)
                 if status is not None:
-                    self.told(held.claim.job_id, status)
+                    self.told(held.claim, status)
 
     def _room(self) -> int:
         """Pictures that may be taken on now."""
@@ -214,7 +214,7 @@ class Loop:
         try:
             request = self._ledger.read(claim)
         except DarkroomError as error:
-            logger.warning("job refused", extra={"job": claim.job_id, "why": type(error).__name__})
+            logger.warning("job refused", extra={**claim.names, "why": type(error).__name__})
             self._delivery.submit(self._fail, claim, error)
             return
         for held in self._jobs():
@@ -223,7 +223,7 @@ class Loop:
                 self._forget(held.claim)
         held = HeldJob(claim, request, self._delivery, self._reporter, self._end)
         self._held[claim.execution_id] = held
-        logger.info("job taken", extra={"job": claim.job_id, "crashes": claim.crashes})
+        logger.info("job taken", extra={**claim.names, "crashes": claim.crashes})
         held.fetch(then=self.wake)
 
     def _admit_ready(self) -> None:
@@ -273,7 +273,7 @@ class Loop:
     def _drop_unwanted(self) -> None:
         for held in [held for held in self._jobs() if held.in_hand]:
             if held.claim.execution_id in self._lost:
-                logger.warning("job lost to another worker", extra={"job": held.claim.job_id})
+                logger.warning("job lost to another worker", extra=held.claim.names)
                 self._drop(held)
                 self._forget(held.claim)
             elif held.claim.job_id in self._cancelled:
@@ -320,9 +320,9 @@ class Loop:
         self.wake()
         if status is None:
             self._metrics.fenced.inc()
-            logger.warning("ending refused, the lease was lost", extra={"job": claim.job_id})
+            logger.warning("ending refused, the lease was lost", extra=claim.names)
             return False
-        self.told(claim.job_id, status)
+        self.told(claim, status)
         return True
 
     def _forget(self, claim: Claim) -> None:

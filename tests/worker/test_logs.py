@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from protocol.job import JobState
+from protocol.logs import JsonLines
 from tests.jobs.harness import job_queue, outcome, request, running_worker, settings
 from tests.worker.fake_engine import FakeEngine
-from worker.logs import JsonLines
 
 SECRET = "canary in the coal mine"
 
