@@ -117,5 +117,5 @@ class Settings(BaseSettings):
         default=None,
         pattern=r"^https?://",
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT"),
-        description="Where traces are sent (OTLP over HTTP, as in http://collector:4318); none by default.",
+        description="Where traces go (OTLP over HTTP, as in http://collector:4318); none by default.",
     )
