@@ -7,60 +7,136 @@ computes the same function; they differ in speed and in the order of additions o
 
 from __future__ import annotations
 
-import logging
-import time
+import importlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-log = logging.getLogger(__name__)
+from models.choosing import choose
 
 
 class Kernel(Protocol):
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor: ...
+    """`scale` takes the place of 1 / √d."""
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
+    ) -> Tensor: ...
 
 
-def reference(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+def reference(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
     """The definition, in float32: for tests and for hardware that has nothing better."""
-    scores = torch.einsum("bqhd,bkhd->bhqk", q.float(), k.float()) * q.shape[-1] ** -0.5
+    scores = torch.einsum("bqhd,bkhd->bhqk", q.float(), k.float())
+    scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
     if causal:
         future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         scores = scores.masked_fill(future, -torch.inf)
     return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v.float()).to(q.dtype)
 
 
-def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """PyTorch's own fused attention, on every device."""
+def sdpa(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """PyTorch's own fused attention, on every device, by the backend that PyTorch prefers."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale).transpose(1, 2)
+
+
+def sdpa_by(backend: SDPBackend) -> Kernel:
+    """PyTorch's attention by one backend; inputs it cannot take are a RuntimeError."""
+
+    def kernel(
+        q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
+    ) -> Tensor:
+        with sdpa_kernel(backend):
+            return sdpa(q, k, v, causal=causal, scale=scale)
+
+    return kernel
+
+
+def padded(kernel: Kernel, sizes: tuple[int, ...]) -> Kernel:
+    """`kernel` with heads filled up with zeros to the next of `sizes`.
+
+    Zeros add nothing to a product, so the result is the same; but a kernel may have no fast path
+    for the heads of Stable Diffusion 1.x, which are 40, 80 and 160 wide. ValueError if a head
+    already has one of the sizes, or is beyond the largest.
+    """
+
+    def run(
+        q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
+    ) -> Tensor:
+        size = q.shape[-1]
+        wider = next((s for s in sizes if s >= size), size)
+        if wider == size:
+            raise ValueError(f"a head of {size} is not padded to any of {sizes}")
+        q, k, v = (F.pad(t, (0, wider - size)) for t in (q, k, v))
+        out = kernel(q, k, v, causal=causal, scale=size**-0.5 if scale is None else scale)
+        return out[..., :size]
+
+    return run
 
 
 def _xformers() -> Kernel | None:
-    """The memory-efficient attention of xformers, where it is installed and there is a GPU."""
-    if not torch.cuda.is_available():
-        return None
+    """The memory-efficient attention of xformers, where it is installed."""
     try:
         from xformers import ops
     except ImportError:
         return None
 
-    def xformers(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    def xformers(
+        q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
+    ) -> Tensor:
         bias = ops.LowerTriangularMask() if causal else None
-        out: Tensor = ops.memory_efficient_attention(q, k, v, attn_bias=bias)
+        out: Tensor = ops.memory_efficient_attention(q, k, v, attn_bias=bias, scale=scale)
         return out
 
     return xformers
 
 
+def _flash3() -> Kernel | None:
+    """FlashAttention-3 (Shah et al. 2024), where its package for Hopper is installed."""
+    try:
+        # No package index has it, so no requirement can name it.
+        interface: Any = importlib.import_module("flash_attn_interface")
+    except ImportError:
+        return None
+
+    def flash3(
+        q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
+    ) -> Tensor:
+        out = interface.flash_attn_func(q, k, v, softmax_scale=scale, causal=causal)
+        attended: Tensor = out[0] if isinstance(out, tuple) else out
+        return attended
+
+    return flash3
+
+
+HEAD_SIZES = (64, 128, 192, 256)  # what fused kernels on GPUs are written for
+
+
 def available_kernels() -> dict[str, Kernel]:
     """Name -> kernel, of those that can run on this machine."""
     kernels: dict[str, Kernel] = {"sdpa": sdpa, "reference": reference}
-    if (xformers := _xformers()) is not None:
-        kernels["xformers"] = xformers
-    return kernels
+    if not torch.cuda.is_available():
+        return kernels
+    kernels["cudnn"] = sdpa_by(SDPBackend.CUDNN_ATTENTION)
+    kernels["flash"] = sdpa_by(SDPBackend.FLASH_ATTENTION)
+    kernels["efficient"] = sdpa_by(SDPBackend.EFFICIENT_ATTENTION)
+    optional = {"xformers": _xformers(), "flash3": _flash3()}
+    return kernels | {name: kernel for name, kernel in optional.items() if kernel is not None}
+
+
+def candidates() -> dict[str, Kernel]:
+    """What to measure: every kernel but the slow definition, and on a GPU with padded heads too."""
+    kernels = {name: k for name, k in available_kernels().items() if name != "reference"}
+    if not torch.cuda.is_available():
+        return kernels
+    return kernels | {f"{name}, padded": padded(k, HEAD_SIZES) for name, k in kernels.items()}
 
 
 class Attention(nn.Module):
@@ -104,54 +180,6 @@ def choose_kernels(module: nn.Module, forward: Callable[[], object]) -> dict[str
     """Give each attention layer the kernel that is fastest for the shapes that `forward` brings.
 
     `forward` calls the module once on representative inputs. Returns the choices, by a readable
-    shape, for the log. The inputs recorded are real ones, so a kernel that cannot take their head
-    size or dtype shows it here, and is left out.
+    shape, for the log.
     """
-    seen: dict[Attention, tuple[Tensor, Tensor, Tensor]] = {}
-
-    def record(layer: Attention) -> Kernel:
-        def run(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-            seen[layer] = (q, k, v)
-            return sdpa(q, k, v, causal=causal)
-
-        return run
-
-    for layer in attention_layers(module):
-        layer.kernel = record(layer)
-    with torch.inference_mode():
-        forward()
-    kernels = {name: k for name, k in available_kernels().items() if name != "reference"}
-    choices: dict[str, str] = {}
-    for layer in attention_layers(module):
-        q, k, v = seen.pop(layer)
-        shape = f"{tuple(q.shape)}x{k.shape[1]} {str(q.dtype).removeprefix('torch.')}"
-        if shape not in choices:
-            choices[shape] = _fastest(kernels, q, k, v)
-        layer.kernel = kernels[choices[shape]]
-    log.info("attention kernels: %s", choices)
-    return choices
-
-
-def _fastest(kernels: dict[str, Kernel], q: Tensor, k: Tensor, v: Tensor) -> str:
-    if len(kernels) == 1:
-        return next(iter(kernels))
-    seconds: dict[str, float] = {}
-    for name, kernel in kernels.items():
-        try:
-            seconds[name] = _seconds(kernel, q, k, v)
-        except (NotImplementedError, ValueError, RuntimeError) as error:
-            log.info("attention kernel %s cannot take %s: %s", name, tuple(q.shape), error)
-    return min(seconds, key=seconds.__getitem__)
-
-
-def _seconds(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, repeats: int = 10) -> float:
-    """Best wall time of one call, after two calls to warm up."""
-    best = float("inf")
-    for i in range(repeats + 2):
-        started = time.perf_counter()
-        kernel(q, k, v)
-        if q.is_cuda:
-            torch.cuda.synchronize(q.device)
-        if i >= 2:
-            best = min(best, time.perf_counter() - started)
-    return best
+    return choose("attention", list(attention_layers(module)), candidates(), forward)

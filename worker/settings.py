@@ -15,7 +15,7 @@ class WorkerSettings(Settings):
     )
     worker_attention: str = Field(
         default="auto",
-        pattern=r"^(auto|sdpa|xformers|reference)$",
+        pattern=r"^(auto|sdpa|reference|cudnn|flash|efficient|xformers|flash3)$",
         description="The attention kernel; auto takes what measures fastest for each shape.",
     )
     worker_lease_s: float = Field(

@@ -6,31 +6,84 @@ import logging
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 
 from models.attention import (
+    HEAD_SIZES,
     Attention,
+    Kernel,
     attention_layers,
     available_kernels,
     choose_kernels,
+    padded,
     reference,
     sdpa,
+    sdpa_by,
     use_kernel,
 )
 from models.pipeline import LatentDiffusion
 
+# Beside those that run on this machine, the ways that a GPU adds, over what a CPU has.
+ADDED = {
+    "math": sdpa_by(SDPBackend.MATH),
+    "flash": sdpa_by(SDPBackend.FLASH_ATTENTION),
+    "sdpa, padded": padded(sdpa, HEAD_SIZES),
+    "definition, padded": padded(reference, HEAD_SIZES),
+}
 
-@pytest.mark.parametrize("head_size", [8, 40, 64, 80, 160])
+
 @pytest.mark.parametrize(("queries", "keys"), [(5, 5), (64, 77), (1, 154)])
-@pytest.mark.parametrize("name", [n for n in available_kernels() if n != "reference"])
+@pytest.mark.parametrize(
+    ("name", "head_size"),
+    [
+        (name, size)
+        for name in ("sdpa", *ADDED)
+        for size in (8, 40, 64, 80, 160)
+        if not ("padded" in name and size in HEAD_SIZES)
+    ],
+)
 def test_kernel_is_softmax_attention(name: str, queries: int, keys: int, head_size: int) -> None:
     torch.manual_seed(head_size)
     q = torch.randn(2, queries, 3, head_size)
     k, v = torch.randn(2, 2, keys, 3, head_size)
-    kernel = available_kernels()[name]
-    torch.testing.assert_close(kernel(q, k, v), reference(q, k, v), atol=1e-5, rtol=1e-5)
-    if queries == keys:
+    _agrees({"sdpa": sdpa, **ADDED}[name], q, k, v, tolerance=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("head_size", [40, 64, 80, 160, 512])
+@pytest.mark.parametrize(("queries", "keys"), [(256, 256), (1024, 77)])
+@pytest.mark.parametrize("name", [n for n in available_kernels() if n != "reference"])
+def test_kernel_is_softmax_attention_on_a_gpu(
+    name: str, queries: int, keys: int, head_size: int
+) -> None:
+    torch.manual_seed(head_size)
+    q = torch.randn(2, queries, 8, head_size, device="cuda", dtype=torch.float16)
+    k, v = torch.randn(2, 2, keys, 8, head_size, device="cuda", dtype=torch.float16)
+    try:
+        _agrees(available_kernels()[name], q, k, v, tolerance=5e-3)
+    except (RuntimeError, ValueError, NotImplementedError) as refusal:
+        pytest.skip(f"{name} does not take heads of {head_size}: {refusal}")
+
+
+def _agrees(
+    kernel: Kernel, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tolerance: float
+) -> None:
+    """With the definition: as it is, with another scale, and causal where that is defined."""
+    close = {"atol": tolerance, "rtol": tolerance}
+    torch.testing.assert_close(kernel(q, k, v), reference(q, k, v), **close)
+    scaled = kernel(q, k, v, scale=0.3)
+    torch.testing.assert_close(scaled, reference(q, k, v, scale=0.3), **close)
+    if q.shape == k.shape:
         ours, expected = kernel(q, k, v, causal=True), reference(q, k, v, causal=True)
-        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours, expected, **close)
+
+
+@pytest.mark.parametrize("head_size", [64, 300])
+def test_padding_is_left_to_heads_that_it_widens(head_size: int) -> None:
+    """So that no kernel is measured twice under two names."""
+    q = torch.zeros(1, 2, 1, head_size)
+    with pytest.raises(ValueError, match=f"head of {head_size}"):
+        padded(sdpa, HEAD_SIZES)(q, q, q)
 
 
 def test_reference_is_an_average_that_cannot_see_the_future() -> None:

@@ -1,0 +1,136 @@
+"""Choosing between functions that compute the same, by measuring them where they will run.
+
+Some layers do their work through an attribute `kernel`, so that nothing global changes under a
+running model. Here each such layer gets the kernel that is fastest for the inputs it really sees.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+Call = Callable[[], object]
+Kernel = Callable[..., Any]
+
+# What a kernel may raise that cannot take some inputs, or that does not run on this machine.
+UNSUITABLE = (NotImplementedError, ValueError, TypeError, RuntimeError, ImportError)
+
+
+class Layer(Protocol):
+    """A layer that does its work by calling `kernel`."""
+
+    kernel: Any
+
+
+def choose(
+    what: str, layers: Sequence[Layer], kernels: Mapping[str, Kernel], forward: Call
+) -> dict[str, str]:
+    """Give each layer the kernel that is fastest for the inputs that `forward` brings it.
+
+    `forward` runs the layers once on representative inputs, with the first of `kernels`, which
+    must take them all. Returns the choices by a readable shape, and logs them as `what`. A layer
+    that `forward` does not reach gets the first kernel.
+    """
+    first = next(iter(kernels.values()))
+    seen: list[tuple[Layer, str]] = []
+    calls: dict[str, tuple[torch.device, Callable[[Kernel], Call]]] = {}
+
+    def record(layer: Layer) -> Kernel:
+        def run(*arguments: Any, **named: Any) -> Any:
+            shape = _describe(arguments)
+            seen.append((layer, shape))
+            if shape not in calls:
+                calls[shape] = (
+                    next(a.device for a in arguments if isinstance(a, Tensor)),
+                    lambda kernel: lambda: kernel(*arguments, **named),
+                )
+            return first(*arguments, **named)
+
+        return run
+
+    for layer in layers:
+        layer.kernel = record(layer)
+    try:
+        with torch.inference_mode():
+            forward()
+            choices = {
+                shape: fastest({n: call(k) for n, k in kernels.items()}, device, f"{what} {shape}")
+                for shape, (device, call) in calls.items()
+            }
+    finally:
+        for layer in layers:
+            layer.kernel = first
+    for layer, shape in seen:
+        layer.kernel = kernels[choices[shape]]
+    log.info("%s kernels: %s", what, choices)
+    return choices
+
+
+def fastest(calls: Mapping[str, Call], device: torch.device, what: str) -> str:
+    """The name of the call that takes least time; one that fails is left out, and logged.
+
+    Raises RuntimeError if all fail.
+    """
+    if len(calls) == 1:
+        return next(iter(calls))
+    times: dict[str, float] = {}
+    for name, call in calls.items():
+        try:
+            times[name] = seconds(call, device)
+        except UNSUITABLE as error:
+            log.info("%s: %s is left out: %s", what, name, error)
+    if not times:
+        raise RuntimeError(f"{what}: none of {', '.join(calls)} works here")
+    return min(times, key=times.__getitem__)
+
+
+def seconds(call: Call, device: torch.device, repeats: int = 10) -> float:
+    """Best time of one call. On a GPU, that of its kernels as they will run: inside a graph."""
+    if device.type == "cuda":
+        return _seconds_in_graph(call, device, repeats)
+    call()
+    call()
+    best = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def _seconds_in_graph(call: Call, device: torch.device, repeats: int, calls: int = 10) -> float:
+    """Several calls to a graph, so that the start of a replay does not count for much."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        call()
+        call()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        for _ in range(calls):
+            call()
+    graph.replay()
+    best = float("inf")
+    for _ in range(repeats):
+        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        started.record()
+        graph.replay()
+        ended.record()
+        ended.synchronize()
+        best = min(best, started.elapsed_time(ended))
+    return best / 1000 / calls
+
+
+def _describe(arguments: Sequence[Any]) -> str:
+    """Shapes of the tensors of a call and their dtype, as a key and for the log."""
+    tensors = [a for a in arguments if isinstance(a, Tensor)]
+    shapes = " ".join("x".join(map(str, t.shape)) for t in tensors)
+    return f"{shapes} {str(tensors[0].dtype).removeprefix('torch.')}"
