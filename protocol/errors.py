@@ -4,10 +4,18 @@
     ├── InvalidRequest            the request itself is wrong: field, value, bound
     │   ├── MalformedBody         a body that cannot be read at all
     │   ├── PayloadTooLarge       more bytes than we read
-    │   └── UnsupportedMediaType  a content type we do not speak
+    │   ├── UnsupportedMediaType  a content type we do not speak
+    │   ├── UnknownHost           a Host header that does not mean this service
+    │   └── ForeignOrigin         a browser sends it on behalf of another site
     ├── NotFound
     │   ├── UnknownJob
     │   └── UnknownImage
+    ├── Unauthorized              no key, or none that is known
+    ├── Forbidden                 a key, but not for this
+    ├── RateLimited               more in a minute than the key may
+    ├── TooManyJobs               more jobs at once than the key may have
+    ├── Overloaded                more bytes at once than the service may hold
+    ├── TooSlow                   the client takes too long to say what it wants
     ├── NotReady                  no worker can serve this yet
     ├── QueueFull                 too many jobs are waiting
     ├── JobFailed                 the worker could not make the picture
@@ -39,7 +47,12 @@ class ErrorRecord(Record):
 
 
 class DarkroomError(Exception):
-    """The base of the tree; by itself, a fault of ours that clients are told nothing more about."""
+    """The base of the tree; by itself, a fault of ours that clients are told nothing more about.
+
+    `retry_after_s`: in how many seconds it may go better, where that is known.
+    """
+
+    retry_after_s: float | None = None
 
     def __init__(
         self, message: str = "something went wrong inside Darkroom", **details: JsonValue
@@ -72,6 +85,7 @@ class InvalidRequest(DarkroomError):
     def __init__(
         self, field: str, value: object, bound: str, problem: str = "invalid-value"
     ) -> None:
+        field = str(shorten(field))  # it may be the client's own word
         shown = shorten(value)
         given = "is missing" if shown is None else f"is {json.dumps(shown, ensure_ascii=False)}"
         super().__init__(
@@ -107,6 +121,77 @@ class UnsupportedMediaType(InvalidRequest):
         self, field: str, value: object, bound: str, problem: str = "unsupported-media-type"
     ) -> None:
         super().__init__(field, value, bound, problem)
+
+
+class UnknownHost(InvalidRequest):
+    """The Host header names somebody else, as after DNS rebinding."""
+
+    def __init__(
+        self, field: str, value: object, bound: str, problem: str = "unknown-host"
+    ) -> None:
+        super().__init__(field, value, bound, problem)
+
+
+class ForeignOrigin(InvalidRequest):
+    """A page of another site makes a browser send this."""
+
+    def __init__(
+        self, field: str, value: object, bound: str, problem: str = "foreign-origin"
+    ) -> None:
+        super().__init__(field, value, bound, problem)
+
+
+class Unauthorized(DarkroomError):
+    """No key came along, or none that is known; which of the two is nobody's business."""
+
+    def __init__(self) -> None:
+        super().__init__("this needs an API key, as Authorization: Bearer or X-API-Key")
+
+
+class Forbidden(DarkroomError):
+    """The key is known, but lacks the scope."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"this needs a key with the scope {scope}", scope=scope)
+        self.scope = scope
+
+
+class RateLimited(DarkroomError):
+    """The key has asked for `limit` of `what` in a minute; after `retry_after_s` there is room."""
+
+    def __init__(self, what: str, limit: int, retry_after_s: float) -> None:
+        super().__init__(
+            f"this key may ask for {limit} {what} a minute",
+            what=what,
+            limit=limit,
+            retry_after_s=retry_after_s,
+        )
+        self.what = what
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class TooManyJobs(DarkroomError):
+    """The key has `limit` jobs waiting or running already."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"this key may have {limit} jobs at once", limit=limit)
+        self.limit = limit
+
+
+class Overloaded(DarkroomError):
+    """There is no room for this request now."""
+
+    def __init__(self) -> None:
+        super().__init__("too much is being uploaded at this moment")
+
+
+class TooSlow(DarkroomError):
+    """The request was not complete after `limit_s` seconds."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"the request did not arrive within {limit_s:g} seconds", limit_s=limit_s)
+        self.limit_s = limit_s
 
 
 class NotFound(DarkroomError):

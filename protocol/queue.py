@@ -10,6 +10,7 @@ lookers may put one job into the queue twice.
 """
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -173,6 +174,15 @@ class JobQueue:
     def position(self, job_id: str) -> int | None:
         """Jobs ahead of a waiting one (0 = next); None if it does not wait, or very far back."""
         return self.view(job_id).position
+
+    def states(self, job_ids: Iterable[str]) -> dict[str, JobState]:
+        """How many jobs at once stand, by id; those there are no records of are left out."""
+        ids = list(job_ids)
+        with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hget(Job.key_for(job_id), "status")
+            found = zip(ids, map(_text, pipe.execute()), strict=True)
+        return {job_id: STATES[JobStatus(text)] for job_id, text in found if text in STATES}
 
     def depth(self, model: str) -> int:
         """Jobs that wait for `model`."""
