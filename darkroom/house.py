@@ -7,7 +7,7 @@ async with open_house(home, settings, display) as house:
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -27,6 +27,7 @@ WORKER_GRACE_S = 40.0
 # A person at a Ctrl-C waits less gladly than an operator: what is not finished after these seconds
 # is handed back to the queue, and goes on at the next start.
 FINISHING, FINISHING_S = "DARKROOM_WORKER_SHUTDOWN_GRACE_S", "3"
+WORKER = this_python("darkroom", "worker")
 
 T = TypeVar("T")
 
@@ -79,12 +80,14 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(home: Path, settings: Settings, display: Display) -> AsyncIterator[House]:
+async def open_house(
+    home: Path, settings: Settings, display: Display, worker: Sequence[str] = WORKER
+) -> AsyncIterator[House]:
     """Start everything and wait until it is ready; on leaving, nothing of it runs any more.
 
-    `home` keeps the embedded Redis and the pictures. An embedded Redis is started unless the
-    settings name one. The API goes first when leaving, Redis last: whoever needs another
-    program still has it.
+    `home` keeps the embedded Redis and the pictures; `worker` is the command that draws. An
+    embedded Redis is started unless the settings name one. The API goes first when leaving, Redis
+    last: whoever needs another program still has it.
 
     Raises:
         PortTaken, EmbeddedRedisError, NoServerBinary: it cannot start here.
@@ -104,14 +107,16 @@ async def open_house(home: Path, settings: Settings, display: Display) -> AsyncI
             "HOST": settings.host,
             "PORT": str(settings.port),
         }
-        await house.start(_worker(environment, display), _api(environment, display, house.url))
+        await house.start(
+            _worker(worker, environment, display), _api(environment, display, house.url)
+        )
         yield house
 
 
-def _worker(environment: Mapping[str, str], display: Display) -> Program:
+def _worker(command: Sequence[str], environment: Mapping[str, str], display: Display) -> Program:
     return Program(
         name="worker",
-        command=this_python("darkroom", "worker"),
+        command=command,
         ready=lambda: _worker_ready(environment["REDIS_URL"], display),
         show=display.line,
         environment={FINISHING: os.environ.get(FINISHING, FINISHING_S), **environment},
