@@ -1,0 +1,81 @@
+"""A cheap HTTP client: the cores are shared with what is measured, and every cycle here is theirs.
+
+One connection, kept alive, one request at a time; answers need a Content-Length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+LARGEST_ANSWER = 1 << 26  # bytes
+END = b"\r\n\r\n"
+LENGTH = b"\r\ncontent-length:"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def expect(self, status: int) -> Answer:
+        """This answer. Raises RuntimeError if it is another than that."""
+        if self.status != status:
+            raise RuntimeError(f"expected {status}, but got {self.status}: {self.body[:500]!r}")
+        return self
+
+
+class Connection:
+    """One connection to the service, within `async with Connection(url)`."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port or 80
+        self._read: asyncio.StreamReader
+        self._write: asyncio.StreamWriter
+
+    async def __aenter__(self) -> Self:
+        self._read, self._write = await asyncio.open_connection(
+            self._host, self._port, limit=LARGEST_ANSWER
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._write.close()
+
+    async def get(self, path: str) -> Answer:
+        return await self.send(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
+
+    async def post(self, path: str, body: object, prefer: str = "") -> Answer:
+        return await self.send(post(self._host, path, body, prefer))
+
+    async def send(self, request: bytes) -> Answer:
+        """Send what is a whole request already."""
+        self._write.write(request)
+        head = (await self._read.readuntil(END)).lower()
+        start = head.index(LENGTH) + len(LENGTH)
+        length = int(head[start : head.index(b"\r", start)])
+        return Answer(int(head[9:12]), await self._read.readexactly(length))
+
+
+def post(host: str, path: str, body: object, prefer: str = "") -> bytes:
+    """A whole POST with JSON, ready to be sent."""
+    data = json.dumps(body).encode()
+    preference = f"Prefer: {prefer}\r\n" if prefer else ""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"{preference}Content-Length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data

@@ -1,0 +1,84 @@
+"""The whole service for a benchmark: Redis, a worker of our choice, the API, each a process."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from darkroom.display import QuietDisplay
+from darkroom.house import open_house
+from protocol.settings import Settings
+
+MEBIBYTE = 2**20
+REDIS, API = "-server", "api"  # what their command lines contain
+
+
+@dataclass(frozen=True)
+class Premises:
+    """A running service: its address and its processes."""
+
+    url: str
+    redis: psutil.Process
+    worker: psutil.Process
+    api: psutil.Process
+
+    def memory_mb(self) -> dict[str, float]:
+        """Resident memory of each process now, in MiB."""
+        return {
+            "api": resident_mb(self.api),
+            "worker": resident_mb(self.worker),
+            "redis": resident_mb(self.redis),
+        }
+
+
+@asynccontextmanager
+async def premises(
+    worker: Sequence[str], environment: Mapping[str, str]
+) -> AsyncIterator[Premises]:
+    """Open a house in a folder of its own; `environment` holds settings that differ from default.
+
+    Its lines are shown if it breaks down.
+    """
+    display = QuietDisplay(Console(stderr=True))
+    with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as home, _environment(environment):
+        try:
+            async with open_house(Path(home), Settings(port=0), display, worker) as house:
+                yield Premises(house.url, _child(REDIS), _child(worker[-1]), _child(API))
+        except BaseException:
+            display.show_kept()
+            raise
+        finally:
+            display.close()
+
+
+def resident_mb(process: psutil.Process) -> float:
+    return process.memory_info().rss / MEBIBYTE
+
+
+def _child(argument: str) -> psutil.Process:
+    """The child of ours with `argument` in its command line."""
+    for process in psutil.Process().children():
+        if any(argument in part for part in process.cmdline()):
+            return process
+    raise RuntimeError(f"no child process was called with {argument}")
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

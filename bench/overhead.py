@@ -1,0 +1,151 @@
+"""What the service adds to a model: HTTP, queue, PNG, store, with a model that costs nothing.
+
+    python -m bench.overhead [--seconds 5]
+
+Redis, API and worker are the real programs (`bench.null_worker` draws nothing), and the client
+shares the cores with them. Measured are the time that a lone client, and two, wait for a picture in
+base64; how many requests are accepted a second when a crowd asks for no more than an id; how long a
+look at a job takes while two hundred clients wait for theirs; and what memory the API takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+
+import uvloop
+
+from bench.client import Connection
+from bench.flood import ASYNC, PATH, Flood, flood
+from bench.house import Premises, premises
+from bench.report import arguments, publish, table
+from darkroom.child import this_python
+
+WORKER = this_python("bench.null_worker")
+BODY = {"prompt": "a small red house by the sea", "steps": 20}
+WAITING_CLIENTS = 200
+FLOODING = 32  # connections
+NO_BOUND = {"DARKROOM_MAX_QUEUE_LENGTH": "1000000"}
+TARGETS = {"added_p50_ms": 5.0, "accepted_per_s": 500.0, "api_mb": 120.0}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds."""
+
+    what: str
+    samples: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+    @staticmethod
+    def of(what: str, seconds: list[float]) -> Latency:
+        ordered = sorted(seconds)
+        p50, p95, p99 = (1000 * ordered[int(q * (len(ordered) - 1))] for q in (0.5, 0.95, 0.99))
+        return Latency(what, len(ordered), p50, p95, p99)
+
+
+async def timed(
+    url: str, clients: int, seconds: float, ask: Callable[[Connection], Awaitable[object]]
+) -> list[float]:
+    """Seconds of every `ask`, of `clients` that each ask again at once, for `seconds`."""
+    taken: list[float] = []
+    ends = time.perf_counter() + seconds
+
+    async def client() -> None:
+        async with Connection(url) as connection:
+            while (started := time.perf_counter()) < ends:
+                await ask(connection)
+                taken.append(time.perf_counter() - started)
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return taken
+
+
+async def picture(connection: Connection) -> None:
+    (await connection.post(PATH, BODY)).expect(200)
+
+
+async def polls_among_waiting(house: Premises, clients: int, seconds: float) -> Latency:
+    """Looks at a job, by one who asks again at once, while `clients` wait for pictures.
+
+    The worker is stopped meanwhile, as if its step took long, so that nobody gets any.
+    """
+    house.worker.suspend()
+    waiting = [asyncio.create_task(timed(house.url, 1, 0.001, picture)) for _ in range(clients)]
+    async with Connection(house.url) as connection:
+        job = (await connection.post(PATH, BODY, ASYNC)).expect(202).json()["id"]
+    await asyncio.sleep(1)  # until all of them wait
+
+    async def look(connection: Connection) -> None:
+        (await connection.get(f"/v1/jobs/{job}")).expect(200)
+
+    looks = await timed(house.url, 1, seconds, look)
+    house.worker.resume()
+    await asyncio.gather(*waiting)
+    return Latency.of(f"a look at a job, {clients} waiting", looks)
+
+
+async def measure(seconds: float, clients: int) -> tuple[list[Latency], Flood, dict[str, float]]:
+    async with premises(WORKER, NO_BOUND) as house:
+        await timed(house.url, 1, min(1.0, seconds), picture)  # warm
+        before = house.memory_mb()
+        alone = Latency.of("a picture, 1 client", await timed(house.url, 1, seconds, picture))
+        pair = Latency.of("a picture, 2 clients", await timed(house.url, 2, seconds, picture))
+        polls = await polls_among_waiting(house, clients, seconds)
+        flooded = await flood(house.url, BODY, FLOODING, seconds)
+        after = house.memory_mb()
+    memory = {f"{name}_mb_before": size for name, size in before.items()}
+    memory |= {f"{name}_mb_after": size for name, size in after.items()}
+    return [alone, pair, polls], flooded, memory
+
+
+def options() -> argparse.ArgumentParser:
+    parser = arguments("overhead", __doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
+    parser.add_argument("--clients", type=int, default=WAITING_CLIENTS, help="that wait")
+    return parser
+
+
+def main() -> None:
+    given = options().parse_args()
+    seconds, clients = (0.3, 10) if given.smoke else (given.seconds, given.clients)
+    latencies, flooded, memory = uvloop.run(measure(seconds, clients))
+    publish(
+        "overhead",
+        given,
+        "cpu",
+        [
+            table(
+                "With a model that costs nothing",
+                ("what", "samples", "p50 ms", "p95 ms", "p99 ms"),
+                (asdict(latency).values() for latency in latencies),
+            ),
+            table(
+                f"Saturated by {FLOODING} connections of {flooded.client}",
+                ("accepted a second", "not accepted", "API MiB before", "API MiB after"),
+                [
+                    (
+                        flooded.accepted_per_s,
+                        flooded.others,
+                        memory["api_mb_before"],
+                        memory["api_mb_after"],
+                    )
+                ],
+            ),
+        ],
+        {
+            "latencies": [asdict(latency) for latency in latencies],
+            "saturation": {"connections": FLOODING, **asdict(flooded)},
+            "memory": memory,
+            "targets": TARGETS,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
