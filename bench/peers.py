@@ -139,7 +139,7 @@ class OpenVinoNetwork(torch.nn.Module):
         import openvino
 
         super().__init__()
-        self.config, self.dtype, self.add_embedding = unet.config, unet.dtype, None
+        self.config, self.dtype, self.device = unet.config, unet.dtype, unet.device
         side, width = unet.config.sample_size, unet.config.cross_attention_dim
         example = {
             "sample": torch.zeros(2, unet.config.in_channels, side, side),
