@@ -12,6 +12,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from protocol.errors import QueueUnavailable
+from protocol.observing import Observe
+from protocol.timed_redis import TimedRedis
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0
@@ -20,15 +22,21 @@ IDLE_CHECK_S = 30  # idle for longer, a connection is pinged before use: it may 
 RETRIED = (RedisConnectionError, RedisTimeoutError)
 
 
-def connect(url: str) -> Redis:
-    """A client for a `redis://`, `rediss://` or `unix://` address, which connects on first use."""
-    return Redis.from_url(
+def connect(url: str, observe: Observe | None = None) -> Redis:
+    """A client for a `redis://`, `rediss://` or `unix://` address, which connects on first use.
+
+    `observe` is told how long each round trip took.
+    """
+    client = (TimedRedis if observe else Redis).from_url(
         url,
         socket_timeout=ANSWER_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         health_check_interval=IDLE_CHECK_S,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES, supported_errors=RETRIED),
     )
+    if isinstance(client, TimedRedis) and observe:
+        client.observe = observe
+    return client
 
 
 def connect_async(url: str) -> AsyncRedis:

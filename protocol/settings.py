@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     max_queue_length: int = Field(
         default=256, ge=1, description="Jobs that may wait for one model; more are refused (429)."
     )
+    max_queue_per_client: int = Field(
+        default=64,
+        ge=1,
+        description="Of these, jobs of one client; more are refused (429).",
+    )
     result_ttl_s: int = Field(
         default=3600, ge=60, description="Seconds for which a finished job can be asked for."
     )
@@ -117,5 +122,5 @@ class Settings(BaseSettings):
         default=None,
         pattern=r"^https?://",
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT"),
-        description="Where traces go (OTLP over HTTP, as in http://collector:4318); none by default.",
+        description="Where traces go, by OTLP over HTTP (http://collector:4318); none by default.",
     )

@@ -17,6 +17,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from protocol.errors import StoreUnavailable, UnknownImage
 from protocol.keys import is_key
+from protocol.observing import Observe, observed
 
 # obstore's own default is ten retries over three minutes: longer than any client waits.
 RETRY = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
@@ -30,11 +31,13 @@ class ObjectStore:
     Raises `UnknownImage` for a key that holds nothing and `StoreUnavailable` for any other trouble.
     """
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, observe: Observe = lambda *_: None) -> None:
+        """`observe` is told how long each operation took."""
         self._store = store
+        self._observe = observe
 
     @classmethod
-    def open(cls, url: str) -> "ObjectStore":
+    def open(cls, url: str, observe: Observe = lambda *_: None) -> "ObjectStore":
         """A store by URL: `file:///folder` (made if missing), `s3://bucket/prefix`, `gs://…`, `az://…`,
         or `memory:///`, for one process only.
 
@@ -43,16 +46,17 @@ class ObjectStore:
         """
         match urlsplit(url).scheme:
             case "memory":
-                return cls(MemoryStore())
+                return cls(MemoryStore(), observe)
             case "file":
                 folder = Path(unquote(urlsplit(url).path))
-                return cls(LocalStore(folder, mkdir=True))
+                return cls(LocalStore(folder, mkdir=True), observe)
             case _:
-                return cls(from_url(url, retry_config=RETRY))  # type: ignore[call-overload]
+                bucket = from_url(url, retry_config=RETRY)  # type: ignore[call-overload]
+                return cls(bucket, observe)
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write `data` under `key`; written twice is harmless, the last one stays."""
-        with _store_errors(_checked(key)):
+        with self._asked("put", key):
             if isinstance(self._store, LocalStore):  # a folder has no place for attributes
                 obstore.put(self._store, key, data)
             else:
@@ -60,13 +64,13 @@ class ObjectStore:
 
     def get(self, key: str) -> bytes:
         """The whole blob under `key`."""
-        with _store_errors(_checked(key)):
+        with self._asked("get", key):
             return bytes(obstore.get(self._store, key).bytes())
 
     def delete(self, key: str) -> None:
         """Remove `key`; removing what is not there is no error."""
         try:
-            with _store_errors(_checked(key)):
+            with self._asked("delete", key):
                 obstore.delete(self._store, key)
         except UnknownImage:
             return
@@ -78,6 +82,13 @@ class ObjectStore:
             return None
         with _store_errors(key):
             return obstore.sign(self._store, "GET", key, timedelta(seconds=expires_s))
+
+    @contextmanager
+    def _asked(self, operation: str, key: str) -> Iterator[None]:
+        """Around one request to the store: its errors become ours, its time is told."""
+        _checked(key)
+        with observed(self._observe, operation, StoreUnavailable), _store_errors(key):
+            yield
 
 
 def _checked(key: str) -> str:
