@@ -8,6 +8,7 @@ import logging
 import secrets
 import socket
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -17,6 +18,7 @@ from protocol.catalogue import ModelCard
 from protocol.logs import start_logging
 from protocol.presence import Presence, WorkerState
 from protocol.redis_client import connect
+from worker import ports
 from worker.announcer import REPEAT_S, Announcer
 from worker.card import model_card
 from worker.engine import Engine
@@ -30,8 +32,11 @@ logger = logging.getLogger(__name__)
 LOADED = 0.9  # the share of getting ready that loading is; the rest is warming up
 
 
-def main() -> int:
-    """The exit status: 0 after an orderly stop, 1 if this worker could not start or go on."""
+def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> int:
+    """The exit status: 0 after an orderly stop, 1 if this worker could not start or go on.
+
+    `policy` may put another engine before ours, as benchmarks do.
+    """
     settings = WorkerSettings()
     start_logging(settings)
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
@@ -45,7 +50,7 @@ def main() -> int:
                 announcer.say(state=WorkerState.SETUP_FAILED, detail=str(error))
                 return 1
             tokenizer = model.text[0].tokenizer.to_json()
-            engine = Engine(model, settings.worker_slots)
+            engine = policy(Engine(model, settings.worker_slots))
             status = serve(settings, redis, name, engine, card, tokenizer, announcer)
         announcer.leave()
     return status
