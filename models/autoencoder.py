@@ -25,6 +25,12 @@ class Gaussian:
     mean: Tensor
     logvar: Tensor
 
+    @classmethod
+    def from_moments(cls, moments: Tensor) -> Gaussian:
+        """From (B, 2·C, h, w), with the log-variance clamped as in the published code."""
+        mean, logvar = moments.chunk(2, dim=1)
+        return cls(mean, logvar.clamp(-30.0, 20.0))
+
     def mode(self) -> Tensor:
         return self.mean
 
@@ -164,8 +170,12 @@ class AutoencoderKL(nn.Module):
 
     def encode(self, image: Tensor) -> Gaussian:
         """image (B, 3, H, W) in [-1, 1], sides multiples of `config.factor` -> unscaled latents."""
-        mean, logvar = self.quant_conv(self.encoder(image)).chunk(2, dim=1)
-        return Gaussian(mean, logvar.clamp(-30.0, 20.0))
+        return Gaussian.from_moments(self.moments(image))
+
+    def moments(self, image: Tensor) -> Tensor:
+        """image (B, 3, H, W) -> mean and log-variance of its latents, (B, 2·C, h, w)."""
+        moments: Tensor = self.quant_conv(self.encoder(image))
+        return moments
 
     def decode(self, z: Tensor) -> Tensor:
         """Unscaled latents (B, C, h, w) -> image (B, 3, H, W), about [-1, 1], not clamped."""

@@ -121,7 +121,9 @@ def advance(denoise: Denoiser, batch: list[Trajectory], dtype: torch.dtype) -> N
     prediction = rows.predict_x * x + rows.predict_output * output
     earlier = torch.stack([t.history for t in batch])[:, : HISTORY - 1]
     history = torch.cat([prediction[:, None], earlier], dim=1)
-    x = rows.keep_x * x + (rows.history * history).sum(1)
+    x = rows.keep_x * x
+    for k in range(HISTORY):  # one after another: a sum's order may depend on the batch
+        x = x + rows.history[:, k] * history[:, k]
     for i, trajectory in enumerate(batch):
         trajectory.history = history[i]
         trajectory.x = _keep_known(trajectory, _add_noise(trajectory, x[i]))

@@ -5,6 +5,8 @@ Module names are those of the published (diffusers) files. Feature maps are (B, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch.nn.functional as F
@@ -33,6 +35,35 @@ class NormSiLU(nn.GroupNorm):
         return self.kernel(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
+class RowLinear(nn.Linear):
+    """A linear layer on (B, C) that is computed on a multiple of `multiple` rows.
+
+    Libraries take other kernels for a few rows than for many, and those add in another order. On
+    a fixed number of rows a row's result does not depend on how many others there are.
+    """
+
+    multiple = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = -len(x) % self.multiple
+        if not missing:
+            return super().forward(x)
+        return super().forward(F.pad(x, (0, 0, 0, missing)))[: len(x)]
+
+
+@contextmanager
+def row_multiple(module: nn.Module, multiple: int) -> Iterator[None]:
+    """Every `RowLinear` under `module` pads to `multiple` rows meanwhile."""
+    before = {layer: layer.multiple for layer in module.modules() if isinstance(layer, RowLinear)}
+    try:
+        for layer in before:
+            layer.multiple = multiple
+        yield
+    finally:
+        for layer, was in before.items():
+            layer.multiple = was
+
+
 class ResnetBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x))) + time))); `time_dim` None leaves time out."""
 
@@ -43,7 +74,7 @@ class ResnetBlock(nn.Module):
         self.norm1 = NormSiLU(groups, channels_in, eps)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         if time_dim is not None:
-            self.time_emb_proj = nn.Linear(time_dim, channels_out)
+            self.time_emb_proj = RowLinear(time_dim, channels_out)
         self.norm2 = NormSiLU(groups, channels_out, eps)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.conv_shortcut = (

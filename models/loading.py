@@ -10,6 +10,7 @@ import torch
 from models.autoencoder import AutoencoderKL
 from models.checkpoint import CheckpointError, load_component, read_json, resolve
 from models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from models.executors.eager import eager_executors
 from models.pipeline import LatentDiffusion, TextStage
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
@@ -75,6 +76,7 @@ def load_model(
         text=text,
         unet=unet,
         autoencoder=autoencoder,
+        executors=eager_executors(unet, autoencoder),
         noise_schedule=schedule,
         device=device,
         dtype=dtype,

@@ -8,7 +8,7 @@ engine uses the same parts, with images joining and leaving between steps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,12 +16,14 @@ from torch import Tensor
 
 from models.autoencoder import AutoencoderKL, Gaussian
 from models.denoising import Conditioning, Trajectory, advance
+from models.embeddings import EmbeddingCache
+from models.executors.networks import Executors
 from models.noise import ImageNoise
 from models.samplers import SamplerTable, compile_table
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
 from models.tokenizer import Tokenizer
-from models.unet import UNet
+from models.unet import AddedConditioning, UNet
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class TextStage:
 
 @dataclass(frozen=True)
 class LatentDiffusion:
-    """The networks of one model, on one device.
+    """The networks of one model, on one device, and what runs them there.
 
     zero_empty_negative: SDXL base was trained with zeros, not with the encoding of "", as its
     unconditional input. folder: the published files, for what else they say (the scheduler).
@@ -65,17 +67,23 @@ class LatentDiffusion:
     text: tuple[TextStage, ...]
     unet: UNet
     autoencoder: AutoencoderKL
+    executors: Executors
     noise_schedule: NoiseSchedule
     device: torch.device
     dtype: torch.dtype
     folder: Path
     zero_empty_negative: bool = False
+    embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
 
     # -- text -----------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def encode_text(self, prompt: str) -> Conditioning:
-        """A prompt of any length: its rows of 77 tokens are encoded apart and joined."""
+        """A prompt of any length, encoded now or before."""
+        return self.embeddings.get(prompt, self._encode_text)
+
+    @torch.inference_mode()
+    def _encode_text(self, prompt: str) -> Conditioning:
+        """Rows of 77 tokens are encoded apart and joined."""
         at_least = max(len(stage.tokenizer.rows(prompt)) for stage in self.text)
         contexts, pooled = [], None
         for stage in self.text:
@@ -116,8 +124,8 @@ class LatentDiffusion:
     @torch.inference_mode()
     def encode_image(self, image: Tensor) -> Gaussian:
         """(3, H, W) in [-1, 1] -> the Gaussian of its latents, (1, C, h, w) each, unscaled."""
-        posterior = self.autoencoder.encode(image[None].to(self.device, self.autoencoder.dtype))
-        return Gaussian(posterior.mean.float(), posterior.logvar.float())
+        moments = self.executors.encoder(image[None].to(self.device, self.autoencoder.dtype))
+        return Gaussian.from_moments(moments.float())
 
     def sample_latents(self, posterior: Gaussian, noise: ImageNoise) -> Tensor:
         """A sample (C, h, w) of encoded latents, scaled to unit variance."""
@@ -135,7 +143,7 @@ class LatentDiffusion:
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) -> pictures (B, H, W, 3), uint8 on the CPU."""
         z = latents / self.autoencoder.config.scaling_factor
-        image = self.autoencoder.decode(z.to(self.autoencoder.dtype)).float()
+        image = self.executors.decoder(z.to(self.autoencoder.dtype)).float()
         image = (image / 2 + 0.5).clamp(0, 1)
         return (image * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
@@ -183,7 +191,13 @@ class LatentDiffusion:
 
     def advance(self, batch: list[Trajectory]) -> None:
         """One denoising step of every trajectory in `batch`."""
-        advance(self.unet, batch, self.dtype)
+        advance(self._denoise, batch, self.dtype)
+
+    def _denoise(
+        self, x: Tensor, timestep: Tensor, context: Tensor, added: AddedConditioning | None
+    ) -> Tensor:
+        more = () if added is None else (added.pooled, added.time_ids)
+        return self.executors.denoiser(x, timestep, context, *more)
 
     def generate(self, recipes: Sequence[Recipe]) -> Iterator[list[Trajectory]]:
         """Draw several pictures of one size together; yields after every step.

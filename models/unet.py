@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.attention import Attention
 from models.config import UNetConfig
-from models.layers import Downsample, NormSiLU, ResnetBlock, Upsample
+from models.layers import Downsample, NormSiLU, ResnetBlock, RowLinear, Upsample
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def sinusoid(t: Tensor, dim: int, *, flip_sin_to_cos: bool = True, shift: int = 
 class TimestepEmbedding(nn.Module):
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(dim_in, dim_out)
-        self.linear_2 = nn.Linear(dim_out, dim_out)
+        self.linear_1 = RowLinear(dim_in, dim_out)
+        self.linear_2 = RowLinear(dim_out, dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear_2(F.silu(self.linear_1(x)))

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models.autoencoder import AutoencoderKL
+from models.executors.eager import eager_executors
 from models.pipeline import LatentDiffusion, Recipe, TextStage
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
@@ -183,6 +184,7 @@ class DiffusionStage:
             text=(TextStage(self.tokenizer, self.text_encoder),),
             unet=self.unet,
             autoencoder=self.autoencoder,
+            executors=eager_executors(self.unet, self.autoencoder),
             noise_schedule=self.noise_schedule,
             device=torch.device("cpu"),
             dtype=torch.float32,

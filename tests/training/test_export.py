@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from models.autoencoder import AutoencoderKL
 from models.loading import load_model
+from models.executors.eager import eager_executors
 from models.pipeline import LatentDiffusion, Recipe, TextStage
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
@@ -40,6 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
         text=(TextStage(Tokenizer.from_folder(folder), encoder),),
         unet=unet,
         autoencoder=autoencoder,
+        executors=eager_executors(unet, autoencoder),
         noise_schedule=NoiseSchedule.from_config(SCHEDULER),
         device=torch.device("cpu"),
         dtype=torch.float32,

@@ -1,0 +1,58 @@
+"""The UNet through torch.compile with its weights frozen in, on a CPU with a C++ compiler.
+
+A compiled graph is for one shape and takes half a minute to make, so there are few: batches are
+padded to the next of `ROWS`, pictures of another size than the model's own go to eager PyTorch.
+What is compiled stays in PyTorch's own cache on disk.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from bisect import bisect_left
+
+import torch
+from torch import Tensor
+
+from models.executors.networks import Network, Run
+
+ROWS = (2, 4, 8, 16)  # of the compiled graphs; more rows are run in parts
+
+
+def available() -> bool:
+    """Whether there is a compiler for the code that torch.compile writes."""
+    return shutil.which("c++") is not None or shutil.which("g++") is not None
+
+
+class Compiled:
+    """Runs `network` compiled for its own size, and `otherwise` at every other."""
+
+    def __init__(self, network: Network, dtype: torch.dtype, otherwise: Run) -> None:
+        self._dtype = dtype
+        self._otherwise = otherwise
+        self._sizes = [t.shape[1:] for t in network.examples(1)]
+        module = copy.deepcopy(network.module).to(dtype).requires_grad_(False).eval()
+        with torch._inductor.config.patch(freezing=True):
+            self._run = torch.compile(module, dynamic=False)
+            for rows in ROWS:
+                self(*network.examples(rows))
+
+    @torch.no_grad()
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        if [t.shape[1:] for t in inputs] != self._sizes:
+            return self._otherwise(*inputs)
+        parts = zip(*(t.split(ROWS[-1]) for t in inputs), strict=True)
+        return torch.cat([self._part(*part) for part in parts])
+
+    def _part(self, *inputs: Tensor) -> Tensor:
+        rows = len(inputs[0])
+        bucket = ROWS[bisect_left(ROWS, rows)]
+        # Compiled code is for tensors of ordinary mode, and the timestep stays as exact as it is.
+        padded = [_padded(t, bucket).to(self._dtype if t.dim() > 1 else t.dtype) for t in inputs]
+        with torch.inference_mode(False):
+            out: Tensor = self._run(*(t.clone() for t in padded))
+        return out[:rows].float()
+
+
+def _padded(rows: Tensor, to: int) -> Tensor:
+    return torch.cat([rows, rows[-1:].expand(to - len(rows), *rows.shape[1:])])

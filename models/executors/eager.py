@@ -1,0 +1,68 @@
+"""PyTorch as it is, with what it takes to give a row the same bits whatever its company.
+
+On a CPU two things depend on the number of rows: a single image takes another path through the
+convolutions, and small matrix products switch kernels. So a lone row gets a twin, and the time
+embedding is computed on a fixed number of rows. Pictures pass the autoencoder one by one, which
+costs nothing: its time is proportional to their number.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.autoencoder import AutoencoderKL
+from models.executors.networks import Executors, Network, Run, decoder, denoiser, encoder
+from models.layers import row_multiple
+from models.unet import UNet
+
+EMBEDDED_ROWS = 32  # from here on matrix products of a CPU keep to one kernel
+
+
+class Eager:
+    """Calls the module; with `same_bytes`, so that a row cannot tell how many others there are."""
+
+    def __init__(self, network: Network, *, same_bytes: bool) -> None:
+        self._module = network.module
+        self._same_bytes = same_bytes
+
+    @torch.inference_mode()
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        if not self._same_bytes:
+            out: Tensor = self._module(*inputs)
+            return out
+        rows = len(inputs[0])
+        if rows == 1:
+            inputs = tuple(t.expand(2, *t.shape[1:]) for t in inputs)
+        with row_multiple(self._module, EMBEDDED_ROWS):
+            out = self._module(*inputs)
+        return out[:rows]
+
+
+def eager_executors(
+    unet: UNet, autoencoder: AutoencoderKL, *, same_bytes: bool = True
+) -> Executors:
+    """The networks as they are, on whatever device they are."""
+    side = unet.config.sample_size
+
+    def pictures(network: Network) -> Run:
+        run = Eager(network, same_bytes=False)
+        return OneByOne(run) if same_bytes else run
+
+    return Executors(
+        denoiser=Eager(denoiser(unet), same_bytes=same_bytes),
+        decoder=pictures(decoder(autoencoder, side)),
+        encoder=pictures(encoder(autoencoder, side * autoencoder.config.factor)),
+        name="eager",
+    )
+
+
+class OneByOne:
+    """Runs rows apart, so that none can know of another."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        rows = zip(*(t.split(1) for t in inputs), strict=True)
+        return torch.cat([self._run(*row) for row in rows])

@@ -1,0 +1,155 @@
+"""The networks that a picture passes, each as a module of plain tensors sharing dimension 0.
+
+Executors that trace a graph need nothing else: a module, and inputs of its true sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+import models
+from models.autoencoder import AutoencoderKL
+from models.unet import AddedConditioning, UNet
+
+PROMPT_TOKENS = 77  # of the example inputs; other lengths are taken too
+
+
+class Run(Protocol):
+    """One network, run by something: inputs (N, …) each -> output (N, …)."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module of plain tensors, and random inputs of the model's own size for `rows` pictures.
+
+    free: for each input the dimensions whose size is not fixed by the weights.
+    """
+
+    name: str
+    module: nn.Module
+    examples: Callable[[int], tuple[Tensor, ...]]
+    free: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Executors:
+    """What runs the three networks of a model, and what to call it in a log."""
+
+    denoiser: Run
+    decoder: Run
+    encoder: Run
+    name: str
+
+
+class _Denoise(nn.Module):
+    def __init__(self, unet: UNet) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, timestep: Tensor, context: Tensor, *added: Tensor) -> Tensor:
+        out: Tensor = self.unet(x, timestep, context, AddedConditioning(*added) if added else None)
+        return out
+
+
+class _Decode(nn.Module):
+    def __init__(self, autoencoder: AutoencoderKL) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.autoencoder.decode(z)
+
+
+class _Encode(nn.Module):
+    def __init__(self, autoencoder: AutoencoderKL) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.autoencoder.moments(image)
+
+
+def denoiser(unet: UNet) -> Network:
+    """(x, timestep, context), and for SDXL (pooled, time_ids) too, to the prediction."""
+    config = unet.config
+    weight = unet.conv_in.weight
+    added = config.addition_embed_type == "text_time"
+
+    def examples(rows: int) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(rows)
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(rows, *shape, generator=generator).to(weight)
+
+        side = config.sample_size
+        inputs = [
+            random(config.in_channels, side, side),
+            torch.linspace(0, 999, rows, device=weight.device),
+            random(PROMPT_TOKENS, config.cross_attention_dim),
+        ]
+        if added:
+            pixels = torch.tensor([1024.0, 1024, 0, 0, 1024, 1024], device=weight.device)
+            inputs += [random(_pooled_dim(unet)), pixels.expand(rows, -1)]
+        return tuple(inputs)
+
+    free: tuple[tuple[int, ...], ...] = ((0, 2, 3), (0,), (0, 1))
+    if added:
+        free += ((0,), (0,))
+    return Network("denoiser", _Denoise(unet), examples, free)
+
+
+def _pooled_dim(unet: UNet) -> int:
+    """What the added embedding takes beside the six embedded time ids."""
+    whole = unet.config.projection_class_embeddings_input_dim
+    each = unet.config.addition_time_embed_dim
+    assert whole is not None  # or the UNet could not have been built
+    assert each is not None
+    return whole - 6 * each
+
+
+def decoder(autoencoder: AutoencoderKL, side: int) -> Network:
+    """Unscaled latents to the image; `side` of the example latents."""
+    channels = autoencoder.config.latent_channels
+    return _picture_network("decoder", _Decode(autoencoder), autoencoder, channels, side)
+
+
+def encoder(autoencoder: AutoencoderKL, side: int) -> Network:
+    """The image to the moments of its latents; `side` of the example image, in pixels."""
+    channels = autoencoder.config.in_channels
+    return _picture_network("encoder", _Encode(autoencoder), autoencoder, channels, side)
+
+
+def _picture_network(
+    name: str, module: nn.Module, autoencoder: AutoencoderKL, channels: int, side: int
+) -> Network:
+    weight = autoencoder.quant_conv.weight
+
+    def examples(rows: int) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(rows)
+        return (torch.randn(rows, channels, side, side, generator=generator).to(weight),)
+
+    return Network(name, module, examples, ((0, 2, 3),))
+
+
+@lru_cache(maxsize=16)
+def fingerprint(network: Network) -> str:
+    """A hash of the weights and of all code that turns them into a graph."""
+    digest = hashlib.sha256()
+    for made_by in (torch.__version__, str(network.module)):
+        digest.update(made_by.encode())
+    for source in sorted(Path(models.__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    for name, tensor in network.module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
