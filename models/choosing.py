@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 Call = Callable[[], object]
 Kernel = Callable[..., Any]
 
+MARGIN = 0.03  # by which a kernel must be faster than the first to take its place
+
 # What a kernel may raise that cannot take some inputs, or that does not run on this machine.
 UNSUITABLE = (NotImplementedError, ValueError, TypeError, RuntimeError, ImportError)
 
@@ -76,7 +78,8 @@ def choose(
 def fastest(calls: Mapping[str, Call], device: torch.device, what: str) -> str:
     """The name of the call that takes least time; one that fails is left out, and logged.
 
-    Raises RuntimeError if all fail.
+    The first is kept unless another is faster by `MARGIN`: two that are equally fast may well
+    round differently, and noise should not decide between them. Raises RuntimeError if all fail.
     """
     if len(calls) == 1:
         return next(iter(calls))
@@ -88,25 +91,16 @@ def fastest(calls: Mapping[str, Call], device: torch.device, what: str) -> str:
             log.info("%s: %s is left out: %s", what, name, error)
     if not times:
         raise RuntimeError(f"{what}: none of {', '.join(calls)} works here")
-    return min(times, key=times.__getitem__)
+    best = min(times, key=times.__getitem__)
+    first = next(iter(times))
+    return best if times[best] < (1 - MARGIN) * times[first] else first
 
 
-def seconds(call: Call, device: torch.device, repeats: int = 10) -> float:
+def seconds(call: Call, device: torch.device) -> float:
     """Best time of one call. On a GPU, that of its kernels as they will run: inside a graph."""
-    if device.type == "cuda":
-        return _seconds_in_graph(call, device, repeats)
-    call()
-    call()
-    best = float("inf")
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - started)
-    return best
-
-
-def _seconds_in_graph(call: Call, device: torch.device, repeats: int, calls: int = 10) -> float:
-    """Several calls to a graph, so that the start of a replay does not count for much."""
+    if device.type != "cuda":
+        return repeated(call, device)
+    calls = 10  # to a graph, so that the start of a replay does not count for much
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
@@ -117,16 +111,30 @@ def _seconds_in_graph(call: Call, device: torch.device, repeats: int, calls: int
     with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         for _ in range(calls):
             call()
-    graph.replay()
-    best = float("inf")
-    for _ in range(repeats):
-        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        started.record()
-        graph.replay()
-        ended.record()
-        ended.synchronize()
-        best = min(best, started.elapsed_time(ended))
-    return best / 1000 / calls
+    return repeated(graph.replay, device) / calls
+
+
+def repeated(call: Call, device: torch.device, limit_s: float = 0.5) -> float:
+    """Best time of a call as it is, of ten or as many as fit into `limit_s`, after one to warm."""
+    call()
+    times: list[float] = []
+    while len(times) < 10 and sum(times) < limit_s:
+        times.append(_once(call, device))
+    return min(times)
+
+
+def _once(call: Call, device: torch.device) -> float:
+    if device.type != "cuda":
+        started = time.perf_counter()
+        call()
+        return time.perf_counter() - started
+    started_at, ended_at = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    started_at.record()
+    call()
+    ended_at.record()
+    ended_at.synchronize()
+    milliseconds: float = started_at.elapsed_time(ended_at)
+    return milliseconds / 1000
 
 
 def _describe(arguments: Sequence[Any]) -> str:

@@ -1,0 +1,23 @@
+"""Tiny models as in tests/models, and Triton's interpreter where there is no GPU to compile for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.loading import load_model
+from models.pipeline import LatentDiffusion
+from tests.tiny_models import write_tiny_sd
+
+if not torch.cuda.is_available():
+    # Read when a kernel's module is imported.
+    os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
+    folder: Path = write_tiny_sd(tmp_path_factory.mktemp("tiny-sd"))
+    return load_model(str(folder), torch.device("cpu"))
