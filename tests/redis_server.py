@@ -26,9 +26,13 @@ START_TIMEOUT_S = 20.0
 
 
 class RedisServer:
-    """One server process in a folder of its own; AOF is on, so a restart keeps the data."""
+    """One server process in a folder of its own; AOF is on, so a restart keeps the data.
 
-    def __init__(self) -> None:
+    `options` are more of its settings: `RedisServer(appendfsync="always")`.
+    """
+
+    def __init__(self, **options: str) -> None:
+        self.options = options
         # Not pytest's tmp_path: the path of a unix socket may have at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="darkroom-redis-"))
         self.port = free_port()
@@ -57,6 +61,7 @@ class RedisServer:
             "--save": "",
             "--daemonize": "no",
             "--logfile": str(log),
+            **{f"--{name}": value for name, value in self.options.items()},
         }
         command = [str(find_server_binary())]
         for flag, value in arguments.items():
