@@ -63,6 +63,8 @@ class Connection:
 
     async def send(self, request: bytes) -> Answer:
         """Send what is a whole request already."""
+        if self._read.at_eof():  # the service ends a connection that was idle for some seconds
+            await self.__aenter__()
         self._write.write(request)
         head = (await self._read.readuntil(END)).lower()
         start = head.index(LENGTH) + len(LENGTH)

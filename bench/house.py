@@ -50,7 +50,7 @@ async def premises(
     with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as home, _environment(environment):
         try:
             async with open_house(Path(home), Settings(port=0), display, worker) as house:
-                yield Premises(house.url, _child(REDIS), _child(worker[-1]), _child(API))
+                yield Premises(house.url, _child(REDIS), _child(worker[2]), _child(API))
         except BaseException:
             display.show_kept()
             raise
