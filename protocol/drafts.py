@@ -17,10 +17,12 @@ from protocol.record import Record
 from protocol.refusals import first_refusal
 from protocol.request import (
     SEEDS,
+    Deadline,
     GenerationRequest,
     GuidanceScale,
     ImageCount,
     Name,
+    Priority,
     Prompt,
     Quality,
     Seed,
@@ -79,6 +81,13 @@ class Draft(Record):
     )
     quality: Quality = Field(
         default=DEFAULT_QUALITY, description="Of JPEG and WebP files; PNG is lossless."
+    )
+    priority: Priority = Field(
+        default=Priority.NORMAL, description="Who goes first: high, normal or low."
+    )
+    deadline_s: Deadline | None = Field(
+        default=None,
+        description="Seconds after which nobody waits any more: what has not finished is dropped.",
     )
 
 
@@ -207,6 +216,8 @@ def complete(
         mask_key=mask.key if mask else None,
         output_format=draft.output_format,
         quality=draft.quality,
+        priority=draft.priority,
+        deadline_s=draft.deadline_s,
     )
 
 

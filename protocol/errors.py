@@ -18,6 +18,8 @@
     ├── TooSlow                   the client takes too long to say what it wants
     ├── NotReady                  no worker can serve this yet
     ├── QueueFull                 too many jobs are waiting
+    │   └── ClientQueueFull       too many of them are this client's
+    ├── WouldMissDeadline         its turn would come when nobody waits any more
     ├── JobFailed                 the worker could not make the picture
     ├── JobCancelled              somebody asked for it to stop
     ├── DeadlineExceeded          it took longer than it may
@@ -225,14 +227,47 @@ class NotReady(DarkroomError):
 
 
 class QueueFull(DarkroomError):
-    """`depth` jobs wait already, and no more than `limit` may."""
+    """`depth` jobs wait already, and no more than `limit` may.
 
-    def __init__(self, depth: int, limit: int) -> None:
+    `retry_after_s`: until there is room for one more, by the measured rate; None: not known.
+    """
+
+    def __init__(self, depth: int, limit: int, retry_after_s: float | None = None) -> None:
         super().__init__(
-            f"{depth} jobs are waiting, and at most {limit} may", depth=depth, limit=limit
+            f"{depth} jobs are waiting, and at most {limit} may",
+            depth=depth,
+            limit=limit,
+            retry_after_s=retry_after_s,
         )
         self.depth = depth
         self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class ClientQueueFull(QueueFull):
+    """`depth` jobs of this client wait already, and no more than `limit` of one may."""
+
+    def __init__(self, depth: int, limit: int, retry_after_s: float | None = None) -> None:
+        super().__init__(depth, limit, retry_after_s)
+        self.message = f"{depth} of your jobs are waiting, and at most {limit} may"
+
+
+class WouldMissDeadline(DarkroomError):
+    """It would wait for about `wait_s` seconds, longer than the `deadline_s` it may take in all.
+
+    `retry_after_s`: when it would not, if nobody else came.
+    """
+
+    def __init__(self, wait_s: float, deadline_s: float, retry_after_s: float) -> None:
+        super().__init__(
+            f"it would wait for about {wait_s:.1f} seconds, but is to be done in {deadline_s:g}",
+            wait_s=wait_s,
+            deadline_s=deadline_s,
+            retry_after_s=retry_after_s,
+        )
+        self.wait_s = wait_s
+        self.deadline_s = deadline_s
+        self.retry_after_s = retry_after_s
 
 
 class JobFailed(DarkroomError):

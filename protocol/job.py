@@ -79,13 +79,15 @@ class JobResult(Record):
 class JobView(Record):
     """A job at one moment.
 
-    `position` counts the jobs ahead of it while it is queued (0 = next); `result` is there once it
-    has finished, `error` once it has failed.
+    `position` counts the jobs ahead of it while it is queued (0 = next), and `eta_s` is how long
+    those will take at the rate of late, if that is known; `result` is there once it has finished,
+    `error` once it has failed.
     """
 
     id: JobId
     state: JobState
     position: Count | None = None
+    eta_s: Seconds | None = None
     progress: Progress | None = None
     result: JobResult | None = None
     error: ErrorRecord | None = None

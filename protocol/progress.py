@@ -12,6 +12,7 @@ from redis import Redis
 from redis.asyncio.client import PubSub
 
 from protocol.job import Phase, Progress
+from protocol.keyspace import key
 from protocol.redis_client import redis_errors
 
 __all__ = ["Phase", "Progress", "ProgressBoard", "channel", "progress_messages"]
@@ -51,7 +52,7 @@ class ProgressBoard:
 
 def channel(job_id: str) -> str:
     """The name of a job's channel, and of the key that keeps its latest progress."""
-    return f"darkroom:progress:{job_id}"
+    return key("progress", job_id)
 
 
 async def progress_messages(pubsub: PubSub) -> AsyncIterator[Progress]:

@@ -2,44 +2,49 @@
 
 A job is an RQ job, so `rq info` and RQ's dashboards show it: a hash that names our one function,
 with the request as its only argument, in JSON. RQ is never asked to run it: the worker reads the
-request and draws (`worker.rq_worker`). Two things in the hash are ours: `cancel`, the mark that
-stops a running job, and `error`, why it failed.
+request and draws (`worker.rq_worker`). Every call here is one round trip, most of them one script
+of `lua/`; those that ask the same of many jobs still are.
 
 RQ's registries are never counted with its own methods here: those tidy up while they look, and two
 lookers may put one job into the queue twice.
 """
 
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import ValidationError
-from redis import Redis, RedisError
-from rq import Queue
-from rq.exceptions import DuplicateJobError
+from redis import Redis
 from rq.job import Job, JobStatus
-from rq.registry import CanceledJobRegistry
+from rq.queue import Queue
+from rq.results import Result
 from rq.serializers import JSONSerializer
-from rq.utils import utcformat
 
+from protocol.bulk import Bulk
 from protocol.context import NO_CONTEXT, JobContext
-from protocol.errors import DarkroomError, ErrorRecord, JobFailed, QueueFull, UnknownJob
+from protocol.errors import DarkroomError, ErrorRecord, JobFailed, UnknownJob
 from protocol.job import JobResult, JobState, JobView, Progress
 from protocol.keys import is_job_id, new_job_id
-from protocol.progress import ProgressBoard
+from protocol.keyspace import key
 from protocol.redis_client import redis_errors
-from protocol.request import GenerationRequest
+from protocol.request import GenerationRequest, Priority
+from protocol.scripts import FOLDER, script
 from protocol.settings import Settings
+from protocol.submission import (
+    GENERATE,
+    REQUEST,
+    Submission,
+    arguments,
+    now_as_rq_writes_it,
+    outcome,
+    queue_name,
+)
 
-GENERATE = "worker.jobs.generate"  # the one function that jobs name
-REQUEST = "request"  # its one argument
-DESCRIPTION = "generate"  # RQ's default would show and log the prompt
+__all__ = ["CANCEL_FIELD", "ERROR_FIELD", "GENERATE", "REQUEST", "JobQueue", "Submission"]
+__all__ += ["queue_name", "wake_channel"]
 
 CANCEL_FIELD = "cancel"  # in the job's hash: somebody asked a running job to stop
 ERROR_FIELD = "error"  # in the job's hash: an ErrorRecord as JSON
-
-DEEPEST_POSITION = 10_000  # entries of a queue that are searched for a job's position
 
 STATES = {
     JobStatus.CREATED: JobState.QUEUED,
@@ -55,32 +60,10 @@ STATES = {
     JobStatus.STOPPED: JobState.CANCELLED,
 }
 
-# KEYS: job, queue, RQ's registry of cancelled jobs. ARGV: job id, seconds to keep it, now as RQ
-# writes it, now. One atomic step, so that a job is either never begun or carries the mark.
-CANCEL_SCRIPT = f"""
-local status = redis.call('HGET', KEYS[1], 'status')
-if status == 'queued' then
-  redis.call('LREM', KEYS[2], 0, ARGV[1])
-  redis.call('HSET', KEYS[1], 'status', 'canceled', 'ended_at', ARGV[3])
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
-  redis.call('ZADD', KEYS[3], ARGV[4] + ARGV[2], ARGV[1])
-  return 1
-end
-if status == 'started' then
-  redis.call('HSET', KEYS[1], '{CANCEL_FIELD}', 1)
-end
-return 0
-"""
-
-
-def queue_name(model: str) -> str:
-    """The RQ queue of a model's jobs."""
-    return f"darkroom-{model}"
-
 
 def wake_channel(queue: str) -> str:
-    """Where a submitted job is announced, so that an idle worker need not poll quickly."""
-    return f"darkroom:wake:{queue}"
+    """Where the jobs of a pool are announced, so that an idle worker need not poll quickly."""
+    return key("wake", queue)
 
 
 class JobQueue:
@@ -89,87 +72,73 @@ class JobQueue:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self._progress = ProgressBoard(redis)
-        self._queues: dict[str, Queue] = {}
-        self._cancel = redis.register_script(CANCEL_SCRIPT)
+        self._submit = Bulk(redis, script(FOLDER / "submit.lua"))
+        self._view = Bulk(redis, script(FOLDER / "view.lua"))
+        self._cancel = Bulk(redis, script(FOLDER / "cancel.lua"))
 
     def submit(
         self,
         request: GenerationRequest,
         job_id: str | None = None,
         context: JobContext = NO_CONTEXT,
+        client: str = "",
     ) -> str:
         """Queue `request` and return the job's id; what returns is durable.
 
         With a `job_id` of the caller's, submitting again is harmless: the job exists once, and
-        stays what it was first submitted as.
+        stays what it was first submitted as. `client` is whose it is: it shares the queue fairly
+        with others', and only its client is shown it (`view`).
 
         Raises:
-            QueueFull: `max_queue_length` jobs wait for this model. Submits under way at the same
-                moment may overshoot the bound by their number.
+            QueueFull: `max_queue_length` jobs wait for this model.
+            ClientQueueFull: `max_queue_per_client` of them are this client's.
+            WouldMissDeadline: at the measured rate its turn comes after its deadline.
         """
-        job_id = job_id or new_job_id()
-        queue = self._queue(queue_name(request.model))
-        with redis_errors():
-            depth = self._depth(queue)
-            if depth >= self._settings.max_queue_length and not Job.exists(job_id, self._redis):
-                raise QueueFull(depth, self._settings.max_queue_length)
-            # Already there: an earlier try got through and only its answer was lost.
-            with suppress(DuplicateJobError):
-                self._enqueue(queue, request, job_id, context)
-        # The job is safe; a worker that misses the announcement looks by itself a little later.
-        with suppress(RedisError):
-            self._redis.publish(wake_channel(queue.name), job_id)
-        return job_id
+        [answer] = self.submit_many([Submission(request, job_id or new_job_id(), client, context)])
+        if isinstance(answer, DarkroomError):
+            raise answer
+        return answer
 
-    def view(self, job_id: str) -> JobView:
-        """The job at this moment. Raises UnknownJob if there is none, or no more."""
-        if not is_job_id(job_id):
-            raise UnknownJob(job_id)
+    def submit_many(self, submissions: Sequence[Submission]) -> list[str | DarkroomError]:
+        """The same for many, in one round trip: for each its id, or the error that refuses it."""
         with redis_errors():
-            found = self._redis.hmget(Job.key_for(job_id), "status", "origin", ERROR_FIELD)
-            status, origin, error = (_text(value) for value in found)
-            if status is None or status not in STATES:
-                raise UnknownJob(job_id)
-            state = STATES[JobStatus(status)]
-            match state:
-                case JobState.QUEUED:
-                    position = self._position(self._queue(origin or ""), job_id)
-                    return JobView(id=job_id, state=state, position=position)
-                case JobState.FINISHED:
-                    return self._finished(job_id)
-                case JobState.FAILED:
-                    return JobView(id=job_id, state=state, error=_error_record(error))
-                case _:
-                    return JobView(id=job_id, state=state, progress=self._latest(job_id, state))
+            answers = self._submit([arguments(one, self._settings) for one in submissions])
+        return [
+            outcome(one, answer, self._settings)
+            for one, answer in zip(submissions, answers, strict=True)
+        ]
 
-    def cancel(self, job_id: str) -> JobView:
+    def view(self, job_id: str, client: str | None = None) -> JobView:
+        """The job at this moment. Raises UnknownJob if there is none, or no more.
+
+        `client`: who asks; another's job is as unknown as none. None is the operator, who sees all.
+        """
+        [answer] = self.view_many([(job_id, client)])
+        if isinstance(answer, DarkroomError):
+            raise answer
+        return answer
+
+    def view_many(self, asked: Sequence[tuple[str, str | None]]) -> list[JobView | DarkroomError]:
+        """The same for many (job id, client), in one round trip."""
+        legal = [job_id for job_id, _ in asked if is_job_id(job_id)]
+        with redis_errors():
+            found = dict(zip(legal, self._view([[job_id] for job_id in legal]), strict=True))
+        return [self._seen(job_id, client, found.get(job_id)) for job_id, client in asked]
+
+    def cancel(self, job_id: str, client: str | None = None) -> JobView:
         """Ask for a job to stop: at once while it waits, between two steps once it runs.
 
-        What has ended stays as it is. Raises UnknownJob.
+        What has ended stays as it is. Raises UnknownJob, as `view` does.
         """
         if not is_job_id(job_id):
             raise UnknownJob(job_id)
+        keep = self._settings.failure_ttl_s
         with redis_errors():
-            origin = _text(self._redis.hget(Job.key_for(job_id), "origin"))
-            if origin is None:
-                raise UnknownJob(job_id)
-            cancelled = self._cancel(
-                keys=[
-                    Job.key_for(job_id),
-                    self._queue(origin).key,
-                    CanceledJobRegistry(origin, self._redis).key,
-                ],
-                args=[
-                    job_id,
-                    self._settings.failure_ttl_s,
-                    utcformat(datetime.now(UTC)),
-                    time.time(),
-                ],
-            )
-        if cancelled:
-            self._progress.publish(Progress(job_id=job_id, state=JobState.CANCELLED))
-        return self.view(job_id)
+            [found] = self._cancel([[job_id, client or "", keep, now_as_rq_writes_it()]])
+        answer = self._seen(job_id, client, found)
+        if isinstance(answer, DarkroomError):
+            raise answer
+        return answer
 
     def position(self, job_id: str) -> int | None:
         """Jobs ahead of a waiting one (0 = next); None if it does not wait, or very far back."""
@@ -186,53 +155,53 @@ class JobQueue:
 
     def depth(self, model: str) -> int:
         """Jobs that wait for `model`."""
-        with redis_errors():
-            return self._depth(self._queue(queue_name(model)))
+        return sum(self.depths(model).values())
 
-    def _queue(self, name: str) -> Queue:
-        # Kept, because each new object asks the server for its version.
-        if name not in self._queues:
-            self._queues[name] = Queue(name, connection=self._redis, serializer=JSONSerializer)
-        return self._queues[name]
+    def depths(self, model: str) -> dict[Priority, int]:
+        """Jobs that wait for `model`, by priority."""
+        with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for priority in Priority:
+                pipe.llen(Queue.redis_queue_namespace_prefix + queue_name(model, priority))
+            return dict(zip(Priority, pipe.execute(), strict=True))
 
-    def _enqueue(
-        self, queue: Queue, request: GenerationRequest, job_id: str, context: JobContext
-    ) -> None:
-        queue.enqueue_call(
-            GENERATE,
-            kwargs={REQUEST: request.model_dump(mode="json")},
-            job_id=job_id,
-            unique=True,
-            description=DESCRIPTION,
-            timeout=self._settings.job_timeout_s,
-            result_ttl=self._settings.result_ttl_s,
-            failure_ttl=self._settings.failure_ttl_s,
-            meta=context.model_dump(exclude_defaults=True),
-        )
+    def _seen(self, job_id: str, client: str | None, found: Any) -> JobView | DarkroomError:
+        """The answer of `lua/view.lua` in our words."""
+        status = _text(found[0]) if found else None
+        if status not in STATES or (client is not None and client != _text(found[1])):
+            return UnknownJob(job_id)
+        _, _, error, progress, ahead, rate, result = found
+        state = STATES[JobStatus(status)]
+        match state:
+            case JobState.QUEUED:
+                per_second = float(rate or 0)
+                eta = ahead / per_second if ahead is not None and per_second > 0 else None
+                return JobView(id=job_id, state=state, position=ahead, eta_s=eta)
+            case JobState.FINISHED:
+                return self._finished(job_id, _latest(progress, state), result)
+            case JobState.FAILED:
+                return JobView(id=job_id, state=state, error=_error_record(_text(error)))
+            case _:
+                return JobView(id=job_id, state=state, progress=_latest(progress, state))
 
-    def _depth(self, queue: Queue) -> int:
-        return int(self._redis.llen(queue.key))
-
-    def _position(self, queue: Queue, job_id: str) -> int | None:
-        place = self._redis.lpos(queue.key, job_id, maxlen=DEEPEST_POSITION)
-        return place if isinstance(place, int) else None
-
-    def _latest(self, job_id: str, state: JobState) -> Progress | None:
-        """The last word about a job, unless it speaks of another state: an earlier attempt's."""
-        progress = self._progress.latest(job_id)
-        return progress if progress is not None and progress.state is state else None
-
-    def _finished(self, job_id: str) -> JobView:
-        job = Job(job_id, connection=self._redis, serializer=JSONSerializer)
+    def _finished(self, job_id: str, progress: Progress | None, entries: Any) -> JobView:
         try:
-            latest = job.latest_result()
-            result = JobResult.model_validate(latest.return_value if latest else None)
-        except (ValueError, KeyError):
+            [(entry_id, fields)] = entries
+            payload = dict(zip(map(bytes.decode, fields[::2]), fields[1::2], strict=True))
+            latest = Result.restore(job_id, entry_id.decode(), payload, self._redis, JSONSerializer)
+            result = JobResult.model_validate(latest.return_value)
+        except (ValueError, KeyError, TypeError):
             # Not written by a worker of ours, or cut short: there is nothing to show.
             error = JobFailed("its result cannot be read").to_record()
             return JobView(id=job_id, state=JobState.FAILED, error=error)
-        progress = self._latest(job_id, JobState.FINISHED)
         return JobView(id=job_id, state=JobState.FINISHED, progress=progress, result=result)
+
+
+def _latest(text: Any, state: JobState) -> Progress | None:
+    """The last word about a job, unless it speaks of another state: an earlier attempt's."""
+    with suppress(ValidationError, TypeError):
+        progress = Progress.model_validate_json(text)
+        return progress if progress.state is state else None
+    return None
 
 
 def _error_record(text: str | None) -> ErrorRecord:

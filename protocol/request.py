@@ -20,6 +20,8 @@ LARGEST_SIDE = 16384
 MOST_IMAGES = 64
 LARGEST_GUIDANCE = 100.0
 LONGEST_PROMPT = 20_000  # characters
+LONGEST_DEADLINE_S = 7 * 86400.0
+UNIT_OF_WORK = 512 * 512  # pixels through one row of one step
 
 Prompt = Annotated[Text, Field(max_length=LONGEST_PROMPT)]
 Side = Annotated[Int, Field(ge=1, le=LARGEST_SIDE)]
@@ -30,6 +32,15 @@ ImageCount = Annotated[Int, Field(ge=1, le=MOST_IMAGES)]
 Strength = Annotated[Float, Field(gt=0, le=1)]
 Quality = Annotated[Int, Field(ge=1, le=100)]
 Name = Annotated[Text, Field(min_length=1, max_length=200)]
+Deadline = Annotated[Float, Field(gt=0, le=LONGEST_DEADLINE_S)]
+
+
+class Priority(StrEnum):
+    """Who goes first. A lower one waits, but not for ever: see `worker/lua/claim.lua`."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
 
 
 class Task(StrEnum):
@@ -53,6 +64,7 @@ class GenerationRequest(Record):
 
     img2img and inpaint carry `image_key` and `strength`, inpaint also `mask_key`: PNGs of ours in
     the object store, exactly width x height: RGB the image, L the mask (white = repaint).
+    `deadline_s` counts from acceptance: after that nobody waits for the pictures any more.
     """
 
     task: Task
@@ -72,6 +84,8 @@ class GenerationRequest(Record):
     mask_key: Annotated[str, Field(pattern=INPUT_KEY)] | None = None
     output_format: OutputFormat
     quality: Quality
+    priority: Priority = Priority.NORMAL
+    deadline_s: Deadline | None = None
 
     @model_validator(mode="after")
     def _inputs_fit_the_task(self) -> Self:
@@ -86,3 +100,9 @@ class GenerationRequest(Record):
     def image_seed(self, index: int) -> int:
         """The seed of picture `index` (0..n-1): the request's plus the index, wrapping round."""
         return (self.seed + index) % SEEDS
+
+    @property
+    def work(self) -> float:
+        """How much there is to do: network rows x steps x pixels, in `UNIT_OF_WORK`s; above 0."""
+        rows = self.n * (2 if self.guidance_scale > 1 else 1)
+        return rows * self.steps * self.width * self.height / UNIT_OF_WORK

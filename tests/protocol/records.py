@@ -14,7 +14,7 @@ from protocol.job import (
 )
 from protocol.keys import OutputFormat, result_key
 from protocol.presence import WorkerReport, WorkerState
-from protocol.request import SEEDS, GenerationRequest, Task
+from protocol.request import SEEDS, GenerationRequest, Priority, Task
 
 CARD = ModelCard(
     name="tiny",
@@ -60,6 +60,8 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         mask_key=draw(input_keys) if task.takes_mask else None,
         output_format=draw(st.sampled_from(OutputFormat)),
         quality=draw(st.integers(1, 100)),
+        priority=draw(st.sampled_from(Priority)),
+        deadline_s=draw(st.none() | st.floats(0.001, 1e5)),
     )
 
 
@@ -99,6 +101,7 @@ views = st.builds(
     id=job_ids,
     state=st.sampled_from(JobState),
     position=st.none() | st.integers(0, 1000),
+    eta_s=st.none() | seconds,
     progress=st.none() | progress,
     result=st.none() | results,
     error=st.none(),

@@ -1,0 +1,47 @@
+-- Where everything is kept. `rq` and `ours`, set before this, begin the names of RQ's keys and ours.
+-- A pool is all the jobs of a model; its lanes are RQ queues, one for each priority.
+
+local function job_key(id) return rq .. ':job:' .. id end
+local function results_key(id) return rq .. ':results:' .. id end
+local function list_key(lane) return rq .. ':queue:' .. lane end
+local function registry_key(kind, lane) return rq .. ':' .. kind .. ':' .. lane end
+
+local function order_key(lane) return ours .. ':order:' .. lane end
+local function finish_key(lane) return ours .. ':finish:' .. lane end
+local function lane_key(lane) return ours .. ':lane:' .. lane end
+local function client_key(pool, client) return ours .. ':client:' .. pool .. ':' .. client end
+local function deadlines_key(pool) return ours .. ':deadlines:' .. pool end
+local function leases_key(pool) return ours .. ':leases:' .. pool end
+local function pace_key(pool) return ours .. ':pace:' .. pool end
+local function progress_key(id) return ours .. ':progress:' .. id end
+
+-- The lanes of a pool, the most urgent first.
+local function lanes_of(pool) return {pool .. ':high', pool, pool .. ':low'} end
+
+-- What somebody else wrote under a job's name may be no hash, and is then as good as absent.
+local function field(id, name)
+  local found = redis.pcall('HGET', job_key(id), name)
+  return type(found) == 'string' and found or nil
+end
+
+-- The pool a job was queued in.
+local function pool_of(id)
+  local origin = field(id, 'origin') or ''
+  return string.match(origin, '^(.*):high$') or string.match(origin, '^(.*):low$') or origin
+end
+
+-- The lane a job was queued in.
+local function lane_of(pool, id)
+  local origin = field(id, 'origin')
+  for _, lane in ipairs(lanes_of(pool)) do
+    if lane == origin then return lane end
+  end
+  return pool
+end
+
+local function is_id(id) return string.match(id, '^[%w_-]+$') ~= nil end
+
+local function server_time()
+  local time = redis.call('TIME')
+  return time[1] + time[2] / 1000000
+end

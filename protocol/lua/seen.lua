@@ -1,0 +1,16 @@
+-- What is to be said of a job: status, client, error, latest progress; while it waits, how many are
+-- ahead and the rate; once it has finished, its latest result. Nothing if there is no such job.
+local function seen(id)
+  local status = field(id, 'status')
+  if not status then return false end
+  local ahead, rate, result
+  if status == 'queued' then
+    local pool = pool_of(id)
+    ahead, rate = ahead_of(pool, lane_of(pool, id), id), tostring(rate_of(pool))
+  elseif status == 'finished' then
+    result = redis.pcall('XREVRANGE', results_key(id), '+', '-', 'COUNT', 1)
+    if result.err then result = nil end
+  end
+  return {status, field(id, 'client') or '', field(id, 'error') or false,
+          redis.call('GET', progress_key(id)), ahead or false, rate or false, result or false}
+end

@@ -1,0 +1,2 @@
+-- ARGV: job id.
+return seen(ARGV[1])
