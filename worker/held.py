@@ -61,6 +61,11 @@ class HeldJob:
         return self.claim.crashes > 0
 
     @property
+    def waited_s(self) -> float:
+        """Seconds it waited in the queue; 0 if that is not known."""
+        return max(0.0, self._claimed_at - self._queued_at) if self._queued_at else 0.0
+
+    @property
     def in_hand(self) -> bool:
         """Whether it can still be dropped or handed back with nothing lost but time."""
         return self.stage in (Stage.FETCHING, Stage.READY, Stage.DRAWING)
@@ -119,7 +124,7 @@ class HeldJob:
 
     def _timings(self, spent: EngineTimings, drawn: float) -> Timings:
         return Timings(
-            queued=max(0.0, self._claimed_at - self._queued_at) if self._queued_at else 0.0,
+            queued=self.waited_s,
             encode=spent.encode,
             denoise=spent.denoise,
             decode=spent.decode,

@@ -22,8 +22,8 @@ from protocol.request import GenerationRequest
 from worker.deliver import Delivery
 from worker.held import HeldJob, Stage
 from worker.leases import Claim, JobStatus
-from worker.metrics import Metrics
-from worker.ports import Engine
+from worker.metrics import ENGINE_FAILED, HANDED_BACK, Metrics
+from worker.ports import Engine, stats_of
 from worker.reporter import Reporter
 
 logger = logging.getLogger(__name__)
@@ -179,6 +179,7 @@ class Loop:
                 self._drop(held)
                 status = self._ledger.hand_back(held.claim)
                 if status is not None:
+                    self._metrics.retries.labels(HANDED_BACK).inc()
                     self.told(held.claim, status)
 
     def _room(self) -> int:
@@ -223,6 +224,7 @@ class Loop:
                 self._forget(held.claim)
         held = HeldJob(claim, request, self._delivery, self._reporter, self._end)
         self._held[claim.execution_id] = held
+        self._metrics.queue_wait.labels(request.priority).observe(held.waited_s)
         logger.info("job taken", extra={**claim.names, "crashes": claim.crashes})
         held.fetch(then=self.wake)
 
@@ -250,8 +252,7 @@ class Loop:
             self._step_failed(error)
             return
         self._failed_alone.clear()
-        self._metrics.step_seconds.observe(time.monotonic() - started)
-        self._metrics.batch_rows.observe(self._engine.batch_rows)
+        self._metrics.stepped(time.monotonic() - started, stats_of(self._engine))
 
     def _step_failed(self, error: Exception) -> None:
         drawn = [held for held in self._jobs() if held.stage is Stage.DRAWING]
@@ -267,6 +268,7 @@ class Loop:
             "the engine failed",
             extra={"jobs": [held.claim.job_id for held in jobs], **exception_fields(error)},
         )
+        self._metrics.retries.labels(ENGINE_FAILED).inc(len(jobs))
         for held in jobs:
             self._drop(held, self._ledger.suspect)
 

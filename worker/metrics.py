@@ -1,15 +1,31 @@
 """What Prometheus may know about a worker. Labels are words of ours, never a client's."""
 
 import logging
+import math
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    start_http_server,
+)
+
+from protocol.meters import Meters
+from worker.ports import EngineStats
 
 logger = logging.getLogger(__name__)
 
-STEP_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
-PHASE_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0)
+STEP_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0, 30.0, 60.0)
+# Seconds, up to twenty minutes.
+PHASE_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+SHAPES_PX = 64  # sizes are told in steps of so many pixels
+
+# Why a job went back to the queue.
+WORKER_DIED, ENGINE_FAILED, HANDED_BACK = "worker-died", "engine-failed", "handed-back"
 
 
 class Metrics:
@@ -17,6 +33,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.meters = Meters(registry)
+        ProcessCollector(registry=registry)
         self.images = Counter("darkroom_worker_images", "Pictures delivered.", registry=registry)
         self.jobs = Counter(
             "darkroom_worker_jobs",
@@ -30,6 +48,19 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.retries = Counter(
+            "darkroom_worker_retries",
+            "Jobs put back into the queue, by why.",
+            ["reason"],
+            registry=registry,
+        )
+        self.queue_wait = Histogram(
+            "darkroom_queue_wait_seconds",
+            "How long jobs waited until a worker took them.",
+            ["priority"],
+            buckets=PHASE_BUCKETS,
+            registry=registry,
+        )
         self.step_seconds = Histogram(
             "darkroom_worker_step_seconds",
             "Duration of a step of the batch; its count is the number of steps.",
@@ -38,8 +69,23 @@ class Metrics:
         )
         self.batch_rows = Histogram(
             "darkroom_worker_batch_rows",
-            "Rows of the network per step.",
+            "Rows of the network per step, padding included. Shape: the side in pixels of a square "
+            f"as large as the pictures, up to the next multiple of {SHAPES_PX}.",
+            ["shape"],
             buckets=ROW_BUCKETS,
+            registry=registry,
+        )
+        self.rows = Counter(
+            "darkroom_worker_rows", "Rows of the network that were run.", registry=registry
+        )
+        self.padding = Counter(
+            "darkroom_worker_padding_rows",
+            "Rows that were run for nobody, to make up a shape.",
+            registry=registry,
+        )
+        self.picture_steps = Counter(
+            "darkroom_worker_picture_steps",
+            "Denoising steps of pictures: a step of a batch counts once for each of them.",
             registry=registry,
         )
         self.phase_seconds = Histogram(
@@ -50,14 +96,25 @@ class Metrics:
             registry=registry,
         )
         self.held = Gauge("darkroom_worker_held_jobs", "Jobs held now.", registry=registry)
-        self.reaped = Counter(
-            "darkroom_worker_reaped", "Jobs taken back from dead workers.", registry=registry
-        )
         self.fenced = Counter(
             "darkroom_worker_fenced",
             "Endings refused because the lease was lost.",
             registry=registry,
         )
+        for reason in (WORKER_DIED, ENGINE_FAILED, HANDED_BACK):  # told from the start, as 0
+            self.retries.labels(reason)
+        for state in ("finished", "failed", "cancelled", "queued"):
+            self.jobs.labels(state)
+
+    def stepped(self, seconds: float, stats: EngineStats) -> None:
+        """A call of the engine took so long; `stats` are the engine's after it."""
+        if stats.pictures == 0:
+            return
+        self.step_seconds.observe(seconds if stats.step_s is None else stats.step_s)
+        self.batch_rows.labels(shape_label(stats.width, stats.height)).observe(stats.rows_run)
+        self.rows.inc(stats.rows_run)
+        self.padding.inc(stats.rows_run - stats.rows)
+        self.picture_steps.inc(stats.pictures)
 
     def serve(self, host: str, port: int) -> WSGIServer | None:
         """Answer GET /metrics from a thread, until `shutdown` is called on what is returned.
@@ -71,3 +128,9 @@ class Metrics:
             logger.warning("metrics are not served", extra=where)
             return None
         return server
+
+
+def shape_label(width: int, height: int) -> str:
+    """A word for a size, of which there are few whatever clients ask for."""
+    side = math.sqrt(width * height)
+    return str(math.ceil(side / SHAPES_PX) * SHAPES_PX)

@@ -5,7 +5,7 @@ Redis. Either side is tested with the other replaced by a few lines.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +46,19 @@ class JobListener(Protocol):
 
 @dataclass(frozen=True)
 class AdmittedJob:
-    """A job as the engine gets it. `image`, `mask`: bytes of the PNGs the request's keys name."""
+    """A job as the engine gets it. `image`, `mask`: bytes of the PNGs the request's keys name.
+
+    priority: 0 high, 1 normal, 2 low. deadline_at: when nobody waits for it any more, on
+    `time.monotonic`'s clock.
+    """
 
     id: str
     request: GenerationRequest
     image: bytes | None
     mask: bytes | None
     listener: JobListener
+    priority: int = 1
+    deadline_at: float | None = None
 
 
 class Engine(Protocol):
@@ -86,3 +92,40 @@ class Engine(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """Drop a job, between steps; its listener hears nothing more. Unknown ids are no error."""
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What an engine tells of itself, for metrics.
+
+    Of the last `step`: for how many pictures it denoised (0 if there was nothing left but to
+    decode) and in how many seconds, the rows of the network they took, the rows that were run with
+    padding, and the size of the pictures in pixels (0: not told). Since the start: how many prompts
+    were found encoded, and how many were not.
+    """
+
+    pictures: int = 0
+    step_s: float | None = None
+    rows: int = 0
+    rows_run: int = 0
+    width: int = 0
+    height: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """An engine that has more to tell than the loop needs."""
+
+    @property
+    def stats(self) -> EngineStats:
+        """As of now. Read by the metrics' thread too."""
+
+
+def stats_of(engine: Engine) -> EngineStats:
+    """The engine's stats, or as much as can be said of one that tells none."""
+    if isinstance(engine, Telling):
+        return engine.stats
+    rows = engine.batch_rows
+    return EngineStats(pictures=max(1, rows), rows=rows, rows_run=rows)

@@ -38,7 +38,7 @@ from protocol.request import GenerationRequest
 from worker.deliver import Delivery
 from worker.leases import Claim, JobStatus, Leases, LeaseTerms, QueueKeys
 from worker.loop import STATES, Loop
-from worker.metrics import Metrics
+from worker.metrics import WORKER_DIED, Metrics
 from worker.ports import Engine
 from worker.reporter import Reporter
 from worker.settings import WorkerSettings
@@ -147,7 +147,7 @@ class RqWorker(BaseWorker):
             return
         for job_id, status in self._ledger.leases.reap():
             logger.warning("job taken back", extra={"job": job_id, "becomes": status})
-            self._metrics.reaped.inc()
+            self._metrics.retries.labels(WORKER_DIED).inc()
             self._reporter.ended(job_id, STATES[status])
             self.loop.wake()
 

@@ -35,7 +35,9 @@ def test_jobs_are_counted_by_what_became_of_them(redis_url: str) -> None:
     assert samples['darkroom_worker_jobs_total{state="failed"}'] == 1
     assert samples['darkroom_worker_failures_total{reason="JobFailed"}'] == 1
     assert samples["darkroom_worker_step_seconds_count"] == 4
-    assert samples["darkroom_worker_batch_rows_count"] == 4
+    assert samples['darkroom_worker_batch_rows_count{shape="0"}'] == 4
+    assert samples["darkroom_worker_padding_rows_total"] == 0
+    assert samples['darkroom_queue_wait_seconds_count{priority="normal"}'] == 2
     assert samples['darkroom_worker_phase_seconds_sum{phase="denoise"}'] == 0.2
     assert samples["darkroom_worker_held_jobs"] == 0
 
