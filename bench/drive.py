@@ -21,11 +21,11 @@ from models.pipeline import LatentDiffusion
 from protocol.errors import DarkroomError
 from protocol.keys import OutputFormat, input_key
 from protocol.request import GenerationRequest, Task
+from worker import warmup
 from worker.engine import Engine
 from worker.ports import AdmittedJob, EngineTimings, Pixels
 from worker.ports import Engine as AnyEngine
 from worker.settings import WorkerSettings
-from worker.warmup import warm_up
 
 PROMPTS = ("red heart", "pizza", "crescent moon", "cat face", "sunflower", "rocket", "tree", "fish")
 
@@ -98,8 +98,7 @@ class Run:
 def ready_model(workload: Workload, device: torch.device | None = None) -> LatentDiffusion:
     """The workload's model as a worker has it when it says that it is ready."""
     model = load_model(str(folder(workload)), device or default_device())
-    warm_up(model, WorkerSettings().worker_attention, workload.side, workload.side)
-    return model
+    return warmup.ready_model(model, (workload.side, workload.side), WorkerSettings())
 
 
 def engine_for(model: LatentDiffusion, slots: int) -> Engine:

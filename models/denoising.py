@@ -103,6 +103,12 @@ class Trajectory:
         return len(self.table)
 
     @property
+    def context_length(self) -> int:
+        """Tokens of context that its rows need, where a step has no longer prompts than its own."""
+        said = [self.positive] + ([] if self.negative is None else [self.negative])
+        return lcm(*(c.context.shape[0] for c in said))
+
+    @property
     def done(self) -> bool:
         return self.row >= self.steps
 

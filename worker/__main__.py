@@ -13,7 +13,6 @@ from collections.abc import Callable
 import torch
 
 from models.loading import default_device, load_model
-from models.pipeline import LatentDiffusion
 from protocol.catalogue import ModelCard
 from protocol.logs import start_logging
 from protocol.presence import Presence, WorkerState
@@ -25,7 +24,7 @@ from worker.engine import Engine
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.ticker import Chore, Ticker
-from worker.warmup import warm_up
+from worker.warmup import ready_engine
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +43,18 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
         announcer = Announcer(Presence(redis), name)
         with Ticker(Chore(REPEAT_S, announcer.repeat)):
             try:
-                model, card = _get_ready(settings, announcer)
+                engine, card, tokenizer = _get_ready(settings, announcer)
             except Exception as error:  # whatever it is, it is shown, not hidden behind "starting"
                 logger.error("cannot start", exc_info=error)
                 announcer.say(state=WorkerState.SETUP_FAILED, detail=str(error))
                 return 1
-            tokenizer = model.text[0].tokenizer.to_json()
-            engine = policy(Engine(model, settings.worker_slots))
-            status = serve(settings, redis, name, engine, card, tokenizer, announcer)
+            status = serve(settings, redis, name, policy(engine), card, tokenizer, announcer)
         announcer.leave()
     return status
 
 
-def _get_ready(settings: WorkerSettings, announcer: Announcer) -> tuple[LatentDiffusion, ModelCard]:
-    """Load and warm up the model, telling how far it is."""
+def _get_ready(settings: WorkerSettings, announcer: Announcer) -> tuple[Engine, ModelCard, str]:
+    """Load and warm up the model, telling how far it is: an engine, its card and tokenizer."""
     source = settings.model or "bundled"
     device = default_device() if settings.device == "auto" else torch.device(settings.device)
 
@@ -69,8 +66,8 @@ def _get_ready(settings: WorkerSettings, announcer: Announcer) -> tuple[LatentDi
     model = load_model(source, device, report=report)
     card = model_card(model, source)
     announcer.say(model=card.name, detail="warming up")
-    warm_up(model, settings.worker_attention, card.default_width, card.default_height)
-    return model, card
+    engine = ready_engine(model, (card.default_width, card.default_height), settings)
+    return engine, card, model.text[0].tokenizer.to_json()
 
 
 if __name__ == "__main__":

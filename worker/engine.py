@@ -7,61 +7,125 @@ pictures). It knows nothing of Redis or of the store: results go to the job's li
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import deque
+from math import inf
 
 import torch
 
+from models.denoising import Trajectory
 from models.pipeline import LatentDiffusion, Recipe
+from protocol.errors import JobFailed
 from worker.batcher import Batcher
 from worker.pixels import image_tensor, mask_tensor
 from worker.ports import AdmittedJob
+from worker.profile import UNMEASURED, StepProfile
 from worker.slots import RunningJob, Slot
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
     """Draws many jobs at once with one model. Every call must come from the same thread."""
 
-    def __init__(self, model: LatentDiffusion, max_slots: int, decode_slice: int = 4) -> None:
-        """`max_slots` pictures at most are in the engine, `decode_slice` are decoded together."""
+    def __init__(
+        self,
+        model: LatentDiffusion,
+        max_slots: int,
+        profile: StepProfile | None = None,
+        *,
+        same_bytes: bool = True,
+    ) -> None:
+        """`max_slots` pictures at most are in the engine.
+
+        `profile` says how large batches may be; without one, all slots may step together. With
+        `same_bytes`, pictures whose prompts differ in length step apart: attention over a prompt
+        repeated to a neighbour's length is the same function, but not to the last bit.
+        """
         self._model = model
         self._max_slots = max_slots
-        self._decode_slice = decode_slice
-        self._batcher = Batcher(max_rows=2 * max_slots)
+        self._same_bytes = same_bytes
+        self._profile = profile or StepProfile(UNMEASURED, most_rows=2 * max_slots)
+        self._batcher = Batcher(self._profile)
         self._slots: list[Slot] = []
+        self._denoised: deque[Slot] = deque()
         self.batch_rows = 0
 
     @property
     def free_slots(self) -> int:
-        return max(0, self._max_slots - len(self._slots))
+        return max(0, self._max_slots - len(self._slots) - len(self._denoised))
 
     @property
     def idle(self) -> bool:
-        return not self._slots
+        return not self._slots and not self._denoised
 
     def admit(self, job: AdmittedJob) -> None:
         """Encode the job's prompts and pictures, and put each of its images in a slot."""
         started = time.monotonic()
         slots = self._slots_of(job)
+        if not self._profile.fits(slots[0].group, slots[0].rows):
+            raise JobFailed("a picture of this size does not fit into this worker's memory")
         slots[0].running.encode_s = time.monotonic() - started
         self._slots.extend(slots)
 
     def cancel(self, job_id: str) -> None:
         self._slots = [slot for slot in self._slots if slot.running.job.id != job_id]
+        self._denoised = deque(s for s in self._denoised if s.running.job.id != job_id)
 
     def step(self) -> None:
-        """One denoising step for the chosen slots, then deliver those that are finished."""
-        batch = self._batcher.choose(self._slots)
-        if not batch:
-            return
+        """One denoising step for the chosen slots, then decode what is finished."""
         started = time.monotonic()
-        self._model.advance([slot.trajectory for slot in batch])
+        if batch := self._advance_what_fits(started):
+            self._stepped(batch, started)
+        self._decode_for(time.monotonic() - started if self._slots else inf)
+
+    def _stepped(self, batch: list[Slot], started: float) -> None:
         ended = time.monotonic()
         self.batch_rows = sum(slot.rows for slot in batch)
+        self._profile.observe(batch[0].group, self.batch_rows, ended - started)
         for slot in batch:
             slot.running.stepped(started, ended)
         for running in {id(slot.running): slot.running for slot in batch}.values():
             running.job.listener.on_progress(running.step, running.steps)
-        self._deliver([slot for slot in batch if slot.trajectory.done])
+        self._denoised.extend(slot for slot in batch if slot.trajectory.done)
+        self._slots = [slot for slot in self._slots if not slot.trajectory.done]
+
+    def _decode_for(self, seconds: float) -> None:
+        """Decode at least one finished picture, and more while less than `seconds` have passed.
+
+        A picture takes little and is then done, so it goes first; but the others must not wait
+        for longer than a step, however many have finished together.
+        """
+        started = time.monotonic()
+        while self._denoised:
+            self._decode(self._denoised.popleft())
+            if time.monotonic() - started >= seconds:
+                return
+
+    def _advance_what_fits(self, now: float) -> list[Slot]:
+        """Step the chosen batch; while memory does not suffice, a smaller one. A picture that does
+        not even fit alone fails, the others go on. Returns the slots that were stepped."""
+        while batch := self._batcher.choose(self._slots, now):
+            if self._advance(batch):
+                break
+            self._profile.ran_out_of_memory(batch[0].group, sum(slot.rows for slot in batch))
+            if len(batch) == 1:
+                job = batch[0].running.job
+                self.cancel(job.id)
+                job.listener.on_error(JobFailed("it does not fit into this worker's memory"))
+        return batch
+
+    def _advance(self, batch: list[Slot]) -> bool:
+        """Whether the step was made, or there was not memory enough for it."""
+        try:
+            self._model.advance([slot.trajectory for slot in batch])
+            return True
+        except torch.OutOfMemoryError as error:
+            logger.warning("out of memory", extra={"slots": len(batch), "error": str(error)})
+        # Only here, where the exception and with it the step's tensors are gone.
+        torch.cuda.empty_cache()
+        return False
 
     def _slots_of(self, job: AdmittedJob) -> list[Slot]:
         seeds = [job.request.image_seed(index) for index in range(job.request.n)]
@@ -69,27 +133,24 @@ class Engine:
         steps = sum(trajectory.steps for trajectory in starts)
         running = RunningJob(job, encode_s=0.0, pending=len(starts), steps=steps)
         return [
-            Slot(running, index, seed, trajectory)
+            Slot(running, index, seed, trajectory, self._group(trajectory))
             for index, (seed, trajectory) in enumerate(zip(seeds, starts, strict=True))
         ]
 
-    def _deliver(self, finished: list[Slot]) -> None:
-        gone = set(map(id, finished))
-        self._slots = [slot for slot in self._slots if id(slot) not in gone]
-        for first in range(0, len(finished), self._decode_slice):
-            self._decode(finished[first : first + self._decode_slice])
+    def _group(self, trajectory: Trajectory) -> tuple[int, ...]:
+        """What slots that step together have in common; ends in the size of their latents."""
+        length = trajectory.context_length if self._same_bytes else 0
+        return length, *trajectory.x.shape
 
-    def _decode(self, slots: list[Slot]) -> None:
+    def _decode(self, slot: Slot) -> None:
         started = time.monotonic()
-        pictures = self._model.decode(torch.stack([slot.trajectory.x for slot in slots])).numpy()
-        seconds = time.monotonic() - started
-        for slot, pixels in zip(slots, pictures, strict=True):
-            running = slot.running
-            running.decode_s += seconds / len(slots)
-            running.pending -= 1
-            running.job.listener.on_image(slot.index, pixels, slot.seed)
-            if running.pending == 0:
-                running.job.listener.on_done(running.timings())
+        (pixels,) = self._model.decode(slot.trajectory.x[None]).numpy()
+        running = slot.running
+        running.decode_s += time.monotonic() - started
+        running.pending -= 1
+        running.job.listener.on_image(slot.index, pixels, slot.seed)
+        if running.pending == 0:
+            running.job.listener.on_done(running.timings())
 
 
 def _recipe(job: AdmittedJob) -> Recipe:

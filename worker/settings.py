@@ -1,10 +1,17 @@
 """The worker's own settings, beside those it shares with the service."""
 
-from typing import Self
+import os
+from pathlib import Path
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from protocol.settings import Settings
+
+
+def _user_cache_dir() -> str:
+    """Where programs of this user keep what they can make again (XDG base directories)."""
+    return os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 
 
 class WorkerSettings(Settings):
@@ -17,6 +24,27 @@ class WorkerSettings(Settings):
         default="auto",
         pattern=r"^(auto|sdpa|reference|cudnn|flash|efficient|xformers|flash3)$",
         description="The attention kernel; auto takes what measures fastest for each shape.",
+    )
+    worker_executor: Literal["auto", "eager", "openvino", "compile"] = Field(
+        default="auto",
+        description="What runs the networks on a CPU; auto takes what measures fastest.",
+    )
+    worker_precision: Literal["auto", "fp32", "bf16", "fp16", "fp8"] = Field(
+        default="auto",
+        description="Precision of the networks: fp32 or bf16 on a CPU, any but bf16 on a GPU.",
+    )
+    worker_same_bytes: bool = Field(
+        default=True,
+        description="Whether a request gives the same bytes whoever else is being served.",
+    )
+    worker_tune_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="Seconds a first start may spend on measuring; from 180 on, it also compiles.",
+    )
+    worker_cache: Path = Field(
+        default_factory=lambda: Path(_user_cache_dir()) / "darkroom",
+        description="Folder for converted networks and measurements, so that they are made once.",
     )
     worker_lease_s: float = Field(
         default=10.0,
@@ -37,6 +65,11 @@ class WorkerSettings(Settings):
     )
     worker_max_crashes: int = Field(
         default=3, ge=1, description="Workers a job may bring down before it fails."
+    )
+    worker_priority_patience: int = Field(
+        default=8,
+        ge=1,
+        description="Jobs that may overtake waiting ones of a lower priority before those have a turn.",
     )
     worker_shutdown_grace_s: float = Field(
         default=30.0,

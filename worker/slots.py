@@ -38,19 +38,28 @@ class RunningJob:
 
 @dataclass(eq=False)
 class Slot:
-    """One picture of a job on its way through the network. Shape is (C, h, w) of its latents."""
+    """One picture of a job on its way through the network; a `worker.batcher.Candidate`."""
 
     running: RunningJob
     index: int
     seed: int
     trajectory: Trajectory
+    group: tuple[int, ...]
     admitted_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.trajectory.x.shape)
 
     @property
     def rows(self) -> int:
         """Rows of a network batch that one step of this slot takes."""
         return self.trajectory.rows
+
+    @property
+    def steps_left(self) -> int:
+        return self.trajectory.steps - self.trajectory.row
+
+    @property
+    def priority(self) -> int:
+        return self.running.job.priority
+
+    @property
+    def deadline_at(self) -> float | None:
+        return self.running.job.deadline_at

@@ -1,32 +1,94 @@
-"""What a worker does between loading and ready: choose the fastest attention, run once."""
+"""What a worker does between loading and ready: choose what runs the networks, and measure it."""
 
 from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from models.attention import available_kernels, choose_kernels, use_kernel
+from models.executors.choice import Wanted, choose_executors
 from models.pipeline import LatentDiffusion, Recipe
+from worker.engine import Engine
+from worker.measuring import ready_profile
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+PROFILE_SHARE = 0.3  # of the time for measuring: what step times get of it
+
+Size = tuple[int, int]  # width, height in pixels
 
 
-def warm_up(model: LatentDiffusion, attention: str, width: int, height: int) -> None:
-    """Draw one step at the default size, so that no client pays for first-time set-up.
+def ready_engine(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> Engine:
+    """An engine that draws with `model` by the fastest means there are; `size` is the usual one.
 
-    `attention` is "auto" (each layer gets the kernel that measures fastest for its shape) or the
-    name of one kernel. Raises ValueError if that kernel is not available here.
+    First-time set-up is done here, so that no client pays for it. Raises ValueError if the
+    settings name something that is not available on this machine.
     """
-    recipe = Recipe("", width=width, height=height, steps=1, guidance_scale=2.0)
+    model = ready_model(model, size, settings)
+    most_rows = 2 * settings.worker_slots
+    profile = ready_profile(
+        model,
+        size,
+        most_rows,
+        PROFILE_SHARE * settings.worker_tune_s,
+        made_by=model.executors.name,
+        cache=_writable(settings.worker_cache),
+    )
+    return Engine(model, settings.worker_slots, profile, same_bytes=settings.worker_same_bytes)
 
-    def one_step() -> None:
-        last = list(model.generate([recipe]))[-1]
-        model.decode(torch.stack([t.x for t in last]))
 
+def ready_model(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> LatentDiffusion:
+    """The same model, run by what measures fastest for pictures of `size`. Raises ValueError."""
+    _choose_attention(model, settings.worker_attention, size)
+    if model.device.type == "cpu":
+        wanted = Wanted(
+            settings.worker_executor,
+            _precision_of_a_cpu(settings.worker_precision),
+            settings.worker_same_bytes,
+            rows=2 * settings.worker_slots,
+            patience_s=settings.worker_tune_s,
+            cache=_writable(settings.worker_cache),
+        )
+        model = replace(model, executors=choose_executors(model, wanted))
+    _draw_one_step(model, size)
+    return model
+
+
+def _choose_attention(model: LatentDiffusion, attention: str, size: Size) -> None:
+    """Each layer gets the kernel that measures fastest for its shape ("auto"), or the one named."""
     if attention == "auto":
-        choose_kernels(model.unet, one_step)
-    else:
-        kernels = available_kernels()
-        if attention not in kernels:
-            raise ValueError(
-                f"attention kernel is {attention!r}, but here are {', '.join(kernels)}"
-            )
-        use_kernel(model.unet, kernels[attention])
-    one_step()
+        choose_kernels(model.unet, lambda: _draw_one_step(model, size))
+        return
+    kernels = available_kernels()
+    if attention not in kernels:
+        raise ValueError(f"attention kernel is {attention!r}, but here are {', '.join(kernels)}")
+    use_kernel(model.unet, kernels[attention])
+
+
+def _draw_one_step(model: LatentDiffusion, size: Size) -> None:
+    width, height = size
+    recipe = Recipe("", width=width, height=height, steps=1, guidance_scale=2.0)
+    last = list(model.generate([recipe]))[-1]
+    model.decode(torch.stack([t.x for t in last]))
+
+
+def _precision_of_a_cpu(asked: str) -> str:
+    if asked not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision is {asked!r}, but on a CPU it is auto, fp32 or bf16")
+    return asked
+
+
+def _writable(cache: Path) -> Path | None:
+    """The folder, made if need be; None where nothing can be kept."""
+    with suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+    if os.access(cache, os.W_OK):
+        return cache
+    logger.warning("nothing is kept for the next start", extra={"folder": str(cache)})
+    return None

@@ -11,7 +11,6 @@ import pytest
 
 from models.pipeline import LatentDiffusion
 from worker.card import model_card, model_name
-from worker.warmup import warm_up
 
 
 @pytest.mark.parametrize(
@@ -43,11 +42,3 @@ def test_a_file_beside_the_model_overrides_the_card(model: LatentDiffusion, tmp_
     (folder / "darkroom.json").write_text(json.dumps({"default_stepz": 7}))
     with pytest.raises(ValueError, match="default_stepz"):
         model_card(moved, "somebody/tiny")
-
-
-def test_warming_up_obeys_and_refuses_overrides(model: LatentDiffusion) -> None:
-    for attention in ("auto", "sdpa", "reference"):
-        warm_up(model, attention, 32, 32)
-    with pytest.raises(ValueError, match=r"flash9.*sdpa"):
-        warm_up(model, "flash9", 32, 32)
-    warm_up(model, "auto", 32, 32)

@@ -63,7 +63,7 @@ Admit = Callable[..., Heard]
 
 @pytest.fixture
 def engine(model: LatentDiffusion) -> Engine:
-    return Engine(model, max_slots=4, decode_slice=2)
+    return Engine(model, max_slots=4)
 
 
 @pytest.fixture
