@@ -114,7 +114,7 @@ def seconds(call: Call, device: torch.device) -> float:
     return repeated(graph.replay, device) / calls
 
 
-def repeated(call: Call, device: torch.device, limit_s: float = 0.5) -> float:
+def repeated(call: Call, device: torch.device, limit_s: float = 0.1) -> float:
     """Best time of a call as it is, of ten or as many as fit into `limit_s`, after one to warm."""
     call()
     times: list[float] = []

@@ -125,6 +125,7 @@ class Graphed:
         self._rows = tuple(sorted(rows, reverse=True))
         self._max_shapes = max_shapes
         self._recordings: OrderedDict[Shape, Recording] = OrderedDict()
+        self.rows_run = 0  # since the start, padding included
 
     @torch.inference_mode()
     def prepare(self, *inputs: Tensor) -> tuple[int, ...]:
@@ -135,6 +136,7 @@ class Graphed:
     def __call__(self, *inputs: Tensor) -> Tensor:
         recording = self._recording(inputs)
         sizes = recording.plan(len(inputs[0]))
+        self.rows_run += sum(sizes)
         first, parts = 0, []
         for size in sizes:
             parts.append(recording.run(size, *(t[first : first + size] for t in inputs)).clone())

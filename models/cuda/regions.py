@@ -7,7 +7,8 @@ rows, because every batch size is going to use them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,11 +24,9 @@ def regions(unet: nn.Module) -> Iterator[nn.Module]:
     return (m for m in unet.modules() if isinstance(m, ResnetBlock | TransformerBlock))
 
 
-def compile_regions(unet: nn.Module, backend: str = "inductor") -> None:
+def compile_regions(unet: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
     """From now on the blocks run compiled; each is compiled when it first runs."""
-    torch._dynamo.config.recompile_limit = max(
-        torch._dynamo.config.recompile_limit, RECOMPILATIONS
-    )
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILATIONS)
     for block in regions(unet):
         block.compile(backend=backend, dynamic=None)
 

@@ -1,0 +1,60 @@
+"""Pictures decoded beside the denoising: on a stream of its own, from a thread of its own.
+
+The decoder's kernels run where the batch leaves room on the GPU, and the engine's thread never
+waits for a picture. Pictures pass one by one, which costs nothing (the time is proportional to
+their number) and keeps each apart from its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Self
+
+import torch
+from torch import Tensor
+
+Decode = Callable[[Tensor], Tensor]
+
+
+class StreamedDecoder:
+    """Decodes latents in the order they come; close it, or use it as a context."""
+
+    def __init__(self, decode: Decode, device: torch.device) -> None:
+        """`decode`: latents (1, C, h, w) -> a picture (1, H, W, 3), uint8 on the CPU."""
+        self._decode = decode
+        self._device = device
+        # Of the lowest priority, which is also the default: the batch is recorded with a higher.
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoder")
+
+    def decode_async(self, latents: Tensor) -> Future[Tensor]:
+        """Latents (C, h, w), which must not change from now on -> a picture (H, W, 3), later.
+
+        What has been asked of the current stream so far is waited for, on the GPU. An exception
+        of `decode` becomes that of the future.
+        """
+        written = None
+        if self._stream is not None:
+            # The latents' memory is not given to others before the stream has read it.
+            latents.record_stream(self._stream)
+            written = torch.cuda.current_stream(self._device).record_event()
+        return self._thread.submit(self._picture, latents, written)
+
+    def close(self) -> None:
+        """Wait for what was asked for."""
+        self._thread.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _picture(self, latents: Tensor, written: torch.cuda.Event | None) -> Tensor:
+        on_stream = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        with on_stream:
+            if self._stream is not None and written is not None:
+                self._stream.wait_event(written)
+            return self._decode(latents[None])[0]
