@@ -13,8 +13,9 @@ FOLDER = Path(__file__).parent / "lua"
 LIBRARY = ("keys", "pace", "lane", "ending", "seen")
 
 
-def script(file: Path) -> str:
-    """The text of a script, ready for Redis."""
+def script(*files: Path) -> str:
+    """The text of a script, ready for Redis; the last file is the script, any before are its own
+    library."""
     names = f"local rq, ours = '{RQ}', '{OURS}'\n"
     parts = [FOLDER / f"{part}.lua" for part in LIBRARY]
-    return names + "\n".join(part.read_text("utf-8") for part in (*parts, file))
+    return names + "\n".join(part.read_text("utf-8") for part in (*parts, *files))

@@ -9,11 +9,13 @@ from enum import Enum, auto
 
 from protocol.errors import DarkroomError
 from protocol.job import ImageResult, JobResult, JobState, Phase, Progress, Timings
-from protocol.request import GenerationRequest
+from protocol.request import GenerationRequest, Priority
+from protocol.tracing import NO_TRACING, Tracing
 from worker.deliver import Delivery
 from worker.leases import Claim
 from worker.ports import AdmittedJob, EngineTimings, Pixels
 from worker.reporter import Reporter
+from worker.tracing import JobTrace
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class HeldJob:
         delivery: Delivery,
         reporter: Reporter,
         on_end: Ending,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self.claim = claim
         self.request = request
@@ -49,6 +52,7 @@ class HeldJob:
         self.begun = time.monotonic()
         self._queued_at = _seconds_since_epoch(claim.enqueued_at)
         self._claimed_at = time.time()
+        self.trace = JobTrace(tracing, claim, self._queued_at)
         self._delivery = delivery
         self._reporter = reporter
         self._on_end = on_end
@@ -64,6 +68,16 @@ class HeldJob:
     def waited_s(self) -> float:
         """Seconds it waited in the queue; 0 if that is not known."""
         return max(0.0, self._claimed_at - self._queued_at) if self._queued_at else 0.0
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When nobody waits for it any more, on the monotonic clock."""
+        left_s = self.claim.time_left_s
+        return None if left_s is None else self.begun + left_s
+
+    @property
+    def too_late(self) -> bool:
+        return self.deadline_at is not None and time.monotonic() > self.deadline_at
 
     @property
     def in_hand(self) -> bool:
@@ -86,7 +100,16 @@ class HeldJob:
     def admitted(self) -> AdmittedJob:
         """The job as the engine wants it. Raises DarkroomError if its inputs cannot be had."""
         image, mask = self._inputs.result() if self._inputs else (None, None)
-        return AdmittedJob(self.claim.job_id, self.request, image, mask, listener=self)
+        self.trace.admitted()
+        return AdmittedJob(
+            self.claim.job_id,
+            self.request,
+            image,
+            mask,
+            listener=self,
+            priority=list(Priority).index(self.request.priority),
+            deadline_at=self.deadline_at,
+        )
 
     def end(self, outcome: DarkroomError) -> None:
         """Let it end with an error, from a delivery thread."""
@@ -94,6 +117,7 @@ class HeldJob:
         self._delivery.submit(self._on_end, self, outcome)
 
     def on_progress(self, step: int, steps: int) -> None:
+        self.trace.stepped(step)
         self._report(Phase.DENOISE if step < steps else Phase.DECODE, step, steps)
 
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
@@ -103,6 +127,7 @@ class HeldJob:
 
     def on_done(self, timings: EngineTimings) -> None:
         self.stage = Stage.DELIVERING
+        self.trace.drawn(timings)
         self._report(Phase.DELIVER)
         self._delivery.submit(self._deliver, timings, time.monotonic())
 

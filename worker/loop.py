@@ -19,6 +19,7 @@ from protocol.errors import DarkroomError, DeadlineExceeded
 from protocol.job import JobResult, JobState
 from protocol.logs import exception_fields
 from protocol.request import GenerationRequest
+from protocol.tracing import NO_TRACING, Tracing
 from worker.deliver import Delivery
 from worker.held import HeldJob, Stage
 from worker.leases import Claim, JobStatus
@@ -70,6 +71,7 @@ class Loop:
         job_timeout_s: float,
         grace_s: float,
         most_deliveries: int,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         """`grace_s`: how long to go on with what runs once told to stop. `most_deliveries`: how
         many jobs may wait for the store before no more are taken."""
@@ -81,6 +83,7 @@ class Loop:
         self._job_timeout_s = job_timeout_s
         self._grace_s = grace_s
         self._most_deliveries = most_deliveries
+        self._tracing = tracing
         self._held: dict[str, HeldJob] = {}  # by execution: a job lost may be claimed again
         self._cancelled: set[str] = set()  # job ids
         self._lost: set[str] = set()  # execution ids
@@ -222,7 +225,7 @@ class Loop:
             if held.claim.job_id == claim.job_id:  # lost, and come back to us before we noticed
                 self._drop(held)
                 self._forget(held.claim)
-        held = HeldJob(claim, request, self._delivery, self._reporter, self._end)
+        held = HeldJob(claim, request, self._delivery, self._reporter, self._end, self._tracing)
         self._held[claim.execution_id] = held
         self._metrics.queue_wait.labels(request.priority).observe(held.waited_s)
         logger.info("job taken", extra={**claim.names, "crashes": claim.crashes})
@@ -280,6 +283,9 @@ class Loop:
                 self._forget(held.claim)
             elif held.claim.job_id in self._cancelled:
                 self._drop(held, self._ledger.cancel)
+            elif held.too_late:
+                self._engine.cancel(held.claim.job_id)
+                held.end(DeadlineExceeded(held.request.deadline_s or 0.0))
             elif time.monotonic() - held.begun > self._job_timeout_s:
                 self._engine.cancel(held.claim.job_id)
                 held.end(DeadlineExceeded(self._job_timeout_s))
@@ -289,6 +295,7 @@ class Loop:
     ) -> None:
         self._engine.cancel(held.claim.job_id)
         held.stage = Stage.DROPPED
+        held.trace.ended("dropped")
         if ending is not None:
             self._delivery.submit(self._settle, held.claim, ending)
 
@@ -296,7 +303,9 @@ class Loop:
         """In a delivery thread: a job has its pictures, or will never have them."""
         if isinstance(outcome, DarkroomError):
             self._fail(held.claim, outcome)
+            held.trace.ended("failed")
         elif self._settle(held.claim, lambda claim: self._ledger.finish(claim, outcome)):
+            held.trace.ended("finished")
             self._metrics.images.inc(len(outcome.images))
             for phase, seconds in outcome.timings:
                 self._metrics.phase_seconds.labels(phase).observe(seconds)

@@ -25,18 +25,17 @@ from redis.client import PubSub, PubSubWorkerThread
 from redis.retry import Retry
 from rq import Queue
 from rq.command import parse_payload
-from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
-from rq.job import Job
 from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, WorkerStatus
 
-from protocol.errors import DarkroomError, JobFailed
+from protocol.errors import DarkroomError, DeadlineExceeded, JobFailed
 from protocol.job import JobResult
 from protocol.queue import GENERATE, REQUEST, queue_name, wake_channel
-from protocol.request import GenerationRequest
+from protocol.request import GenerationRequest, Priority
+from protocol.tracing import NO_TRACING, Tracing
 from worker.deliver import Delivery
-from worker.leases import Claim, JobStatus, Leases, LeaseTerms, QueueKeys
+from worker.leases import Claim, JobStatus, Leases, LeaseTerms
 from worker.loop import STATES, Loop
 from worker.metrics import WORKER_DIED, Metrics
 from worker.ports import Engine
@@ -67,19 +66,22 @@ class RqWorker(BaseWorker):
         reporter: Reporter,
         metrics: Metrics,
         settings: WorkerSettings,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         """`name` must be a fresh one: RQ refuses that of a worker that died a moment ago."""
         self._ledger = RqLedger(redis, name, model, settings)
-        queue = self._ledger.queue
         super().__init__(
-            [queue],
+            [
+                Queue(queue_name(model, priority), connection=redis, serializer=JSONSerializer)
+                for priority in Priority
+            ],
             name=name,
             connection=redis,
             worker_ttl=REGISTRATION_TTL_S,
             log_job_description=False,
             serializer="json",
         )
-        self._wake_channel = wake_channel(queue.name)
+        self._wake_channel = wake_channel(queue_name(model))
         self._listener: PubSubWorkerThread | None = None
         self._reporter = reporter
         self._metrics = metrics
@@ -94,6 +96,7 @@ class RqWorker(BaseWorker):
             job_timeout_s=settings.job_timeout_s,
             grace_s=settings.worker_shutdown_grace_s,
             most_deliveries=2 * settings.worker_slots,
+            tracing=tracing,
         )
 
     def work(self, burst: bool = False, *_: Any, **__: Any) -> bool:
@@ -110,6 +113,7 @@ class RqWorker(BaseWorker):
                 Chore(settings.worker_cancel_poll_s, self.look_for_marks),
                 Chore(settings.worker_progress_s, self._reporter.flush),
                 Chore(settings.worker_reap_s, self.reap),
+                Chore(settings.worker_reap_s, self.drop_late),
                 Chore(1.0, self.watch_the_loop),
             ):
                 self.loop.run(until_empty=burst)
@@ -150,6 +154,12 @@ class RqWorker(BaseWorker):
             self._metrics.retries.labels(WORKER_DIED).inc()
             self._reporter.ended(job_id, STATES[status])
             self.loop.wake()
+
+    def drop_late(self) -> None:
+        """Fail the waiting jobs that nobody waits for any more."""
+        for job_id in self._ledger.leases.drop_late():
+            logger.info("job dropped, its deadline is over", extra={"job": job_id})
+            self._metrics.failures.labels(DeadlineExceeded.__name__).inc()
 
     def watch_the_loop(self) -> None:
         """End this process if a step hangs: its leases run out, and its jobs move on."""
@@ -241,8 +251,7 @@ class RqLedger:
         self._redis = redis
         self._worker = worker
         self._model = model
-        self.queue = Queue(queue_name(model), connection=redis, serializer=JSONSerializer)
-        self.leases = Leases(redis, worker, _keys(self.queue, worker), _terms(settings, redis))
+        self.leases = Leases(redis, worker, _terms(model, settings, redis))
         self.claim = self.leases.claim
         self.cancel = self.leases.cancel
         self.hand_back = self.leases.hand_back
@@ -303,28 +312,13 @@ def _record(redis: Redis, kind: Result.Type, **fields: Any) -> dict[str, str]:
     return {field: str(value) for field, value in result.serialize().items()}
 
 
-def _keys(queue: Queue, worker: str) -> QueueKeys:
-    """Where RQ keeps the things of `queue`, and where we keep ours."""
-    return QueueKeys(
-        queue=queue.key,
-        started=queue.started_job_registry.key,
-        finished=queue.finished_job_registry.key,
-        failed=queue.failed_job_registry.key,
-        canceled=queue.canceled_job_registry.key,
-        worker_executions=WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker),
-        job=Job.key_for(""),
-        execution=Execution("", "", queue.connection).key.removesuffix(":"),
-        executions=ExecutionRegistry("", queue.connection).key,
-        results=Result.get_key(""),  # type: ignore[no-untyped-call]
-        leases=f"darkroom:leases:{queue.name}",
-    )
-
-
-def _terms(settings: WorkerSettings, redis: Redis) -> LeaseTerms:
+def _terms(model: str, settings: WorkerSettings, redis: Redis) -> LeaseTerms:
     error = JobFailed("every worker that tried it broke down")
     return LeaseTerms(
+        pool=queue_name(model),
         lease_s=settings.worker_lease_s,
         max_crashes=settings.worker_max_crashes,
+        patience=settings.worker_priority_patience,
         result_ttl_s=settings.result_ttl_s,
         failure_ttl_s=settings.failure_ttl_s,
         poison_error=error.to_record().model_dump_json(),

@@ -1,0 +1,36 @@
+-- Who holds what. ARGV[1] of every script here are the terms, as JSON: see worker.leases.
+local terms = cjson.decode(ARGV[1])
+local pool = terms.pool
+
+local function execution_key(member) return rq .. ':execution:' .. member end
+local function executions_key(id) return rq .. ':executions:' .. id end
+local worker_executions_key = rq .. ':worker:' .. terms.worker .. ':executions'
+
+local function forget(id, execution)
+  local member = id .. ':' .. execution
+  redis.call('ZREM', registry_key('wip', lane_of(pool, id)), member)
+  redis.call('DEL', execution_key(member))
+  redis.call('ZREM', executions_key(id), execution)
+end
+
+-- To the front of its lane, for it has waited once; unless it was asked to stop meanwhile.
+local function again(id, ended_at)
+  local lane = lane_of(pool, id)
+  if redis.call('HEXISTS', job_key(id), 'cancel') == 1 then
+    return close(id, lane, 'canceled', terms.failure_ttl_s, ended_at)
+  end
+  redis.call('HSET', job_key(id), 'status', 'queued')
+  join_in_front(pool, lane, id)
+  tell(id, 'queued')
+  return 'queued'
+end
+
+-- Once more under suspicion, or never again.
+local function again_as_suspect(id, ended_at)
+  local crashes = redis.pcall('HINCRBY', job_key(id), 'crashes', 1)
+  if type(crashes) == 'number' and crashes < terms.max_crashes then
+    return again(id, ended_at)
+  end
+  return close(id, lane_of(pool, id), 'failed', terms.failure_ttl_s, ended_at,
+               terms.poison_error, terms.poison_record)
+end

@@ -1,0 +1,18 @@
+-- ARGV: terms, now as RQ writes it. Takes back what the dead held, sweeps RQ's lists of the ended.
+-- Answers (job id, new status) pairs, flat.
+local now, ended_at, taken = server_time(), ARGV[2], {}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', leases_key(pool), 0, now, 'LIMIT', 0, 100)) do
+  local id, execution = string.match(member, '^(.*):([^:]*)$')
+  redis.call('ZREM', leases_key(pool), member)
+  forget(id, execution)
+  if field(id, 'status') == 'started' then
+    taken[#taken + 1] = id
+    taken[#taken + 1] = again_as_suspect(id, ended_at)
+  end
+end
+for _, lane in ipairs(lanes_of(pool)) do
+  for _, kind in ipairs({'finished', 'failed', 'canceled'}) do
+    redis.call('ZREMRANGEBYSCORE', registry_key(kind, lane), 0, now)
+  end
+end
+return taken
