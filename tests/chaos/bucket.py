@@ -32,7 +32,7 @@ class Bucket:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        self.written: dict[str, int] = {}  # how often each key was
+        self.refused = 0  # requests
         self.slow_s = 0.0
         self.down = False
         self.full = False
@@ -123,7 +123,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._stick(trap)
             return
         self.bucket.objects[self.key] = data
-        self.bucket.written[self.key] = self.bucket.written.get(self.key, 0) + 1
         if trap:
             self._stick(trap)
         elif self.bucket.deaf_writes > 0:
@@ -168,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(FULL)
         else:
             return False
+        self.bucket.refused += 1
         return True
 
     def _stick(self, trap: WriteTrap) -> None:

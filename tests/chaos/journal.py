@@ -63,7 +63,10 @@ class Journal:
 
 
 def read_journal(folder: Path) -> Journal:
-    """Read what a server has written below `folder`; its file must never have been rewritten."""
+    """Read what a server has written below `folder`, all of it: `appendfsync` must be `always`.
+
+    With `everysec` a write may be held back for a moment, behind the sync of the one before it.
+    """
     jobs: dict[str, History] = defaultdict(History)
     pids: dict[str, int] = {}
     for path in _files(folder):

@@ -6,7 +6,8 @@
         proxy.lose_answers(3)               # three requests are carried out; nobody hears of it
         proxy.mute()                        # connections stay open, nothing arrives; until unmute()
         trap = proxy.hold_request(b"…")     # the first request with these bytes goes no further
-        trap = proxy.hold_answer(b"…")      # … is carried out, and its answer goes no further
+        trap = proxy.hold_answer_to(b"…")   # … is carried out, and its answer goes no further
+        trap = proxy.hold_answer(b"…")      # the first answer with these bytes goes no further
 
 It runs in a thread of its own, so tests may be synchronous and kill what is stuck in a trap.
 """
@@ -14,19 +15,31 @@ It runs in a thread of its own, so tests may be synchronous and kill what is stu
 import asyncio
 import threading
 from contextlib import suppress
+from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
 CHUNK = 1 << 16
 
 
-class Trap:
-    """Waits for one request; `sprung` once it has come: its connection is stuck from then on."""
+class Hold(Enum):
+    """What a trap looks at, and what it holds."""
 
-    def __init__(self, pattern: bytes, carried_out: bool) -> None:
-        self.pattern = pattern
-        self.carried_out = carried_out
+    REQUEST = auto()
+    ANSWER_TO_REQUEST = auto()
+    ANSWER = auto()
+
+
+class Trap:
+    """Waits for all of `words`; `sprung` once they have come: that connection is stuck for good."""
+
+    def __init__(self, hold: Hold, words: tuple[bytes, ...]) -> None:
+        self.hold = hold
         self.sprung = threading.Event()
+        self._words = words
+
+    def catches(self, data: bytes) -> bool:
+        return not self.sprung.is_set() and all(word in data for word in self._words)
 
 
 class Proxy:
@@ -63,13 +76,17 @@ class Proxy:
     def unmute(self) -> None:
         self._loop.call_soon_threadsafe(self._open.set)
 
-    def hold_request(self, pattern: bytes) -> Trap:
-        """Stop the next request that contains `pattern` before the server gets it."""
-        return self._trap(Trap(pattern, carried_out=False))
+    def hold_request(self, *words: bytes) -> Trap:
+        """Stop the next request that contains all `words` before the server gets it."""
+        return self._trap(Trap(Hold.REQUEST, words))
 
-    def hold_answer(self, pattern: bytes) -> Trap:
-        """Let the next request that contains `pattern` be carried out, and stop its answer."""
-        return self._trap(Trap(pattern, carried_out=True))
+    def hold_answer_to(self, *words: bytes) -> Trap:
+        """Let the next request that contains all `words` be carried out, and stop its answer."""
+        return self._trap(Trap(Hold.ANSWER_TO_REQUEST, words))
+
+    def hold_answer(self, *words: bytes) -> Trap:
+        """Stop the next answer that contains all `words`."""
+        return self._trap(Trap(Hold.ANSWER, words))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -130,18 +147,24 @@ class Proxy:
             self._links -= {writer, server_writer}
             link.abort()
 
+    def _caught(self, hold: Hold, data: bytes) -> Trap | None:
+        """The trap that these bytes are caught in; one that holds what it looks at has sprung."""
+        for trap in self._traps:
+            if trap.hold is hold and trap.catches(data):
+                if hold is not Hold.ANSWER_TO_REQUEST:
+                    trap.sprung.set()
+                return trap
+        return None
+
     async def _pass_requests(self, reader: asyncio.StreamReader, link: "_Link") -> None:
         with suppress(ConnectionError):
             while data := await reader.read(CHUNK):
                 await self._open.wait()
-                trap = next((trap for trap in self._traps if trap.pattern in data), None)
-                if trap:
-                    self._traps.remove(trap)
-                    link.trap = trap
-                    if not trap.carried_out:
-                        trap.sprung.set()
-                        continue
-                elif self._lost_answers > 0:
+                if self._caught(Hold.REQUEST, data):
+                    link.stuck = True
+                    continue
+                link.trap = link.trap or self._caught(Hold.ANSWER_TO_REQUEST, data)
+                if self._lost_answers > 0:
                     self._lost_answers -= 1
                     link.deaf = True
                 link.server.write(data)
@@ -153,8 +176,11 @@ class Proxy:
                 await self._open.wait()
                 if link.deaf:
                     return
+                if link.trap or self._caught(Hold.ANSWER, data):
+                    link.stuck = True
                 if link.trap:
                     link.trap.sprung.set()
+                if link.stuck:
                     continue
                 link.client.write(data)
                 await link.client.drain()
@@ -167,6 +193,7 @@ class _Link:
         self.client = client
         self.server = server
         self.deaf = False
+        self.stuck = False
         self.trap: Trap | None = None
 
     def abort(self) -> None:

@@ -83,7 +83,7 @@ def judge(
         doubled=doubled,
         failed={job for job, state in last.items() if state is JobState.FAILED},
         wrong=notes.wrong,
-        twice_accepted=notes.doubled_orders,
+        twice_accepted=notes.twice_accepted,
         orphans=orphans,
         fallen=fallen,
     )

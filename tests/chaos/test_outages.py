@@ -1,0 +1,118 @@
+"""Redis, the store or the worker itself away for a while: what was begun is kept, and ends once."""
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from protocol.job import JobState
+from protocol.keys import new_job_id
+from protocol.queue import JobQueue
+from tests.chaos.bucket import Bucket
+from tests.chaos.journal import History, read_journal
+from tests.chaos.proxy import Proxy
+from tests.chaos.single import RESULT, drawing, worker
+from tests.jobs.harness import client, job_queue, outcome, request, settings, wait_for
+from tests.redis_server import RedisServer
+
+TROUBLES = {"down": True, "full": True, "slow_s": 0.5, "deaf_writes": 2}
+
+
+@dataclass(frozen=True)
+class Scene:
+    server: RedisServer
+    proxy: Proxy
+    bucket: Bucket
+    queue: JobQueue
+
+    def history(self, job_id: str) -> History:
+        return read_journal(self.server.folder).jobs[job_id]
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    with (
+        RedisServer(appendfsync="always") as server,
+        Proxy(server.port) as proxy,
+        Bucket() as bucket,
+    ):
+        yield Scene(server, proxy, bucket, job_queue(server.url))
+
+
+def test_redis_away_past_the_leases_costs_no_batch(scene: Scene) -> None:
+    lease_s = settings(scene.server.url).worker_lease_s
+    with worker(scene.proxy.url, scene.bucket, step_s=0.05), worker(scene.proxy.url, scene.bucket):
+        ids = [scene.queue.submit(request(steps=80)) for _ in range(3)]
+        wait_for(lambda: all(drawing(scene.queue, job_id) for job_id in ids))
+        scene.server.kill()
+        time.sleep(2.5 * lease_s)
+        scene.server.start()
+        for job_id in ids:
+            assert outcome(scene.queue, job_id).state is JobState.FINISHED
+    for job_id in ids:
+        history = scene.history(job_id)
+        assert history.ended_once
+        assert len(history.begun) == 1
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_picture_outlives_a_store_that_is(scene: Scene, trouble: str) -> None:
+    setattr(scene.bucket, trouble, TROUBLES[trouble])
+    with worker(scene.server.url, scene.bucket):
+        job_id = scene.queue.submit(request(n=2))
+        if trouble in ("down", "full"):
+            wait_for(lambda: scene.bucket.refused >= 4)
+            assert scene.queue.view(job_id).state is JobState.RUNNING
+            scene.bucket.well_again()
+        view = outcome(scene.queue, job_id)
+    assert view.state is JobState.FINISHED
+    assert view.result is not None
+    assert [len(scene.bucket.objects[image.key]) for image in view.result.images] == [
+        image.bytes for image in view.result.images
+    ]
+    assert len(scene.history(job_id).begun) == 1
+
+
+@pytest.mark.parametrize("moment", ["drawn, not stored", "stored, not marked finished"])
+def test_a_worker_frozen_when_it_has(scene: Scene, moment: str) -> None:
+    """It wakes after another has finished the job, and goes on: nothing changes."""
+    with worker(scene.proxy.url, scene.bucket) as frozen:
+        job_id = new_job_id()
+        if moment == "drawn, not stored":
+            write = scene.bucket.hold_write(carried_out=False)
+            sprung = write.sprung
+        else:
+            sprung = scene.proxy.hold_request(job_id.encode(), RESULT).sprung
+        scene.queue.submit(request(), job_id)
+        wait_for(sprung.is_set)
+        frozen.send(signal.SIGSTOP)
+        with worker(scene.server.url, scene.bucket):
+            view = outcome(scene.queue, job_id)
+        assert view.state is JobState.FINISHED
+        pictures = dict(scene.bucket.objects)
+        if moment == "drawn, not stored":
+            write.released.set()
+        else:
+            scene.proxy.reset()
+        frozen.send(signal.SIGCONT)
+        frozen.send(signal.SIGTERM)
+        assert frozen.process.wait(20) == 0
+    assert scene.queue.view(job_id).result == view.result
+    assert scene.bucket.objects == pictures
+    assert scene.history(job_id).ended_once
+    assert client(scene.server.url).xlen(f"rq:results:{job_id}") == 1
+
+
+def test_told_twice_to_stop_it_hands_back_at_once(scene: Scene) -> None:
+    with worker(scene.server.url, scene.bucket) as child:
+        job_id = scene.queue.submit(request(steps=1000))
+        wait_for(lambda: drawing(scene.queue, job_id))
+        child.send(signal.SIGTERM)
+        time.sleep(0.5)  # two that come together count as one
+        child.send(signal.SIGTERM)
+        assert child.process.wait(20) == 0
+    view = scene.queue.view(job_id)
+    assert (view.state, view.position) == (JobState.QUEUED, 0)
+    assert client(scene.server.url).hget(f"rq:job:{job_id}", "crashes") is None
