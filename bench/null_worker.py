@@ -19,6 +19,7 @@ from protocol.catalogue import ModelCard
 from protocol.presence import Presence
 from protocol.redis_client import connect
 from worker.announcer import REPEAT_S, Announcer
+from worker.metrics import Metrics
 from worker.ports import AdmittedJob, EngineTimings, Pixels
 from worker.serve import serve
 from worker.settings import WorkerSettings
@@ -85,12 +86,13 @@ def main() -> int:
     settings = WorkerSettings()
     tokenizer = Tokenizer.from_folder(TOKENIZER).to_json()
     name = f"null-{os.getpid()}"
-    with connect(settings.redis_url) as redis:
+    metrics = Metrics()
+    with connect(settings.redis_url, metrics.meters.redis) as redis:
         announcer = Announcer(Presence(redis), name)
         announcer.say(model=CARD.name)
         with Ticker(Chore(REPEAT_S, announcer.repeat)):
             engine = NullEngine(settings.worker_slots)
-            status = serve(settings, redis, name, engine, CARD, tokenizer, announcer)
+            status = serve(settings, redis, name, engine, CARD, tokenizer, announcer, metrics)
         announcer.leave()
     return status
 

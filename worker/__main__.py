@@ -17,10 +17,13 @@ from protocol.catalogue import ModelCard
 from protocol.logs import start_logging
 from protocol.presence import Presence, WorkerState
 from protocol.redis_client import connect
+from protocol.tracing import start_tracing
 from worker import ports
 from worker.announcer import REPEAT_S, Announcer
 from worker.card import model_card
 from worker.engine import Engine
+from worker.gpu import gpu_collector
+from worker.metrics import Metrics
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.ticker import Chore, Ticker
@@ -39,7 +42,8 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
     settings = WorkerSettings()
     start_logging(settings)
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-    with connect(settings.redis_url) as redis:
+    tracing, metrics = start_tracing("worker", settings.otlp_endpoint), Metrics()
+    with connect(settings.redis_url, metrics.meters.redis) as redis:
         announcer = Announcer(Presence(redis), name)
         with Ticker(Chore(REPEAT_S, announcer.repeat)):
             try:
@@ -48,7 +52,18 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
                 logger.error("cannot start", exc_info=error)
                 announcer.say(state=WorkerState.SETUP_FAILED, detail=str(error))
                 return 1
-            status = serve(settings, redis, name, policy(engine), card, tokenizer, announcer)
+            watch_gpu(metrics, engine.device)
+            status = serve(
+                settings,
+                redis,
+                name,
+                policy(engine),
+                card,
+                tokenizer,
+                announcer,
+                metrics,
+                tracing,
+            )
         announcer.leave()
     return status
 
@@ -68,6 +83,14 @@ def _get_ready(settings: WorkerSettings, announcer: Announcer) -> tuple[Engine, 
     announcer.say(model=card.name, detail="warming up")
     engine = ready_engine(model, (card.default_width, card.default_height), settings)
     return engine, card, model.text[0].tokenizer.to_json()
+
+
+def watch_gpu(metrics: Metrics, device: torch.device) -> None:
+    """Tell of the GPU too, if the model is on one of NVIDIA's and its library is there."""
+    if device.type == "cuda" and torch.version.cuda:
+        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+        if collector := gpu_collector(uuid):
+            metrics.registry.register(collector)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 from math import inf
 
 import torch
@@ -19,11 +20,13 @@ from models.pipeline import LatentDiffusion, Recipe
 from protocol.errors import JobFailed
 from worker.batcher import Batcher
 from worker.pixels import image_tensor, mask_tensor
-from worker.ports import AdmittedJob
+from worker.ports import AdmittedJob, EngineStats
 from worker.profile import UNMEASURED, StepProfile
 from worker.slots import RunningJob, Slot
 
 logger = logging.getLogger(__name__)
+
+NO_STEP = EngineStats()
 
 
 class Engine:
@@ -51,6 +54,17 @@ class Engine:
         self._slots: list[Slot] = []
         self._denoised: deque[Slot] = deque()
         self.batch_rows = 0
+        self._last_step = NO_STEP
+        self._rows_before = 0
+
+    @property
+    def device(self) -> torch.device:
+        return self._model.device
+
+    @property
+    def stats(self) -> EngineStats:
+        cache = self._model.embeddings
+        return replace(self._last_step, cache_hits=cache.hits, cache_misses=cache.misses)
 
     @property
     def free_slots(self) -> int:
@@ -76,13 +90,34 @@ class Engine:
     def step(self) -> None:
         """One denoising step for the chosen slots, then decode what is finished."""
         started = time.monotonic()
+        self._last_step, self._rows_before = NO_STEP, self._executor_rows()
         if batch := self._advance_what_fits(started):
             self._stepped(batch, started)
         self._decode_for(time.monotonic() - started if self._slots else inf)
 
+    def _told(self, batch: list[Slot], seconds: float) -> EngineStats:
+        """What there is to tell of a step."""
+        height, width = batch[0].trajectory.x.shape[-2:]
+        factor = self._model.autoencoder.config.factor
+        padded = self._executor_rows() - self._rows_before
+        return EngineStats(
+            pictures=len(batch),
+            step_s=seconds,
+            rows=self.batch_rows,
+            rows_run=max(self.batch_rows, padded),
+            width=width * factor,
+            height=height * factor,
+        )
+
+    def _executor_rows(self) -> int:
+        """The rows an executor that pads has run so far; others need not count them."""
+        rows: int = getattr(self._model.executors.denoiser, "rows_run", 0)
+        return rows
+
     def _stepped(self, batch: list[Slot], started: float) -> None:
         ended = time.monotonic()
         self.batch_rows = sum(slot.rows for slot in batch)
+        self._last_step = self._told(batch, ended - started)
         self._profile.observe(batch[0].group, self.batch_rows, ended - started)
         for slot in batch:
             slot.running.stepped(started, ended)

@@ -12,7 +12,7 @@ from protocol.job import ImageResult, JobResult, JobState, Phase, Progress, Timi
 from protocol.request import GenerationRequest, Priority
 from protocol.tracing import NO_TRACING, Tracing
 from worker.deliver import Delivery
-from worker.leases import Claim
+from worker.leases import ALONE_FROM, Claim
 from worker.ports import AdmittedJob, EngineTimings, Pixels
 from worker.reporter import Reporter
 from worker.tracing import JobTrace
@@ -61,8 +61,8 @@ class HeldJob:
 
     @property
     def suspect(self) -> bool:
-        """Whether it was there when a worker died: to be drawn without company."""
-        return self.claim.crashes > 0
+        """Whether it was there when workers died: to be drawn without company."""
+        return self.claim.crashes >= ALONE_FROM
 
     @property
     def waited_s(self) -> float:

@@ -13,8 +13,10 @@ from protocol.errors import QueueUnavailable
 from protocol.presence import WorkerState
 from protocol.progress import ProgressBoard
 from protocol.store import ObjectStore
+from protocol.tracing import NO_TRACING, Tracing
 from worker.announcer import Announcer
 from worker.deliver import Delivery
+from worker.engine_metrics import EngineCollector
 from worker.loop import EngineBroken
 from worker.metrics import Metrics
 from worker.ports import Engine
@@ -35,17 +37,21 @@ def serve(
     card: ModelCard,
     tokenizer_json: str,
     announcer: Announcer,
+    metrics: Metrics,
+    tracing: Tracing = NO_TRACING,
 ) -> int:
     """Offer the model of `card` and draw with `engine`; the exit status, 1 if the engine broke."""
-    metrics = Metrics()
+    metrics.registry.register(EngineCollector(engine))
     metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
     delivery = Delivery(
-        ObjectStore.open(settings.object_store_url),
+        ObjectStore.open(settings.object_store_url, metrics.meters.store),
         settings.worker_delivery_threads,
         settings.worker_store_patience_s,
     )
     reporter = Reporter(ProgressBoard(redis))
-    worker = RqWorker(redis, name, card.name, engine, delivery, reporter, metrics, settings)
+    worker = RqWorker(
+        redis, name, card.name, engine, delivery, reporter, metrics, settings, tracing
+    )
     _publish(redis, card, tokenizer_json)
     announcer.serve(busy=lambda: bool(worker.loop.claims))
     logger.info("ready", extra={"worker": name, "model": card.name})
@@ -57,6 +63,7 @@ def serve(
     finally:
         announcer.say(state=WorkerState.STOPPING)
         delivery.close()
+        tracing.close()
     return 0
 
 

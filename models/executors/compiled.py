@@ -30,6 +30,7 @@ class Compiled:
     def __init__(self, network: Network, dtype: torch.dtype, otherwise: Run) -> None:
         self._dtype = dtype
         self._otherwise = otherwise
+        self.rows_run = 0  # since the start, padding included
         self._sizes = [t.shape[1:] for t in network.examples(1)]
         module = copy.deepcopy(network.module).to(dtype).requires_grad_(False).eval()
         with torch._inductor.config.patch(freezing=True):
@@ -40,6 +41,7 @@ class Compiled:
     @torch.no_grad()
     def __call__(self, *inputs: Tensor) -> Tensor:
         if [t.shape[1:] for t in inputs] != self._sizes:
+            self.rows_run += len(inputs[0])
             return self._otherwise(*inputs)
         parts = zip(*(t.split(ROWS[-1]) for t in inputs), strict=True)
         return torch.cat([self._part(*part) for part in parts])
@@ -47,6 +49,7 @@ class Compiled:
     def _part(self, *inputs: Tensor) -> Tensor:
         rows = len(inputs[0])
         bucket = ROWS[bisect_left(ROWS, rows)]
+        self.rows_run += bucket
         # Compiled code is for tensors of ordinary mode, and the timestep stays as exact as it is.
         padded = [_padded(t, bucket).to(self._dtype if t.dim() > 1 else t.dtype) for t in inputs]
         with torch.inference_mode(False):

@@ -25,13 +25,15 @@ class Eager:
     def __init__(self, network: Network, *, same_bytes: bool) -> None:
         self._module = network.module
         self._same_bytes = same_bytes
+        self.rows_run = 0  # since the start, padding included
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> Tensor:
+        rows = len(inputs[0])
+        self.rows_run += max(rows, 2) if self._same_bytes else rows
         if not self._same_bytes:
             out: Tensor = self._module(*inputs)
             return out
-        rows = len(inputs[0])
         if rows == 1:
             inputs = tuple(t.expand(2, *t.shape[1:]) for t in inputs)
         with row_multiple(self._module, EMBEDDED_ROWS):
