@@ -22,17 +22,22 @@ IDLE_CHECK_S = 30  # idle for longer, a connection is pinged before use: it may 
 RETRIED = (RedisConnectionError, RedisTimeoutError)
 
 
-def connect(url: str, observe: Observe | None = None) -> Redis:
+def connect(
+    url: str,
+    observe: Observe | None = None,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
+    retries: int = RETRIES,
+) -> Redis:
     """A client for a `redis://`, `rediss://` or `unix://` address, which connects on first use.
 
     `observe` is told how long each round trip took.
     """
     client = (TimedRedis if observe else Redis).from_url(
         url,
-        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_timeout=answer_timeout_s,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         health_check_interval=IDLE_CHECK_S,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES, supported_errors=RETRIED),
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries, supported_errors=RETRIED),
     )
     if isinstance(client, TimedRedis) and observe:
         client.observe = observe
