@@ -9,9 +9,10 @@ states is one Lua script, so no crash leaves a job in between, and the lease is 
 has lost it can no longer end the job. Deadlines are told by the server's clock, so the workers' own
 need not agree.
 
-A job whose worker dies goes back to the front of the queue and is a suspect from then on: it is
-given only to a worker that runs nothing else, and after `max_crashes` deaths it fails. So a
-poisonous job takes its neighbours along once, and none of them to the end.
+A job whose worker dies goes back to the front of the queue. One death says nothing of a job: most
+workers die of something else. A job that saw two is a suspect: it is given only to a worker that
+runs nothing else, and after `max_crashes` deaths it fails. So a poisonous job takes its neighbours
+along twice, and none of them to the end.
 
 Of the waiting jobs it takes the one of highest priority, and among those whose client has been
 served least (`protocol/lua/lane.lua`, `lua/claim.lua`); one whose deadline is over is dropped.
@@ -37,6 +38,7 @@ from protocol.scripts import script
 from protocol.submission import now_as_rq_writes_it
 
 FOLDER = Path(__file__).parent / "lua"
+ALONE_FROM = 2  # deaths of workers, after which a job is drawn without company
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class LeaseTerms:
     failure_ttl_s: int
     poison_error: str
     poison_record: Mapping[str, str]
+    alone_from: int = ALONE_FROM
 
 
 class JobStatus(StrEnum):
@@ -121,7 +124,7 @@ class Leases:
             execution,
             data,
             enqueued_at.decode(errors="replace"),
-            int(crashes) if crashes.isdigit() else 1,
+            int(crashes) if crashes.isdigit() else ALONE_FROM,
             JobContext.read(meta),
             float(time_left) if time_left else None,
         )

@@ -47,12 +47,12 @@ class WorkerSettings(Settings):
         description="Folder for converted networks and measurements, so that they are made once.",
     )
     worker_lease_s: float = Field(
-        default=10.0,
+        default=6.0,
         gt=0,
         description="Seconds after which a silent worker's jobs are given to others.",
     )
     worker_heartbeat_s: float = Field(
-        default=2.5, gt=0, description="Seconds between two renewals of the leases."
+        default=1.5, gt=0, description="Seconds between two renewals of the leases."
     )
     worker_reap_s: float = Field(
         default=1.0, gt=0, description="Seconds between two looks for jobs of dead workers."
@@ -64,7 +64,7 @@ class WorkerSettings(Settings):
         default=0.1, gt=0, description="Seconds between two reports of progress."
     )
     worker_max_crashes: int = Field(
-        default=3, ge=1, description="Workers a job may bring down before it fails."
+        default=3, ge=3, description="Workers a job may bring down before it fails."
     )
     worker_priority_patience: int = Field(
         default=8,

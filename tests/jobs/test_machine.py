@@ -21,10 +21,10 @@ from protocol.job import TERMINAL, JobResult, JobState, Timings
 from protocol.queue import JobQueue
 from protocol.settings import Settings
 from tests.jobs.harness import MODEL, request, settings
-from worker.leases import Claim, JobStatus
+from worker.leases import ALONE_FROM, Claim, JobStatus
 from worker.rq_worker import RqLedger
 
-MAX_CRASHES = 2
+MAX_CRASHES = 3
 LEASES = f"darkroom:leases:darkroom-{MODEL}"
 QUEUE = f"rq:queue:darkroom-{MODEL}"
 REGISTRIES = [f"rq:{name}:darkroom-{MODEL}" for name in ("finished", "failed", "canceled")]
@@ -119,7 +119,7 @@ class JobsMachine(RuleBasedStateMachine):
         idle = not worker.claims
         claim = worker.ledger.claim(idle)
         head = self.jobs[self.waiting[0]] if self.waiting else None
-        if head is None or (head.crashes > 0 and not idle):
+        if head is None or (head.crashes >= ALONE_FROM and not idle):
             assert claim is None
             return None
         assert claim is not None

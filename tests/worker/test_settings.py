@@ -20,8 +20,8 @@ def test_they_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ("SLOTS", "0"),
         ("LEASE_S", "0"),
         ("LEASE_S", "nan"),
-        ("LEASE_S", "7"),  # less than three heartbeats
-        ("MAX_CRASHES", "0"),
+        ("LEASE_S", "4"),  # less than three heartbeats
+        ("MAX_CRASHES", "2"),  # a suspect is to be tried alone
         ("METRICS_PORT", "70000"),
         ("DELIVERY_THREADS", "many"),
     ],

@@ -12,6 +12,11 @@ local function told(id)
           left and tostring(left - now) or ''}
 end
 
+local function is_suspect(id)
+  local crashes = field(id, 'crashes')
+  return crashes and (tonumber(crashes) or terms.alone_from) >= terms.alone_from
+end
+
 -- The higher lane goes first. But each time that a lane with work is passed over is counted, and
 -- one passed over `patience` times has a turn: so nobody waits for ever.
 local function next_turn()
@@ -81,7 +86,7 @@ while true do
     drop_late(pool, lane, id, terms.failure_ttl_s, now_text)
   -- A suspect waits for a worker with nothing to lose; and what is behind waits with it, or a
   -- steady stream of others would keep every worker busy and the suspect waiting for ever.
-  elseif not idle and field(id, 'crashes') then
+  elseif not idle and is_suspect(id) then
     return false
   else
     return take(lane, id, place)
