@@ -31,9 +31,10 @@ def summary(verdict: Verdict) -> str:
         f"faults {sum(row.times for row in verdict.rows)}",
         f"begun again after the death of a worker: {spread(verdict.begun_again)}",
     ]
-    for name in ("lost", "doubled", "failed", "wrong", "twice_accepted", "orphans", "fallen"):
+    for name in ("lost", "doubled", "failed", "wrong", "orphans", "fallen"):
         found = sorted(getattr(verdict, name))
-        lines.append(f"{name.replace('_', ' ')} {len(found)} {' '.join(found[:5])}".rstrip())
+        lines.append(f"{name} {len(found)} {' '.join(found[:5])}".rstrip())
+    lines.append(f"surplus {verdict.surplus}")
     return "\n".join(lines)
 
 

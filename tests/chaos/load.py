@@ -62,7 +62,6 @@ class Notes:
     wrong: set[str] = field(default_factory=set)
     verified: set[str] = field(default_factory=set)
     errors: list[tuple[float, str]] = field(default_factory=list)  # when, what
-    twice_accepted: set[str] = field(default_factory=set)  # one idempotency key, two jobs
 
 
 def recipes(rng: random.Random, count: int, steps: tuple[int, int]) -> list[Recipe]:

@@ -71,6 +71,7 @@ def play(plan: Plan, folder: Path) -> Verdict:
             house.journal(),
             load.notes,
             adversary.incidents,
+            orders=plan.recipes + plan.jobs,
             orphans=list(_orphans(house, plan.until_expired)),
             fallen=[program.name for program in house.programs if program.fell],
         )

@@ -15,7 +15,7 @@ def verdict_of(
     *entries: Entry, notes: Notes | None = None, orphans: tuple[str, ...] = ()
 ) -> Verdict:
     journal = Journal({"job": History(list(entries))}, {})
-    return judge(journal, notes or Notes(accepted={"job": 0}), [], list(orphans), [])
+    return judge(journal, notes or Notes(accepted={"job": 0}), [], 1, list(orphans), [])
 
 
 def test_all_is_well_with_a_job_that_ended_once() -> None:
@@ -43,7 +43,6 @@ def test_a_job_ends_once_and_well(entries: tuple[Entry, ...], charge: str) -> No
         (Notes(accepted={"job": 0, "another": 0}), "lost"),
         (Notes(accepted={"job": 0}, missing={"job"}), "lost"),
         (Notes(accepted={"job": 0}, wrong={"job"}), "wrong"),
-        (Notes(accepted={"job": 0}, twice_accepted={"order"}), "twice_accepted"),
     ],
 )
 def test_what_clients_were_told_counts(notes: Notes, charge: str) -> None:
@@ -54,3 +53,10 @@ def test_what_clients_were_told_counts(notes: Notes, charge: str) -> None:
 
 def test_nothing_is_left_behind() -> None:
     assert not verdict_of(QUEUED, RUNNING, FINISHED, orphans=("rq:job:1",)).kept
+
+
+def test_a_retry_is_no_second_job() -> None:
+    history = History([QUEUED, RUNNING, FINISHED])
+    journal = Journal({"job": history, "again": history}, {})
+    assert judge(journal, Notes(), [], orders=2, orphans=[], fallen=[]).kept
+    assert judge(journal, Notes(), [], orders=1, orphans=[], fallen=[]).surplus == 1

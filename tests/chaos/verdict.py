@@ -37,7 +37,7 @@ class Verdict:
     doubled: set[str]  # more than one ending, or something after it
     failed: set[str]
     wrong: set[str]  # pictures other than drawn alone
-    twice_accepted: set[str]  # orders whose retries became two jobs
+    surplus: int  # jobs more than were ordered: retries that became jobs of their own
     orphans: list[str]
     fallen: list[str]  # programs that ended though nobody killed them
 
@@ -49,7 +49,7 @@ class Verdict:
             or self.doubled
             or self.failed
             or self.wrong
-            or self.twice_accepted
+            or self.surplus
             or self.orphans
             or self.fallen
         )
@@ -64,6 +64,7 @@ def judge(
     journal: Journal,
     notes: Notes,
     incidents: Sequence[Incident],
+    orders: int,
     orphans: list[str],
     fallen: list[str],
 ) -> Verdict:
@@ -83,7 +84,7 @@ def judge(
         doubled=doubled,
         failed={job for job, state in last.items() if state is JobState.FAILED},
         wrong=notes.wrong,
-        twice_accepted=notes.twice_accepted,
+        surplus=max(0, len(histories) - orders),
         orphans=orphans,
         fallen=fallen,
     )
