@@ -184,6 +184,7 @@ async def serving(
         "DARKROOM_MODEL": str(folder(workload).resolve()),
         "DARKROOM_WORKER_SLOTS": str(slots),
         "DARKROOM_MAX_QUEUE_LENGTH": "100000",
+        "DARKROOM_MAX_QUEUE_PER_CLIENT": "100000",
     }
     worker = this_python("bench.policy_worker", policy, str(patience_s))
     async with premises(worker, environment) as house, AsyncExitStack() as stack:

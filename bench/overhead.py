@@ -28,7 +28,7 @@ WORKER = this_python("bench.null_worker")
 BODY = {"prompt": "a small red house by the sea", "steps": 20}
 WAITING_CLIENTS = 200
 FLOODING = 32  # connections
-NO_BOUND = {"DARKROOM_MAX_QUEUE_LENGTH": "1000000"}
+NO_BOUND = {"DARKROOM_MAX_QUEUE_LENGTH": "1000000", "DARKROOM_MAX_QUEUE_PER_CLIENT": "1000000"}
 TARGETS = {"added_p50_ms": 5.0, "accepted_per_s": 500.0, "api_mb": 120.0}
 
 
