@@ -48,14 +48,14 @@ ONLY_IN = {
 
 # Folder -> extras whose requirements it may use, beside the base.
 EXTRAS = {
-    "protocol": set[str](),
+    "protocol": {"tracing"},
     "service": set[str](),
     "darkroom": set[str](),
     "worker": {"worker", "gpu"},
     "models": {"worker", "gpu"},
     "training": {"worker", "training"},
     "bench": {"worker", "gpu", "training", "dev"},
-    "tests": {"worker", "gpu", "training", "dev"},
+    "tests": {"worker", "gpu", "training", "tracing", "dev"},
 }
 
 
