@@ -43,7 +43,9 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
     start_logging(settings)
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     tracing, metrics = start_tracing("worker", settings.otlp_endpoint), Metrics()
-    with connect(settings.redis_url, metrics.meters.redis) as redis:
+    # A connection that has gone dead is given up within a heartbeat, so the next one is in time.
+    patience_s = settings.worker_heartbeat_s
+    with connect(settings.redis_url, metrics.meters.redis, answer_timeout_s=patience_s) as redis:
         announcer = Announcer(Presence(redis), name)
         with Ticker(Chore(REPEAT_S, announcer.repeat)):
             try:

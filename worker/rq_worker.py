@@ -108,13 +108,16 @@ class RqWorker(BaseWorker):
         self._install_signal_handlers()
         settings = self._settings
         try:
-            with Ticker(
-                Chore(settings.worker_heartbeat_s, self.beat),
-                Chore(settings.worker_cancel_poll_s, self.look_for_marks),
-                Chore(settings.worker_progress_s, self._reporter.flush),
-                Chore(settings.worker_reap_s, self.reap),
-                Chore(settings.worker_reap_s, self.drop_late),
-                Chore(1.0, self.watch_the_loop),
+            with (
+                # By itself: no other chore may delay it, by waiting for an answer that is lost.
+                Ticker(Chore(settings.worker_heartbeat_s, self.beat)),
+                Ticker(
+                    Chore(settings.worker_cancel_poll_s, self.look_for_marks),
+                    Chore(settings.worker_progress_s, self._reporter.flush),
+                    Chore(settings.worker_reap_s, self.reap),
+                    Chore(settings.worker_reap_s, self.drop_late),
+                    Chore(1.0, self.watch_the_loop),
+                ),
             ):
                 self.loop.run(until_empty=burst)
         finally:

@@ -116,3 +116,17 @@ def test_told_twice_to_stop_it_hands_back_at_once(scene: Scene) -> None:
     view = scene.queue.view(job_id)
     assert (view.state, view.position) == (JobState.QUEUED, 0)
     assert client(scene.server.url).hget(f"rq:job:{job_id}", "crashes") is None
+
+
+def test_a_connection_gone_dead_costs_no_lease(scene: Scene) -> None:
+    """Nothing is refused and nothing breaks: one answer to a heartbeat never comes."""
+    with worker(scene.proxy.url, scene.bucket, step_s=0.05):
+        ids = [scene.queue.submit(request(steps=60)) for _ in range(4)]
+        wait_for(lambda: all(drawing(scene.queue, job_id) for job_id in ids))
+        with worker(scene.server.url, scene.bucket):
+            for _ in range(2):
+                held = scene.proxy.hold_answer_to(b"rq:worker:", b"last_heartbeat")
+                wait_for(held.sprung.is_set)
+            for job_id in ids:
+                assert outcome(scene.queue, job_id).state is JobState.FINISHED
+    assert [len(scene.history(job_id).begun) for job_id in ids] == [1] * len(ids)

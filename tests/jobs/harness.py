@@ -17,7 +17,7 @@ from redis import Redis
 from protocol.job import TERMINAL, JobView
 from protocol.progress import ProgressBoard
 from protocol.queue import JobQueue
-from protocol.redis_client import connect
+from protocol.redis_client import ANSWER_TIMEOUT_S, connect
 from protocol.request import GenerationRequest
 from protocol.settings import Settings
 from protocol.store import ObjectStore
@@ -74,9 +74,9 @@ def settings(redis_url: str, **changes: Any) -> WorkerSettings:
 _clients: list[Redis] = []
 
 
-def client(redis_url: str) -> Redis:
+def client(redis_url: str, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Redis:
     """A client that is closed when the test is over."""
-    _clients.append(connect(redis_url))
+    _clients.append(connect(redis_url, answer_timeout_s=answer_timeout_s))
     return _clients[-1]
 
 
@@ -92,7 +92,7 @@ def job_queue(redis_url: str, **changes: Any) -> JobQueue:
 def make_worker(
     settings: WorkerSettings, engine: Engine, store: ObjectStore, metrics: Metrics
 ) -> tuple[RqWorker, Delivery]:
-    redis = client(settings.redis_url)
+    redis = client(settings.redis_url, answer_timeout_s=settings.worker_heartbeat_s)
     delivery = Delivery(store, settings.worker_delivery_threads, settings.worker_store_patience_s)
     worker = RqWorker(
         redis,
