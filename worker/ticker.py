@@ -34,7 +34,7 @@ class Ticker:
         self._chores = chores
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
-        self._redis_is_away = False
+        self._in_vain: set[int] = set()  # chores whose last try found Redis away
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -51,24 +51,26 @@ class Ticker:
 
     def _run(self) -> None:
         while not self._end.wait(self._seconds_to_next()):
-            for chore in self._chores:
+            for number, chore in enumerate(self._chores):
                 if chore.due <= time.monotonic():
-                    self._do(chore)
+                    self._do(number, chore)
 
     def _seconds_to_next(self) -> float:
         return max(0.0, min(chore.due for chore in self._chores) - time.monotonic())
 
-    def _do(self, chore: Chore) -> None:
+    def _do(self, number: int, chore: Chore) -> None:
         chore.due = time.monotonic() + chore.every_s
+        was_away = bool(self._in_vain)
         try:
             chore.work()
         except (RedisError, QueueUnavailable) as error:
-            if not self._redis_is_away:
+            self._in_vain.add(number)
+            if not was_away:
                 logger.warning("redis is away", extra={"error": type(error).__name__})
-            self._redis_is_away = True
         except Exception:
             logger.exception("a chore failed", extra={"chore": chore.work.__name__})
         else:
-            if self._redis_is_away:
+            # One that had no need of Redis this time says nothing of it to those that had.
+            self._in_vain.discard(number)
+            if was_away and not self._in_vain:
                 logger.info("redis is back")
-            self._redis_is_away = False

@@ -42,7 +42,8 @@ def test_an_outage_of_redis_is_told_once(caplog: pytest.LogCaptureFixture) -> No
         elif not answer:
             raise RedisConnectionError("away")
 
-    with Ticker(Chore(0.001, ask_redis)):
+    # The other has no need of Redis, and knows nothing of it.
+    with Ticker(Chore(0.0005, lambda: None), Chore(0.001, ask_redis)):
         assert end.wait(20)
     told = [record.getMessage() for record in caplog.records]
     assert told == ["redis is away", "redis is back"]
