@@ -5,22 +5,31 @@ import sys
 
 from pydantic import ValidationError
 
-from darkroom import api, generate, models, up, worker
+from darkroom import api, generate, keys, models, up, worker
 from darkroom.addresses import PortTaken
 from darkroom.child import ProgramFailed
 from darkroom.client import Refused, ServerUnreachable
 from darkroom.embedded_redis import EmbeddedRedisError
+from darkroom.keys import NoSuchKey
 from darkroom.models import NoSuchModel
 from darkroom.server_binary import NoServerBinary
 from protocol.errors import DarkroomError
 
-COMMANDS = {"up": up, "api": api, "worker": worker, "generate": generate, "models": models}
+COMMANDS = {
+    "up": up,
+    "api": api,
+    "worker": worker,
+    "generate": generate,
+    "models": models,
+    "keys": keys,
+}
 
 # What a person can do something about: told in a sentence, without a trace.
 EXPECTED = (
     DarkroomError,
     EmbeddedRedisError,
     NoServerBinary,
+    NoSuchKey,
     NoSuchModel,
     PortTaken,
     ProgramFailed,

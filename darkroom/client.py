@@ -1,6 +1,7 @@
 """A small client of Darkroom's own HTTP API, for the commands that use a running server."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,13 @@ class Client:
     @asynccontextmanager
     async def connected(cls, url: str) -> AsyncIterator[Self]:
         """A client of the server at `url`; no proxy is asked, the server is ours."""
-        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
+        key = os.environ.get("DARKROOM_API_KEY")
+        async with httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=TIMEOUT_S,
+            trust_env=False,
+        ) as http:
             yield cls(http)
 
     async def answers(self) -> bool:

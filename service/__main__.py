@@ -1,20 +1,28 @@
 """`python -m service`: read the settings, serve until stopped."""
 
-import uvicorn
+import sys
 
+from uvicorn import Server
+
+from protocol.access import KeyRecords
+from protocol.logs import start_logging
+from protocol.redis_client import connect
 from service.app import create_app
+from service.connections import server_config
+from service.keys import check_door
 from service.settings import ServiceSettings
 
 
 def main() -> None:
+    """Raises `NoKeys` rather than standing open where others can reach it."""
     settings = ServiceSettings()
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
-    )
+    start_logging(settings)
+    with connect(settings.redis_url) as redis:
+        check_door(settings, KeyRecords(redis))
+    server = Server(server_config(create_app(settings), settings))
+    server.run()
+    if not server.started:
+        sys.exit(3)  # as uvicorn's own command does: the port is taken, or the like
 
 
 if __name__ == "__main__":

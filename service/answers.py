@@ -4,7 +4,9 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fastapi import Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import DarkroomError
 from protocol.job import ImageResult, JobState, JobView, Phase, Timings
@@ -62,7 +64,11 @@ class Answers:
     image_url_ttl_s: int
     link: Callable[[str, int], str]
 
-    def job(self, view: JobView) -> JobAnswer:
+    async def job(self, view: JobView) -> JobAnswer:
+        """The job; only for a finished one may the store have to be asked, in a thread."""
+        return self._job(view) if view.result is None else await run_in_threadpool(self._job, view)
+
+    def _job(self, view: JobView) -> JobAnswer:
         error = view.error and problem(DarkroomError.from_record(view.error))
         return JobAnswer(
             id=view.id,
@@ -100,6 +106,14 @@ class Answers:
                 signed = self.store.presign(image.key, self.image_url_ttl_s)
                 answer.url = signed or self.link(job_id, index)
         return answer
+
+
+def json_response(
+    answer: GenerationAnswer | JobAnswer, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """The answer as it goes out; it was made here, so nobody needs to validate it again."""
+    body = answer.model_dump_json(exclude_none=True)
+    return Response(body, status, headers, media_type="application/json")
 
 
 def _progress(view: JobView) -> ProgressAnswer | None:

@@ -8,21 +8,34 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
+from protocol.access import KeyRecords
 from protocol.catalogue import Catalogue
+from protocol.limits import Limits
 from protocol.presence import Presence
 from protocol.queue import JobQueue
 from protocol.redis_client import connect, connect_async
 from protocol.store import ObjectStore
+from protocol.tracing import Tracing, start_tracing
 from service.bodies import body_schemas
+from service.census import CensusCollector
 from service.dependencies import Services
+from service.door import Authenticate, KnownHost, SameOrigin
 from service.generation import Generation
-from service.metrics import MeasureRequests, Metrics
-from service.middleware import BodyLimit, RequestId, SecurityHeaders
-from service.problems import add_problem_handlers
+from service.keys import KeyRing
+from service.loop_lag import watching_loop_lag
+from service.metrics import Metrics
+from service.middleware import RequestId, SecurityHeaders
+from service.offers import Offers
+from service.problems import NoSurprises, add_problem_handlers
+from service.requests import WatchRequests
 from service.routes import generation, health, jobs, models, pages
 from service.settings import ServiceSettings
+from service.together import Together
 from service.tokens import TokenCounters
+from service.tracing import TraceRequests
+from service.uploading import LimitUploads
 from service.waiting import JobWatcher
 
 TITLE = "Darkroom"
@@ -35,17 +48,25 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
     `store` replaces the one the settings name: a store in memory must be shared with the worker.
     """
     metrics = Metrics()
+    tracing = start_tracing("api", settings.otlp_endpoint)
+    store = store or ObjectStore.open(settings.object_store_url, metrics.meters.store)
     app = FastAPI(
         title=TITLE,
         description=DESCRIPTION,
-        lifespan=_lifespan(settings, store or ObjectStore.open(settings.object_store_url), metrics),
+        lifespan=_lifespan(settings, store, metrics, tracing),
         docs_url=None,  # ours needs no files from elsewhere
         redoc_url=None,
         middleware=[  # the first is the outermost
-            Middleware(MeasureRequests, metrics=metrics),
             Middleware(RequestId),
+            Middleware(WatchRequests, metrics=metrics),
+            *([Middleware(TraceRequests, tracing=tracing)] if tracing.on else []),
             Middleware(SecurityHeaders),
-            Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+            Middleware(NoSurprises),
+            Middleware(KnownHost, settings=settings),
+            *_cross_origin(settings),
+            Middleware(SameOrigin, origins=settings.allowed_origins),
+            Middleware(Authenticate, settings=settings),
+            Middleware(LimitUploads, settings=settings),
         ],
     )
     add_problem_handlers(app)
@@ -55,15 +76,36 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
     return app
 
 
-def _lifespan(settings: ServiceSettings, store: ObjectStore, metrics: Metrics) -> Any:
+def _lifespan(
+    settings: ServiceSettings, store: ObjectStore, metrics: Metrics, tracing: Tracing
+) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        redis, news = connect(settings.redis_url), connect_async(settings.redis_url)
+        redis = connect(settings.redis_url, metrics.meters.redis)
+        news = connect_async(settings.redis_url)
+        census = CensusCollector(settings.redis_url)
         catalogue, presence = Catalogue(redis), Presence(redis)
         queue = JobQueue(redis, settings)
-        accept = Generation(settings, catalogue, presence, TokenCounters(catalogue), store, queue)
+        limits = Limits(redis, queue.states)
+        decoding = CapacityLimiter(settings.decode_threads)
+        submissions = Together(queue.submit_many, "submissions")
+        accept = Generation(
+            settings,
+            Offers(catalogue, presence),
+            TokenCounters(catalogue),
+            store,
+            submissions,
+            queue.hold,
+            limits,
+            tracing,
+            decoding,
+        )
+        metrics.registry.register(census)
         try:
-            async with JobWatcher(news, queue, settings.poll_s) as watcher:
+            async with (
+                JobWatcher(news, queue, settings.poll_s) as watcher,
+                watching_loop_lag(metrics.loop_lag),
+            ):
                 app.state.services = Services(
                     settings=settings,
                     catalogue=catalogue,
@@ -73,14 +115,35 @@ def _lifespan(settings: ServiceSettings, store: ObjectStore, metrics: Metrics) -
                     generation=accept,
                     watcher=watcher,
                     metrics=metrics,
-                    decoding=CapacityLimiter(settings.decode_threads),
+                    decoding=decoding,
+                    keys=KeyRing(KeyRecords(redis), settings),
+                    limits=limits,
                 )
                 yield
         finally:
+            metrics.registry.unregister(census)
+            census.close()
+            submissions.close()
             await news.aclose()
             redis.close()
+            tracing.close()
 
     return lifespan
+
+
+def _cross_origin(settings: ServiceSettings) -> list[Middleware]:
+    """Lets pages of the sites named use the API; by default there are none."""
+    if not settings.allowed_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Prefer", "X-API-Key", "X-Request-Id"],
+            expose_headers=["Location", "Preference-Applied", "Retry-After", "X-Request-Id"],
+        )
+    ]
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from fastapi import Depends, Path, Request
 from protocol.catalogue import Catalogue
 from protocol.job import JobView
 from protocol.keys import JOB_ID
+from protocol.limits import Limits
 from protocol.presence import Presence
 from protocol.queue import JobQueue
 from protocol.store import ObjectStore
 from service.answers import Answers
 from service.generation import Generation
+from service.keys import KeyRing, Visitor
 from service.metrics import Metrics
 from service.settings import ServiceSettings
 from service.waiting import JobWatcher
@@ -32,22 +34,33 @@ class Services:
     watcher: JobWatcher
     metrics: Metrics
     decoding: CapacityLimiter
+    keys: KeyRing
+    limits: Limits
 
 
-def _services(request: Request) -> Services:
+# Coroutines, all of them: plain functions would each be called in a thread.
+
+
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
+async def _visitor(request: Request) -> Visitor:
+    visitor: Visitor = request.scope["visitor"]
+    return visitor
+
+
 ServicesDep = Annotated[Services, Depends(_services)]
+VisitorDep = Annotated[Visitor, Depends(_visitor)]
 JobIdPath = Annotated[str, Path(pattern=JOB_ID, description="32 hexadecimal digits.")]
 
 
-def _job(job_id: JobIdPath, services: ServicesDep) -> JobView:
-    return services.queue.view(job_id)
+async def _job(job_id: JobIdPath, services: ServicesDep, visitor: VisitorDep) -> JobView:
+    return await services.watcher.view(job_id, visitor.owner)
 
 
-def _answers(request: Request, services: ServicesDep) -> Answers:
+async def _answers(request: Request, services: ServicesDep) -> Answers:
     def link(job_id: str, index: int) -> str:
         return str(request.url_for("get_image", job_id=job_id, index=index))
 

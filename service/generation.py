@@ -1,38 +1,93 @@
-"""From a validated body to an accepted job: the steps in their order, run in a thread."""
+"""From a validated body to an accepted job: the steps in their order."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from protocol.catalogue import Catalogue
+from anyio import CapacityLimiter, to_thread
+
+from protocol import context
+from protocol.catalogue import ModelCard
+from protocol.context import JobContext
 from protocol.drafts import Draft, InputImage, choose_card, complete, target_size
-from protocol.presence import Presence
-from protocol.queue import JobQueue
-from protocol.request import Task
+from protocol.keys import new_job_id
+from protocol.limits import Limits
+from protocol.queue import Submission
+from protocol.request import GenerationRequest, Task
 from protocol.store import ObjectStore
+from protocol.tracing import Tracing
+from service.admission import admitted
 from service.images import CanonicalImage, canonical, decode_image, decode_mask
+from service.keys import Visitor
+from service.offers import Offer, Offers
 from service.settings import ServiceSettings
+from service.together import Together
 from service.tokens import TokenCounters
+
+log = logging.getLogger(__name__)
+
+# Characters of prompts that are checked at once: in less time than a change of threads takes.
+SHORT = 2000
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What it takes to accept a job. Its methods block: Redis, the store, pillow."""
+    """What it takes to accept a job. `decoding` bounds the threads that images are prepared in."""
 
     settings: ServiceSettings
-    catalogue: Catalogue
-    presence: Presence
+    offers: Offers
     tokens: TokenCounters
     store: ObjectStore
-    queue: JobQueue
+    queue: Together[Submission, str]
+    hold: Callable[[Sequence[str]], None]  # from the sweepers of the store
+    limits: Limits
+    tracing: Tracing
+    decoding: CapacityLimiter
 
-    def submit(
-        self, task: Task, draft: Draft, image: bytes | None = None, mask: bytes | None = None
+    async def submit(
+        self,
+        task: Task,
+        draft: Draft,
+        image: bytes | None,
+        mask: bytes | None,
+        visitor: Visitor,
     ) -> str:
         """Check everything, keep the input images, queue the job; returns its id.
 
         Raises `InvalidRequest` and its like before anything is kept.
         """
-        card = choose_card(draft.model, self.catalogue.cards(), self._preferred_models(draft))
+        offer = await self.offers.now(draft.model)
+        card = choose_card(draft.model, offer.cards, self._preferred(offer))
+        if task.takes_image or not self._is_quick(draft, card):
+            request, inputs = await to_thread.run_sync(
+                self._prepare, task, draft, card, image, mask, limiter=self.decoding
+            )
+        else:
+            request, inputs = self._prepare(task, draft, card)
+        job_id = new_job_id()
+        async with admitted(self.limits, visitor, request, job_id):
+            if inputs:
+                await to_thread.run_sync(self.hold, [kept.record.key for kept in inputs])
+            for kept in inputs:
+                await to_thread.run_sync(self.store.put, kept.record.key, kept.png, "image/png")
+            with self.tracing.span("submit", {"darkroom.job": job_id, "darkroom.task": task}):
+                await self.queue(Submission(request, job_id, visitor.client, self._context()))
+        self._tell(request, job_id)
+        return job_id
+
+    def _is_quick(self, draft: Draft, card: ModelCard) -> bool:
+        """Whether checking the words takes no time to speak of."""
+        return self.tokens.has(card) and len(draft.prompt) + len(draft.negative_prompt) <= SHORT
+
+    def _prepare(
+        self,
+        task: Task,
+        draft: Draft,
+        card: ModelCard,
+        image: bytes | None = None,
+        mask: bytes | None = None,
+    ) -> tuple[GenerationRequest, list[CanonicalImage]]:
+        """The complete recipe, and the images it names, as they are to be kept."""
         pixels = self.settings.max_image_pixels
         picture = decode_image("image", image, pixels) if image is not None else None
         stencil = decode_mask("mask", mask, pixels) if mask is not None else None
@@ -41,16 +96,23 @@ class Generation:
         inputs = [canonical(given, size) if given else None for given in (picture, stencil)]
         count_tokens = self.tokens.for_model(card)
         request = complete(task, draft, card, count_tokens, *map(_record, inputs))
-        for kept in filter(None, inputs):
-            self.store.put(kept.record.key, kept.png, "image/png")
-        return self.queue.submit(request)
+        return request, [kept for kept in inputs if kept]
 
-    def _preferred_models(self, draft: Draft) -> Iterable[str]:
+    def _context(self) -> JobContext:
+        """What the worker's logs and traces are to be joined with."""
+        return JobContext(
+            request_id=context.request_id.get(), traceparent=self.tracing.traceparent()
+        )
+
+    def _tell(self, request: GenerationRequest, job_id: str) -> None:
+        words = {"prompt": request.prompt} if self.settings.log_prompts else {}
+        fields = {"job": job_id, "model": request.model, "task": request.task, **words}
+        log.info("job accepted", extra=fields)
+
+    def _preferred(self, offer: Offer) -> list[str]:
         """For requests that name no model: the configured default, then what is served now."""
-        if draft.model is not None:
-            return ()
-        serving = [report.model for report in self.presence.workers() if report.state.serves]
-        return [name for name in (self.settings.default_model, *serving) if name is not None]
+        default = self.settings.default_model
+        return [*([default] if default else []), *offer.serving]
 
 
 def _record(image: CanonicalImage | None) -> InputImage | None:

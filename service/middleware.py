@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from protocol.errors import PayloadTooLarge
+from protocol import context
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")  # nothing that could break a log line or a header
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
     # For JSON and pictures; pages bring their own.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
-DISCARDED = 4  # bodies up to this many times the bound are read and dropped
 
 
 class RequestId:
@@ -34,6 +35,7 @@ class RequestId:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope["request_id"] = request_id
+        context.request_id.set(request_id)  # for logs, and for the job it may bring
         await self.app(scope, receive, _with_headers(send, [("X-Request-Id", request_id)]))
 
 
@@ -48,39 +50,6 @@ class SecurityHeaders:
             await self.app(scope, receive, send)
             return
         await self.app(scope, receive, _with_headers(send, SECURITY_HEADERS.items()))
-
-
-class BodyLimit:
-    """Ends reading with `PayloadTooLarge` once a body exceeds the bound, whatever length it claims.
-
-    Somewhat larger bodies are read to their end first, else a client that only listens after it
-    has sent everything would see a reset connection and not our answer.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        read = 0
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read <= self.max_bytes:
-                return message
-            while message.get("more_body") and read <= DISCARDED * self.max_bytes:
-                message = await receive()
-                read += len(message.get("body", b""))
-            raise PayloadTooLarge(
-                "body", f"over {self.max_bytes} bytes", f"at most {self.max_bytes} bytes"
-            )
-
-        await self.app(scope, counted, send)
 
 
 def _with_headers(send: Send, headers: Iterable[tuple[str, str]]) -> Send:

@@ -4,6 +4,8 @@ Texts come from our own errors only; a fault not foreseen says no more than its 
 """
 
 import logging
+import math
+import traceback
 from http import HTTPStatus
 from typing import Any
 
@@ -12,22 +14,33 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, JsonValue
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from protocol.errors import (
+    ClientQueueFull,
     DarkroomError,
     DeadlineExceeded,
+    Forbidden,
+    ForeignOrigin,
     InvalidRequest,
     JobCancelled,
     JobFailed,
     MalformedBody,
     NotReady,
+    Overloaded,
     PayloadTooLarge,
     QueueFull,
     QueueUnavailable,
+    RateLimited,
     StoreUnavailable,
+    TooManyJobs,
+    TooSlow,
+    Unauthorized,
+    UnknownHost,
     UnknownImage,
     UnknownJob,
     UnsupportedMediaType,
+    WouldMissDeadline,
 )
 from protocol.refusals import refusal
 
@@ -43,11 +56,21 @@ TABLE: dict[type[DarkroomError], tuple[HTTPStatus, str]] = {
     MalformedBody: (HTTPStatus.BAD_REQUEST, "malformed-body"),
     PayloadTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large"),
     UnsupportedMediaType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
+    UnknownHost: (HTTPStatus.MISDIRECTED_REQUEST, "unknown-host"),
+    ForeignOrigin: (HTTPStatus.FORBIDDEN, "foreign-origin"),
     InvalidRequest: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-value"),
+    Unauthorized: (HTTPStatus.UNAUTHORIZED, "unauthorized"),
+    Forbidden: (HTTPStatus.FORBIDDEN, "forbidden"),
     UnknownJob: (HTTPStatus.NOT_FOUND, "unknown-job"),
     UnknownImage: (HTTPStatus.NOT_FOUND, "unknown-image"),
     JobCancelled: (HTTPStatus.CONFLICT, "job-cancelled"),
+    TooSlow: (HTTPStatus.REQUEST_TIMEOUT, "too-slow"),
     QueueFull: (HTTPStatus.TOO_MANY_REQUESTS, "queue-full"),
+    ClientQueueFull: (HTTPStatus.TOO_MANY_REQUESTS, "client-queue-full"),
+    WouldMissDeadline: (HTTPStatus.TOO_MANY_REQUESTS, "would-miss-deadline"),
+    RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "rate-limited"),
+    TooManyJobs: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-jobs"),
+    Overloaded: (HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
     JobFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, "job-failed"),
     NotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "not-ready"),
     QueueUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "queue-unavailable"),
@@ -55,6 +78,7 @@ TABLE: dict[type[DarkroomError], tuple[HTTPStatus, str]] = {
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline-exceeded"),
     DarkroomError: (HTTPStatus.INTERNAL_SERVER_ERROR, "internal"),
 }
+DOOR = (401, 403, 421, 429)  # how every route but health and pages may refuse
 WORTH_RETRYING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -95,9 +119,14 @@ def problem_response(request: Request, error: DarkroomError, job: str | None = N
     found = problem(error, request.scope.get("request_id"), job)
     headers = {"Cache-Control": "no-store"}
     if found.status in WORTH_RETRYING:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s or RETRY_AFTER_S))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooSlow):  # what is still to come of its body is not waited for
+        headers["Connection"] = "close"
     if job is not None:
         headers["Location"] = job
+    request.scope["problem"] = found.type.removeprefix(TYPE_PREFIX)  # for metrics and logs
     return _response(found, headers)
 
 
@@ -107,7 +136,29 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_client_left)
-    app.add_exception_handler(Exception, _on_surprise)
+
+
+class NoSurprises:
+    """Answers what nobody foresaw, and logs it without its words: they may quote the request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answering = False
+
+        async def sending(message: Message) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:
+            place = "".join(traceback.format_tb(error.__traceback__))
+            log.error("unforeseen %s\n%s", type(error).__name__, place)
+            if not answering:  # else the server ends the connection, as the answer is cut short
+                await problem_response(Request(scope), DarkroomError())(scope, receive, send)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -159,13 +210,6 @@ def _methods(request: Request) -> list[str]:
     """Every method the path asked for knows; the router names those of its first match only."""
     path = getattr(request.scope.get("route"), "path", None)
     return [method.upper() for method in request.app.openapi()["paths"].get(path, ())]
-
-
-async def _on_surprise(request: Request, error: Exception) -> Response:
-    log.error(
-        "request %s failed unforeseen: %s", request.scope.get("request_id"), type(error).__name__
-    )
-    return problem_response(request, DarkroomError())
 
 
 def _response(found: Problem, headers: dict[str, str]) -> Response:

@@ -1,10 +1,35 @@
 """The settings of the service, on top of those it shares with the workers."""
 
-from pydantic import Field
+import ipaddress
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
 
 from protocol.settings import Settings
 
 MEBIBYTE = 2**20
+SHORTEST_KEY = 32  # characters of a key that an operator makes up
+
+
+def _listed(value: object) -> object:
+    """A list as it is written in the environment, with commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+# Without NoDecode a list would have to be written as JSON.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+
+
+class Auth(StrEnum):
+    """Who is let in."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    OFF = "off"
 
 
 class ServiceSettings(Settings):
@@ -44,3 +69,66 @@ class ServiceSettings(Settings):
     shutdown_grace_s: int = Field(
         default=5, ge=0, description="Seconds open connections get when the service is stopped."
     )
+    auth: Auth = Field(
+        default=Auth.AUTO,
+        description="Whether API keys are needed: required, off, or auto (as HOST is).",
+    )
+    admin_key: SecretStr | None = Field(
+        default=None,
+        min_length=SHORTEST_KEY,
+        description="A key that may do everything, 32 characters or more; "
+        "further ones are made by `darkroom keys create`.",
+    )
+    public_metrics: bool = Field(
+        default=False, description="Whether /metrics can be read without a key."
+    )
+    allowed_hosts: Names = Field(
+        default=(),
+        description="Names by which clients may call the service, with commas, *.example.org for "
+        "all below; by default any where keys are needed, else localhost and IP addresses.",
+    )
+    allowed_origins: Names = Field(
+        default=(),
+        description="Sites whose pages may use the API, with commas, as in https://example.org.",
+    )
+    max_bodies_bytes: int = Field(
+        default=128 * MEBIBYTE,
+        ge=1024,
+        description="Bytes of request bodies held at once, of all clients; more get a 503.",
+    )
+    max_connections: int = Field(
+        default=1000, ge=1, description="Connections served at once; more get a 503."
+    )
+    header_timeout_s: float = Field(
+        default=10.0, gt=0, description="Seconds a client may take to send the head of a request."
+    )
+    body_timeout_s: float = Field(
+        default=60.0, gt=0, description="Seconds a client may take to send the body of a request."
+    )
+    send_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds in which a client must take some of an answer, or be cut off.",
+    )
+    image_urls: bool = Field(
+        default=False,
+        description="Whether requests may give images by address (image_url, mask_url).",
+    )
+    fetch_timeout_s: float = Field(
+        default=10.0, gt=0, description="Seconds that fetching an image by its address may take."
+    )
+
+    @property
+    def keys_needed(self) -> bool:
+        """Whether clients must show a key."""
+        if self.auth is Auth.AUTO:
+            return not is_loopback(self.host)
+        return self.auth is Auth.REQUIRED
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens at `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name: this one is a loopback by its definition, of others nobody knows
+        return host.lower() == "localhost"

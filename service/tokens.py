@@ -17,6 +17,10 @@ class TokenCounters:
         self._tokenizers: dict[str, Tokenizer] = {}  # by digest
         self._loading = threading.Lock()
 
+    def has(self, card: ModelCard) -> bool:
+        """Whether the model's tokenizer is here already, so that `for_model` asks nobody."""
+        return card.tokenizer_sha256 in self._tokenizers
+
     def for_model(self, card: ModelCard) -> Callable[[str], int]:
         """Text -> tokens without the end marks."""
         with self._loading:

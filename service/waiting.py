@@ -12,12 +12,12 @@ from contextlib import aclosing, contextmanager, suppress
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.client import PubSub
-from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import QueueUnavailable
 from protocol.job import TERMINAL, JobState, JobView, Progress
 from protocol.progress import channel, progress_messages
 from protocol.queue import JobQueue
+from service.together import Together
 
 RECONNECT_S = 0.5
 ANCHOR = channel("")  # always subscribed, for a PubSub without channels stops listening
@@ -48,7 +48,7 @@ class JobWatcher:
 
     def __init__(self, redis: AsyncRedis, queue: JobQueue, poll_s: float) -> None:
         self._redis = redis
-        self._queue = queue
+        self._views = Together(queue.view_many, "views")
         self._poll_s = poll_s
         self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
         self._pubsub: PubSub | None = None
@@ -65,6 +65,14 @@ class JobWatcher:
         self._listening.cancel()
         with suppress(asyncio.CancelledError):
             await self._listening
+        self._views.close()
+
+    async def view(self, job_id: str, client: str | None = None) -> JobView:
+        """The job at this moment, as `JobQueue.view` says, in one round trip with those of others.
+
+        Raises `UnknownJob` and `QueueUnavailable`.
+        """
+        return await self._views((job_id, client))
 
     async def now(self, job_id: str, last_seen: JobView | None = None) -> JobView:
         """The job as it stands. While Redis is away, as it was `last_seen`, or simply queued.
@@ -72,7 +80,7 @@ class JobWatcher:
         For jobs known to have been accepted: an outage must not look like their loss.
         """
         try:
-            return await run_in_threadpool(self._queue.view, job_id)
+            return await self.view(job_id)
         except QueueUnavailable:
             return last_seen or JobView(id=job_id, state=JobState.QUEUED)
 

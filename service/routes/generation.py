@@ -13,12 +13,14 @@ from protocol.drafts import parse
 from protocol.errors import DarkroomError, DeadlineExceeded, JobCancelled
 from protocol.job import JobState, JobView
 from protocol.request import Task
-from service.answers import Answers, GenerationAnswer, JobAnswer
+from service.answers import Answers, GenerationAnswer, JobAnswer, json_response
 from service.bodies import BODIES, ImageToImage, Inpaint, ResponseKind, request_body
 from service.dependencies import AnswersDep, Services, ServicesDep
+from service.keys import Visitor
 from service.preferences import Preferences
-from service.problems import documented, problem_response
-from service.reading import Fields, read_fields
+from service.problems import DOOR, documented, problem_response
+from service.reading import read_fields
+from service.uploading import Upload
 
 router = APIRouter(prefix="/v1", tags=["pictures"])
 
@@ -32,7 +34,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
             "Preference-Applied": {"schema": {"type": "string"}},
         },
     },
-    **documented(400, 409, 413, 415, 422, 429, 500, 503),
+    **documented(*DOOR, 400, 408, 409, 413, 415, 422, 500, 503),
     504: {
         **documented(504)[504],
         "description": "The pictures take longer than a client may wait; `job` says where to look.",
@@ -65,8 +67,7 @@ async def inpaint(request: Request, services: ServicesDep, answers: AnswersDep) 
 
 
 async def _generate(task: Task, request: Request, services: Services, answers: Answers) -> Response:
-    fields = await read_fields(request, BODIES[task])
-    job_id, kind = await _accept(task, fields, services)
+    job_id, kind = await _accept(task, request, services)
     preferences = Preferences.of(request.headers)
     location = str(request.app.url_path_for("get_job", job_id=job_id))
     patience_s = preferences.patience_s(services.settings.max_wait_s)
@@ -74,7 +75,7 @@ async def _generate(task: Task, request: Request, services: Services, answers: A
     match view:
         case JobView(state=JobState.FINISHED):
             pictures = await run_in_threadpool(answers.pictures, view, kind)
-            return _json(pictures, 200)
+            return json_response(pictures)
         case JobView(state=JobState.FAILED, error=why):
             error = DarkroomError.from_record(why) if why else DarkroomError()
             return problem_response(request, error, location)
@@ -83,21 +84,28 @@ async def _generate(task: Task, request: Request, services: Services, answers: A
         case _ if preferences.respond_async:
             now = await services.watcher.now(job_id)
             headers = {"Location": location, "Preference-Applied": "respond-async"}
-            return _json(await run_in_threadpool(answers.job, now), 202, headers)
+            return json_response(await answers.job(now), 202, headers)
         case _:
             return problem_response(request, DeadlineExceeded(patience_s), location)
 
 
-async def _accept(task: Task, fields: Fields, services: Services) -> tuple[str, ResponseKind]:
-    """Validate and queue, in a thread; those with images share a few, for decoding needs memory."""
+async def _accept(task: Task, request: Request, services: Services) -> tuple[str, ResponseKind]:
+    """Read, validate and queue; afterwards nothing of the body is kept.
 
-    def accept() -> tuple[str, ResponseKind]:
+    Requests with images share a few threads, for decoding needs memory.
+    """
+    fields = await read_fields(request, BODIES[task], services.decoding)
+    visitor: Visitor = request.scope["visitor"]
+    if task.takes_image:
+        body = await to_thread.run_sync(parse, BODIES[task], fields, limiter=services.decoding)
+    else:
         body = parse(BODIES[task], fields)
-        image = body.image if isinstance(body, ImageToImage) else None
-        mask = body.mask if isinstance(body, Inpaint) else None
-        return services.generation.submit(task, body, image, mask), body.response
-
-    return await to_thread.run_sync(accept, limiter=services.decoding if task.takes_image else None)
+    image = body.image if isinstance(body, ImageToImage) else None
+    mask = body.mask if isinstance(body, Inpaint) else None
+    job_id = await services.generation.submit(task, body, image, mask, visitor)
+    upload: Upload = request.scope["upload"]
+    upload.let_go()
+    return job_id, body.response
 
 
 async def _finished(services: Services, job_id: str, patience_s: float) -> JobView | None:
@@ -131,10 +139,3 @@ async def _unless_client_leaves(
 async def _client_left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _json(
-    answer: GenerationAnswer | JobAnswer, status: int, headers: dict[str, str] | None = None
-) -> Response:
-    body = answer.model_dump_json(exclude_none=True)
-    return Response(body, status, headers, media_type="application/json")

@@ -44,8 +44,6 @@ def readyz(services: ServicesDep) -> Readiness:
 
 @router.get("/metrics", include_in_schema=False)
 def metrics(services: ServicesDep) -> Response:
-    for model in services.catalogue.cards():
-        services.metrics.queue_depth.labels(model).set(services.queue.depth(model))
     return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -10,11 +10,12 @@ from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import UnknownImage
 from protocol.job import TERMINAL
-from service.answers import JobAnswer
-from service.dependencies import AnswersDep, JobDep, JobIdPath, ServicesDep
-from service.problems import documented
+from service.answers import JobAnswer, json_response
+from service.dependencies import AnswersDep, JobDep, JobIdPath, ServicesDep, VisitorDep
+from service.problems import DOOR, documented
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=documented(404, 422, 500, 503))
+PROBLEMS = documented(*DOOR, 404, 422, 500, 503)
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
 IndexPath = Annotated[int, Path(ge=0, le=9999, description="From 0, in order of the seeds.")]
 PICTURE_HEADERS = {
@@ -25,10 +26,10 @@ PICTURE_HEADERS = {
 }
 
 
-@router.get("/{job_id}", response_model_exclude_none=True)
-def get_job(job: JobDep, answers: AnswersDep) -> JobAnswer:
+@router.get("/{job_id}", response_model=JobAnswer)
+async def get_job(job: JobDep, answers: AnswersDep) -> Response:
     """Where a job stands: its place in the queue, its progress by step, its result or error."""
-    return answers.job(job)
+    return json_response(await answers.job(job))
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
@@ -41,16 +42,19 @@ async def follow_job(
     """
     async with aclosing(services.watcher.updates(job.id)) as updates:
         async for view in updates:
-            answer = await run_in_threadpool(answers.job, view)
+            answer = await answers.job(view)
             yield ServerSentEvent(
                 event=view.state.value, raw_data=answer.model_dump_json(exclude_none=True)
             )
 
 
-@router.delete("/{job_id}", response_model_exclude_none=True)
-def cancel_job(job_id: JobIdPath, services: ServicesDep, answers: AnswersDep) -> JobAnswer:
+@router.delete("/{job_id}", response_model=JobAnswer)
+async def cancel_job(
+    job_id: JobIdPath, services: ServicesDep, visitor: VisitorDep, answers: AnswersDep
+) -> Response:
     """Stop a job: at once if it waits, after its current step if it runs. What has ended stays."""
-    return answers.job(services.queue.cancel(job_id))
+    view = await run_in_threadpool(services.queue.cancel, job_id, visitor.owner)
+    return json_response(await answers.job(view))
 
 
 @router.get(

@@ -5,9 +5,9 @@ from pydantic import BaseModel, Field
 
 from protocol.catalogue import ModelCard
 from service.dependencies import ServicesDep
-from service.problems import documented
+from service.problems import DOOR, documented
 
-router = APIRouter(prefix="/v1", tags=["models"], responses=documented(500, 503))
+router = APIRouter(prefix="/v1", tags=["models"], responses=documented(*DOOR, 500, 503))
 
 
 class ModelAnswer(ModelCard):

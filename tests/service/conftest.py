@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from protocol.catalogue import ModelCard
 from protocol.store import ObjectStore
 from service.app import create_app
+from service.connections import server_config
 from service.settings import ServiceSettings
 from tests.redis_server import free_port
 from tests.service.fake_worker import FakeWorker
@@ -74,13 +75,12 @@ def settings_for(redis_url: str, **changed: object) -> ServiceSettings:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """`app` behind a real server; gives its address."""
+def serving(app: FastAPI, settings: ServiceSettings | None = None) -> Iterator[str]:
+    """`app` behind a real server; gives its address. `settings`: how patient that is."""
     port = free_port()
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    changed = {"host": "127.0.0.1", "port": port, "shutdown_grace_s": 1}
+    settings = (settings or settings_for("redis://unused")).model_copy(update=changed)
+    server = uvicorn.Server(server_config(app, settings))
     thread = threading.Thread(target=server.run, name="service")
     thread.start()
     while not server.started and thread.is_alive():
@@ -93,14 +93,20 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 
 @contextmanager
-def running(redis_url: str, **changed: object) -> Iterator[Running]:
-    """A whole service; `changed` settings differ from those of the tests."""
+def running(
+    redis_url: str, headers: dict[str, str] | None = None, **changed: object
+) -> Iterator[Running]:
+    """A whole service; `changed` settings differ from those of the tests.
+
+    `headers` go with every request of its client.
+    """
     store = ObjectStore.open("memory:///")
-    app = create_app(settings_for(redis_url, **changed), store)
+    settings = settings_for(redis_url, **changed)
+    app = create_app(settings, store)
     with (
         FakeWorker(redis_url, store, CARD, word_tokenizer()) as worker,
-        serving(app) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
+        serving(app, settings) as url,
+        httpx.Client(base_url=url, timeout=30, headers=headers) as client,
     ):
         yield Running(url, client, worker, store, app)
 

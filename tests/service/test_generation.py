@@ -45,6 +45,8 @@ def test_every_field_reaches_the_worker(service: Running) -> None:
         "n": 3,
         "output_format": "webp",
         "quality": 80,
+        "priority": "high",
+        "deadline_s": 30,
         "response": "url",
     }
     answer = service.client.post("/v1/txt2img", json=fields)

@@ -54,7 +54,8 @@ def test_metrics_count_requests_and_waiting_jobs(service: Running) -> None:
     counted = 'darkroom_http_requests_total{method="POST",route="/v1/txt2img",status="200"} 1.0'
     assert counted in text
     assert 'route="none",status="404"' in text
-    assert 'darkroom_queue_depth{model="tiny"} 1.0' in text
+    queued = 'darkroom_queue_depth{model="tiny",priority="normal",state="queued"} 1.0'
+    assert queued in text
     assert 'darkroom_http_request_seconds_bucket{le="1200.0",route="/v1/txt2img"}' in text
 
 

@@ -176,7 +176,7 @@ def test_a_client_that_leaves_while_sending_does_no_harm(
     service: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     host, port = service.url.removeprefix("http://").split(":")
-    head = b"POST /v1/txt2img HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/txt2img HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head + b'Content-Length: 100\r\n\r\n{"prompt": "x')
     counted = 'method="POST",route="/v1/txt2img",status="499"} 1.0'
