@@ -42,6 +42,12 @@ def result_key(job_id: str, index: int, output_format: OutputFormat) -> str:
     return f"results/{job_id}/{index}.{output_format.value}"
 
 
+def job_of(key: str) -> str:
+    """The job that a result's key belongs to."""
+    _, job_id, _ = key.split("/")
+    return job_id
+
+
 def is_key(text: str) -> bool:
     """Whether `text` is one of our object keys, and nothing that could leave the store's folder."""
     return any(

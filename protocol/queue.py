@@ -23,6 +23,7 @@ from rq.serializers import JSONSerializer
 from protocol.bulk import Bulk
 from protocol.context import NO_CONTEXT, JobContext
 from protocol.errors import DarkroomError, ErrorRecord, JobFailed, UnknownJob
+from protocol.holdings import Holdings
 from protocol.job import JobResult, JobState, JobView, Progress
 from protocol.keys import is_job_id, new_job_id
 from protocol.keyspace import key
@@ -72,6 +73,7 @@ class JobQueue:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
+        self._holdings = Holdings(redis, settings)
         self._submit = Bulk(redis, script(FOLDER / "submit.lua"))
         self._view = Bulk(redis, script(FOLDER / "view.lua"))
         self._cancel = Bulk(redis, script(FOLDER / "cancel.lua"))
@@ -107,6 +109,13 @@ class JobQueue:
             outcome(one, answer, self._settings)
             for one, answer in zip(submissions, answers, strict=True)
         ]
+
+    def hold(self, input_keys: Sequence[str]) -> None:
+        """Keep inputs from being swept, from before they are written until no job can need them.
+
+        Raises StoreUnavailable if one is being deleted, and that takes too long.
+        """
+        self._holdings.hold(input_keys)
 
     def view(self, job_id: str, client: str | None = None) -> JobView:
         """The job at this moment. Raises UnknownJob if there is none, or no more.

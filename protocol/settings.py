@@ -102,6 +102,11 @@ class Settings(BaseSettings):
         ge=60,
         description="Seconds for which a failed or cancelled job can be asked for.",
     )
+    job_lifetime_s: int = Field(
+        default=86400,
+        ge=60,
+        description="Seconds after which a job that has not ended is dropped, waiting or not.",
+    )
     job_timeout_s: int = Field(
         default=1200, ge=1, description="Seconds a job may take once a worker has begun it."
     )

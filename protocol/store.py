@@ -6,7 +6,7 @@ and then.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,6 +21,8 @@ from protocol.observing import Observe, observed
 
 # obstore's own default is ten retries over three minutes: longer than any client waits.
 RETRY = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+
+PAGE = 100  # keys that are listed at once
 
 Store = LocalStore | MemoryStore | S3Store | GCSStore | AzureStore
 
@@ -49,7 +51,7 @@ class ObjectStore:
                 return cls(MemoryStore(), observe)
             case "file":
                 folder = Path(unquote(urlsplit(url).path))
-                return cls(LocalStore(folder, mkdir=True), observe)
+                return cls(LocalStore(folder, mkdir=True, automatic_cleanup=True), observe)
             case _:
                 bucket = from_url(url, retry_config=RETRY)  # type: ignore[call-overload]
                 return cls(bucket, observe)
@@ -74,6 +76,16 @@ class ObjectStore:
                 obstore.delete(self._store, key)
         except UnknownImage:
             return
+
+    def older_than(self, folder: str, moment: datetime) -> Iterator[list[str]]:
+        """The keys below `folder` ("inputs" or "results") last written before `moment`, in pages.
+
+        Whatever is not a key of ours is left out: it is none of our business.
+        """
+        with _store_errors(folder):
+            for page in obstore.list(self._store, folder, chunk_size=PAGE):
+                old = (found["path"] for found in page if found["last_modified"] < moment)
+                yield [key for key in old if is_key(key)]
 
     def presign(self, key: str, expires_s: int) -> str | None:
         """A URL that lets anybody read `key` for `expires_s` seconds, where the store has such."""

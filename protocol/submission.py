@@ -54,7 +54,7 @@ def queue_name(model: str, priority: Priority = Priority.NORMAL) -> str:
 def arguments(submission: Submission, settings: Settings) -> list[str | bytes | float]:
     """What `lua/submit.lua` is called with."""
     request = submission.request
-    late = () if request.deadline_s is None else ("late", _late(request.deadline_s))
+    life_s = min(request.deadline_s or settings.job_lifetime_s, settings.job_lifetime_s)
     return [
         queue_name(request.model),
         queue_name(request.model, request.priority),
@@ -64,6 +64,7 @@ def arguments(submission: Submission, settings: Settings) -> list[str | bytes | 
         settings.max_queue_length,
         settings.max_queue_per_client,
         "" if request.deadline_s is None else request.deadline_s,
+        life_s,
         settings.failure_ttl_s,
         now_as_rq_writes_it(),
         *("data", zlib.compress(request.model_dump_json().encode().join(CALL), FAST)),
@@ -72,7 +73,7 @@ def arguments(submission: Submission, settings: Settings) -> list[str | bytes | 
         *("result_ttl", settings.result_ttl_s),
         *("failure_ttl", settings.failure_ttl_s),
         *("meta", json.dumps(submission.context.model_dump(exclude_defaults=True))),
-        *late,
+        *("late", DeadlineExceeded(life_s).to_record().model_dump_json()),
     ]
 
 
@@ -103,7 +104,3 @@ def now_as_rq_writes_it() -> str:
 def _until_there_is_room(waiting: int, limit: int, rate: bytes) -> float | None:
     """Seconds until one more has room, at `rate` jobs per second; None if the rate is not known."""
     return (waiting - limit + 1) / float(rate) if float(rate) > 0 else None
-
-
-def _late(deadline_s: float) -> str:
-    return DeadlineExceeded(deadline_s).to_record().model_dump_json()

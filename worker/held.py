@@ -76,6 +76,11 @@ class HeldJob:
         return None if left_s is None else self.begun + left_s
 
     @property
+    def limit_s(self) -> float:
+        """Seconds it may take in all, from acceptance."""
+        return self.request.deadline_s or round(self.waited_s + (self.claim.time_left_s or 0.0))
+
+    @property
     def too_late(self) -> bool:
         return self.deadline_at is not None and time.monotonic() > self.deadline_at
 

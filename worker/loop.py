@@ -285,7 +285,7 @@ class Loop:
                 self._drop(held, self._ledger.cancel)
             elif held.too_late:
                 self._engine.cancel(held.claim.job_id)
-                held.end(DeadlineExceeded(held.request.deadline_s or 0.0))
+                held.end(DeadlineExceeded(held.limit_s))
             elif time.monotonic() - held.begun > self._job_timeout_s:
                 self._engine.cancel(held.claim.job_id)
                 held.end(DeadlineExceeded(self._job_timeout_s))

@@ -5,11 +5,13 @@ Knows no torch: the engine is whatever keeps to `worker.ports.Engine`.
 
 import logging
 import time
+from contextlib import closing
 
 from redis import Redis
 
 from protocol.catalogue import Catalogue, ModelCard
 from protocol.errors import QueueUnavailable
+from protocol.holdings import Holdings
 from protocol.presence import WorkerState
 from protocol.progress import ProgressBoard
 from protocol.store import ObjectStore
@@ -23,6 +25,8 @@ from worker.ports import Engine
 from worker.reporter import Reporter
 from worker.rq_worker import RqWorker
 from worker.settings import WorkerSettings
+from worker.sweeper import Sweeper
+from worker.ticker import Chore, Ticker
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +47,9 @@ def serve(
     """Offer the model of `card` and draw with `engine`; the exit status, 1 if the engine broke."""
     metrics.registry.register(EngineCollector(engine))
     metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
+    store = ObjectStore.open(settings.object_store_url, metrics.meters.store)
     delivery = Delivery(
-        ObjectStore.open(settings.object_store_url, metrics.meters.store),
+        store,
         settings.worker_delivery_threads,
         settings.worker_store_patience_s,
     )
@@ -55,8 +60,10 @@ def serve(
     _publish(redis, card, tokenizer_json)
     announcer.serve(busy=lambda: bool(worker.loop.claims))
     logger.info("ready", extra={"worker": name, "model": card.name})
+    sweeper = Sweeper(store, Holdings(redis, settings), settings, settings.worker_sweep_s)
     try:
-        worker.work()
+        with Ticker(Chore(settings.worker_sweep_s, sweeper.sweep)), closing(sweeper):
+            worker.work()
     except EngineBroken:
         logger.exception("the engine is broken, ending")
         return 1

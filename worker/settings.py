@@ -69,7 +69,13 @@ class WorkerSettings(Settings):
     worker_priority_patience: int = Field(
         default=8,
         ge=1,
-        description="Jobs that may overtake waiting ones of a lower priority before those have a turn.",
+        description="Jobs that may overtake those of a lower priority before these have a turn.",
+    )
+    worker_sweep_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Seconds between two sweeps of the store for what has expired; "
+        "one worker does it for all.",
     )
     worker_shutdown_grace_s: float = Field(
         default=30.0,

@@ -15,6 +15,9 @@ local function leases_key(pool) return ours .. ':leases:' .. pool end
 local function pace_key(pool) return ours .. ':pace:' .. pool end
 local function progress_key(id) return ours .. ':progress:' .. id end
 
+local held_key = ours .. ':held'
+local function condemned_key(input) return ours .. ':condemned:' .. input end
+
 -- The lanes of a pool, the most urgent first.
 local function lanes_of(pool) return {pool .. ':high', pool, pool .. ':low'} end
 

@@ -1,9 +1,10 @@
 -- ARGV: pool, lane, job id, client, work, most waiting, most waiting of one client, deadline in
--- seconds or '', seconds to keep what fails, now as RQ writes it, then the job's hash.
+-- seconds or '', seconds it may live, seconds to keep what fails, now as RQ writes it, then the job's
+-- hash.
 -- Answers what came of it, and for a refusal: how many wait (or how long it would), and the rate.
 local pool, lane, id, client, work = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local most, most_of_client, deadline_s = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local keep, now_text = ARGV[9], ARGV[10]
+local life_s, keep, now_text = tonumber(ARGV[9]), ARGV[10], ARGV[11]
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'known'} end
 drop_all_late(pool, keep, now_text)
@@ -33,11 +34,11 @@ if deadline_s then
   if rate > 0 and ahead / rate > deadline_s then
     return {'late', tostring(ahead / rate), tostring(rate)}
   end
-  redis.call('HSET', job_key(id), 'deadline_at', server_time() + deadline_s)
 end
 
 redis.call('HSET', job_key(id), 'status', 'queued', 'origin', lane, 'client', client,
-           'work', work, 'enqueued_at', now_text, 'created_at', now_text, unpack(ARGV, 11))
+           'work', work, 'deadline_at', server_time() + life_s,
+           'enqueued_at', now_text, 'created_at', now_text, unpack(ARGV, 12))
 redis.call('SADD', rq .. ':queues', list_key(lane))
 join(pool, lane, id, client, work)
 redis.call('PUBLISH', ours .. ':wake:' .. pool, id)

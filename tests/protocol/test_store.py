@@ -1,5 +1,6 @@
 """The object store, in a folder and in memory; whatever is not a key of ours is refused."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import StoreUnavailable, UnknownImage
 from protocol.keys import OutputFormat, input_key, is_job_id, is_key, new_job_id, result_key
-from protocol.store import ObjectStore
+from protocol.store import PAGE, ObjectStore
 
 KEY = result_key("0" * 32, 0, OutputFormat.PNG)
 
@@ -103,3 +104,15 @@ def test_job_ids_are_unlike_each_other_and_recognised() -> None:
     assert all(map(is_job_id, ids))
     for text in ("", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 32 + "\n"):
         assert not is_job_id(text)
+
+
+def test_what_is_old_is_listed_and_nothing_else(store: ObjectStore) -> None:
+    keys = sorted(result_key(new_job_id(), 0, OutputFormat.PNG) for _ in range(2 * PAGE + 1))
+    for key in keys:
+        store.put(key, b"one", "image/png")
+    store.put(input_key(b"x"), b"x", "image/png")
+    now = datetime.now(UTC)
+    pages = list(store.older_than("results", now + timedelta(seconds=10)))
+    assert sorted(key for page in pages for key in page) == keys
+    assert len(pages) == 3
+    assert not any(store.older_than("results", now - timedelta(seconds=60)))
