@@ -2,6 +2,7 @@
 # make test     the checks, then every test
 # make check    formatting, lint, types
 # make format   put the formatting right
+# make chaos    kill, freeze and cut off everything under load: is anything lost? Takes minutes
 # make bench    ours beside diffusers, last line JSON
 # make lock     renew constraints.txt
 #
@@ -18,7 +19,7 @@ BIN := .venv/bin
 RUN := .venv/installed-run-$(CONTENT)
 DEV := .venv/installed-dev-$(CONTENT)
 
-.PHONY: run test check format bench lock
+.PHONY: run test check format chaos bench lock
 
 run: $(RUN)
 	@exec $(BIN)/darkroom up --home var/house
@@ -35,6 +36,9 @@ check: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+chaos: $(DEV)
+	$(BIN)/python -m tests.chaos
 
 bench: $(DEV)
 	$(BIN)/python -m bench.first

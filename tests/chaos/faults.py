@@ -1,7 +1,8 @@
 """What can go wrong, by name, and an adversary that lets it happen on a timetable drawn by lot.
 
-A fault is a generator: it does its harm, yields for how many seconds that lasts, and puts things
-right. Faults of different parts overlap; one part has one trouble at a time.
+A fault is a generator: it does its harm, yields for how many seconds that lasts (or, while it must
+wait for something, when to look again), and puts things right. Faults of different parts overlap;
+one part has one trouble at a time.
 """
 
 import heapq
@@ -15,6 +16,8 @@ from typing import Literal
 import redis
 
 from tests.chaos.house import House, Program
+
+TICK_S = 0.05
 
 Course = Generator[float, None, None]
 Part = Literal["worker", "api", "redis", "network", "store"]
@@ -36,7 +39,6 @@ class Incident:
     fault: Fault
     at: float  # seconds since the epoch
     pid: int | None
-    over_at: float | None = None
 
 
 def _killed(house: House, program: Program, rng: random.Random) -> Course:
@@ -46,8 +48,9 @@ def _killed(house: House, program: Program, rng: random.Random) -> Course:
 
 
 def _stopped(house: House, program: Program, rng: random.Random) -> Course:
-    program.stop()
-    yield rng.uniform(0.1, 1.0)
+    program.ask_to_stop()
+    while program.runs:
+        yield 0.1
     program.start()
 
 
@@ -163,8 +166,10 @@ class Adversary:
             if next_at <= time.monotonic():
                 self._harm()
                 next_at = self._next_time()
-            time.sleep(0.05)
-        self._put_right(float("inf"))
+            time.sleep(TICK_S)
+        while self._courses:
+            self._put_right(float("inf"))
+            time.sleep(TICK_S)
 
     def _next_time(self) -> float:
         return time.monotonic() + self._rng.uniform(0.5, 1.5) * self._pause_s
@@ -187,10 +192,13 @@ class Adversary:
 
     def _put_right(self, now: float) -> None:
         while self._courses and self._courses[0][0] <= now:
-            _, _, course, incident, victim = heapq.heappop(self._courses)
-            next(course, None)
-            incident.over_at = time.time()
-            self._troubled.discard(victim)
+            _, number, course, incident, victim = heapq.heappop(self._courses)
+            wait_s = next(course, None)
+            if wait_s is None:
+                self._troubled.discard(victim)
+            else:
+                again_at = time.monotonic() + wait_s
+                heapq.heappush(self._courses, (again_at, number, course, incident, victim))
 
     def _programs(self, part: Part) -> list[Program]:
         return self._house.apis if part == "api" else self._house.workers

@@ -45,9 +45,13 @@ class Program:
         return self._process.pid
 
     @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def fell(self) -> bool:
-        """Whether it has ended although nobody killed it."""
-        return self._meant_to_run and self._process is not None and self._process.poll() is not None
+        """Whether it has ended although nobody wanted it to."""
+        return self._meant_to_run and not self.runs
 
     def start(self) -> None:
         # Tied to us, so that a killed run leaves nothing. The tie is to a thread: only one that
@@ -74,17 +78,15 @@ class Program:
 
     def kill(self) -> None:
         """End it as a crash would."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End it in order, and wait for that."""
-        self._end(signal.SIGTERM)
-
-    def _end(self, number: signal.Signals) -> None:
         assert self._process
         self._meant_to_run = False
-        self._process.send_signal(number)
+        self._process.kill()
         self._process.wait()
+
+    def ask_to_stop(self) -> None:
+        """Let it end in order; `runs` tells when it has."""
+        self._meant_to_run = False
+        self.send(signal.SIGTERM)
 
 
 @dataclass(frozen=True)

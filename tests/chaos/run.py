@@ -28,6 +28,7 @@ REAPED_WITHIN_S = 5.0
 FOR_EVER = -1  # Redis' word for a key that never expires
 JOB_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 REGISTRY = re.compile(r"rq:(finished|failed|canceled):")  # swept as their entries expire
+NEWS = re.compile(r"darkroom:progress:")  # kept for an hour, whatever becomes of the job
 SETTLE_WITHIN_S = 120.0  # after the last fault, until every job has ended
 
 
@@ -107,7 +108,8 @@ def _orphans(house: House, expired: bool) -> Iterator[str]:
     """
     with redis.Redis.from_url(house.redis.url, decode_responses=True) as client:
         for key in client.scan_iter(count=1000):
-            if not expired and (client.ttl(key) != FOR_EVER or REGISTRY.match(key)):
+            goes_by_itself = client.ttl(key) != FOR_EVER or REGISTRY.match(key)
+            if NEWS.match(key) or (goes_by_itself and not expired):
                 continue
             if JOB_ID.search(key):
                 yield key

@@ -107,7 +107,7 @@ def _row(
         in_flight += hit
         for history in (journal.jobs[job] for job in hit):
             ended += [entry.at - incident.at for entry in history.endings if entry.at]
-            if incident.pid is not None:
+            if incident.fault.part == "worker":
                 begun_again += _next_attempt(history, incident.at)
     mine = [
         error
