@@ -1,0 +1,32 @@
+"""The alert rules as they are shipped, read and rendered for tests."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy/prometheus/alerts.yml"
+CONFIG = ROOT / "deploy/prometheus/prometheus.yml"
+DASHBOARDS = ROOT / "deploy/grafana/dashboards"
+
+Rule = dict[str, Any]
+
+
+def alerts() -> dict[str, Rule]:
+    """Every rule by the name of its alert."""
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+def impatient_rules() -> str:
+    """The same rules, but firing at once, and with rates over five seconds for five minutes."""
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    for group in groups:
+        for rule in group["rules"]:
+            rule.pop("for", None)
+            rule["expr"] = re.sub(r"\[5m\]", "[5s]", rule["expr"])
+    return yaml.safe_dump({"groups": groups})
