@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from bench.drive import alike, draw, engine_for, mixed, ready_model
+from bench.drive import alike, draw, engine_for, mixed, precision, ready_model
 from bench.flops import peak_flops, picture_flops
 from bench.report import arguments, publish, table
 from bench.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
@@ -29,7 +29,7 @@ def measure(
     """Images alike and images mixed; the arithmetic of a mix is not counted."""
     engine = engine_for(model, slots)
     draw(engine, [alike(workload.smaller(), seed) for seed in range(slots)])  # every batch, warm
-    peak = peak_flops(model.device, model.dtype)
+    peak = peak_flops(model.device, precision(model))
     flops = picture_flops(model, workload)
     same = draw(engine, [alike(workload, seed) for seed in range(images)])
     mix = draw(engine, [mixed(workload, seed) for seed in range(images)])
@@ -83,7 +83,8 @@ def main() -> None:
         {
             "workload": workload.name, "side": workload.side, "steps": workload.steps,
             "guidance_scale": workload.guidance_scale, "slots": given.slots,
-            "dtype": str(model.dtype), "threads": torch.get_num_threads(), "ready_s": ready_s,
+            "executor": model.executors.name, "dtype": str(precision(model)),
+            "threads": torch.get_num_threads(), "ready_s": ready_s,
             "results": rows,
         },
     )  # fmt: skip

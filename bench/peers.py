@@ -5,7 +5,8 @@
 Three settings: one picture at a time; eight alike at once, which diffusers draws as one batch; and
 eight at once with different samplers, step counts and tasks, which it can only draw one after
 another. Ours goes through the engine, as in the worker. Beside plain diffusers stand diffusers with
-a compiled network (frozen on a CPU) and, on a CPU, with the network run by OpenVINO.
+a compiled network (frozen on a CPU) and, on a CPU, with the network run by OpenVINO; where the CPU
+has bfloat16, each of the last two also in that, as our own executor may be.
 
 On a CPU a whole picture of the large models takes minutes: there, one guided step is measured.
 """
@@ -24,10 +25,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench.drive import MIX, Job, alike, draw, engine_for, mixed, model_folder, ready_model
+from bench.drive import (
+    MIX,
+    Job,
+    alike,
+    draw,
+    engine_for,
+    mixed,
+    model_folder,
+    precision,
+    ready_model,
+)
 from bench.flops import synchronize
 from bench.report import arguments, publish, table
 from bench.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
+from models.executors.openvino import has_bfloat16
 from models.loading import default_device
 from models.pipeline import LatentDiffusion, Recipe
 from protocol.request import GenerationRequest, Task
@@ -133,9 +145,9 @@ def compiled(unet: Any, device: torch.device) -> Any:
 
 
 class OpenVinoNetwork(torch.nn.Module):
-    """A network that diffusers calls and OpenVINO runs, in single precision, any batch size."""
+    """A network that diffusers calls and OpenVINO runs, any batch size; `hint`: f32 or bf16."""
 
-    def __init__(self, unet: Any) -> None:
+    def __init__(self, unet: Any, hint: str) -> None:
         import openvino
 
         super().__init__()
@@ -149,7 +161,7 @@ class OpenVinoNetwork(torch.nn.Module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = openvino.convert_model(unet, example_input=example)
-        self._run = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self._run = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
 
     def forward(
         self, sample: torch.Tensor, timestep: Any, encoder_hidden_states: torch.Tensor, **_: Any
@@ -167,7 +179,12 @@ def peers(
     if with_compile:
         found["diffusers + compile"] = plain.with_network(compiled(plain.unet, device))
     if device.type == "cpu":
-        found["diffusers + OpenVINO"] = plain.with_network(OpenVinoNetwork(plain.unet))
+        found["diffusers + OpenVINO"] = plain.with_network(OpenVinoNetwork(plain.unet, "f32"))
+    if device.type == "cpu" and has_bfloat16():
+        halved = load_diffusers(workload, device, torch.bfloat16)
+        found["diffusers, bf16"] = halved
+        network = OpenVinoNetwork(plain.unet, "bf16")
+        found["diffusers + OpenVINO, bf16"] = plain.with_network(network)
     return found
 
 
@@ -300,7 +317,8 @@ def main() -> None:
         {
             "workload": workload.name, "side": workload.side, "steps": workload.steps,
             "guidance_scale": workload.guidance_scale, "rounds": rounds,
-            "dtype": str(model.dtype), "threads": torch.get_num_threads(), "results": results,
+            "executor": model.executors.name, "dtype": str(precision(model)),
+            "threads": torch.get_num_threads(), "results": results,
         },
     )  # fmt: skip
 
