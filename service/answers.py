@@ -103,8 +103,7 @@ class Answers:
             case ResponseKind.BASE64:
                 answer.base64 = base64.b64encode(self.store.get(image.key)).decode()
             case ResponseKind.URL:
-                signed = self.store.presign(image.key, self.image_url_ttl_s)
-                answer.url = signed or self.link(job_id, index)
+                answer.url = self._signed(image.key) or self.link(job_id, index)
         return answer
 
 
@@ -114,6 +113,10 @@ def json_response(
     """The answer as it goes out; it was made here, so nobody needs to validate it again."""
     body = answer.model_dump_json(exclude_none=True)
     return Response(body, status, headers, media_type="application/json")
+
+    def _signed(self, key: str) -> str | None:
+        """A URL of the store's own, where it has such and clients can reach it."""
+        return self.store.presign(key, self.image_url_ttl_s) if self.image_url_ttl_s else None
 
 
 def _progress(view: JobView) -> ProgressAnswer | None:

@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from protocol.access import KeyRecords
 from protocol.catalogue import Catalogue
+from protocol.idempotency import IdempotencyKeys
 from protocol.limits import Limits
 from protocol.presence import Presence
 from protocol.queue import JobQueue
@@ -22,7 +23,9 @@ from service.bodies import body_schemas
 from service.census import CensusCollector
 from service.dependencies import Services
 from service.door import Authenticate, KnownHost, SameOrigin
+from service.fetching import Fetching
 from service.generation import Generation
+from service.guard import Guard
 from service.keys import KeyRing
 from service.loop_lag import watching_loop_lag
 from service.metrics import Metrics
@@ -97,6 +100,7 @@ def _lifespan(
             submissions,
             queue.hold,
             limits,
+            IdempotencyKeys(redis),
             tracing,
             decoding,
         )
@@ -118,6 +122,7 @@ def _lifespan(
                     decoding=decoding,
                     keys=KeyRing(KeyRecords(redis), settings),
                     limits=limits,
+                    fetching=_fetching(settings),
                 )
                 yield
         finally:
@@ -131,6 +136,12 @@ def _lifespan(
     return lifespan
 
 
+def _fetching(settings: ServiceSettings) -> Fetching:
+    if not settings.image_urls:
+        return Fetching(None)
+    return Fetching(Guard(settings.max_body_bytes, settings.fetch_timeout_s))
+
+
 def _cross_origin(settings: ServiceSettings) -> list[Middleware]:
     """Lets pages of the sites named use the API; by default there are none."""
     if not settings.allowed_origins:
@@ -140,7 +151,10 @@ def _cross_origin(settings: ServiceSettings) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Prefer", "X-API-Key", "X-Request-Id"],
+            allow_headers=[
+                *("Authorization", "Content-Type", "Idempotency-Key", "Prefer"),
+                *("X-API-Key", "X-Request-Id"),
+            ],
             expose_headers=["Location", "Preference-Applied", "Retry-After", "X-Request-Id"],
         )
     ]

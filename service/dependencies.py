@@ -14,6 +14,7 @@ from protocol.presence import Presence
 from protocol.queue import JobQueue
 from protocol.store import ObjectStore
 from service.answers import Answers
+from service.fetching import Fetching
 from service.generation import Generation
 from service.keys import KeyRing, Visitor
 from service.metrics import Metrics
@@ -36,6 +37,7 @@ class Services:
     decoding: CapacityLimiter
     keys: KeyRing
     limits: Limits
+    fetching: Fetching
 
 
 # Coroutines, all of them: plain functions would each be called in a thread.

@@ -10,6 +10,7 @@ from protocol import context
 from protocol.catalogue import ModelCard
 from protocol.context import JobContext
 from protocol.drafts import Draft, InputImage, choose_card, complete, target_size
+from protocol.idempotency import IdempotencyKeys, fingerprint
 from protocol.keys import new_job_id
 from protocol.limits import Limits
 from protocol.queue import Submission
@@ -41,6 +42,7 @@ class Generation:
     queue: Together[Submission, str]
     hold: Callable[[Sequence[str]], None]  # from the sweepers of the store
     limits: Limits
+    idempotency: IdempotencyKeys
     tracing: Tracing
     decoding: CapacityLimiter
 
@@ -51,9 +53,11 @@ class Generation:
         image: bytes | None,
         mask: bytes | None,
         visitor: Visitor,
+        idempotency_key: str | None,
     ) -> str:
         """Check everything, keep the input images, queue the job; returns its id.
 
+        With the `idempotency_key` of an earlier try, that is the same job once more.
         Raises `InvalidRequest` and its like before anything is kept.
         """
         offer = await self.offers.now(draft.model)
@@ -65,6 +69,11 @@ class Generation:
         else:
             request, inputs = self._prepare(task, draft, card)
         job_id = new_job_id()
+        if idempotency_key is not None:
+            same = fingerprint(request, draft.seed)
+            job_id = await to_thread.run_sync(
+                self.idempotency.job_id, visitor.client, idempotency_key, same
+            )
         async with admitted(self.limits, visitor, request, job_id):
             if inputs:
                 await to_thread.run_sync(self.hold, [kept.record.key for kept in inputs])

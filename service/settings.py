@@ -64,7 +64,9 @@ class ServiceSettings(Settings):
         description="Seconds after which a waiting request looks for itself, should news get lost.",
     )
     image_url_ttl_s: int = Field(
-        default=3600, ge=1, description="Seconds for which a presigned image URL works."
+        default=3600,
+        ge=0,
+        description="Seconds for which a presigned image URL works; 0: the API hands out the files.",
     )
     shutdown_grace_s: int = Field(
         default=5, ge=0, description="Seconds open connections get when the service is stopped."

@@ -54,10 +54,13 @@ class Upload:
             raise PayloadTooLarge(
                 "body", f"over {self._max_bytes} bytes", f"at most {self._max_bytes} bytes"
             )
-        size = len(message.get("body", b""))
+        self.hold(len(message.get("body", b"")))
+        return message
+
+    def hold(self, size: int) -> None:
+        """So many bytes more are held for this request. Raises `Overloaded`."""
         self._room.take(size)
         self._held += size
-        return message
 
     def let_go(self) -> None:
         """The body is no longer needed by anybody."""

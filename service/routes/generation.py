@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from protocol.drafts import parse
 from protocol.errors import DarkroomError, DeadlineExceeded, JobCancelled
+from protocol.idempotency import HEADER
 from protocol.job import JobState, JobView
 from protocol.request import Task
 from service.answers import Answers, GenerationAnswer, JobAnswer, json_response
@@ -49,7 +50,8 @@ async def txt2img(request: Request, services: ServicesDep, answers: AnswersDep) 
     The answer comes with the pictures, or at once with a job if the header `Prefer: respond-async`
     asks for that; `Prefer: respond-async, wait=10` waits ten seconds first. Who waits longer than
     the service allows gets a 504 that names the job. A client that goes away loses nothing: the job
-    is finished, and can be asked for.
+    is finished, and can be asked for. Sent again with the same `Idempotency-Key` (any text of the
+    client's own, kept for a day), a request is the same job, and its answer that of the first try.
     """
     return await _generate(Task.TXT2IMG, request, services, answers)
 
@@ -94,16 +96,18 @@ async def _accept(task: Task, request: Request, services: Services) -> tuple[str
 
     Requests with images share a few threads, for decoding needs memory.
     """
-    fields = await read_fields(request, BODIES[task], services.decoding)
     visitor: Visitor = request.scope["visitor"]
+    upload: Upload = request.scope["upload"]
+    fields = await read_fields(request, BODIES[task], services.decoding)
+    fields = await services.fetching.filled(fields, upload)
     if task.takes_image:
         body = await to_thread.run_sync(parse, BODIES[task], fields, limiter=services.decoding)
     else:
         body = parse(BODIES[task], fields)
     image = body.image if isinstance(body, ImageToImage) else None
     mask = body.mask if isinstance(body, Inpaint) else None
-    job_id = await services.generation.submit(task, body, image, mask, visitor)
-    upload: Upload = request.scope["upload"]
+    key = request.headers.get(HEADER)
+    job_id = await services.generation.submit(task, body, image, mask, visitor, key)
     upload.let_go()
     return job_id, body.response
 
