@@ -67,13 +67,13 @@ class Outcome:
 
     started_at: float
     ended_at: float | None = None
-    pixels: list[Pixels] = field(default_factory=list)
+    pixels: dict[int, Pixels] = field(default_factory=dict)
 
     def on_progress(self, step: int, steps: int) -> None:
         """Nobody watches."""
 
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
-        self.pixels.append(pixels)
+        self.pixels[index] = pixels
 
     def on_done(self, timings: EngineTimings) -> None:
         self.ended_at = time.perf_counter()
@@ -95,10 +95,21 @@ class Run:
         return len(self.outcomes) / self.seconds
 
 
-def ready_model(workload: Workload, device: torch.device | None = None) -> LatentDiffusion:
+def ready_model(
+    workload: Workload,
+    device: torch.device | None = None,
+    settings: WorkerSettings | None = None,
+) -> LatentDiffusion:
     """The workload's model as a worker has it when it says that it is ready."""
-    model = load_model(str(folder(workload)), device or default_device())
-    return warmup.ready_model(model, (workload.side, workload.side), WorkerSettings())
+    device, settings = device or default_device(), settings or WorkerSettings()
+    dtype = warmup.weights_dtype(device, settings.worker_precision)
+    model = load_model(str(folder(workload)), device, dtype)
+    return warmup.ready_model(model, (workload.side, workload.side), settings)
+
+
+def precision(model: LatentDiffusion) -> torch.dtype:
+    """What the network computes in: an executor may have chosen less than the model's own."""
+    return torch.bfloat16 if "denoiser openvino bf16" in model.executors.name else model.dtype
 
 
 def engine_for(model: LatentDiffusion, slots: int) -> Engine:

@@ -6,7 +6,6 @@ it is; a failed start says why and ends with status 1.
 
 import logging
 import secrets
-import socket
 import sys
 from collections.abc import Callable
 
@@ -27,7 +26,7 @@ from worker.metrics import Metrics
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.ticker import Chore, Ticker
-from worker.warmup import ready_engine
+from worker.warmup import ready_engine, weights_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
     """
     settings = WorkerSettings()
     start_logging(settings)
-    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    name = f"{settings.worker_name}-{secrets.token_hex(4)}"
     tracing, metrics = start_tracing("worker", settings.otlp_endpoint), Metrics()
     # A connection that has gone dead is given up within a heartbeat, so the next one is in time.
     patience_s = settings.worker_heartbeat_s
@@ -80,7 +79,8 @@ def _get_ready(settings: WorkerSettings, announcer: Announcer) -> tuple[Engine, 
             state=WorkerState.LOADING, device=str(device), detail=what, progress=LOADED * fraction
         )
 
-    model = load_model(source, device, report=report)
+    dtype = weights_dtype(device, settings.worker_precision)
+    model = load_model(source, device, dtype, report)
     card = model_card(model, source)
     announcer.say(model=card.name, detail="warming up")
     engine = ready_engine(model, (card.default_width, card.default_height), settings)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
+import models.cuda.prepare as gpu
 from models.attention import available_kernels, choose_kernels, use_kernel
-from models.executors.choice import Wanted, choose_executors
+from models.executors import choice
+from models.loading import default_dtype
 from models.pipeline import LatentDiffusion, Recipe
 from worker.engine import Engine
 from worker.measuring import ready_profile
@@ -43,28 +45,56 @@ def ready_engine(model: LatentDiffusion, size: Size, settings: WorkerSettings) -
     return Engine(model, settings.worker_slots, profile, same_bytes=settings.worker_same_bytes)
 
 
+def weights_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """What weights are loaded in. Raises ValueError for a precision the device cannot do.
+
+    On a CPU they stay float32, and an executor may compute in bfloat16; in eight bits a GPU holds
+    what passes a gate, the rest in half precision.
+    """
+    possible = {"cpu": ("auto", "fp32", "bf16")}.get(device.type, ("auto", "fp32", "fp16", "fp8"))
+    if precision not in possible:
+        raise ValueError(
+            f"precision is {precision!r}, but on {device.type} it is one of {', '.join(possible)}"
+        )
+    return torch.float32 if precision == "fp32" else default_dtype(device)
+
+
 def ready_model(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> LatentDiffusion:
     """The same model, run by what measures fastest for pictures of `size`. Raises ValueError."""
-    _choose_attention(model, settings.worker_attention, size)
+    if settings.worker_attention != "auto":
+        _use_attention(model, settings.worker_attention)
+    if model.device.type == "cuda":
+        return gpu.prepare(model, size, _wanted_of_a_gpu(settings))
+    if settings.worker_attention == "auto":
+        choose_kernels(model.unet, lambda: _draw_one_step(model, size))
     if model.device.type == "cpu":
-        wanted = Wanted(
-            settings.worker_executor,
-            _precision_of_a_cpu(settings.worker_precision),
-            settings.worker_same_bytes,
-            rows=2 * settings.worker_slots,
-            patience_s=settings.worker_tune_s,
-            cache=_writable(settings.worker_cache),
-        )
-        model = replace(model, executors=choose_executors(model, wanted))
+        model = replace(model, executors=choice.choose_executors(model, _wanted_of_a_cpu(settings)))
     _draw_one_step(model, size)
     return model
 
 
-def _choose_attention(model: LatentDiffusion, attention: str, size: Size) -> None:
-    """Each layer gets the kernel that measures fastest for its shape ("auto"), or the one named."""
-    if attention == "auto":
-        choose_kernels(model.unet, lambda: _draw_one_step(model, size))
-        return
+def _wanted_of_a_cpu(settings: WorkerSettings) -> choice.Wanted:
+    return choice.Wanted(
+        settings.worker_executor,
+        settings.worker_precision,
+        settings.worker_same_bytes,
+        rows=2 * settings.worker_slots,
+        patience_s=settings.worker_tune_s,
+        cache=_writable(settings.worker_cache),
+    )
+
+
+def _wanted_of_a_gpu(settings: WorkerSettings) -> gpu.Wanted:
+    return gpu.Wanted(
+        eight_bits=settings.worker_precision == "fp8",
+        choose_attention=settings.worker_attention == "auto",
+        same_bytes=settings.worker_same_bytes,
+        rows=2 * settings.worker_slots,
+        patience_s=settings.worker_tune_s,
+    )
+
+
+def _use_attention(model: LatentDiffusion, attention: str) -> None:
     kernels = available_kernels()
     if attention not in kernels:
         raise ValueError(f"attention kernel is {attention!r}, but here are {', '.join(kernels)}")
@@ -76,12 +106,6 @@ def _draw_one_step(model: LatentDiffusion, size: Size) -> None:
     recipe = Recipe("", width=width, height=height, steps=1, guidance_scale=2.0)
     last = list(model.generate([recipe]))[-1]
     model.decode(torch.stack([t.x for t in last]))
-
-
-def _precision_of_a_cpu(asked: str) -> str:
-    if asked not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"precision is {asked!r}, but on a CPU it is auto, fp32 or bf16")
-    return asked
 
 
 def _writable(cache: Path) -> Path | None:

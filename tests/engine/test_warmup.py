@@ -13,7 +13,7 @@ from models.loading import load_model
 from models.pipeline import LatentDiffusion, Recipe
 from tests.tiny_models import write_tiny_sd
 from worker.settings import WorkerSettings
-from worker.warmup import ready_engine, ready_model
+from worker.warmup import ready_engine, ready_model, weights_dtype
 
 SIZE = (32, 32)
 
@@ -43,18 +43,31 @@ def test_the_attention_asked_for_is_used(
     assert draw(ready).isfinite().all()
 
 
+def test_an_attention_that_is_not_here_is_refused(model: LatentDiffusion, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"flash3.*sdpa"):
+        ready_model(model, SIZE, settings(tmp_path, worker_attention="flash3"))
+
+
 @pytest.mark.parametrize(
-    ("chosen", "named"),
+    ("precision", "device", "dtype"),
     [
-        ({"worker_attention": "flash3"}, r"flash3.*sdpa"),
-        ({"worker_precision": "fp8"}, "fp8.*fp32 or bf16"),
+        ("auto", "cpu", torch.float32),
+        ("bf16", "cpu", torch.float32),
+        ("auto", "cuda", torch.float16),
+        ("fp8", "cuda", torch.float16),
+        ("fp32", "cuda", torch.float32),
     ],
 )
-def test_what_is_not_here_is_refused(
-    model: LatentDiffusion, chosen: dict[str, str], named: str, tmp_path: Path
+def test_weights_are_loaded_in_the_precision_of_the_device(
+    precision: str, device: str, dtype: torch.dtype
 ) -> None:
-    with pytest.raises(ValueError, match=named):
-        ready_model(model, SIZE, settings(tmp_path, **chosen))
+    assert weights_dtype(torch.device(device), precision) == dtype
+
+
+@pytest.mark.parametrize(("precision", "device"), [("fp8", "cpu"), ("bf16", "cuda")])
+def test_a_precision_that_a_device_cannot_do_is_refused(precision: str, device: str) -> None:
+    with pytest.raises(ValueError, match=f"{precision}.*on {device}"):
+        weights_dtype(torch.device(device), precision)
 
 
 def test_a_second_worker_makes_the_same_choice_without_measuring(
