@@ -23,7 +23,9 @@ from service.bodies import body_schemas
 from service.census import CensusCollector
 from service.dependencies import Services
 from service.door import Authenticate, KnownHost, SameOrigin
+from service.fetching import Fetching
 from service.generation import Generation
+from service.guard import Guard
 from service.keys import KeyRing
 from service.loop_lag import watching_loop_lag
 from service.metrics import Metrics
@@ -120,6 +122,7 @@ def _lifespan(
                     decoding=decoding,
                     keys=KeyRing(KeyRecords(redis), settings),
                     limits=limits,
+                    fetching=_fetching(settings),
                 )
                 yield
         finally:
@@ -131,6 +134,12 @@ def _lifespan(
             tracing.close()
 
     return lifespan
+
+
+def _fetching(settings: ServiceSettings) -> Fetching:
+    if not settings.image_urls:
+        return Fetching(None)
+    return Fetching(Guard(settings.max_body_bytes, settings.fetch_timeout_s))
 
 
 def _cross_origin(settings: ServiceSettings) -> list[Middleware]:
