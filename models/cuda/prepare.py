@@ -38,13 +38,13 @@ MEASURED_ROWS = 8  # of a batch in company, for which kernels are chosen
 class Wanted:
     """What an operator leaves open.
 
-    eight_bits: use float8 where it passes the gate. attention: "auto", or the kernels in the
-    layers stay as they are. rows: the most that will be stepped together. patience_s: how long
-    getting ready may take.
+    eight_bits: use float8 where it passes the gate. choose_attention: measure, or leave the
+    kernels in the UNet's layers as they are. rows: the most that will be stepped together.
+    patience_s: how long getting ready may take.
     """
 
     eight_bits: bool = False
-    attention: str = "auto"
+    choose_attention: bool = True
     same_bytes: bool = True
     rows: int = 16
     patience_s: float = 10.0
@@ -64,7 +64,7 @@ def prepare(
     unet = _unet(model, size, wanted)
     rows = tuple(n for n in ROWS if n <= max(2, wanted.rows))
     inputs = _examples(model, size, rows[-1])
-    if wanted.attention == "auto":
+    if wanted.choose_attention:
         choose_kernels(unet, lambda: _run(unet, inputs))
     choose_fused(unet, lambda: _run(unet, inputs))
     compiled = wanted.patience_s >= COMPILE_S and _compiled(unet, inputs, model.device)

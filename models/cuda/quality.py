@@ -30,7 +30,7 @@ def compare(model: LatentDiffusion, other: LatentDiffusion, size: tuple[int, int
 
 
 PROMPTS = ("a red heart", "a photograph of a cat", "a tree on a hill", "the moon above the sea")
-STEPS = 12
+STEPS = 8
 
 
 def _drawn(model: LatentDiffusion, size: tuple[int, int]) -> Tensor:
