@@ -106,6 +106,10 @@ class Answers:
                 answer.url = self._signed(image.key) or self.link(job_id, index)
         return answer
 
+    def _signed(self, key: str) -> str | None:
+        """A URL of the store's own, where it has such and clients can reach it."""
+        return self.store.presign(key, self.image_url_ttl_s) if self.image_url_ttl_s else None
+
 
 def json_response(
     answer: GenerationAnswer | JobAnswer, status: int = 200, headers: dict[str, str] | None = None
@@ -113,10 +117,6 @@ def json_response(
     """The answer as it goes out; it was made here, so nobody needs to validate it again."""
     body = answer.model_dump_json(exclude_none=True)
     return Response(body, status, headers, media_type="application/json")
-
-    def _signed(self, key: str) -> str | None:
-        """A URL of the store's own, where it has such and clients can reach it."""
-        return self.store.presign(key, self.image_url_ttl_s) if self.image_url_ttl_s else None
 
 
 def _progress(view: JobView) -> ProgressAnswer | None:

@@ -66,7 +66,7 @@ class ServiceSettings(Settings):
     image_url_ttl_s: int = Field(
         default=3600,
         ge=0,
-        description="Seconds for which a presigned image URL works; 0: the API hands out the files.",
+        description="Seconds a presigned image URL works; 0: the API hands out the files itself.",
     )
     shutdown_grace_s: int = Field(
         default=5, ge=0, description="Seconds open connections get when the service is stopped."
