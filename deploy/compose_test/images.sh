@@ -1,0 +1,64 @@
+#!/bin/sh
+# Make images under the names that Dockerfile and docker-compose.yml ask for, from Debian packages,
+# for a machine that reaches a Debian mirror and a Python index but no registry of images.
+#
+#   images.sh FOLDER      needs root, debootstrap and podman; FOLDER keeps the root file system
+#
+# An image that podman has already is left alone. Grafana and SeaweedFS are not in Debian.
+set -eu
+cd "$(dirname "$0")/../.."
+folder=$1
+root=$folder/rootfs
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+python=$(sed -n 's/^FROM \(python:[^ ]*\) AS base$/\1/p' Dockerfile)
+redis=$(sed -n 's/^ *image: \(redis:.*\)$/\1/p' docker-compose.yml)
+prometheus=$(sed -n 's/^ *image: \(prom\/prometheus:.*\)$/\1/p' docker-compose.yml)
+
+# What this machine's pip and apt are told about certificates and places holds inside a build too.
+lend_this_machines_ways() {
+    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+    cp -r /etc/apt/apt.conf.d/. "$root/etc/apt/apt.conf.d/"
+    links=$(python3 -m pip config list | sed -n "s/^\(:env:\.\|global\.\)find-links='\(\/.*\)'$/\2/p" | head -n 1)
+    printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' > "$root/etc/pip.conf"
+    if [ -n "$links" ]; then
+        mkdir -p "$root$links"
+        cp -r "$links/." "$root$links"
+        printf 'find-links = %s\n' "$links" >> "$root/etc/pip.conf"
+    fi
+}
+
+if ! podman image exists "docker.io/library/$python"; then
+    if ! [ -e "$root/etc/debian_version" ]; then
+        echo "debootstrap: Debian with Python"
+        debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,python3-pip \
+            bookworm "$root" "$mirror" > "$folder/debootstrap.log"
+    fi
+    lend_this_machines_ways
+    for program in python:python3 python3:python3 pip:pip3; do
+        ln -sf "/usr/bin/${program#*:}" "$root/usr/local/bin/${program%:*}"
+    done
+    rm -f "$root/usr/lib/python3.11/EXTERNALLY-MANAGED"
+    echo "import: $python"
+    tar -C "$root" -c . | podman import --quiet --change 'CMD ["python3"]' --change \
+        'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin' \
+        - "docker.io/library/$python" > "$folder/import.log"
+fi
+
+# stand_in NAME INSTRUCTIONS: an image on top of the first, whose last line says what is in it
+stand_in() {
+    if ! podman image exists "$1"; then
+        echo "build: ${1#docker.io/}"
+        printf 'FROM docker.io/library/%s\nRUN %s\n%s\n' "$python" \
+            "apt-get update -q && apt-get install -qy --no-install-recommends $2" "$3" \
+            | podman build --quiet --network=host --tag "$1" --file - . > "$folder/build.log"
+    fi
+}
+
+stand_in "docker.io/library/$redis" \
+    "redis-server && install -d -o redis -g redis /data" \
+    'WORKDIR /data'
+stand_in "docker.io/$prometheus" \
+    "prometheus wget && install -d -o nobody -g nogroup /prometheus" \
+    'USER nobody
+WORKDIR /prometheus
+ENTRYPOINT ["/usr/bin/prometheus"]'
