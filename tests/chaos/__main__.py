@@ -42,7 +42,7 @@ def _plan() -> Plan:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--jobs", type=int, default=1000)
-    parser.add_argument("--clients", type=int, default=24)
+    parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--recipes", type=int, default=48)
     parser.add_argument("--most-steps", type=int, default=40)
     parser.add_argument("--pause-s", type=float, default=3.0, help="between faults, on average")

@@ -89,6 +89,13 @@ def _redis_pausing(house: House, _: Program, rng: random.Random) -> Course:
     yield seconds
 
 
+def _redis_full(house: House, _: Program, rng: random.Random) -> Course:
+    with redis.Redis.from_url(house.redis.url) as client:
+        client.config_set("maxmemory", 1)
+        yield rng.uniform(1.0, 4.0)
+        client.config_set("maxmemory", 0)
+
+
 def _connections_reset(house: House, _: Program, rng: random.Random) -> Course:
     house.api_proxy.reset()
     house.worker_proxy.reset()
@@ -131,6 +138,7 @@ def faults(lease_s: float) -> list[Fault]:
         Fault("Redis killed, away past the leases", "redis", _redis_killed(lease_s, 1.5 * lease_s)),
         Fault("Redis hanging", "redis", _redis_hanging),
         Fault("Redis pausing its clients", "redis", _redis_pausing),
+        Fault("Redis out of memory", "redis", _redis_full),
         Fault("connections reset", "network", _connections_reset),
         Fault("answers lost", "network", _answers_lost),
         Fault("network silent", "network", _network_silent),

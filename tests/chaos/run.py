@@ -25,6 +25,7 @@ from worker.settings import WorkerSettings
 MAX_CRASHES = 50
 RESULT_TTL_S = 120
 REAPED_WITHIN_S = 5.0
+WRITTEN_WITHIN_S = 3.0  # by a server that syncs every second, or a little later
 FOR_EVER = -1  # Redis' word for a key that never expires
 JOB_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 REGISTRY = re.compile(r"rq:(finished|failed|canceled):")  # swept as their entries expire
@@ -66,6 +67,7 @@ def play(plan: Plan, folder: Path) -> Verdict:
         adversary = Adversary(house, repertoire, plan.pause_s, rng)
         _clash(load, adversary, plan.faults_for_s)
         wait_for(lambda: _all_ended(house), SETTLE_WITHIN_S)
+        time.sleep(WRITTEN_WITHIN_S)
         if plan.until_expired:
             time.sleep(RESULT_TTL_S + REAPED_WITHIN_S)
         return judge(

@@ -1,0 +1,78 @@
+"""An API killed after it has queued a job, and before it could say so: the retry finds that job."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from protocol.catalogue import Catalogue
+from protocol.job import JobState
+from tests.chaos.bucket import Bucket
+from tests.chaos.house import Program
+from tests.chaos.journal import read_journal
+from tests.chaos.proxy import Proxy
+from tests.chaos.single import worker
+from tests.jobs.harness import MODEL, client, job_queue, outcome, wait_for
+from tests.redis_server import RedisServer, free_port
+from tests.service.conftest import CARD, word_tokenizer
+
+SUBMISSION = b"failure_ttl"  # among what is written when a job is queued
+
+
+def post(url: str, key: str) -> Any:
+    headers = {"Prefer": "respond-async", "Idempotency-Key": key}
+    return httpx.post(f"{url}/v1/txt2img", json={"prompt": "a cat"}, headers=headers).json()
+
+
+def serves(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_an_api_killed_between_queueing_and_answering(tmp_path: Path) -> None:
+    with (
+        RedisServer(appendfsync="always") as server,
+        Proxy(server.port) as proxy,
+        Bucket() as bucket,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        Catalogue(client(server.url)).publish(
+            CARD.model_copy(update={"name": MODEL}), word_tokenizer()
+        )
+        ports = free_port(), free_port()
+        doomed, other = (
+            Program(
+                f"api-{port}",
+                "service",
+                {**bucket.environment, "REDIS_URL": redis_url, "PORT": str(port)},
+                tmp_path / f"api-{port}.log",
+            )
+            for port, redis_url in zip(ports, (proxy.url, server.url), strict=True)
+        )
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        doomed.start()
+        other.start()
+        try:
+            for url in urls:
+                wait_for(lambda url=url: serves(url))  # type: ignore[misc]
+            first = post(urls[0], "once through, so that the server knows the script")["id"]
+            held = proxy.hold_answer_to(SUBMISSION)
+            unheard = pool.submit(post, urls[0], "order")
+            wait_for(held.sprung.is_set)
+            doomed.kill()
+            assert isinstance(unheard.exception(), httpx.TransportError)
+            [queued] = set(read_journal(server.folder).jobs) - {first}
+            assert post(urls[1], "order")["id"] == queued
+        finally:
+            doomed.kill()
+            other.kill()
+        with worker(server.url, bucket):
+            queue = job_queue(server.url)
+            assert outcome(queue, queued).state is JobState.FINISHED
+            assert outcome(queue, first).state is JobState.FINISHED
+        history = read_journal(server.folder).jobs
+        assert set(history) == {first, queued}
+        assert all(job.ended_once for job in history.values())
