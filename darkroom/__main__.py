@@ -9,6 +9,7 @@ from darkroom import api, generate, keys, models, up, worker
 from darkroom.addresses import PortTaken
 from darkroom.child import ProgramFailed
 from darkroom.client import Refused, ServerUnreachable
+from darkroom.devices import NoDevices
 from darkroom.embedded_redis import EmbeddedRedisError
 from darkroom.keys import NoSuchKey
 from darkroom.models import NoSuchModel
@@ -28,6 +29,7 @@ COMMANDS = {
 EXPECTED = (
     DarkroomError,
     EmbeddedRedisError,
+    NoDevices,
     NoServerBinary,
     NoSuchKey,
     NoSuchModel,

@@ -40,35 +40,45 @@ class Program:
     grace_s: float = 10.0
 
 
-@dataclass
 class Child:
     """A program kept running; `watch` ends only by raising `ProgramFailed`."""
 
-    watch: asyncio.Task[None]
-    is_ready: asyncio.Event
+    def __init__(self, program: Program) -> None:
+        self.is_ready = asyncio.Event()
+        self.process: asyncio.subprocess.Process | None = None
+        self.watch = asyncio.create_task(_keep_running(program, self))
+
+    def stop(self) -> None:
+        """Begin to stop it, and start it no more; `watch` ends when it has ended."""
+        if not self.watch.cancelling():  # once more would interrupt the stopping
+            self.watch.cancel()
+
+    def hurry(self) -> None:
+        """Tell it once more to end, in case it takes its time."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.terminate()
 
 
 @asynccontextmanager
 async def running(program: Program) -> AsyncIterator[Child]:
     """Keep `program` running inside the block; on leaving, it has ended."""
-    is_ready = asyncio.Event()
-    watch = asyncio.create_task(_keep_running(program, is_ready))
+    child = Child(program)
     try:
-        yield Child(watch, is_ready)
+        yield child
     finally:
-        watch.cancel()
+        child.stop()
         with suppress(asyncio.CancelledError, ProgramFailed):
-            await watch
+            await child.watch
 
 
-async def _keep_running(program: Program, is_ready: asyncio.Event) -> None:
+async def _keep_running(program: Program, child: Child) -> None:
     """Run it; when it dies after it was ready, run it again, waiting longer each time."""
     loop = asyncio.get_running_loop()
     pause_s = FIRST_PAUSE_S
     while True:
         started = loop.time()
-        status = await _run_once(program, is_ready)
-        if not is_ready.is_set():
+        status = await _run_once(program, child)
+        if not child.is_ready.is_set():
             failure = f"{program.name} {_ending(status)} before it was ready"
             raise ProgramFailed(f"{failure}; {program.advice}")
         if loop.time() - started > STEADY_S:
@@ -78,7 +88,7 @@ async def _keep_running(program: Program, is_ready: asyncio.Event) -> None:
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _run_once(program: Program, is_ready: asyncio.Event) -> int:
+async def _run_once(program: Program, child: Child) -> int:
     """Run the program to its end and return its exit status; cancelled, stop it first."""
     process = await asyncio.create_subprocess_exec(
         *tied([*program.command]),
@@ -92,6 +102,7 @@ async def _run_once(program: Program, is_ready: asyncio.Event) -> int:
         start_new_session=True,
     )
     assert process.stdout
+    child.process = process
     reading = asyncio.create_task(_show_lines(process.stdout, program))
     ending = asyncio.create_task(process.wait())
     getting_ready = asyncio.ensure_future(program.ready())
@@ -102,7 +113,7 @@ async def _run_once(program: Program, is_ready: asyncio.Event) -> int:
             await asyncio.wait({getting_ready}, timeout=LAST_WORDS_S)
         if getting_ready.done():
             getting_ready.result()
-            is_ready.set()
+            child.is_ready.set()
         return await ending
     finally:
         getting_ready.cancel()

@@ -1,6 +1,7 @@
 """The worker's own settings, beside those it shares with the service."""
 
 import os
+import socket
 from pathlib import Path
 from typing import Literal, Self
 
@@ -17,6 +18,11 @@ def _user_cache_dir() -> str:
 class WorkerSettings(Settings):
     """All begin with `DARKROOM_WORKER_`, but those of the base class."""
 
+    worker_name: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="How a worker's name begins (by default the machine's); the rest is drawn.",
+    )
     worker_slots: int = Field(
         default=8, ge=1, le=256, description="Pictures that are drawn together, at most."
     )
