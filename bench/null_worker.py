@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from protocol.presence import Presence
 from protocol.redis_client import connect
 from worker.announcer import REPEAT_S, Announcer
 from worker.metrics import Metrics
-from worker.ports import AdmittedJob, EngineTimings, Pixels
+from worker.ports import AdmittedJob, Engine, EngineTimings, Pixels
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.ticker import Chore, Ticker
@@ -82,7 +83,7 @@ def _gradient() -> Pixels:
     return np.stack([red, green, 255 - red], axis=-1)
 
 
-def main() -> int:
+def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
     settings = WorkerSettings()
     tokenizer = Tokenizer.from_folder(TOKENIZER).to_json()
     name = f"null-{os.getpid()}"
@@ -91,7 +92,7 @@ def main() -> int:
         announcer = Announcer(Presence(redis), name)
         announcer.say(model=CARD.name)
         with Ticker(Chore(REPEAT_S, announcer.repeat)):
-            engine = NullEngine(settings.worker_slots)
+            engine = make_engine(settings.worker_slots)
             status = serve(settings, redis, name, engine, CARD, tokenizer, announcer, metrics)
         announcer.leave()
     return status
