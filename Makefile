@@ -5,6 +5,7 @@
 # make chaos    kill, freeze and cut off everything under load: is anything lost? Takes minutes
 # make bench    ours beside diffusers, last line JSON
 # make lock     renew constraints.txt
+# make compose-test   the containers under podman, as root; kept in docs/compose-test.txt
 #
 # Needs Python 3.11 to 3.14 and make; the rest is installed into .venv, every file checked against
 # the hashes of constraints.txt. A stamp named after the content of pyproject.toml and
@@ -19,7 +20,7 @@ BIN := .venv/bin
 RUN := .venv/installed-run-$(CONTENT)
 DEV := .venv/installed-dev-$(CONTENT)
 
-.PHONY: run test check format chaos bench lock
+.PHONY: run test check format chaos bench lock compose-test
 
 run: $(RUN)
 	@exec $(BIN)/darkroom up --home var/house
@@ -42,6 +43,11 @@ chaos: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m bench.first
+
+compose-test: $(DEV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group compose
+	$(BIN)/python -m deploy.compose_test.run > var/compose-test.txt || { cat var/compose-test.txt; exit 1; }
+	@mv var/compose-test.txt docs/compose-test.txt && cat docs/compose-test.txt
 
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --group lock

@@ -18,11 +18,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from stack import Stack, free_port, secret
+from deploy.compose_test.stack import Stack, free_port, secret
 
 FOLDER = Path(__file__).resolve().parents[2] / "var" / "compose-test"
 SERVICES = ("redis", "api", "worker", "prometheus")
@@ -143,7 +144,7 @@ def check(stack: Stack, house: House, prometheus: str) -> None:
     for service in SERVICES:
         for container in stack.containers(service):
             is_hardened(stack, container)
-            until(lambda c=container: stack.succeeds("healthcheck", "run", c), f"{container}")
+            until(partial(stack.succeeds, "healthcheck", "run", container), container)
     print("ok  every container: not root, no capabilities, read-only, and healthy by its own check")
     try:
         House(house.url.rpartition(":")[2], "").ask("/v1/models")
