@@ -73,7 +73,10 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """A job this worker holds a lease on. `data` is RQ's, as found: not to be trusted."""
+    """A job this worker holds a lease on. `data` is RQ's, as found: not to be trusted.
+
+    `waiting`: the jobs that were left in the queue.
+    """
 
     job_id: str
     execution_id: str
@@ -82,6 +85,7 @@ class Claim:
     crashes: int
     context: JobContext = NO_CONTEXT
     time_left_s: float | None = None  # as of the claim, until its deadline
+    waiting: int = 1
 
     @property
     def member(self) -> str:
@@ -118,7 +122,7 @@ class Leases:
         self._next_execution = uuid.uuid4().hex
         if found is None:
             return None
-        job_id, data, enqueued_at, crashes, meta, time_left = found
+        job_id, data, enqueued_at, crashes, meta, time_left, waiting = found
         return Claim(
             job_id.decode(),
             execution,
@@ -127,6 +131,7 @@ class Leases:
             int(crashes) if crashes.isdigit() else ALONE_FROM,
             JobContext.read(meta),
             float(time_left) if time_left else None,
+            waiting,
         )
 
     def renew(self, claims: Iterable[Claim], pipe: Pipeline) -> None:

@@ -88,7 +88,9 @@ class Loop:
         self._cancelled: set[str] = set()  # job ids
         self._lost: set[str] = set()  # execution ids
         self._stops = 0
-        self._wake = threading.Event()
+        self._stirred = threading.Event()
+        self._announced = False
+        self._others_wait = True  # as far as was known at the last look
         self._next_look = 0.0
         self._turned = math.inf  # not yet
         self._nothing_to_do = False
@@ -115,7 +117,8 @@ class Loop:
 
     def wake(self) -> None:
         """There may be a job."""
-        self._wake.set()
+        self._announced = True
+        self._stirred.set()
 
     def cancel(self, job_id: str) -> None:
         """Drop a job before its next step, because somebody asked to."""
@@ -144,9 +147,8 @@ class Loop:
             self._hand_back_the_rest()
 
     def told(self, claim: Claim, status: JobStatus) -> None:
-        """Pass on what became of a job, once it is so in Redis."""
+        """Count and log what became of a job, once it is so in Redis."""
         state = STATES[status]
-        self._reporter.ended(claim.job_id, state)
         self._metrics.jobs.labels(state).inc()
         logger.info("job left", extra={**claim.names, "state": state})
 
@@ -156,14 +158,15 @@ class Loop:
 
     def _turn(self) -> None:
         self._turned = time.monotonic()
-        if self._wake.is_set():
-            self._wake.clear()
+        self._stirred.clear()
+        if self._announced:
+            self._announced = False
             self._next_look = 0.0
         self._drop_unwanted()
         self._claim_jobs()
         self._admit_ready()
         if self._engine.idle:
-            self._wake.wait(LOOK_EVERY_S)
+            self._stirred.wait(LOOK_EVERY_S)
         else:
             self._step()
 
@@ -180,6 +183,7 @@ class Loop:
         with suppress(RedisError):
             for held in [held for held in self._jobs() if held.stage is not Stage.DROPPED]:
                 self._drop(held)
+                self._reporter.forget(held.claim.job_id)
                 status = self._ledger.hand_back(held.claim)
                 if status is not None:
                     self._metrics.retries.labels(HANDED_BACK).inc()
@@ -209,9 +213,11 @@ class Loop:
                 logger.warning("cannot take jobs", extra={"error": type(error).__name__})
                 return
             self._nothing_to_do = idle and claim is None
-            if claim is None:
+            # One that is not idle may be refused what waits: a suspect.
+            self._others_wait = claim.waiting > 0 if claim else not idle
+            if claim is None or not self._others_wait:
                 self._next_look = time.monotonic() + LOOK_EVERY_S
-            else:
+            if claim is not None:
                 self._begin(claim)
 
     def _begin(self, claim: Claim) -> None:
@@ -219,7 +225,7 @@ class Loop:
             request = self._ledger.read(claim)
         except DarkroomError as error:
             logger.warning("job refused", extra={**claim.names, "why": type(error).__name__})
-            self._delivery.submit(self._fail, claim, error)
+            self._delivery.submit_ending(self._fail, claim, error)
             return
         for held in self._jobs():
             if held.claim.job_id == claim.job_id:  # lost, and come back to us before we noticed
@@ -229,7 +235,7 @@ class Loop:
         self._held[claim.execution_id] = held
         self._metrics.queue_wait.labels(request.priority).observe(held.waited_s)
         logger.info("job taken", extra={**claim.names, "crashes": claim.crashes})
-        held.fetch(then=self.wake)
+        held.fetch(then=self._stirred.set)
 
     def _admit_ready(self) -> None:
         for held in self._jobs():
@@ -297,7 +303,7 @@ class Loop:
         held.stage = Stage.DROPPED
         held.trace.ended("dropped")
         if ending is not None:
-            self._delivery.submit(self._settle, held.claim, ending)
+            self._delivery.submit_ending(self._settle, held.claim, ending)
 
     def _end(self, held: HeldJob, outcome: JobResult | DarkroomError) -> None:
         """In a delivery thread: a job has its pictures, or will never have them."""
@@ -320,6 +326,7 @@ class Loop:
         In a delivery thread. The lease is renewed meanwhile, so finished pictures are not thrown
         away because Redis is.
         """
+        self._reporter.forget(claim.job_id)
         while True:
             try:
                 status = ending(claim)
@@ -328,7 +335,9 @@ class Loop:
                 if not self._delivery.pause(RETRY_S):
                     return False  # stopping: the lease runs out and the job is done again
         self._forget(claim)
-        self.wake()
+        if self._others_wait or status is JobStatus.QUEUED:
+            self.wake()
+        self._stirred.set()
         if status is None:
             self._metrics.fenced.inc()
             logger.warning("ending refused, the lease was lost", extra=claim.names)

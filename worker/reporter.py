@@ -1,10 +1,8 @@
 """Tells how far jobs are, without making the denoising loop wait for it."""
 
 import threading
-from contextlib import suppress
 
-from protocol.errors import QueueUnavailable
-from protocol.job import JobState, Progress
+from protocol.job import Progress
 from protocol.progress import ProgressBoard
 
 
@@ -15,7 +13,7 @@ class Reporter:
         self._board = board
         self._news: dict[str, Progress] = {}
         self._news_lock = threading.Lock()
-        # Held while sending, so that a job's last word is not overtaken by an earlier one.
+        # Held while sending, so that what is forgotten is not on its way either.
         self._sending = threading.Lock()
 
     def note(self, progress: Progress) -> None:
@@ -31,13 +29,7 @@ class Reporter:
             if news:
                 self._board.publish_all(news)
 
-    def ended(self, job_id: str, state: JobState) -> None:
-        """Tell at once that a job has ended, or has gone back to the queue.
-
-        If Redis is away nobody hears it; those who wait look at the queue now and then.
-        """
-        with self._sending:
-            with self._news_lock:
-                self._news.pop(job_id, None)
-            with suppress(QueueUnavailable):
-                self._board.publish(Progress(job_id=job_id, state=state))
+    def forget(self, job_id: str) -> None:
+        """Tell nothing more of a job; to be called before it ends, for the queue tells that."""
+        with self._sending, self._news_lock:
+            self._news.pop(job_id, None)

@@ -36,7 +36,7 @@ from protocol.request import GenerationRequest, Priority
 from protocol.tracing import NO_TRACING, Tracing
 from worker.deliver import Delivery
 from worker.leases import Claim, JobStatus, Leases, LeaseTerms
-from worker.loop import STATES, Loop
+from worker.loop import Loop
 from worker.metrics import WORKER_DIED, Metrics
 from worker.ports import Engine
 from worker.reporter import Reporter
@@ -155,7 +155,6 @@ class RqWorker(BaseWorker):
         for job_id, status in self._ledger.leases.reap():
             logger.warning("job taken back", extra={"job": job_id, "becomes": status})
             self._metrics.retries.labels(WORKER_DIED).inc()
-            self._reporter.ended(job_id, STATES[status])
             self.loop.wake()
 
     def drop_late(self) -> None:

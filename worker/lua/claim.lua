@@ -1,5 +1,6 @@
 -- ARGV: terms, execution id, "1" if the worker runs nothing, now as RQ writes it.
--- An execution id that was used before repeats the answer that got lost.
+-- An execution id that was used before repeats the answer that got lost. The last thing told of a
+-- job is how many others wait.
 local execution, idle, now_text = ARGV[2], ARGV[3] == '1', ARGV[4]
 local last = ours .. ':claim:' .. terms.worker
 local now = server_time()
@@ -9,7 +10,7 @@ local function told(id)
                            'deadline_at')
   local left = tonumber(found[5] or nil)
   return {id, found[1] or '', found[2] or '', found[3] or '0', found[4] or '',
-          left and tostring(left - now) or ''}
+          left and tostring(left - now) or '', waiting_in_all(pool)}
 end
 
 local function is_suspect(id)
