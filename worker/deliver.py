@@ -35,10 +35,19 @@ class Delivery:
         self._store = store
         self._patience_s = patience_s
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="delivery")
+        # Tasks that need no store, and so do not wait behind those that wait for it.
+        self._endings = ThreadPoolExecutor(1, thread_name_prefix="ending")
         self._giving_up = Event()
 
     def submit(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Do a task that reads or writes the store, or waits for one that does."""
         return self._pool.submit(task, *args, **kwargs)
+
+    def submit_ending(
+        self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Do a task that only tells Redis how a job ended: one without pictures."""
+        return self._endings.submit(task, *args, **kwargs)
 
     def inputs(self, request: GenerationRequest) -> tuple[bytes | None, bytes | None]:
         """The PNGs that a request's keys name: image and mask. For use in a task.
@@ -71,6 +80,7 @@ class Delivery:
         """Stop being patient, and wait for the threads to end."""
         self._giving_up.set()
         self._pool.shutdown(cancel_futures=True)
+        self._endings.shutdown(cancel_futures=True)
 
     def pause(self, seconds: float) -> bool:
         """Wait, in a task, before trying something again; whether it is worth trying."""

@@ -119,7 +119,7 @@ class HeldJob:
     def end(self, outcome: DarkroomError) -> None:
         """Let it end with an error, from a delivery thread."""
         self.stage = Stage.DELIVERING
-        self._delivery.submit(self._on_end, self, outcome)
+        self._delivery.submit_ending(self._on_end, self, outcome)
 
     def on_progress(self, step: int, steps: int) -> None:
         self.trace.stepped(step)

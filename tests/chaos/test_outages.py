@@ -75,6 +75,20 @@ def test_a_picture_outlives_a_store_that_is(scene: Scene, trouble: str) -> None:
     assert len(scene.history(job_id).begun) == 1
 
 
+def test_a_store_that_is_down_holds_up_nobody_who_needs_none(scene: Scene) -> None:
+    scene.bucket.down = True
+    with worker(scene.server.url, scene.bucket):
+        stuck = scene.queue.submit(request(n=4))
+        wait_for(lambda: scene.bucket.refused >= 2)
+        unwanted = scene.queue.submit(request(steps=1000))
+        wait_for(lambda: drawing(scene.queue, unwanted))
+        scene.queue.cancel(unwanted)
+        assert outcome(scene.queue, unwanted).state is JobState.CANCELLED
+        assert scene.queue.view(stuck).state is JobState.RUNNING
+        scene.bucket.well_again()
+        assert outcome(scene.queue, stuck).state is JobState.FINISHED
+
+
 @pytest.mark.parametrize("moment", ["drawn, not stored", "stored, not marked finished"])
 def test_a_worker_frozen_when_it_has(scene: Scene, moment: str) -> None:
     """It wakes after another has finished the job, and goes on: nothing changes."""
