@@ -19,7 +19,8 @@ from xml.sax.saxutils import escape
 
 NAME = "pictures"
 OK, NO_CONTENT, NOT_FOUND, FULL, DOWN = 200, 204, 404, 507, 503
-MODIFIED = "Mon, 23 Nov 2026 00:00:00 GMT"
+# Long ago, so that nothing is too young to be swept: only what Redis says keeps it.
+MODIFIED, MODIFIED_IN_LISTS = "Sat, 01 Jan 2000 00:00:00 GMT", "2000-01-01T00:00:00.000Z"
 
 
 class Bucket:
@@ -195,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         found = sorted(key for key in self.bucket.objects.copy() if key.startswith(prefix))
         entries = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{len(self.bucket.objects[key])}</Size>"
-            "<LastModified>2026-11-23T00:00:00.000Z</LastModified></Contents>"
+            f"<LastModified>{MODIFIED_IN_LISTS}</LastModified></Contents>"
             for key in found
         )
         return f"<ListBucketResult>{entries}</ListBucketResult>".encode()

@@ -24,7 +24,7 @@ from worker.settings import WorkerSettings
 # taken for the culprit. Poison has tests of its own.
 MAX_CRASHES = 50
 RESULT_TTL_S = 120
-REAPED_WITHIN_S = 5.0
+SWEEP_S = 5.0
 WRITTEN_WITHIN_S = 3.0  # by a server that syncs every second, or a little later
 FOR_EVER = -1  # Redis' word for a key that never expires
 JOB_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
@@ -56,6 +56,7 @@ def play(plan: Plan, folder: Path) -> Verdict:
         "DARKROOM_WORKER_MAX_CRASHES": str(MAX_CRASHES),
         "DARKROOM_RESULT_TTL_S": str(RESULT_TTL_S),
         "DARKROOM_FAILURE_TTL_S": str(RESULT_TTL_S),
+        "DARKROOM_WORKER_SWEEP_S": str(SWEEP_S),
     }
     wanted = recipes(rng, plan.recipes, (3, plan.most_steps))
     repertoire = [
@@ -69,7 +70,7 @@ def play(plan: Plan, folder: Path) -> Verdict:
         wait_for(lambda: _all_ended(house), SETTLE_WITHIN_S)
         time.sleep(WRITTEN_WITHIN_S)
         if plan.until_expired:
-            time.sleep(RESULT_TTL_S + REAPED_WITHIN_S)
+            time.sleep(RESULT_TTL_S + 3 * SWEEP_S)
         return judge(
             house.journal(),
             load.notes,
@@ -119,7 +120,7 @@ def _orphans(house: House, expired: bool) -> Iterator[str]:
                 yield from (f"{key}: {member}" for member in _members(client, key))
         known = set(house.journal().jobs)
     for key in house.bucket.objects.copy():
-        if (found := re.match(r"results/(\w+)/", key)) and found[1] not in known:
+        if (found := re.match(r"results/(\w+)/", key)) and (expired or found[1] not in known):
             yield key
 
 
