@@ -1,7 +1,10 @@
-"""Any order of submits, claims, endings, cancels, deaths and reapings, against a model."""
+"""Any order of submits, claims, endings, cancels, deaths, reapings, missed deadlines and expiries,
+of jobs of all priorities and several clients, against a model.
+"""
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,18 +19,23 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from protocol.errors import JobFailed
+from protocol.errors import ClientQueueFull, JobFailed, QueueFull, UnknownJob
 from protocol.job import TERMINAL, JobResult, JobState, Timings
-from protocol.queue import JobQueue
+from protocol.queue import JobQueue, queue_name
+from protocol.request import GenerationRequest, Priority
 from protocol.settings import Settings
 from tests.jobs.harness import MODEL, request, settings
+from tests.jobs.line import Line
 from worker.leases import ALONE_FROM, Claim, JobStatus
 from worker.rq_worker import RqLedger
 
 MAX_CRASHES = 3
 LEASES = f"darkroom:leases:darkroom-{MODEL}"
-QUEUE = f"rq:queue:darkroom-{MODEL}"
-REGISTRIES = [f"rq:{name}:darkroom-{MODEL}" for name in ("finished", "failed", "canceled")]
+DEADLINES = f"darkroom:deadlines:darkroom-{MODEL}"
+LANES = [queue_name(MODEL, priority) for priority in Priority]
+REGISTRIES = [f"rq:{kind}:{lane}" for kind in ("finished", "failed", "canceled") for lane in LANES]
+PATIENCE = 2
+MOST_WAITING, MOST_OF_A_CLIENT = 8, 3
 
 JOB_STATES = {
     JobStatus.QUEUED: JobState.QUEUED,
@@ -49,6 +57,9 @@ ENDINGS = {
 class Job:
     """What ought to be true of one job."""
 
+    request: GenerationRequest
+    client: str
+    late: bool = False  # its deadline is over
     state: JobState = JobState.QUEUED
     crashes: int = 0
     cancel: bool = False
@@ -78,34 +89,105 @@ class JobsMachine(RuleBasedStateMachine):
         self.redis = Redis.from_url(self.redis_url)
         self.text = Redis.from_url(self.redis_url, decode_responses=True)
         self.redis.flushall()
-        self.queue = JobQueue(self.redis, Settings(redis_url=self.redis_url))
+        bounds = {"max_queue_length": MOST_WAITING, "max_queue_per_client": MOST_OF_A_CLIENT}
+        self.queue = JobQueue(self.redis, Settings(redis_url=self.redis_url, **bounds))
         self.jobs: dict[str, Job] = {}
-        self.waiting: list[str] = []
+        self.expired: set[str] = set()
+        self.line = Line(PATIENCE)
         self.silent: set[str] = set()  # members whose leases ran out
-        terms = settings(self.redis_url, worker_max_crashes=MAX_CRASHES)
+        terms = settings(
+            self.redis_url, worker_max_crashes=MAX_CRASHES, worker_priority_patience=PATIENCE
+        )
         return multiple(
             *(Worker(RqLedger(self.redis, name, MODEL, terms)) for name in ("ann", "bob"))
         )
 
     # Several at a time: Hypothesis leaves whole rules out of many runs, and rare calls do little.
-    @rule(target=ids, jobs=st.integers(1, 3))
-    def submit(self, jobs: int) -> MultipleResults[str]:
-        return multiple(*(self._submit() for _ in range(jobs)))
+    @rule(
+        target=ids,
+        jobs=st.integers(1, 3),
+        client=st.sampled_from(["", "carl", "dora", "emil"]),
+        priority=st.sampled_from(Priority),
+        steps=st.integers(1, 3),
+    )
+    def submit(
+        self, jobs: int, client: str, priority: Priority, steps: int
+    ) -> MultipleResults[str]:
+        one = request(priority=priority, steps=steps)
+        return multiple(*filter(None, (self._submit(one, client) for _ in range(jobs))))
 
-    def _submit(self) -> str:
-        job_id = self.queue.submit(request())
-        assert self.queue.submit(request(), job_id) == job_id  # as after a lost answer
-        self.jobs[job_id] = Job()
-        self.waiting.append(job_id)
+    def _submit(self, one: GenerationRequest, client: str) -> str | None:
+        self._drop_late()
+        mine = [job_id for job_id in self.line.ids if self.jobs[job_id].client == client]
+        try:
+            job_id = self.queue.submit(one, client=client)
+        except ClientQueueFull:
+            assert client != ""
+            assert len(mine) == MOST_OF_A_CLIENT
+            return None
+        except QueueFull:
+            assert len(self.line.ids) == MOST_WAITING
+            return None
+        assert len(self.line.ids) < MOST_WAITING
+        assert client == "" or len(mine) < MOST_OF_A_CLIENT
+        assert self.queue.submit(one, job_id, client=client) == job_id  # as after a lost answer
+        self.jobs[job_id] = Job(one, client)
+        self.line.lanes[one.priority].join(job_id, client, one.work)
         return job_id
 
     @rule(job_id=ids)
+    def deadline_passes(self, job_id: str) -> None:
+        if job_id in self.jobs and self.jobs[job_id].state not in TERMINAL:
+            self.jobs[job_id].late = True
+            self.redis.hset(f"rq:job:{job_id}", "deadline_at", 0)
+            if job_id in self.line:
+                self.redis.zadd(DEADLINES, {job_id: 0})
+
+    @rule(worker=workers)
+    def drop_late(self, worker: Worker) -> None:
+        late = sorted(job_id for job_id in self.line.ids if self.jobs[job_id].late)
+        assert sorted(worker.ledger.leases.drop_late()) == late
+        self._drop_late()
+
+    def _drop_late(self) -> None:
+        for job_id in self.line.ids:
+            if self.jobs[job_id].late:
+                self._drop(job_id)
+
+    def _drop(self, job_id: str) -> None:
+        self.jobs[job_id].state = JobState.FAILED
+        self.line.leave(job_id)
+
+    @rule(job_id=ids)
+    def expire(self, job_id: str) -> None:
+        """The time for which an ended job is kept passes."""
+        if job_id in self.jobs and self.jobs[job_id].state in TERMINAL:
+            del self.jobs[job_id]
+            self.expired.add(job_id)
+            self.redis.expire(f"rq:job:{job_id}", 0)
+            for registry in REGISTRIES:
+                self.redis.zadd(registry, {job_id: 0}, xx=True)
+
+    @rule(job_id=ids, client=st.sampled_from(["carl", "dora"]))
+    def strangers_are_shown_nothing(self, job_id: str, client: str) -> None:
+        if job_id not in self.jobs or self.jobs[job_id].client != client:
+            for call in (self.queue.view, self.queue.cancel):
+                with pytest.raises(UnknownJob):
+                    call(job_id, client)
+        else:
+            assert self.queue.view(job_id, client).state is self.jobs[job_id].state
+
+    @rule(job_id=ids)
     def cancel(self, job_id: str) -> None:
-        job = self.jobs[job_id]
+        job = self.jobs.get(job_id)
+        if job is None:
+            with pytest.raises(UnknownJob):
+                self.queue.cancel(job_id)
+            return
         view = self.queue.cancel(job_id)
         if job.state is JobState.QUEUED:
             job.state = JobState.CANCELLED
-            self.waiting.remove(job_id)
+            self.line.leave(job_id)
         elif job.state is JobState.RUNNING:
             job.cancel = True
         assert view.state is job.state
@@ -118,24 +200,27 @@ class JobsMachine(RuleBasedStateMachine):
     def _claim(self, worker: Worker) -> Claim | None:
         idle = not worker.claims
         claim = worker.ledger.claim(idle)
-        head = self.jobs[self.waiting[0]] if self.waiting else None
-        if head is None or (head.crashes >= ALONE_FROM and not idle):
+        while (head := self.line.next()) is not None and self.jobs[head].late:
+            self._drop(head)
+        if head is None or (self.jobs[head].crashes >= ALONE_FROM and not idle):
             assert claim is None
             return None
+        job = self.jobs[head]
         assert claim is not None
-        assert claim.job_id == self.waiting.pop(0)
-        assert claim.crashes == head.crashes
-        assert worker.ledger.read(claim) == request()
-        head.state, head.holder = JobState.RUNNING, claim
+        assert claim.job_id == head
+        assert claim.crashes == job.crashes
+        assert worker.ledger.read(claim) == job.request
+        self.line.take()
+        job.state, job.holder = JobState.RUNNING, claim
         worker.claims.append(claim)
         return claim
 
     @rule(held=held, how=st.sampled_from(sorted(ENDINGS)))
     def end(self, held: tuple[Worker, Claim], how: str) -> None:
         worker, claim = held
-        job = self.jobs[claim.job_id]
+        job = self.jobs.get(claim.job_id)
         answer = ENDINGS[how](worker.ledger, claim)
-        if job.holder is claim:
+        if job is not None and job.holder is claim:
             expected = {
                 "finish": JobStatus.FINISHED,
                 "fail": JobStatus.FAILED,
@@ -146,7 +231,7 @@ class JobsMachine(RuleBasedStateMachine):
             assert answer == expected
             self._left(claim, answer)
             job.settled = claim, answer
-        elif job.settled is not None and job.settled[0] is claim:
+        elif job is not None and job.settled is not None and job.settled[0] is claim:
             assert answer is job.settled[1]
         else:
             assert answer is None
@@ -159,7 +244,8 @@ class JobsMachine(RuleBasedStateMachine):
         with self.redis.pipeline(transaction=False) as pipe:
             worker.ledger.leases.renew([claim], pipe)
             [lost] = pipe.execute()
-        ours = self.jobs[claim.job_id].holder is claim
+        job = self.jobs.get(claim.job_id)
+        ours = job is not None and job.holder is claim
         assert lost == ([] if ours else [claim.member.encode()])
         self.silent.discard(claim.member)
 
@@ -167,7 +253,8 @@ class JobsMachine(RuleBasedStateMachine):
     def die(self, worker: Worker) -> None:
         """Its leases run out, with no need to wait for it."""
         for claim in worker.claims:
-            if self.jobs[claim.job_id].holder is claim:
+            job = self.jobs.get(claim.job_id)
+            if job is not None and job.holder is claim:
                 self.redis.zadd(LEASES, {claim.member: 0})
                 self.silent.add(claim.member)
         worker.claims.clear()
@@ -182,6 +269,8 @@ class JobsMachine(RuleBasedStateMachine):
             expected.append((job.holder.job_id, status))
             self._left(job.holder, status)
         assert worker.ledger.leases.reap() == expected
+        for registry in REGISTRIES:
+            assert self.expired.isdisjoint(self.text.zrange(registry, 0, -1))
 
     def teardown(self) -> None:
         self.redis.close()
@@ -192,22 +281,30 @@ class JobsMachine(RuleBasedStateMachine):
         if not hasattr(self, "jobs"):
             return
         with self.text.pipeline() as pipe:
-            pipe.lrange(QUEUE, 0, -1)
+            for lane in LANES:
+                pipe.lrange(f"rq:queue:{lane}", 0, -1)
             for key in (LEASES, *REGISTRIES):
                 pipe.zrange(key, 0, -1)
             for job_id in self.jobs:
                 pipe.ttl(f"rq:job:{job_id}")
-            queued, leased, finished, failed, canceled, *ttls = pipe.execute()
+            found = pipe.execute()
+        lists, [leased, *registries] = (
+            found[: len(LANES)],
+            found[len(LANES) :][: 1 + len(REGISTRIES)],
+        )
+        ttls = found[len(LANES) + 1 + len(REGISTRIES) :]
+        registered = {job_id for registry in registries for job_id in registry} - self.expired
         ended = [job_id for job_id, job in self.jobs.items() if job.state in TERMINAL]
         swept = [job_id for job_id, ttl in zip(self.jobs, ttls, strict=True) if ttl > 0]
-        assert queued == self.waiting
+        for priority, listed in zip(Priority, lists, strict=True):
+            assert sorted(listed) == sorted(entry[2] for entry in self.line.lanes[priority].entries)
         assert sorted(leased) == sorted(
             job.holder.member for job in self.jobs.values() if job.holder
         )
-        assert sorted(finished + failed + canceled) == sorted(ended) == sorted(swept)
+        assert sorted(registered) == sorted(ended) == sorted(swept)
         for job_id, job in self.jobs.items():
             assert self.queue.view(job_id).state is job.state
-            assert (job_id in self.waiting) == (job.state is JobState.QUEUED)
+            assert (job_id in self.line) == (job.state is JobState.QUEUED)
             assert (job.holder is not None) == (job.state is JobState.RUNNING)
 
     def _again(self, job: Job) -> JobStatus:
@@ -221,7 +318,8 @@ class JobsMachine(RuleBasedStateMachine):
         job = self.jobs[claim.job_id]
         job.holder, job.state = None, JOB_STATES[status]
         if status is JobStatus.QUEUED:
-            self.waiting.insert(0, claim.job_id)
+            lane = self.line.lanes[self.jobs[claim.job_id].request.priority]
+            lane.join_in_front(claim.job_id)
         self.silent.discard(claim.member)
 
 
@@ -232,5 +330,5 @@ def test_no_order_of_events_loses_or_doubles_a_job(redis_url: str) -> None:
     Machine.redis_url = redis_url
     run_state_machine_as_test(
         Machine,
-        settings=hypothesis_settings(max_examples=50, stateful_step_count=40, deadline=None),
+        settings=hypothesis_settings(max_examples=100, stateful_step_count=50, deadline=None),
     )
