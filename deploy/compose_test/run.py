@@ -168,6 +168,8 @@ def main() -> int:
     settings = {"PUBLISH_PORT": api, "PROMETHEUS_PORT": prometheus, "WORKERS": "2"}
     settings |= {name: secret() for name in ("REDIS_PASSWORD", "GRAFANA_PASSWORD")}
     stack = Stack(FOLDER, {**settings, "DARKROOM_ADMIN_KEY": key})
+    print("stand-ins made from Debian packages: python, redis, prom/prometheus")
+    print("not to be had here, so not started: grafana, s3; worker-gpu wants a GPU")
     status = 0
     try:
         with said("images built from the unmodified Dockerfile"):
