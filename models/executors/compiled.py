@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import shutil
+import warnings
 from bisect import bisect_left
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,28 +29,37 @@ def available() -> bool:
 class Compiled:
     """Runs `network` compiled for its own size, and `otherwise` at every other."""
 
-    def __init__(self, network: Network, dtype: torch.dtype, otherwise: Run) -> None:
+    def __init__(
+        self,
+        network: Network,
+        dtype: torch.dtype,
+        otherwise: Run,
+        rows: Sequence[int] = ROWS,
+    ) -> None:
         self._dtype = dtype
+        self._rows = rows
         self._otherwise = otherwise
         self.rows_run = 0  # since the start, padding included
         self._sizes = [t.shape[1:] for t in network.examples(1)]
         module = copy.deepcopy(network.module).to(dtype).requires_grad_(False).eval()
-        with torch._inductor.config.patch(freezing=True):
-            self._run = torch.compile(module, dynamic=False)
-            for rows in ROWS:
-                self(*network.examples(rows))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's, of its own parts
+            with torch._inductor.config.patch(freezing=True):
+                self._run = torch.compile(module, dynamic=False)
+                for size in rows:
+                    self(*network.examples(size))
 
     @torch.no_grad()
     def __call__(self, *inputs: Tensor) -> Tensor:
         if [t.shape[1:] for t in inputs] != self._sizes:
             self.rows_run += len(inputs[0])
             return self._otherwise(*inputs)
-        parts = zip(*(t.split(ROWS[-1]) for t in inputs), strict=True)
+        parts = zip(*(t.split(self._rows[-1]) for t in inputs), strict=True)
         return torch.cat([self._part(*part) for part in parts])
 
     def _part(self, *inputs: Tensor) -> Tensor:
         rows = len(inputs[0])
-        bucket = ROWS[bisect_left(ROWS, rows)]
+        bucket = self._rows[bisect_left(self._rows, rows)]
         self.rows_run += bucket
         # Compiled code is for tensors of ordinary mode, and the timestep stays as exact as it is.
         padded = [_padded(t, bucket).to(self._dtype if t.dim() > 1 else t.dtype) for t in inputs]
