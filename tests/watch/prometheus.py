@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -50,8 +51,9 @@ class Prometheus:
             f"--web.listen-address={self._address}",
             "--log.level=error",
         ]
-        self._process = subprocess.Popen(tied(command), stderr=(self._folder / "log").open("wb"))
-        wait_until(self._ready, f"Prometheus is ready; {(self._folder / 'log').read_text()}")
+        with (self._folder / "prometheus.log").open("wb") as log:
+            self._process = subprocess.Popen(tied(command), stderr=log)
+        wait_until(self._ready, f"Prometheus is ready; see {self._folder}")
         return self
 
     def __exit__(
@@ -74,15 +76,24 @@ class Prometheus:
         found = self._get("alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in found if alert["state"] == "firing"}
 
-    def wait_for(self, *names: str) -> None:
-        """Until each of these alerts has been seen to fire."""
+    def wait_for(self, *names: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Until each of these alerts has been seen to fire; `meanwhile` goes on being done."""
         missing = set(names)
 
         def seen() -> bool:
+            meanwhile()
             missing.difference_update(self.firing())
             return not missing
 
-        wait_until(seen, f"firing: {missing}")
+        try:
+            wait_until(seen, "all fire")
+        except AssertionError as error:
+            raise AssertionError(f"do not fire: {missing}; targets: {self.trouble()}") from error
+
+    def trouble(self) -> dict[str, str]:
+        """Why a target cannot be scraped, by its address."""
+        targets = self._get("targets")["activeTargets"]
+        return {target["labels"]["instance"]: target["lastError"] for target in targets}
 
     def _ready(self) -> bool:
         try:
