@@ -15,6 +15,7 @@ for one step, an urgent newcomer has the next.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -62,6 +63,14 @@ class Limits(Protocol):
 
 
 C = TypeVar("C", bound=Candidate)
+
+
+def room(held: Sequence[Candidate], slots: int) -> int:
+    """How many more to take on beside those `held`, where `slots` may step together: until one
+    group fills a batch, so that groups which take turns do so with full ones; twice `slots` at
+    most, for what is held here cannot be drawn elsewhere."""
+    largest = max(Counter(slot.group for slot in held).values(), default=0)
+    return max(0, min(slots - largest, 2 * slots - len(held)))
 
 
 class Batcher:

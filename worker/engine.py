@@ -18,7 +18,7 @@ import torch
 from models.denoising import Trajectory
 from models.pipeline import LatentDiffusion, Recipe
 from protocol.errors import JobFailed
-from worker.batcher import Batcher
+from worker.batcher import Batcher, room
 from worker.pixels import image_tensor, mask_tensor
 from worker.ports import AdmittedJob, EngineStats
 from worker.profile import UNMEASURED, StepProfile
@@ -40,7 +40,7 @@ class Engine:
         *,
         same_bytes: bool = True,
     ) -> None:
-        """`max_slots` pictures at most are in the engine.
+        """`max_slots` pictures at most step together; of several sizes, more are held.
 
         `profile` says how large batches may be; without one, all slots may step together. With
         `same_bytes`, pictures whose prompts differ in length step apart: attention over a prompt
@@ -68,7 +68,7 @@ class Engine:
 
     @property
     def free_slots(self) -> int:
-        return max(0, self._max_slots - len(self._slots) - len(self._denoised))
+        return max(0, room(self._slots, self._max_slots) - len(self._denoised))
 
     @property
     def idle(self) -> bool:

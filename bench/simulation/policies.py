@@ -3,14 +3,14 @@ do next; the step-level one is the worker's own scheduler."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 from typing import Protocol
 
 from bench.simulation.devices import Device
 from bench.simulation.requests import Kind, Request
-from worker.batcher import Batcher
+from worker.batcher import Batcher, room
 from worker.profile import Group
 
 
@@ -70,8 +70,7 @@ class StepLevel:
         self._batcher = Batcher(device.profile())
 
     def room(self, waiting: int) -> int:
-        largest = max(Counter(slot.group for slot in self._slots).values(), default=0)
-        return max(0, min(self._most - largest, 2 * self._most - len(self._slots)))
+        return room(self._slots, self._most)
 
     def take(self, request: Request, now: float) -> None:
         self._slots.append(Slot(request, now))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.scheduling import Costs, Waiting
-from worker.batcher import PATIENCE_S, Batcher
+from worker.batcher import PATIENCE_S, Batcher, room
 
 NOW = 100.0
 
@@ -115,6 +115,23 @@ def test_a_group_that_went_away_comes_back_with_no_debt_and_no_credit() -> None:
         batcher.choose([both[0]], 0.0)
     served = [batcher.choose(both, 0.0)[0].group for _ in range(4)]
     assert Counter(served) == {"a": 2, "b": 2}
+
+
+# -- room ----------------------------------------------------------------------------------------
+
+
+def test_there_is_room_until_a_group_fills_a_batch() -> None:
+    assert room([], 8) == 8
+    assert room([Waiting("a")] * 5, 8) == 3
+    assert room([Waiting("a")] * 5 + [Waiting("b")] * 5, 8) == 3
+    assert room([Waiting("a")] * 8, 8) == 0
+
+
+def test_no_more_is_held_than_twice_what_steps_together() -> None:
+    held = [Waiting(group) for group in "abcdefg" for _ in range(2)]
+    assert room(held, 8) == 2
+    assert room([*held, Waiting("h"), Waiting("h")], 8) == 0
+    assert room([Waiting("a")] * 20, 8) == 0  # a job of many pictures may overshoot
 
 
 # -- urgency -------------------------------------------------------------------------------------
