@@ -7,16 +7,29 @@ packed. Decoding takes time and memory, so it runs in threads, of which there ar
 import io
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms
 
 from protocol.drafts import InputImage
 from protocol.errors import InvalidRequest
 from protocol.keys import input_key
+from service.anatomy import dissect, orientation
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 WHITE = (255, 255, 255, 255)
 BLACK = (0, 0, 0, 255)
 PNG_LEVEL = 1  # of 9: inputs are written once and read once, so speed counts for more than size
+TURNS = {  # by EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+LARGEST_PROFILE = 2**20  # bytes; those of printers have half of that
+SRGB = ImageCms.createProfile("sRGB")
+PROFILED = {"1": "L", "P": "RGB", "PA": "RGBA", "LA": "RGBA", "I;16": "L"}  # what profiles are of
 
 Size = tuple[int, int]  # width, height in pixels
 
@@ -30,8 +43,12 @@ class CanonicalImage:
 
 
 def decode_image(field: str, data: bytes, max_pixels: int) -> Image.Image:
-    """An uploaded picture in RGB, upright, transparency on white; raises `InvalidRequest`."""
-    return _on_background(_decode(field, data, max_pixels), WHITE).convert("RGB")
+    """An uploaded picture in RGB, upright, transparency on white; raises `InvalidRequest`.
+
+    Of an animation, the first picture. Colours are brought to sRGB by the profile that came along.
+    """
+    image = _in_srgb(_decode(field, data, max_pixels))
+    return _on_background(image, WHITE).convert("RGB")
 
 
 def decode_mask(field: str, data: bytes, max_pixels: int) -> Image.Image:
@@ -53,13 +70,16 @@ def canonical(image: Image.Image, size: Size) -> CanonicalImage:
 def _decode(field: str, data: bytes, max_pixels: int) -> Image.Image:
     """The first frame, upright. Its size is checked before a pixel is unpacked."""
     too_large = f"an image of at most {max_pixels} pixels"
+    file = dissect(field, data)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(file.data), formats=FORMATS)
         width, height = image.size
         if width * height > max_pixels:
             raise InvalidRequest(field, f"{width}x{height}", too_large, "image-too-large")
         image.load()
-        return ImageOps.exif_transpose(_eight_bits(image))
+        turn = TURNS.get(orientation(file.exif or image.info.get("exif", b"")))
+        image = _eight_bits(image)
+        return image if turn is None else image.transpose(turn)
     except InvalidRequest:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -76,11 +96,27 @@ def _decode(field: str, data: bytes, max_pixels: int) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit greys scaled to 8 bits; pillow's own conversion would clip them."""
-    if image.mode.startswith("I"):
-        exif = image.getexif()
-        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-        image.getexif().update(exif)
-    return image
+    if not image.mode.startswith("I"):
+        return image
+    scaled = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    scaled.info = image.info
+    return scaled
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """In the colours that its profile means; one that is broken or does not fit is ignored."""
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes) or not 0 < len(profile) <= LARGEST_PROFILE:
+        return image
+    try:
+        meant = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = PROFILED.get(image.mode, image.mode)
+        if image.has_transparency_data and mode == "RGB":
+            mode = "RGBA"
+        into = "RGBA" if mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image.convert(mode), meant, SRGB, outputMode=into) or image
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
 
 
 def _on_background(image: Image.Image, colour: tuple[int, int, int, int]) -> Image.Image:

@@ -27,7 +27,7 @@ from protocol.presence import Presence, WorkerReport, WorkerState
 from protocol.progress import ProgressBoard
 from protocol.queue import CANCEL_FIELD, ERROR_FIELD, REQUEST, queue_name
 from protocol.redis_client import connect
-from protocol.request import GenerationRequest, Task
+from protocol.request import GenerationRequest, Priority, Task
 from protocol.store import ObjectStore
 
 RED = (255, 0, 0)
@@ -50,7 +50,7 @@ class FakeWorker:
         self.hold_at_step = -1  # a running job waits there until `release`
         self.released = threading.Event()
         self.released.set()
-        self._queue_key = f"rq:queue:{queue_name(card.name)}"
+        self._lanes = [f"rq:queue:{queue_name(card.name, priority)}" for priority in Priority]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="fake worker")
 
@@ -64,8 +64,8 @@ class FakeWorker:
 
     def waiting(self) -> list[str]:
         """The ids of the jobs in the queue."""
-        ids = self.redis.lrange(self._queue_key, 0, -1)
-        return [job_id.decode() for job_id in ids if isinstance(job_id, bytes)]
+        found = [self.redis.lrange(lane, 0, -1) for lane in self._lanes]
+        return [job_id.decode() for ids in found for job_id in ids]  # type: ignore[union-attr]
 
     def report(self, state: WorkerState = WorkerState.READY) -> None:
         self.presence.report(WorkerReport(name=NAME, state=state, model=self.card.name))
@@ -92,9 +92,10 @@ class FakeWorker:
             if not self.released.is_set() and self.hold_at_step < 0:
                 continue
             with suppress(RedisError):  # some tests stop it
-                job_id = self.redis.lpop(self._queue_key)
-                if isinstance(job_id, bytes):
-                    self._run(job_id.decode())
+                for lane in self._lanes:
+                    job_id = self.redis.lpop(lane)
+                    if isinstance(job_id, bytes):
+                        self._run(job_id.decode())
 
     def _run(self, job_id: str) -> None:
         job = Job.fetch(job_id, connection=self.redis, serializer=JSONSerializer)
