@@ -29,13 +29,17 @@ class Premises:
     worker: psutil.Process
     api: psutil.Process
 
+    @property
+    def processes(self) -> dict[str, psutil.Process]:
+        return {"api": self.api, "worker": self.worker, "redis": self.redis}
+
     def memory_mb(self) -> dict[str, float]:
         """Resident memory of each process now, in MiB."""
-        return {
-            "api": resident_mb(self.api),
-            "worker": resident_mb(self.worker),
-            "redis": resident_mb(self.redis),
-        }
+        return {name: resident_mb(process) for name, process in self.processes.items()}
+
+    def cpu_s(self) -> dict[str, float]:
+        """Seconds of a core that each process has used since it began."""
+        return {name: sum(process.cpu_times()[:2]) for name, process in self.processes.items()}
 
 
 @asynccontextmanager
