@@ -1,6 +1,8 @@
 """Fixtures every test may ask for."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import hypothesis
@@ -16,8 +18,16 @@ def pytest_configure() -> None:
     Torch's threads soon sleep when they wait, as in the worker: some tests run beside whole houses.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    # One folder for what workers measure and convert, for this run only.
+    os.environ.setdefault("DARKROOM_WORKER_CACHE", tempfile.mkdtemp(prefix="darkroom-tests-"))
     hypothesis.settings.register_profile("darkroom", deadline=None)
     hypothesis.settings.load_profile("darkroom")
+
+
+def pytest_unconfigure() -> None:
+    folder = os.environ["DARKROOM_WORKER_CACHE"]
+    if folder.startswith(os.path.join(tempfile.gettempdir(), "darkroom-tests-")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
