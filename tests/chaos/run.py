@@ -124,15 +124,15 @@ def _orphans(house: House, expired: bool) -> Iterator[str]:
             yield key
 
 
-def _members(client: "redis.Redis[str]", key: str) -> list[str]:
+def _members(client: redis.Redis, key: str) -> list[str]:
     """The entries of a collection that speak of a job."""
     match client.type(key):
         case "list":
-            found = client.lrange(key, 0, -1)
+            found = map(str, client.lrange(key, 0, -1))
         case "zset":
-            found = client.zrange(key, 0, -1)
+            found = map(str, client.zrange(key, 0, -1))
         case "set":
-            found = list(client.smembers(key))
+            found = map(str, client.smembers(key))
         case _:
             return []
     return [member for member in found if JOB_ID.search(member)]
