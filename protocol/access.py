@@ -16,10 +16,11 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError
 from redis import Redis
 
+from protocol import keyspace
 from protocol.record import Float, Int, Record, Text
 from protocol.redis_client import redis_errors
 
-RECORDS = "darkroom:keys"  # a hash: key id -> ApiKey as JSON
+RECORDS = keyspace.key("keys")  # a hash: key id -> ApiKey as JSON
 TOKEN = re.compile(r"dk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 NOBODYS_DIGEST = hashlib.sha256(secrets.token_bytes()).hexdigest()
 

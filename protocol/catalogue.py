@@ -10,12 +10,13 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from redis import Redis
 
+from protocol.keyspace import key
 from protocol.record import Float, Int, Record
 from protocol.redis_client import redis_errors
 from protocol.request import GuidanceScale, ImageCount, Name, Side, Steps, Strength, Task
 
-CARDS = "darkroom:models"
-TOKENIZERS = "darkroom:tokenizers"
+CARDS = key("models")
+TOKENIZERS = key("tokenizers")
 
 Positive = Annotated[Int, Field(ge=1)]
 

@@ -11,6 +11,7 @@ from redis import Redis
 
 from protocol.errors import RateLimited, TooManyJobs
 from protocol.job import TERMINAL, JobState
+from protocol.keyspace import key
 from protocol.redis_client import redis_errors
 
 States = Callable[[Iterable[str]], Mapping[str, JobState]]  # of the jobs there are, by id
@@ -108,4 +109,4 @@ class Limits:
 
 
 def _key(client: str, what: str) -> str:
-    return f"darkroom:limits:{{{client}}}:{what}"
+    return key("limits", f"{{{client}}}", what)

@@ -10,10 +10,11 @@ from typing import Annotated
 from pydantic import Field
 from redis import Redis
 
+from protocol.keyspace import key
 from protocol.record import Float, Record, Text
 from protocol.redis_client import redis_errors
 
-WORKERS = "darkroom:workers"  # a sorted set of names by the time of their last report
+WORKERS = key("workers")  # a sorted set of names by the time of their last report
 TTL_S = 15.0
 
 
@@ -78,4 +79,4 @@ class Presence:
 
 
 def _key(name: str) -> str:
-    return f"darkroom:worker:{name}"
+    return key("worker", name)

@@ -14,6 +14,7 @@ from redis.retry import Retry
 from protocol.errors import QueueUnavailable
 from protocol.observing import Observe
 from protocol.timed_redis import TimedRedis
+from protocol.topology import reach
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0
@@ -28,12 +29,15 @@ def connect(
     answer_timeout_s: float = ANSWER_TIMEOUT_S,
     retries: int = RETRIES,
 ) -> Redis:
-    """A client for a `redis://`, `rediss://` or `unix://` address, which connects on first use.
+    """A client for a `redis://`, `rediss://` or `unix://` address, or one of `protocol.topology`'s,
+    which connects on first use.
 
     `observe` is told how long each round trip took.
     """
+    plain_url, way = reach(url)
     client = (TimedRedis if observe else Redis).from_url(
-        url,
+        plain_url,
+        **way,
         socket_timeout=answer_timeout_s,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         health_check_interval=IDLE_CHECK_S,
@@ -49,8 +53,10 @@ def connect_async(url: str) -> AsyncRedis:
 
     Who listens builds the next link; a retry inside the client would race with new subscriptions.
     """
+    plain_url, way = reach(url, for_asyncio=True)
     return AsyncRedis.from_url(
-        url,
+        plain_url,
+        **way,
         socket_timeout=ANSWER_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         health_check_interval=IDLE_CHECK_S,

@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+from protocol.topology import CLUSTER, SENTINEL, Topology, has_topology
+
+PLAIN_SCHEMES = ("redis", "rediss")
+REDIS_SCHEMES = (
+    *PLAIN_SCHEMES,
+    "unix",
+    *(f"{scheme}{kind}" for kind in (SENTINEL, CLUSTER) for scheme in PLAIN_SCHEMES),
+)
 STORE_SCHEMES = ("file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 
 
@@ -21,6 +28,8 @@ def _redis_url(url: str) -> str:
         raise ValueError(
             f"must begin with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}"
         )
+    if has_topology(url):
+        Topology.read(url)
     return url
 
 
@@ -57,7 +66,8 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         default="redis://127.0.0.1:6379/0",
         validation_alias=AliasChoices("REDIS_URL"),
-        description="Where Redis is: redis://, rediss:// (TLS) or unix://, with any password.",
+        description="Where Redis is: redis://, rediss:// (TLS), unix://, redis+sentinel:// or "
+        "redis+cluster://, with any password.",
     )
     object_store_url: Annotated[str, AfterValidator(_store_url)] = Field(
         default_factory=lambda: (Path.cwd() / "data" / "pictures").as_uri(),
