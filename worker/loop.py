@@ -149,7 +149,7 @@ class Loop:
     def told(self, claim: Claim, status: JobStatus) -> None:
         """Count and log what became of a job, once it is so in Redis."""
         state = STATES[status]
-        self._metrics.jobs.labels(state).inc()
+        self._metrics.left(state)
         logger.info("job left", extra={**claim.names, "state": state})
 
     def _jobs(self) -> list[HeldJob]:
@@ -312,9 +312,7 @@ class Loop:
             held.trace.ended("failed")
         elif self._settle(held.claim, lambda claim: self._ledger.finish(claim, outcome)):
             held.trace.ended("finished")
-            self._metrics.images.inc(len(outcome.images))
-            for phase, seconds in outcome.timings:
-                self._metrics.phase_seconds.labels(phase).observe(seconds)
+            self._metrics.delivered(outcome)
 
     def _fail(self, claim: Claim, error: DarkroomError) -> None:
         if self._settle(claim, lambda claim: self._ledger.fail(claim, error)):

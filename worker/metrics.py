@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter as TallyOf
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -10,9 +11,11 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     start_http_server,
 )
 
+from protocol.job import JobResult, JobState
 from protocol.meters import Meters
 from worker.ports import EngineStats
 
@@ -32,6 +35,7 @@ class Metrics:
     """The counters of one worker, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second line for each, which nobody asks for
         self.registry = registry = CollectorRegistry()
         self.meters = Meters(registry)
         ProcessCollector(registry=registry)
@@ -101,10 +105,33 @@ class Metrics:
             "Endings refused because the lease was lost.",
             registry=registry,
         )
+        self._ended: TallyOf[JobState] = TallyOf()
+        self._worked_s = 0.0
         for reason in (WORKER_DIED, ENGINE_FAILED, HANDED_BACK):  # told from the start, as 0
             self.retries.labels(reason)
         for state in ("finished", "failed", "cancelled", "queued"):
             self.jobs.labels(state)
+
+    def left(self, state: JobState) -> None:
+        """A job left this worker."""
+        self.jobs.labels(state).inc()
+        self._ended[state] += 1
+
+    def delivered(self, result: JobResult) -> None:
+        """A job has finished; every one of its pictures is stored."""
+        self.images.inc(len(result.images))
+        for phase, seconds in result.timings:
+            self.phase_seconds.labels(phase).observe(seconds)
+        self._worked_s += result.timings.total - result.timings.queued
+
+    @property
+    def for_rq(self) -> dict[str, float]:
+        """The counts that RQ keeps of each worker, by its names of them."""
+        return {
+            "successful_job_count": self._ended[JobState.FINISHED],
+            "failed_job_count": self._ended[JobState.FAILED],
+            "total_working_time": round(self._worked_s, 3),
+        }
 
     def stepped(self, seconds: float, stats: EngineStats) -> None:
         """A call of the engine took so long; `stats` are the engine's after it."""

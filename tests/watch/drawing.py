@@ -14,8 +14,8 @@ from pathlib import Path
 from protocol.presence import Presence
 from protocol.redis_client import connect
 from protocol.tracing import start_tracing
-from tests.service.conftest import CARD, word_tokenizer
 from tests.watch.fake_nvml import FakeNvml
+from tests.watch.model import CARD, word_tokenizer
 from tests.worker.fake_engine import Drawn, FakeEngine
 from worker.announcer import REPEAT_S, Announcer
 from worker.gpu import GpuCollector

@@ -15,7 +15,7 @@ import httpx
 from darkroom.tie import tied
 from tests.home.processes import wait_until
 from tests.redis_server import RedisServer, free_port
-from tests.service.conftest import CARD
+from tests.watch.model import CARD
 
 DRAWING, WORKER, API = "tests.watch.drawing", "worker", "service"
 QUICK = {

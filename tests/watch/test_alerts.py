@@ -17,8 +17,8 @@ from protocol.queue import JobQueue
 from protocol.settings import Settings
 from tests.home.processes import wait_until
 from tests.jobs.harness import request
-from tests.service.conftest import CARD
 from tests.watch.house import DRAWING, WORKER, House, Program, open_house
+from tests.watch.model import CARD
 from tests.watch.prometheus import MISSING, PROMETHEUS, Prometheus
 from tests.watch.rules import alerts
 
