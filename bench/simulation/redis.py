@@ -94,7 +94,7 @@ def _cost_of_jobs(redis: Redis, queue: JobQueue, jobs: int, idle: float, busy: f
     spent = _main_thread_s(redis) - before - busy * seconds
     calls = {
         name.removeprefix("cmdstat_"): figures["calls"] / jobs
-        for name, figures in redis.info("commandstats").items()  # type: ignore[union-attr]
+        for name, figures in redis.info("commandstats").items()
     }
     most = sorted(calls.items(), key=lambda item: -item[1])[:SHOWN]
     return RedisCost(max(spent, 0.0) / jobs, idle, busy, dict(most))
@@ -108,7 +108,7 @@ def _rate_over(redis: Redis, seconds: float) -> float:
 
 
 def _main_thread_s(redis: Redis) -> float:
-    cpu: dict[str, Any] = redis.info("cpu")  # type: ignore[assignment]
+    cpu: dict[str, Any] = redis.info("cpu")
     return float(cpu["used_cpu_user_main_thread"]) + float(cpu["used_cpu_sys_main_thread"])
 
 
