@@ -27,6 +27,7 @@ run: $(RUN)
 
 test: check
 	@.ci/browser
+	@.ci/redis
 	$(BIN)/pytest
 
 check: $(DEV)

