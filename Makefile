@@ -26,7 +26,7 @@ run: $(RUN)
 	@exec $(BIN)/darkroom up --home var/house
 
 test: check
-	@.ci/browser
+	@.ci/programs
 	@.ci/redis
 	$(BIN)/pytest
 
