@@ -92,7 +92,7 @@ class WorkerSettings(Settings):
         default=4, ge=1, le=64, description="Threads that encode and store pictures."
     )
     worker_store_patience_s: float = Field(
-        default=120.0,
+        default=900.0,
         ge=0,
         description="Seconds for which an object store that is away is tried again.",
     )
