@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from darkroom.child import this_python
 from darkroom.display import QuietDisplay
 from darkroom.house import open_house
 from protocol.settings import Settings
 
 MEBIBYTE = 2**20
-REDIS, API = "-server", "api"  # what their command lines contain
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,12 @@ async def premises(
     with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as home, _environment(environment):
         try:
             async with open_house(Path(home), Settings(port=0), display, worker) as house:
-                yield Premises(house.url, _child(REDIS), _child(worker[2]), _child(API))
+                yield Premises(
+                    house.url,
+                    _redis(),
+                    _child(worker[1:]),
+                    _child(this_python("darkroom", "api")[1:]),
+                )
         except BaseException:
             display.show_kept()
             raise
@@ -66,12 +71,20 @@ def resident_mb(process: psutil.Process) -> float:
     return process.memory_info().rss / MEBIBYTE
 
 
-def _child(argument: str) -> psutil.Process:
-    """The child of ours with `argument` in its command line."""
+def _child(arguments: Sequence[str]) -> psutil.Process:
+    """The child of ours whose command line ends with `arguments`."""
     for process in psutil.Process().children():
-        if any(argument in part for part in process.cmdline()):
+        if process.cmdline()[-len(arguments) :] == [*arguments]:
             return process
-    raise RuntimeError(f"no child process was called with {argument}")
+    raise RuntimeError(f"no child process was called with {arguments}")
+
+
+def _redis() -> psutil.Process:
+    """The child of ours that is the server; it has written its own command line."""
+    for process in psutil.Process().children():
+        if "-server" in process.cmdline()[0]:
+            return process
+    raise RuntimeError("no child process is a server")
 
 
 @contextmanager

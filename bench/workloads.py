@@ -1,6 +1,7 @@
-"""What is drawn: the bundled model, and Stable Diffusion 1.5 and SDXL at their published sizes.
+"""What is drawn: the bundled model, Stable Diffusion 1.5 and SDXL at their published sizes, and a
+tiny one that costs next to nothing.
 
-The two large ones have random weights, which cost the same time as trained ones, and the bundled
+All but the first have random weights, which cost the same time as trained ones, and the bundled
 tokenizer. They are written once, in the published layout and half precision, so that whoever draws
 (we, diffusers) loads the same files.
 """
@@ -46,6 +47,7 @@ class Workload:
 BUNDLED_EMOJI = Workload("bundled", 64, 20, "dpmpp_2m", 4.0)
 SD15 = Workload("sd15", 512, 30, "dpmpp_2m", 7.5)
 SDXL = Workload("sdxl", 1024, 20, "euler", 8.0)  # the setting of MLPerf Inference
+TINY = Workload("tiny", 32, 3, "ddim", 4.0)  # for what is not about drawing
 WORKLOADS = {workload.name: workload for workload in (BUNDLED_EMOJI, SD15, SDXL)}
 
 
@@ -89,6 +91,34 @@ ARCHITECTURES = {
         # That of the autoencoder mended for half precision, which everybody serves.
         AutoencoderConfig(sample_size=1024, scaling_factor=0.13025),
         (CLIP_L, CLIP_BIG_G),
+    ),
+    "tiny": Architecture(
+        "StableDiffusionPipeline",
+        UNetConfig(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            layers_per_block=1,
+            attention_head_dim=4,
+            cross_attention_dim=32,
+        ),
+        AutoencoderConfig(
+            sample_size=32,
+            block_out_channels=(32, 32, 64),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            layers_per_block=1,
+        ),
+        (
+            TextEncoderConfig(
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                projection_dim=32,
+            ),
+        ),
     ),
 }
 SCHEDULER = {
