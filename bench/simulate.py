@@ -194,14 +194,15 @@ def _shown_by_kind(points: Sequence[dict[str, Any]]) -> Table:
     return table(title, ("policy", *kinds), rows)
 
 
-def _shown_crowd(device: Device, points: Sequence[dict[str, Any]]) -> Table:
+def _shown_crowd(device: Device, most: int, points: Sequence[dict[str, Any]]) -> Table:
     rows = [
         (p["workers"], p["asked_per_s"], p["done_per_s"], p["mean_s"], p["p99_s"],
          f"{p['redis_busy']:.1%}")
         for p in points
     ]  # fmt: skip
     columns = ("workers", "asked/s", "done/s", "mean s", "p99 s", "Redis busy")
-    return table(f"{device.name}: many workers on one queue", columns, rows)
+    title = f"{device.name}: many workers on one queue; one Redis server bears {most} of them"
+    return table(title, columns, rows)
 
 
 def gain(points: Sequence[dict[str, Any]], load: float) -> dict[str, float]:
@@ -246,8 +247,10 @@ def main() -> None:
             tables.append(_shown(title, points[title]))
             if len(points[title][0]["mean_slowdown_by_kind"]) > 1:
                 tables.append(_shown_by_kind(points[title]))
-        workers[device.name] = crowd(device, cost, 2 if given.smoke else JOBS_EACH)
-        tables.append(_shown_crowd(device, workers[device.name]))
+        most = cost.most_workers(LOAD * device.capacity_per_s([device.kind()]))
+        points_of_crowd = crowd(device, cost, 2 if given.smoke else JOBS_EACH)
+        workers[device.name] = {"most_for_one_redis": most, "points": points_of_crowd}
+        tables.append(_shown_crowd(device, most, points_of_crowd))
     figures = {
         "devices": [asdict(device) for device in devices],
         "gain_at_0.8": gains,
