@@ -167,6 +167,8 @@ def main() -> int:
     api, prometheus, key = free_port(), free_port(), secret()
     settings = {"PUBLISH_PORT": api, "PROMETHEUS_PORT": prometheus, "WORKERS": "2"}
     settings |= {name: secret() for name in ("REDIS_PASSWORD", "GRAFANA_PASSWORD")}
+    # Two workers are compared byte by byte, and each would measure beside the other's noise.
+    settings |= {"DARKROOM_WORKER_EXECUTOR": "openvino", "DARKROOM_WORKER_PRECISION": "fp32"}
     stack = Stack(FOLDER, {**settings, "DARKROOM_ADMIN_KEY": key})
     print("stand-ins made from Debian packages: python, redis, prom/prometheus")
     print("not to be had here, so not started: grafana, s3; worker-gpu wants a GPU")
