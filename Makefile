@@ -3,7 +3,7 @@
 # make check    formatting, lint, types
 # make format   put the formatting right
 # make chaos    kill, freeze and cut off everything under load: is anything lost? Takes minutes
-# make bench    ours beside diffusers, last line JSON
+# make bench    how fast it is here; BENCH="online peers" names some (bench/__main__.py has them)
 # make lock     renew constraints.txt
 # make compose-test   the containers under podman, as root; kept in docs/compose-test.txt
 #
@@ -43,7 +43,7 @@ chaos: $(DEV)
 	$(BIN)/python -m tests.chaos
 
 bench: $(DEV)
-	$(BIN)/python -m bench.first
+	$(BIN)/python -m bench $(BENCH)
 
 compose-test: $(DEV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group compose

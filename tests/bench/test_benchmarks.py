@@ -1,0 +1,133 @@
+"""Every benchmark runs to its end, and its last line is the JSON it promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from bench.drive import Outcome, alike
+from bench.flops import decode_flops, encode_flops, text_flops, unet_flops
+from bench.policies import RequestLevel
+from bench.soak import Sample, trends
+from bench.workloads import ARCHITECTURES, TINY
+from tests.worker.fake_engine import FakeEngine
+from worker.ports import AdmittedJob
+
+GIGA = 1e9
+
+
+def job(number: int) -> AdmittedJob:
+    """Job `number`, whose id is that digit over and over; nobody hears of it."""
+    request = alike(TINY, number).request
+    return AdmittedJob(str(number) * 32, request, None, None, listener=Outcome(0.0))
+
+
+def smoke(name: str, *options: str) -> dict[str, Any]:
+    """The last line of a smoke run."""
+    command = [sys.executable, "-W", "ignore", "-m", f"bench.{name}", "--smoke", *options]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    result: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
+    assert result["benchmark"] == name
+    return result
+
+
+def test_offline() -> None:
+    alike, mixed = smoke("offline")["results"]
+    assert alike["images"] == mixed["images"] > 8
+    assert alike["tflops"] > 0
+
+
+def test_peers_draw_the_same_picture() -> None:
+    results = smoke("peers")["results"]
+    assert {row["system"] for row in results} >= {"darkroom", "diffusers", "diffusers + OpenVINO"}
+    # In grey levels of 255; an executor in bfloat16 is not further off than this.
+    assert results[0]["difference_from_diffusers"] < 4
+
+
+def test_components() -> None:
+    found = smoke("components")["components"]
+    assert {row["component"] for row in found} == {
+        "denoiser", "decoder", "encoder", "text", "PNG file",
+    }  # fmt: skip
+
+
+def test_overhead() -> None:
+    result = smoke("overhead")
+    assert all(latency["samples"] > 0 for latency in result["latencies"])
+    assert result["flooded"]["accepted_per_s"] > 0
+    assert result["flooded"]["others"] == 0
+
+
+def test_online() -> None:
+    points = smoke("online")["points"]
+    assert [point["policy"] for point in points] == ["serial", "request-level", "step-level"]
+    assert all(point["refused"] == 0 for point in points)
+
+
+def test_soak() -> None:
+    result = smoke("soak")
+    assert result["outcomes"]["refused 422"] == result["jobs"] / 10
+    assert sum(result["outcomes"].values()) == result["jobs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "expected"),
+    [("sd15", 64, (803.3, 2515, 1117)), ("sdxl", 128, (6761, 10470, 4879))],
+)
+def test_arithmetic_is_what_is_published(name: str, side: int, expected: Sequence[float]) -> None:
+    model = ARCHITECTURES[name]
+    counted = (
+        unet_flops(model.unet, side) / GIGA,
+        decode_flops(model.autoencoder, side) / GIGA,
+        encode_flops(model.autoencoder, 8 * side) / GIGA,
+    )
+    assert counted == pytest.approx(expected, rel=1e-3)
+
+
+def test_arithmetic_of_both_text_encoders() -> None:
+    counted = [text_flops(config) / GIGA for config in ARCHITECTURES["sdxl"].text]
+    assert counted == pytest.approx([13.3, 97.9], rel=1e-2)
+
+
+def test_a_slope_is_found() -> None:
+    samples = [Sample(jobs, {"api": 90 + jobs / 1000, "redis": 10}) for jobs in range(0, 5000, 50)]
+    found = {trend.program: trend.mb_per_1000_jobs for trend in trends(samples)}
+    assert found == pytest.approx({"api": 1.0, "redis": 0.0})
+
+
+def test_nobody_joins_a_batch_that_has_begun() -> None:
+    engine = FakeEngine()
+    policy = RequestLevel(engine, size=2, patience_s=60.0)
+    for number in range(2):
+        policy.step()
+        assert engine.idle  # a batch is not begun before it is full
+        policy.admit(job(number))
+    assert policy.free_slots == 0
+    policy.step()
+    assert engine.admitted == ["0" * 32, "1" * 32]
+    assert policy.free_slots == 0
+    while not policy.idle:
+        policy.step()
+    assert policy.free_slots == 2
+
+
+def test_a_batch_begins_when_its_first_has_waited_enough() -> None:
+    engine = FakeEngine()
+    policy = RequestLevel(engine, size=8, patience_s=0.0)
+    policy.admit(job(0))
+    policy.step()
+    assert engine.admitted == ["0" * 32]
+
+
+def test_a_job_can_be_cancelled_before_its_batch_begins() -> None:
+    engine = FakeEngine()
+    policy = RequestLevel(engine, size=2, patience_s=60.0)
+    policy.admit(job(0))
+    policy.cancel("0" * 32)
+    assert policy.idle
