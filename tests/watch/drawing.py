@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from protocol.logs import start_logging
 from protocol.presence import Presence
 from protocol.redis_client import connect
 from protocol.tracing import start_tracing
@@ -20,7 +21,7 @@ from tests.worker.fake_engine import Drawn, FakeEngine
 from worker.announcer import REPEAT_S, Announcer
 from worker.gpu import GpuCollector
 from worker.metrics import Metrics
-from worker.ports import EngineStats
+from worker.ports import EngineStats, EngineTimings
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.ticker import Chore, Ticker
@@ -33,7 +34,7 @@ class TroubledEngine(FakeEngine):
     """Hangs too; and tells what it does, as if every second row was padding."""
 
     def __init__(self) -> None:
-        super().__init__(step_s=STEP_S)
+        super().__init__(step_s=STEP_S, timings=EngineTimings())
         self._steps = 0
 
     @property
@@ -58,6 +59,7 @@ class TroubledEngine(FakeEngine):
 
 def main() -> int:
     settings = WorkerSettings()
+    start_logging(settings)
     metrics = Metrics()
     full = Path(os.environ["GPU_IS_FULL"])
     metrics.registry.register(GpuCollector(FakeNvml(full.exists), FakeNvml.UUID))

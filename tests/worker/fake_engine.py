@@ -14,6 +14,8 @@ import numpy as np
 from protocol.errors import JobFailed
 from worker.ports import AdmittedJob, EngineTimings
 
+TIMINGS = EngineTimings(encode=0.1, denoise=0.2, decode=0.3)
+
 
 @dataclass
 class Drawn:
@@ -29,10 +31,12 @@ class FakeEngine:
         slots: int = 8,
         step_s: float = 0.0,
         before_step: Callable[[list[str]], None] = lambda ids: None,
+        timings: EngineTimings = TIMINGS,
     ) -> None:
         self._slots = slots
         self._step_s = step_s
         self._before_step = before_step
+        self._timings = timings
         self._drawn: dict[str, Drawn] = {}
         self.admitted: list[str] = []
 
@@ -82,4 +86,4 @@ class FakeEngine:
             shape = (job.request.height, job.request.width, 3)
             pixels = np.full(shape, seed % 256, dtype=np.uint8)
             job.listener.on_image(index, pixels, seed)
-        job.listener.on_done(EngineTimings(encode=0.1, denoise=0.2, decode=0.3))
+        job.listener.on_done(self._timings)
