@@ -18,6 +18,7 @@ from torch import Tensor
 from models.noise import ImageNoise
 from models.samplers.table import HISTORY, SamplerTable
 from models.unet import AddedConditioning
+from models.update import SlotUpdate, slot_update
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Trajectory:
 
     x is (C, h, w) in the space of the sampler; history (HISTORY, C, h, w) holds its latest
     predictions, newest first. `negative` None means unguided: one network row instead of two.
-    time_ids (6,) are SDXL's size and crop.
+    time_ids (6,) are SDXL's size and crop. Guidance is applied from the first to the second of
+    `guided_between`, as shares of the rows: at the ends it matters least (Kynkäänniemi et al.
+    2024, "Applying Guidance in a Limited Interval").
     """
 
     table: SamplerTable
@@ -66,6 +69,7 @@ class Trajectory:
     guidance_scale: float = 1.0
     time_ids: Tensor | None = None
     known: Known | None = None
+    guided_between: tuple[float, float] = (0.0, 1.0)
     row: int = 0
 
     def __post_init__(self) -> None:
@@ -83,6 +87,7 @@ class Trajectory:
         mask: Tensor | None = None,
         negative: Conditioning | None = None,
         guidance_scale: float = 1.0,
+        guided_between: tuple[float, float] = (0.0, 1.0),
         time_ids: Tensor | None = None,
     ) -> Trajectory:
         """At row 0: the image's initial noise, mixed with the `source` latents it starts from."""
@@ -94,7 +99,15 @@ class Trajectory:
         if mask is not None and source is not None:
             known = Known(mask, source, unit)
         return cls(
-            table, x, noise, positive, negative, guidance_scale, time_ids=time_ids, known=known
+            table,
+            x,
+            noise,
+            positive,
+            negative,
+            guidance_scale,
+            time_ids=time_ids,
+            known=known,
+            guided_between=guided_between,
         )
 
     @property
@@ -113,82 +126,88 @@ class Trajectory:
         return self.row >= self.steps
 
     @property
+    def guidance(self) -> Conditioning | None:
+        """What this row is guided away from, if it is."""
+        first, last = self.guided_between
+        return self.negative if first <= self.row / self.steps < last else None
+
+    @property
     def rows(self) -> int:
-        """Rows this image takes in a batch of the network."""
-        return 1 if self.negative is None else 2
+        """Rows this image takes in the next batch of the network."""
+        return 1 if self.guidance is None else 2
 
 
 @torch.inference_mode()
-def advance(denoise: Denoiser, batch: list[Trajectory], dtype: torch.dtype) -> None:
+def advance(
+    denoise: Denoiser,
+    batch: list[Trajectory],
+    dtype: torch.dtype,
+    update: SlotUpdate = slot_update,
+) -> None:
     """Take every trajectory of `batch` one row further. All must share the latent shape."""
     x = torch.stack([t.x for t in batch])
-    rows = _coefficients(batch, x)
-    output = _guided(denoise, batch, rows.input_scale * x, rows.timestep.flatten(), dtype)
-    prediction = rows.predict_x * x + rows.predict_output * output
-    earlier = torch.stack([t.history for t in batch])[:, : HISTORY - 1]
-    history = torch.cat([prediction[:, None], earlier], dim=1)
-    x = rows.keep_x * x
-    for k in range(HISTORY):  # one after another: a sum's order may depend on the batch
-        x = x + rows.history[:, k] * history[:, k]
+    coefficients = _coefficients(batch, x)
+    timestep, scale = coefficients[:, 0], coefficients[:, 1, None, None, None]
+    positive, negative = _predictions(denoise, batch, scale * x, timestep, dtype)
+    history = torch.stack([t.history for t in batch])
+    fresh = torch.stack([_fresh_noise(t) for t in batch])
+    known = [t.known or _nothing_known(t.x) for t in batch]
+    mask = torch.stack([k.mask for k in known])
+    latents = torch.stack([k.latents for k in known])
+    noise = torch.stack([k.noise for k in known])
+    x, history = update(
+        x, positive, negative, history, fresh, mask, latents, noise, coefficients[:, 2:]
+    )
     for i, trajectory in enumerate(batch):
-        trajectory.history = history[i]
-        trajectory.x = _keep_known(trajectory, _add_noise(trajectory, x[i]))
+        trajectory.x, trajectory.history = x[i], history[i]
         trajectory.row += 1
 
 
-@dataclass(frozen=True)
-class _Coefficients:
-    """The current row of each trajectory: (B, 1, 1, 1), the history's (B, HISTORY, 1, 1, 1)."""
+def _coefficients(batch: list[Trajectory], like: Tensor) -> Tensor:
+    """Timestep, input scale and what `slot_update` takes of each trajectory's current row.
 
-    timestep: Tensor
-    input_scale: Tensor
-    predict_x: Tensor
-    predict_output: Tensor
-    keep_x: Tensor
-    history: Tensor
-
-
-def _coefficients(batch: list[Trajectory], like: Tensor) -> _Coefficients:
-    """The tables' float64 rows, brought to the batch's device and dtype in one transfer."""
-    names = ("timestep", "input_scale", "predict_x", "predict_output", "keep_x")
-    rows = [
-        [*(getattr(t.table, name)[t.row] for name in names), *t.table.history[t.row]] for t in batch
-    ]
-    table = torch.tensor(rows, dtype=torch.float64).to(like)
-    timestep, scale, from_x, from_output, keep = table[:, :5, None, None, None].unbind(1)
-    history = table[:, 5:, None, None, None]
-    return _Coefficients(timestep, scale, from_x, from_output, keep, history)
+    From the tables' float64 to the batch's device and dtype in one transfer.
+    """
+    names = ("predict_x", "predict_output", "keep_x", "noise", "known_signal", "known_noise")
+    rows = []
+    for t in batch:
+        first = (t.table.timestep[t.row], t.table.input_scale[t.row], t.guidance_scale)
+        columns = (getattr(t.table, name)[t.row] for name in names)
+        rows.append([*first, *columns, *t.table.history[t.row]])
+    return torch.tensor(rows, dtype=torch.float64).to(like)
 
 
-def _guided(
+def _predictions(
     denoise: Denoiser, batch: list[Trajectory], x: Tensor, timestep: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """Network output with classifier-free guidance per image (Ho & Salimans 2022, equation 6).
+) -> tuple[Tensor, Tensor]:
+    """What the network says with and without the prompt; twice the same where unguided.
 
     The network runs once, for all images and then once more for those that are guided.
     """
-    guided = [i for i, t in enumerate(batch) if t.negative is not None]
+    guided = [i for i, t in enumerate(batch) if t.guidance is not None]
     order = [*range(len(batch)), *guided]
-    said = [t.positive for t in batch] + [n for i in guided if (n := batch[i].negative)]
+    said = [t.positive for t in batch] + [n for i in guided if (n := batch[i].guidance)]
     output = denoise(
-        x[order].to(dtype), timestep[order], _contexts(said).to(dtype), _added(batch, order, said)
-    ).float()
+        x[order].to(dtype),
+        timestep[order],
+        _contexts(said, batch).to(dtype),
+        _added(batch, order, said),
+    )
     positive = output[: len(batch)]
     if not guided:
-        return positive
+        return positive, positive
     negative = positive.clone()
     negative[guided] = output[len(batch) :]
-    scale = torch.tensor([t.guidance_scale for t in batch]).to(positive)
-    return negative + scale[:, None, None, None] * (positive - negative)
+    return positive, negative
 
 
-def _contexts(said: list[Conditioning]) -> Tensor:
+def _contexts(said: list[Conditioning], batch: list[Trajectory]) -> Tensor:
     """(N, T, D), with contexts of several lengths brought to one length by repeating them whole.
 
     Attention over a context repeated k times is the attention over the context: every weight
     is split in k equal parts. So prompts of any length share a batch without a mask.
     """
-    length = lcm(*{c.context.shape[0] for c in said})
+    length = lcm(*{t.context_length for t in batch})
     return torch.stack([c.context.repeat(length // c.context.shape[0], 1) for c in said])
 
 
@@ -202,16 +221,12 @@ def _added(
     return AddedConditioning(torch.stack(pooled), torch.stack(ids))
 
 
-def _add_noise(trajectory: Trajectory, x: Tensor) -> Tensor:
-    weight = float(trajectory.table.noise[trajectory.row])
-    return x + weight * trajectory.noise.draw(x.device) if weight else x
+def _fresh_noise(trajectory: Trajectory) -> Tensor:
+    """Drawn only where the row asks for it: the order of draws is part of the recipe."""
+    if trajectory.table.noise[trajectory.row]:
+        return trajectory.noise.draw(trajectory.x.device)
+    return torch.zeros_like(trajectory.x)
 
 
-def _keep_known(trajectory: Trajectory, x: Tensor) -> Tensor:
-    """Put the known region back, at the noise level that the row has led to."""
-    known, table, row = trajectory.known, trajectory.table, trajectory.row
-    if known is None:
-        return x
-    signal, noise = float(table.known_signal[row]), float(table.known_noise[row])
-    kept = signal * known.latents + noise * known.noise
-    return known.mask * x + (1 - known.mask) * kept
+def _nothing_known(x: Tensor) -> Known:
+    return Known(torch.ones_like(x[:1]), torch.zeros_like(x), torch.zeros_like(x))

@@ -32,6 +32,7 @@ class Recipe:
 
     image (3, H, W) in [-1, 1] is what img2img and inpainting start from, mask (1, H, W) is 1
     where the picture is repainted. width and height are those of the picture, in pixels.
+    guided_between: the shares of the steps between which guidance is applied.
     """
 
     prompt: str
@@ -42,6 +43,7 @@ class Recipe:
     sampler: str = "dpmpp_2m"
     schedule: str = "trailing"
     guidance_scale: float = 7.5
+    guided_between: tuple[float, float] = (0.0, 1.0)
     seed: int = 0
     strength: float = 1.0
     image: Tensor | None = None
@@ -173,6 +175,7 @@ class LatentDiffusion:
                 mask=mask,
                 negative=negative,
                 guidance_scale=recipe.guidance_scale,
+                guided_between=recipe.guided_between,
                 time_ids=self.time_ids(recipe.width, recipe.height),
             )
             starts.append(start)
@@ -191,7 +194,7 @@ class LatentDiffusion:
 
     def advance(self, batch: list[Trajectory]) -> None:
         """One denoising step of every trajectory in `batch`."""
-        advance(self._denoise, batch, self.dtype)
+        advance(self._denoise, batch, self.dtype, self.executors.update)
 
     def _denoise(
         self, x: Tensor, timestep: Tensor, context: Tensor, added: AddedConditioning | None

@@ -6,13 +6,17 @@ Without Triton, which CUDA builds of PyTorch bring along, PyTorch's operators st
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 
+import torch
 from torch import nn
 
-from models.choosing import choose
+from models.choosing import choose, fastest
 from models.layers import NormSiLU, norm_silu
+from models.samplers.table import HISTORY
 from models.unet import GEGLU, geglu
+from models.update import COLUMNS, SlotUpdate, slot_update
 
 
 def choose_fused(network: nn.Module, forward: Callable[[], object]) -> dict[str, str]:
@@ -33,3 +37,18 @@ def choose_fused(network: nn.Module, forward: Callable[[], object]) -> dict[str,
         ways_to_gate = {"torch": geglu, "triton": fused_geglu.geglu}
         choices |= choose("GEGLU", gates, ways_to_gate, forward)
     return choices
+
+
+def choose_update(shape: tuple[int, int, int], slots: int, device: torch.device) -> SlotUpdate:
+    """The faster update for `slots` slots with latents of `shape`, which is (C, h, w)."""
+    if find_spec("triton") is None:
+        return slot_update
+    from models.cuda.kernels import slot_update as fused
+
+    x = torch.randn(slots, *shape, device=device)
+    history = x[:, None].repeat(1, HISTORY, 1, 1, 1)
+    coefficients = torch.randn(slots, COLUMNS + HISTORY, device=device)
+    arguments = (x, x.half(), x.half(), history, x, torch.ones_like(x[:, :1]), x, x, coefficients)
+    ways: dict[str, SlotUpdate] = {"torch": slot_update, "triton": fused.slot_update}
+    calls = {name: partial(way, *arguments) for name, way in ways.items()}
+    return ways[fastest(calls, device, "slot update")]

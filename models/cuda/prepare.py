@@ -15,7 +15,7 @@ import torch
 from models.attention import choose_kernels
 from models.choosing import UNSUITABLE, seconds
 from models.cuda.fp8 import available, in_eight_bits, on_tensor_cores
-from models.cuda.fused import choose_fused
+from models.cuda.fused import choose_fused, choose_update
 from models.cuda.graphs import Graphed, GraphRecorder, Recorder
 from models.cuda.quality import REQUIRED_DB, compare
 from models.cuda.regions import compile_regions, release_regions
@@ -80,7 +80,8 @@ def prepare(
         + ["fp8"] * (unet is not model.unet)
     )
     log.info("executors: %s", name)
-    return replace(model, executors=Executors(denoise, decode, eager.encoder, name))
+    update = choose_update(model.latent_shape(*size), max(1, wanted.rows // 2), model.device)
+    return replace(model, executors=Executors(denoise, decode, eager.encoder, name, update))
 
 
 def _unet(model: LatentDiffusion, size: Size, wanted: Wanted) -> UNet:

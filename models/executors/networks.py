@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import models
 from models.autoencoder import AutoencoderKL
 from models.unet import AddedConditioning, UNet
+from models.update import SlotUpdate, slot_update
 
 PROMPT_TOKENS = 77  # of the example inputs; other lengths are taken too
 
@@ -43,12 +44,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Executors:
-    """What runs the three networks of a model, and what to call it in a log."""
+    """What runs the three networks of a model and updates the slots, and its name for a log."""
 
     denoiser: Run
     decoder: Run
     encoder: Run
     name: str
+    update: SlotUpdate = slot_update
 
 
 class _Denoise(nn.Module):

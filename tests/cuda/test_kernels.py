@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.cuda.fused import choose_fused
-from models.cuda.update import COLUMNS, slot_update
+from models.cuda.fused import choose_fused, choose_update
 from models.layers import NormSiLU, norm_silu
 from models.pipeline import LatentDiffusion
 from models.samplers.table import HISTORY
 from models.unet import GEGLU, geglu
+from models.update import COLUMNS, slot_update
 from tests.cuda.test_graphs import inputs
 
 pytest.importorskip("triton", reason="Triton has packages for Linux only")
@@ -96,6 +96,11 @@ def test_slot_update(size: tuple[int, int], dtype: torch.dtype) -> None:
     exact = slot_update(x, *said, *rest)
     for got, expected in zip(ours, exact, strict=True):
         torch.testing.assert_close(got, expected, atol=2e-5, rtol=2e-5)
+
+
+def test_the_faster_update_is_chosen_and_is_the_update() -> None:
+    chosen = choose_update((4, 8, 8), 2, DEVICE)
+    assert chosen.__name__ == slot_update.__name__  # in PyTorch's operators, or our kernel
 
 
 def test_the_fused_kernels_take_the_place_of_the_operators(tiny_sd: LatentDiffusion) -> None:

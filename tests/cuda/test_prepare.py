@@ -16,6 +16,7 @@ from models.cuda.prepare import Wanted, prepare
 from models.cuda.quality import compare
 from models.executors.eager import eager_executors
 from models.pipeline import LatentDiffusion
+from models.update import slot_update
 
 SIZE = (32, 32)
 
@@ -25,6 +26,7 @@ def _no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring our kernels takes a minute in the interpreter; test_kernels.py chooses them."""
     if not torch.cuda.is_available():
         monkeypatch.setattr(preparing, "choose_fused", lambda network, forward: {})
+        monkeypatch.setattr(preparing, "choose_update", lambda shape, slots, device: slot_update)
 
 
 def repeating(device: torch.device) -> Recorder:

@@ -97,7 +97,7 @@ def test_guidance_is_an_extrapolation_away_from_the_negative() -> None:
     class Table:
         start_signal, start_noise = 0.0, 0.0
         timestep = input_scale = predict_output = torch.ones(1).numpy()
-        predict_x = keep_x = noise = torch.zeros(1).numpy()
+        predict_x = keep_x = noise = known_signal = known_noise = torch.zeros(1).numpy()
         history = torch.tensor([[1.0, 0, 0, 0, 0]]).numpy()
 
         def __len__(self) -> int:
@@ -154,3 +154,38 @@ def test_half_precision_draws_nearly_the_same(
     assert 0 < error < (0.02 if dtype is torch.float16 else 0.1)
     pictures = half.decode(x[None])
     assert pictures.dtype == torch.uint8
+
+
+def interval(start: float, end: float, scale: float = 5.0) -> Recipe:
+    return Recipe(
+        "the cat " * 40, width=32, height=32, steps=8, guidance_scale=scale, seed=9,
+        guided_between=(start, end),
+    )  # fmt: skip
+
+
+def test_guidance_of_the_whole_interval_is_guidance(tiny_sd: LatentDiffusion) -> None:
+    [whole] = finish(tiny_sd, [start(tiny_sd, interval(0, 1))])
+    [usual] = finish(tiny_sd, [start(tiny_sd, replace(interval(0, 1), guided_between=(0.0, 1.0)))])
+    [none] = finish(tiny_sd, [start(tiny_sd, interval(0.5, 0.5))])
+    [unguided] = finish(tiny_sd, [start(tiny_sd, interval(0, 1, scale=1.0))])
+    assert torch.equal(whole, usual)
+    assert not torch.equal(whole, unguided)
+    # Not to the bit: a negative prompt of another length also lengthens the context.
+    torch.testing.assert_close(none, unguided, atol=ROUNDING, rtol=ROUNDING)
+
+
+def test_steps_outside_the_interval_take_one_row(tiny_sd: LatentDiffusion) -> None:
+    trajectory = start(tiny_sd, interval(0.25, 0.75))
+    rows = []
+    while not trajectory.done:
+        rows.append(trajectory.rows)
+        tiny_sd.advance([trajectory])
+    assert rows == [1, 1, 2, 2, 2, 2, 1, 1]
+
+
+def test_a_step_without_guidance_has_the_same_bits_in_company(tiny_sd: LatentDiffusion) -> None:
+    """Its own negative prompt, though not used in this step, says how long contexts are."""
+    mine = replace(interval(0.5, 1), negative_prompt="the")
+    neighbour = replace(interval(0, 1), negative_prompt="a", seed=10)
+    [alone] = finish(tiny_sd, [start(tiny_sd, mine)])
+    assert torch.equal(finish(tiny_sd, [start(tiny_sd, mine), start(tiny_sd, neighbour)])[0], alone)

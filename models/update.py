@@ -1,10 +1,12 @@
 """What happens to the slots of a batch once the network has spoken, as one function.
 
-It is the row of each slot's sampler table (`models.samplers.table`) with guidance before it and
-the known region of an inpainted picture behind it.
+It is the row of each slot's sampler table (`models.samplers.table`), with guidance (Ho & Salimans
+2022, equation 6) before it and the known region of an inpainted picture behind it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from torch import Tensor
 # Of the coefficients, before the weights on the history: guidance scale, predict_x,
 # predict_output, keep_x, noise, known_signal, known_noise.
 COLUMNS = 7
+
+SlotUpdate = Callable[..., tuple[Tensor, Tensor]]
 
 
 def slot_update(
@@ -38,6 +42,9 @@ def slot_update(
     prediction = from_x * x + from_output * output
     history = torch.cat([prediction[:, None], history[:, :-1]], dim=1)
     weights = coefficients[:, COLUMNS:, None, None, None]
-    after = keep * x + (weights * history).sum(1) + noise * fresh
+    after = keep * x
+    for k in range(history.shape[1]):  # one after another: a sum's order may depend on the batch
+        after = after + weights[:, k] * history[:, k]
+    after = after + noise * fresh
     kept = signal * latents + known_noise * unit
     return mask * after + (1 - mask) * kept, history
