@@ -21,8 +21,9 @@ PNG_PICTURE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"IDAT", b"IEND"})
 PNG_EXIF = b"eXIf"
 
 JPEG = b"\xff\xd8"
-# In JPEG a marker is 0xff and a byte; not these, which belong to a scan or stand alone.
-MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
+# In JPEG a marker is 0xff and a byte; not these, which belong to a scan or stand alone. Any number
+# of 0xff may come before: the last one counts, for matching all of them would take quadratic time.
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 END_OF_IMAGE, START_OF_SCAN, COMMENT = 0xD9, 0xDA, 0xFE
 APPLICATIONS = range(0xE0, 0xF0)
 JFIF, EXIF, ICC, ADOBE = 0xE0, 0xE1, 0xE2, 0xEE

@@ -61,3 +61,19 @@ def test_files_that_documents_name_are_there(document: str) -> None:
     named = set(re.findall(rf"`((?:{folders})/[a-z_/]*(?:\.py)?)`", text))
     assert named
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page))
+    assert len(named) > 30
+    defined = {file: (ROOT / file).read_text("utf-8") for file, _ in named}
+    missing = [f"{file}::{test}" for file, test in named if f"def {test}(" not in defined[file]]
+    assert missing == []
+
+
+def test_each_row_of_the_security_page_names_its_test() -> None:
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    rows = re.findall(r"^\| .* \| .* \| .* \| .* \|$", page, re.MULTILINE)
+    assert len(rows) > 25
+    assert [row for row in rows if "::test_" not in row and "shown by" not in row] == []

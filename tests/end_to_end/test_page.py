@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from bench.page_picture import chromium
+from tests.service.conftest import running
 
 # Without these, Chromium looks for servers of its own, which a closed network refuses.
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
@@ -133,3 +134,18 @@ def test_the_reference_lists_every_route(browser: Browser, darkroom_url: str) ->
     for route in ("/v1/txt2img", "/v1/img2img", "/v1/inpaint", "/v1/jobs/{job_id}", "/v1/models"):
         expect(page.locator("body")).to_contain_text(route)
     page.close()
+
+
+def test_a_service_that_needs_a_key_is_told_it_once(browser: Browser, redis_url: str) -> None:
+    key = "the-key-of-the-house-of-32-characters"
+    with running(redis_url, auth="required", admin_key=key) as service:
+        page = browser.new_page()
+        page.goto(service.url)
+        page.locator("#key").fill(key)
+        page.keyboard.press("Enter")
+        expect(page.locator("#health")).to_have_text("ready")
+        expect(page.locator("#door")).to_be_hidden()
+        develop(page, "behind the door")
+        assert pictures(page) == [[64, 64]]
+        assert key not in page.url
+        page.close()

@@ -1,12 +1,15 @@
 """What surrounds the pictures: models, health, metrics, headers, the reference, a failing Redis."""
 
 import logging
+from dataclasses import replace
+from typing import cast
 
 import httpx
 import pytest
 
 from protocol.presence import WorkerReport, WorkerState
 from service.app import create_app
+from service.generation import Generation
 from tests.redis_server import RedisServer
 from tests.service.conftest import CARD, Running, running, serving, settings_for
 from tests.service.pictures import gradient, in_base64, packed
@@ -123,3 +126,24 @@ def test_prompts_are_not_logged(service: Running, caplog: pytest.LogCaptureFixtu
     service.client.post("/v1/img2img", json=fields | {"steps": 99})
     service.client.post("/v1/img2img", json=fields | {"canary-three": "canary-four"})
     assert "canary" not in caplog.text
+
+
+class Broken:
+    """A part of the service that fails in words of its own."""
+
+    async def submit(self, *_: object) -> str:
+        raise RuntimeError("canary at 0x7f00dead")
+
+
+def test_what_nobody_foresaw_says_nothing_of_itself(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = service.app.state
+    state.services = replace(state.services, generation=cast(Generation, Broken()))
+    answer = service.client.post("/v1/txt2img", json={"prompt": "x"})
+    assert answer.status_code == 500
+    assert answer.json()["type"].endswith(":internal")
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "canary" not in answer.text + caplog.text
+    assert "RuntimeError" in caplog.text

@@ -1,0 +1,82 @@
+"""What clients say in confidence, prompts and keys, is in no log of any program."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from protocol.request import LONGEST_PROMPT
+from tests.redis_server import free_port
+from tests.service.pictures import gradient, in_base64, packed
+from tests.tiny_models import write_tiny_sd
+
+KEY = "canary-key-of-the-operator-0123456789"
+READY_WITHIN_S = 180.0
+
+
+def say_much(url: str) -> list[int]:
+    """Good and bad requests, each with something in it that nobody else may read; the statuses."""
+    image = in_base64(packed(gradient()))
+    good = {"prompt": "canary-prompt", "negative_prompt": "canary-negative", "steps": 2}
+    with httpx.Client(base_url=url, timeout=120, headers={"X-API-Key": KEY}) as client:
+        answers = [
+            client.post("/v1/txt2img", json=good),
+            client.post("/v1/img2img", json={**good, "image": image}),
+            client.post("/v1/txt2img", json={**good, "canary-field": "canary-value"}),
+            client.post("/v1/txt2img", json={**good, "sampler": "canary-sampler"}),
+            client.post("/v1/txt2img", json={**good, "prompt": "canary " * LONGEST_PROMPT}),
+            client.post("/v1/txt2img?prompt=canary-query", content=b'{"prompt": "canary-json'),
+            client.post("/v1/img2img", json={**good, "image": "canary-image"}),
+            client.post("/v1/img2img", json={**good, "image_url": "http://canary.example/x"}),
+            client.get("/v1/jobs/canary-id"),
+            client.get("/canary-path?canary-query"),
+            client.get("/v1/models", headers={"Host": "canary.example"}),
+            client.get("/v1/models", headers={"X-API-Key": "canary-guess", "User-Agent": "canary"}),
+            client.get("/v1/models", headers={"X-Request-Id": "canary id", "Referer": "canary"}),
+        ]
+    return [answer.status_code for answer in answers]
+
+
+def test_no_prompt_and_no_key_is_logged(tmp_path: Path) -> None:
+    model = write_tiny_sd(tmp_path / "tiny")
+    log, port = tmp_path / "log", free_port()
+    environment = {
+        **os.environ,
+        "DARKROOM_MODEL": str(model),
+        "PORT": str(port),
+        "DARKROOM_AUTH": "required",
+        "DARKROOM_ADMIN_KEY": KEY,
+    }
+    with TemporaryDirectory(prefix="darkroom-") as home, log.open("wb") as file:
+        command = [sys.executable, "-m", "darkroom", "up", "--home", home]
+        with subprocess.Popen(
+            command, env=environment, stdout=file, stderr=subprocess.STDOUT
+        ) as process:
+            try:
+                wait_until_ready(f"http://127.0.0.1:{port}", process)
+                statuses = say_much(f"http://127.0.0.1:{port}")
+            finally:
+                process.send_signal(signal.SIGTERM)
+    assert statuses[:2] == [200, 200]
+    assert {400, 401, 404, 422} <= set(statuses)
+    told = log.read_text()
+    assert "job" in told  # something is told at all
+    assert "canary" not in told.lower()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the house fell before it was ready"
+        try:
+            if httpx.get(f"{url}/readyz").is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"not ready within {READY_WITHIN_S} s")

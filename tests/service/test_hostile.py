@@ -1,0 +1,357 @@
+"""Everything strange that a client may send, to a real `darkroom api` process.
+
+Nothing is answered with 5xx, nothing of the inside is told, memory stays bounded, and afterwards
+the service serves on. The requests are in the files of `hostile/`.
+"""
+
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from protocol.store import ObjectStore
+from tests.redis_server import RedisServer, free_port
+from tests.service.conftest import CARD, word_tokenizer
+from tests.service.fake_worker import FakeWorker
+from tests.service.pictures import (
+    gradient,
+    in_base64,
+    packed,
+    png_chunk,
+    profile,
+    with_chunks,
+    with_segments,
+)
+
+FOLDER = Path(__file__).parent / "hostile"
+LINES = ("bodies", "forms", "heads", "paths", "raw")
+MEBIBYTE = 2**20
+GROWTH = 160 * MEBIBYTE  # at the bounds set here, of which decoding two images at once is half
+INSIDE = re.compile(
+    rb"Traceback|0x[0-9a-f]{6}|site-packages|/work|pydantic|PIL|errors\.|\.py|root:|/tmp"
+)
+ENVIRONMENT = {
+    "DARKROOM_MAX_BODY_BYTES": str(4 * MEBIBYTE),
+    "DARKROOM_MAX_BODIES_BYTES": str(32 * MEBIBYTE),
+    "DARKROOM_MAX_IMAGE_PIXELS": str(2**20),
+    "DARKROOM_MAX_QUEUE_LENGTH": "100000",
+    "DARKROOM_MAX_QUEUE_PER_CLIENT": "100000",
+    "DARKROOM_HEADER_TIMEOUT_S": "1",
+    "DARKROOM_BODY_TIMEOUT_S": "3",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One request, as bytes, and the statuses that are right."""
+
+    name: str
+    data: bytes
+    status: frozenset[int]
+
+
+@dataclass
+class Api:
+    """The process under attack, and the most memory it ever had."""
+
+    port: int
+    process: psutil.Process
+    at_rest: int = 0
+    at_most: int = 0
+
+    def watch(self, until: threading.Event) -> None:
+        while not until.wait(0.02):
+            self.at_most = max(self.at_most, self.process.memory_info().rss)
+
+    def sent(self, data: bytes) -> bytes:
+        """What comes back, up to the end of the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
+            answered = b""
+            try:
+                connection.sendall(data)
+                while piece := connection.recv(65536):
+                    answered += piece
+            except (ConnectionResetError, BrokenPipeError):
+                pass  # cut off while sending, which may be right
+            return answered
+
+    def alive(self) -> bool:
+        url = f"http://127.0.0.1:{self.port}/v1/txt2img"
+        return httpx.post(url, json={"prompt": "x"}, timeout=60).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    folder = tmp_path_factory.mktemp("pictures").as_uri()
+    with RedisServer() as server:
+        port = free_port()
+        own = {"REDIS_URL": server.url, "OBJECT_STORE_URL": folder, "PORT": str(port)}
+        command = [sys.executable, "-m", "darkroom", "api"]
+        over = threading.Event()
+        with (
+            FakeWorker(server.url, ObjectStore.open(folder), CARD, word_tokenizer()),
+            subprocess.Popen(command, env={**os.environ, **ENVIRONMENT, **own}) as process,
+        ):
+            api = Api(port, psutil.Process(process.pid))
+            _wait_until_up(api)
+            for _ in range(5):  # everything that is loaded once has been
+                assert api.alive()
+                api.sent(_image_request("image", packed(gradient())))
+            api.at_rest = api.at_most = api.process.memory_info().rss
+            watching = threading.Thread(target=api.watch, args=(over,))
+            watching.start()
+            try:
+                yield api
+            finally:
+                over.set()
+                watching.join()
+                process.terminate()
+
+
+def _wait_until_up(api: Api) -> None:
+    while True:
+        try:
+            httpx.get(f"http://127.0.0.1:{api.port}/healthz")
+        except httpx.TransportError:
+            assert api.process.is_running()
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _bytes(parts: Any) -> bytes:
+    if isinstance(parts, str):
+        return parts.encode("latin-1")
+    if isinstance(parts, dict):
+        return _bytes(parts["repeat"]) * int(parts["times"])
+    return b"".join(map(_bytes, parts))
+
+
+def _request(
+    body: bytes, headers: list[bytes], method: str = "POST", path: bytes = b"/v1/txt2img"
+) -> bytes:
+    if not any(header.lower().startswith(b"host:") for header in headers):
+        headers = [b"Host: localhost", *headers]
+    if not any(header.lower().startswith(b"prefer:") for header in headers):
+        headers = [*headers, b"Prefer: respond-async"]
+    lines = [method.encode() + b" " + path + b" HTTP/1.1", *headers, b"Connection: close"]
+    if method == "POST":
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+JSON = b"Content-Type: application/json"
+
+
+def _image_request(field: str, data: bytes) -> bytes:
+    fields = {"prompt": "x", "image": in_base64(packed(gradient())), field: in_base64(data)}
+    path = b"/v1/inpaint" if field == "mask" else b"/v1/img2img"
+    return _request(json.dumps(fields).encode(), [JSON], path=path)
+
+
+def _case(line: dict[str, Any]) -> Case:
+    status = line["status"] if isinstance(line["status"], list) else [line["status"]]
+    if "raw" in line:
+        data = _bytes(line["raw"])
+    else:
+        headers = [
+            _bytes(header) for header in line.get("headers", ["Content-Type: application/json"])
+        ]
+        path = _bytes(line.get("path", "/v1/txt2img"))
+        data = _request(_bytes(line.get("body", "")), headers, line.get("method", "POST"), path)
+    return Case(line["name"], data, frozenset(status))
+
+
+def cases_of(name: str) -> list[Case]:
+    return [_case(json.loads(line)) for line in (FOLDER / f"{name}.jsonl").read_text().splitlines()]
+
+
+def cases_of_fields() -> list[Case]:
+    data = json.loads((FOLDER / "fields.json").read_text())
+    return [
+        Case(
+            f"{field}: {json.dumps(value)}",
+            _request(json.dumps({"prompt": "x", field: value}).encode(), [JSON]),
+            frozenset({202, 422}),
+        )
+        for field in data["fields"]
+        for value in data["values"]
+    ]
+
+
+def png_of(width: int, height: int, depth: int = 8, colour: int = 2, rows: bytes = b"") -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = [png_chunk(b"IHDR", header), png_chunk(b"IDAT", rows), png_chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def images() -> dict[str, bytes]:
+    """Files that are no pictures, or pictures and more; all are refused, or drawn from in peace."""
+    good, jpeg, webp = (packed(gradient(), kind) for kind in ("PNG", "JPEG", "WEBP"))
+    rows = zlib.compress(bytes(3 * MEBIBYTE), 9)
+    bomb = zlib.compress(bytes(64 * MEBIBYTE), 9)
+    found = {
+        "30,000 x 30,000": png_of(30_000, 30_000, rows=rows),
+        "2^31 x 2^31": png_of(2**31 - 1, 2**31 - 1, rows=rows),
+        "a line a million wide": png_of(2**20, 1, rows=rows),
+        "a column a million high": png_of(1, 2**20, rows=rows),
+        "no width": png_of(0, 64, rows=rows),
+        "just the pixels there may be": png_of(1024, 1024, rows=rows),
+        "one pixel too many": png_of(1024, 1025, rows=rows),
+        "16 bits of each": png_of(512, 512, depth=16, rows=zlib.compress(bytes(512 * 3073))),
+        "a depth of 7": png_of(64, 64, depth=7, rows=rows),
+        "a colour type of 9": png_of(64, 64, colour=9, rows=rows),
+        "a palette without one": png_of(64, 64, colour=3, rows=rows),
+        "rows that unpack to 64 MB": png_of(64, 64, rows=bomb),
+        "rows that are no zlib": png_of(64, 64, rows=b"x" * 1000),
+        "a text that unpacks to 64 MB": with_chunks(good, png_chunk(b"zTXt", b"a\0\0" + bomb)),
+        "fifty such texts": with_chunks(good, *[png_chunk(b"zTXt", b"a\0\0" + bomb)] * 50),
+        "such an international text": with_chunks(good, png_chunk(b"iTXt", b"a\0\1\0\0\0" + bomb)),
+        "a profile that unpacks to 64 MB": with_chunks(good, png_chunk(b"iCCP", b"a\0\0" + bomb)),
+        "a hundred thousand chunks": with_chunks(good, png_chunk(b"prVt", b"") * 100_000),
+        "a chunk longer than the file": with_chunks(good, b"\xff\xff\xff\xffIDATxxxx"),
+        "a chunk of negative length": with_chunks(good, b"\x80\0\0\0tEXtxxxx"),
+        "a wrong check sum": good[:29] + b"xxxx" + good[33:],
+        "an animation without frames": with_chunks(good, png_chunk(b"acTL", b"\xff" * 8)),
+        "only a signature": good[:8],
+        "a million signatures": good[:8] * 100_000,
+        "a JPEG of only a head": jpeg[:2],
+        "a JPEG without scans": jpeg[: jpeg.index(b"\xff\xda")],
+        "a JPEG of markers": b"\xff\xd8" + b"\xff\xe0\x00\x02" * 500_000,
+        "a JPEG of 0xff": b"\xff\xd8" + b"\xff" * 2_000_000,
+        "a JPEG of 65,500 x 65,500": jpeg.replace(b"\x00\x40\x00\x40\x03", b"\xff\xdc\xff\xdc\x03"),
+        "a JPEG of ten thousand scans": packed(gradient(), "JPEG", progressive=True)[:-2]
+        + b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00\x00" * 10_000,
+        "EXIF that points at itself": with_segments(
+            jpeg, b"\xe1Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\x03\0\0\0\1\0\x06\0\0" * 900
+        ),
+        "EXIF that points outside": with_segments(jpeg, b"\xe1Exif\0\0II*\0\xff\xff\xff\x7f"),
+        "a profile that is junk": packed(gradient(), icc_profile=b"junk" * 1000),
+        "a profile cut short": packed(gradient(), icc_profile=profile()[:150]),
+        "a WebP of only a head": webp[:12],
+        "a WebP cut short": webp[:-20],
+        "a WebP that says it is larger": webp[:4] + b"\xff\xff\xff\x7f" + webp[8:],
+        "a WebP of 16,383 x 16,383": b"RIFF\x26\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0"
+        + b"\xfe\x3f\0\xfe\x3f\0VP8L\x0c\0\0\0\x2f\xfe\xbf\xff\x0f"
+        + bytes(8),
+        "an animated WebP": packed(
+            gradient(), "WEBP", save_all=True, append_images=[gradient()] * 9
+        ),
+        "a picture and a page": good + b"<html><script>alert(1)</script>",
+        "a picture and an archive": good + b"PK\x03\x04" + bytes(1000),
+        "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
+        "MVG": b"push graphic-context\nfill 'url(https://127.0.0.1/x\"|true\")'\n",
+        "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file\n",
+        "PDF": b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\n",
+        "FITS": b"SIMPLE  =                    T".ljust(2880) + bytes(1000),
+        "PSD": b"8BPS\0\1" + bytes(6) + b"\0\3\xff\xff\xff\xff\xff\xff\xff\xff\0\x08\0\3",
+        "HEIC": b"\0\0\0\x18ftypheic" + bytes(100),
+        "a pickle": b"\x80\x04\x95" + bytes(100),
+        "an archive": b"PK\x03\x04" + bytes(100),
+        "gzip": zlib.compress(good),
+    }
+    others = {
+        f"a {kind}": packed(gradient(), kind) for kind in ("GIF", "BMP", "TIFF", "ICO", "PPM")
+    }
+    modes = {
+        f"{kind} of mode {mode}": packed(Image.new(mode, (64, 64)), kind)
+        for kind, mode in (
+            ("PNG", "1"),
+            ("PNG", "LA"),
+            ("PNG", "P"),
+            ("PNG", "I;16"),
+            ("JPEG", "CMYK"),
+        )
+    }
+    return found | others | modes
+
+
+def cases_of_images() -> list[Case]:
+    return [
+        Case(f"{name} as {field}", _image_request(field, data), frozenset({202, 413, 422}))
+        for name, data in images().items()
+        for field in ("image", "mask")
+    ]
+
+
+def wrong(api: Api, case: Case) -> str | None:
+    """What is wrong with the answer to `case`, if anything."""
+    answered = api.sent(case.data)
+    status = int(answered[9:12]) if answered.startswith(b"HTTP/1.") else 0
+    head, _, body = answered.partition(b"\r\n\r\n")
+    if status not in case.status:
+        return f"{case.name}: {status} {body[:200]!r}"
+    if status >= 400 and (INSIDE.search(body) or len(body) > 2000):
+        return f"{case.name}: tells {body[:300]!r}"
+    if re.search(rb"(?im)^set-cookie|^x-injected|server:", head):
+        return f"{case.name}: has headers that are not ours: {head!r}"
+    return None
+
+
+CORPUS = {name: cases_of(name) for name in LINES} | {
+    "fields": cases_of_fields(),
+    "images": cases_of_images(),
+}
+
+
+def test_the_corpus_is_large_and_varied() -> None:
+    assert sum(map(len, CORPUS.values())) >= 200
+    assert sum(len(CORPUS[name]) for name in LINES) >= 200
+    for cases in CORPUS.values():
+        assert len({case.data for case in cases}) > 0.9 * len(cases)
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_each_gets_its_refusal(api: Api, name: str) -> None:
+    with ThreadPoolExecutor(4) as attackers:
+        found = [*filter(None, attackers.map(lambda case: wrong(api, case), CORPUS[name]))]
+    assert found == []
+    assert api.alive()
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text(max_size=50)
+    | st.from_regex(r"(\.\.|%2e%2e|%00|/|\\|[0-9a-f]{1,40}){1,8}", fullmatch=True)
+    | st.binary(max_size=50).map(lambda data: data.decode("latin-1"))
+)
+def test_no_id_leads_anywhere(api: Api, text: str) -> None:
+    for template in ("/v1/jobs/{}", "/v1/jobs/{}/events", "/v1/jobs/" + "0" * 32 + "/images/{}"):
+        for quoted in (httpx.URL("/", params={"q": text}).query.partition(b"=")[2], text.encode()):
+            if re.search(rb"[\x00-\x20\x7f-\xff#?]", quoted):
+                continue
+            path = template.encode().replace(b"{}", quoted)
+            answered = api.sent(_request(b"", [], "GET", path))
+            status = answered[9:12]
+            assert status in (b"404", b"422", b"307", b"405", b"400"), (path, answered[:300])
+            assert not INSIDE.search(answered)
+
+
+def test_afterwards_memory_is_what_it_was_and_the_service_lives(api: Api) -> None:
+    """The last of this file: the most memory seen while all of the above was going on."""
+    assert api.alive()
+    assert api.at_most - api.at_rest < GROWTH, (
+        f"{api.at_rest / MEBIBYTE:.0f} MiB at rest, {api.at_most / MEBIBYTE:.0f} at most"
+    )
+
+
+def test_no_file_of_the_attackers_making_is_there() -> None:
+    assert not [*Path("/tmp").glob("canary*")]
