@@ -69,8 +69,8 @@ local function take(lane, id, place)
   redis.call('EXPIRE', execution_key(member), stays)
   redis.call('ZADD', executions_key(id), now + stays, execution)
   redis.call('EXPIRE', executions_key(id), stays)
-  redis.call('SADD', worker_executions_key, member)
-  redis.call('EXPIRE', worker_executions_key, stays)
+  redis.call('SADD', worker_executions_key(terms.worker), member)
+  redis.call('EXPIRE', worker_executions_key(terms.worker), stays)
   return told(id)
 end
 

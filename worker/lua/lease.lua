@@ -4,10 +4,13 @@ local pool = terms.pool
 
 local function execution_key(member) return rq .. ':execution:' .. member end
 local function executions_key(id) return rq .. ':executions:' .. id end
-local worker_executions_key = rq .. ':worker:' .. terms.worker .. ':executions'
+local function worker_executions_key(worker) return rq .. ':worker:' .. worker .. ':executions' end
 
 local function forget(id, execution)
   local member = id .. ':' .. execution
+  -- Of whoever held it, who may live on and never hear that it lost it.
+  local holder = field(id, 'worker_name') or terms.worker
+  redis.call('SREM', worker_executions_key(holder), member)
   redis.call('ZREM', registry_key('wip', lane_of(pool, id)), member)
   redis.call('DEL', execution_key(member))
   redis.call('ZREM', executions_key(id), execution)

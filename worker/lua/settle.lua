@@ -9,7 +9,6 @@ if redis.call('ZREM', leases_key(pool), member) == 0 then
   return settled == member and answer
 end
 forget(id, execution)
-redis.call('SREM', worker_executions_key, member)
 if redis.call('EXISTS', job) == 0 then return false end  -- deleted under our hands
 
 local lane, status = lane_of(pool, id), nil
