@@ -152,6 +152,7 @@ def open_house(folder: Path, appendfsync: str, **settings: str) -> Iterator[Hous
             "OMP_NUM_THREADS": "1",  # several workers share few cores
             **ALIKE,
             "DARKROOM_WORKER_CACHE": str(folder / "cache"),
+            "DARKROOM_WORKER_TUNE_S": "1",
             **settings,
         }
         ports = [free_port() for _ in range(APIS)]

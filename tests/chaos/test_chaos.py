@@ -7,7 +7,7 @@ from tests.chaos.run import Plan, play
 from tests.chaos.verdict import as_table
 
 SHORT = Plan(
-    seed=SEED, jobs=180, clients=12, recipes=18, most_steps=20, pause_s=1.0, faults_for_s=20.0
+    seed=SEED, jobs=180, clients=12, recipes=18, most_steps=20, pause_s=2.0, faults_for_s=25.0
 )
 
 
