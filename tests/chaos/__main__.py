@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.chaos.run import Plan, play
-from tests.chaos.verdict import Verdict, as_table, spread
+from tests.chaos.verdict import Verdict, as_table, p99, spread
 
 SEED = 1789
 
@@ -29,7 +29,8 @@ def summary(verdict: Verdict) -> str:
         f"jobs {verdict.jobs}: {verdict.finished} finished, {verdict.cancelled} cancelled; "
         f"{verdict.accepted} of them were told to be accepted",
         f"faults {sum(row.times for row in verdict.rows)}",
-        f"begun again after the death of a worker: {spread(verdict.begun_again)}",
+        f"begun again after the death of a worker: {spread(verdict.begun_again)}, "
+        f"p99 {p99(verdict.begun_again)}",
     ]
     for name in ("lost", "doubled", "failed", "wrong", "orphans", "fallen"):
         found = sorted(getattr(verdict, name))

@@ -1,5 +1,6 @@
 """Whether the promises were kept, from what clients were told and what the journal says."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -173,3 +174,10 @@ def spread(seconds: Sequence[float]) -> str:
     if not seconds:
         return "–"
     return f"{statistics.median(seconds):.1f} / {max(seconds):.1f} s"
+
+
+def p99(seconds: Sequence[float]) -> str:
+    """The 99th percentile: the smallest that 99 of 100 do not exceed."""
+    if not seconds:
+        return "–"
+    return f"{sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]:.1f} s"
