@@ -116,7 +116,7 @@ def measure(jobs: int, seconds: float) -> Measured:
     """Idle for `seconds`, then `jobs` of each kind, one after the other."""
     with RedisServer() as server, _connected(server) as (redis, client):
         waits(client)  # scripts are loaded, prompts are cached
-        start = _reset(redis)
+        start = started(redis)
         time.sleep(seconds)
         idle = Traffic.since(start, redis)
         before = _memory(redis)
@@ -129,13 +129,14 @@ def measure(jobs: int, seconds: float) -> Measured:
 def _of_jobs(
     redis: Redis, client: httpx.Client, ask: Callable[[httpx.Client], None], jobs: int
 ) -> Traffic:
-    start = _reset(redis)
+    start = started(redis)
     for _ in range(jobs):
         ask(client)
     return Traffic.since(start, redis)
 
 
-def _reset(redis: Redis) -> Start:
+def started(redis: Redis) -> Start:
+    """Set the counters to zero."""
     redis.config_resetstat()
     cpu: dict[str, Any] = redis.info("cpu")
     return Start(time.monotonic(), _main_thread_s(cpu))
