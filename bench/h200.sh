@@ -35,12 +35,11 @@ run() {
     || failed+=("$program $* ($label)")
 }
 
-tests() {  # the kernels, the graphs and eight bits, as the chip computes them
-  local only=(-m gpu)
-  [ -z "${smoke[*]}" ] || only=()
-  timeout 180 "$python" -m pytest -q -p no:cacheprovider "${only[@]}" tests/cuda/test_rows.py \
-    tests/cuda/test_graphs.py tests/cuda/test_fp8.py tests/cuda/test_stream.py \
-    tests/models/test_attention.py || failed+=(tests)
+# The kernels, the graphs and eight bits, as the chip computes them. A kernel that cannot take some
+# inputs may also warn, which is no failure here.
+tests() {
+  timeout 240 "$python" -m pytest -q -p no:cacheprovider -W default tests/cuda \
+    --ignore tests/cuda/test_h200.py tests/models/test_attention.py || failed+=(tests)
 }
 
 correctness() { run h200 300 correctness; }
