@@ -61,17 +61,18 @@ class Folder:
             if path.is_file():
                 moment = path.stat().st_mtime - seconds
                 os.utime(path, (moment, moment))
-        for one, until in self.redis.zrange("darkroom:held", 0, -1, withscores=True):
-            self.redis.zadd("darkroom:held", {one: until - seconds})
+        self._earlier("darkroom:held", seconds)
         for lane in self.redis.scan_iter("rq:job:*"):
             left = self.redis.ttl(lane)
             if left > 0:
                 self.redis.expire(lane, max(0, int(left - seconds)))
             else:
                 self.redis.hincrbyfloat(lane, "deadline_at", -seconds)
-        deadlines = f"darkroom:deadlines:darkroom-{MODEL}"
-        for one, at in self.redis.zrange(deadlines, 0, -1, withscores=True):
-            self.redis.zadd(deadlines, {one: at - seconds})
+        self._earlier(f"darkroom:deadlines:darkroom-{MODEL}", seconds)
+
+    def _earlier(self, key: str, seconds: float) -> None:
+        for member in self.redis.zrange(key, 0, -1):
+            self.redis.zincrby(key, -seconds, member)
 
     def accept(self, picture: bytes, job_id: str | None = None) -> str:
         """As the service does it: hold, write, submit."""
@@ -172,6 +173,10 @@ class SweepMachine(RuleBasedStateMachine):
         self.results: dict[str, str] = {}  # by job
 
     @rule(picture=st.sampled_from([b"a", b"b", b"c"]))
+    def _earlier(self, key: str, seconds: float) -> None:
+        for member in self.redis.zrange(key, 0, -1):
+            self.redis.zincrby(key, -seconds, member)
+
     def accept(self, picture: bytes) -> None:
         self.inputs[self.folder.accept(picture)] = picture
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from redis import Redis, RedisError
 
@@ -42,8 +43,8 @@ class Server:
             self._process.kill()
             self._process.wait()
 
-    def client(self, **options: object) -> Redis:
-        return Redis(port=self.port, socket_timeout=2, decode_responses=True, **options)  # type: ignore[call-overload]
+    def client(self, **options: Any) -> Redis:
+        return Redis(port=self.port, socket_timeout=2, decode_responses=True, **options)
 
 
 def until(condition: object, what: str) -> None:
@@ -151,17 +152,17 @@ def _join(servers: Sequence[Server]) -> None:
     masters, replicas = nodes[:3], nodes[3:]
     for number, node in enumerate(masters):
         first, last = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
-        node.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+        node.execute_command("CLUSTER ADDSLOTSRANGE", first, last)  # type: ignore[no-untyped-call]
     for server in servers[1:]:
         bus = server.client().config_get("cluster-port")["cluster-port"]
-        nodes[0].execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)
+        nodes[0].execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)  # type: ignore[no-untyped-call]
     for node in nodes:
         until(
             lambda node=node: len(node.cluster("nodes")) == len(nodes), "the nodes know each other"
         )
     for master, replica in zip(masters, replicas, strict=True):
-        name = master.execute_command("CLUSTER MYID")
-        until(lambda r=replica, n=name: r.execute_command("CLUSTER REPLICATE", n), "it replicates")
+        name = master.execute_command("CLUSTER MYID")  # type: ignore[no-untyped-call]
+        until(lambda r=replica, n=name: r.execute_command("CLUSTER REPLICATE", n), "it replicates")  # type: ignore[no-untyped-call]
     for node in nodes:
         until(lambda node=node: node.cluster("info")["cluster_state"] == "ok", "the cluster is up")
     for node in replicas:
