@@ -19,7 +19,7 @@ from darkroom.child import Child, Program, ProgramFailed, running, this_python
 from darkroom.embedded_redis import embedded_redis
 from protocol.presence import Presence, WorkerReport, WorkerState
 from protocol.redis_client import connect
-from protocol.settings import Settings
+from protocol.settings import LogFormat, Settings
 
 POLL_S = 0.1
 API_GRACE_S = 10.0
@@ -106,6 +106,7 @@ async def open_house(
             "OBJECT_STORE_URL": _store_url(settings, home),
             "HOST": settings.host,
             "PORT": str(settings.port),
+            "DARKROOM_LOG_FORMAT": _log_format(settings),
         }
         await house.start(
             _worker(worker, environment, display), _api(environment, display, house.url)
@@ -170,6 +171,11 @@ async def _api_ready(url: str) -> None:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(POLL_S)
+
+
+def _log_format(settings: Settings) -> LogFormat:
+    """A person reads along, though the programs print to no terminal; unless told otherwise."""
+    return LogFormat.TEXT if settings.log_format is LogFormat.AUTO else settings.log_format
 
 
 def _store_url(settings: Settings, home: Path) -> str:

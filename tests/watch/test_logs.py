@@ -16,10 +16,8 @@ from protocol.logs import JsonLines, TextLines
 from tests.home.processes import wait_until
 from tests.watch.house import DRAWING, House, Program, open_house
 
-PROMPT, KEY = (
-    "canary-in-the-coal-mine",
-    "dk_0123456789ab_nobody-may-read-this-in-a-log-xxxxxxxxxxxxx",
-)
+PROMPT = "canary-in-the-coal-mine"
+KEY = f"dk_0123456789ab_{'nobody-may-read-me':x<43}"
 
 Line = dict[str, Any]
 
