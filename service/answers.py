@@ -46,11 +46,15 @@ class ProgressAnswer(BaseModel):
 
 
 class JobAnswer(BaseModel):
-    """A job as it is now. `position`: how many are ahead of it; `error`: why it failed."""
+    """A job as it is now. `position`: how many are ahead of it; `error`: why it failed.
+
+    `eta_s`: how many seconds those ahead will take at the rate of late, where that is known.
+    """
 
     id: str
     state: JobState
     position: int | None = None
+    eta_s: float | None = None
     progress: ProgressAnswer | None = None
     result: GenerationAnswer | None = None
     error: Problem | None = None
@@ -74,6 +78,7 @@ class Answers:
             id=view.id,
             state=view.state,
             position=view.position,
+            eta_s=view.eta_s,
             progress=_progress(view),
             result=self.pictures(view, ResponseKind.URL) if view.result else None,
             error=error,
