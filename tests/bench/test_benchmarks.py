@@ -66,7 +66,8 @@ def test_overhead() -> None:
 
 def test_online() -> None:
     points = smoke("online")["points"]
-    assert [point["policy"] for point in points] == ["serial", "request-level", "step-level"]
+    policies = ["serial", "request-level", "request-level, no wait", "step-level"]
+    assert [point["policy"] for point in points] == policies
     assert all(point["refused"] == 0 for point in points)
 
 
