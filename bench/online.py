@@ -4,9 +4,9 @@
 
 Serial, request-level and step-level batching serve the same arrivals with the same weights. The
 first request-level policy is MLPerf's rule, size or a time-out of one and a half batches; the other
-never waits for company. The load is a share of the capacity, which is what step-level batching does when
-clients never let it wait; a request counts as good if it took no longer than three times what a
-lone one takes. Latency counts from the moment a request was due, so a late client hides nothing.
+never waits for company. The load is a share of the capacity, which is what step-level batching does
+when clients never let it wait; a request counts as good if it took no longer than three times what
+a lone one takes. Latency counts from the moment a request was due, so a late client hides nothing.
 """
 
 from __future__ import annotations
