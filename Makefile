@@ -47,6 +47,7 @@ bench: $(DEV)
 
 compose-test: $(DEV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group compose
+	@mkdir -p var
 	$(BIN)/python -m deploy.compose_test.run > var/compose-test.txt || { cat var/compose-test.txt; exit 1; }
 	@mv var/compose-test.txt docs/compose-test.txt && cat docs/compose-test.txt
 
