@@ -43,6 +43,7 @@ NEVER = {
 ONLY_IN = {
     "rq": {"": {"protocol/queue.py", "worker/rq_worker.py"}},
     "obstore": {"": {"protocol/store.py"}},
+    "opentelemetry": {"": {"protocol/otel.py"}},
     "PIL": {"service": {"service/images.py"}},
 }
 
