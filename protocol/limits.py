@@ -96,7 +96,7 @@ class Limits:
 
     def _forget_ended(self, jobs: str) -> None:
         entered: list[tuple[bytes, float]] = self._redis.zrange(jobs, 0, -1, withscores=True)  # type: ignore[assignment]  # sync client
-        now, _ = self._redis.time()  # type: ignore[misc]
+        now, _ = self._redis.time()
         states = self._states(job_id.decode() for job_id, _ in entered)
 
         def ended(job_id: str, at: float) -> bool:

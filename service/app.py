@@ -59,6 +59,7 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
         lifespan=_lifespan(settings, store, metrics, tracing),
         docs_url=None,  # ours needs no files from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the client's Host
         middleware=[  # the first is the outermost
             Middleware(RequestId),
             Middleware(WatchRequests, metrics=metrics),
@@ -167,5 +168,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         schema["components"]["schemas"].update(body_schemas())
+        schema["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        schema["security"] = [{}, {"bearer": []}, {"key": []}]  # none, where none is needed
         app.openapi_schema = schema
     return app.openapi_schema

@@ -36,7 +36,8 @@ ImageFile = Annotated[
     _file_schema(
         "A PNG, JPEG or WebP file as base64 or data URI (in a form: the file itself). "
         "Without width and height its own size is used, which must be one the model can draw; "
-        "with them it is stretched to that."
+        "with them it is stretched to that. Where the service takes images by address, "
+        "`image_url` may stand in its place, as `mask_url` in the mask's."
     ),
 ]
 MaskFile = Annotated[

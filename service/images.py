@@ -5,6 +5,8 @@ packed. Decoding takes time and memory, so it runs in threads, of which there ar
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image, ImageCms
@@ -47,13 +49,15 @@ def decode_image(field: str, data: bytes, max_pixels: int) -> Image.Image:
 
     Of an animation, the first picture. Colours are brought to sRGB by the profile that came along.
     """
-    image = _in_srgb(_decode(field, data, max_pixels))
-    return _on_background(image, WHITE).convert("RGB")
+    with _refusing(field, data, max_pixels):
+        image = _in_srgb(_decode(field, data, max_pixels))
+        return _on_background(image, WHITE).convert("RGB")
 
 
 def decode_mask(field: str, data: bytes, max_pixels: int) -> Image.Image:
     """An uploaded mask in L, upright: white is repainted; black and the transparent are kept."""
-    return _on_background(_decode(field, data, max_pixels), BLACK).convert("L")
+    with _refusing(field, data, max_pixels):
+        return _on_background(_decode(field, data, max_pixels), BLACK).convert("L")
 
 
 def canonical(image: Image.Image, size: Size) -> CanonicalImage:
@@ -69,21 +73,27 @@ def canonical(image: Image.Image, size: Size) -> CanonicalImage:
 
 def _decode(field: str, data: bytes, max_pixels: int) -> Image.Image:
     """The first frame, upright. Its size is checked before a pixel is unpacked."""
-    too_large = f"an image of at most {max_pixels} pixels"
     file = dissect(field, data)
+    image: Image.Image = Image.open(io.BytesIO(file.data), formats=FORMATS)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise InvalidRequest(field, f"{width}x{height}", _at_most(max_pixels), "image-too-large")
+    image.load()
+    turn = TURNS.get(orientation(file.exif or image.info.get("exif", b"")))
+    image = _eight_bits(image)
+    return image if turn is None else image.transpose(turn)
+
+
+@contextmanager
+def _refusing(field: str, data: bytes, max_pixels: int) -> Iterator[None]:
+    """Turns whatever decoding raises inside the block into an `InvalidRequest`."""
     try:
-        image = Image.open(io.BytesIO(file.data), formats=FORMATS)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise InvalidRequest(field, f"{width}x{height}", too_large, "image-too-large")
-        image.load()
-        turn = TURNS.get(orientation(file.exif or image.info.get("exif", b"")))
-        image = _eight_bits(image)
-        return image if turn is None else image.transpose(turn)
+        yield
     except InvalidRequest:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InvalidRequest(field, "far too large", too_large, "image-too-large") from error
+        bound = _at_most(max_pixels)
+        raise InvalidRequest(field, "far too large", bound, "image-too-large") from error
     except Exception as error:
         # Decoders of foreign bytes raise whatever they stumble over; to the client it is all one.
         raise InvalidRequest(
@@ -92,6 +102,10 @@ def _decode(field: str, data: bytes, max_pixels: int) -> Image.Image:
             "a PNG, JPEG or WebP file",
             "broken-image",
         ) from error
+
+
+def _at_most(max_pixels: int) -> str:
+    return f"an image of at most {max_pixels} pixels"
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 
 from protocol.access import ApiKey, KeyLimits, KeyRecords, Scope, digest, matching
 from protocol.errors import DarkroomError, Forbidden, QueueUnavailable, Unauthorized
-from service.settings import ServiceSettings
+from service.settings import ServiceSettings, is_loopback
 
 FRESH_S = 2.0  # for so long a revoked key may still open
 SOON_S = 0.25  # a key that is not known may be a moment old; strangers make us look no oftener
@@ -48,8 +48,9 @@ class Visitor:
 
     @classmethod
     def anybody(cls, address: str) -> "Visitor":
-        """Where no keys are needed."""
-        return cls(f"address-{address}", None, frozenset({Scope.ADMIN}))
+        """Where no keys are needed. This machine is nobody in particular: it may be a proxy."""
+        client = "" if is_loopback(address) else f"address-{address}"
+        return cls(client, None, frozenset({Scope.ADMIN}))
 
     def may(self, scope: Scope) -> None:
         """Raises `Forbidden` where the key is not meant for that."""

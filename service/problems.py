@@ -200,6 +200,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         detail=status.description or status.phrase,
         request_id=request.scope.get("request_id"),
     )
+    request.scope["problem"] = found.type.removeprefix(TYPE_PREFIX)
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")

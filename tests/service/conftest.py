@@ -93,20 +93,15 @@ def serving(app: FastAPI, settings: ServiceSettings | None = None) -> Iterator[s
 
 
 @contextmanager
-def running(
-    redis_url: str, headers: dict[str, str] | None = None, **changed: object
-) -> Iterator[Running]:
-    """A whole service; `changed` settings differ from those of the tests.
-
-    `headers` go with every request of its client.
-    """
+def running(redis_url: str, **changed: object) -> Iterator[Running]:
+    """A whole service; `changed` settings differ from those of the tests."""
     store = ObjectStore.open("memory:///")
     settings = settings_for(redis_url, **changed)
     app = create_app(settings, store)
     with (
         FakeWorker(redis_url, store, CARD, word_tokenizer()) as worker,
         serving(app, settings) as url,
-        httpx.Client(base_url=url, timeout=30, headers=headers) as client,
+        httpx.Client(base_url=url, timeout=30) as client,
     ):
         yield Running(url, client, worker, store, app)
 

@@ -46,7 +46,7 @@ LINES = ("bodies", "forms", "heads", "paths", "raw")
 MEBIBYTE = 2**20
 GROWTH = 160 * MEBIBYTE  # at the bounds set here, of which decoding two images at once is half
 INSIDE = re.compile(
-    rb"Traceback|0x[0-9a-f]{6}|site-packages|/work|pydantic|PIL|errors\.|\.py|root:|/tmp"
+    rb"Traceback|0x[0-9a-f]{6}|site-packages|/work|pydantic|PIL|errors\.|\.py|root:"
 )
 ENVIRONMENT = {
     "DARKROOM_MAX_BODY_BYTES": str(4 * MEBIBYTE),
@@ -341,16 +341,15 @@ def test_no_id_leads_anywhere(api: Api, text: str) -> None:
             path = template.encode().replace(b"{}", quoted)
             answered = api.sent(_request(b"", [], "GET", path))
             status = answered[9:12]
-            assert status in (b"404", b"422", b"307", b"405", b"400"), (path, answered[:300])
+            assert status in (b"404", b"422", b"405", b"400"), (path, answered[:300])
             assert not INSIDE.search(answered)
 
 
 def test_afterwards_memory_is_what_it_was_and_the_service_lives(api: Api) -> None:
     """The last of this file: the most memory seen while all of the above was going on."""
     assert api.alive()
-    assert api.at_most - api.at_rest < GROWTH, (
-        f"{api.at_rest / MEBIBYTE:.0f} MiB at rest, {api.at_most / MEBIBYTE:.0f} at most"
-    )
+    print(f"{api.at_rest / MEBIBYTE:.0f} MiB at rest, {api.at_most / MEBIBYTE:.0f} at most")
+    assert api.at_most - api.at_rest < GROWTH
 
 
 def test_no_file_of_the_attackers_making_is_there() -> None:

@@ -131,8 +131,10 @@ def test_prompts_are_not_logged(service: Running, caplog: pytest.LogCaptureFixtu
 class Broken:
     """A part of the service that fails in words of its own."""
 
+    words = "canary at 0x7f00dead"
+
     async def submit(self, *_: object) -> str:
-        raise RuntimeError("canary at 0x7f00dead")
+        raise RuntimeError(self.words)
 
 
 def test_what_nobody_foresaw_says_nothing_of_itself(
