@@ -20,6 +20,11 @@ def _listed(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def _or_none(value: object) -> object:
+    """A variable that is there but empty, as containers often have them, is not set."""
+    return value or None
+
+
 # Without NoDecode a list would have to be written as JSON.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
@@ -75,7 +80,7 @@ class ServiceSettings(Settings):
         default=Auth.AUTO,
         description="Whether API keys are needed: required, off, or auto (as HOST is).",
     )
-    admin_key: SecretStr | None = Field(
+    admin_key: Annotated[SecretStr | None, BeforeValidator(_or_none)] = Field(
         default=None,
         min_length=SHORTEST_KEY,
         description="A key that may do everything, 32 characters or more; "

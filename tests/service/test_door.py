@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
+from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from protocol.access import ApiKey, KeyLimits, KeyRecords, Scope
@@ -378,3 +379,9 @@ def test_on_a_loopback_no_key_is_needed(host: str) -> None:
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.168.0.4", "::ffff:192.0.2.1", "myhost"])
 def test_elsewhere_it_is(host: str) -> None:
     assert ServiceSettings.model_validate({"host": host}).keys_needed
+
+
+def test_an_admin_key_is_long_or_not_there() -> None:
+    assert ServiceSettings.model_validate({"admin_key": ""}).admin_key is None
+    with pytest.raises(ValidationError, match="at least 32"):
+        ServiceSettings.model_validate({"admin_key": "x" * 31})

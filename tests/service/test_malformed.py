@@ -209,6 +209,13 @@ REQUESTS = [
         "1e400", 422, "not-finite", "guidance_scale", b'{"prompt":"x","guidance_scale":1e400}'
     ),
     wrong_body("endless number", 400, "invalid-json", "body", b'{"seed": ' + b"9" * 5000 + b"}"),
+    wrong_body(
+        "a million empty lists",
+        400,
+        "json-too-complex",
+        "body",
+        b'{"a":[' + b"[]," * 300_000 + b"0]}",
+    ),
     wrong_body("a key twice", 422, "duplicate-field", "prompt", b'{"prompt": "x", "prompt": "y"}'),
     wrong_body(
         "many keys, one twice",
