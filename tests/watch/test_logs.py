@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,10 @@ from protocol.logs import JsonLines, TextLines
 from tests.home.processes import wait_until
 from tests.watch.house import DRAWING, House, Program, open_house
 
-PROMPT = "canary-in-the-coal-mine"
+PROMPT = "canary-of-the-logs"
 KEY = f"dk_0123456789ab_{'nobody-may-read-me':x<43}"
 
 Line = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with open_house(tmp_path_factory.mktemp("house"), DRAWING) as house:
-        yield house
 
 
 def lines(program: Program) -> list[Line]:
