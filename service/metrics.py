@@ -19,7 +19,16 @@ from protocol.meters import Meters
 # Seconds; a request that waits for its pictures may take up to twenty minutes.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-PROBLEMS = ("queue-full", "rate-limited", "too-many-jobs", "internal")  # told from the start, as 0
+# Told from the start, as 0: a rate does not see the first of what did not exist before.
+PROBLEMS = (
+    "client-queue-full",
+    "internal",
+    "overloaded",
+    "queue-full",
+    "rate-limited",
+    "too-many-jobs",
+    "would-miss-deadline",
+)
 
 
 class Metrics:
