@@ -5,8 +5,7 @@ wait for something, when to look again), and puts things right. Faults of differ
 one part has one trouble at a time.
 """
 
-import heapq
-import itertools
+import math
 import random
 import time
 from collections.abc import Callable, Generator
@@ -149,8 +148,32 @@ def faults(lease_s: float) -> list[Fault]:
     ]
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """A fault at work on `victim`, a program or a part; at `due` its course goes on."""
+
+    course: Course
+    victim: Program | Part
+    due: float
+
+
+@dataclass(frozen=True)
+class Design:
+    """What comes next, and how long after the one before it. All of it is drawn beforehand, so that
+    a seed means the same however long things take."""
+
+    fault: Fault
+    program: Program
+    lot: random.Random
+    pause_s: float
+
+    @property
+    def victim(self) -> Program | Part:
+        return self.program if self.fault.part in ("worker", "api") else self.fault.part
+
+
 class Adversary:
-    """Lets every fault happen equally often, in an order and at times drawn by lot."""
+    """Lets every fault happen equally often, in an order and after pauses drawn by lot."""
 
     def __init__(
         self, house: House, repertoire: list[Fault], pause_s: float, rng: random.Random
@@ -162,51 +185,50 @@ class Adversary:
         self._pause_s = pause_s
         self._rng = rng
         self._to_come: list[Fault] = []
-        self._courses: list[tuple[float, int, Course, Incident, object]] = []  # by when they end
-        self._number = itertools.count()
-        self._troubled: set[object] = set()  # programs and parts
+        self._troubles: list[Trouble] = []
 
     def work(self, until: Callable[[], bool]) -> None:
         """Do harm until `until`, then put everything right."""
-        next_at = self._next_time()
+        design, last_at = self._design(), time.monotonic()
         while not until():
-            self._put_right(time.monotonic())
-            if next_at <= time.monotonic():
-                self._harm()
-                next_at = self._next_time()
+            self._go_on(time.monotonic())
+            if last_at + design.pause_s <= time.monotonic() and self._is_well(design.victim):
+                self._harm(design)
+                design, last_at = self._design(), time.monotonic()
             time.sleep(TICK_S)
-        while self._courses:
-            self._put_right(float("inf"))
+        while self._troubles:
+            self._go_on(math.inf)
             time.sleep(TICK_S)
 
-    def _next_time(self) -> float:
-        return time.monotonic() + self._rng.uniform(0.5, 1.5) * self._pause_s
-
-    def _harm(self) -> None:
+    def _design(self) -> Design:
         if not self._to_come:
             self._to_come = self._rng.sample(self._repertoire, len(self._repertoire))
-        fault = self._to_come[-1]
-        program = self._rng.choice(self._programs(fault.part))
-        victim = program if fault.part in ("worker", "api") else fault.part
-        if victim in self._troubled:
-            return  # later
-        self._to_come.pop()
-        self._troubled.add(victim)
-        incident = Incident(fault, time.time(), program.pid if victim is program else None)
-        self.incidents.append(incident)
-        course = fault.harm(self._house, program, self._rng)
-        over = time.monotonic() + next(course)
-        heapq.heappush(self._courses, (over, next(self._number), course, incident, victim))
+        fault = self._to_come.pop()
+        programs = self._house.apis if fault.part == "api" else self._house.workers
+        return Design(
+            fault,
+            self._rng.choice(programs),
+            random.Random(self._rng.random()),
+            self._rng.uniform(0.5, 1.5) * self._pause_s,
+        )
 
-    def _put_right(self, now: float) -> None:
-        while self._courses and self._courses[0][0] <= now:
-            _, number, course, incident, victim = heapq.heappop(self._courses)
-            wait_s = next(course, None)
-            if wait_s is None:
-                self._troubled.discard(victim)
-            else:
-                again_at = time.monotonic() + wait_s
-                heapq.heappush(self._courses, (again_at, number, course, incident, victim))
+    def _is_well(self, victim: Program | Part) -> bool:
+        return all(trouble.victim != victim for trouble in self._troubles)
 
-    def _programs(self, part: Part) -> list[Program]:
-        return self._house.apis if part == "api" else self._house.workers
+    def _harm(self, design: Design) -> None:
+        pid = design.program.pid if design.victim is design.program else None
+        self.incidents.append(Incident(design.fault, time.time(), pid))
+        course = design.fault.harm(self._house, design.program, design.lot)
+        self._follow(course, design.victim)
+
+    def _go_on(self, now: float) -> None:
+        """With every course that is due."""
+        due = [trouble for trouble in self._troubles if trouble.due <= now]
+        self._troubles = [trouble for trouble in self._troubles if trouble.due > now]
+        for trouble in due:
+            self._follow(trouble.course, trouble.victim)
+
+    def _follow(self, course: Course, victim: Program | Part) -> None:
+        lasts_s = next(course, None)
+        if lasts_s is not None:
+            self._troubles.append(Trouble(course, victim, time.monotonic() + lasts_s))
