@@ -26,6 +26,7 @@ from protocol.request import (
     Prompt,
     Quality,
     Seed,
+    Share,
     Side,
     Steps,
     Strength,
@@ -64,6 +65,14 @@ class Draft(Record):
     guidance_scale: GuidanceScale | None = Field(
         default=None,
         description="How strictly the prompt is followed; 1 or less turns guidance off.",
+    )
+    guidance_start: Share = Field(
+        default=0.0,
+        description="Share of the steps that is left unguided at the start: faster, approximate.",
+    )
+    guidance_end: Share = Field(
+        default=1.0,
+        description="Share of the steps after which guidance ends; steps without it cost half.",
     )
     seed: Seed | None = Field(
         default=None,
@@ -188,6 +197,9 @@ def complete(
     )
     _at_most("steps", steps, card.max_steps, "too-many-steps")
     _at_most("n", draft.n, card.max_images, "too-many-images")
+    if draft.guidance_start > draft.guidance_end:
+        bound = f"up to guidance_end, which is {draft.guidance_end:g}"
+        raise InvalidRequest("guidance_start", draft.guidance_start, bound, "guidance-interval")
     _at_most("guidance_scale", guidance_scale, card.max_guidance_scale, "guidance-too-large")
     if strength is not None and int(steps * strength) < 1:
         raise InvalidRequest(
@@ -209,6 +221,8 @@ def complete(
         sampler=_chosen("sampler", draft.sampler, card.default_sampler, card.samplers),
         schedule=_chosen("schedule", draft.schedule, card.default_schedule, card.schedules),
         guidance_scale=guidance_scale,
+        guidance_start=draft.guidance_start,
+        guidance_end=draft.guidance_end,
         seed=secrets.randbelow(SEEDS) if draft.seed is None else draft.seed,
         n=draft.n,
         strength=strength,

@@ -29,6 +29,7 @@ Steps = Annotated[Int, Field(ge=1, le=MOST_STEPS)]
 GuidanceScale = Annotated[Float, Field(ge=0, le=LARGEST_GUIDANCE)]
 Seed = Annotated[Int, Field(ge=0, lt=SEEDS)]
 ImageCount = Annotated[Int, Field(ge=1, le=MOST_IMAGES)]
+Share = Annotated[Float, Field(ge=0, le=1)]
 Strength = Annotated[Float, Field(gt=0, le=1)]
 Quality = Annotated[Int, Field(ge=1, le=100)]
 Name = Annotated[Text, Field(min_length=1, max_length=200)]
@@ -64,6 +65,7 @@ class GenerationRequest(Record):
 
     img2img and inpaint carry `image_key` and `strength`, inpaint also `mask_key`: PNGs of ours in
     the object store, exactly width x height: RGB the image, L the mask (white = repaint).
+    Guidance is applied from `guidance_start` up to `guidance_end`, as shares of the steps.
     `deadline_s` counts from acceptance: after that nobody waits for the pictures any more.
     """
 
@@ -77,6 +79,8 @@ class GenerationRequest(Record):
     sampler: Name
     schedule: Name
     guidance_scale: GuidanceScale
+    guidance_start: Share = 0.0
+    guidance_end: Share = 1.0
     seed: Seed
     n: ImageCount
     strength: Strength | None = None
@@ -95,6 +99,8 @@ class GenerationRequest(Record):
             raise ValueError(f"strength and task {self.task} do not go together")
         if (self.mask_key is not None) != self.task.takes_mask:
             raise ValueError(f"mask_key and task {self.task} do not go together")
+        if self.guidance_start > self.guidance_end:
+            raise ValueError("guidance_start is after guidance_end")
         return self
 
     def image_seed(self, index: int) -> int:
@@ -104,5 +110,6 @@ class GenerationRequest(Record):
     @property
     def work(self) -> float:
         """How much there is to do: network rows x steps x pixels, in `UNIT_OF_WORK`s; above 0."""
-        rows = self.n * (2 if self.guidance_scale > 1 else 1)
+        guided = self.guidance_end - self.guidance_start if self.guidance_scale > 1 else 0.0
+        rows = self.n * (1 + guided)
         return rows * self.steps * self.width * self.height / UNIT_OF_WORK

@@ -200,6 +200,7 @@ def _recipe(job: AdmittedJob) -> Recipe:
         sampler=request.sampler,
         schedule=request.schedule,
         guidance_scale=request.guidance_scale,
+        guided_between=(request.guidance_start, request.guidance_end),
         strength=1.0 if request.strength is None else request.strength,
         image=None if job.image is None else image_tensor(job.image),
         mask=None if job.mask is None else mask_tensor(job.mask),

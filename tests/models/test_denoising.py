@@ -119,9 +119,9 @@ def test_guidance_is_an_extrapolation_away_from_the_negative() -> None:
         trajectory(9.0, guided=False),
         trajectory(1.0, guided=True),
     ]
+    assert [t.rows for t in batch] == [2, 1, 2]
     advance(network, batch, torch.float32)
     assert [float(t.x.mean()) for t in batch] == [0.5 + 3 * 1.5, 2.0, 2.0]
-    assert [t.rows for t in batch] == [2, 1, 2]
 
 
 def test_a_seed_is_an_image_and_another_seed_another(tiny_sd: LatentDiffusion) -> None:
