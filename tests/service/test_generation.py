@@ -41,6 +41,8 @@ def test_every_field_reaches_the_worker(service: Running) -> None:
         "sampler": "euler",
         "schedule": "karras",
         "guidance_scale": 3,
+        "guidance_start": 0.25,
+        "guidance_end": 0.75,
         "seed": SEEDS - 1,
         "n": 3,
         "output_format": "webp",
