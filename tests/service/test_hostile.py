@@ -46,7 +46,7 @@ LINES = ("bodies", "forms", "heads", "paths", "raw")
 MEBIBYTE = 2**20
 GROWTH = 112 * MEBIBYTE  # at the bounds set here; 67 were measured
 INSIDE = re.compile(
-    rb"Traceback|0x[0-9a-f]{6}|site-packages|/work|pydantic|PIL|errors\.|\.py|root:"
+    rb"Traceback|0x[0-9a-f]{6}|site-packages|/worker/|/service/|pydantic|PIL|errors\.|\.py|root:"
 )
 ENVIRONMENT = {
     "DARKROOM_MAX_BODY_BYTES": str(4 * MEBIBYTE),

@@ -295,7 +295,9 @@ REQUESTS = [
     wrong_path("no such path", 404, "not-found", None, "/v1/img3img"),
     wrong_path("no such method", 405, "method-not-allowed", None, "/v1/txt2img"),
 ]
-INSIDE = re.compile(r"Traceback|0x[0-9a-f]{6}|site-packages|/work|pydantic|PIL|errors\.")
+INSIDE = re.compile(
+    r"Traceback|0x[0-9a-f]{6}|site-packages|/worker/|/service/|pydantic|PIL|errors\."
+)
 
 
 @pytest.fixture(scope="module")
