@@ -41,8 +41,9 @@ class IdempotencyKeys:
         mine = f"{new_job_id()} {fingerprint}".encode()
         with redis_errors():
             # Two at once: one is first, and the other reads what it wrote.
-            found = mine if self._redis.set(name, mine, nx=True, ex=KEPT_S) else None
-            job_id, _, given = bytes(found or self._redis.get(name) or mine).partition(b" ")
+            is_new = self._redis.set(name, mine, nx=True, ex=KEPT_S)
+            found: bytes | None = None if is_new else self._redis.get(name)  # type: ignore[assignment]  # sync client
+        job_id, _, given = (found or mine).partition(b" ")
         if given.decode() != fingerprint:
             bound = "a new key for a new request"
             raise InvalidRequest(HEADER, key, bound, "idempotency-key-reused")
