@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -255,8 +256,10 @@ def compare(contest: dict[str, Draw], rounds: int, each: int) -> list[dict[str, 
         for name, act in contest.items():
             started = time.perf_counter()
             act()
+            taken = time.perf_counter() - started
+            print(f"{name}: {taken:.2f} s", file=sys.stderr, flush=True)  # it may take minutes
             if turn:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(taken)
     ours = statistics.median(seconds[OURS])
     return [
         {

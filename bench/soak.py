@@ -40,6 +40,9 @@ ENVIRONMENT = {
     "DARKROOM_RESULT_TTL_S": str(KEEP_S),
     "DARKROOM_FAILURE_TTL_S": str(KEEP_S),
     "DARKROOM_MAX_QUEUE_PER_CLIENT": "256",
+    # So small a model gains nothing from more, and threads of one operator wait for each other long
+    # when the machine is busy.
+    "OMP_NUM_THREADS": "1",
 }
 
 
