@@ -173,10 +173,6 @@ class SweepMachine(RuleBasedStateMachine):
         self.results: dict[str, str] = {}  # by job
 
     @rule(picture=st.sampled_from([b"a", b"b", b"c"]))
-    def _earlier(self, key: str, seconds: float) -> None:
-        for member in self.redis.zrange(key, 0, -1):
-            self.redis.zincrby(key, -seconds, member)
-
     def accept(self, picture: bytes) -> None:
         self.inputs[self.folder.accept(picture)] = picture
 
