@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from dataclasses import replace
 from math import inf
 
@@ -19,8 +18,9 @@ from models.denoising import Trajectory
 from models.pipeline import LatentDiffusion, Recipe
 from protocol.errors import JobFailed
 from worker.batcher import Batcher, room
+from worker.decoding import BetweenSteps, Decoding
 from worker.pixels import image_tensor, mask_tensor
-from worker.ports import AdmittedJob, EngineStats
+from worker.ports import AdmittedJob, EngineStats, Pixels
 from worker.profile import UNMEASURED, StepProfile
 from worker.slots import RunningJob, Slot
 
@@ -38,11 +38,13 @@ class Engine:
         max_slots: int,
         profile: StepProfile | None = None,
         *,
+        decoding: Decoding | None = None,
         same_bytes: bool = True,
     ) -> None:
         """`max_slots` pictures at most step together; of several sizes, more are held.
 
-        `profile` says how large batches may be; without one, all slots may step together. With
+        `profile` says how large batches may be; without one, all slots may step together.
+        `decoding`: how latents become pictures; between the steps unless told otherwise. With
         `same_bytes`, pictures whose prompts differ in length step apart: attention over a prompt
         repeated to a neighbour's length is the same function, but not to the last bit.
         """
@@ -52,7 +54,7 @@ class Engine:
         self._profile = profile or StepProfile(UNMEASURED, most_rows=2 * max_slots)
         self._batcher = Batcher(self._profile)
         self._slots: list[Slot] = []
-        self._denoised: deque[Slot] = deque()
+        self._decoding = BetweenSteps(model.decode) if decoding is None else decoding
         self.batch_rows = 0
         self._last_step = NO_STEP
         self._rows_before = 0
@@ -68,11 +70,11 @@ class Engine:
 
     @property
     def free_slots(self) -> int:
-        return max(0, room(self._slots, self._max_slots) - len(self._denoised))
+        return max(0, room(self._slots, self._max_slots) - len(self._decoding))
 
     @property
     def idle(self) -> bool:
-        return not self._slots and not self._denoised
+        return not self._slots and not len(self._decoding)
 
     def admit(self, job: AdmittedJob) -> None:
         """Encode the job's prompts and pictures, and put each of its images in a slot."""
@@ -85,7 +87,7 @@ class Engine:
 
     def cancel(self, job_id: str) -> None:
         self._slots = [slot for slot in self._slots if slot.running.job.id != job_id]
-        self._denoised = deque(s for s in self._denoised if s.running.job.id != job_id)
+        self._decoding.drop(job_id)
 
     def step(self) -> None:
         """One denoising step for the chosen slots, then decode what is finished."""
@@ -93,7 +95,9 @@ class Engine:
         self._last_step, self._rows_before = NO_STEP, self._executor_rows()
         if batch := self._advance_what_fits(started):
             self._stepped(batch, started)
-        self._decode_for(time.monotonic() - started if self._slots else inf)
+        patience = time.monotonic() - started if self._slots else inf
+        for slot, pixels, seconds in self._decoding.take(patience):
+            self._hand_over(slot, pixels, seconds)
 
     def _told(self, batch: list[Slot], seconds: float) -> EngineStats:
         """What there is to tell of a step."""
@@ -123,20 +127,8 @@ class Engine:
             slot.running.stepped(started, ended)
         for running in {id(slot.running): slot.running for slot in batch}.values():
             running.job.listener.on_progress(running.step, running.steps)
-        self._denoised.extend(slot for slot in batch if slot.trajectory.done)
+        self._decoding.add(slot for slot in batch if slot.trajectory.done)
         self._slots = [slot for slot in self._slots if not slot.trajectory.done]
-
-    def _decode_for(self, seconds: float) -> None:
-        """Decode at least one finished picture, and more while less than `seconds` have passed.
-
-        A picture takes little and is then done, so it goes first; but the others must not wait
-        for longer than a step, however many have finished together.
-        """
-        started = time.monotonic()
-        while self._denoised:
-            self._decode(self._denoised.popleft())
-            if time.monotonic() - started >= seconds:
-                return
 
     def _advance_what_fits(self, now: float) -> list[Slot]:
         """Step the chosen batch; while memory does not suffice, a smaller one. A picture that does
@@ -177,11 +169,10 @@ class Engine:
         length = trajectory.context_length if self._same_bytes else 0
         return length, *trajectory.x.shape
 
-    def _decode(self, slot: Slot) -> None:
-        started = time.monotonic()
-        (pixels,) = self._model.decode(slot.trajectory.x[None]).numpy()
+    def _hand_over(self, slot: Slot, pixels: Pixels, seconds: float) -> None:
+        """A picture is decoded, which took `seconds`."""
         running = slot.running
-        running.decode_s += time.monotonic() - started
+        running.decode_s += seconds
         running.pending -= 1
         running.job.listener.on_image(slot.index, pixels, slot.seed)
         if running.pending == 0:

@@ -12,9 +12,11 @@ import torch
 
 import models.cuda.prepare as gpu
 from models.attention import available_kernels, choose_kernels, use_kernel
+from models.cuda.stream import StreamedDecoder
 from models.executors import choice
 from models.loading import default_dtype
 from models.pipeline import LatentDiffusion, Recipe
+from worker.decoding import BesideSteps, BetweenSteps, Decoding
 from worker.engine import Engine
 from worker.measuring import ready_profile
 from worker.settings import WorkerSettings
@@ -42,7 +44,11 @@ def ready_engine(model: LatentDiffusion, size: Size, settings: WorkerSettings) -
         made_by=model.executors.name,
         cache=_writable(settings.worker_cache),
     )
-    return Engine(model, settings.worker_slots, profile, same_bytes=settings.worker_same_bytes)
+    decoding: Decoding = BetweenSteps(model.decode)
+    if model.device.type == "cuda":
+        decoding = BesideSteps(StreamedDecoder(model.decode, model.device))
+    same_bytes = settings.worker_same_bytes
+    return Engine(model, settings.worker_slots, profile, decoding=decoding, same_bytes=same_bytes)
 
 
 def weights_dtype(device: torch.device, precision: str) -> torch.dtype:

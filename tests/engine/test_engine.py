@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from models.cuda.stream import StreamedDecoder
 from models.pipeline import LatentDiffusion
 from protocol.errors import DarkroomError
 from protocol.request import GenerationRequest, OutputFormat, Task
+from worker.decoding import BesideSteps
 from worker.engine import Engine
 from worker.ports import AdmittedJob, EngineTimings, Pixels
 
@@ -184,3 +188,45 @@ def test_an_idle_engine_steps_harmlessly(engine: Engine) -> None:
     assert engine.idle
     engine.step()
     assert engine.free_slots == 4
+
+
+def test_pictures_decoded_beside_the_steps_are_the_same(model: LatentDiffusion) -> None:
+    beside = StreamedDecoder(model.decode, model.device)
+    engines = (Engine(model, 4), Engine(model, 4, decoding=BesideSteps(beside)))
+    heard = [[Heard(), Heard()] for _ in engines]
+    for engine, (long, short) in zip(engines, heard, strict=True):
+        engine.admit(AdmittedJob("long", request(steps=9), None, None, long))
+        engine.admit(AdmittedJob("short", request(steps=2, n=2, seed=8), None, None, short))
+        run(engine)
+    beside.close()
+    for between, other in zip(*heard, strict=True):
+        assert between.timings is not None
+        assert other.timings is not None
+        for index, (pixels, seed) in between.images.items():
+            assert other.images[index][1] == seed
+            np.testing.assert_array_equal(pixels, other.images[index][0])
+
+
+def test_pictures_of_a_cancelled_job_are_dropped_while_they_are_decoded(
+    model: LatentDiffusion,
+) -> None:
+    held = threading.Event()
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        assert held.wait(30)
+        return model.decode(latents)
+
+    with StreamedDecoder(decode, model.device) as beside:
+        engine = Engine(model, 4, decoding=BesideSteps(beside))
+        cancelled, kept = Heard(), Heard()
+        engine.admit(AdmittedJob("cancelled", request(steps=2), None, None, cancelled))
+        engine.admit(AdmittedJob("kept", request(steps=4), None, None, kept))
+        engine.step()
+        engine.step()
+        assert not cancelled.images
+        engine.cancel("cancelled")
+        held.set()
+        run(engine)
+    assert not cancelled.images
+    assert cancelled.timings is None
+    assert set(kept.images) == {0}
