@@ -131,7 +131,7 @@ class RqWorker(BaseWorker):
         with self.connection.pipeline(transaction=False) as pipe:
             self.heartbeat(REGISTRATION_TTL_S, pipeline=pipe)
             self.set_state(WorkerStatus.BUSY if claims else WorkerStatus.IDLE, pipeline=pipe)
-            pipe.hset(self.key, mapping=self._metrics.for_rq)
+            pipe.hset(self.key, items=self._metrics.for_rq)
             self._ledger.leases.renew(claims, pipe)
             heartbeat_was_new, *_, lost = pipe.execute()
         self._vigil.contact()

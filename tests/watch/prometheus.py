@@ -90,6 +90,10 @@ class Prometheus:
         except AssertionError as error:
             raise AssertionError(f"do not fire: {missing}; targets: {self.trouble()}") from error
 
+    def wait_until(self, expression: str) -> None:
+        """Until an expression has an answer."""
+        wait_until(lambda: bool(self.query(expression)), expression)
+
     def trouble(self) -> dict[str, str]:
         """Why a target cannot be scraped, by its address."""
         targets = self._get("targets")["activeTargets"]

@@ -84,7 +84,7 @@ def small_faults(watched: Watched) -> None:
     """What needs nobody to suffer: a worker without a model, a full GPU, a tight Redis, a lag."""
     house = watched.house
     (house.folder / "gpu-is-full").touch()
-    used = watched.client.info("memory")["used_memory"]  # type: ignore[index]
+    used = watched.client.info("memory")["used_memory"]
     watched.client.config_set("maxmemory", int(used * 1.15))
     watched.fires("DarkroomGpuMemory", "DarkroomRedisMemory")
     watched.client.config_set("maxmemory", 0)
@@ -134,10 +134,7 @@ def a_worker_that_hangs_and_dies(watched: Watched) -> None:
     started = f'changes(process_start_time_seconds{{instance="{instance}"}}[15m])'
     for times in (1, 2, 3):
         worker.restart()
-        wait_until(
-            lambda at_least=times: bool(watched.prometheus.query(f"{started} >= {at_least}")),
-            "Prometheus has seen it started anew",
-        )
+        watched.prometheus.wait_until(f"{started} >= {times}")
     watched.fires("DarkroomWorkerDied", "DarkroomWorkerRestarts")
 
 

@@ -71,7 +71,7 @@ def test_labels_are_words_of_ours(house: House) -> None:
     job = house.draw("refuse", wait=False).json()["id"]
     house.client.get(f"/{SECRET}", headers=headers)
     house.client.request("PURGE", f"/{SECRET}", headers=headers)
-    house.draw(SECRET, model=SECRET, **{SECRET: SECRET})
+    house.draw(SECRET, wait=True, **{"model": SECRET, SECRET: SECRET})
     wait_until(lambda: 'reason="JobFailed"' in both(house), "the failed job is counted")
     text = both(house)
     assert SECRET not in text
