@@ -48,8 +48,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     """That of a house which has just drawn: small pictures by a real network, others by none."""
     folder = tmp_path_factory.mktemp("house")
     small = write_tiny_sd(folder / "small")
+    plain = {"DARKROOM_WORKER_EXECUTOR": "eager", "DARKROOM_WORKER_ATTENTION": "sdpa"}
     with (
-        open_house(folder, DRAWING, WORKER, DARKROOM_MODEL=str(small)) as house,
+        open_house(folder, DRAWING, WORKER, DARKROOM_MODEL=str(small), **plain) as house,
         Prometheus(folder, house.targets) as prometheus,
     ):
         real = {"model": "small", "sampler": "ddim", "steps": 3}
