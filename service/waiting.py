@@ -20,6 +20,7 @@ from protocol.queue import JobQueue
 from service.together import Together
 
 RECONNECT_S = 0.5
+MOST_STALE = 64  # channels of ended jobs, which are silent, that are left together
 ANCHOR = channel("")  # always subscribed, for a PubSub without channels stops listening
 
 
@@ -126,17 +127,18 @@ class JobWatcher:
                 del self._waiters[job_id]
 
     async def _subscribe(self, job_id: str) -> None:
-        """Listen to news of a job, and no longer to those that nobody waits for any more."""
+        """Listen to news of a job; now and then, stop listening to those nobody waits for."""
         # Without a link there is no news; the waiter polls, and the next link subscribes to all.
         with suppress(RedisError, TimeoutError):
             async with asyncio.timeout(self._poll_s), self._subscribing:
                 if self._pubsub is None:
                     return
                 await self._pubsub.subscribe(channel(job_id))
+                self._channels.add(channel(job_id))
                 stale = self._channels - self._wanted()
-                self._channels = self._wanted()
-                if stale:
+                if len(stale) > MOST_STALE:
                     await self._pubsub.unsubscribe(*stale)
+                    self._channels -= stale
 
     def _wanted(self) -> set[str]:
         return {channel(job_id) for job_id in self._waiters}
