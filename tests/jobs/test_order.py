@@ -222,5 +222,5 @@ def test_no_lane_is_remembered_once_it_is_empty(redis_url: str) -> None:
     for priority in Priority:
         queue.submit(request(priority=priority, deadline_s=60.0), client="ann")
     claimed(ledger(redis_url))
-    kept = {bytes(key).split(b":")[1] for key in redis.keys("darkroom:*")}
-    assert kept <= {b"leases", b"claim", b"pace"}
+    kept = {str(key).split(":")[1] for key in redis.keys("darkroom:*")}
+    assert kept <= {"leases", "claim", "pace"}

@@ -72,6 +72,7 @@ class Folder:
 
     def _earlier(self, key: str, seconds: float) -> None:
         for member in self.redis.zrange(key, 0, -1):
+            assert isinstance(member, bytes)
             self.redis.zincrby(key, -seconds, member)
 
     def accept(self, picture: bytes, job_id: str | None = None) -> str:

@@ -80,7 +80,9 @@ def test_openvino_computes_the_same_function_at_every_size(parts: list[Network])
         run, expected = in_float32(network), eager(network)
         for inputs in (network.examples(3), larger(network.examples(2), network)):
             wanted = expected(*inputs)
-            torch.testing.assert_close(run(*inputs), wanted, rtol=0, atol=1e-4 * wanted.std())
+            torch.testing.assert_close(
+                run(*inputs), wanted, rtol=0, atol=1e-4 * float(wanted.std())
+            )
 
 
 @pytest.mark.parametrize("make", [eager, in_float32, in_bfloat16])

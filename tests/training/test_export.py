@@ -11,8 +11,8 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from models.autoencoder import AutoencoderKL
-from models.loading import load_model
 from models.executors.eager import eager_executors
+from models.loading import load_model
 from models.pipeline import LatentDiffusion, Recipe, TextStage
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
