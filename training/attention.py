@@ -13,10 +13,15 @@ from models.attention import use_kernel
 from models.text_encoder import SelfAttention
 
 
-def matmul_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """softmax(q kᵀ / √d) v; q (B, Tq, heads, d), k and v (B, Tk, heads, d) -> (B, Tq, heads, d)."""
+def matmul_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """softmax(scale · q kᵀ) v; q (B, Tq, heads, d), k, v (B, Tk, heads, d) -> (B, Tq, heads, d).
+
+    `scale` is 1 / √d unless given.
+    """
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+    scores = (q @ k.transpose(-1, -2)) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if causal:
         hidden = torch.full(scores.shape[-2:], -1e4, dtype=scores.dtype).triu(1)
         scores = scores + hidden

@@ -161,8 +161,8 @@ def _join(servers: Sequence[Server]) -> None:
             lambda node=node: len(node.cluster("nodes")) == len(nodes), "the nodes know each other"
         )
     for master, replica in zip(masters, replicas, strict=True):
-        name = master.execute_command("CLUSTER MYID")
-        until(lambda r=replica, n=name: r.execute_command("CLUSTER REPLICATE", n), "it replicates")  # type: ignore[no-untyped-call]
+        name = master.execute_command("CLUSTER MYID")  # type: ignore[no-untyped-call]
+        until(lambda r=replica, n=name: r.execute_command("CLUSTER REPLICATE", n), "it replicates")
     for node in nodes:
         until(lambda node=node: node.cluster("info")["cluster_state"] == "ok", "the cluster is up")
     for node in replicas:
