@@ -13,7 +13,7 @@ import httpx
 
 from tests.redis_server import free_port
 
-READY_WITHIN_S = 120.0
+READY_WITHIN_S = 180.0
 
 
 @contextmanager
@@ -25,13 +25,13 @@ def running_house(**settings: str) -> Iterator[str]:
         command = [sys.executable, "-m", "darkroom", "up", "--home", home]
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
             try:
-                _wait_until_ready(url, process)
+                wait_until_ready(url, process)
                 yield url
             finally:
                 process.send_signal(signal.SIGTERM)
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         assert process.poll() is None, "the house fell before it was ready"

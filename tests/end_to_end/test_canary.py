@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,11 +11,11 @@ import httpx
 
 from protocol.request import LONGEST_PROMPT
 from tests.redis_server import free_port
+from tests.running_house import wait_until_ready
 from tests.service.pictures import gradient, in_base64, packed
 from tests.tiny_models import write_tiny_sd
 
 KEY = "canary-key-of-the-operator-0123456789"
-READY_WITHIN_S = 180.0
 
 
 def say_much(url: str) -> list[int]:
@@ -67,16 +66,3 @@ def test_no_prompt_and_no_key_is_logged(tmp_path: Path) -> None:
     told = log.read_text()
     assert "job" in told  # something is told at all
     assert "canary" not in told.lower()
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the house fell before it was ready"
-        try:
-            if httpx.get(f"{url}/readyz").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"not ready within {READY_WITHIN_S} s")
