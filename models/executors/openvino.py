@@ -47,18 +47,15 @@ def has_bfloat16() -> bool:
 class OpenVino:
     """Runs a network with OpenVINO on the CPU. Float32 in and out, `dtype` inside."""
 
-    def __init__(
-        self, network: Network, dtype: torch.dtype, cache: Path | None, threads: int | None = None
-    ) -> None:
-        """`cache`: folder for converted graphs, or None. `threads`: every core if None."""
+    def __init__(self, network: Network, dtype: torch.dtype, cache: Path | None) -> None:
+        """`cache`: folder for converted graphs, or None. Takes as many threads as PyTorch may."""
         ov = _openvino()
         core = ov.Core()
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
             "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = threads
         compiled = core.compile_model(_graph(network, core, cache), "CPU", options)
         self._request = compiled.create_infer_request()
 
