@@ -1,13 +1,12 @@
 -- How jobs end, and that it is told.
 
-local NEWS_TTL_S = 3600
-
 -- What became of a job, in the words of protocol.job.
 local WORDS = {queued = 'queued', finished = 'finished', failed = 'failed', canceled = 'cancelled'}
 
-local function tell(id, status)
+-- The last word is kept for `keep` seconds: as long as the job it speaks of.
+local function tell(id, status, keep)
   local news = '{"job_id":"' .. id .. '","state":"' .. WORDS[status] .. '"}'
-  redis.call('SET', progress_key(id), news, 'EX', NEWS_TTL_S)
+  redis.call('SET', progress_key(id), news, 'EX', keep)
   redis.call('PUBLISH', progress_key(id), news)
 end
 
@@ -22,7 +21,7 @@ local function close(id, lane, status, keep, ended_at, error, record)
   end
   redis.call('ZADD', registry_key(status, lane), server_time() + keep, id)
   redis.call('EXPIRE', job, keep)
-  tell(id, status)
+  tell(id, status, keep)
   return status
 end
 

@@ -24,7 +24,7 @@ local function again(id, ended_at)
   end
   redis.call('HSET', job_key(id), 'status', 'queued')
   join_in_front(pool, lane, id)
-  tell(id, 'queued')
+  tell(id, 'queued', terms.failure_ttl_s)
   return 'queued'
 end
 
