@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 ROWS = (1, 2, 3, 5, 8, 16, 17)
 CROWD = 24
+KEPT = Path(os.environ["DARKROOM_WORKER_CACHE"])  # converted once for all tests here
 
 
 @pytest.fixture(scope="module", params=["sd", "sdxl"])
@@ -54,11 +56,11 @@ def eager(network: Network) -> Run:
 
 
 def in_float32(network: Network) -> Run:
-    return openvino.OpenVino(network, torch.float32, cache=None)
+    return openvino.OpenVino(network, torch.float32, KEPT)
 
 
 def in_bfloat16(network: Network) -> Run:
-    return openvino.OpenVino(network, torch.bfloat16, cache=None)
+    return openvino.OpenVino(network, torch.bfloat16, KEPT)
 
 
 def larger(inputs: tuple[Tensor, ...], network: Network) -> tuple[Tensor, ...]:
@@ -166,8 +168,6 @@ def test_converted_graphs_are_kept_and_told_apart_by_their_weights(
 def test_graphs_nobody_asked_for_in_months_are_removed(
     parts: list[Network], tmp_path: Path
 ) -> None:
-    import os
-
     old = [tmp_path / "denoiser-of-another-model.xml", tmp_path / "denoiser-of-another-model.bin"]
     for file in old:
         file.write_text("")
