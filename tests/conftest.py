@@ -18,6 +18,9 @@ def pytest_configure() -> None:
     Torch's threads soon sleep when they wait, as in the worker: some tests run beside whole houses.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    if shutil.which("nvidia-smi") is None:
+        # Triton's kernels run in its interpreter; read when Triton is imported, by whomever.
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     # One folder for what workers measure and convert, for this run only.
     os.environ.setdefault("DARKROOM_WORKER_CACHE", tempfile.mkdtemp(prefix="darkroom-tests-"))
     hypothesis.settings.register_profile("darkroom", deadline=None)

@@ -1,8 +1,7 @@
-"""Tiny models as in tests/models, and Triton's interpreter where there is no GPU to compile for."""
+"""Tiny models as in tests/models."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,6 @@ import torch
 from models.loading import load_model
 from models.pipeline import LatentDiffusion
 from tests.tiny_models import write_tiny_sd
-
-if not torch.cuda.is_available():
-    # Read when a kernel's module is imported.
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

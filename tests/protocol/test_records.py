@@ -69,7 +69,9 @@ def test_every_error_has_an_example() -> None:
     def below(kind: type[DarkroomError]) -> set[type[DarkroomError]]:
         return {kind}.union(*map(below, kind.__subclasses__()))
 
-    assert {type(error) for error in EXAMPLES} == below(DarkroomError)
+    # Those of the protocol: a program's own, as of its start, never travel.
+    travel = {kind for kind in below(DarkroomError) if kind.__module__ == DarkroomError.__module__}
+    assert {type(error) for error in EXAMPLES} == travel
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

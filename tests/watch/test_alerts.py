@@ -128,7 +128,8 @@ def a_worker_that_hangs_and_dies(watched: Watched) -> None:
     """The one that hangs is killed, again and again, and the other takes its job over."""
     watched.house.draw("hang", wait=False).raise_for_status()
     watched.fires("DarkroomWorkerStuck")
-    [hanging] = watched.prometheus.query("darkroom_worker_held_jobs > 0")
+    # The other may have been seen with a job too, when it was last looked at.
+    [hanging] = watched.prometheus.query('ALERTS{alertname="DarkroomWorkerStuck"} == 1')
     instance = hanging["metric"]["instance"]
     [worker] = [one for one in watched.house.workers if one.address == instance]
     started = f'changes(process_start_time_seconds{{instance="{instance}"}}[15m])'
