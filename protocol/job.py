@@ -37,16 +37,6 @@ class Phase(StrEnum):
     DELIVER = "deliver"
 
 
-class Progress(Record):
-    """How far a job is: `step` of `steps` denoising steps done, over all its pictures together."""
-
-    job_id: JobId
-    state: JobState
-    step: Count = 0
-    steps: Count = 0
-    phase: Phase | None = None
-
-
 class ImageResult(Record):
     """One finished picture: where it is kept and what it is. `bytes` is the size of the file."""
 
@@ -74,6 +64,20 @@ class JobResult(Record):
 
     images: tuple[ImageResult, ...]
     timings: Timings
+
+
+class Progress(Record):
+    """How far a job is: `step` of `steps` denoising steps done, over all its pictures together.
+
+    The news that it has finished may carry its `result`.
+    """
+
+    job_id: JobId
+    state: JobState
+    step: Count = 0
+    steps: Count = 0
+    phase: Phase | None = None
+    result: JobResult | None = None
 
 
 class JobView(Record):

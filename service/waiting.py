@@ -20,6 +20,7 @@ from protocol.queue import JobQueue
 from service.together import Together
 
 RECONNECT_S = 0.5
+FIRST_LOOK_S = 0.02  # after acceptance, should the end have come before the subscription
 MOST_STALE = 64  # channels of ended jobs, which are silent, that are left together
 ANCHOR = channel("")  # always subscribed, for a PubSub without channels stops listening
 
@@ -85,25 +86,33 @@ class JobWatcher:
         except QueueUnavailable:
             return last_seen or JobView(id=job_id, state=JobState.QUEUED)
 
-    async def updates(self, job_id: str) -> AsyncGenerator[JobView]:
-        """The job now, then at every change of it, to its end. Raises `UnknownJob`."""
+    async def updates(self, job_id: str, *, fresh: bool = False) -> AsyncGenerator[JobView]:
+        """The job now, then at every change of it, to its end. Raises `UnknownJob`.
+
+        Of a `fresh` job, accepted a moment ago, there is nothing to be seen yet: news of it is
+        waited for first, and only if there is none so soon, it is looked at.
+        """
         with self._waiting(job_id) as waiter:
             await self._subscribe(job_id)
-            shown = view = await self.now(job_id)
+            queued = JobView(id=job_id, state=JobState.QUEUED)
+            shown = view = queued if fresh else await self.now(job_id)
             yield view
+            patience_s = FIRST_LOOK_S if fresh else self._poll_s
             while view.state not in TERMINAL:
-                news = await waiter.listen(self._poll_s)
-                if news is None or news.state in TERMINAL:
-                    view = await self.now(job_id, view)
+                news = await waiter.listen(patience_s)
+                patience_s = self._poll_s
+                if news is not None and (news.result or news.state not in TERMINAL):
+                    seen = news.model_copy(update={"result": None})
+                    view = JobView(id=job_id, state=news.state, progress=seen, result=news.result)
                 else:
-                    view = JobView(id=job_id, state=news.state, progress=news)
+                    view = await self.now(job_id, view)
                 if view != shown:
                     yield view
                     shown = view
 
-    async def finished(self, job_id: str) -> JobView:
+    async def finished(self, job_id: str, *, fresh: bool = False) -> JobView:
         """The job once it has ended, however that was. Raises `UnknownJob`."""
-        async with aclosing(self.updates(job_id)) as updates:
+        async with aclosing(self.updates(job_id, fresh=fresh)) as updates:
             async for view in updates:
                 if view.state in TERMINAL:
                     return view

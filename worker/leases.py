@@ -146,13 +146,18 @@ class Leases:
                 pipe.hexists(f"{RQ}:job:{job_id}", CANCEL_FIELD)
             return {job_id for job_id, mark in zip(job_ids, pipe.execute(), strict=True) if mark}
 
-    def finish(self, claim: Claim, record: Mapping[str, str]) -> JobStatus | None:
-        """End a job well; `record` is RQ's entry for its result.
+    def finish(
+        self, claim: Claim, record: Mapping[str, str], result: str | None = None
+    ) -> JobStatus | None:
+        """End a job well; `record` is RQ's entry for its result, which those who wait are told.
+
+        `result` is a JobResult as JSON.
 
         This and its siblings below answer what became of the job, or None if the lease was lost
         and the job is somebody else's by now.
         """
-        return self._end(claim, becomes="finished", record=_flat(record))
+        told = {} if result is None else {"result": result}
+        return self._end(claim, becomes="finished", record=_flat(record), **told)
 
     def fail(self, claim: Claim, error: str, record: Mapping[str, str]) -> JobStatus | None:
         """End a job badly; `error` is an ErrorRecord as JSON."""

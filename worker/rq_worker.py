@@ -276,7 +276,7 @@ class RqLedger:
             worker_name=self._worker,
             execution_id=claim.execution_id,
         )
-        return self.leases.finish(claim, record)
+        return self.leases.finish(claim, record, result.model_dump_json())
 
     def fail(self, claim: Claim, error: DarkroomError) -> JobStatus | None:
         record = _record(

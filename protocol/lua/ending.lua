@@ -3,15 +3,16 @@
 -- What became of a job, in the words of protocol.job.
 local WORDS = {queued = 'queued', finished = 'finished', failed = 'failed', canceled = 'cancelled'}
 
--- The last word is kept for `keep` seconds: as long as the job it speaks of.
-local function tell(id, status, keep)
-  local news = '{"job_id":"' .. id .. '","state":"' .. WORDS[status] .. '"}'
-  redis.call('SET', progress_key(id), news, 'EX', keep)
-  redis.call('PUBLISH', progress_key(id), news)
+-- The last word is kept for `keep` seconds: as long as the job it speaks of. Those who listen also
+-- hear the result, and need not ask for it.
+local function tell(id, status, keep, result)
+  local news = '{"job_id":"' .. id .. '","state":"' .. WORDS[status] .. '"'
+  redis.call('SET', progress_key(id), news .. '}', 'EX', keep)
+  redis.call('PUBLISH', progress_key(id), news .. (result and ',"result":' .. result or '') .. '}')
 end
 
 -- The end of a job, with what RQ's tools want to read of it, all swept away after `keep` seconds.
-local function close(id, lane, status, keep, ended_at, error, record)
+local function close(id, lane, status, keep, ended_at, error, record, result)
   local job = job_key(id)
   redis.call('HSET', job, 'status', status, 'ended_at', ended_at)
   if error then redis.call('HSET', job, 'error', error) end
@@ -21,7 +22,7 @@ local function close(id, lane, status, keep, ended_at, error, record)
   end
   redis.call('ZADD', registry_key(status, lane), server_time() + keep, id)
   redis.call('EXPIRE', job, keep)
-  tell(id, status, keep)
+  tell(id, status, keep, result)
   return status
 end
 

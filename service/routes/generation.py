@@ -118,7 +118,7 @@ async def _finished(services: Services, job_id: str, patience_s: float) -> JobVi
         return None
     try:
         async with asyncio.timeout(patience_s):
-            return await services.watcher.finished(job_id)
+            return await services.watcher.finished(job_id, fresh=True)
     except TimeoutError:
         return None
 

@@ -14,7 +14,8 @@ if redis.call('EXISTS', job) == 0 then return false end  -- deleted under our ha
 local lane, status = lane_of(pool, id), nil
 if ending.becomes == 'finished' then
   pace_ended(pool, server_time())
-  status = close(id, lane, 'finished', terms.result_ttl_s, ended_at, nil, ending.record)
+  status = close(
+    id, lane, 'finished', terms.result_ttl_s, ended_at, nil, ending.record, ending.result)
 elseif ending.becomes == 'failed' then
   pace_ended(pool, server_time())
   status = close(id, lane, 'failed', terms.failure_ttl_s, ended_at, ending.error, ending.record)
