@@ -126,7 +126,7 @@ def main() -> None:
     careless = ready_model(workload, settings=asked.model_copy(update={"worker_same_bytes": False}))
     kept, careless_rate = cost(model, careless, jobs, SLOTS[0])
     publish(
-        "same-bytes",
+        "same_bytes",
         given,
         str(default_device()),
         [

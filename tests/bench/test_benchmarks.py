@@ -50,6 +50,12 @@ def test_peers_draw_the_same_picture() -> None:
     assert results[0]["difference_from_diffusers"] < 4
 
 
+def test_same_bytes() -> None:
+    found = smoke("same_bytes")
+    assert [crowd["differing"] for crowd in found["crowds"]] == [0, 0, 0]
+    assert found["images_per_s"] > 0
+
+
 def test_components() -> None:
     found = smoke("components")["components"]
     assert {row["component"] for row in found} == {
