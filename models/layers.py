@@ -5,7 +5,7 @@ Module names are those of the published (diffusers) files. Feature maps are (B, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -52,16 +52,15 @@ class RowLinear(nn.Linear):
 
 
 @contextmanager
-def row_multiple(module: nn.Module, multiple: int) -> Iterator[None]:
-    """Every `RowLinear` under `module` pads to `multiple` rows meanwhile."""
-    before = {layer: layer.multiple for layer in module.modules() if isinstance(layer, RowLinear)}
+def row_multiple(layers: Sequence[RowLinear], multiple: int) -> Iterator[None]:
+    """These layers pad to `multiple` rows meanwhile; otherwise none does."""
     try:
-        for layer in before:
+        for layer in layers:
             layer.multiple = multiple
         yield
     finally:
-        for layer, was in before.items():
-            layer.multiple = was
+        for layer in layers:
+            layer.multiple = 1
 
 
 class ResnetBlock(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.autoencoder import AutoencoderKL
 from models.executors.networks import Executors, Network, Run, decoder, denoiser, encoder
-from models.layers import row_multiple
+from models.layers import RowLinear, row_multiple
 from models.unet import UNet
 
 EMBEDDED_ROWS = 32  # from here on matrix products of a CPU keep to one kernel
@@ -25,6 +25,7 @@ class Eager:
     def __init__(self, network: Network, *, same_bytes: bool) -> None:
         self._module = network.module
         self._same_bytes = same_bytes
+        self._embeddings = [m for m in network.module.modules() if isinstance(m, RowLinear)]
         self.rows_run = 0  # since the start, padding included
 
     @torch.inference_mode()
@@ -36,7 +37,7 @@ class Eager:
             return out
         if rows == 1:
             inputs = tuple(t.expand(2, *t.shape[1:]) for t in inputs)
-        with row_multiple(self._module, EMBEDDED_ROWS):
+        with row_multiple(self._embeddings, EMBEDDED_ROWS):
             out = self._module(*inputs)
         return out[:rows]
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from models.executors.networks import Network, fingerprint
-from models.layers import row_multiple
 
 if TYPE_CHECKING:
     import openvino
@@ -95,7 +94,7 @@ def _forget_unused(cache: Path) -> None:
 
 def _converted(network: Network) -> openvino.Model:
     ov = _openvino()
-    with warnings.catch_warnings(), torch.no_grad(), row_multiple(network.module, 1):
+    with warnings.catch_warnings(), torch.no_grad():
         # Tracing says that sizes become constants; the free dimensions are tested to be free.
         warnings.simplefilter("ignore")
         model = ov.convert_model(network.module, example_input=network.examples(2))
