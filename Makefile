@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
 	&& { command -v $$p; break; }; done)
 GPU := $(if $(shell command -v nvidia-smi),gpu)
-CONTENT := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+CONTENT := $(shell cat pyproject.toml constraints.txt .ci/oracles.txt | cksum | cut -d' ' -f1)
 BIN := .venv/bin
 RUN := .venv/installed-run-$(CONTENT)
 DEV := .venv/installed-dev-$(CONTENT)
@@ -59,6 +59,7 @@ lock: | $(BIN)/python
 $(DEV): EXTRAS = worker training dev $(GPU)
 $(DEV): | $(BIN)/python
 	$(install)
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r .ci/oracles.txt
 	@touch $(RUN) $@
 
 $(RUN): EXTRAS = worker $(GPU)
