@@ -4,6 +4,7 @@
 with `DARKROOM_`.
 """
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,11 @@ def _store_url(url: str) -> str:
     if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
         raise ValueError("a folder is given by its whole path, as in file:///var/lib/darkroom")
     return url
+
+
+def _user_data_dir() -> Path:
+    """Where programs of this user keep what they were given (XDG base directories)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
 
 
 class LogFormat(StrEnum):
@@ -90,6 +96,11 @@ class Settings(BaseSettings):
         default=None,
         min_length=1,
         description="The model to serve: a folder or hub id; by default the one that comes along.",
+    )
+    models_home: Path = Field(
+        default_factory=lambda: _user_data_dir() / "darkroom",
+        description="Folder of what the operator has added: models/, loras/, embeddings/, "
+        "controlnets/, vaes/.",
     )
     device: str = Field(
         default="auto",
