@@ -166,6 +166,19 @@ class Attention(nn.Module):
         return out
 
 
+class SpatialAttention(Attention):
+    """Self-attention over the pixels of a feature map (B, C, H, W), with norm and residual."""
+
+    def __init__(self, channels: int, heads: int, groups: int, eps: float) -> None:
+        super().__init__(channels, heads, qkv_bias=True)
+        self.group_norm = nn.GroupNorm(groups, channels, eps)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, H·W, C)
+        h = super().forward(h, context)
+        return x + h.transpose(1, 2).unflatten(2, x.shape[-2:])
+
+
 def attention_layers(module: nn.Module) -> Iterator[Attention]:
     return (layer for layer in module.modules() if isinstance(layer, Attention))
 

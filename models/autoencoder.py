@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.attention import Attention
+from models.attention import SpatialAttention
 from models.config import AutoencoderConfig
 from models.layers import Downsample, NormSiLU, ResnetBlock, Upsample
 
@@ -44,19 +44,6 @@ class Gaussian:
         return 0.5 * terms.flatten(1).sum(1)
 
 
-class SpatialAttention(Attention):
-    """Single-head attention over the pixels of a feature map, with norm and residual."""
-
-    def __init__(self, channels: int, groups: int) -> None:
-        super().__init__(channels, heads=1, qkv_bias=True)
-        self.group_norm = nn.GroupNorm(groups, channels, _EPS)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        h = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, H·W, C)
-        h = super().forward(h, context)
-        return x + h.transpose(1, 2).unflatten(2, x.shape[-2:])
-
-
 def _resnet(channels_in: int, channels_out: int, groups: int) -> ResnetBlock:
     return ResnetBlock(channels_in, channels_out, None, groups, _EPS)
 
@@ -64,7 +51,7 @@ def _resnet(channels_in: int, channels_out: int, groups: int) -> ResnetBlock:
 class MidBlock(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([SpatialAttention(channels, groups)])
+        self.attentions = nn.ModuleList([SpatialAttention(channels, 1, groups, _EPS)])
         self.resnets = nn.ModuleList(_resnet(channels, channels, groups) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
