@@ -29,6 +29,7 @@ from bench.flops import (
 )
 from bench.report import arguments, publish, table
 from bench.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
+from models.conditioners.clip import text_stages
 from models.executors import compiled, networks, openvino
 from models.executors.eager import eager_executors
 from models.executors.networks import Network, Run
@@ -101,7 +102,7 @@ def measure(
                 share = rate / peaks[name.rpartition(" ")[2]]
                 yield _measured(network.name, name, rows, seconds, rate, share)
     tokens = torch.zeros(1, TOKENS, dtype=torch.long, device=model.device)
-    encoders = [stage.encoder for stage in model.text]
+    encoders = [stage.encoder for stage in text_stages(model.conditioner)]
     seconds = median(lambda: [read(tokens) for read in encoders], model.device, repeats)
     rate = sum(text_flops(encoder.config) for encoder in encoders) / seconds
     yield _measured("text", f"eager {_short(model.dtype)}", 1, seconds, rate)

@@ -25,13 +25,15 @@ from torch import Tensor
 
 from bench.report import arguments, publish, table
 from bench.workloads import WORKLOADS, folder
+from models.conditioners.clip import text_stages
 from models.cuda import fp8
 from models.cuda.prepare import Wanted, prepare
 from models.cuda.quality import REQUIRED_DB, compare
 from models.denoising import Trajectory
 from models.executors.networks import denoiser
 from models.loading import default_device, load_model
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 # ‖ours − theirs‖ / ‖theirs‖. Two orders of additions in half precision differ by some 1e-3 through
@@ -122,7 +124,7 @@ def _against_diffusers(
 def _text(model: LatentDiffusion, path: Path) -> Iterator[tuple[str, float]]:
     import transformers
 
-    for number, stage in enumerate(model.text):
+    for number, stage in enumerate(text_stages(model.conditioner)):
         part = f"text_encoder_{number + 1}" if number else "text_encoder"
         projects = stage.encoder.config.with_projection
         kind = transformers.CLIPTextModelWithProjection if projects else transformers.CLIPTextModel

@@ -14,7 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.workloads import Workload
 from models.autoencoder import AutoencoderKL
-from models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from models.conditioners.clip import text_stages
+from models.config import TextEncoderConfig, UNetConfig
+from models.first_stage_config import AutoencoderConfig
 from models.pipeline import LatentDiffusion
 from models.text_encoder import TextEncoder
 from models.unet import AddedConditioning, UNet
@@ -68,7 +70,7 @@ def picture_flops(model: LatentDiffusion, workload: Workload) -> int:
     """Operations of one guided picture: all its steps, both prompts, decoding."""
     _, latent_side, _ = model.latent_shape(workload.side, workload.side)
     steps = 2 * workload.steps * unet_flops(model.unet.config, latent_side)
-    text = 2 * sum(text_flops(stage.encoder.config) for stage in model.text)
+    text = 2 * sum(text_flops(stage.encoder.config) for stage in text_stages(model.conditioner))
     return steps + text + decode_flops(model.autoencoder.config, latent_side)
 
 

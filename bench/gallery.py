@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from models.loading import load_model
-from models.pipeline import Recipe
+from models.recipe import Recipe
 from protocol.catalogue import ModelCard
 from worker.card import model_card
 

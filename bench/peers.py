@@ -42,7 +42,8 @@ from bench.report import arguments, publish, table
 from bench.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
 from models.executors.openvino import has_bfloat16
 from models.loading import default_device
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from protocol.request import GenerationRequest, Task
 
 OURS = "darkroom"

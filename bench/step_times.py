@@ -12,7 +12,7 @@ import torch
 
 from bench.report import arguments, publish, table
 from models.loading import default_device, load_model
-from models.pipeline import Recipe
+from models.recipe import Recipe
 from worker.card import model_card
 from worker.measuring import measure
 from worker.settings import WorkerSettings

@@ -23,10 +23,14 @@ from models.update import SlotUpdate, slot_update
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a prompt says to the network: context (T, D), and for SDXL pooled (P,)."""
+    """What the network is told: context (T, D), None for a network without attention to any.
 
-    context: Tensor
+    For SDXL also pooled text (P,) and time_ids (6,) or (5,): sizes and crop, or the refiner's.
+    """
+
+    context: Tensor | None
     pooled: Tensor | None = None
+    time_ids: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,11 @@ class Known:
 
 
 class Denoiser(Protocol):
-    """The network: x (N, C, h, w), timestep (N,), context (N, T, D) -> output (N, C, h, w)."""
+    """The network: x (N, C, h, w), timestep (N,), context (N, T, D) or None, what SDXL adds ->
+    output (N, C, h, w)."""
 
     def __call__(
-        self, x: Tensor, timestep: Tensor, context: Tensor, added: AddedConditioning | None
+        self, x: Tensor, timestep: Tensor, context: Tensor | None, added: AddedConditioning | None
     ) -> Tensor: ...
 
 
@@ -56,9 +61,9 @@ class Trajectory:
 
     x is (C, h, w) in the space of the sampler; history (HISTORY, C, h, w) holds its latest
     predictions, newest first. `negative` None means unguided: one network row instead of two.
-    time_ids (6,) are SDXL's size and crop. Guidance is applied from the first to the second of
-    `guided_between`, as shares of the rows: at the ends it matters least (Kynkäänniemi et al.
-    2024, "Applying Guidance in a Limited Interval").
+    concat (K, h, w) are further channels of the network's input, the same at every step. Guidance
+    is applied from the first to the second of `guided_between`, as shares of the rows: at the ends
+    it matters least (Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval").
     """
 
     table: SamplerTable
@@ -67,7 +72,7 @@ class Trajectory:
     positive: Conditioning
     negative: Conditioning | None = None
     guidance_scale: float = 1.0
-    time_ids: Tensor | None = None
+    concat: Tensor | None = None
     known: Known | None = None
     guided_between: tuple[float, float] = (0.0, 1.0)
     row: int = 0
@@ -88,7 +93,6 @@ class Trajectory:
         negative: Conditioning | None = None,
         guidance_scale: float = 1.0,
         guided_between: tuple[float, float] = (0.0, 1.0),
-        time_ids: Tensor | None = None,
     ) -> Trajectory:
         """At row 0: the image's initial noise, mixed with the `source` latents it starts from."""
         unit = noise.draw(device)
@@ -105,7 +109,6 @@ class Trajectory:
             positive,
             negative,
             guidance_scale,
-            time_ids=time_ids,
             known=known,
             guided_between=guided_between,
         )
@@ -117,9 +120,10 @@ class Trajectory:
 
     @property
     def context_length(self) -> int:
-        """Tokens of context that its rows need, where a step has no longer prompts than its own."""
+        """Tokens of context that its rows need, where a step has no longer prompts than its own;
+        0 without any."""
         said = [self.positive] + ([] if self.negative is None else [self.negative])
-        return lcm(*(c.context.shape[0] for c in said))
+        return lcm(*(0 if c.context is None else c.context.shape[0] for c in said))
 
     @property
     def done(self) -> bool:
@@ -148,7 +152,7 @@ def advance(
     x = torch.stack([t.x for t in batch])
     coefficients = _coefficients(batch, x)
     timestep, scale = coefficients[:, 0], coefficients[:, 1, None, None, None]
-    positive, negative = _predictions(denoise, batch, scale * x, timestep, dtype)
+    positive, negative = _predictions(denoise, batch, _inputs(batch, scale * x), timestep, dtype)
     history = torch.stack([t.history for t in batch])
     fresh = torch.stack([_fresh_noise(t) for t in batch])
     known = [t.known or _nothing_known(t.x) for t in batch]
@@ -177,6 +181,12 @@ def _coefficients(batch: list[Trajectory], like: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64).to(like)
 
 
+def _inputs(batch: list[Trajectory], x: Tensor) -> Tensor:
+    """The scaled latents, and after them whatever else the network is shown."""
+    further = [t.concat for t in batch if t.concat is not None]
+    return torch.cat([x, torch.stack(further)], dim=1) if further else x
+
+
 def _predictions(
     denoise: Denoiser, batch: list[Trajectory], x: Tensor, timestep: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
@@ -190,8 +200,8 @@ def _predictions(
     output = denoise(
         x[order].to(dtype),
         timestep[order],
-        _contexts(said, batch).to(dtype),
-        _added(batch, order, said),
+        _contexts(said, batch, dtype),
+        _added(said),
     )
     positive = output[: len(batch)]
     if not guided:
@@ -201,21 +211,24 @@ def _predictions(
     return positive, negative
 
 
-def _contexts(said: list[Conditioning], batch: list[Trajectory]) -> Tensor:
+def _contexts(
+    said: list[Conditioning], batch: list[Trajectory], dtype: torch.dtype
+) -> Tensor | None:
     """(N, T, D), with contexts of several lengths brought to one length by repeating them whole.
 
     Attention over a context repeated k times is the attention over the context: every weight
     is split in k equal parts. So prompts of any length share a batch without a mask.
     """
     length = lcm(*{t.context_length for t in batch})
-    return torch.stack([c.context.repeat(length // c.context.shape[0], 1) for c in said])
+    contexts = [c.context for c in said if c.context is not None]
+    if not contexts:
+        return None
+    return torch.stack([c.repeat(length // c.shape[0], 1) for c in contexts]).to(dtype)
 
 
-def _added(
-    batch: list[Trajectory], order: list[int], said: list[Conditioning]
-) -> AddedConditioning | None:
+def _added(said: list[Conditioning]) -> AddedConditioning | None:
     pooled = [c.pooled for c in said if c.pooled is not None]
-    ids = [t for i in order if (t := batch[i].time_ids) is not None]
+    ids = [c.time_ids for c in said if c.time_ids is not None]
     if not pooled or not ids:
         return None
     return AddedConditioning(torch.stack(pooled), torch.stack(ids))

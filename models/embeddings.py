@@ -55,5 +55,5 @@ class EmbeddingCache:
 
 
 def _size(said: Conditioning) -> int:
-    tensors: list[Tensor] = [said.context] + ([] if said.pooled is None else [said.pooled])
-    return sum(t.nbytes for t in tensors)
+    tensors: tuple[Tensor | None, ...] = (said.context, said.pooled)
+    return sum(t.nbytes for t in tensors if t is not None)

@@ -9,9 +9,11 @@ import torch
 
 from models.autoencoder import AutoencoderKL
 from models.checkpoint import CheckpointError, load_component, read_json, resolve
-from models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from models.conditioners.clip import ClipConditioner, TextStage
+from models.config import TextEncoderConfig, UNetConfig
 from models.executors.eager import eager_executors
-from models.pipeline import LatentDiffusion, TextStage
+from models.first_stage_config import AutoencoderConfig
+from models.pipeline import LatentDiffusion
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
 from models.tokenizer import Tokenizer
@@ -66,6 +68,7 @@ def load_model(
         )
     report(0.1, "text encoder")
     text = tuple(_text_stage(folder, suffix, dtype, device) for suffix in stages)
+    zero_empty_negative = bool(index.get("force_zeros_for_empty_prompt", False))
     report(0.3, "autoencoder")
     autoencoder = _autoencoder(folder / "vae", dtype, device)
     report(0.5, "unet")
@@ -73,7 +76,12 @@ def load_model(
     schedule = NoiseSchedule.from_config(read_json(folder / "scheduler/scheduler_config.json"))
     report(1.0, "loaded")
     return LatentDiffusion(
-        text=text,
+        conditioner=ClipConditioner(
+            text,
+            device,
+            sdxl=unet.config.addition_embed_type == "text_time",
+            zero_empty_negative=zero_empty_negative,
+        ),
         unet=unet,
         autoencoder=autoencoder,
         executors=eager_executors(unet, autoencoder),
@@ -81,7 +89,6 @@ def load_model(
         device=device,
         dtype=dtype,
         folder=folder,
-        zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", False)),
     )
 
 

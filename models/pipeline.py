@@ -1,6 +1,6 @@
 """Latent diffusion on one page: text and noise in, picture out (Rombach et al. 2022).
 
-`LatentDiffusion` holds the networks of one model and the four things they do: encode text,
+`LatentDiffusion` holds the networks of one model and the four things they do: read what is wanted,
 encode a picture, denoise, decode. `generate` puts them together for a notebook; the worker's
 engine uses the same parts, with images joining and leaving between steps.
 """
@@ -9,64 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from models.autoencoder import AutoencoderKL, Gaussian
-from models.denoising import Conditioning, Trajectory, advance
-from models.embeddings import EmbeddingCache
+from models.conditioners import Conditioner
+from models.denoising import Trajectory, advance
 from models.executors.networks import Executors
 from models.noise import ImageNoise
+from models.recipe import Recipe
 from models.samplers import SamplerTable, compile_table
 from models.schedule import NoiseSchedule
-from models.text_encoder import TextEncoder
-from models.tokenizer import Tokenizer
 from models.unet import AddedConditioning, UNet
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """One picture, complete: what `generate` needs beside the model.
-
-    image (3, H, W) in [-1, 1] is what img2img and inpainting start from, mask (1, H, W) is 1
-    where the picture is repainted. width and height are those of the picture, in pixels.
-    guided_between: the shares of the steps between which guidance is applied.
-    """
-
-    prompt: str
-    negative_prompt: str = ""
-    width: int = 512
-    height: int = 512
-    steps: int = 30
-    sampler: str = "dpmpp_2m"
-    schedule: str = "trailing"
-    guidance_scale: float = 7.5
-    guided_between: tuple[float, float] = (0.0, 1.0)
-    seed: int = 0
-    strength: float = 1.0
-    image: Tensor | None = None
-    mask: Tensor | None = None
+_NUMBERS = count()
 
 
-@dataclass(frozen=True)
-class TextStage:
-    """A tokenizer and the text encoder that reads its tokens."""
-
-    tokenizer: Tokenizer
-    encoder: TextEncoder
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LatentDiffusion:
     """The networks of one model, on one device, and what runs them there.
 
-    zero_empty_negative: SDXL base was trained with zeros, not with the encoding of "", as its
-    unconditional input. folder: the published files, for what else they say (the scheduler).
+    folder: the published files, for what else they say (the scheduler). Pictures of models with
+    another `number` cannot share a step, be it that only one layer differs.
     """
 
-    text: tuple[TextStage, ...]
+    conditioner: Conditioner
     unet: UNet
     autoencoder: AutoencoderKL
     executors: Executors
@@ -74,48 +44,11 @@ class LatentDiffusion:
     device: torch.device
     dtype: torch.dtype
     folder: Path
-    zero_empty_negative: bool = False
-    embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
-
-    # -- text -----------------------------------------------------------------------------------
-
-    def encode_text(self, prompt: str) -> Conditioning:
-        """A prompt of any length, encoded now or before."""
-        return self.embeddings.get(prompt, self._encode_text)
-
-    @torch.inference_mode()
-    def _encode_text(self, prompt: str) -> Conditioning:
-        """Rows of 77 tokens are encoded apart and joined."""
-        at_least = max(len(stage.tokenizer.rows(prompt)) for stage in self.text)
-        contexts, pooled = [], None
-        for stage in self.text:
-            ids = torch.tensor(stage.tokenizer.rows(prompt, at_least), device=self.device)
-            features = stage.encoder(ids)
-            # SDXL reads the last layer but one of both encoders, without the final norm.
-            hidden = features.hidden_states[-2] if self.is_sdxl else features.last
-            contexts.append(hidden.flatten(0, 1))  # (rows · 77, D)
-            pooled = features.pooled[0] if self.is_sdxl else None
-        return Conditioning(torch.cat(contexts, dim=-1), pooled)
-
-    def encode_negative(self, prompt: str) -> Conditioning:
-        """The negative prompt; an empty one as the model was trained to read it."""
-        said = self.encode_text(prompt)
-        if prompt or not self.zero_empty_negative:
-            return said
-        return Conditioning(
-            torch.zeros_like(said.context),
-            None if said.pooled is None else torch.zeros_like(said.pooled),
-        )
+    number: int = field(init=False, default_factory=_NUMBERS.__next__)
 
     @property
     def is_sdxl(self) -> bool:
         return self.unet.config.addition_embed_type == "text_time"
-
-    def time_ids(self, width: int, height: int) -> Tensor | None:
-        """SDXL: original size, crop corner and target size (6,), in pixels, rows first."""
-        if not self.is_sdxl:
-            return None
-        return torch.tensor([height, width, 0, 0, height, width], device=self.device).float()
 
     # -- pictures -------------------------------------------------------------------------------
 
@@ -156,9 +89,8 @@ class LatentDiffusion:
 
         `recipe.seed` counts for nothing here.
         """
-        positive = self.encode_text(recipe.prompt)
-        guided = recipe.guidance_scale > 1
-        negative = self.encode_negative(recipe.negative_prompt) if guided else None
+        positive = self.conditioner.positive(recipe)
+        negative = self.conditioner.negative(recipe) if recipe.guidance_scale > 1 else None
         posterior = None if recipe.image is None else self.encode_image(recipe.image)
         mask = None if recipe.mask is None else self.latent_mask(recipe.mask)
         table = self._table(recipe)
@@ -176,7 +108,6 @@ class LatentDiffusion:
                 negative=negative,
                 guidance_scale=recipe.guidance_scale,
                 guided_between=recipe.guided_between,
-                time_ids=self.time_ids(recipe.width, recipe.height),
             )
             starts.append(start)
         return starts
@@ -197,10 +128,11 @@ class LatentDiffusion:
         advance(self._denoise, batch, self.dtype, self.executors.update)
 
     def _denoise(
-        self, x: Tensor, timestep: Tensor, context: Tensor, added: AddedConditioning | None
+        self, x: Tensor, timestep: Tensor, context: Tensor | None, added: AddedConditioning | None
     ) -> Tensor:
+        said = () if context is None else (context,)
         more = () if added is None else (added.pooled, added.time_ids)
-        return self.executors.denoiser(x, timestep, context, *more)
+        return self.executors.denoiser(x, timestep, *said, *more)
 
     def generate(self, recipes: Sequence[Recipe]) -> Iterator[list[Trajectory]]:
         """Draw several pictures of one size together; yields after every step.

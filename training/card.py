@@ -10,6 +10,7 @@ from typing import Self
 
 from torch import nn
 
+from models.conditioners.clip import text_stages
 from models.pipeline import LatentDiffusion
 from training.icons import (
     ICON_SETS,
@@ -133,7 +134,7 @@ def card(
     drawings: int,
 ) -> str:
     """The README of the bundled model, with the figures of the runs that made it."""
-    encoder = model.text[0].encoder
+    encoder = text_stages(model.conditioner)[0].encoder
     return _CARD.format(
         size=model.autoencoder.config.sample_size,
         unet_parameters=_count(model.unet),

@@ -18,8 +18,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models.autoencoder import AutoencoderKL
+from models.conditioners.clip import ClipConditioner, TextStage
 from models.executors.eager import eager_executors
-from models.pipeline import LatentDiffusion, Recipe, TextStage
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
 from models.tokenizer import Tokenizer
@@ -181,7 +183,9 @@ class DiffusionStage:
     def model(self) -> LatentDiffusion:
         """The model as it stands, sharing the networks that are being trained."""
         return LatentDiffusion(
-            text=(TextStage(self.tokenizer, self.text_encoder),),
+            conditioner=ClipConditioner(
+                (TextStage(self.tokenizer, self.text_encoder),), torch.device("cpu")
+            ),
             unet=self.unet,
             autoencoder=self.autoencoder,
             executors=eager_executors(self.unet, self.autoencoder),

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import save_component
+from models.conditioners.clip import text_stages
 from models.pipeline import LatentDiffusion
 from training.diffusion_stage import SCHEDULER
 
@@ -28,7 +29,7 @@ _MODEL_INDEX = {
 
 def export(model: LatentDiffusion, tokenizer: Path, folder: Path) -> None:
     """Write `model` and its tokenizer's files into `folder`, over what is there."""
-    encoder = model.text[0].encoder
+    encoder = text_stages(model.conditioner)[0].encoder
     words = {"bos_token_id": encoder.config.vocab_size - 2, "dtype": "float16"}
     networks = (
         ("unet", model.unet, model.unet.config.to_dict(), "diffusion_pytorch_model"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from models.config import TextEncoderConfig, UNetConfig
+from models.first_stage_config import AutoencoderConfig
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 
 from models.loading import default_device, load_model
+from models.pipeline import LatentDiffusion
 from protocol.catalogue import ModelCard
 from protocol.logs import start_logging
 from protocol.presence import Presence, WorkerState
@@ -84,7 +85,13 @@ def _get_ready(settings: WorkerSettings, announcer: Announcer) -> tuple[Engine, 
     card = model_card(model, source)
     announcer.say(model=card.name, detail="warming up")
     engine = ready_engine(model, (card.default_width, card.default_height), settings)
-    return engine, card, model.text[0].tokenizer.to_json()
+    return engine, card, _tokenizer_json(model)
+
+
+def _tokenizer_json(model: LatentDiffusion) -> str:
+    """What counts the tokens of a prompt; nothing where there are no prompts."""
+    tokenizer = model.conditioner.tokenizer
+    return "" if tokenizer is None else tokenizer.to_json()
 
 
 def watch_gpu(metrics: Metrics, device: torch.device) -> None:

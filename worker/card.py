@@ -40,7 +40,8 @@ def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
     side = model.unet.config.sample_size * model.autoencoder.config.factor
     factor = model.autoencoder.config.factor
     coarsest = factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
-    tokenizer = model.text[0].tokenizer
+    tokenizer = model.conditioner.tokenizer
+    chunk = 0 if tokenizer is None else tokenizer.chunk
     sampler, schedule = _published_sampler(model.folder)
     card: dict[str, Any] = {
         "name": model_name(path_or_id),
@@ -55,8 +56,8 @@ def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
         "schedules": tuple(SCHEDULES),
         "default_sampler": sampler,
         "default_schedule": schedule,
-        "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * tokenizer.chunk,
-        "chunk_tokens": tokenizer.chunk,
+        "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * chunk,
+        "chunk_tokens": chunk,
         "scaling_factor": model.autoencoder.config.scaling_factor,
     }
     overrides = model.folder / CARD_FILE

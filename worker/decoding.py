@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from math import inf
 from typing import Protocol
@@ -41,9 +41,7 @@ class BetweenSteps:
     longer than a step, however many have finished together.
     """
 
-    def __init__(self, decode: Callable[[Tensor], Tensor]) -> None:
-        """`decode`: latents (1, C, h, w) -> a picture (1, H, W, 3), uint8 on the CPU."""
-        self._decode = decode
+    def __init__(self) -> None:
         self._waiting: deque[Slot] = deque()
 
     def add(self, slots: Iterable[Slot]) -> None:
@@ -56,7 +54,7 @@ class BetweenSteps:
         first = time.monotonic()
         while self._waiting:
             slot, started = self._waiting.popleft(), time.monotonic()
-            pixels: Pixels = self._decode(slot.trajectory.x[None])[0].numpy()
+            pixels: Pixels = slot.model.decode(slot.trajectory.x[None])[0].numpy()
             yield slot, pixels, time.monotonic() - started
             if time.monotonic() - first >= seconds:
                 return
@@ -74,7 +72,7 @@ class BesideSteps:
 
     def add(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
-            picture = self._decoder.decode_async(slot.trajectory.x)
+            picture = self._decoder.decode_async(slot.trajectory.x, slot.model.decode)
             self._running.append((slot, picture, time.monotonic()))
 
     def drop(self, job_id: str) -> None:

@@ -15,7 +15,8 @@ from math import inf
 import torch
 
 from models.denoising import Trajectory
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from protocol.errors import JobFailed
 from worker.batcher import Batcher, room
 from worker.decoding import BetweenSteps, Decoding
@@ -54,7 +55,7 @@ class Engine:
         self._profile = profile or StepProfile(UNMEASURED, most_rows=2 * max_slots)
         self._batcher = Batcher(self._profile)
         self._slots: list[Slot] = []
-        self._decoding = BetweenSteps(model.decode) if decoding is None else decoding
+        self._decoding = BetweenSteps() if decoding is None else decoding
         self.batch_rows = 0
         self._last_step = NO_STEP
         self._rows_before = 0
@@ -65,7 +66,7 @@ class Engine:
 
     @property
     def stats(self) -> EngineStats:
-        cache = self._model.embeddings
+        cache = self._model.conditioner.embeddings
         return replace(self._last_step, cache_hits=cache.hits, cache_misses=cache.misses)
 
     @property
@@ -102,7 +103,7 @@ class Engine:
     def _told(self, batch: list[Slot], seconds: float) -> EngineStats:
         """What there is to tell of a step."""
         height, width = batch[0].trajectory.x.shape[-2:]
-        factor = self._model.autoencoder.config.factor
+        factor = batch[0].model.autoencoder.config.factor
         padded = self._executor_rows() - self._rows_before
         return EngineStats(
             pictures=len(batch),
@@ -146,7 +147,7 @@ class Engine:
     def _advance(self, batch: list[Slot]) -> bool:
         """Whether the step was made, or there was not memory enough for it."""
         try:
-            self._model.advance([slot.trajectory for slot in batch])
+            batch[0].model.advance([slot.trajectory for slot in batch])
             return True
         except torch.OutOfMemoryError as error:
             logger.warning("out of memory", extra={"slots": len(batch), "error": str(error)})
@@ -155,19 +156,20 @@ class Engine:
         return False
 
     def _slots_of(self, job: AdmittedJob) -> list[Slot]:
+        model = self._model
         seeds = [job.request.image_seed(index) for index in range(job.request.n)]
-        starts = self._model.start(_recipe(job), seeds)
+        starts = model.start(_recipe(job), seeds)
         steps = sum(trajectory.steps for trajectory in starts)
         running = RunningJob(job, encode_s=0.0, pending=len(starts), steps=steps)
         return [
-            Slot(running, index, seed, trajectory, self._group(trajectory))
+            Slot(running, model, index, seed, trajectory, self._group(model, trajectory))
             for index, (seed, trajectory) in enumerate(zip(seeds, starts, strict=True))
         ]
 
-    def _group(self, trajectory: Trajectory) -> tuple[int, ...]:
+    def _group(self, model: LatentDiffusion, trajectory: Trajectory) -> tuple[int, ...]:
         """What slots that step together have in common; ends in the size of their latents."""
         length = trajectory.context_length if self._same_bytes else 0
-        return length, *trajectory.x.shape
+        return model.number, length, *trajectory.x.shape
 
     def _hand_over(self, slot: Slot, pixels: Pixels, seconds: float) -> None:
         """A picture is decoded, which took `seconds`."""

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from models.denoising import Trajectory
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from worker.profile import LEAST_ROWS, Measurement, StepProfile, row_counts
 
 logger = logging.getLogger(__name__)

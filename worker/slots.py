@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from models.denoising import Trajectory
+from models.pipeline import LatentDiffusion
 from worker.ports import AdmittedJob, EngineTimings
 
 
@@ -38,9 +39,10 @@ class RunningJob:
 
 @dataclass(eq=False)
 class Slot:
-    """One picture of a job on its way through the network; a `worker.batcher.Candidate`."""
+    """One picture of a job on its way through `model`; a `worker.batcher.Candidate`."""
 
     running: RunningJob
+    model: LatentDiffusion
     index: int
     seed: int
     trajectory: Trajectory

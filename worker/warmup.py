@@ -15,7 +15,8 @@ from models.attention import available_kernels, choose_kernels, use_kernel
 from models.cuda.stream import StreamedDecoder
 from models.executors import choice
 from models.loading import default_dtype
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from worker.decoding import BesideSteps, BetweenSteps, Decoding
 from worker.engine import Engine
 from worker.measuring import ready_profile
@@ -44,9 +45,9 @@ def ready_engine(model: LatentDiffusion, size: Size, settings: WorkerSettings) -
         made_by=model.executors.name,
         cache=_writable(settings.worker_cache),
     )
-    decoding: Decoding = BetweenSteps(model.decode)
+    decoding: Decoding = BetweenSteps()
     if model.device.type == "cuda":
-        decoding = BesideSteps(StreamedDecoder(model.decode, model.device))
+        decoding = BesideSteps(StreamedDecoder(model.device))
     same_bytes = settings.worker_same_bytes
     return Engine(model, settings.worker_slots, profile, decoding=decoding, same_bytes=same_bytes)
 

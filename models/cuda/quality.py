@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 
 # Mean over the pictures compared. At 25 dB two pictures look alike side by side: same objects,
 # same places, other details of texture.

@@ -21,26 +21,25 @@ Decode = Callable[[Tensor], Tensor]
 class StreamedDecoder:
     """Decodes latents in the order they come; close it, or use it as a context."""
 
-    def __init__(self, decode: Decode, device: torch.device) -> None:
-        """`decode`: latents (1, C, h, w) -> a picture (1, H, W, 3), uint8 on the CPU."""
-        self._decode = decode
+    def __init__(self, device: torch.device) -> None:
         self._device = device
         # Of the lowest priority, which is also the default: the batch is recorded with a higher.
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoder")
 
-    def decode_async(self, latents: Tensor) -> Future[Tensor]:
+    def decode_async(self, latents: Tensor, decode: Decode) -> Future[Tensor]:
         """Latents (C, h, w), which must not change from now on -> a picture (H, W, 3), later.
 
-        What has been asked of the current stream so far is waited for, on the GPU. An exception
-        of `decode` becomes that of the future.
+        `decode`: latents (1, C, h, w) -> a picture (1, H, W, 3), uint8 on the CPU; its exception
+        becomes that of the future. What has been asked of the current stream so far is waited for,
+        on the GPU.
         """
         written = None
         if self._stream is not None:
             # The latents' memory is not given to others before the stream has read it.
             latents.record_stream(self._stream)
             written = torch.cuda.current_stream(self._device).record_event()
-        return self._thread.submit(self._picture, latents, written)
+        return self._thread.submit(self._picture, latents, decode, written)
 
     def close(self) -> None:
         """Wait for what was asked for."""
@@ -52,9 +51,9 @@ class StreamedDecoder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _picture(self, latents: Tensor, written: torch.cuda.Event | None) -> Tensor:
+    def _picture(self, latents: Tensor, decode: Decode, written: torch.cuda.Event | None) -> Tensor:
         on_stream = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
         with on_stream:
             if self._stream is not None and written is not None:
                 self._stream.wait_event(written)
-            return self._decode(latents[None])[0]
+            return decode(latents[None])[0]

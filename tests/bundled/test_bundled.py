@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from bench.gallery import with_defaults
 from models.loading import BUNDLED, load_model
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from worker.card import model_card
 
 LARGEST = 64 * 2**20  # bytes of all of its weights

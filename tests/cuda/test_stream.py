@@ -16,8 +16,8 @@ CPU = torch.device("cpu")
 
 def test_pictures_are_those_that_decoding_in_place_gives(tiny_sd: LatentDiffusion) -> None:
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    with StreamedDecoder(tiny_sd.decode, CPU) as decoder:
-        futures = [decoder.decode_async(one) for one in latents]
+    with StreamedDecoder(CPU) as decoder:
+        futures = [decoder.decode_async(one, tiny_sd.decode) for one in latents]
         pictures = [future.result() for future in futures]
     for one, picture in zip(latents, pictures, strict=True):
         assert torch.equal(picture, tiny_sd.decode(one[None])[0])
@@ -33,8 +33,8 @@ def test_whoever_asks_does_not_wait() -> None:
         order.append(float(latents.sum()))
         return latents
 
-    with StreamedDecoder(decode, CPU) as decoder:
-        futures = [decoder.decode_async(torch.full((1, 1, 1), float(i))) for i in range(2)]
+    with StreamedDecoder(CPU) as decoder:
+        futures = [decoder.decode_async(torch.full((1, 1, 1), float(i)), decode) for i in range(2)]
         assert not any(future.done() for future in futures)
         asked.set()
         assert [float(future.result()) for future in futures] == order == [0.0, 1.0]
@@ -46,8 +46,8 @@ def test_an_error_is_told_to_whoever_asked_and_the_next_is_decoded() -> None:
             raise RuntimeError("cannot decode")
         return latents
 
-    with StreamedDecoder(decode, CPU) as decoder:
-        bad, good = (decoder.decode_async(torch.full((1,), v)) for v in (-1.0, 1.0))
+    with StreamedDecoder(CPU) as decoder:
+        bad, good = (decoder.decode_async(torch.full((1,), v), decode) for v in (-1.0, 1.0))
         with pytest.raises(RuntimeError, match="cannot decode"):
             bad.result()
         assert float(good.result()) == 1.0
@@ -56,9 +56,9 @@ def test_an_error_is_told_to_whoever_asked_and_the_next_is_decoded() -> None:
 @pytest.mark.gpu
 def test_a_stream_waits_for_what_writes_the_latents() -> None:
     device = torch.device("cuda")
-    with StreamedDecoder(lambda latents: latents.cpu(), device) as decoder:
+    with StreamedDecoder(device) as decoder:
         for number in range(20):
             # A product that takes long, and latents that depend on it.
             large = torch.ones(4096, 4096, device=device)
             latents = (large @ large)[:1, :1] / 4096 * number
-            assert float(decoder.decode_async(latents).result()) == number
+            assert float(decoder.decode_async(latents, Tensor.cpu).result()) == number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -191,7 +191,7 @@ def test_an_idle_engine_steps_harmlessly(engine: Engine) -> None:
 
 
 def test_pictures_decoded_beside_the_steps_are_the_same(model: LatentDiffusion) -> None:
-    beside = StreamedDecoder(model.decode, model.device)
+    beside = StreamedDecoder(model.device)
     engines = (Engine(model, 4), Engine(model, 4, decoding=BesideSteps(beside)))
     heard = [[Heard(), Heard()] for _ in engines]
     for engine, (long, short) in zip(engines, heard, strict=True):
@@ -212,12 +212,13 @@ def test_pictures_of_a_cancelled_job_are_dropped_while_they_are_decoded(
 ) -> None:
     held = threading.Event()
 
-    def decode(latents: torch.Tensor) -> torch.Tensor:
+    def decode(*latents: torch.Tensor) -> torch.Tensor:
         assert held.wait(30)
-        return model.decode(latents)
+        return model.executors.decoder(*latents)
 
-    with StreamedDecoder(decode, model.device) as beside:
-        engine = Engine(model, 4, decoding=BesideSteps(beside))
+    slow = replace(model, executors=replace(model.executors, decoder=decode))
+    with StreamedDecoder(model.device) as beside:
+        engine = Engine(slow, 4, decoding=BesideSteps(beside))
         cancelled, kept = Heard(), Heard()
         engine.admit(AdmittedJob("cancelled", request(steps=2), None, None, cancelled))
         engine.admit(AdmittedJob("kept", request(steps=4), None, None, kept))

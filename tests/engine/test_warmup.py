@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from models.loading import load_model
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from tests.tiny_models import write_tiny_sd
 from worker.settings import WorkerSettings
 from worker.warmup import ready_engine, ready_model, weights_dtype

@@ -10,7 +10,8 @@ import torch
 from models.denoising import Conditioning, Trajectory, advance
 from models.loading import load_model
 from models.noise import ImageNoise
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from models.samplers import SAMPLERS, SCHEDULES
 
 # Batched and single matrix products add in another order; nothing else may differ.
@@ -90,8 +91,9 @@ def test_guidance_is_an_extrapolation_away_from_the_negative() -> None:
     """A network that answers with its context shows the guidance formula itself."""
 
     def network(
-        x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, added: object
+        x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor | None, added: object
     ) -> torch.Tensor:
+        assert context is not None
         return context.mean(dim=(1, 2))[:, None, None, None].expand_as(x)
 
     class Table:

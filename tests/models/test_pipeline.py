@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.pipeline import LatentDiffusion, Recipe
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 
 ONE_LEVEL = 1  # of 255, per pixel and channel
 

@@ -11,9 +11,11 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from models.autoencoder import AutoencoderKL
+from models.conditioners.clip import ClipConditioner, TextStage
 from models.executors.eager import eager_executors
 from models.loading import load_model
-from models.pipeline import LatentDiffusion, Recipe, TextStage
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
 from models.tokenizer import Tokenizer
@@ -38,7 +40,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
     for network in (encoder, unet, autoencoder):
         network.half().float().eval()
     return LatentDiffusion(
-        text=(TextStage(Tokenizer.from_folder(folder), encoder),),
+        conditioner=ClipConditioner(
+            (TextStage(Tokenizer.from_folder(folder), encoder),), torch.device("cpu")
+        ),
         unet=unet,
         autoencoder=autoencoder,
         executors=eager_executors(unet, autoencoder),

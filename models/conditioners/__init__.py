@@ -1,0 +1,26 @@
+"""What tells the network which picture is wanted: one conditioner for each kind of model."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from models.denoising import Conditioning
+from models.embeddings import EmbeddingCache
+from models.recipe import Recipe
+from models.tokenizer import Tokenizer
+
+
+class Conditioner(Protocol):
+    """Reads a recipe's words, classes or boxes; `negative` is what the picture is guided from."""
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What counts the tokens of a prompt; None where there are no prompts."""
+
+    @property
+    def embeddings(self) -> EmbeddingCache:
+        """What was read before."""
+
+    def positive(self, recipe: Recipe) -> Conditioning: ...
+
+    def negative(self, recipe: Recipe) -> Conditioning: ...

@@ -1,0 +1,84 @@
+"""Prompts read by one or two CLIP text encoders: Stable Diffusion 1.x and SDXL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from models.conditioners import Conditioner
+from models.denoising import Conditioning
+from models.embeddings import EmbeddingCache
+from models.recipe import Recipe
+from models.text_encoder import TextEncoder
+from models.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TextStage:
+    """A tokenizer and the text encoder that reads its tokens."""
+
+    tokenizer: Tokenizer
+    encoder: TextEncoder
+
+
+@dataclass(frozen=True)
+class ClipConditioner:
+    """Prompts of any length, encoded now or before.
+
+    sdxl: the network also wants pooled text, sizes and crops (Podell et al. 2023, section 2.2).
+    zero_empty_negative: SDXL base was trained with zeros, not with the encoding of "", as its
+    unconditional input.
+    """
+
+    stages: tuple[TextStage, ...]
+    device: torch.device
+    sdxl: bool = False
+    zero_empty_negative: bool = False
+    embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.stages[0].tokenizer
+
+    def positive(self, recipe: Recipe) -> Conditioning:
+        return self._with_sizes(self.encode(recipe.prompt), recipe)
+
+    def negative(self, recipe: Recipe) -> Conditioning:
+        """The negative prompt; an empty one as the model was trained to read it."""
+        said = self.encode(recipe.negative_prompt)
+        if not recipe.negative_prompt and self.zero_empty_negative:
+            parts = (said.context, said.pooled)
+            said = Conditioning(*(None if t is None else torch.zeros_like(t) for t in parts))
+        return self._with_sizes(said, recipe)
+
+    def encode(self, prompt: str) -> Conditioning:
+        return self.embeddings.get(prompt, self._encode)
+
+    @torch.inference_mode()
+    def _encode(self, prompt: str) -> Conditioning:
+        """Rows of 77 tokens are encoded apart and joined."""
+        at_least = max(len(stage.tokenizer.rows(prompt)) for stage in self.stages)
+        contexts, pooled = [], None
+        for stage in self.stages:
+            ids = torch.tensor(stage.tokenizer.rows(prompt, at_least), device=self.device)
+            features = stage.encoder(ids)
+            # SDXL reads the last layer but one of both encoders, without the final norm.
+            hidden = features.hidden_states[-2] if self.sdxl else features.last
+            contexts.append(hidden.flatten(0, 1))  # (rows · 77, D)
+            pooled = features.pooled[0] if self.sdxl else None
+        return Conditioning(torch.cat(contexts, dim=-1), pooled)
+
+    def _with_sizes(self, said: Conditioning, recipe: Recipe) -> Conditioning:
+        return replace(said, time_ids=self._time_ids(recipe)) if self.sdxl else said
+
+    def _time_ids(self, recipe: Recipe) -> Tensor:
+        """Original size, crop corner and target size (6,), in pixels, rows first."""
+        width, height = recipe.width, recipe.height
+        return torch.tensor([height, width, 0, 0, height, width], device=self.device).float()
+
+
+def text_stages(conditioner: Conditioner) -> tuple[TextStage, ...]:
+    """The CLIP encoders that read prompts; none where something else is read, or otherwise."""
+    return conditioner.stages if isinstance(conditioner, ClipConditioner) else ()

@@ -1,0 +1,31 @@
+"""One picture, complete: what the networks of a model are asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `LatentDiffusion.start` needs beside the model.
+
+    image (3, H, W) in [-1, 1] is what img2img and inpainting start from, mask (1, H, W) is 1
+    where the picture is repainted. width and height are those of the picture, in pixels.
+    guided_between: the shares of the steps between which guidance is applied.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    width: int = 512
+    height: int = 512
+    steps: int = 30
+    sampler: str = "dpmpp_2m"
+    schedule: str = "trailing"
+    guidance_scale: float = 7.5
+    guided_between: tuple[float, float] = (0.0, 1.0)
+    seed: int = 0
+    strength: float = 1.0
+    image: Tensor | None = None
+    mask: Tensor | None = None
