@@ -22,6 +22,12 @@ class ImageNoise:
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._shape = shape
 
+    def resized(self, shape: tuple[int, int, int]) -> ImageNoise:
+        """The same stream going on in another shape: a second pass at another size."""
+        noise = ImageNoise(0, shape)
+        noise._generator = self._generator
+        return noise
+
     def draw(self, device: torch.device) -> Tensor:
         """The next (C, h, w) float32."""
         # The leading 1 matters: torch fills (1, C, h, w) and (C, h, w) alike today, and stays so.

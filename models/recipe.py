@@ -13,7 +13,9 @@ class Recipe:
 
     image (3, H, W) in [-1, 1] is what img2img and inpainting start from, mask (1, H, W) is 1
     where the picture is repainted. width and height are those of the picture, in pixels.
-    guided_between: the shares of the steps between which guidance is applied.
+    guided_between: the shares of the steps between which guidance is applied. until: the share of
+    the noise schedule after which another model goes on, as SDXL's refiner does (Podell et al.
+    2023, section 2.5). aesthetic_score is what the refiner is told, about 1 to 10.
     """
 
     prompt: str
@@ -29,3 +31,5 @@ class Recipe:
     strength: float = 1.0
     image: Tensor | None = None
     mask: Tensor | None = None
+    until: float = 1.0
+    aesthetic_score: float = 6.0

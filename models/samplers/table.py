@@ -15,7 +15,7 @@ z0 are the scaled latents of the input image; initial_noise and fresh_noise are 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -95,6 +95,15 @@ class SamplerTable:
     def __len__(self) -> int:
         """Evaluations of the network."""
         return len(self.timestep)
+
+    def first(self, rows: int) -> Self:
+        """The table of its first `rows` rows."""
+        columns = {
+            name: value[:rows]
+            for name, value in vars(self).items()
+            if isinstance(value, np.ndarray)
+        }
+        return replace(self, **columns)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives the same numbers back."""

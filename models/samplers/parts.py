@@ -1,0 +1,73 @@
+"""Part of a sampler's way: its noisiest steps with one model, the rest with another.
+
+The cut is a share of the noise schedule, as `denoising_end` and `denoising_start` of diffusers'
+SDXL pipelines: a step belongs to the model within whose timesteps it begins.
+"""
+
+from dataclasses import replace
+
+from models.samplers import compile_table
+from models.samplers.table import SamplerTable
+from models.schedule import NoiseSchedule
+
+
+def compile_part(
+    sampler: str,
+    schedule: str,
+    steps: int,
+    noise_schedule: NoiseSchedule,
+    strength: float | None = None,
+    *,
+    until: float = 1.0,
+) -> SamplerTable:
+    """`compile_table`, without the steps that begin after the share `until`, in (0, 1].
+
+    Raises ValueError if no step is left.
+    """
+    whole = compile_table(sampler, schedule, steps, noise_schedule, strength)
+    if until >= 1.0:
+        return whole
+    first = steps_before(sampler, schedule, steps, noise_schedule, until)
+    rest = 0 if first == steps else len(_skip(sampler, schedule, steps, noise_schedule, first))
+    rows = len(whole) - rest
+    if rows < 1:
+        raise ValueError(f"of {steps} steps none begins before {until:g} of the noise schedule")
+    return whole.first(rows)
+
+
+def compile_rest(
+    sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, since: float
+) -> SamplerTable:
+    """The steps that begin after the share `since`, from latents that are as noisy as that.
+
+    Raises ValueError if there is none.
+    """
+    first = steps_before(sampler, schedule, steps, noise_schedule, since)
+    if first == steps:
+        raise ValueError(f"of {steps} steps none begins after {since:g} of the noise schedule")
+    rest = _skip(sampler, schedule, steps, noise_schedule, first)
+    return replace(rest, start_signal=1.0, start_noise=0.0)
+
+
+def steps_before(
+    sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, share: float
+) -> int:
+    """How many steps begin before `share` of the noise schedule is done: 0 to `steps`."""
+    cut = round(noise_schedule.num_train_timesteps * (1.0 - share))
+    low, high = 0, steps
+    while low < high:  # steps begin at falling timesteps, so the place of the cut can be halved
+        middle = (low + high) // 2
+        if _skip(sampler, schedule, steps, noise_schedule, middle).timestep[0] >= cut:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _skip(
+    sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, count: int
+) -> SamplerTable:
+    """The table without its `count` first steps, fewer than `steps`."""
+    # Half a step more than remain: rounding down leaves just those.
+    strength = min(1.0, (steps - count + 0.5) / steps)
+    return compile_table(sampler, schedule, steps, noise_schedule, strength)
