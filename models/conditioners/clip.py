@@ -14,6 +14,9 @@ from models.recipe import Recipe
 from models.text_encoder import TextEncoder
 from models.tokenizer import Tokenizer
 
+# What the refiner is guided away from, in the published code (Stability-AI/generative-models).
+NEGATIVE_AESTHETIC_SCORE = 2.5
+
 
 @dataclass(frozen=True)
 class TextStage:
@@ -28,6 +31,7 @@ class ClipConditioner:
     """Prompts of any length, encoded now or before.
 
     sdxl: the network also wants pooled text, sizes and crops (Podell et al. 2023, section 2.2).
+    scored: it is SDXL's refiner, which wants an aesthetic score in place of the target size.
     zero_empty_negative: SDXL base was trained with zeros, not with the encoding of "", as its
     unconditional input.
     """
@@ -35,6 +39,7 @@ class ClipConditioner:
     stages: tuple[TextStage, ...]
     device: torch.device
     sdxl: bool = False
+    scored: bool = False
     zero_empty_negative: bool = False
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
 
@@ -43,7 +48,7 @@ class ClipConditioner:
         return self.stages[0].tokenizer
 
     def positive(self, recipe: Recipe) -> Conditioning:
-        return self._with_sizes(self.encode(recipe.prompt), recipe)
+        return self._with_sizes(self.encode(recipe.prompt), recipe, recipe.aesthetic_score)
 
     def negative(self, recipe: Recipe) -> Conditioning:
         """The negative prompt; an empty one as the model was trained to read it."""
@@ -51,7 +56,7 @@ class ClipConditioner:
         if not recipe.negative_prompt and self.zero_empty_negative:
             parts = (said.context, said.pooled)
             said = Conditioning(*(None if t is None else torch.zeros_like(t) for t in parts))
-        return self._with_sizes(said, recipe)
+        return self._with_sizes(said, recipe, NEGATIVE_AESTHETIC_SCORE)
 
     def encode(self, prompt: str) -> Conditioning:
         return self.embeddings.get(prompt, self._encode)
@@ -70,13 +75,14 @@ class ClipConditioner:
             pooled = features.pooled[0] if self.sdxl else None
         return Conditioning(torch.cat(contexts, dim=-1), pooled)
 
-    def _with_sizes(self, said: Conditioning, recipe: Recipe) -> Conditioning:
-        return replace(said, time_ids=self._time_ids(recipe)) if self.sdxl else said
+    def _with_sizes(self, said: Conditioning, recipe: Recipe, score: float) -> Conditioning:
+        return replace(said, time_ids=self._time_ids(recipe, score)) if self.sdxl else said
 
-    def _time_ids(self, recipe: Recipe) -> Tensor:
-        """Original size, crop corner and target size (6,), in pixels, rows first."""
-        width, height = recipe.width, recipe.height
-        return torch.tensor([height, width, 0, 0, height, width], device=self.device).float()
+    def _time_ids(self, recipe: Recipe, score: float) -> Tensor:
+        """Original size and crop corner in pixels, rows first, then target size (6,) or score (5,)."""
+        size = [recipe.height, recipe.width]
+        last = [score] if self.scored else size
+        return torch.tensor([*size, 0, 0, *last], device=self.device).float()
 
 
 def text_stages(conditioner: Conditioner) -> tuple[TextStage, ...]:
