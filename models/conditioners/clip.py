@@ -79,7 +79,7 @@ class ClipConditioner:
         return replace(said, time_ids=self._time_ids(recipe, score)) if self.sdxl else said
 
     def _time_ids(self, recipe: Recipe, score: float) -> Tensor:
-        """Original size and crop corner in pixels, rows first, then target size (6,) or score (5,)."""
+        """Original size and crop corner in pixels, rows first; then target size, or the score."""
         size = [recipe.height, recipe.width]
         last = [score] if self.scored else size
         return torch.tensor([*size, 0, 0, *last], device=self.device).float()
