@@ -5,12 +5,14 @@ Module names are those of the published (diffusers) files. Feature maps are (B, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Resample = Callable[[Tensor], Tensor]
 
 
 class NormSiLUKernel(Protocol):
@@ -63,8 +65,17 @@ def row_multiple(layers: Sequence[RowLinear], multiple: int) -> Iterator[None]:
             layer.multiple = 1
 
 
+def halve(x: Tensor) -> Tensor:
+    """Half the resolution by the mean of every 2x2 pixels."""
+    return F.avg_pool2d(x, 2)
+
+
 class ResnetBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x))) + time))); `time_dim` None leaves time out."""
+    """x + conv(silu(norm(conv(silu(norm(x))) + time))); `time_dim` None leaves time out.
+
+    Called with `resample`, a function that changes the size of a feature map, it does so before
+    the first convolution and beside it (Song et al. 2021, "BigGAN-type up- and downsampling").
+    """
 
     def __init__(
         self, channels_in: int, channels_out: int, time_dim: int | None, groups: int, eps: float
@@ -74,19 +85,44 @@ class ResnetBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         if time_dim is not None:
             self.time_emb_proj = RowLinear(time_dim, channels_out)
-        self.norm2 = NormSiLU(groups, channels_out, eps)
+        self.norm2: nn.GroupNorm = NormSiLU(groups, channels_out, eps)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.conv_shortcut = (
             nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else None
         )
 
-    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        h = self.conv1(self.norm1(x))
-        if time is not None:
-            h = h + self.time_emb_proj(F.silu(time))[:, :, None, None]
-        h = self.conv2(self.norm2(h))
+    def forward(
+        self, x: Tensor, time: Tensor | None = None, resample: Resample | None = None
+    ) -> Tensor:
+        h = self.norm1(x)
+        if resample is not None:
+            h, x = resample(h), resample(x)
+        h = self.conv2(self.timed(self.conv1(h), time))
         skip: Tensor = x if self.conv_shortcut is None else self.conv_shortcut(x)
         return skip + h
+
+    def timed(self, h: Tensor, time: Tensor | None) -> Tensor:
+        """What stands between the convolutions: time is added, then norm and SiLU."""
+        if time is not None:
+            h = h + self.time_emb_proj(F.silu(time))[:, :, None, None]
+        out: Tensor = self.norm2(h)
+        return out
+
+
+class ScaleShiftResnetBlock(ResnetBlock):
+    """Time scales and shifts what was normed (Dhariwal & Nichol 2021, section 3, "AdaGN")."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, time_dim: int, groups: int, eps: float
+    ) -> None:
+        super().__init__(channels_in, channels_out, None, groups, eps)
+        self.time_emb_proj = RowLinear(time_dim, 2 * channels_out)
+        self.norm2 = nn.GroupNorm(groups, channels_out, eps)
+
+    def timed(self, h: Tensor, time: Tensor | None) -> Tensor:
+        assert time is not None  # every block of a UNet is told the time
+        scale, shift = self.time_emb_proj(F.silu(time))[:, :, None, None].chunk(2, dim=1)
+        return F.silu(self.norm2(h) * (1 + scale) + shift)
 
 
 class Downsample(nn.Module):

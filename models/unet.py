@@ -1,7 +1,7 @@
 """The denoising UNet of latent diffusion, with the layer names of published checkpoints.
 
-Rombach et al. (2022), section 3.3, in the shapes of Stable Diffusion 1.x and SDXL
-(Podell et al. 2023, table 1). It predicts; what it predicts (noise or velocity) is the
+Rombach et al. (2022), section 3.3, in the shapes of the paper's own models, Stable Diffusion 1.x
+and SDXL (Podell et al. 2023, table 1). It predicts; what it predicts (noise or velocity) is the
 sampler table's business.
 """
 
@@ -10,22 +10,42 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import Attention
+from models.attention import Attention, SpatialAttention
 from models.config import UNetConfig
-from models.layers import Downsample, NormSiLU, ResnetBlock, RowLinear, Upsample
+from models.layers import (
+    Downsample,
+    NormSiLU,
+    ResnetBlock,
+    RowLinear,
+    ScaleShiftResnetBlock,
+    Upsample,
+    halve,
+)
 
 
 @dataclass(frozen=True)
 class AddedConditioning:
-    """What SDXL adds to the time embedding: pooled text (B, P) and size/crop ids (B, 6)."""
+    """What SDXL adds to the time embedding: pooled text (B, P) and time ids.
+
+    The ids are (B, 6), sizes and crop; for the refiner (B, 5), with an aesthetic score.
+    """
 
     pooled: Tensor
     time_ids: Tensor
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What a ControlNet adds to the skip connections, finest first, and to the middle."""
+
+    skips: tuple[Tensor, ...]
+    mid: Tensor
 
 
 def sinusoid(t: Tensor, dim: int, *, flip_sin_to_cos: bool = True, shift: int = 0) -> Tensor:
@@ -78,6 +98,14 @@ class FeedForward(nn.Module):
         return x
 
 
+def _added_embedding(config: UNetConfig) -> TimestepEmbedding:
+    """Of SDXL's pooled text and time ids. ValueError if the file does not say how wide it is."""
+    width = config.projection_class_embeddings_input_dim
+    if width is None:
+        raise ValueError("text_time needs projection_class_embeddings_input_dim")
+    return TimestepEmbedding(width, 4 * config.block_out_channels[0])
+
+
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention to the context, feed-forward; x (B, T, dim)."""
 
@@ -105,8 +133,10 @@ class SpatialTransformer(nn.Module):
         self.linear = config.use_linear_projection
         self.norm = nn.GroupNorm(config.norm_num_groups, channels, eps=1e-6)
         self.proj_in = self._projection(channels)
+        width = config.cross_attention_dim
+        assert width is not None  # such blocks are of networks that read a context
         self.transformer_blocks = nn.ModuleList(
-            TransformerBlock(channels, heads, config.cross_attention_dim) for _ in range(depth)
+            TransformerBlock(channels, heads, width) for _ in range(depth)
         )
         self.proj_out = self._projection(channels)
 
@@ -127,31 +157,46 @@ class SpatialTransformer(nn.Module):
         return x + out
 
 
-class Level(nn.Module):
-    """One resolution of the UNet on its way down or up: resnets, each maybe with a transformer.
+def resnet(width: int, channels: int, config: UNetConfig) -> ResnetBlock:
+    """From `width` to `channels`, told the time in the way of this network."""
+    kind = ScaleShiftResnetBlock if config.resnet_time_scale_shift == "scale_shift" else ResnetBlock
+    time_dim = 4 * config.block_out_channels[0]
+    return kind(width, channels, time_dim, config.norm_num_groups, config.norm_eps)
 
-    `widths` are the input channels of each resnet.
+
+def _attentions(kind: str, index: int, layers: int, config: UNetConfig) -> nn.ModuleList:
+    """What stands behind each of the resnets of a level: transformers, attention, or nothing."""
+    channels, heads = config.block_out_channels[index], config.heads[index]
+    if kind.startswith("CrossAttn"):
+        depth = config.transformer_depth[index]
+        made = [SpatialTransformer(channels, heads, depth, config) for _ in range(layers)]
+        return nn.ModuleList(made)
+    if kind.startswith("Attn"):
+        groups, eps = config.norm_num_groups, config.norm_eps
+        return nn.ModuleList(SpatialAttention(channels, heads, groups, eps) for _ in range(layers))
+    return nn.ModuleList()
+
+
+class Level(nn.Module):
+    """One resolution of the UNet on its way down or up: resnets, each maybe with attention.
+
+    `widths` are the input channels of each resnet; `kind` is diffusers' name of the block.
     """
 
-    def __init__(self, widths: list[int], index: int, *, cross: bool, config: UNetConfig) -> None:
+    def __init__(self, widths: list[int], index: int, kind: str, config: UNetConfig) -> None:
         super().__init__()
         channels = config.block_out_channels[index]
-        time_dim = 4 * config.block_out_channels[0]
-        self.resnets = nn.ModuleList(
-            ResnetBlock(width, channels, time_dim, config.norm_num_groups, config.norm_eps)
-            for width in widths
-        )
-        self.attentions = nn.ModuleList(
-            SpatialTransformer(
-                channels, config.heads[index], config.transformer_depth[index], config
-            )
-            for _ in widths
-            if cross
-        )
+        self.resnets = nn.ModuleList(resnet(width, channels, config) for width in widths)
+        self.attentions = _attentions(kind, index, len(widths), config)
 
-    def layer(self, i: int, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+    def layer(self, i: int, x: Tensor, time: Tensor, context: Tensor | None) -> Tensor:
         x = self.resnets[i](x, time)
         return self.attentions[i](x, context) if self.attentions else x
+
+
+def _resampled_by_resnet(kind: str, own: str, resample_type: str) -> bool:
+    """Whether a level of this kind ends in a resnet, not in a convolution that resamples."""
+    return kind == own or (kind.startswith("Attn") and resample_type == "resnet")
 
 
 class DownLevel(Level):
@@ -159,17 +204,21 @@ class DownLevel(Level):
         channels = config.block_out_channels[index]
         before = config.block_out_channels[max(index - 1, 0)]
         widths = [before] + [channels] * (config.layers_per_block - 1)
-        cross = config.down_block_types[index] == "CrossAttnDownBlock2D"
-        super().__init__(widths, index, cross=cross, config=config)
+        kind = config.down_block_types[index]
+        super().__init__(widths, index, kind, config)
         last = index == len(config.block_out_channels) - 1
-        self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
+        by_resnet = _resampled_by_resnet(kind, "ResnetDownsampleBlock2D", config.downsample_type)
+        down = resnet(channels, channels, config) if by_resnet else Downsample(channels)
+        self.downsamplers = nn.ModuleList([] if last else [down])
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, context: Tensor | None, skips: list[Tensor]
+    ) -> Tensor:
         for i in range(len(self.resnets)):
             x = self.layer(i, x, time, context)
             skips.append(x)
-        for downsample in self.downsamplers:
-            x = downsample(x)
+        for down in self.downsamplers:
+            x = down(x, time, halve) if isinstance(down, ResnetBlock) else down(x)
             skips.append(x)
         return x
 
@@ -185,35 +234,44 @@ class UpLevel(Level):
         incoming = [below] + [channels[index]] * config.layers_per_block
         skips = [channels[index]] * config.layers_per_block + [channels[max(index - 1, 0)]]
         widths = [a + b for a, b in zip(incoming, skips, strict=True)]
-        cross = config.up_block_types[last - index] == "CrossAttnUpBlock2D"
-        super().__init__(widths, index, cross=cross, config=config)
-        self.upsamplers = nn.ModuleList([] if index == 0 else [Upsample(channels[index])])
+        kind, width = config.up_block_types[last - index], channels[index]
+        super().__init__(widths, index, kind, config)
+        by_resnet = _resampled_by_resnet(kind, "ResnetUpsampleBlock2D", config.upsample_type)
+        up = resnet(width, width, config) if by_resnet else Upsample(width)
+        self.upsamplers = nn.ModuleList([] if index == 0 else [up])
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, context: Tensor | None, skips: list[Tensor]
+    ) -> Tensor:
         for i in range(len(self.resnets)):
             x = self.layer(i, torch.cat([x, skips.pop()], dim=1), time, context)
-        for upsample in self.upsamplers:
-            # An odd side was rounded up on the way down: go back to the size of the next skip.
-            x = upsample(x, (skips[-1].shape[-2], skips[-1].shape[-1]))
+        for up in self.upsamplers:
+            # An odd side was rounded on the way down: go back to the size of the next skip.
+            size = (skips[-1].shape[-2], skips[-1].shape[-1])
+            if isinstance(up, ResnetBlock):
+                x = up(x, time, partial(F.interpolate, size=size, mode="nearest"))
+            else:
+                x = up(x, size)
         return x
 
 
 class MidBlock(nn.Module):
-    """Resnet, transformer, resnet at the coarsest resolution."""
+    """Resnet, attention, resnet at the coarsest resolution."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        channels = config.block_out_channels[-1]
-        time_dim = 4 * config.block_out_channels[0]
-        self.resnets = nn.ModuleList(
-            ResnetBlock(channels, channels, time_dim, config.norm_num_groups, config.norm_eps)
-            for _ in range(2)
-        )
-        self.attentions = nn.ModuleList(
-            [SpatialTransformer(channels, config.heads[-1], config.transformer_depth[-1], config)]
-        )
+        channels, heads = config.block_out_channels[-1], config.heads[-1]
+        self.resnets = nn.ModuleList(resnet(channels, channels, config) for _ in range(2))
+        attention: nn.Module
+        if config.is_unconditional:
+            groups = config.attn_norm_num_groups or config.norm_num_groups
+            attention = SpatialAttention(channels, heads, groups, config.norm_eps)
+        else:
+            depth = config.transformer_depth[-1]
+            attention = SpatialTransformer(channels, heads, depth, config)
+        self.attentions = nn.ModuleList([attention])
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, context: Tensor | None) -> Tensor:
         x = self.resnets[0](x, time)
         x = self.attentions[0](x, context)
         out: Tensor = self.resnets[1](x, time)
@@ -221,20 +279,20 @@ class MidBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """x (B, C, h, w), timestep (B,), context (B, T, D) -> prediction (B, C_out, h, w)."""
+    """x (B, C, h, w), timestep (B,), context (B, T, D) or None -> prediction (B, C_out, h, w).
+
+    Where C is more than C_out, the channels beyond it are what the picture is conditioned on:
+    a mask and what it masks, a low resolution, a map (Rombach et al. 2022, section 3.3).
+    """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
         channels = config.block_out_channels
-        time_dim = 4 * channels[0]
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
-        self.time_embedding = TimestepEmbedding(channels[0], time_dim)
+        self.time_embedding = TimestepEmbedding(channels[0], 4 * channels[0])
         if config.addition_embed_type == "text_time":
-            added_dim = config.projection_class_embeddings_input_dim
-            if added_dim is None:
-                raise ValueError("text_time needs projection_class_embeddings_input_dim")
-            self.add_embedding = TimestepEmbedding(added_dim, time_dim)
+            self.add_embedding = _added_embedding(config)
         levels = range(len(channels))
         self.down_blocks = nn.ModuleList(DownLevel(i, config) for i in levels)
         self.mid_block = MidBlock(config)
@@ -246,15 +304,22 @@ class UNet(nn.Module):
         self,
         x: Tensor,
         timestep: Tensor,
-        context: Tensor,
+        context: Tensor | None = None,
         added: AddedConditioning | None = None,
+        residuals: Residuals | None = None,
     ) -> Tensor:
+        if (context is None) != self.config.is_unconditional:
+            wanted = "no context" if self.config.is_unconditional else "a context"
+            raise ValueError(f"this UNet reads {wanted}")
         time = self.embed_time(timestep, added, x.dtype)
         x = self.conv_in(x)
         skips = [x]
         for down in self.down_blocks:
             x = down(x, time, context, skips)
         x = self.mid_block(x, time, context)
+        if residuals is not None:
+            skips = [skip + more for skip, more in zip(skips, residuals.skips, strict=True)]
+            x = x + residuals.mid
         for up in self.up_blocks:
             x = up(x, time, context, skips)
         out: Tensor = self.conv_out(self.conv_norm_out(x))
@@ -273,7 +338,7 @@ class UNet(nn.Module):
         if added is None or config.addition_time_embed_dim is None:
             raise ValueError("this UNet needs added conditioning: pooled text and time ids")
         ids = self._position(added.time_ids.flatten(), config.addition_time_embed_dim)
-        ids = ids.unflatten(0, added.time_ids.shape).flatten(1)  # (B, 6·D)
+        ids = ids.unflatten(0, added.time_ids.shape).flatten(1)  # (B, ids·D)
         vector = torch.cat([added.pooled, ids.to(added.pooled.dtype)], dim=-1)
         return time + self.add_embedding(vector.to(dtype))
 

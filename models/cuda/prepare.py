@@ -21,7 +21,7 @@ from models.cuda.quality import REQUIRED_DB, compare
 from models.cuda.regions import compile_regions, release_regions
 from models.cuda.rows import ROWS
 from models.executors.eager import OneByOne, eager_executors
-from models.executors.networks import PROMPT_TOKENS, Executors, decoder, denoiser
+from models.executors.networks import Executors, decoder, denoiser
 from models.pipeline import LatentDiffusion
 from models.unet import UNet
 
@@ -103,11 +103,11 @@ def _unet(model: LatentDiffusion, size: Size, wanted: Wanted) -> UNet:
 
 def _examples(model: LatentDiffusion, size: Size, most: int) -> tuple[torch.Tensor, ...]:
     """Random inputs of the denoiser for pictures of `size`."""
-    x, timestep, context, *added = denoiser(model.unet).examples(min(MEASURED_ROWS, most))
+    x, *rest = denoiser(model.unet).examples(min(MEASURED_ROWS, most))
     _, height, width = model.latent_shape(*size)
     x = torch.randn(*x.shape[:2], height, width, device=x.device, dtype=x.dtype)
     x = x.contiguous(memory_format=torch.channels_last)
-    return x, timestep, context[:, :PROMPT_TOKENS], *added
+    return x, *rest
 
 
 def _run(unet: UNet, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.autoencoder import AutoencoderKL
 from models.executors.networks import Executors, Network, Run, decoder, denoiser, encoder
+from models.first_stage import FirstStage
 from models.layers import RowLinear, row_multiple
 from models.unet import UNet
 
@@ -42,9 +42,7 @@ class Eager:
         return out[:rows]
 
 
-def eager_executors(
-    unet: UNet, autoencoder: AutoencoderKL, *, same_bytes: bool = True
-) -> Executors:
+def eager_executors(unet: UNet, first_stage: FirstStage, *, same_bytes: bool = True) -> Executors:
     """The networks as they are, on whatever device they are."""
     side = unet.config.sample_size
 
@@ -54,8 +52,8 @@ def eager_executors(
 
     return Executors(
         denoiser=Eager(denoiser(unet), same_bytes=same_bytes),
-        decoder=pictures(decoder(autoencoder, side)),
-        encoder=pictures(encoder(autoencoder, side * autoencoder.config.factor)),
+        decoder=pictures(decoder(first_stage, side)),
+        encoder=pictures(encoder(first_stage, side * first_stage.config.factor)),
         name="eager",
     )
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import models
-from models.autoencoder import AutoencoderKL
+from models.first_stage import FirstStage
 from models.unet import AddedConditioning, UNet
 from models.update import SlotUpdate, slot_update
 
@@ -58,34 +58,43 @@ class _Denoise(nn.Module):
         super().__init__()
         self.unet = unet
 
-    def forward(self, x: Tensor, timestep: Tensor, context: Tensor, *added: Tensor) -> Tensor:
+    def forward(self, x: Tensor, timestep: Tensor, *said: Tensor) -> Tensor:
+        """said: the context, if the UNet reads one, and for SDXL pooled text and time ids."""
+        context, *added = said or (None,)
         out: Tensor = self.unet(x, timestep, context, AddedConditioning(*added) if added else None)
         return out
 
 
 class _Decode(nn.Module):
-    def __init__(self, autoencoder: AutoencoderKL) -> None:
+    def __init__(self, first_stage: FirstStage) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.first_stage = first_stage
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.autoencoder.decode(z)
+        return self.first_stage.decode(z)
 
 
 class _Encode(nn.Module):
-    def __init__(self, autoencoder: AutoencoderKL) -> None:
+    def __init__(self, first_stage: FirstStage) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.first_stage = first_stage
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.autoencoder.moments(image)
+        return self.first_stage.moments(image)
+
+
+# Original size, crop and target size; the refiner's crop is followed by an aesthetic score.
+_TIME_IDS = {6: (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0), 5: (1024.0, 1024.0, 0.0, 0.0, 6.0)}
 
 
 def denoiser(unet: UNet) -> Network:
-    """(x, timestep, context), and for SDXL (pooled, time_ids) too, to the prediction."""
+    """(x, timestep) to the prediction; with a context where the UNet reads one, and for SDXL
+    with (pooled, time_ids) after it.
+
+    x has all channels that the UNet takes: latents, and what the picture is conditioned on.
+    """
     config = unet.config
     weight = unet.conv_in.weight
-    added = config.addition_embed_type == "text_time"
 
     def examples(rows: int) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(rows)
@@ -97,44 +106,36 @@ def denoiser(unet: UNet) -> Network:
         inputs = [
             random(config.in_channels, side, side),
             torch.linspace(0, 999, rows, device=weight.device),
-            random(PROMPT_TOKENS, config.cross_attention_dim),
         ]
-        if added:
-            pixels = torch.tensor([1024.0, 1024, 0, 0, 1024, 1024], device=weight.device)
-            inputs += [random(_pooled_dim(unet)), pixels.expand(rows, -1)]
+        if config.cross_attention_dim is not None:
+            inputs += [random(PROMPT_TOKENS, config.cross_attention_dim)]
+        if config.pooled_dim is not None:
+            ids = torch.tensor(_TIME_IDS[config.time_ids], device=weight.device)
+            inputs += [random(config.pooled_dim), ids.expand(rows, -1)]
         return tuple(inputs)
 
-    free: tuple[tuple[int, ...], ...] = ((0, 2, 3), (0,), (0, 1))
-    if added:
+    free: tuple[tuple[int, ...], ...] = ((0, 2, 3), (0,))
+    if config.cross_attention_dim is not None:
+        free += ((0, 1),)
+    if config.pooled_dim is not None:
         free += ((0,), (0,))
     return Network("denoiser", _Denoise(unet), examples, free)
 
 
-def _pooled_dim(unet: UNet) -> int:
-    """What the added embedding takes beside the six embedded time ids."""
-    whole = unet.config.projection_class_embeddings_input_dim
-    each = unet.config.addition_time_embed_dim
-    assert whole is not None  # or the UNet could not have been built
-    assert each is not None
-    return whole - 6 * each
-
-
-def decoder(autoencoder: AutoencoderKL, side: int) -> Network:
+def decoder(first_stage: FirstStage, side: int) -> Network:
     """Unscaled latents to the image; `side` of the example latents."""
-    channels = autoencoder.config.latent_channels
-    return _picture_network("decoder", _Decode(autoencoder), autoencoder, channels, side)
+    channels = first_stage.config.latent_channels
+    return _picture_network("decoder", _Decode(first_stage), channels, side)
 
 
-def encoder(autoencoder: AutoencoderKL, side: int) -> Network:
+def encoder(first_stage: FirstStage, side: int) -> Network:
     """The image to the moments of its latents; `side` of the example image, in pixels."""
-    channels = autoencoder.config.in_channels
-    return _picture_network("encoder", _Encode(autoencoder), autoencoder, channels, side)
+    channels = first_stage.config.in_channels
+    return _picture_network("encoder", _Encode(first_stage), channels, side)
 
 
-def _picture_network(
-    name: str, module: nn.Module, autoencoder: AutoencoderKL, channels: int, side: int
-) -> Network:
-    weight = autoencoder.quant_conv.weight
+def _picture_network(name: str, module: nn.Module, channels: int, side: int) -> Network:
+    weight = next(module.parameters())
 
     def examples(rows: int) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(rows)

@@ -12,7 +12,8 @@ import transformers
 from torch import Tensor, nn
 
 from models.autoencoder import AutoencoderKL
-from models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig, UnsupportedConfig
+from models.config import TextEncoderConfig, UNetConfig, UnsupportedConfig
+from models.first_stage_config import AutoencoderConfig
 from models.text_encoder import TextEncoder
 from models.unet import AddedConditioning, UNet
 from tests.published import (
@@ -160,7 +161,12 @@ def test_configurations_that_would_draw_wrongly_are_refused(config: Any, change:
 @pytest.mark.parametrize(
     "config",
     [
-        UNetConfig(block_out_channels=(32, 64), attention_head_dim=(2, 4)),
+        UNetConfig(
+            block_out_channels=(32, 64),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            attention_head_dim=(2, 4),
+        ),
         AutoencoderConfig(scaling_factor=0.5, force_upcast=True),
         TextEncoderConfig(with_projection=True),
         TextEncoderConfig(),
