@@ -1,0 +1,1 @@
+"""The spellings of published files, as tables: one module for each network."""
