@@ -21,7 +21,7 @@ from protocol.presence import Presence
 from protocol.redis_client import connect
 from worker.announcer import REPEAT_S, Announcer
 from worker.metrics import Metrics
-from worker.ports import AdmittedJob, Engine, EngineTimings, Pixels
+from worker.ports import AdmittedJob, Engine, EngineTimings, OneModel, Pixels
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.ticker import Chore, Ticker
@@ -93,7 +93,8 @@ def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
         announcer.say(model=CARD.name)
         with Ticker(Chore(REPEAT_S, announcer.repeat)):
             engine = make_engine(settings.worker_slots)
-            status = serve(settings, redis, name, engine, CARD, tokenizer, announcer, metrics)
+            models, offers = OneModel(CARD.name), [(CARD, tokenizer)]
+            status = serve(settings, redis, name, engine, models, offers, announcer, metrics)
         announcer.leave()
     return status
 

@@ -14,15 +14,16 @@ workers die of something else. A job that saw two is a suspect: it is given only
 runs nothing else, and after `max_crashes` deaths it fails. So a poisonous job takes its neighbours
 along twice, and none of them to the end.
 
-Of the waiting jobs it takes the one of highest priority, and among those whose client has been
-served least (`protocol/lua/lane.lua`, `lua/claim.lua`); one whose deadline is over is dropped.
+Of the waiting jobs of a pool it takes the one of highest priority, and among those whose client has
+been served least (`protocol/lua/lane.lua`, `lua/claim.lua`); one whose deadline is over is dropped.
+A worker of several models looks through their pools in the order that it is told.
 
 Knows the layout RQ keeps jobs in, but not RQ itself.
 """
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -30,7 +31,7 @@ from pathlib import Path
 from redis import Redis
 from redis.client import Pipeline
 
-from protocol.bulk import Bulk
+from protocol.bulk import Arguments, Bulk
 from protocol.context import NO_CONTEXT, JobContext
 from protocol.keyspace import RQ, key
 from protocol.queue import CANCEL_FIELD
@@ -43,15 +44,13 @@ ALONE_FROM = 2  # deaths of workers, after which a job is drawn without company
 
 @dataclass(frozen=True)
 class LeaseTerms:
-    """What a worker's scripts need to know: whose jobs it takes, how long things last, and how a
-    job ends that has taken too many workers along.
+    """What a worker's scripts need to know: how long things last, and how a job ends that has taken
+    too many workers along.
 
-    `pool` is the name that the RQ queues of its jobs begin with; `patience`: how often waiting jobs
-    of a lower priority are passed over before one of them has a turn. `poison_error` is an
-    ErrorRecord as JSON, `poison_record` RQ's entry for a failed result.
+    `patience`: how often waiting jobs of a lower priority are passed over before one of them has a
+    turn. `poison_error` is an ErrorRecord as JSON, `poison_record` RQ's entry for a failed result.
     """
 
-    pool: str
     lease_s: float
     max_crashes: int
     patience: int
@@ -75,11 +74,12 @@ class JobStatus(StrEnum):
 class Claim:
     """A job this worker holds a lease on. `data` is RQ's, as found: not to be trusted.
 
-    `waiting`: the jobs that were left in the queue.
+    `waiting`: the jobs that were left in the pools that were looked through.
     """
 
     job_id: str
     execution_id: str
+    pool: str
     data: bytes
     enqueued_at: str
     crashes: int
@@ -99,13 +99,15 @@ class Claim:
 
 
 class Leases:
-    """One worker's dealings with one queue. Raises what redis-py raises.
+    """One worker's dealings with the jobs of its pools. Raises what redis-py raises.
 
     A call that fails may have had its effect; repeating it is always right.
     """
 
-    def __init__(self, redis: Redis, worker: str, terms: LeaseTerms) -> None:
+    def __init__(self, redis: Redis, worker: str, pools: Sequence[str], terms: LeaseTerms) -> None:
+        """`pools`: the names that the RQ queues of its jobs begin with."""
         self._redis = redis
+        self._pools = pools
         told = asdict(terms) | {"worker": worker, "poison_record": _flat(terms.poison_record)}
         self._terms = json.dumps(told)
         self._claim, self._settle, self._reap, self._late = (
@@ -114,18 +116,21 @@ class Leases:
         self._renew = redis.register_script(_script("renew"))
         self._next_execution = uuid.uuid4().hex
 
-    def claim(self, idle: bool) -> Claim | None:
-        """Take the next job, if there is one. Only an `idle` worker is given a suspect."""
+    def claim(self, idle: bool, pools: Sequence[str]) -> Claim | None:
+        """Take the next job of the first of `pools` that has one, if any has. Only an `idle` worker
+        is given a suspect."""
         execution = self._next_execution
-        [found] = self._claim([[self._terms, execution, int(idle), now_as_rq_writes_it()]])
+        asked: Arguments = [self._terms, execution, int(idle), now_as_rq_writes_it(), *pools]
+        [found] = self._claim([asked])
         # Only now: until an answer arrives, the next try must repeat this one.
         self._next_execution = uuid.uuid4().hex
         if found is None:
             return None
-        job_id, data, enqueued_at, crashes, meta, time_left, waiting = found
+        job_id, data, enqueued_at, crashes, meta, time_left, waiting, pool = found
         return Claim(
             job_id.decode(),
             execution,
+            pool.decode(),
             data,
             enqueued_at.decode(errors="replace"),
             int(crashes) if crashes.isdigit() else ALONE_FROM,
@@ -135,9 +140,13 @@ class Leases:
         )
 
     def renew(self, claims: Iterable[Claim], pipe: Pipeline) -> None:
-        """Prolong every lease that is still ours; the pipeline's answer are the members lost."""
-        members = [claim.member for claim in claims]
-        self._renew(keys=[key()], args=[self._terms, *members], client=pipe)
+        """Prolong every lease that is still ours; for each pool that has one the pipeline answers
+        the members lost."""
+        members: dict[str, list[str]] = {}
+        for claim in claims:
+            members.setdefault(claim.pool, []).append(claim.member)
+        for pool, ours in members.items():
+            self._renew(keys=[key()], args=[self._terms, pool, *ours], client=pipe)
 
     def marked(self, job_ids: list[str]) -> set[str]:
         """Those of the jobs that somebody asked to stop."""
@@ -177,19 +186,24 @@ class Leases:
 
     def reap(self) -> list[tuple[str, JobStatus]]:
         """Take back the jobs whose leases ran out: each job's id and what became of it."""
-        [taken] = self._reap([[self._terms, now_as_rq_writes_it()]])
         return [
             (job_id.decode(), JobStatus(status.decode()))
+            for taken in self._reap(self._for_each_pool())
             for job_id, status in zip(taken[::2], taken[1::2], strict=True)
         ]
 
     def drop_late(self) -> list[str]:
         """Fail the waiting jobs whose deadlines are over; answers their ids."""
-        [dropped] = self._late([[self._terms, now_as_rq_writes_it()]])
-        return [job_id.decode() for job_id in dropped]
+        return [
+            job_id.decode() for dropped in self._late(self._for_each_pool()) for job_id in dropped
+        ]
+
+    def _for_each_pool(self) -> list[list[str]]:
+        """The arguments of a script that is run for every pool."""
+        return [[self._terms, pool, now_as_rq_writes_it()] for pool in self._pools]
 
     def _end(self, claim: Claim, **ending: str | list[str]) -> JobStatus | None:
-        names = claim.job_id, claim.execution_id
+        names = claim.pool, claim.job_id, claim.execution_id
         [status] = self._settle([[self._terms, *names, now_as_rq_writes_it(), json.dumps(ending)]])
         return None if status is None else JobStatus(status.decode())
 

@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from worker.deliver import Delivery
 from worker.held import HeldJob, Stage
 from worker.leases import Claim, JobStatus
 from worker.metrics import ENGINE_FAILED, HANDED_BACK, Metrics
-from worker.ports import Engine, stats_of
+from worker.ports import Engine, Models, stats_of
 from worker.reporter import Reporter
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class EngineBroken(Exception):
 class Ledger(Protocol):
     """The queue, as the loop uses it; see `worker.leases`. Raises what redis-py raises."""
 
-    def claim(self, idle: bool) -> Claim | None: ...
+    def claim(self, idle: bool, models: Sequence[str]) -> Claim | None: ...
     def read(self, claim: Claim) -> GenerationRequest: ...
     def finish(self, claim: Claim, result: JobResult) -> JobStatus | None: ...
     def fail(self, claim: Claim, error: DarkroomError) -> JobStatus | None: ...
@@ -63,6 +63,7 @@ class Loop:
 
     def __init__(
         self,
+        models: Models,
         engine: Engine,
         ledger: Ledger,
         delivery: Delivery,
@@ -75,6 +76,7 @@ class Loop:
     ) -> None:
         """`grace_s`: how long to go on with what runs once told to stop. `most_deliveries`: how
         many jobs may wait for the store before no more are taken."""
+        self._models = models
         self._engine = engine
         self._ledger = ledger
         self._delivery = delivery
@@ -163,6 +165,7 @@ class Loop:
             self._announced = False
             self._next_look = 0.0
         self._drop_unwanted()
+        self._models.turn({held.request.model for held in self._jobs() if held.in_hand})
         self._claim_jobs()
         self._admit_ready()
         if self._engine.idle:
@@ -204,9 +207,9 @@ class Loop:
 
     def _claim_jobs(self) -> None:
         while self._next_look <= time.monotonic() and self._room() > 0:
-            idle = not self._held
+            idle, models = not self._held, self._models.takes()
             try:
-                claim = self._ledger.claim(idle)
+                claim = self._ledger.claim(idle, models)
             except RedisError as error:
                 # The batch must not wait for Redis; the ticker finds out when it is back.
                 self._redis_answers = False
@@ -227,6 +230,11 @@ class Loop:
             logger.warning("job refused", extra={**claim.names, "why": type(error).__name__})
             self._delivery.submit_ending(self._fail, claim, error)
             return
+        if not self._models.has(request.model):
+            # Taken before the model went, by a claim whose answer was lost.
+            self._delivery.submit_ending(self._settle, claim, self._ledger.hand_back)
+            return
+        self._models.taken(request.model)
         for held in self._jobs():
             if held.claim.job_id == claim.job_id:  # lost, and come back to us before we noticed
                 self._drop(held)

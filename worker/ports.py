@@ -4,6 +4,7 @@ The loop knows Redis and the store and nothing of torch; the engine knows torch 
 Redis. Either side is tested with the other replaced by a few lines.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -92,6 +93,49 @@ class Engine(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """Drop a job, between steps; its listener hears nothing more. Unknown ids are no error."""
+
+
+class Models(Protocol):
+    """The models that a worker draws with. Calls come from the thread that steps the engine."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All that it may ever draw with; they stay the same."""
+
+    def turn(self, in_use: Collection[str]) -> None:
+        """Between two steps: let models come and go, save those `in_use`: their jobs are held."""
+
+    def takes(self) -> Sequence[str]:
+        """Those whose jobs may be taken now, the one whose turn it is first."""
+
+    def taken(self, model: str) -> None:
+        """A job of `model` was taken: the others' turns come before its next."""
+
+    def has(self, model: str) -> bool:
+        """Whether the engine can draw with it now."""
+
+
+@dataclass(frozen=True)
+class OneModel:
+    """A single model that is always there."""
+
+    name: str
+
+    @property
+    def names(self) -> Sequence[str]:
+        return (self.name,)
+
+    def turn(self, in_use: Collection[str]) -> None:
+        """Nothing ever changes."""
+
+    def takes(self) -> Sequence[str]:
+        return self.names
+
+    def taken(self, model: str) -> None:
+        """It is its own turn again."""
+
+    def has(self, model: str) -> bool:
+        return model == self.name
 
 
 @dataclass(frozen=True)

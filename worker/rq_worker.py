@@ -16,7 +16,9 @@ import signal
 import threading
 import time
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from redis import Redis, RedisError
@@ -38,7 +40,7 @@ from worker.deliver import Delivery
 from worker.leases import Claim, JobStatus, Leases, LeaseTerms
 from worker.loop import Loop
 from worker.metrics import WORKER_DIED, Metrics
-from worker.ports import Engine
+from worker.ports import Engine, Models
 from worker.reporter import Reporter
 from worker.settings import WorkerSettings
 from worker.ticker import Chore, Ticker
@@ -54,13 +56,13 @@ STALLED = 75  # exit status of a worker whose engine hangs
 
 
 class RqWorker(BaseWorker):
-    """One process' worker for the queue of one model."""
+    """One process' worker for the queues of its models, whichever of them it can draw with now."""
 
     def __init__(
         self,
         redis: Redis,
         name: str,
-        model: str,
+        models: Models,
         engine: Engine,
         delivery: Delivery,
         reporter: Reporter,
@@ -69,10 +71,11 @@ class RqWorker(BaseWorker):
         tracing: Tracing = NO_TRACING,
     ) -> None:
         """`name` must be a fresh one: RQ refuses that of a worker that died a moment ago."""
-        self._ledger = RqLedger(redis, name, model, settings)
+        self._ledger = RqLedger(redis, name, models.names, settings)
         super().__init__(
             [
                 Queue(queue_name(model, priority), connection=redis, serializer=JSONSerializer)
+                for model in models.names
                 for priority in Priority
             ],
             name=name,
@@ -81,13 +84,14 @@ class RqWorker(BaseWorker):
             log_job_description=False,
             serializer="json",
         )
-        self._wake_channel = wake_channel(queue_name(model))
+        self._wake_channels = [wake_channel(queue_name(model)) for model in models.names]
         self._listener: PubSubWorkerThread | None = None
         self._reporter = reporter
         self._metrics = metrics
         self._settings = settings
         self._vigil = Vigil(settings.worker_lease_s)
         self.loop = Loop(
+            models,
             engine,
             self._ledger,
             delivery,
@@ -132,11 +136,13 @@ class RqWorker(BaseWorker):
             self.heartbeat(REGISTRATION_TTL_S, pipeline=pipe)
             self.set_state(WorkerStatus.BUSY if claims else WorkerStatus.IDLE, pipeline=pipe)
             pipe.hset(self.key, items=self._metrics.for_rq)
+            before_the_leases = len(pipe)
             self._ledger.leases.renew(claims, pipe)
-            heartbeat_was_new, *_, lost = pipe.execute()
+            answers = pipe.execute()
+        heartbeat_was_new, lost = answers[0], answers[before_the_leases:]
         self._vigil.contact()
         self.loop.reconnected()
-        for member in lost:
+        for member in chain.from_iterable(lost):
             self.loop.lose(member.decode().rpartition(":")[2])
         if heartbeat_was_new:  # our entry was gone: expired in an outage, or Redis lost its data
             self.connection.delete(self.key)
@@ -193,7 +199,7 @@ class RqWorker(BaseWorker):
         pubsub.subscribe(
             **{
                 self.pubsub_channel_name: self.handle_payload,
-                self._wake_channel: lambda _: self.loop.wake(),
+                **{channel: lambda _: self.loop.wake() for channel in self._wake_channels},
             }
         )
         self.pubsub = pubsub
@@ -250,20 +256,25 @@ class RqWorker(BaseWorker):
 class RqLedger:
     """Leases with their contents in RQ's form; a `worker.loop.Ledger`."""
 
-    def __init__(self, redis: Redis, worker: str, model: str, settings: WorkerSettings) -> None:
+    def __init__(
+        self, redis: Redis, worker: str, models: Sequence[str], settings: WorkerSettings
+    ) -> None:
         self._redis = redis
         self._worker = worker
-        self._model = model
-        self.leases = Leases(redis, worker, _terms(model, settings, redis))
-        self.claim = self.leases.claim
+        pools = [queue_name(model) for model in models]
+        self.leases = Leases(redis, worker, pools, _terms(settings, redis))
         self.cancel = self.leases.cancel
         self.hand_back = self.leases.hand_back
         self.suspect = self.leases.suspect
 
+    def claim(self, idle: bool, models: Sequence[str]) -> Claim | None:
+        """Take the next job for the first of `models` that has one waiting."""
+        return self.leases.claim(idle, [queue_name(model) for model in models])
+
     def read(self, claim: Claim) -> GenerationRequest:
         """The request a job carries. Raises JobFailed for anything not written by our service."""
         request = read_request(claim.data)
-        if request.model != self._model:
+        if queue_name(request.model) != claim.pool:
             raise JobFailed("it was queued for another model")
         return request
 
@@ -315,10 +326,9 @@ def _record(redis: Redis, kind: Result.Type, **fields: Any) -> dict[str, str]:
     return {field: str(value) for field, value in result.serialize().items()}
 
 
-def _terms(model: str, settings: WorkerSettings, redis: Redis) -> LeaseTerms:
+def _terms(settings: WorkerSettings, redis: Redis) -> LeaseTerms:
     error = JobFailed("every worker that tried it broke down")
     return LeaseTerms(
-        pool=queue_name(model),
         lease_s=settings.worker_lease_s,
         max_crashes=settings.worker_max_crashes,
         patience=settings.worker_priority_patience,

@@ -5,6 +5,7 @@ Knows no torch: the engine is whatever keeps to `worker.ports.Engine`.
 
 import logging
 import time
+from collections.abc import Iterable
 from contextlib import closing
 
 from redis import Redis
@@ -21,7 +22,7 @@ from worker.deliver import Delivery
 from worker.engine_metrics import EngineCollector
 from worker.loop import EngineBroken
 from worker.metrics import Metrics
-from worker.ports import Engine
+from worker.ports import Engine, Models
 from worker.reporter import Reporter
 from worker.rq_worker import RqWorker
 from worker.settings import WorkerSettings
@@ -32,19 +33,21 @@ logger = logging.getLogger(__name__)
 
 REDIS_RETRY_S = 1.0
 
+Offer = tuple[ModelCard, str]  # and its tokenizer, serialised
+
 
 def serve(
     settings: WorkerSettings,
     redis: Redis,
     name: str,
     engine: Engine,
-    card: ModelCard,
-    tokenizer_json: str,
+    models: Models,
+    offers: Iterable[Offer],
     announcer: Announcer,
     metrics: Metrics,
     tracing: Tracing = NO_TRACING,
 ) -> int:
-    """Offer the model of `card` and draw with `engine`; the exit status, 1 if the engine broke."""
+    """Make the `offers` and draw with `engine`; the exit status, 1 if the engine broke."""
     metrics.registry.register(EngineCollector(engine))
     metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
     store = ObjectStore.open(settings.object_store_url, metrics.meters.store)
@@ -54,12 +57,10 @@ def serve(
         settings.worker_store_patience_s,
     )
     reporter = Reporter(ProgressBoard(redis))
-    worker = RqWorker(
-        redis, name, card.name, engine, delivery, reporter, metrics, settings, tracing
-    )
-    _publish(redis, card, tokenizer_json)
+    worker = RqWorker(redis, name, models, engine, delivery, reporter, metrics, settings, tracing)
+    publish(redis, offers)
     announcer.serve(busy=lambda: bool(worker.loop.claims))
-    logger.info("ready", extra={"worker": name, "model": card.name})
+    logger.info("ready", extra={"worker": name, "models": list(models.names)})
     sweeper = Sweeper(store, Holdings(redis, settings), settings, settings.worker_sweep_s)
     try:
         with Ticker(Chore(settings.worker_sweep_s, sweeper.sweep)), closing(sweeper):
@@ -74,12 +75,14 @@ def serve(
     return 0
 
 
-def _publish(redis: Redis, card: ModelCard, tokenizer_json: str) -> None:
-    """Offer the model, however long it takes Redis to answer."""
-    while True:
-        try:
-            Catalogue(redis).publish(card, tokenizer_json)
-            return
-        except QueueUnavailable:
-            logger.warning("cannot publish the model: redis is away")
-            time.sleep(REDIS_RETRY_S)
+def publish(redis: Redis, offers: Iterable[Offer]) -> None:
+    """Tell which models there are, however long it takes Redis to answer."""
+    catalogue = Catalogue(redis)
+    for card, tokenizer_json in offers:
+        while True:
+            try:
+                catalogue.publish(card, tokenizer_json)
+                break
+            except QueueUnavailable:
+                logger.warning("cannot publish the models: redis is away")
+                time.sleep(REDIS_RETRY_S)

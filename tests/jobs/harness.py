@@ -24,7 +24,7 @@ from protocol.store import ObjectStore
 from tests.worker.fake_engine import FakeEngine
 from worker.deliver import Delivery
 from worker.metrics import Metrics
-from worker.ports import Engine
+from worker.ports import Engine, OneModel
 from worker.reporter import Reporter
 from worker.rq_worker import RqWorker
 from worker.settings import WorkerSettings
@@ -97,7 +97,7 @@ def make_worker(
     worker = RqWorker(
         redis,
         name=f"test-{uuid.uuid4().hex}",
-        model=MODEL,
+        models=OneModel(MODEL),
         engine=engine,
         delivery=delivery,
         reporter=Reporter(ProgressBoard(redis)),

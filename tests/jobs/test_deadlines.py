@@ -28,7 +28,7 @@ RESULT = JobResult(images=(), timings=Timings())
 
 
 def ledger(redis_url: str) -> RqLedger:
-    return RqLedger(client(redis_url), "worker", MODEL, settings(redis_url))
+    return RqLedger(client(redis_url), "worker", [MODEL], settings(redis_url))
 
 
 def is_late(view: JobView, deadline_s: float) -> bool:
@@ -43,7 +43,7 @@ def test_a_waiting_job_past_its_deadline_is_never_drawn(redis_url: str) -> None:
     late = queue.submit(request(deadline_s=SOON_S))
     patient = queue.submit(request(deadline_s=1000.0))
     time.sleep(2 * SOON_S)
-    claim = ledger(redis_url).claim(idle=True)
+    claim = ledger(redis_url).claim(idle=True, models=[MODEL])
     assert claim is not None
     assert claim.job_id == patient
     assert claim.time_left_s is not None
@@ -97,7 +97,7 @@ def test_a_running_job_past_its_deadline_is_dropped_between_steps(redis_url: str
 def test_a_job_handed_back_keeps_its_deadline(redis_url: str) -> None:
     queue, ours = job_queue(redis_url), ledger(redis_url)
     job_id = queue.submit(request(deadline_s=0.2))
-    claim = ours.claim(idle=True)
+    claim = ours.claim(idle=True, models=[MODEL])
     assert claim is not None
     ours.hand_back(claim)
     wait_for(lambda: ours.leases.drop_late() == [job_id])
@@ -106,7 +106,7 @@ def test_a_job_handed_back_keeps_its_deadline(redis_url: str) -> None:
 
 def measured(redis: Redis, ours: RqLedger, seconds: float) -> None:
     """One job is drawn while others wait, and takes `seconds` as far as Redis can tell."""
-    claim = ours.claim(idle=True)
+    claim = ours.claim(idle=True, models=[MODEL])
     assert claim is not None
     redis.hincrbyfloat(PACE, "mark", -seconds)
     ours.finish(claim, RESULT)
@@ -150,7 +150,7 @@ def test_quiet_times_say_nothing_about_the_rate(redis_url: str) -> None:
     queue, redis, ours = job_queue(redis_url), client(redis_url), ledger(redis_url)
     for _ in range(3):  # one at a time: nobody waits, so nobody knows how fast it could go
         queue.submit(request())
-        claim = ours.claim(idle=True)
+        claim = ours.claim(idle=True, models=[MODEL])
         assert claim is not None
         assert not redis.hexists(PACE, "mark")
         ours.finish(claim, RESULT)

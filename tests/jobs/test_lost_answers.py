@@ -53,12 +53,12 @@ def test_a_submit_is_repeated_harmlessly(redis_url: str, deaf: Deaf) -> None:
 def test_a_claim_is_repeated_and_not_doubled(redis_url: str, deaf: Deaf) -> None:
     queue = job_queue(redis_url)
     first, second = queue.submit(request()), queue.submit(request())
-    ledger = RqLedger(deaf, "worker", MODEL, settings(redis_url))
+    ledger = RqLedger(deaf, "worker", [MODEL], settings(redis_url))
     assert ledger.leases.reap() == []  # so that the scripts are loaded
     deaf.deaf = True
     with pytest.raises(RedisConnectionError):
-        ledger.claim(idle=True)
-    claim = ledger.claim(idle=True)
+        ledger.claim(idle=True, models=[MODEL])
+    claim = ledger.claim(idle=True, models=[MODEL])
     assert claim is not None
     assert claim.job_id == first
     assert queue.position(second) == 0
@@ -68,8 +68,8 @@ def test_a_claim_is_repeated_and_not_doubled(redis_url: str, deaf: Deaf) -> None
 def test_an_ending_is_repeated_with_the_same_answer(redis_url: str, deaf: Deaf) -> None:
     queue = job_queue(redis_url)
     job_id = queue.submit(request())
-    ledger = RqLedger(deaf, "worker", MODEL, settings(redis_url))
-    claim = ledger.claim(idle=True)
+    ledger = RqLedger(deaf, "worker", [MODEL], settings(redis_url))
+    claim = ledger.claim(idle=True, models=[MODEL])
     assert claim is not None
     deaf.deaf = True
     with pytest.raises(RedisConnectionError):

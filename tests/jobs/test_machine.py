@@ -103,7 +103,7 @@ class JobsMachine(RuleBasedStateMachine):
         terms = settings(
             self.redis_url, worker_max_crashes=MAX_CRASHES, worker_priority_patience=PATIENCE
         )
-        return multiple(*(Worker(RqLedger(self.redis, name, MODEL, terms)) for name in NAMES))
+        return multiple(*(Worker(RqLedger(self.redis, name, [MODEL], terms)) for name in NAMES))
 
     # Several at a time: Hypothesis leaves whole rules out of many runs, and rare calls do little.
     @rule(
@@ -202,7 +202,7 @@ class JobsMachine(RuleBasedStateMachine):
 
     def _claim(self, worker: Worker) -> Claim | None:
         idle = not worker.claims
-        claim = worker.ledger.claim(idle)
+        claim = worker.ledger.claim(idle, [MODEL])
         while (head := self.line.next()) is not None and self.jobs[head].late:
             self._drop(head)
         if head is None or (self.jobs[head].crashes >= ALONE_FROM and not idle):

@@ -29,13 +29,13 @@ PATIENCE = 3
 
 def ledger(redis_url: str, **changes: object) -> RqLedger:
     terms = settings(redis_url, worker_priority_patience=PATIENCE, **changes)
-    return RqLedger(client(redis_url), "worker", MODEL, terms)
+    return RqLedger(client(redis_url), "worker", [MODEL], terms)
 
 
 def claimed(ledger: RqLedger) -> list[str]:
     """Every job there is, in the order they are given out."""
     ids = []
-    while (claim := ledger.claim(idle=True)) is not None:
+    while (claim := ledger.claim(idle=True, models=[MODEL])) is not None:
         ids.append(claim.job_id)
     return ids
 
@@ -64,10 +64,10 @@ def test_a_thousand_jobs_of_one_client_delay_anothers_by_one(redis_url: str) -> 
     for _ in range(1000):
         queue.submit(request(), client="greedy")
     for _ in range(10):
-        assert ours.claim(idle=True) is not None
+        assert ours.claim(idle=True, models=[MODEL]) is not None
     single = queue.submit(request(), client="modest")
     assert queue.position(single) == 0
-    claim = ours.claim(idle=True)
+    claim = ours.claim(idle=True, models=[MODEL])
     assert claim is not None
     assert claim.job_id == single
 
@@ -154,7 +154,7 @@ def test_what_is_written_is_a_job_of_rqs(redis_url: str) -> None:
         assert job.enqueued_at is not None
         assert Queue(name, connection=redis, serializer="json").job_ids == [job_id]
         registry = StartedJobRegistry(name, redis)
-        claim = ledger(redis_url).claim(idle=True)
+        claim = ledger(redis_url).claim(idle=True, models=[MODEL])
         assert claim is not None
         assert registry.get_job_ids(cleanup=False) == [job_id]
         assert ledger(redis_url).fail(claim, JobFailed("so it was")) is not None
@@ -203,7 +203,7 @@ def test_names_of_keys_are_rqs(redis_url: str) -> None:
     redis = client(redis_url)
     ours = ledger(redis_url)
     job_id = job_queue(redis_url).submit(request())
-    claim = ours.claim(idle=True)
+    claim = ours.claim(idle=True, models=[MODEL])
     assert claim is not None
     name = queue_name(MODEL)
     assert redis.exists(Job.key_for(job_id), StartedJobRegistry(name, redis).key) == 2

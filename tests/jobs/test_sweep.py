@@ -42,7 +42,7 @@ class Folder:
         terms = settings(redis_url)
         self.holdings = Holdings(self.redis, terms)
         self.sweeper = Sweeper(self.store, self.holdings, terms, ALWAYS_MY_TURN_S)
-        self.ledger = RqLedger(self.redis, "worker", MODEL, terms)
+        self.ledger = RqLedger(self.redis, "worker", [MODEL], terms)
 
     def sweep(self) -> None:
         self.redis.delete("darkroom:swept")
@@ -97,7 +97,7 @@ def folder(redis_url: str, tmp_path: Path) -> Folder:
 
 def test_results_go_with_their_jobs_record_and_inputs_with_their_last_job(folder: Folder) -> None:
     job_id = folder.accept(b"input")
-    claim = folder.ledger.claim(idle=True)
+    claim = folder.ledger.claim(idle=True, models=[MODEL])
     assert claim is not None
     result = folder.finish(claim)
     folder.sweep()
@@ -114,7 +114,7 @@ def test_results_go_with_their_jobs_record_and_inputs_with_their_last_job(folder
 
 def test_old_results_stay_while_there_is_a_record(folder: Folder) -> None:
     folder.accept(b"input")
-    claim = folder.ledger.claim(idle=True)
+    claim = folder.ledger.claim(idle=True, models=[MODEL])
     assert claim is not None
     result = folder.finish(claim)
     for path in folder.folder.rglob("*.png"):
@@ -179,7 +179,7 @@ class SweepMachine(RuleBasedStateMachine):
 
     @rule()
     def claim(self) -> None:
-        claim = self.folder.ledger.claim(idle=True)
+        claim = self.folder.ledger.claim(idle=True, models=[MODEL])
         if claim is not None:
             self.claims.append(claim)
 

@@ -21,7 +21,7 @@ from tests.worker.fake_engine import Drawn, FakeEngine
 from worker.announcer import REPEAT_S, Announcer
 from worker.gpu import GpuCollector
 from worker.metrics import Metrics
-from worker.ports import EngineStats, EngineTimings
+from worker.ports import EngineStats, EngineTimings, OneModel
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.ticker import Chore, Ticker
@@ -74,8 +74,8 @@ def main() -> int:
                 redis,
                 name,
                 TroubledEngine(),
-                CARD,
-                word_tokenizer(),
+                OneModel(CARD.name),
+                [(CARD, word_tokenizer())],
                 announcer,
                 metrics,
                 tracing,

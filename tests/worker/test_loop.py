@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -12,12 +12,13 @@ from protocol.errors import DarkroomError
 from protocol.job import JobResult, JobState, Progress
 from protocol.request import GenerationRequest
 from protocol.store import ObjectStore
-from tests.jobs.harness import request
+from tests.jobs.harness import MODEL, request
 from tests.worker.fake_engine import FakeEngine
 from worker.deliver import Delivery
 from worker.leases import ALONE_FROM, Claim, JobStatus
 from worker.loop import MOST_FAILED_ALONE, STATES, EngineBroken, Loop
 from worker.metrics import Metrics
+from worker.ports import OneModel
 from worker.reporter import Reporter
 
 MAX_CRASHES = 3
@@ -36,12 +37,13 @@ class FakeLedger:
         self.faults = 0
         self._executions = itertools.count()
 
-    def claim(self, idle: bool) -> Claim | None:
+    def claim(self, idle: bool, models: Sequence[str]) -> Claim | None:
+        assert models == (MODEL,)
         if not self.waiting or (self.waiting[0][2] >= ALONE_FROM and not idle):
             return None
         self.idle_claims.append(idle)
         job_id, _, crashes = self.waiting.popleft()
-        return Claim(job_id, str(next(self._executions)), b"", "", crashes)
+        return Claim(job_id, str(next(self._executions)), "", b"", "", crashes)
 
     def read(self, claim: Claim) -> GenerationRequest:
         return self.requests[claim.job_id]
@@ -91,6 +93,7 @@ def loop(engine: FakeEngine, ledger: FakeLedger, grace_s: float = 10.0) -> Itera
     delivery = Delivery(ObjectStore.open("memory:///"), threads=2, patience_s=0.0)
     board = SilentBoard()
     yield Loop(
+        OneModel(MODEL),
         engine,
         ledger,
         delivery,

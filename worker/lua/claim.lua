@@ -1,16 +1,23 @@
--- ARGV: terms, execution id, "1" if the worker runs nothing, now as RQ writes it.
--- An execution id that was used before repeats the answer that got lost. The last thing told of a
--- job is how many others wait.
+-- ARGV: terms, execution id, "1" if the worker runs nothing, now as RQ writes it, then pools: the one
+-- whose turn it is first. Takes a job of the first pool that has one.
+-- An execution id that was used before repeats the answer that got lost. Told of a job at last: how
+-- many others wait in these pools, and its own pool.
 local execution, idle, now_text = ARGV[2], ARGV[3] == '1', ARGV[4]
 local last = ours .. ':claim:' .. terms.worker
 local now = server_time()
+
+local function waiting_anywhere()
+  local waiting = 0
+  for i = 5, #ARGV do waiting = waiting + waiting_in_all(ARGV[i]) end
+  return waiting
+end
 
 local function told(id)
   local found = redis.call('HMGET', job_key(id), 'data', 'enqueued_at', 'crashes', 'meta',
                            'deadline_at')
   local left = tonumber(found[5] or nil)
   return {id, found[1] or '', found[2] or '', found[3] or '0', found[4] or '',
-          left and tostring(left - now) or '', waiting_in_all(pool)}
+          left and tostring(left - now) or '', waiting_anywhere(), pool}
 end
 
 local function is_suspect(id)
@@ -58,7 +65,7 @@ local function take(lane, id, place)
   local job, member = job_key(id), id .. ':' .. execution
   local stays = math.ceil(6 * terms.lease_s)
   redis.call('ZADD', leases_key(pool), now + terms.lease_s, member)
-  redis.call('SET', last, execution .. ':' .. id, 'EX', stays)
+  redis.call('SET', last, execution .. ':' .. id .. ':' .. pool, 'EX', stays)
   redis.call('HSET', job, 'status', 'started', 'started_at', now_text,
              'worker_name', terms.worker, 'last_heartbeat', now_text)
   redis.call('PERSIST', job)
@@ -76,20 +83,29 @@ end
 
 local before = redis.call('GET', last)
 if before and string.sub(before, 1, #execution + 1) == execution .. ':' then
-  local id = string.sub(before, #execution + 2)
+  local id
+  id, pool = string.match(before, '^[^:]*:([^:]*):(.*)$')
   if redis.call('ZSCORE', leases_key(pool), id .. ':' .. execution) then return told(id) end
 end
 
-while true do
-  local lane, id, place = next_turn()
-  if not lane then return false end
-  if (tonumber(field(id, 'deadline_at')) or math.huge) <= now then
+-- What is next in the pool; what is late by now is dropped on the way.
+local function next_in_time()
+  while true do
+    local lane, id, place = next_turn()
+    if not lane or (tonumber(field(id, 'deadline_at')) or math.huge) > now then
+      return lane, id, place
+    end
     drop_late(pool, lane, id, terms.failure_ttl_s, now_text)
-  -- A suspect waits for a worker with nothing to lose; and what is behind waits with it, or a
-  -- steady stream of others would keep every worker busy and the suspect waiting for ever.
-  elseif not idle and is_suspect(id) then
-    return false
-  else
-    return take(lane, id, place)
   end
 end
+
+for i = 5, #ARGV do
+  pool = ARGV[i]
+  local lane, id, place = next_in_time()
+  -- A suspect waits for a worker with nothing to lose; and what is behind waits with it, in this
+  -- pool and in those whose turn is later, or a steady stream of others would keep every worker busy
+  -- and the suspect waiting for ever.
+  if lane and not idle and is_suspect(id) then return false end
+  if lane then return take(lane, id, place) end
+end
+return false

@@ -1,6 +1,7 @@
--- Who holds what. ARGV[1] of every script here are the terms, as JSON: see worker.leases.
+-- Who holds what. ARGV[1] of every script here are the terms, as JSON: see worker.leases. `pool` is
+-- the one that it is about: ARGV[2] of all but the claim, which looks through several.
 local terms = cjson.decode(ARGV[1])
-local pool = terms.pool
+local pool = ARGV[2]
 
 local function execution_key(member) return rq .. ':execution:' .. member end
 local function executions_key(id) return rq .. ':executions:' .. id end

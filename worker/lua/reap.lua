@@ -1,6 +1,6 @@
--- ARGV: terms, now as RQ writes it. Takes back what the dead held, sweeps RQ's lists of the ended.
+-- ARGV: terms, pool, now as RQ writes it. Takes back what the dead held, sweeps RQ's lists of the ended.
 -- Answers (job id, new status) pairs, flat.
-local now, ended_at, taken = server_time(), ARGV[2], {}
+local now, ended_at, taken = server_time(), ARGV[3], {}
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', leases_key(pool), 0, now, 'LIMIT', 0, 100)) do
   local id, execution = string.match(member, '^(.*):([^:]*)$')
   redis.call('ZREM', leases_key(pool), member)

@@ -1,6 +1,6 @@
--- ARGV: terms, job id, execution id, now as RQ writes it, what becomes of the job as JSON.
+-- ARGV: terms, pool, job id, execution id, now as RQ writes it, what becomes of the job as JSON.
 -- Answers the job's new status, or nothing if the lease is no longer held.
-local id, execution, ended_at, ending = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
+local id, execution, ended_at, ending = ARGV[3], ARGV[4], ARGV[5], cjson.decode(ARGV[6])
 local job, member = job_key(id), id .. ':' .. execution
 
 if redis.call('ZREM', leases_key(pool), member) == 0 then
