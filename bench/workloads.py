@@ -19,7 +19,8 @@ from torch import nn
 
 from models.autoencoder import AutoencoderKL
 from models.checkpoint import save_component
-from models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from models.config import TextEncoderConfig, UNetConfig
+from models.first_stage_config import AutoencoderConfig
 from models.loading import BUNDLED
 from models.text_encoder import TextEncoder
 from models.unet import UNet

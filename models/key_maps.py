@@ -12,8 +12,9 @@ import re
 _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _LEGACY_ATTENTION_KEY = re.compile(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn)\.(.*)")
 
-# A buffer that old text encoders stored beside their weights: just 0, 1, 2, …
-_NOT_WEIGHTS = ("position_ids",)
+# A buffer that old text encoders stored beside their weights: just 0, 1, 2, …; and the head that
+# the BERT of the paper's models was made with and never asked.
+_NOT_WEIGHTS = ("position_ids", "to_logits.weight", "to_logits.bias")
 
 
 def canonical_name(name: str) -> str | None:

@@ -18,7 +18,8 @@ from models.checkpoint import (
     load_component,
     resolve,
 )
-from models.config import AutoencoderConfig, UNetConfig, UnsupportedConfig
+from models.config import UNetConfig, UnsupportedConfig
+from models.first_stage_config import AutoencoderConfig
 from models.loading import load_model
 from models.unet import UNet
 

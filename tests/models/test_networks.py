@@ -146,7 +146,7 @@ def test_pooled_text_is_at_the_first_end_token_when_the_file_names_it() -> None:
         (UNetConfig, {"down_block_types": ["SimpleCrossAttnDownBlock2D"]}),
         (UNetConfig, {"addition_embed_type": "image"}),
         (UNetConfig, {"a_key_of_the_future": 3}),
-        (AutoencoderConfig, {"mid_block_add_attention": False}),
+        (AutoencoderConfig, {"use_quant_conv": False}),
         (AutoencoderConfig, {"down_block_types": ["AttnDownEncoderBlock2D"]}),
         (TextEncoderConfig, {"hidden_act": "relu"}),
     ],

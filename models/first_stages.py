@@ -1,0 +1,55 @@
+"""Which first stages there are, and how one is loaded from a folder of the published layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.autoencoder import AutoencoderKL
+from models.checkpoint import CheckpointError, CheckpointMissing, load_component, read_json
+from models.first_stage import FirstStage
+from models.first_stage_config import AutoencoderConfig, TinyConfig, VQConfig
+from models.tiny_autoencoder import AutoencoderTiny
+from models.vq import VQModel
+
+# By the `_class_name` of their config.json.
+_KINDS: dict[str, Callable[[Mapping[str, Any]], FirstStage]] = {
+    "AutoencoderKL": lambda config: AutoencoderKL(AutoencoderConfig.from_dict(config)),
+    "VQModel": lambda config: VQModel(VQConfig.from_dict(config)),
+    "AutoencoderTiny": lambda config: AutoencoderTiny(TinyConfig.from_dict(config)),
+}
+
+
+def first_stage_folder(model: Path) -> Path:
+    """The folder of a model's first stage: `vae`, or `vqvae` in models of the paper."""
+    for name in ("vae", "vqvae"):
+        if (model / name).is_dir():
+            return model / name
+    raise CheckpointMissing(f"{model} has neither vae/ nor vqvae/")
+
+
+def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
+    """The network that a config.json describes, without its weights.
+
+    Raises CheckpointError for a class that is none of these, UnsupportedConfig for what none can.
+    """
+    build = _KINDS.get(str(config.get("_class_name")))
+    if build is None:
+        raise CheckpointError(
+            f"first stage {config.get('_class_name')!r} is not supported; have {', '.join(_KINDS)}"
+        )
+    return build(config)
+
+
+def load_first_stage(folder: Path, dtype: torch.dtype, device: torch.device) -> FirstStage:
+    """The first stage of `folder`/config.json.
+
+    In single precision whatever `dtype` says if the file asks for it: SDXL's autoencoder overflows
+    in half precision.
+    """
+    config = read_json(folder / "config.json")
+    chosen = torch.float32 if config.get("force_upcast") else dtype
+    return load_component(folder, build_first_stage, chosen, device)
