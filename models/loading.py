@@ -21,13 +21,14 @@ from models.unet import UNet
 
 BUNDLED = Path(__file__).parent / "bundled"
 
-# Pipelines of the published layout that `LatentDiffusion` computes, with their text stages.
-_TEXT_STAGES = {
-    "StableDiffusionPipeline": ("",),
-    "StableDiffusionImg2ImgPipeline": ("",),
-    "StableDiffusionInpaintPipeline": ("",),
-    "StableDiffusionXLPipeline": ("", "_2"),
-}
+# Pipelines of the published layout that `LatentDiffusion` computes.
+_PIPELINES = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+)
 
 Report = Callable[[float, str], None]
 
@@ -60,15 +61,15 @@ def load_model(
     report(0.0, "finding files")
     folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id)
     index = read_json(folder / "model_index.json")
-    stages = _TEXT_STAGES.get(str(index.get("_class_name")))
-    if stages is None:
+    if index.get("_class_name") not in _PIPELINES:
         raise CheckpointError(
             f"{path_or_id}: pipeline {index.get('_class_name')!r} is not supported; "
-            f"have {', '.join(_TEXT_STAGES)}"
+            f"have {', '.join(_PIPELINES)}"
         )
     report(0.1, "text encoder")
-    text = tuple(_text_stage(folder, suffix, dtype, device) for suffix in stages)
-    zero_empty_negative = bool(index.get("force_zeros_for_empty_prompt", False))
+    # The refiner has only the second of SDXL's two encoders.
+    named = [suffix for suffix in ("", "_2") if any(index.get(f"text_encoder{suffix}", ()))]
+    text = tuple(_text_stage(folder, suffix, dtype, device) for suffix in named)
     report(0.3, "autoencoder")
     autoencoder = _autoencoder(folder / "vae", dtype, device)
     report(0.5, "unet")
@@ -80,7 +81,8 @@ def load_model(
             text,
             device,
             sdxl=unet.config.addition_embed_type == "text_time",
-            zero_empty_negative=zero_empty_negative,
+            scored=bool(index.get("requires_aesthetics_score", False)),
+            zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", False)),
         ),
         unet=unet,
         autoencoder=autoencoder,

@@ -21,7 +21,8 @@ from models.denoising import Trajectory, advance
 from models.executors.networks import Executors
 from models.noise import ImageNoise
 from models.recipe import Recipe
-from models.samplers import SamplerTable, compile_table
+from models.samplers import SamplerTable
+from models.samplers.parts import compile_part
 from models.schedule import NoiseSchedule
 from models.unet import AddedConditioning, UNet
 
@@ -85,42 +86,40 @@ class LatentDiffusion:
     # -- the whole way --------------------------------------------------------------------------
 
     def start(self, recipe: Recipe, seeds: Sequence[int]) -> list[Trajectory]:
-        """The starts of pictures that differ by seed only; what they share is encoded once.
-
-        `recipe.seed` counts for nothing here.
-        """
-        positive = self.conditioner.positive(recipe)
-        negative = self.conditioner.negative(recipe) if recipe.guidance_scale > 1 else None
+        """The starts of pictures that differ by seed only: `seeds` count, not the recipe's."""
         posterior = None if recipe.image is None else self.encode_image(recipe.image)
-        mask = None if recipe.mask is None else self.latent_mask(recipe.mask)
-        table = self._table(recipe)
         starts = []
         for seed in seeds:
             noise = ImageNoise(seed, self.latent_shape(recipe.width, recipe.height))
             source = None if posterior is None else self.sample_latents(posterior, noise)
-            start = Trajectory.start(
-                table,
-                noise,
-                self.device,
-                positive,
-                source=source,
-                mask=mask,
-                negative=negative,
-                guidance_scale=recipe.guidance_scale,
-                guided_between=recipe.guided_between,
-            )
-            starts.append(start)
+            starts.append(self.begin(recipe, noise, source))
         return starts
 
-    def _table(self, recipe: Recipe) -> SamplerTable:
+    def begin(self, recipe: Recipe, noise: ImageNoise, source: Tensor | None = None) -> Trajectory:
+        """One picture before its first step, from noise or from the `source` latents (C, h, w)."""
+        guided = recipe.guidance_scale > 1
+        return Trajectory.start(
+            self._table(recipe, from_noise=source is None),
+            noise,
+            self.device,
+            self.conditioner.positive(recipe),
+            source=source,
+            mask=None if recipe.mask is None else self.latent_mask(recipe.mask),
+            negative=self.conditioner.negative(recipe) if guided else None,
+            guidance_scale=recipe.guidance_scale,
+            guided_between=recipe.guided_between,
+        )
+
+    def _table(self, recipe: Recipe, *, from_noise: bool) -> SamplerTable:
         # Inpainting at full strength repaints from pure noise, as if there were no picture below.
-        whole = recipe.image is None or (recipe.mask is not None and recipe.strength == 1)
-        return compile_table(
+        from_noise = from_noise or (recipe.mask is not None and recipe.strength == 1)
+        return compile_part(
             recipe.sampler,
             recipe.schedule,
             recipe.steps,
             self.noise_schedule,
-            None if whole else recipe.strength,
+            None if from_noise else recipe.strength,
+            until=recipe.until,
         )
 
     def advance(self, batch: list[Trajectory]) -> None:
