@@ -118,37 +118,6 @@ def write_tiny_refiner(folder: Path, **scheduler: Any) -> Path:
     return folder
 
 
-def write_tiny_refiner(folder: Path, **scheduler: Any) -> Path:
-    """An SDXL refiner in the small: the second text encoder alone, a score for the target size."""
-    torch.manual_seed(3)
-    unet = UNetConfig(
-        sample_size=8,
-        block_out_channels=(32, 64),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        transformer_layers_per_block=2,
-        attention_head_dim=(2, 4),
-        cross_attention_dim=CONTEXT,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=CONTEXT + 5 * 8,
-    )
-    index = {
-        "_class_name": "StableDiffusionXLImg2ImgPipeline",
-        "force_zeros_for_empty_prompt": False,
-        "requires_aesthetics_score": True,
-        "text_encoder": [None, None],
-        "tokenizer": [None, None],
-        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-        "tokenizer_2": ["transformers", "CLIPTokenizer"],
-    }
-    _write_common(folder, unet, index, scheduler)
-    _write_text(folder, "_2", CONTEXT, with_projection=True, pad="!")
-    return folder
-
-
 def _write_common(
     folder: Path, unet: UNetConfig, index: dict[str, Any], scheduler: dict[str, Any]
 ) -> None:
