@@ -19,18 +19,21 @@ CARDS = key("models")
 TOKENIZERS = key("tokenizers")
 
 Positive = Annotated[Int, Field(ge=1)]
+Count = Annotated[Int, Field(ge=0)]
 
 
 class ModelCard(Record):
     """What a model can do, and within which bounds.
 
-    Sizes are in pixels, prompt lengths in tokens without the end marks.
+    Sizes are in pixels, prompt lengths in tokens without the end marks (0: it reads no words).
+    Classes are numbers below `classes`; `class_names`, where an operator has given them, say what
+    they mean. What it upscales becomes `upscale_factor` times as wide and as high.
     """
 
     name: Name
     family: Name
     description: str = ""
-    tasks: tuple[Task, ...] = tuple(Task)
+    tasks: tuple[Task, ...] = (Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT)
     size_multiple: Positive = 8
     default_width: Side
     default_height: Side
@@ -47,8 +50,12 @@ class ModelCard(Record):
     schedules: tuple[Name, ...]
     default_sampler: Name
     default_schedule: Name
-    max_prompt_tokens: Positive = 225
-    chunk_tokens: Positive = 75
+    max_prompt_tokens: Count = 225
+    chunk_tokens: Count = 75
+    classes: Count = 0
+    class_names: tuple[Name, ...] = ()
+    max_boxes: Count = 0
+    upscale_factor: Positive = 1
     scaling_factor: Float | None = None
     tokenizer_sha256: str = ""
 
@@ -58,7 +65,13 @@ class ModelCard(Record):
             raise ValueError("the default sampler and schedule must be among those offered")
         if not self.allows_size(self.default_width, self.default_height):
             raise ValueError("the default size must be a legal size")
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ValueError("there must be as many class_names as classes, or none")
         return self
+
+    @property
+    def reads_words(self) -> bool:
+        return self.max_prompt_tokens > 0
 
     def allows_size(self, width: int, height: int) -> bool:
         sides = (width, height)

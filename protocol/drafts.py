@@ -17,6 +17,8 @@ from protocol.record import Record
 from protocol.refusals import first_refusal
 from protocol.request import (
     SEEDS,
+    Boxes,
+    ClassId,
     Deadline,
     GenerationRequest,
     GuidanceScale,
@@ -30,23 +32,26 @@ from protocol.request import (
     Side,
     Steps,
     Strength,
-    Task,
 )
+from protocol.sizes import target_size, upscaled_size
+from protocol.tasks import NEEDED, OF_SOME_TASKS, Task
 
-__all__ = ["Draft", "InputImage", "choose_card", "complete", "parse", "target_size"]
+__all__ = ["Draft", "InputImage", "choose_card", "complete", "parse"]
 
 DEFAULT_QUALITY = 90
+ROUNDING = 1e-6  # of shares that a client has added up
 
-Size = tuple[int, int]  # width, height in pixels
 TokenCounter = Callable[[str], int]  # text -> tokens without the end marks
 
 D = TypeVar("D", bound="Draft")
 
 
 class Draft(Record):
-    """What a client may say. Only the prompt must be said; the rest takes the model's defaults."""
+    """What a client may say. What is left out and not of the task's own takes a default."""
 
-    prompt: Prompt = Field(description="What the picture shows.", examples=["a slice of pizza"])
+    prompt: Prompt = Field(
+        default="", description="What the picture shows.", examples=["a slice of pizza"]
+    )
     negative_prompt: Prompt = Field(default="", description="What the picture should not show.")
     model: Name | None = Field(
         default=None, description="A name from /v1/models; default: the model being served."
@@ -85,6 +90,13 @@ class Draft(Record):
         default=None,
         description="img2img and inpaint only: how far to leave the image behind, above 0 up to 1.",
     )
+    class_id: ClassId | None = Field(
+        default=None, description="Of class only: what to show, a number below the model's classes."
+    )
+    boxes: Boxes | None = Field(
+        default=None,
+        description="Of layout only: what is where, a list of {class, x, y, width, height}.",
+    )
     output_format: OutputFormat = Field(
         default=OutputFormat.PNG, description="The file format of the pictures."
     )
@@ -120,55 +132,29 @@ def parse(kind: type[D], fields: Mapping[str, object]) -> D:
 
 
 def choose_card(
-    name: str | None, cards: Mapping[str, ModelCard], preferred: Iterable[str] = ()
+    task: Task, name: str | None, cards: Mapping[str, ModelCard], preferred: Iterable[str] = ()
 ) -> ModelCard:
-    """The card of the model named; without a name, the first there is of `preferred`, else any."""
+    """The card of the model named; without a name, the first of `preferred` that can do the task,
+    else any that can. Raises `InvalidRequest` if it cannot, or none can."""
     if not cards:
         raise NotReady("no worker has published a model yet")
-    if name is None:
-        return next(
-            (cards[choice] for choice in preferred if choice in cards), next(iter(cards.values()))
-        )
-    if name not in cards:
+    if name is not None and name not in cards:
         raise InvalidRequest("model", name, _one_of(cards), "unknown-model")
-    return cards[name]
+    able = {known: card for known, card in cards.items() if task in card.tasks}
+    order = [name] if name is not None else [*preferred, *able]
+    card = next((able[choice] for choice in order if choice in able), None)
+    if card is None:
+        raise _unable(task, cards[name or next(iter(cards))], list(able))
+    return card
 
 
-def target_size(
-    draft: Draft, card: ModelCard, image_size: Size | None = None, mask_size: Size | None = None
-) -> Size:
-    """The pictures' width and height: as asked, else of the image given, else the model's default.
-
-    Raises `InvalidRequest` unless the model can draw that size, and any mask is of the image's.
-    """
-    if image_size and mask_size and image_size != mask_size:
-        bound = f"of the image's size, {_x(image_size)}"
-        raise InvalidRequest("mask", _x(mask_size), bound, "mask-size")
-    width, height = image_size or (card.default_width, card.default_height)
-    width, height = draft.width or width, draft.height or height
-    if image_size == (width, height) and not card.allows_size(width, height):
-        bound = (
-            f"of a size the model can draw ({_size_bound(card)}), "
-            "or sent with the width and height to resize it to"
-        )
-        raise InvalidRequest("image", _x(image_size), bound, "image-size")
-    for field, side in (("width", width), ("height", height)):
-        if side % card.size_multiple:
-            raise InvalidRequest(
-                field, side, f"a multiple of {card.size_multiple}", "size-not-a-multiple"
-            )
-        if not card.min_side <= side <= card.max_side:
-            raise InvalidRequest(
-                field, side, f"between {card.min_side} and {card.max_side}", "size-out-of-range"
-            )
-    if width * height > card.max_pixels:
-        raise InvalidRequest(
-            "width",
-            _x((width, height)),
-            f"so that width x height is at most {card.max_pixels}",
-            "too-many-pixels",
-        )
-    return width, height
+def _unable(task: Task, card: ModelCard, able: list[str]) -> InvalidRequest:
+    """The refusal of a task that `card` does not have; `able`: the models that do."""
+    bound = (
+        f"a model that can do {task} ({', '.join(able) or 'there is none here'}); "
+        f"{card.name} does {', '.join(card.tasks)}"
+    )
+    return InvalidRequest("model", card.name, bound, "unsupported-task")
 
 
 def complete(
@@ -179,19 +165,20 @@ def complete(
     image: InputImage | None = None,
     mask: InputImage | None = None,
 ) -> GenerationRequest:
-    """The whole recipe for `draft`, within the bounds of `card`.
+    """The whole recipe for `draft`, within the bounds of `card`, which has the task.
 
     Raises `InvalidRequest` naming the first field that is out of them.
     """
-    if task not in card.tasks:
-        raise InvalidRequest(
-            "model", card.name, f"a model that can do {task.value}", "unsupported-task"
-        )
-    _check_inputs(task, draft, image, mask)
+    _check_fields(task, draft, image, mask)
+    _check_words(task, draft, card, count_tokens)
+    _check_classes(draft, card)
     image_size = (image.width, image.height) if image else None
-    width, height = target_size(draft, card, image_size)
+    if task is Task.UPSCALE and image_size:
+        width, height = upscaled_size(card, image_size)
+    else:
+        width, height = target_size((draft.width, draft.height), card, image_size)
     steps = draft.steps or card.default_steps
-    strength = (draft.strength or card.default_strength) if task.takes_image else None
+    strength = (draft.strength or card.default_strength) if task.takes("strength") else None
     guidance_scale = (
         card.default_guidance_scale if draft.guidance_scale is None else draft.guidance_scale
     )
@@ -208,8 +195,6 @@ def complete(
             f"at least {1 / steps:.4g}, one of {steps} steps",
             "strength-too-small",
         )
-    for field, text in (("prompt", draft.prompt), ("negative_prompt", draft.negative_prompt)):
-        _check_prompt(field, text, card, count_tokens)
     return GenerationRequest(
         task=task,
         model=card.name,
@@ -228,6 +213,8 @@ def complete(
         strength=strength,
         image_key=image.key if image else None,
         mask_key=mask.key if mask else None,
+        class_id=draft.class_id,
+        boxes=draft.boxes,
         output_format=draft.output_format,
         quality=draft.quality,
         priority=draft.priority,
@@ -235,22 +222,47 @@ def complete(
     )
 
 
-def _check_inputs(
+def _check_fields(
     task: Task, draft: Draft, image: InputImage | None, mask: InputImage | None
 ) -> None:
-    """The image, mask and strength that belong to the task are there, and no others."""
-    for field, given, wanted in (
-        ("image", image, task.takes_image),
-        ("mask", mask, task.takes_mask),
-    ):
-        if wanted and given is None:
-            raise InvalidRequest(field, None, f"given for {task.value}", "missing-field")
-        if given is not None and not wanted:
-            raise InvalidRequest(field, "given", f"absent for {task.value}", "not-for-this-task")
-    if draft.strength is not None and not task.takes_image:
-        raise InvalidRequest(
-            "strength", draft.strength, f"absent for {task.value}", "not-for-this-task"
-        )
+    """What the task cannot do without is there, and nothing that it has no use for."""
+    files = {"image": image, "mask": mask}
+    for field in sorted(OF_SOME_TASKS):
+        value = files[field] if field in files else getattr(draft, field)
+        if value in (None, ""):
+            if field in NEEDED and task.takes(field):
+                raise InvalidRequest(field, None, f"given for {task.value}", "missing-field")
+        elif not task.takes(field):
+            shown = value if isinstance(value, int | float) else "given"  # no words of a prompt
+            raise InvalidRequest(field, shown, f"absent for {task.value}", "not-for-this-task")
+
+
+def _check_words(task: Task, draft: Draft, card: ModelCard, count_tokens: TokenCounter) -> None:
+    if card.reads_words and task.takes("prompt") and "prompt" not in draft.model_fields_set:
+        raise InvalidRequest("prompt", None, f"given for {task.value}", "missing-field")
+    for field, text in (("prompt", draft.prompt), ("negative_prompt", draft.negative_prompt)):
+        if card.reads_words:
+            _check_prompt(field, text, card, count_tokens)
+        elif text:
+            bound = f"absent: {card.name} reads no words"
+            raise InvalidRequest(field, "given", bound, "not-for-this-model")
+
+
+def _check_classes(draft: Draft, card: ModelCard) -> None:
+    if draft.class_id is not None:
+        _check_class("class_id", draft.class_id, card)
+    boxes = draft.boxes or ()
+    _at_most("boxes", len(boxes), card.max_boxes, "too-many-boxes")
+    for i, box in enumerate(boxes):
+        _check_class(f"boxes.{i}.class", box.class_id, card)
+        for side, start, extent in (("width", box.x, box.width), ("height", box.y, box.height)):
+            bound = "so small that the box ends inside the picture"
+            if start + extent > 1 + ROUNDING:
+                raise InvalidRequest(f"boxes.{i}.{side}", extent, bound, "box-outside")
+
+
+def _check_class(field: str, class_id: int, card: ModelCard) -> None:
+    _at_most(field, class_id, card.classes - 1, "unknown-class")
 
 
 def _check_prompt(field: str, text: str, card: ModelCard, count_tokens: TokenCounter) -> None:
@@ -278,14 +290,3 @@ def _at_most(field: str, value: float, bound: float, problem: str) -> None:
 
 def _one_of(names: Iterable[str]) -> str:
     return f"one of {', '.join(names)}"
-
-
-def _x(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _size_bound(card: ModelCard) -> str:
-    return (
-        f"sides from {card.min_side} to {card.max_side} in multiples of {card.size_multiple}, "
-        f"at most {card.max_pixels} pixels"
-    )

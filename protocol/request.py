@@ -3,12 +3,13 @@
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from protocol.keys import INPUT_KEY, OutputFormat
 from protocol.record import Float, Int, Record, Text
+from protocol.tasks import Task
 
-__all__ = ["SEEDS", "GenerationRequest", "OutputFormat", "Task"]
+__all__ = ["SEEDS", "Box", "GenerationRequest", "OutputFormat", "Task"]
 
 SEEDS = (
     2**53
@@ -21,6 +22,8 @@ MOST_IMAGES = 64
 LARGEST_GUIDANCE = 100.0
 LONGEST_PROMPT = 20_000  # characters
 LONGEST_DEADLINE_S = 7 * 86400.0
+MOST_CLASSES = 100_000
+MOST_BOXES = 256
 UNIT_OF_WORK = 512 * 512  # pixels through one row of one step
 
 Prompt = Annotated[Text, Field(max_length=LONGEST_PROMPT)]
@@ -31,6 +34,8 @@ Seed = Annotated[Int, Field(ge=0, lt=SEEDS)]
 ImageCount = Annotated[Int, Field(ge=1, le=MOST_IMAGES)]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Strength = Annotated[Float, Field(gt=0, le=1)]
+Extent = Annotated[Float, Field(gt=0, le=1)]
+ClassId = Annotated[Int, Field(ge=0, lt=MOST_CLASSES)]
 Quality = Annotated[Int, Field(ge=1, le=100)]
 Name = Annotated[Text, Field(min_length=1, max_length=200)]
 Deadline = Annotated[Float, Field(gt=0, le=LONGEST_DEADLINE_S)]
@@ -44,27 +49,28 @@ class Priority(StrEnum):
     LOW = "low"
 
 
-class Task(StrEnum):
-    """What is made out of what."""
+class Box(Record):
+    """Where something of a class is to be: the box's left upper corner and extent, as shares of
+    the picture's width and height."""
 
-    TXT2IMG = "txt2img"
-    IMG2IMG = "img2img"
-    INPAINT = "inpaint"
+    model_config = ConfigDict(serialize_by_alias=True)
 
-    @property
-    def takes_image(self) -> bool:
-        return self is not Task.TXT2IMG
+    class_id: ClassId = Field(alias="class", description="What it is: one of the model's classes.")
+    x: Share = Field(description="Its left edge, as a share of the width.")
+    y: Share = Field(description="Its upper edge, as a share of the height.")
+    width: Extent = Field(description="As a share of the picture's.")
+    height: Extent = Field(description="As a share of the picture's.")
 
-    @property
-    def takes_mask(self) -> bool:
-        return self is Task.INPAINT
+
+Boxes = Annotated[tuple[Box, ...], Field(min_length=1, max_length=MOST_BOXES)]
 
 
 class GenerationRequest(Record):
     """A complete recipe. Sizes in pixels; the picture at `index` is drawn from `image_seed(index)`.
 
-    img2img and inpaint carry `image_key` and `strength`, inpaint also `mask_key`: PNGs of ours in
-    the object store, exactly width x height: RGB the image, L the mask (white = repaint).
+    What else there is depends on the task (`protocol.tasks`). Pictures are PNGs of ours in the
+    object store, exactly width x height: RGB the image, L the mask (white = repaint) and the map of
+    classes; only the image to be upscaled is smaller, by the model's factor.
     Guidance is applied from `guidance_start` up to `guidance_end`, as shares of the steps.
     `deadline_s` counts from acceptance: after that nobody waits for the pictures any more.
     """
@@ -86,6 +92,8 @@ class GenerationRequest(Record):
     strength: Strength | None = None
     image_key: Annotated[str, Field(pattern=INPUT_KEY)] | None = None
     mask_key: Annotated[str, Field(pattern=INPUT_KEY)] | None = None
+    class_id: ClassId | None = None
+    boxes: Boxes | None = None
     output_format: OutputFormat
     quality: Quality
     priority: Priority = Priority.NORMAL
@@ -93,12 +101,10 @@ class GenerationRequest(Record):
 
     @model_validator(mode="after")
     def _inputs_fit_the_task(self) -> Self:
-        if (self.image_key is not None) != self.task.takes_image:
-            raise ValueError(f"image_key and task {self.task} do not go together")
-        if (self.strength is not None) != self.task.takes_image:
-            raise ValueError(f"strength and task {self.task} do not go together")
-        if (self.mask_key is not None) != self.task.takes_mask:
-            raise ValueError(f"mask_key and task {self.task} do not go together")
+        for field in ("image", "mask", "strength", "class_id", "boxes"):
+            name = f"{field}_key" if field in ("image", "mask") else field
+            if (getattr(self, name) is not None) != self.task.takes(field):
+                raise ValueError(f"{name} and task {self.task} do not go together")
         if self.guidance_start > self.guidance_end:
             raise ValueError("guidance_start is after guidance_end")
         return self

@@ -7,7 +7,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from pydantic.json_schema import models_json_schema
 
 from protocol.drafts import Draft
-from protocol.request import Task
+from protocol.request import Boxes, ClassId, Prompt
+from protocol.tasks import OF_SOME_TASKS, TAKES, Task
 from service.uploads import upload_bytes
 
 REFERENCE = "#/components/schemas/{model}"
@@ -47,12 +48,28 @@ MaskFile = Annotated[
 ]
 
 
-class TextToImage(Draft):
-    """A picture from words."""
+LabelFile = Annotated[
+    bytes,
+    BeforeValidator(_file),
+    _file_schema(
+        "A PNG of one channel or with a palette, sent like any image; the value of each pixel is "
+        "the number of the class to be there."
+    ),
+]
+
+
+class Body(Draft):
+    """What is asked of every task."""
 
     response: ResponseKind = Field(
         default=ResponseKind.BASE64, description="Pictures inside the answer, or URLs of them."
     )
+
+
+class TextToImage(Body):
+    """A picture from words."""
+
+    prompt: Prompt = Field(description="What the picture shows.", examples=["a slice of pizza"])
 
 
 class ImageToImage(TextToImage):
@@ -61,16 +78,52 @@ class ImageToImage(TextToImage):
     image: ImageFile
 
 
-class Inpaint(ImageToImage):
-    """A picture with a part of it painted anew."""
+class Inpaint(Body):
+    """A picture with a part of it painted anew; the prompt is for models that read words."""
 
+    image: ImageFile
     mask: MaskFile
 
 
-BODIES: dict[Task, type[TextToImage]] = {
+class Upscale(Body):
+    """A larger picture from a small one, of any size within the model's bounds."""
+
+    image: ImageFile
+
+
+class Unconditional(Body):
+    """A picture of what the model knows."""
+
+
+class OfClass(Body):
+    """A picture of a class."""
+
+    class_id: ClassId = Field(description="A number below the model's `classes`.")
+
+
+class Layout(Body):
+    """A picture with things where boxes say."""
+
+    boxes: Boxes = Field(
+        description="What is where: classes by their numbers, boxes as shares of the sides."
+    )
+
+
+class Semantic(Body):
+    """A picture from a map of classes."""
+
+    image: LabelFile
+
+
+BODIES: dict[Task, type[Body]] = {
     Task.TXT2IMG: TextToImage,
     Task.IMG2IMG: ImageToImage,
     Task.INPAINT: Inpaint,
+    Task.UPSCALE: Upscale,
+    Task.UNCONDITIONAL: Unconditional,
+    Task.CLASS: OfClass,
+    Task.LAYOUT: Layout,
+    Task.SEMANTIC: Semantic,
 }
 
 
@@ -89,17 +142,25 @@ def request_body(task: Task) -> dict[str, Any]:
 
 
 def body_schemas() -> dict[str, Any]:
-    """The JSON schemas that `request_body` refers to, by name."""
+    """The JSON schemas that `request_body` refers to, by name; each with its task's fields only."""
     _, document = models_json_schema(
         [(body, "validation") for body in BODIES.values()], ref_template=REFERENCE
     )
     schemas: dict[str, Any] = document["$defs"]
-    forms = {f"{body.__name__}Form": _form_of(schemas[body.__name__]) for body in BODIES.values()}
-    return {**schemas, **forms}
+    for task, body in BODIES.items():
+        schema = _of_task(task, schemas[body.__name__])
+        schemas |= {body.__name__: schema, f"{body.__name__}Form": _form_of(schema)}
+    return schemas
+
+
+def _of_task(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
+    foreign = OF_SOME_TASKS - TAKES[task]
+    fields = {name: field for name, field in schema["properties"].items() if name not in foreign}
+    return {**schema, "properties": fields}
 
 
 def _form_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """The same fields as a form: images are files there, and there is no null."""
+    """The same fields as a form: images are files there, lists are JSON, and there is no null."""
     properties = {name: _form_field(field) for name, field in schema["properties"].items()}
     return {**schema, "title": f"{schema['title']}Form", "properties": properties}
 
@@ -108,7 +169,9 @@ def _form_field(field: dict[str, Any]) -> dict[str, Any]:
     match field:
         case {"contentEncoding": "base64"}:
             return {"type": "string", "format": "binary", "description": field["description"]}
+        case {"type": "array"}:
+            return {"type": "string", "description": f"{field['description']} As JSON."}
         case {"anyOf": [kind, {"type": "null"}]}:
-            return {**kind, "description": field["description"]}
+            return _form_field({**kind, "description": field["description"]})
         case _:
             return field

@@ -9,16 +9,25 @@ from anyio import CapacityLimiter, to_thread
 from protocol import context
 from protocol.catalogue import ModelCard
 from protocol.context import JobContext
-from protocol.drafts import Draft, InputImage, choose_card, complete, target_size
+from protocol.drafts import Draft, InputImage, choose_card, complete
 from protocol.idempotency import IdempotencyKeys, fingerprint
 from protocol.keys import new_job_id
 from protocol.limits import Limits
 from protocol.queue import Submission
-from protocol.request import GenerationRequest, Task
+from protocol.request import GenerationRequest
+from protocol.sizes import target_size
 from protocol.store import ObjectStore
+from protocol.tasks import Task
 from protocol.tracing import Tracing
 from service.admission import admitted
-from service.images import CanonicalImage, canonical, decode_image, decode_mask
+from service.images import (
+    NEAREST,
+    CanonicalImage,
+    canonical,
+    decode_image,
+    decode_labels,
+    decode_mask,
+)
 from service.keys import Visitor
 from service.offers import Offer, Offers
 from service.settings import ServiceSettings
@@ -61,7 +70,7 @@ class Generation:
         Raises `InvalidRequest` and its like before anything is kept.
         """
         offer = await self.offers.now(draft.model)
-        card = choose_card(draft.model, offer.cards, self._preferred(offer))
+        card = choose_card(task, draft.model, offer.cards, self._preferred(offer))
         if task.takes_image or not self._is_quick(draft, card):
             request, inputs = await to_thread.run_sync(
                 self._prepare, task, draft, card, image, mask, limiter=self.decoding
@@ -86,7 +95,8 @@ class Generation:
 
     def _is_quick(self, draft: Draft, card: ModelCard) -> bool:
         """Whether checking the words takes no time to speak of."""
-        return self.tokens.has(card) and len(draft.prompt) + len(draft.negative_prompt) <= SHORT
+        counted = self.tokens.has(card) or not card.reads_words
+        return counted and len(draft.prompt) + len(draft.negative_prompt) <= SHORT
 
     def _prepare(
         self,
@@ -97,15 +107,29 @@ class Generation:
         mask: bytes | None = None,
     ) -> tuple[GenerationRequest, list[CanonicalImage]]:
         """The complete recipe, and the images it names, as they are to be kept."""
-        pixels = self.settings.max_image_pixels
-        picture = decode_image("image", image, pixels) if image is not None else None
-        stencil = decode_mask("mask", mask, pixels) if mask is not None else None
-        sizes = [given.size if given else None for given in (picture, stencil)]
-        size = target_size(draft, card, *sizes)
-        inputs = [canonical(given, size) if given else None for given in (picture, stencil)]
-        count_tokens = self.tokens.for_model(card)
+        inputs = self._inputs(task, draft, card, image, mask)
+        count_tokens = self.tokens.for_model(card) if card.reads_words else lambda _: 0
         request = complete(task, draft, card, count_tokens, *map(_record, inputs))
         return request, [kept for kept in inputs if kept]
+
+    def _inputs(
+        self, task: Task, draft: Draft, card: ModelCard, image: bytes | None, mask: bytes | None
+    ) -> tuple[CanonicalImage | None, CanonicalImage | None]:
+        """Image and mask in the size of the picture to be drawn, or, to be upscaled, its own."""
+        pixels, asked = self.settings.max_image_pixels, (draft.width, draft.height)
+        if image is None:
+            return None, None
+        if task is Task.SEMANTIC:
+            labels = decode_labels("image", image, pixels, card.classes)
+            return canonical(labels, target_size(asked, card, labels.size), NEAREST), None
+        picture = decode_image("image", image, pixels)
+        if task is Task.UPSCALE:
+            return canonical(picture, picture.size), None
+        if mask is None:
+            return canonical(picture, target_size(asked, card, picture.size)), None
+        stencil = decode_mask("mask", mask, pixels)
+        size = target_size(asked, card, picture.size, stencil.size)
+        return canonical(picture, size), canonical(stencil, size)
 
     def _context(self) -> JobContext:
         """What the worker's logs and traces are to be joined with."""

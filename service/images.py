@@ -5,7 +5,7 @@ packed. Decoding takes time and memory, so it runs in threads, of which there ar
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +17,8 @@ from protocol.keys import input_key
 from service.anatomy import dissect, orientation
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+LABELS = ("PNG",)  # what maps of classes come in: their values must not be mixed
+NEAREST, SMOOTH = Image.Resampling.NEAREST, Image.Resampling.LANCZOS
 WHITE = (255, 255, 255, 255)
 BLACK = (0, 0, 0, 255)
 PNG_LEVEL = 1  # of 9: inputs are written once and read once, so speed counts for more than size
@@ -60,10 +62,31 @@ def decode_mask(field: str, data: bytes, max_pixels: int) -> Image.Image:
         return _on_background(_decode(field, data, max_pixels), BLACK).convert("L")
 
 
-def canonical(image: Image.Image, size: Size) -> CanonicalImage:
+def decode_labels(field: str, data: bytes, max_pixels: int, classes: int) -> Image.Image:
+    """An uploaded map of classes in L: of each pixel its grey value, or its place in the palette.
+
+    Raises `InvalidRequest` also for values that are no class's number.
+    """
+    with _refusing(field, data, max_pixels):
+        labels, _ = _opened(field, data, max_pixels, LABELS)
+        if labels.mode not in ("L", "P"):
+            bound = "a PNG with one channel of 8 bits, or with a palette"
+            raise InvalidRequest(field, f"of mode {labels.mode}", bound, "not-a-label-map")
+        if labels.mode == "P":
+            labels = Image.frombytes("L", labels.size, labels.tobytes())
+        largest = labels.getextrema()[1]
+        if largest >= classes:
+            bound = f"a map of numbers up to {classes - 1}"
+            raise InvalidRequest(field, f"a map with a {largest}", bound, "unknown-class")
+        return labels
+
+
+def canonical(
+    image: Image.Image, size: Size, resampling: Image.Resampling = SMOOTH
+) -> CanonicalImage:
     """`image` (RGB or L) stretched to `size` and packed as PNG."""
     if image.size != size:
-        image = image.resize(size, Image.Resampling.LANCZOS)
+        image = image.resize(size, resampling)
     packed = io.BytesIO()
     image.save(packed, "PNG", compress_level=PNG_LEVEL)
     png = packed.getvalue()
@@ -72,16 +95,27 @@ def canonical(image: Image.Image, size: Size) -> CanonicalImage:
 
 
 def _decode(field: str, data: bytes, max_pixels: int) -> Image.Image:
-    """The first frame, upright. Its size is checked before a pixel is unpacked."""
+    """The first frame, upright, in eight bits."""
+    image, exif = _opened(field, data, max_pixels)
+    turn = TURNS.get(orientation(exif))
+    image = _eight_bits(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _opened(
+    field: str, data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS
+) -> tuple[Image.Image, bytes]:
+    """The first frame as it stands, and the EXIF block that came along.
+
+    Its size is checked before a pixel is unpacked.
+    """
     file = dissect(field, data)
-    image: Image.Image = Image.open(io.BytesIO(file.data), formats=FORMATS)
+    image: Image.Image = Image.open(io.BytesIO(file.data), formats=formats)
     width, height = image.size
     if width * height > max_pixels:
         raise InvalidRequest(field, f"{width}x{height}", _at_most(max_pixels), "image-too-large")
     image.load()
-    turn = TURNS.get(orientation(file.exif or image.info.get("exif", b"")))
-    image = _eight_bits(image)
-    return image if turn is None else image.transpose(turn)
+    return image, file.exif or image.info.get("exif", b"")
 
 
 @contextmanager

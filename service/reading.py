@@ -66,32 +66,45 @@ async def _read_json(request: Request, large: CapacityLimiter) -> Fields:
 
 def parse_json(data: bytes | bytearray) -> Fields:
     """One JSON object in UTF-8, by the letter of RFC 8259: no NaN, no key given twice."""
-    parts = sum(data.count(mark) for mark in STRUCTURE)
-    if parts > MOST_JSON_PARTS:
-        bound = f"JSON of at most {MOST_JSON_PARTS} brackets and commas"
-        raise MalformedBody("body", f"JSON of {parts}", bound, "json-too-complex")
-    try:
-        fields = json.loads(
-            data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
-        )
-    except RecursionError:
-        raise MalformedBody("body", "deep", "JSON nested less deeply", "json-too-deep") from None
-    except UnicodeDecodeError as error:
-        raise MalformedBody("body", f"byte {error.start}", "JSON in UTF-8", "not-utf-8") from error
-    except json.JSONDecodeError as error:
-        place = f"wrong at line {error.lineno}, column {error.colno}"
-        raise MalformedBody("body", place, "JSON", "invalid-json") from error
-    except ValueError as error:  # an integer of thousands of digits
-        raise MalformedBody("body", "a huge number", "JSON", "invalid-json") from error
+    fields = _parsed(data)
     if not isinstance(fields, dict):
         raise MalformedBody("body", fields, "a JSON object", "not-an-object")
     return fields
+
+
+def _parsed(data: bytes | bytearray, field: str = "body") -> object:
+    parts = sum(data.count(mark) for mark in STRUCTURE)
+    if parts > MOST_JSON_PARTS:
+        bound = f"JSON of at most {MOST_JSON_PARTS} brackets and commas"
+        raise MalformedBody(field, f"JSON of {parts}", bound, "json-too-complex")
+    try:
+        return json.loads(
+            data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
+        )
+    except RecursionError:
+        raise MalformedBody(field, "deep", "JSON nested less deeply", "json-too-deep") from None
+    except UnicodeDecodeError as error:
+        raise MalformedBody(field, f"byte {error.start}", "JSON in UTF-8", "not-utf-8") from error
+    except json.JSONDecodeError as error:
+        place = f"wrong at line {error.lineno}, column {error.colno}"
+        raise MalformedBody(field, place, "JSON", "invalid-json") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise MalformedBody(field, "a huge number", "JSON", "invalid-json") from error
 
 
 def number_fields(body: type[BaseModel]) -> frozenset[str]:
     """The fields of `body` that hold numbers."""
     return frozenset(
         name for name, field in body.model_fields.items() if {int, float} & _types(field.annotation)
+    )
+
+
+def list_fields(body: type[BaseModel]) -> frozenset[str]:
+    """The fields of `body` that hold lists, which a form spells in JSON."""
+    return frozenset(
+        name
+        for name, field in body.model_fields.items()
+        if any(get_origin(kind) is tuple for kind in _types(field.annotation))
     )
 
 
@@ -117,6 +130,8 @@ async def _form_value(form: FormData, name: str, body: type[BaseModel]) -> objec
     value = values[0]
     if isinstance(value, UploadFile):
         return await value.read()
+    if name in list_fields(body):
+        return _parsed(value.encode(), name)
     return _number(value) if name in number_fields(body) else value
 
 

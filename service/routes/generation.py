@@ -1,4 +1,4 @@
-"""POST /v1/txt2img, /v1/img2img, /v1/inpaint: accept a job, bring its pictures to who waits."""
+"""POST /v1/txt2img and the like, a route for each task: accept a job, bring its pictures."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,9 +13,9 @@ from protocol.drafts import parse
 from protocol.errors import DarkroomError, DeadlineExceeded, JobCancelled
 from protocol.idempotency import HEADER
 from protocol.job import JobState, JobView
-from protocol.request import Task
+from protocol.tasks import Task
 from service.answers import Answers, GenerationAnswer, JobAnswer, json_response
-from service.bodies import BODIES, ImageToImage, Inpaint, ResponseKind, request_body
+from service.bodies import BODIES, ResponseKind, request_body
 from service.dependencies import AnswersDep, Services, ServicesDep
 from service.keys import Visitor
 from service.preferences import Preferences
@@ -64,8 +64,41 @@ async def img2img(request: Request, services: ServicesDep, answers: AnswersDep) 
 
 @router.post("/inpaint", openapi_extra=request_body(Task.INPAINT), responses=ANSWERS)
 async def inpaint(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
-    """Repaint the white part of a mask, and keep the rest of the image."""
+    """Repaint the white part of a mask, and keep the rest of the image.
+
+    The prompt may be left out where the model reads no words.
+    """
     return await _generate(Task.INPAINT, request, services, answers)
+
+
+@router.post("/upscale", openapi_extra=request_body(Task.UPSCALE), responses=ANSWERS)
+async def upscale(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
+    """Draw an image larger, by the model's `upscale_factor`."""
+    return await _generate(Task.UPSCALE, request, services, answers)
+
+
+@router.post("/unconditional", openapi_extra=request_body(Task.UNCONDITIONAL), responses=ANSWERS)
+async def unconditional(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
+    """Draw what the model was trained on: faces, churches, bedrooms."""
+    return await _generate(Task.UNCONDITIONAL, request, services, answers)
+
+
+@router.post("/class", openapi_extra=request_body(Task.CLASS), responses=ANSWERS)
+async def of_class(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
+    """Draw something of one of the model's classes."""
+    return await _generate(Task.CLASS, request, services, answers)
+
+
+@router.post("/layout", openapi_extra=request_body(Task.LAYOUT), responses=ANSWERS)
+async def layout(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
+    """Draw things of the model's classes where boxes say."""
+    return await _generate(Task.LAYOUT, request, services, answers)
+
+
+@router.post("/semantic", openapi_extra=request_body(Task.SEMANTIC), responses=ANSWERS)
+async def semantic(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
+    """Draw a picture from a map that says of every pixel which class is there."""
+    return await _generate(Task.SEMANTIC, request, services, answers)
 
 
 async def _generate(task: Task, request: Request, services: Services, answers: Answers) -> Response:
@@ -104,8 +137,7 @@ async def _accept(task: Task, request: Request, services: Services) -> tuple[str
         body = await to_thread.run_sync(parse, BODIES[task], fields, limiter=services.decoding)
     else:
         body = parse(BODIES[task], fields)
-    image = body.image if isinstance(body, ImageToImage) else None
-    mask = body.mask if isinstance(body, Inpaint) else None
+    image, mask = getattr(body, "image", None), getattr(body, "mask", None)
     key = request.headers.get(HEADER)
     job_id = await services.generation.submit(task, body, image, mask, visitor, key)
     upload.let_go()

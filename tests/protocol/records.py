@@ -14,7 +14,8 @@ from protocol.job import (
 )
 from protocol.keys import OutputFormat, result_key
 from protocol.presence import WorkerReport, WorkerState
-from protocol.request import SEEDS, GenerationRequest, Priority, Task
+from protocol.request import SEEDS, Box, GenerationRequest, Priority
+from protocol.tasks import Task
 
 CARD = ModelCard(
     name="tiny",
@@ -39,6 +40,18 @@ job_ids = st.text("0123456789abcdef", min_size=32, max_size=32)
 input_keys = st.text("0123456789abcdef", min_size=64, max_size=64).map("inputs/{}".format)
 
 
+shares = st.floats(0, 1)
+boxes = st.fixed_dictionaries(
+    {
+        "class": st.integers(0, 1000),
+        "x": shares,
+        "y": shares,
+        "width": st.floats(0, 1, exclude_min=True),
+        "height": st.floats(0, 1, exclude_min=True),
+    }
+).map(Box.model_validate)
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> GenerationRequest:
     task = draw(st.sampled_from(Task))
@@ -55,9 +68,11 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         guidance_scale=draw(st.floats(0, 100)),
         seed=draw(seeds),
         n=draw(st.integers(1, 64)),
-        strength=draw(st.floats(0, 1, exclude_min=True)) if task.takes_image else None,
+        strength=draw(st.floats(0, 1, exclude_min=True)) if task.takes("strength") else None,
         image_key=draw(input_keys) if task.takes_image else None,
         mask_key=draw(input_keys) if task.takes_mask else None,
+        class_id=draw(st.integers(0, 1000)) if task.takes("class_id") else None,
+        boxes=tuple(draw(st.lists(boxes, min_size=1))) if task.takes("boxes") else None,
         output_format=draw(st.sampled_from(OutputFormat)),
         quality=draw(st.integers(1, 100)),
         priority=draw(st.sampled_from(Priority)),

@@ -8,14 +8,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.drafts import Draft, InputImage, choose_card, complete, parse, target_size
+from protocol.drafts import Draft, InputImage, choose_card, complete, parse
 from protocol.errors import InvalidRequest, NotReady
-from protocol.request import GenerationRequest, Task
+from protocol.request import GenerationRequest
+from protocol.sizes import target_size, upscaled_size
+from protocol.tasks import NEEDED, TAKES, Task
 from tests.protocol.records import CARD
 
 IMAGE = InputImage(key="inputs/" + "0" * 64, width=64, height=64)
 MASK = InputImage(key="inputs/" + "1" * 64, width=64, height=64)
-INPUTS = {Task.TXT2IMG: (None, None), Task.IMG2IMG: (IMAGE, None), Task.INPAINT: (IMAGE, MASK)}
+INPUTS = {
+    Task.IMG2IMG: (IMAGE, None),
+    Task.INPAINT: (IMAGE, MASK),
+    Task.UPSCALE: (IMAGE, None),
+    Task.SEMANTIC: (IMAGE, None),
+}
+NOTHING = (None, None)
+ABLE = CARD.model_copy(
+    update={"tasks": tuple(Task), "classes": 10, "max_boxes": 2, "upscale_factor": 2}
+)
+SILENT = ABLE.model_copy(update={"max_prompt_tokens": 0})  # reads no words
+OWN: dict[Task, dict[str, object]] = {
+    Task.CLASS: {"class_id": 9},
+    Task.LAYOUT: {"boxes": [{"class": 3, "x": 0.7, "y": 0, "width": 0.3, "height": 1}]},
+}
+
+FILES = ("image", "mask")
+
+
+def box(**changes: object) -> dict[str, object]:
+    return {"class": 3, "x": 0.0, "y": 0.0, "width": 0.5, "height": 1.0} | changes
+
 
 T = TypeVar("T")
 
@@ -46,9 +69,10 @@ def outcome_of(act: Callable[[], T]) -> T | InvalidRequest:
     st.dictionaries(st.sampled_from([*Draft.model_fields, "x"]), likely | json_values),
 )
 def test_a_draft_is_completed_or_refused_by_name(task: Task, fields: dict[str, object]) -> None:
-    outcome = outcome_of(lambda: complete(task, parse(Draft, fields), CARD, words, *INPUTS[task]))
+    inputs = INPUTS.get(task, NOTHING)
+    outcome = outcome_of(lambda: complete(task, parse(Draft, fields), ABLE, words, *inputs))
     if isinstance(outcome, InvalidRequest):
-        assert outcome.field.split(".")[0] in {*fields, "prompt"}
+        assert outcome.field.split(".")[0] in {*fields, "prompt", *NEEDED}
         assert outcome.bound
     else:
         request = outcome
@@ -66,8 +90,7 @@ def test_a_draft_is_completed_or_refused_by_name(task: Task, fields: dict[str, o
 
 @given(st.integers(), st.integers())
 def test_a_size_is_legal_or_refused(width: int, height: int) -> None:
-    fields = {"prompt": "", "width": width, "height": height}
-    outcome = outcome_of(lambda: target_size(parse(Draft, fields), CARD))
+    outcome = outcome_of(lambda: target_size((width, height), CARD))
     if isinstance(outcome, InvalidRequest):
         assert outcome.field in ("width", "height")
         assert width <= 0 or height <= 0 or not CARD.allows_size(width, height)
@@ -82,15 +105,83 @@ def test_each_draft_draws_a_seed_of_its_own() -> None:
 
 
 def test_an_image_gives_its_size_unless_another_is_asked_for() -> None:
-    assert target_size(Draft(prompt=""), CARD, (128, 96)) == (128, 96)
-    assert target_size(Draft(prompt="", width=64, height=64), CARD, (50, 99)) == (64, 64)
-    assert target_size(Draft(prompt="", width=64), CARD, (128, 96)) == (64, 96)
+    assert target_size((None, None), CARD, (128, 96)) == (128, 96)
+    assert target_size((64, 64), CARD, (50, 99)) == (64, 64)
+    assert target_size((64, None), CARD, (128, 96)) == (64, 96)
     with pytest.raises(InvalidRequest) as refused:
-        target_size(Draft(prompt=""), CARD, (50, 96))
+        target_size((None, None), CARD, (50, 96))
     assert refused.value.field == "image"
     with pytest.raises(InvalidRequest) as refused:
-        target_size(Draft(prompt="", width=64, height=64), CARD, (50, 99), (50, 98))
+        target_size((64, 64), CARD, (50, 99), (50, 98))
     assert refused.value.field == "mask"
+
+
+@pytest.mark.parametrize(
+    ("image", "drawn"), [((16, 51), (32, 102)), ((7, 51), None), ((999, 64), None)]
+)
+def test_what_is_upscaled_grows_by_the_models_factor(
+    image: tuple[int, int], drawn: tuple[int, int] | None
+) -> None:
+    outcome = outcome_of(lambda: upscaled_size(ABLE, image))
+    assert outcome == drawn or (isinstance(outcome, InvalidRequest) and outcome.field == "image")
+
+
+@pytest.mark.parametrize("task", Task)
+def test_each_task_takes_what_is_its_own(task: Task) -> None:
+    fields = OWN.get(task, {})
+    request = complete(task, parse(Draft, fields), SILENT, words, *INPUTS.get(task, NOTHING))
+    assert (request.class_id is not None) == (task is Task.CLASS)
+    assert (request.boxes is not None) == (task is Task.LAYOUT)
+    assert (request.strength is not None) == task.takes("strength")
+    assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
+    for field in TAKES[task] & NEEDED:
+        less = {name: value for name, value in fields.items() if name != field}
+        inputs = [
+            None if f == field else g for f, g in zip(FILES, INPUTS.get(task, NOTHING), strict=True)
+        ]
+        with pytest.raises(InvalidRequest) as refused:
+            complete(task, parse(Draft, less), SILENT, words, *inputs)
+        assert (refused.value.field, refused.value.problem) == (field, "missing-field")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("prompt", "x"), ("width", 64), ("strength", 0.5), ("class_id", 1), ("boxes", [box()])],
+)
+def test_what_a_task_has_no_use_for_is_refused(field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        complete(Task.UPSCALE, parse(Draft, {field: value}), ABLE, words, IMAGE)
+    assert (refused.value.field, refused.value.problem) == (field, "not-for-this-task")
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "wrong"),
+    [
+        (Task.CLASS, {"class_id": 10}, "class_id"),
+        (Task.LAYOUT, {"boxes": [box(**{"class": 10})]}, "boxes.0.class"),
+        (Task.LAYOUT, {"boxes": [box(), box(), box()]}, "boxes"),
+        (Task.LAYOUT, {"boxes": [box(), box(x=0.5, width=0.6)]}, "boxes.1.width"),
+        (Task.LAYOUT, {"boxes": [box(y=0.5, height=0.6)]}, "boxes.0.height"),
+        (Task.LAYOUT, {"boxes": [box(width=0.0)]}, "boxes.0.width"),
+        (Task.LAYOUT, {"boxes": []}, "boxes"),
+        (Task.LAYOUT, {"boxes": [{"x": 0}]}, "boxes.0.class"),
+    ],
+)
+def test_classes_and_boxes_are_within_the_models_bounds(
+    task: Task, fields: dict[str, object], wrong: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        complete(task, parse(Draft, fields), SILENT, words)
+    assert refused.value.field == wrong
+
+
+def test_words_are_for_models_that_read_them() -> None:
+    image, mask = INPUTS[Task.INPAINT]
+    for card, draft in ((ABLE, Draft()), (SILENT, Draft(prompt="x"))):
+        with pytest.raises(InvalidRequest) as refused:
+            complete(Task.INPAINT, draft, card, words, image, mask)
+        assert refused.value.field == "prompt"
+    assert complete(Task.INPAINT, Draft(), SILENT, words, image, mask).prompt == ""
 
 
 def test_a_prompt_may_fill_its_bound_exactly() -> None:
@@ -111,22 +202,25 @@ def test_strength_leaves_at_least_one_step(steps: int, strength: float, accepted
 
 
 def test_a_task_needs_a_model_that_can_do_it() -> None:
-    card = CARD.model_copy(update={"tasks": (Task.TXT2IMG,)})
-    with pytest.raises(InvalidRequest) as refused:
-        complete(Task.INPAINT, Draft(prompt=""), card, words, IMAGE, MASK)
-    assert refused.value.field == "model"
+    cards = {"tiny": CARD, "larger": ABLE.model_copy(update={"name": "larger"})}
+    assert choose_card(Task.UPSCALE, None, cards, ["tiny"]).name == "larger"
+    with pytest.raises(InvalidRequest, match=r"upscale \(larger\); tiny does txt2img") as no:
+        choose_card(Task.UPSCALE, "tiny", cards)
+    assert (no.value.field, no.value.problem) == ("model", "unsupported-task")
+    with pytest.raises(InvalidRequest, match="there is none here"):
+        choose_card(Task.UPSCALE, None, {"tiny": CARD})
 
 
 def test_the_model_is_the_one_named_else_a_preferred_else_any() -> None:
     other = CARD.model_copy(update={"name": "other"})
     cards = {"other": other, "tiny": CARD}
-    assert choose_card("tiny", cards) is CARD
-    assert choose_card(None, cards, ["gone", "tiny"]) is CARD
-    assert choose_card(None, cards) is other
+    assert choose_card(Task.TXT2IMG, "tiny", cards) is CARD
+    assert choose_card(Task.TXT2IMG, None, cards, ["gone", "tiny"]) is CARD
+    assert choose_card(Task.TXT2IMG, None, cards) is other
     with pytest.raises(InvalidRequest):
-        choose_card("gone", cards)
+        choose_card(Task.TXT2IMG, "gone", cards)
     with pytest.raises(NotReady):
-        choose_card(None, {})
+        choose_card(Task.TXT2IMG, None, {})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "7"])

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from protocol.catalogue import ModelCard
 from protocol.store import ObjectStore
+from protocol.tasks import Task
 from service.app import create_app
 from service.connections import server_config
 from service.settings import ServiceSettings
@@ -39,6 +40,12 @@ CARD = ModelCard(
     default_sampler="ddim",
     default_schedule="leading",
     max_prompt_tokens=20,
+)
+
+
+# One model that can do all the tasks of the paper, which no real one can.
+ABLE = CARD.model_copy(
+    update={"tasks": tuple(Task), "classes": 10, "max_boxes": 4, "upscale_factor": 2}
 )
 MAX_BODY_BYTES = 2**20
 
@@ -93,13 +100,13 @@ def serving(app: FastAPI, settings: ServiceSettings | None = None) -> Iterator[s
 
 
 @contextmanager
-def running(redis_url: str, **changed: object) -> Iterator[Running]:
+def running(redis_url: str, card: ModelCard = CARD, **changed: object) -> Iterator[Running]:
     """A whole service; `changed` settings differ from those of the tests."""
     store = ObjectStore.open("memory:///")
     settings = settings_for(redis_url, **changed)
     app = create_app(settings, store)
     with (
-        FakeWorker(redis_url, store, CARD, word_tokenizer()) as worker,
+        FakeWorker(redis_url, store, card, word_tokenizer()) as worker,
         serving(app, settings) as url,
         httpx.Client(base_url=url, timeout=30) as client,
     ):

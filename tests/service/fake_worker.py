@@ -1,8 +1,8 @@
 """A worker without a model: takes jobs off the queue and draws what a test can recognise.
 
 It keeps to what `protocol.queue` says of a job's record in Redis; leases and crashes are not its
-business. txt2img gives noise of the picture's seed, img2img the image back, inpaint the image with
-red where the mask is white.
+business. What has no image gives noise of the picture's seed, img2img the image back, inpaint the
+image with red where the mask is white, upscale larger pixels, semantic the map in grey.
 """
 
 import io
@@ -150,12 +150,14 @@ class FakeWorker:
         )
 
     def _draw(self, request: GenerationRequest, seed: int) -> Image.Image:
-        if request.task is Task.TXT2IMG:
+        if not request.task.takes_image:
             shape = (request.height, request.width, 3)
             return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
         assert request.image_key
         image = Image.open(io.BytesIO(self.store.get(request.image_key)))
-        assert image.mode == "RGB"
+        assert image.mode == ("L" if request.task is Task.SEMANTIC else "RGB")
+        if request.task is Task.UPSCALE:
+            return image.resize((request.width, request.height), Image.Resampling.NEAREST)
         assert image.size == (request.width, request.height)
         if request.task is Task.INPAINT:
             assert request.mask_key

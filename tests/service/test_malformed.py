@@ -13,10 +13,11 @@ from dataclasses import field as default
 
 import httpx
 import pytest
+from PIL import Image
 
 from protocol.redis_client import connect
 from tests.redis_server import RedisServer
-from tests.service.conftest import MAX_BODY_BYTES, Running, running
+from tests.service.conftest import ABLE, MAX_BODY_BYTES, Running, running
 from tests.service.pictures import gradient, in_base64, left_half_white, packed
 
 JSON = {"Content-Type": "application/json"}
@@ -40,6 +41,11 @@ def png_header(width: int, height: int) -> bytes:
 
 IMAGE = in_base64(packed(gradient()))
 MASK = in_base64(packed(left_half_white()))
+
+
+LARGE = in_base64(packed(gradient(200, 64)))
+SMALL = in_base64(packed(Image.new("L", (50, 50))))
+BOXED = {"boxes": [{"class": 1, "x": 0, "y": 0, "width": 1, "height": 1}]}
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,26 @@ def wrong_image(name: str, problem: str, field: str = "image", **fields: object)
 def wrong_mask(name: str, problem: str, field: str = "mask", **fields: object) -> Wrong:
     body = {"image": IMAGE, "mask": MASK, **fields}
     return Wrong(name, 422, problem, field, "/v1/inpaint", body)
+
+
+def wrong_task(task: str, name: str, problem: str, field: str, **fields: object) -> Wrong:
+    body = json.dumps(fields)
+    return Wrong(
+        f"{task}: {name}",
+        422,
+        problem,
+        field,
+        send=lambda client: client.post(f"/v1/{task}", content=body, headers=JSON),
+    )
+
+
+def wrong_box(name: str, problem: str, field: str, **changes: object) -> Wrong:
+    box = {"class": 1, "x": 0, "y": 0, "width": 0.5, "height": 1} | changes
+    return wrong_task("layout", name, problem, f"boxes.0.{field}", boxes=[box])
+
+
+def labels(value: int, mode: str = "L", kind: str = "PNG") -> str:
+    return in_base64(packed(Image.new(mode, (64, 64), value), kind))
 
 
 def wrong_body(name: str, status: int, problem: str, field: str, content: bytes) -> Wrong:
@@ -194,6 +220,40 @@ REQUESTS = [
     ),
     wrong_mask("mask broken", "broken-image", mask=in_base64(packed(left_half_white())[:60])),
     Wrong("no mask", 422, "missing-field", "mask", "/v1/inpaint", {"image": IMAGE}),
+    # The tasks of the paper.
+    wrong_task("class", "no class", "missing-field", "class_id"),
+    wrong_task("class", "class is a name", "wrong-type", "class_id", class_id="cat"),
+    wrong_task("class", "unknown class", "unknown-class", "class_id", class_id=10),
+    wrong_task("class", "class negative", "out-of-range", "class_id", class_id=-1),
+    wrong_task("class", "words", "not-for-this-task", "prompt", class_id=1, prompt=SECRET),
+    wrong_task("layout", "no boxes", "missing-field", "boxes"),
+    wrong_task("layout", "an empty list", "too-few", "boxes", boxes=[]),
+    wrong_task("layout", "boxes are a number", "wrong-type", "boxes", boxes=3),
+    wrong_task("layout", "a box is a number", "wrong-type", "boxes.0", boxes=[3]),
+    wrong_task("layout", "boxes without end", "too-many", "boxes", boxes=300 * BOXED["boxes"]),
+    wrong_task("layout", "a class for boxes", "not-for-this-task", "class_id", **BOXED, class_id=1),
+    wrong_box("too wide", "box-outside", "width", x=0.6),
+    wrong_box("too low", "box-outside", "height", y=0.1),
+    wrong_box("flat", "out-of-range", "height", height=0),
+    wrong_box("left of the picture", "out-of-range", "x", x=-0.1),
+    wrong_box("in pixels", "out-of-range", "width", width=64),
+    wrong_box("unknown class", "unknown-class", "class", **{"class": 10}),
+    wrong_box("class is a name", "wrong-type", "class", **{"class": "cat"}),
+    wrong_box("unknown field", "unknown-field", "label", label=3),
+    wrong_form(
+        "boxes of a form that are no JSON", 400, "invalid-json", "boxes", boxes=(None, "[{]")
+    ),
+    wrong_task("upscale", "no image", "missing-field", "image"),
+    wrong_task("upscale", "too large", "image-size", "image", image=LARGE),
+    wrong_task("upscale", "a size", "not-for-this-task", "width", image=IMAGE, width=128),
+    wrong_task("upscale", "strength", "not-for-this-task", "strength", image=IMAGE, strength=0.5),
+    wrong_task("unconditional", "an image", "unknown-field", "image", image=IMAGE),
+    wrong_task("semantic", "no map", "missing-field", "image"),
+    wrong_task("semantic", "unknown class", "unknown-class", "image", image=labels(10)),
+    wrong_task("semantic", "colours", "not-a-label-map", "image", image=IMAGE),
+    wrong_task("semantic", "16 bits", "not-a-label-map", "image", image=labels(1, "I;16")),
+    wrong_task("semantic", "a JPEG", "broken-image", "image", image=labels(1, "L", "JPEG")),
+    wrong_task("semantic", "of an illegal size", "image-size", "image", image=SMALL),
     # Bodies.
     wrong_body("no body", 400, "invalid-json", "body", b""),
     wrong_body("broken JSON", 400, "invalid-json", "body", b'{"prompt": "x"'),
@@ -304,7 +364,7 @@ INSIDE = re.compile(
 def service(redis_server: RedisServer) -> Iterator[Running]:
     with connect(redis_server.url) as redis:
         redis.flushall()
-    with running(redis_server.url) as service:
+    with running(redis_server.url, ABLE) as service:
         yield service
 
 
