@@ -1,43 +1,83 @@
 """Second passes over a picture that has been drawn already, in whole or in part.
 
-`refine`: another model takes the last steps (Podell et al. 2023, section 2.5). `enlarge`: the
-picture is scaled up as latents, and redrawn in part at the size that the model could not have
+`Refine`: another model takes the last steps (Podell et al. 2023, section 2.5). `Enlarge`: the
+picture is scaled up as latents, and redrawn in part at a size that the model could not have
 composed at once.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch.nn.functional as F
 
 from models.denoising import Trajectory
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
+from models.samplers import SamplerTable
 from models.samplers.parts import compile_rest
 
 
-def refine(refiner: LatentDiffusion, recipe: Recipe, before: Trajectory) -> Trajectory:
-    """What `before`, which ended at `recipe.until` of the noise schedule, goes on as.
+class Pass(Protocol):
+    """What follows once a picture has gone its way: another trajectory, maybe of another model."""
 
-    The latents are taken as they are. Fresh noise is drawn where it was drawn before. Raises
-    ValueError if no step of the recipe is left.
+    @property
+    def model(self) -> LatentDiffusion: ...
+
+    @property
+    def steps(self) -> int:
+        """Evaluations of the network."""
+
+    def begin(self, before: Trajectory) -> Trajectory:
+        """The trajectory that starts where `before`, which is done, has ended."""
+
+
+@dataclass(frozen=True)
+class Refine:
+    """The model goes on from `recipe.until` of the noise schedule, where another has ended.
+
+    The latents are taken as they are; fresh noise comes from where it came before.
     """
-    table = compile_rest(
-        recipe.sampler, recipe.schedule, recipe.steps, refiner.noise_schedule, recipe.until
-    )
-    guided = recipe.guidance_scale > 1
-    return Trajectory(
-        table,
-        before.x,
-        before.noise,
-        refiner.conditioner.positive(recipe),
-        refiner.conditioner.negative(recipe) if guided else None,
-        recipe.guidance_scale,
-        guided_between=recipe.guided_between,
-    )
+
+    model: LatentDiffusion
+    recipe: Recipe
+
+    @property
+    def steps(self) -> int:
+        return len(self._table())
+
+    def begin(self, before: Trajectory) -> Trajectory:
+        guided = self.recipe.guidance_scale > 1
+        return Trajectory(
+            self._table(),
+            before.x,
+            before.noise,
+            self.model.conditioner.positive(self.recipe),
+            self.model.conditioner.negative(self.recipe) if guided else None,
+            self.recipe.guidance_scale,
+            guided_between=self.recipe.guided_between,
+        )
+
+    def _table(self) -> SamplerTable:
+        recipe = self.recipe
+        return compile_rest(
+            recipe.sampler, recipe.schedule, recipe.steps, self.model.noise_schedule, recipe.until
+        )
 
 
-def enlarge(model: LatentDiffusion, recipe: Recipe, before: Trajectory) -> Trajectory:
-    """The finished latents of `before` as the start of `recipe`: its size, steps and strength."""
-    shape = model.latent_shape(recipe.width, recipe.height)
-    larger = F.interpolate(before.x[None], size=shape[1:], mode="bicubic", antialias=True)[0]
-    return model.begin(recipe, before.noise.resized(shape), larger)
+@dataclass(frozen=True)
+class Enlarge:
+    """The finished latents are the start of `recipe`: of its size, steps and strength."""
+
+    model: LatentDiffusion
+    recipe: Recipe
+
+    @property
+    def steps(self) -> int:
+        return len(self.model.table(self.recipe, from_noise=False))
+
+    def begin(self, before: Trajectory) -> Trajectory:
+        shape = self.model.latent_shape(self.recipe.width, self.recipe.height)
+        larger = F.interpolate(before.x[None], size=shape[1:], mode="bicubic", antialias=True)[0]
+        return self.model.begin(self.recipe, before.noise.resized(shape), larger)

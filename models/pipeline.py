@@ -99,7 +99,7 @@ class LatentDiffusion:
         """One picture before its first step, from noise or from the `source` latents (C, h, w)."""
         guided = recipe.guidance_scale > 1
         return Trajectory.start(
-            self._table(recipe, from_noise=source is None),
+            self.table(recipe, from_noise=source is None),
             noise,
             self.device,
             self.conditioner.positive(recipe),
@@ -110,7 +110,8 @@ class LatentDiffusion:
             guided_between=recipe.guided_between,
         )
 
-    def _table(self, recipe: Recipe, *, from_noise: bool) -> SamplerTable:
+    def table(self, recipe: Recipe, *, from_noise: bool) -> SamplerTable:
+        """The recipe's sampler, compiled for this model."""
         # Inpainting at full strength repaints from pure noise, as if there were no picture below.
         from_noise = from_noise or (recipe.mask is not None and recipe.strength == 1)
         return compile_part(

@@ -1,7 +1,8 @@
 """Part of a sampler's way: its noisiest steps with one model, the rest with another.
 
 The cut is a share of the noise schedule, as `denoising_end` and `denoising_start` of diffusers'
-SDXL pipelines: a step belongs to the model within whose timesteps it begins.
+SDXL pipelines: a step belongs to the model within whose timesteps it begins. Wherever the cut is,
+each part has one step at least.
 """
 
 from dataclasses import replace
@@ -20,31 +21,19 @@ def compile_part(
     *,
     until: float = 1.0,
 ) -> SamplerTable:
-    """`compile_table`, without the steps that begin after the share `until`, in (0, 1].
-
-    Raises ValueError if no step is left.
-    """
+    """`compile_table`, without the steps that begin after the share `until`, in (0, 1]."""
     whole = compile_table(sampler, schedule, steps, noise_schedule, strength)
     if until >= 1.0:
         return whole
-    first = steps_before(sampler, schedule, steps, noise_schedule, until)
-    rest = 0 if first == steps else len(_skip(sampler, schedule, steps, noise_schedule, first))
-    rows = len(whole) - rest
-    if rows < 1:
-        raise ValueError(f"of {steps} steps none begins before {until:g} of the noise schedule")
-    return whole.first(rows)
+    rest = compile_rest(sampler, schedule, steps, noise_schedule, until)
+    return whole.first(max(1, len(whole) - len(rest)))
 
 
 def compile_rest(
     sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, since: float
 ) -> SamplerTable:
-    """The steps that begin after the share `since`, from latents that are as noisy as that.
-
-    Raises ValueError if there is none.
-    """
+    """The steps that begin after the share `since`, from latents that are as noisy as that."""
     first = steps_before(sampler, schedule, steps, noise_schedule, since)
-    if first == steps:
-        raise ValueError(f"of {steps} steps none begins after {since:g} of the noise schedule")
     rest = _skip(sampler, schedule, steps, noise_schedule, first)
     return replace(rest, start_signal=1.0, start_noise=0.0)
 
@@ -52,9 +41,14 @@ def compile_rest(
 def steps_before(
     sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, share: float
 ) -> int:
-    """How many steps begin before `share` of the noise schedule is done: 0 to `steps`."""
+    """How many steps begin before `share` of the noise schedule is done, but from 1 to `steps` - 1.
+
+    Raises ValueError for a single step, which cannot be shared.
+    """
+    if steps < 2:
+        raise ValueError(f"steps is {steps}, but two models share 2 at least")
     cut = round(noise_schedule.num_train_timesteps * (1.0 - share))
-    low, high = 0, steps
+    low, high = 1, steps - 1
     while low < high:  # steps begin at falling timesteps, so the place of the cut can be halved
         middle = (low + high) // 2
         if _skip(sampler, schedule, steps, noise_schedule, middle).timestep[0] >= cut:

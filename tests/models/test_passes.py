@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from models.denoising import Trajectory
 from models.loading import load_model
-from models.passes import enlarge, refine
+from models.passes import Enlarge, Refine
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
 from models.samplers import SAMPLERS, compile_table
-from models.samplers.parts import compile_part, compile_rest, steps_before
+from models.samplers.parts import compile_part, compile_rest
 from models.schedule import NoiseSchedule
 from tests.models.test_pipeline import (
     SCHEDULERS,
@@ -95,7 +95,7 @@ def test_the_refiner_goes_on_where_the_base_ended(
 
     base = finish(tiny_sdxl, tiny_sdxl.start(recipe, [11])[0])
     np.testing.assert_allclose(base.x, latents[0], atol=2e-4)
-    both = finish(refiner, refine(refiner, recipe, base))
+    both = finish(refiner, Refine(refiner, recipe).begin(base))
     assert_same_picture(pixels(refiner, both), np.asarray(expected))
 
 
@@ -116,32 +116,36 @@ def test_the_refiner_alone_refines_a_picture(
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("until", [0.05, 0.3, 0.8, 0.97])
+@pytest.mark.parametrize("until", [0.3, 0.5, 0.8])
 def test_the_parts_of_a_way_are_the_whole(sampler: str, until: float) -> None:
     """No step is taken twice and none is left out."""
     steps = 20
     whole = compile_table(sampler, "leading", steps, SCHEDULE)
-    before = steps_before(sampler, "leading", steps, SCHEDULE, until)
-    first = compile_part(sampler, "leading", steps, SCHEDULE, until=until) if before else None
-    rest = compile_rest(sampler, "leading", steps, SCHEDULE, until) if before < steps else None
-    told = [t for part in (first, rest) if part is not None for t in part.timestep]
+    first = compile_part(sampler, "leading", steps, SCHEDULE, until=until)
+    rest = compile_rest(sampler, "leading", steps, SCHEDULE, until)
+    told = [*first.timestep, *rest.timestep]
     cut = 1000 * (1 - until)
-    assert first is None or first.timestep[0] >= cut
+    assert first.timestep[0] >= cut
+    assert rest.timestep[0] < cut
     if sampler == "plms":  # its second evaluation is repeated by whoever begins
-        told = list(dict.fromkeys(told))
-        assert told == list(dict.fromkeys(whole.timestep))
+        assert list(dict.fromkeys(told)) == list(dict.fromkeys(whole.timestep))
     else:
         assert told == list(whole.timestep)
-    if rest is not None:
-        assert rest.timestep[0] < cut
-        assert (rest.start_signal, rest.start_noise) == (1.0, 0.0)
+    assert (rest.start_signal, rest.start_noise) == (1.0, 0.0)
 
 
-def test_a_part_without_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"none begins before 0\.001"):
-        compile_part("euler", "leading", 4, SCHEDULE, until=0.001)
-    with pytest.raises(ValueError, match=r"none begins after 0\.9999"):
-        compile_rest("euler", "leading", 4, SCHEDULE, 0.9999)
+@pytest.mark.parametrize("until", [1e-6, 1 - 1e-6])
+def test_each_part_has_a_step(until: float) -> None:
+    parts = (
+        compile_part("euler", "leading", 4, SCHEDULE, until=until),
+        compile_rest("euler", "leading", 4, SCHEDULE, until),
+    )
+    assert sorted(len(part) for part in parts) == [1, 3]
+
+
+def test_a_single_step_cannot_be_shared() -> None:
+    with pytest.raises(ValueError, match="steps is 1"):
+        compile_part("euler", "leading", 1, SCHEDULE, until=0.8)
 
 
 def test_enlarging_redraws_the_scaled_latents(tiny_sd: LatentDiffusion) -> None:
@@ -158,7 +162,7 @@ def test_enlarging_redraws_the_scaled_latents(tiny_sd: LatentDiffusion) -> None:
             strength=strength,
         )  # fmt: skip
         first = finish(tiny_sd, tiny_sd.start(recipe, [3])[0])
-        drawn = finish(tiny_sd, enlarge(tiny_sd, larger, first))
+        drawn = finish(tiny_sd, Enlarge(tiny_sd, larger).begin(first))
         assert drawn.x.shape == (4, 16, 16)
         return float((drawn.x - plain).square().mean().sqrt() / plain.std())
 
@@ -178,7 +182,7 @@ def test_the_second_pass_goes_on_drawing_from_the_pictures_own_noise(
             "the cat", width=48, height=48, steps=4, sampler="euler_ancestral", strength=0.7
         )
         first = finish(tiny_sd, tiny_sd.start(recipe, [seed])[0])
-        return finish(tiny_sd, enlarge(tiny_sd, larger, first)).x
+        return finish(tiny_sd, Enlarge(tiny_sd, larger).begin(first)).x
 
     assert torch.equal(drawn(1), drawn(1))
     assert not torch.allclose(drawn(1), drawn(2))
