@@ -25,6 +25,7 @@ from worker import warmup
 from worker.engine import Engine
 from worker.ports import AdmittedJob, EngineTimings, Pixels
 from worker.ports import Engine as AnyEngine
+from worker.resident import unmeasured
 from worker.settings import WorkerSettings
 
 PROMPTS = ("red heart", "pizza", "crescent moon", "cat face", "sunflower", "rocket", "tree", "fish")
@@ -112,9 +113,9 @@ def precision(model: LatentDiffusion) -> torch.dtype:
     return torch.bfloat16 if "denoiser openvino bf16" in model.executors.name else model.dtype
 
 
-def engine_for(model: LatentDiffusion, slots: int) -> Engine:
-    """An engine as the worker builds it."""
-    return Engine(model, slots)
+def engine_for(name: str, model: LatentDiffusion, slots: int, *, same_bytes: bool = True) -> Engine:
+    """An engine as the worker builds it, for jobs that call the model by `name`."""
+    return Engine({name: unmeasured(model, slots)}, slots, same_bytes=same_bytes)
 
 
 def alike(workload: Workload, seed: int) -> Job:

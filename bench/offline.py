@@ -27,7 +27,7 @@ def measure(
     model: LatentDiffusion, workload: Workload, slots: int, images: int
 ) -> list[dict[str, object]]:
     """Images alike and images mixed; the arithmetic of a mix is not counted."""
-    engine = engine_for(model, slots)
+    engine = engine_for(workload.name, model, slots)
     draw(engine, [alike(workload.smaller(), seed) for seed in range(slots)])  # every batch, warm
     peak = peak_flops(model.device, precision(model))
     flops = picture_flops(model, workload)

@@ -194,7 +194,7 @@ def pictures(
     model: LatentDiffusion, others: dict[str, Diffusers], workload: Workload, rounds: int
 ) -> list[dict[str, object]]:
     """Whole pictures: one, eight alike, eight mixed; the difference is in grey levels of 255."""
-    engine = engine_for(model, CROWD)
+    engine = engine_for(workload.name, model, CROWD)
     crowd = [alike(workload, seed) for seed in range(CROWD)]
     mix = [mixed(workload, seed) for seed in range(CROWD)]
 

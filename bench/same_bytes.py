@@ -16,7 +16,7 @@ import random
 import sys
 from collections.abc import Sequence
 
-from bench.drive import PROMPTS, Job, draw, photo, ready_model, stencil
+from bench.drive import PROMPTS, Job, draw, engine_for, photo, ready_model, stencil
 from bench.report import arguments, publish, table
 from bench.workloads import BUNDLED_EMOJI, Workload
 from models.loading import default_device
@@ -24,7 +24,6 @@ from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, SCHEDULES
 from protocol.keys import OutputFormat, input_key
 from protocol.request import GenerationRequest, Task
-from worker.engine import Engine
 from worker.pictures import encode
 from worker.settings import WorkerSettings
 
@@ -41,7 +40,7 @@ def requests(workload: Workload, count: int) -> list[Job]:
 
 def files(model: LatentDiffusion, jobs: Sequence[Job], slots: int) -> list[str]:
     """Digests of the files of each job, in order, drawn with `slots` pictures at once."""
-    engine = Engine(model, slots)
+    engine = engine_for(jobs[0].request.model, model, slots)
     drawn = draw(engine, jobs)
     return [
         hashlib.sha256(
@@ -65,8 +64,9 @@ def cost(
     """Images per second with and without the promise: the best of a few rounds taken in turn."""
     with_promise, without = 0.0, 0.0
     for _ in range(ROUNDS):
-        with_promise = max(with_promise, draw(Engine(model, slots), jobs).images_per_s)
-        engine = Engine(careless, slots, same_bytes=False)
+        engine = engine_for(jobs[0].request.model, model, slots)
+        with_promise = max(with_promise, draw(engine, jobs).images_per_s)
+        engine = engine_for(jobs[0].request.model, careless, slots, same_bytes=False)
         without = max(without, draw(engine, jobs).images_per_s)
     return with_promise, without
 

@@ -27,7 +27,7 @@ from worker.metrics import Metrics
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.ticker import Chore, Ticker
-from worker.warmup import ready_engine, weights_dtype
+from worker.warmup import empty_engine, ready_resident, weights_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
                 logger.error("cannot start", exc_info=error)
                 announcer.say(state=WorkerState.SETUP_FAILED, detail=str(error))
                 return 1
-            watch_gpu(metrics, engine.device)
+            watch_gpu(metrics, _device(settings))
             status = serve(
                 settings,
                 redis,
@@ -73,7 +73,7 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
 def _get_ready(settings: WorkerSettings, announcer: Announcer) -> tuple[Engine, ModelCard, str]:
     """Load and warm up the model, telling how far it is: an engine, its card and tokenizer."""
     source = settings.model or "bundled"
-    device = default_device() if settings.device == "auto" else torch.device(settings.device)
+    device = _device(settings)
 
     def report(fraction: float, what: str) -> None:
         announcer.say(
@@ -84,8 +84,14 @@ def _get_ready(settings: WorkerSettings, announcer: Announcer) -> tuple[Engine, 
     model = load_model(source, device, dtype, report)
     card = model_card(model, source)
     announcer.say(model=card.name, detail="warming up")
-    engine = ready_engine(model, (card.default_width, card.default_height), settings)
+    engine = empty_engine(device, settings)
+    size = card.default_width, card.default_height
+    engine.put(card.name, ready_resident(model, size, settings))
     return engine, card, _tokenizer_json(model)
+
+
+def _device(settings: WorkerSettings) -> torch.device:
+    return default_device() if settings.device == "auto" else torch.device(settings.device)
 
 
 def _tokenizer_json(model: LatentDiffusion) -> str:

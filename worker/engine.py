@@ -7,8 +7,10 @@ pictures). It knows nothing of Redis or of the store: results go to the job's li
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
 
@@ -22,7 +24,7 @@ from worker.batcher import Batcher, room
 from worker.decoding import BetweenSteps, Decoding
 from worker.pixels import image_tensor, mask_tensor
 from worker.ports import AdmittedJob, EngineStats, Pixels
-from worker.profile import UNMEASURED, StepProfile
+from worker.resident import LimitsOfEach, Resident
 from worker.slots import RunningJob, Slot
 
 logger = logging.getLogger(__name__)
@@ -31,43 +33,60 @@ NO_STEP = EngineStats()
 
 
 class Engine:
-    """Draws many jobs at once with one model. Every call must come from the same thread."""
+    """Draws many jobs at once, each with the model it names. Every call must come from the same
+    thread; between two, models may be put and removed."""
 
     def __init__(
         self,
-        model: LatentDiffusion,
+        models: Mapping[str, Resident],
         max_slots: int,
-        profile: StepProfile | None = None,
         *,
         decoding: Decoding | None = None,
         same_bytes: bool = True,
     ) -> None:
-        """`max_slots` pictures at most step together; of several sizes, more are held.
+        """`max_slots` pictures at most step together; of several sizes or models, more are held.
 
-        `profile` says how large batches may be; without one, all slots may step together.
         `decoding`: how latents become pictures; between the steps unless told otherwise. With
         `same_bytes`, pictures whose prompts differ in length step apart: attention over a prompt
         repeated to a neighbour's length is the same function, but not to the last bit.
         """
-        self._model = model
+        self._models = dict(models)
         self._max_slots = max_slots
         self._same_bytes = same_bytes
-        self._profile = profile or StepProfile(UNMEASURED, most_rows=2 * max_slots)
-        self._batcher = Batcher(self._profile)
+        self._limits = LimitsOfEach(self._models)
+        self._batcher = Batcher(self._limits)
         self._slots: list[Slot] = []
         self._decoding = BetweenSteps() if decoding is None else decoding
         self.batch_rows = 0
         self._last_step = NO_STEP
         self._rows_before = 0
+        self._hits, self._misses = 0, 0  # in the caches of models that have gone
 
     @property
-    def device(self) -> torch.device:
-        return self._model.device
+    def models(self) -> Mapping[str, Resident]:
+        """Those that can be drawn with now, by name."""
+        return self._models
+
+    def put(self, name: str, resident: Resident) -> None:
+        """From now on jobs may name this model."""
+        self._models[name] = resident
+
+    def remove(self, name: str) -> None:
+        """Let go of a model that no job here names, and give its memory back."""
+        assert all(slot.running.job.request.model != name for slot in self._slots), name
+        cache = self._models.pop(name).model.conditioner.embeddings
+        self._hits, self._misses = self._hits + cache.hits, self._misses + cache.misses
+        gc.collect()  # networks and what runs them point at each other
+        torch.cuda.empty_cache()
 
     @property
     def stats(self) -> EngineStats:
-        cache = self._model.conditioner.embeddings
-        return replace(self._last_step, cache_hits=cache.hits, cache_misses=cache.misses)
+        caches = [resident.model.conditioner.embeddings for resident in list(self._models.values())]
+        return replace(
+            self._last_step,
+            cache_hits=self._hits + sum(cache.hits for cache in caches),
+            cache_misses=self._misses + sum(cache.misses for cache in caches),
+        )
 
     @property
     def free_slots(self) -> int:
@@ -81,7 +100,7 @@ class Engine:
         """Encode the job's prompts and pictures, and put each of its images in a slot."""
         started = time.monotonic()
         slots = self._slots_of(job)
-        if not self._profile.fits(slots[0].group, slots[0].rows):
+        if not self._limits.profile(slots[0].group).fits(slots[0].group, slots[0].rows):
             raise JobFailed("a picture of this size does not fit into this worker's memory")
         slots[0].running.encode_s = time.monotonic() - started
         self._slots.extend(slots)
@@ -93,7 +112,7 @@ class Engine:
     def step(self) -> None:
         """One denoising step for the chosen slots, then decode what is finished."""
         started = time.monotonic()
-        self._last_step, self._rows_before = NO_STEP, self._executor_rows()
+        self._last_step = NO_STEP
         if batch := self._advance_what_fits(started):
             self._stepped(batch, started)
         patience = time.monotonic() - started if self._slots else inf
@@ -104,7 +123,7 @@ class Engine:
         """What there is to tell of a step."""
         height, width = batch[0].trajectory.x.shape[-2:]
         factor = batch[0].model.autoencoder.config.factor
-        padded = self._executor_rows() - self._rows_before
+        padded = _rows_run(batch[0].model) - self._rows_before
         return EngineStats(
             pictures=len(batch),
             step_s=seconds,
@@ -114,16 +133,12 @@ class Engine:
             height=height * factor,
         )
 
-    def _executor_rows(self) -> int:
-        """The rows an executor that pads has run so far; others need not count them."""
-        rows: int = getattr(self._model.executors.denoiser, "rows_run", 0)
-        return rows
-
     def _stepped(self, batch: list[Slot], started: float) -> None:
         ended = time.monotonic()
         self.batch_rows = sum(slot.rows for slot in batch)
         self._last_step = self._told(batch, ended - started)
-        self._profile.observe(batch[0].group, self.batch_rows, ended - started)
+        group = batch[0].group
+        self._limits.profile(group).observe(group, self.batch_rows, ended - started)
         for slot in batch:
             slot.running.stepped(started, ended)
         for running in {id(slot.running): slot.running for slot in batch}.values():
@@ -137,7 +152,8 @@ class Engine:
         while batch := self._batcher.choose(self._slots, now):
             if self._advance(batch):
                 break
-            self._profile.ran_out_of_memory(batch[0].group, sum(slot.rows for slot in batch))
+            group = batch[0].group
+            self._limits.profile(group).ran_out_of_memory(group, sum(slot.rows for slot in batch))
             if len(batch) == 1:
                 job = batch[0].running.job
                 self.cancel(job.id)
@@ -146,6 +162,7 @@ class Engine:
 
     def _advance(self, batch: list[Slot]) -> bool:
         """Whether the step was made, or there was not memory enough for it."""
+        self._rows_before = _rows_run(batch[0].model)
         try:
             batch[0].model.advance([slot.trajectory for slot in batch])
             return True
@@ -156,13 +173,14 @@ class Engine:
         return False
 
     def _slots_of(self, job: AdmittedJob) -> list[Slot]:
-        model = self._model
+        name = job.request.model
+        model = self._models[name].model
         seeds = [job.request.image_seed(index) for index in range(job.request.n)]
         starts = model.start(_recipe(job), seeds)
         steps = sum(trajectory.steps for trajectory in starts)
         running = RunningJob(job, encode_s=0.0, pending=len(starts), steps=steps)
         return [
-            Slot(running, model, index, seed, trajectory, self._group(model, trajectory))
+            Slot(running, model, index, seed, trajectory, (name, *self._group(model, trajectory)))
             for index, (seed, trajectory) in enumerate(zip(seeds, starts, strict=True))
         ]
 
@@ -179,6 +197,12 @@ class Engine:
         running.job.listener.on_image(slot.index, pixels, slot.seed)
         if running.pending == 0:
             running.job.listener.on_done(running.timings())
+
+
+def _rows_run(model: LatentDiffusion) -> int:
+    """The rows an executor that pads has run so far; others need not count them."""
+    rows: int = getattr(model.executors.denoiser, "rows_run", 0)
+    return rows
 
 
 def _recipe(job: AdmittedJob) -> Recipe:

@@ -46,7 +46,7 @@ class Slot:
     index: int
     seed: int
     trajectory: Trajectory
-    group: tuple[int, ...]
+    group: tuple[str | int, ...]
     admitted_at: float = field(default_factory=time.monotonic)
 
     @property

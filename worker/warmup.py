@@ -20,6 +20,7 @@ from models.recipe import Recipe
 from worker.decoding import BesideSteps, BetweenSteps, Decoding
 from worker.engine import Engine
 from worker.measuring import ready_profile
+from worker.resident import Resident
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ PROFILE_SHARE = 0.3  # of the time for measuring: what step times get of it
 Size = tuple[int, int]  # width, height in pixels
 
 
-def ready_engine(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> Engine:
-    """An engine that draws with `model` by the fastest means there are; `size` is the usual one.
+def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> Resident:
+    """The model, ready to draw by the fastest means there are; `size` is the usual one.
 
     First-time set-up is done here, so that no client pays for it. Raises ValueError if the
     settings name something that is not available on this machine.
@@ -45,11 +46,16 @@ def ready_engine(model: LatentDiffusion, size: Size, settings: WorkerSettings) -
         made_by=model.executors.name,
         cache=_writable(settings.worker_cache),
     )
+    return Resident(model, profile)
+
+
+def empty_engine(device: torch.device, settings: WorkerSettings) -> Engine:
+    """An engine that waits for models on `device`."""
     decoding: Decoding = BetweenSteps()
-    if model.device.type == "cuda":
-        decoding = BesideSteps(StreamedDecoder(model.device))
+    if device.type == "cuda":
+        decoding = BesideSteps(StreamedDecoder(device))
     same_bytes = settings.worker_same_bytes
-    return Engine(model, settings.worker_slots, profile, decoding=decoding, same_bytes=same_bytes)
+    return Engine({}, settings.worker_slots, decoding=decoding, same_bytes=same_bytes)
 
 
 def weights_dtype(device: torch.device, precision: str) -> torch.dtype:

@@ -19,6 +19,7 @@ from protocol.request import GenerationRequest, OutputFormat, Task
 from worker.decoding import BesideSteps
 from worker.engine import Engine
 from worker.ports import AdmittedJob, EngineTimings, Pixels
+from worker.resident import unmeasured
 
 KEY = "inputs/" + "0" * 64
 
@@ -67,7 +68,7 @@ Admit = Callable[..., Heard]
 
 @pytest.fixture
 def engine(model: LatentDiffusion) -> Engine:
-    return Engine(model, max_slots=4)
+    return Engine({"tiny": unmeasured(model, 4)}, max_slots=4)
 
 
 @pytest.fixture
@@ -192,7 +193,8 @@ def test_an_idle_engine_steps_harmlessly(engine: Engine) -> None:
 
 def test_pictures_decoded_beside_the_steps_are_the_same(model: LatentDiffusion) -> None:
     beside = StreamedDecoder(model.device)
-    engines = (Engine(model, 4), Engine(model, 4, decoding=BesideSteps(beside)))
+    models = {"tiny": unmeasured(model, 4)}
+    engines = (Engine(models, 4), Engine(models, 4, decoding=BesideSteps(beside)))
     heard = [[Heard(), Heard()] for _ in engines]
     for engine, (long, short) in zip(engines, heard, strict=True):
         engine.admit(AdmittedJob("long", request(steps=9), None, None, long))
@@ -218,7 +220,7 @@ def test_pictures_of_a_cancelled_job_are_dropped_while_they_are_decoded(
 
     slow = replace(model, executors=replace(model.executors, decoder=decode))
     with StreamedDecoder(model.device) as beside:
-        engine = Engine(slow, 4, decoding=BesideSteps(beside))
+        engine = Engine({"tiny": unmeasured(slow, 4)}, 4, decoding=BesideSteps(beside))
         cancelled, kept = Heard(), Heard()
         engine.admit(AdmittedJob("cancelled", request(steps=2), None, None, cancelled))
         engine.admit(AdmittedJob("kept", request(steps=4), None, None, kept))

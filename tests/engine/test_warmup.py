@@ -14,7 +14,7 @@ from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
 from tests.tiny_models import write_tiny_sd
 from worker.settings import WorkerSettings
-from worker.warmup import ready_engine, ready_model, weights_dtype
+from worker.warmup import ready_model, ready_resident, weights_dtype
 
 SIZE = (32, 32)
 
@@ -88,5 +88,5 @@ def test_a_folder_that_cannot_be_made_costs_time_only(
     model: LatentDiffusion, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
-    engine = ready_engine(model, SIZE, settings(tmp_path / "file" / "cache"))
-    assert engine.idle
+    resident = ready_resident(model, SIZE, settings(tmp_path / "file" / "cache"))
+    assert resident.profile.cap(model.latent_shape(*SIZE)) >= 2
