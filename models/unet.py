@@ -278,12 +278,8 @@ class MidBlock(nn.Module):
         return out
 
 
-class UNet(nn.Module):
-    """x (B, C, h, w), timestep (B,), context (B, T, D) or None -> prediction (B, C_out, h, w).
-
-    Where C is more than C_out, the channels beyond it are what the picture is conditioned on:
-    a mask and what it masks, a low resolution, a map (Rombach et al. 2022, section 3.3).
-    """
+class Descent(nn.Module):
+    """A UNet's way down and its middle: what a ControlNet has a copy of."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -293,37 +289,23 @@ class UNet(nn.Module):
         self.time_embedding = TimestepEmbedding(channels[0], 4 * channels[0])
         if config.addition_embed_type == "text_time":
             self.add_embedding = _added_embedding(config)
-        levels = range(len(channels))
-        self.down_blocks = nn.ModuleList(DownLevel(i, config) for i in levels)
+        self.down_blocks = nn.ModuleList(DownLevel(i, config) for i in range(len(channels)))
         self.mid_block = MidBlock(config)
-        self.up_blocks = nn.ModuleList(UpLevel(i, config) for i in reversed(levels))
-        self.conv_norm_out = NormSiLU(config.norm_num_groups, channels[0], config.norm_eps)
-        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
 
-    def forward(
-        self,
-        x: Tensor,
-        timestep: Tensor,
-        context: Tensor | None = None,
-        added: AddedConditioning | None = None,
-        residuals: Residuals | None = None,
-    ) -> Tensor:
+    def descend(
+        self, x: Tensor, time: Tensor, context: Tensor | None, hint: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """From latents, and a `hint` (B, C0, h, w) added to the first features, to the middle's
+        features and the skip connections, finest first."""
         if (context is None) != self.config.is_unconditional:
             wanted = "no context" if self.config.is_unconditional else "a context"
-            raise ValueError(f"this UNet reads {wanted}")
-        time = self.embed_time(timestep, added, x.dtype)
+            raise ValueError(f"this network reads {wanted}")
         x = self.conv_in(x)
+        x = x if hint is None else x + hint
         skips = [x]
         for down in self.down_blocks:
             x = down(x, time, context, skips)
-        x = self.mid_block(x, time, context)
-        if residuals is not None:
-            skips = [skip + more for skip, more in zip(skips, residuals.skips, strict=True)]
-            x = x + residuals.mid
-        for up in self.up_blocks:
-            x = up(x, time, context, skips)
-        out: Tensor = self.conv_out(self.conv_norm_out(x))
-        return out
+        return self.mid_block(x, time, context), skips
 
     def embed_time(
         self, timestep: Tensor, added: AddedConditioning | None, dtype: torch.dtype
@@ -345,3 +327,37 @@ class UNet(nn.Module):
     def _position(self, t: Tensor, dim: int) -> Tensor:
         flip, shift = self.config.flip_sin_to_cos, self.config.freq_shift
         return sinusoid(t, dim, flip_sin_to_cos=flip, shift=shift)
+
+
+class UNet(Descent):
+    """x (B, C, h, w), timestep (B,), context (B, T, D) or None -> prediction (B, C_out, h, w).
+
+    Where C is more than C_out, the channels beyond it are what the picture is conditioned on:
+    a mask and what it masks, a low resolution, a map (Rombach et al. 2022, section 3.3).
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        channels = config.block_out_channels
+        levels = range(len(channels))
+        self.up_blocks = nn.ModuleList(UpLevel(i, config) for i in reversed(levels))
+        self.conv_norm_out = NormSiLU(config.norm_num_groups, channels[0], config.norm_eps)
+        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor | None = None,
+        added: AddedConditioning | None = None,
+        residuals: Residuals | None = None,
+    ) -> Tensor:
+        time = self.embed_time(timestep, added, x.dtype)
+        x, skips = self.descend(x, time, context)
+        if residuals is not None:
+            x = x + residuals.mid
+            skips = [skip + more for skip, more in zip(skips, residuals.skips, strict=True)]
+        for up in self.up_blocks:
+            x = up(x, time, context, skips)
+        out: Tensor = self.conv_out(self.conv_norm_out(x))
+        return out
