@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from models.autoencoder import AutoencoderKL
 from models.checkpoint import CheckpointError, load_component, read_json, resolve
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.config import TextEncoderConfig, UNetConfig
 from models.executors.eager import eager_executors
-from models.first_stage_config import AutoencoderConfig
+from models.first_stages import first_stage_folder, load_first_stage
 from models.pipeline import LatentDiffusion
 from models.schedule import NoiseSchedule
 from models.text_encoder import TextEncoder
@@ -26,6 +25,7 @@ _PIPELINES = (
     "StableDiffusionPipeline",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
+    "StableDiffusionLDM3DPipeline",
     "StableDiffusionXLPipeline",
     "StableDiffusionXLImg2ImgPipeline",
 )
@@ -71,7 +71,7 @@ def load_model(
     named = [suffix for suffix in ("", "_2") if any(index.get(f"text_encoder{suffix}", ()))]
     text = tuple(_text_stage(folder, suffix, dtype, device) for suffix in named)
     report(0.3, "autoencoder")
-    autoencoder = _autoencoder(folder / "vae", dtype, device)
+    autoencoder = load_first_stage(first_stage_folder(folder), dtype, device)
     report(0.5, "unet")
     unet = load_component(folder / "unet", lambda c: UNet(UNetConfig.from_dict(c)), dtype, device)
     schedule = NoiseSchedule.from_config(read_json(folder / "scheduler/scheduler_config.json"))
@@ -102,10 +102,3 @@ def _text_stage(folder: Path, suffix: str, dtype: torch.dtype, device: torch.dev
         device,
     )
     return TextStage(Tokenizer.from_folder(folder / f"tokenizer{suffix}"), encoder)
-
-
-def _autoencoder(folder: Path, dtype: torch.dtype, device: torch.device) -> AutoencoderKL:
-    config = AutoencoderConfig.from_dict(read_json(folder / "config.json"))
-    # SDXL's autoencoder overflows in half precision, and its file says so.
-    chosen = torch.float32 if config.force_upcast else dtype
-    return load_component(folder, lambda _: AutoencoderKL(config), chosen, device)

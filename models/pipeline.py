@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.autoencoder import AutoencoderKL, Gaussian
 from models.conditioners import Conditioner
 from models.denoising import Trajectory, advance
 from models.executors.networks import Executors
+from models.first_stage import FirstStage, Posterior
 from models.noise import ImageNoise
+from models.pixels import to_bytes
 from models.recipe import Recipe
 from models.samplers import SamplerTable
 from models.samplers.parts import compile_part
@@ -39,7 +40,7 @@ class LatentDiffusion:
 
     conditioner: Conditioner
     unet: UNet
-    autoencoder: AutoencoderKL
+    autoencoder: FirstStage
     executors: Executors
     noise_schedule: NoiseSchedule
     device: torch.device
@@ -58,12 +59,12 @@ class LatentDiffusion:
         return self.autoencoder.config.latent_channels, height // factor, width // factor
 
     @torch.inference_mode()
-    def encode_image(self, image: Tensor) -> Gaussian:
-        """(3, H, W) in [-1, 1] -> the Gaussian of its latents, (1, C, h, w) each, unscaled."""
+    def encode_image(self, image: Tensor) -> Posterior:
+        """(3, H, W) in [-1, 1] -> what its latents (1, C, h, w) may be, unscaled."""
         moments = self.executors.encoder(image[None].to(self.device, self.autoencoder.dtype))
-        return Gaussian.from_moments(moments.float())
+        return self.autoencoder.posterior(moments.float())
 
-    def sample_latents(self, posterior: Gaussian, noise: ImageNoise) -> Tensor:
+    def sample_latents(self, posterior: Posterior, noise: ImageNoise) -> Tensor:
         """A sample (C, h, w) of encoded latents, scaled to unit variance."""
         sample = posterior.sample(noise.draw(self.device)[None])
         return sample[0] * self.autoencoder.config.scaling_factor
@@ -77,11 +78,11 @@ class LatentDiffusion:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (B, C, h, w) -> pictures (B, H, W, 3), uint8 on the CPU."""
+        """Scaled latents (B, C, h, w) -> pictures (B, H, W, 3), uint8 on the CPU; of a model that
+        tells depth as well (B, H, W, 5), see `models.pixels`."""
         z = latents / self.autoencoder.config.scaling_factor
         image = self.executors.decoder(z.to(self.autoencoder.dtype)).float()
-        image = (image / 2 + 0.5).clamp(0, 1)
-        return (image * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+        return to_bytes(image).cpu()
 
     # -- the whole way --------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from protocol.errors import ErrorRecord
-from protocol.keys import JOB_ID, RESULT_KEY, OutputFormat
+from protocol.keys import EXTRA_KEY, JOB_ID, RESULT_KEY, Extra, OutputFormat
 from protocol.record import Float, Int, Record
 from protocol.request import Seed, Side
 
@@ -37,6 +37,14 @@ class Phase(StrEnum):
     DELIVER = "deliver"
 
 
+class ExtraFile(Record):
+    """A file that comes with a picture: where it is kept and what it is."""
+
+    kind: Extra
+    key: Annotated[str, Field(pattern=EXTRA_KEY)]
+    bytes: Count
+
+
 class ImageResult(Record):
     """One finished picture: where it is kept and what it is. `bytes` is the size of the file."""
 
@@ -46,6 +54,7 @@ class ImageResult(Record):
     height: Side
     format: OutputFormat
     bytes: Count
+    extras: tuple[ExtraFile, ...] = ()
 
 
 class Timings(Record):

@@ -8,6 +8,7 @@ from enum import StrEnum
 JOB_ID = r"^[0-9a-f]{32}$"
 INPUT_KEY = r"^inputs/[0-9a-f]{64}$"
 RESULT_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.(png|jpeg|webp)$"
+EXTRA_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.depth\.png$"
 
 
 class OutputFormat(StrEnum):
@@ -20,6 +21,23 @@ class OutputFormat(StrEnum):
     @property
     def content_type(self) -> str:
         return f"image/{self.value}"
+
+
+class Extra(StrEnum):
+    """What a picture may come with, in a file of its own; the value stands in its key and URL.
+
+    depth: a grey PNG of 16 bits as large as the picture, the nearer the brighter.
+    """
+
+    DEPTH = "depth"
+
+    @property
+    def extension(self) -> str:
+        return {Extra.DEPTH: "png"}[self]
+
+    @property
+    def content_type(self) -> str:
+        return {Extra.DEPTH: "image/png"}[self]
 
 
 def new_job_id() -> str:
@@ -42,6 +60,11 @@ def result_key(job_id: str, index: int, output_format: OutputFormat) -> str:
     return f"results/{job_id}/{index}.{output_format.value}"
 
 
+def extra_key(job_id: str, index: int, kind: Extra) -> str:
+    """Where what comes with picture `index` of a job is kept."""
+    return f"results/{job_id}/{index}.{kind.value}.{kind.extension}"
+
+
 def job_of(key: str) -> str:
     """The job that a result's key belongs to."""
     _, job_id, _ = key.split("/")
@@ -51,5 +74,6 @@ def job_of(key: str) -> str:
 def is_key(text: str) -> bool:
     """Whether `text` is one of our object keys, and nothing that could leave the store's folder."""
     return any(
-        re.fullmatch(pattern.strip("^$"), text) is not None for pattern in (INPUT_KEY, RESULT_KEY)
+        re.fullmatch(pattern.strip("^$"), text) is not None
+        for pattern in (INPUT_KEY, RESULT_KEY, EXTRA_KEY)
     )

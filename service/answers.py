@@ -9,11 +9,20 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import DarkroomError
-from protocol.job import ImageResult, JobState, JobView, Phase, Timings
-from protocol.keys import OutputFormat
+from protocol.job import ExtraFile, ImageResult, JobState, JobView, Phase, Timings
+from protocol.keys import Extra, OutputFormat
 from protocol.store import ObjectStore
 from service.bodies import ResponseKind
 from service.problems import Problem, problem
+
+
+class ExtraAnswer(BaseModel):
+    """A file that comes with a picture. `base64` or `url`, as for the picture."""
+
+    kind: Extra = Field(description="depth: a grey PNG of 16 bits, the nearer the brighter.")
+    bytes: int = Field(description="The size of the file.")
+    base64: str | None = Field(default=None, json_schema_extra={"contentEncoding": "base64"})
+    url: str | None = None
 
 
 class ImageAnswer(BaseModel):
@@ -27,6 +36,9 @@ class ImageAnswer(BaseModel):
     bytes: int = Field(description="The size of the file.")
     base64: str | None = Field(default=None, json_schema_extra={"contentEncoding": "base64"})
     url: str | None = None
+    extras: list[ExtraAnswer] | None = Field(
+        default=None, description="What the model gives beside the picture."
+    )
 
 
 class GenerationAnswer(BaseModel):
@@ -103,13 +115,22 @@ class Answers:
             height=image.height,
             format=image.format,
             bytes=image.bytes,
+            **self._file(image.key, self.link(job_id, index), kind),
         )
+        if image.extras:
+            answer.extras = [self._extra(job_id, index, extra, kind) for extra in image.extras]
+        return answer
+
+    def _extra(self, job_id: str, index: int, extra: ExtraFile, kind: ResponseKind) -> ExtraAnswer:
+        link = f"{self.link(job_id, index)}/{extra.kind.value}"
+        return ExtraAnswer(kind=extra.kind, bytes=extra.bytes, **self._file(extra.key, link, kind))
+
+    def _file(self, key: str, link: str, kind: ResponseKind) -> dict[str, str]:
         match kind:
             case ResponseKind.BASE64:
-                answer.base64 = base64.b64encode(self.store.get(image.key)).decode()
+                return {"base64": base64.b64encode(self.store.get(key)).decode()}
             case ResponseKind.URL:
-                answer.url = self._signed(image.key) or self.link(job_id, index)
-        return answer
+                return {"url": self._signed(key) or link}
 
     def _signed(self, key: str) -> str | None:
         """A URL of the store's own, where it has such and clients can reach it."""

@@ -12,12 +12,13 @@ from threading import Event
 from typing import ParamSpec, TypeVar
 
 from protocol.errors import StoreUnavailable
-from protocol.job import ImageResult
-from protocol.keys import result_key
+from protocol.job import ExtraFile, ImageResult
+from protocol.keys import Extra, extra_key, result_key
 from protocol.request import GenerationRequest
 from protocol.store import ObjectStore
+from worker.extras import extras
 from worker.pictures import encode
-from worker.ports import Pixels
+from worker.ports import RGB, Pixels
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +60,15 @@ class Delivery:
     def image(
         self, job_id: str, index: int, pixels: Pixels, request: GenerationRequest, seed: int
     ) -> ImageResult:
-        """Encode one picture and write it to the store. For use in a task.
+        """Encode one picture, and what comes with it, and write them to the store. For use in a
+        task.
 
         Raises StoreUnavailable once patience is at its end.
         """
-        picture = encode(pixels, request, seed)
+        picture = encode(pixels[..., :RGB], request, seed)
         key = result_key(job_id, index, request.output_format)
         height, width, _ = pixels.shape
-        self._patiently(lambda: self._store.put(key, picture, request.output_format.content_type))
+        self._put(key, picture, request.output_format.content_type)
         return ImageResult(
             key=key,
             seed=seed,
@@ -74,7 +76,16 @@ class Delivery:
             height=height,
             format=request.output_format,
             bytes=len(picture),
+            extras=tuple(self._extra(job_id, index, *extra) for extra in extras(pixels)),
         )
+
+    def _extra(self, job_id: str, index: int, kind: Extra, content: bytes) -> ExtraFile:
+        key = extra_key(job_id, index, kind)
+        self._put(key, content, kind.content_type)
+        return ExtraFile(kind=kind, key=key, bytes=len(content))
+
+    def _put(self, key: str, content: bytes, content_type: str) -> None:
+        self._patiently(lambda: self._store.put(key, content, content_type))
 
     def close(self) -> None:
         """Stop being patient, and wait for the threads to end."""

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from protocol.errors import DarkroomError
 from protocol.request import GenerationRequest
 
-Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
+RGB = 3
+# (H, W, 3), RGB; of a model that tells depth (H, W, 5), with its high and its low byte.
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

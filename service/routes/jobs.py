@@ -9,7 +9,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import UnknownImage
-from protocol.job import TERMINAL
+from protocol.job import TERMINAL, ImageResult, JobView
+from protocol.keys import Extra
 from service.answers import JobAnswer, json_response
 from service.dependencies import AnswersDep, JobDep, JobIdPath, ServicesDep, VisitorDep
 from service.problems import DOOR, documented
@@ -69,11 +70,30 @@ async def cancel_job(
 )
 def get_image(job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
     """The bytes of one picture of a finished job."""
+    image = _picture(job, index)
+    return Response(
+        services.store.get(image.key), 200, PICTURE_HEADERS, media_type=image.format.content_type
+    )
+
+
+@router.get(
+    "/{job_id}/images/{index}/{kind}",
+    response_class=Response,
+    responses={200: {"description": "The file.", "content": {"image/png": {}}}},
+)
+def get_extra(job: JobDep, index: IndexPath, kind: Extra, services: ServicesDep) -> Response:
+    """The bytes of a file that comes with a picture, such as its depth."""
+    image = _picture(job, index)
+    for extra in image.extras:
+        if extra.kind is kind:
+            content = services.store.get(extra.key)
+            return Response(content, 200, PICTURE_HEADERS, media_type=kind.content_type)
+    raise UnknownImage(f"{index} of job {job.id} with {kind.value}")
+
+
+def _picture(job: JobView, index: int) -> ImageResult:
     images = job.result.images if job.result else ()
     if index >= len(images):
         yet = "" if job.state in TERMINAL else " yet"
         raise UnknownImage(f"{index} of job {job.id}{yet}")
-    image = images[index]
-    return Response(
-        services.store.get(image.key), 200, PICTURE_HEADERS, media_type=image.format.content_type
-    )
+    return images[index]

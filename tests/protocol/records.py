@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from protocol.catalogue import ModelCard
 from protocol.job import (
+    ExtraFile,
     ImageResult,
     JobResult,
     JobState,
@@ -12,7 +13,7 @@ from protocol.job import (
     Progress,
     Timings,
 )
-from protocol.keys import OutputFormat, result_key
+from protocol.keys import Extra, OutputFormat, extra_key, result_key
 from protocol.presence import WorkerReport, WorkerState
 from protocol.request import SEEDS, Box, GenerationRequest, Priority
 from protocol.tasks import Task
@@ -81,6 +82,13 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
 
 
 @st.composite
+def extras(draw: st.DrawFn) -> ExtraFile:
+    kind = draw(st.sampled_from(Extra))
+    key = extra_key(draw(job_ids), draw(st.integers(0, 9999)), kind)
+    return ExtraFile(kind=kind, key=key, bytes=draw(st.integers(0, 2**31)))
+
+
+@st.composite
 def images(draw: st.DrawFn) -> ImageResult:
     kind = draw(st.sampled_from(OutputFormat))
     return ImageResult(
@@ -90,6 +98,7 @@ def images(draw: st.DrawFn) -> ImageResult:
         height=draw(st.integers(1, 4096)),
         format=kind,
         bytes=draw(st.integers(0, 2**31)),
+        extras=tuple(draw(st.lists(extras(), max_size=1))),
     )
 
 

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import StoreUnavailable, UnknownImage
-from protocol.keys import OutputFormat, input_key, is_job_id, is_key, new_job_id, result_key
+from protocol.keys import (
+    Extra,
+    OutputFormat,
+    extra_key,
+    input_key,
+    is_job_id,
+    is_key,
+    job_of,
+    new_job_id,
+    result_key,
+)
 from protocol.store import PAGE, ObjectStore
 
 KEY = result_key("0" * 32, 0, OutputFormat.PNG)
@@ -46,6 +56,8 @@ def test_what_is_deleted_is_gone(store: ObjectStore) -> None:
         f"inputs/{'0' * 64}\n",
         f"{KEY}/..",
         KEY.replace("png", "svg"),
+        KEY.replace("0.png", "0.depth.jpeg"),
+        KEY.replace("0.png", "0.else.png"),
         KEY.replace("results", "Results"),
         KEY.replace("0.png", "..%2f0.png"),
         KEY.replace("0.png", "\0.png"),
@@ -91,6 +103,14 @@ def test_a_bucket_signs_urls_and_its_absence_is_an_error_of_ours(
     assert "secret" not in url
     with pytest.raises(StoreUnavailable):
         store.get(KEY)
+
+
+@pytest.mark.parametrize("kind", list(Extra))
+def test_what_comes_with_a_picture_is_kept_under_its_job(store: ObjectStore, kind: Extra) -> None:
+    key = extra_key("0" * 32, 3, kind)
+    store.put(key, b"depth", kind.content_type)
+    assert store.get(key) == b"depth"
+    assert job_of(key) == "0" * 32
 
 
 def test_inputs_are_named_by_their_content() -> None:

@@ -1,10 +1,14 @@
 """Delivery's patience with the store."""
 
+import io
+
+import numpy as np
 import pytest
 from obstore.store import MemoryStore
+from PIL import Image
 
 from protocol.errors import StoreUnavailable, UnknownImage
-from protocol.keys import input_key, new_job_id
+from protocol.keys import Extra, input_key, new_job_id
 from protocol.store import ObjectStore
 from tests.jobs.harness import request
 from tests.worker.test_pictures import GRADIENT
@@ -38,6 +42,25 @@ def test_the_result_describes_what_was_stored() -> None:
     assert (image.height, image.width) == GRADIENT.shape[:2]
     assert (image.seed, image.format.value) == (9, "webp")
     assert len(store.get(image.key)) == image.bytes
+
+
+def test_depth_is_stored_beside_its_picture() -> None:
+    store = ObjectStore.open("memory:///")
+    delivery = Delivery(store, threads=1, patience_s=0)
+    high, low = GRADIENT[..., :1], GRADIENT[..., 1:2]
+    pixels = np.concatenate([GRADIENT, high, low], axis=-1)
+    job_id = new_job_id()
+    image = delivery.submit(delivery.image, job_id, 2, pixels, request(), 9).result()
+    delivery.close()
+    (depth,) = image.extras
+    assert (depth.kind, depth.key) == (Extra.DEPTH, f"results/{job_id}/2.depth.png")
+    assert depth.bytes == len(store.get(depth.key))
+    opened = Image.open(io.BytesIO(store.get(depth.key)))
+    expected = high[..., 0].astype(np.uint16) * 256 + low[..., 0]
+    assert opened.mode == "I;16"
+    assert np.array_equal(np.asarray(opened), expected)
+    picture = Image.open(io.BytesIO(store.get(image.key)))
+    assert np.array_equal(np.asarray(picture), GRADIENT)
 
 
 def test_an_impatient_delivery_tries_once() -> None:
