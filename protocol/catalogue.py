@@ -27,7 +27,8 @@ class ModelCard(Record):
 
     Sizes are in pixels, prompt lengths in tokens without the end marks (0: it reads no words).
     Classes are numbers below `classes`; `class_names`, where an operator has given them, say what
-    they mean. What it upscales becomes `upscale_factor` times as wide and as high.
+    they mean. What it upscales becomes `upscale_factor` times as wide and as high. `refiners` are
+    the models that may take over its last steps.
     """
 
     name: Name
@@ -56,6 +57,8 @@ class ModelCard(Record):
     class_names: tuple[Name, ...] = ()
     max_boxes: Count = 0
     upscale_factor: Positive = 1
+    refiners: tuple[Name, ...] = ()
+    reads_aesthetic_score: bool = False
     scaling_factor: Float | None = None
     tokenizer_sha256: str = ""
 

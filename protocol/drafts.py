@@ -13,12 +13,14 @@ from pydantic import Field, ValidationError
 from protocol.catalogue import ModelCard
 from protocol.errors import InvalidRequest, NotReady
 from protocol.keys import INPUT_KEY, OutputFormat
+from protocol.passes import HiresScale, aesthetic_score, enlargement, refinement
 from protocol.record import Record
 from protocol.refusals import first_refusal
 from protocol.request import (
     SEEDS,
     Boxes,
     ClassId,
+    Cut,
     Deadline,
     GenerationRequest,
     GuidanceScale,
@@ -27,6 +29,7 @@ from protocol.request import (
     Priority,
     Prompt,
     Quality,
+    Score,
     Seed,
     Share,
     Side,
@@ -96,6 +99,28 @@ class Draft(Record):
     boxes: Boxes | None = Field(
         default=None,
         description="Of layout only: what is where, a list of {class, x, y, width, height}.",
+    )
+    refiner: Name | None = Field(
+        default=None,
+        description="txt2img only: who takes over the last steps; one of the model's refiners.",
+    )
+    refiner_start: Cut | None = Field(
+        default=None,
+        description="Share of the noise schedule after which the refiner goes on; default 0.8.",
+    )
+    aesthetic_score: Score | None = Field(
+        default=None, description="What a refiner is told that the picture deserves; default 6."
+    )
+    hires_scale: HiresScale | None = Field(
+        default=None,
+        description="txt2img only: draw at width x height, scale up by this, and draw once more.",
+    )
+    hires_steps: Steps | None = Field(
+        default=None, description="Steps of the second pass of hires_scale; default: steps."
+    )
+    hires_strength: Strength | None = Field(
+        default=None,
+        description="How far the second pass of hires_scale may leave the first; default 0.7.",
     )
     output_format: OutputFormat = Field(
         default=OutputFormat.PNG, description="The file format of the pictures."
@@ -215,6 +240,9 @@ def complete(
         mask_key=mask.key if mask else None,
         class_id=draft.class_id,
         boxes=draft.boxes,
+        refinement=refinement(draft, card, steps),
+        enlargement=enlargement(draft, card, (width, height), steps),
+        aesthetic_score=aesthetic_score(draft, card),
         output_format=draft.output_format,
         quality=draft.quality,
         priority=draft.priority,

@@ -39,6 +39,8 @@ ClassId = Annotated[Int, Field(ge=0, lt=MOST_CLASSES)]
 Quality = Annotated[Int, Field(ge=1, le=100)]
 Name = Annotated[Text, Field(min_length=1, max_length=200)]
 Deadline = Annotated[Float, Field(gt=0, le=LONGEST_DEADLINE_S)]
+Cut = Annotated[Float, Field(gt=0, lt=1)]
+Score = Annotated[Float, Field(ge=0, le=10)]
 
 
 class Priority(StrEnum):
@@ -63,6 +65,22 @@ class Box(Record):
 
 
 Boxes = Annotated[tuple[Box, ...], Field(min_length=1, max_length=MOST_BOXES)]
+
+
+class Refinement(Record):
+    """Another model takes over at `start`, a share of the noise schedule."""
+
+    model: Name
+    start: Cut
+
+
+class Enlargement(Record):
+    """What has been drawn is scaled up to this size and drawn once more, as by img2img."""
+
+    width: Side
+    height: Side
+    steps: Steps
+    strength: Strength
 
 
 class GenerationRequest(Record):
@@ -94,6 +112,9 @@ class GenerationRequest(Record):
     mask_key: Annotated[str, Field(pattern=INPUT_KEY)] | None = None
     class_id: ClassId | None = None
     boxes: Boxes | None = None
+    refinement: Refinement | None = None
+    enlargement: Enlargement | None = None
+    aesthetic_score: Score | None = None
     output_format: OutputFormat
     quality: Quality
     priority: Priority = Priority.NORMAL
@@ -118,4 +139,7 @@ class GenerationRequest(Record):
         """How much there is to do: network rows x steps x pixels, in `UNIT_OF_WORK`s; above 0."""
         guided = self.guidance_end - self.guidance_start if self.guidance_scale > 1 else 0.0
         rows = self.n * (1 + guided)
-        return rows * self.steps * self.width * self.height / UNIT_OF_WORK
+        pixels = self.steps * self.width * self.height
+        if second := self.enlargement:
+            pixels += max(1, int(second.steps * second.strength)) * second.width * second.height
+        return rows * pixels / UNIT_OF_WORK

@@ -34,7 +34,7 @@ _SIZE = frozenset({"width", "height"})
 
 # The image of `semantic` is a map of class numbers; `upscale` draws a multiple of its image's size.
 TAKES: Mapping[Task, frozenset[str]] = {
-    Task.TXT2IMG: _WORDS | _SIZE,
+    Task.TXT2IMG: _WORDS | _SIZE | {"refiner", "hires_scale"},
     Task.IMG2IMG: _WORDS | _SIZE | {"image", "strength"},
     Task.INPAINT: _WORDS | _SIZE | {"image", "mask", "strength"},
     Task.UPSCALE: frozenset({"image"}),
