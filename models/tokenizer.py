@@ -1,91 +1,121 @@
-"""Byte-pair encoding of prompts as CLIP does it, in rows of 77 tokens.
+"""Prompts as rows of token ids.
 
-Built from the published `vocab.json` and `merges.txt` with the `tokenizers` package. The whole
-tokenizer serialises to one JSON string, with which another program (the HTTP service) can count
-the tokens of a prompt without this package.
+The whole tokenizer serialises to one JSON string, with which another program (the HTTP service)
+can count the tokens of a prompt without this package.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
-from tokenizers.models import BPE
 
-# Contractions, runs of letters, single digits, runs of other signs: the word pattern of CLIP
-# (Radford et al. 2021, repository openai/CLIP, simple_tokenizer.py).
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-_START, _END = "<|startoftext|>", "<|endoftext|>"
+from models.checkpoint import read_json
+from models.cleaning import clean
+from models.vocabularies import Vocabulary, read_vocabulary
+from models.wording import Piece
+
+LENGTH = 77  # of a row, for every text encoder of the family
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows of `length` ids, and how strongly each position is meant; the frame counts as 1."""
+
+    ids: list[list[int]]
+    weights: list[list[float]]
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text -> rows of `length` token ids: start, at most `length` - 2 tokens, end, padding."""
+    """Text -> rows of `length` token ids: start, as many tokens as fit, end, padding.
 
-    backend: Backend
-    length: int
-    start_id: int
-    end_id: int
-    pad_id: int
+    learned: words of textual inversion, as first id -> how many ids in a row the word stands for.
+    """
+
+    vocabulary: Vocabulary
+    length: int = LENGTH
+    learned: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """Reads vocab.json, merges.txt and tokenizer_config.json of a published tokenizer."""
-        config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-        pad = _content(config.get("pad_token") or _END)
-        backend = Backend(
-            BPE.from_file(
-                str(folder / "vocab.json"),
-                str(folder / "merges.txt"),
-                unk_token=_END,
-                continuing_subword_prefix="",
-                end_of_word_suffix="</w>",
-                fuse_unk=False,
-            )
-        )
-        backend.normalizer = normalizers.Sequence(
-            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-        )
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        specials = dict.fromkeys([_START, _END, pad])
-        backend.add_special_tokens([AddedToken(text, normalized=False) for text in specials])
-        vocabulary = backend.get_vocab(with_added_tokens=True)
-        start, end, padding = (vocabulary[text] for text in (_START, _END, pad))
-        return cls(backend, int(config.get("model_max_length", 77)), start, end, padding)
+        """Reads a published tokenizer: tokenizer_config.json and the files of its class.
+
+        Raises CheckpointError and UnsupportedConfig.
+        """
+        config = read_json(folder / "tokenizer_config.json")
+        length = min(int(config.get("model_max_length") or LENGTH), LENGTH)
+        return cls(read_vocabulary(folder, config), length)
 
     @property
     def chunk(self) -> int:
         """Tokens of text that fit one row."""
-        return self.length - 2
+        return self.length - len(self._start) - 1
 
     def tokens(self, text: str) -> list[int]:
         """Ids of `text` without start, end and padding."""
-        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
-        return ids
+        said = clean(text) if self.vocabulary.cleaned else text
+        ids: list[int] = self.vocabulary.backend.encode(said, add_special_tokens=False).ids
+        return [part for i in ids for part in range(i, i + self.learned.get(i, 1))]
 
     def rows(self, text: str, at_least: int = 1) -> list[list[int]]:
         """`text` cut into rows of `length` ids: one for every started `chunk`, or `at_least`."""
-        ids = self.tokens(text)
-        count = max(at_least, -(-len(ids) // self.chunk))
-        return [self._row(ids[i * self.chunk : (i + 1) * self.chunk]) for i in range(count)]
+        return self.weighted_rows([(text, 1.0)], at_least).ids
 
-    def _row(self, ids: list[int]) -> list[int]:
-        row = [self.start_id, *ids, self.end_id]
-        return row + [self.pad_id] * (self.length - len(row))
+    def weighted_rows(self, pieces: Iterable[Piece], at_least: int = 1) -> TokenRows:
+        """One section of a prompt in rows; a word never spans two pieces."""
+        tokens = [(i, weight) for text, weight in pieces for i in self.tokens(text)]
+        count = max(at_least, -(-len(tokens) // self.chunk))
+        chunks = [tokens[i * self.chunk : (i + 1) * self.chunk] for i in range(count)]
+        return TokenRows(
+            ids=[self._row([token for token, _ in chunk]) for chunk in chunks],
+            weights=[self._weights([weight for _, weight in chunk]) for chunk in chunks],
+        )
+
+    def with_words(self, words: Mapping[str, int]) -> Self:
+        """This tokenizer with more words, each of as many new ids as it says, in turn.
+
+        A word may have other signs in it but stands alone, between spaces or signs; the ids after
+        its first are spelled `word_1`, `word_2`, … Raises ValueError for a word that is there.
+        """
+        backend = Backend.from_str(self.vocabulary.backend.to_str())
+        learned = dict(self.learned)
+        for word, count in words.items():
+            said = clean(word) if self.vocabulary.cleaned else word
+            spellings = [said, *(f"{said}_{i}" for i in range(1, count))]
+            if taken := [text for text in spellings if backend.token_to_id(text) is not None]:
+                raise ValueError(f"the vocabulary has {', '.join(taken)} already")
+            learned[backend.get_vocab_size()] = count
+            backend.add_tokens(
+                [AddedToken(text, single_word=True, normalized=False) for text in spellings]
+            )
+        return replace(self, vocabulary=replace(self.vocabulary, backend=backend), learned=learned)
 
     def to_json(self) -> str:
-        return str(self.backend.to_str())
+        """All that counting takes: the serialised backend, and what is done before and after it."""
+        return json.dumps(
+            {
+                "backend": self.vocabulary.backend.to_str(),
+                "cleaned": self.vocabulary.cleaned,
+                "learned": {str(first): count for first, count in self.learned.items()},
+            },
+            ensure_ascii=False,
+        )
 
+    def _row(self, ids: list[int]) -> list[int]:
+        row = [*self._start, *ids, self.vocabulary.end_id]
+        return row + [self.vocabulary.pad_id] * (self.length - len(row))
 
-def _content(token: str | dict[str, Any]) -> str:
-    """The text of a special token, which files give as a string or as an object."""
-    return token if isinstance(token, str) else str(token["content"])
+    def _weights(self, weights: list[float]) -> list[float]:
+        row = [*(1.0 for _ in self._start), *weights]
+        return row + [1.0] * (self.length - len(row))
+
+    @property
+    def _start(self) -> list[int]:
+        start = self.vocabulary.start_id
+        return [] if start is None else [start]

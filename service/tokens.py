@@ -7,34 +7,50 @@ from tokenizers import Tokenizer
 
 from protocol.catalogue import Catalogue, ModelCard
 from protocol.errors import NotReady
+from protocol.tokenizer import PublishedTokenizer, clean
 
 
 class TokenCounters:
-    """One tokenizer per model, read from the catalogue when first needed and when it changes."""
+    """One counter per model, made from the catalogue when first needed and when it changes."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._tokenizers: dict[str, Tokenizer] = {}  # by digest
+        self._counters: dict[str, Callable[[str], int]] = {}  # by digest
         self._loading = threading.Lock()
 
     def has(self, card: ModelCard) -> bool:
         """Whether the model's tokenizer is here already, so that `for_model` asks nobody."""
-        return card.tokenizer_sha256 in self._tokenizers
+        return card.tokenizer_sha256 in self._counters
 
     def for_model(self, card: ModelCard) -> Callable[[str], int]:
         """Text -> tokens without the end marks."""
         with self._loading:
-            tokenizer = self._tokenizers.get(card.tokenizer_sha256)
-            if tokenizer is None:
-                tokenizer = self._load(card.name)
-                self._tokenizers[card.tokenizer_sha256] = tokenizer
-        return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+            counter = self._counters.get(card.tokenizer_sha256)
+            if counter is None:
+                counter = self._load(card.name)
+                self._counters[card.tokenizer_sha256] = counter
+        return counter
 
-    def _load(self, model: str) -> Tokenizer:
+    def _load(self, model: str) -> Callable[[str], int]:
         found = self._catalogue.tokenizer_json(model)
         if found is None:
             raise NotReady(f"the tokenizer of {model} has not been published")
-        tokenizer = Tokenizer.from_str(found)
-        tokenizer.no_truncation()  # a cut text would always seem short enough
-        tokenizer.no_padding()
-        return tokenizer
+        if not found:
+            return lambda text: 0  # a model that reads no words
+        return TokenCounter(PublishedTokenizer.model_validate_json(found))
+
+
+class TokenCounter:
+    """Counts the tokens of texts by one published tokenizer."""
+
+    def __init__(self, published: PublishedTokenizer) -> None:
+        self._published = published
+        self._backend = Tokenizer.from_str(published.backend)
+        self._backend.no_truncation()  # a cut text would always seem short enough
+        self._backend.no_padding()
+
+    def __call__(self, text: str) -> int:
+        said = clean(text) if self._published.cleaned else text
+        ids = self._backend.encode(said, add_special_tokens=False).ids
+        learned = self._published.learned
+        return sum(learned.get(i, 1) for i in ids) if learned else len(ids)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from protocol.catalogue import ModelCard
 from protocol.store import ObjectStore
 from protocol.tasks import Task
+from protocol.tokenizer import PublishedTokenizer
 from service.app import create_app
 from service.connections import server_config
 from service.settings import ServiceSettings
@@ -65,7 +66,7 @@ def word_tokenizer() -> str:
     """A tokenizer for which every word is a token."""
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return str(tokenizer.to_str())
+    return PublishedTokenizer(backend=tokenizer.to_str()).model_dump_json()
 
 
 def settings_for(redis_url: str, **changed: object) -> ServiceSettings:

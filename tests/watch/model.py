@@ -5,6 +5,7 @@ from __future__ import annotations
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from protocol.catalogue import ModelCard
+from protocol.tokenizer import PublishedTokenizer
 
 CARD = ModelCard(
     name="drawing",
@@ -26,4 +27,4 @@ def word_tokenizer() -> str:
     """A tokenizer for which every word is a token."""
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return str(tokenizer.to_str())
+    return PublishedTokenizer(backend=tokenizer.to_str()).model_dump_json()
