@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from models.executors.networks import Network, Run
+from models.executors.variants import alike
 
 ROWS = (2, 4, 8, 16)  # of the compiled graphs; more rows are run in parts
 
@@ -48,6 +49,11 @@ class Compiled:
                 self._run = torch.compile(module, dynamic=False)
                 for size in rows:
                     self(*network.examples(size))
+
+    def with_weights(self, network: Network) -> Run:
+        """Weights are frozen into what was compiled, and compiling takes minutes: run as at the
+        other sizes."""
+        return alike(self._otherwise, network)
 
     @torch.no_grad()
     def __call__(self, *inputs: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ costs nothing: its time is proportional to their number.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,9 @@ class Eager:
             out = self._module(*inputs)
         return out[:rows]
 
+    def with_weights(self, network: Network) -> Run:
+        return Eager(network, same_bytes=self._same_bytes)
+
 
 def eager_executors(unet: UNet, first_stage: FirstStage, *, same_bytes: bool = True) -> Executors:
     """The networks as they are, on whatever device they are."""
@@ -54,6 +59,7 @@ def eager_executors(unet: UNet, first_stage: FirstStage, *, same_bytes: bool = T
         denoiser=Eager(denoiser(unet), same_bytes=same_bytes),
         decoder=pictures(decoder(first_stage, side)),
         encoder=pictures(encoder(first_stage, side * first_stage.config.factor)),
+        controlled=partial(Eager, same_bytes=same_bytes),
         name="eager",
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,17 @@ class Run(Protocol):
     def __call__(self, *inputs: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class Adaptable(Protocol):
+    """A run whose network may be had with other weights by the same means."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor: ...
+
+    def with_weights(self, network: Network) -> Run:
+        """The run of `network`, which differs from this one's in the values of weights only, and
+        shares with it the parameters that are equal."""
+
+
 @dataclass(frozen=True)
 class Network:
     """A module of plain tensors, and random inputs of the model's own size for `rows` pictures.
@@ -44,11 +55,15 @@ class Network:
 
 @dataclass(frozen=True)
 class Executors:
-    """What runs the three networks of a model and updates the slots, and its name for a log."""
+    """What runs the three networks of a model and updates the slots, and its name for a log.
+
+    controlled: how a UNet is run with ControlNets, which are not there yet when this is chosen.
+    """
 
     denoiser: Run
     decoder: Run
     encoder: Run
+    controlled: Callable[[Network], Run]
     name: str
     update: SlotUpdate = slot_update
 

@@ -12,12 +12,13 @@ import sys
 import tempfile
 import time
 import warnings
+from copy import copy
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.executors.networks import Network, fingerprint
 
@@ -48,14 +49,27 @@ class OpenVino:
 
     def __init__(self, network: Network, dtype: torch.dtype, cache: Path | None) -> None:
         """`cache`: folder for converted graphs, or None. Takes as many threads as PyTorch may."""
-        ov = _openvino()
-        core = ov.Core()
+        self._network, self._dtype, self._cache = network, dtype, cache
+        core = _openvino().Core()
+        self._compile(_graph(network, core, cache), core)
+
+    def with_weights(self, network: Network) -> OpenVino:
+        """The graph is taken over, with other constants in it: converting anew takes longer."""
+        twin = copy(self)
+        core = _openvino().Core()
+        graph = _graph(self._network, core, self._cache)
+        if not _set_constants(graph, _changed(self._network.module, network.module)):
+            graph = _converted(network)
+        twin._compile(graph, core)
+        return twin
+
+    def _compile(self, graph: openvino.Model, core: openvino.Core) -> None:
         options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self._dtype],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        compiled = core.compile_model(_graph(network, core, cache), "CPU", options)
+        compiled = core.compile_model(graph, "CPU", options)
         self._request = compiled.create_infer_request()
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -82,6 +96,30 @@ def _graph(network: Network, core: openvino.Core, cache: Path | None) -> openvin
         _forget_unused(cache)
         _save(_converted(network), path)
     return core.read_model(path)
+
+
+def _changed(module: nn.Module, variant: nn.Module) -> dict[str, Tensor]:
+    """The parameters that `variant` does not share with `module`, by name."""
+    before = dict(module.named_parameters())
+    return {name: p for name, p in variant.named_parameters() if p is not before[name]}
+
+
+def _set_constants(graph: openvino.Model, values: dict[str, Tensor]) -> bool:
+    """Give the constants that were these parameters other values; False if one is not found."""
+    constants = {
+        node.get_friendly_name(): node
+        for node in graph.get_ops()
+        if node.get_type_name() == "Constant"
+    }
+    found = {name: constants.get(f"self.{name}") for name in values}
+    for name, node in found.items():
+        if node is None or list(node.shape) != list(values[name].shape):
+            return False
+        array = values[name].detach().float().contiguous().numpy()
+        constant = _openvino().opset13.constant(array)
+        for user in node.output(0).get_target_inputs():
+            user.replace_source_output(constant.output(0))
+    return True
 
 
 def _forget_unused(cache: Path) -> None:

@@ -18,9 +18,11 @@ from models.executors import compiled, networks, openvino
 from models.executors.choice import LARGEST_ERROR, Wanted, choose_executors
 from models.executors.eager import Eager, OneByOne
 from models.executors.networks import Network, Run
+from models.executors.variants import alike
 from models.layers import ResnetBlock
 from models.loading import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
+from models.sharing import twin
 from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 ROWS = (1, 2, 3, 5, 8, 16, 17)
@@ -136,6 +138,7 @@ def test_a_compiled_network_computes_the_same_and_leaves_other_sizes_to_eager() 
     network = small()
     exact = eager(network)
     run = compiled.Compiled(network, torch.float32, otherwise=exact, rows=(2, 4))
+    assert isinstance(alike(run, network), Eager)
     for rows in (1, 3, 4, 6):
         inputs = network.examples(rows)
         torch.testing.assert_close(run(*inputs), exact(*inputs), rtol=0, atol=1e-5)
@@ -163,6 +166,48 @@ def test_converted_graphs_are_kept_and_told_apart_by_their_weights(
         bias.data -= 1
     assert len(list(tmp_path.glob("*.xml"))) == 2
     torch.testing.assert_close(changed, first + 1, rtol=0, atol=1e-4)
+
+
+def variant(network: Network, *names: str) -> Network:
+    """The same network with other values in these parameters."""
+    changed = {name: network.module.get_parameter(name) * 1.5 + 0.01 for name in names}
+    return replace(network, module=twin(network.module, changed))
+
+
+def test_a_variant_is_run_as_the_model_is_and_leaves_it_as_it_was(
+    parts: list[Network], tmp_path: Path
+) -> None:
+    network = parts[0]
+    weights = [name for name, p in network.module.named_parameters() if p.ndim > 1]
+    assert {network.module.get_parameter(name).ndim for name in weights} == {2, 4}
+    other = variant(network, *weights[::2])
+    inputs = network.examples(3)
+    wanted = eager(other)(*inputs)
+    for run in (openvino.OpenVino(network, torch.float32, tmp_path), eager(network)):
+        before = run(*inputs)
+        varied = alike(run, other)
+        assert type(varied) is type(run)
+        told = varied(*inputs)
+        torch.testing.assert_close(told, wanted, rtol=0, atol=1e-4 * float(wanted.std()))
+        assert not torch.allclose(told, before, atol=0.01)
+        assert torch.equal(run(*inputs), before)
+    assert len(list(tmp_path.glob("*.xml"))) == 1  # nothing was converted anew
+
+
+def test_a_variant_whose_constants_are_not_found_is_converted(parts: list[Network]) -> None:
+    network = parts[0]
+    other = variant(network, "unet.conv_out.bias")  # folded into another constant
+    inputs = network.examples(2)
+    wanted = eager(other)(*inputs)
+    told = alike(openvino.OpenVino(network, torch.float32, None), other)(*inputs)
+    torch.testing.assert_close(told, wanted, rtol=0, atol=1e-4 * float(wanted.std()))
+
+
+def test_a_variant_is_eager_where_nothing_better_is_known(parts: list[Network]) -> None:
+    network = parts[0]
+    other, inputs = variant(network, "unet.conv_in.weight"), network.examples(2)
+    run = alike(lambda *inputs: network.module(*inputs), other)
+    assert torch.equal(run(*inputs), eager(other)(*inputs))
 
 
 def test_graphs_nobody_asked_for_in_months_are_removed(

@@ -1,0 +1,39 @@
+"""The layers of a model that a LoRA may change, and every name that files have for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from models.config import UNetConfig
+from models.lora.factors import Shape
+from models.lora.names import UNET, spellings
+from models.lora.original_names import original_name
+
+Layer = tuple[str, str]  # component and module path, in the names of our networks
+
+
+@dataclass(frozen=True)
+class Layers:
+    """`shapes` of their weights; `named`: None is a name that two layers share."""
+
+    shapes: Mapping[Layer, Shape]
+    named: Mapping[str, Layer | None]
+
+    @classmethod
+    def of(cls, networks: Mapping[str, nn.Module], unet: UNetConfig) -> Layers:
+        """Of `networks` by component (see `names`); the meta device will do."""
+        shapes: dict[Layer, Shape] = {}
+        named: dict[str, Layer | None] = {}
+        for component, network in networks.items():
+            for path, module in network.named_modules():
+                if not isinstance(module, nn.Linear | nn.Conv2d):
+                    continue
+                layer = component, path
+                shapes[layer] = tuple(module.weight.shape)
+                original = original_name(path, unet) if component == UNET else None
+                for name in set(spellings(component, path, original)):
+                    named[name] = None if name in named else layer
+        return cls(shapes, named)

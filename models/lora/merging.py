@@ -1,0 +1,84 @@
+"""A model with LoRAs: a variant that has its own weights where they differ and shares the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from models.conditioners import Conditioner
+from models.conditioners.clip import ClipConditioner, text_stages
+from models.embeddings import EmbeddingCache
+from models.executors.variants import run_alike
+from models.lora.factors import Factors
+from models.lora.layers import Layers
+from models.lora.names import TEXT, TEXT_2, UNET
+from models.lora.reading import LoRA
+from models.pipeline import LatentDiffusion
+from models.sharing import twin
+
+Weighted = Sequence[tuple[LoRA, float]]  # and how strongly, 1 as it was trained
+
+
+def networks(model: LatentDiffusion) -> dict[str, nn.Module]:
+    """What LoRAs may change, by the names that files have for it."""
+    stages = text_stages(model.conditioner)
+    # SDXL's refiner has the second text encoder only.
+    names = (TEXT_2,) if model.is_sdxl and len(stages) == 1 else (TEXT, TEXT_2)
+    encoders = zip(names, (stage.encoder for stage in stages), strict=False)
+    return {UNET: model.unet, **dict(encoders)}
+
+
+def layers_of(model: LatentDiffusion) -> Layers:
+    """The layers that a file's names are looked up in."""
+    return Layers.of(networks(model), model.unet.config)
+
+
+def with_loras(model: LatentDiffusion, loras: Weighted) -> LatentDiffusion:
+    """The variant of `model` with all these LoRAs, run by the same means as `model` is.
+
+    Only layers that they touch get weights of their own: W + Σ weight · scale · up @ down, added
+    in float32 and brought back to W's precision and layout. Prompts have a cache of their own
+    where a text encoder is touched. The LoRAs must have been read for this model.
+    """
+    touched = {
+        component: twin(network, _merged(component, network, loras))
+        for component, network in networks(model).items()
+        if any(layer[0] == component for lora, _ in loras for layer in lora.factors)
+    }
+    unet = touched.get(UNET, model.unet)
+    conditioner = _conditioner(model.conditioner, [touched.get(n) for n in networks(model)][1:])
+    executors = model.executors if unet is model.unet else run_alike(model.executors, unet)
+    return replace(model, conditioner=conditioner, unet=unet, executors=executors)
+
+
+def _merged(component: str, network: nn.Module, loras: Weighted) -> dict[str, Tensor]:
+    """The touched weights of a network, by parameter name."""
+    changes: dict[str, list[tuple[Factors, float]]] = {}
+    for lora, weight in loras:
+        for (of, path), factors in lora.factors.items():
+            if of == component:
+                changes.setdefault(f"{path}.weight", []).append((factors, weight))
+    return {name: _sum(network.get_parameter(name), all_of) for name, all_of in changes.items()}
+
+
+@torch.no_grad()
+def _sum(weight: Tensor, changes: list[tuple[Factors, float]]) -> Tensor:
+    total = weight.float()
+    for factors, strength in changes:
+        total = total + strength * factors.delta(weight.shape, weight.device)
+    merged = torch.empty_like(weight)  # which keeps the layout, as convolutions want it
+    return merged.copy_(total)
+
+
+def _conditioner(of: Conditioner, encoders: list[nn.Module | None]) -> Conditioner:
+    """The same conditioner with those encoders that are not None in the place of its own."""
+    if not isinstance(of, ClipConditioner) or not any(encoders):
+        return of
+    stages = tuple(
+        stage if encoder is None else replace(stage, encoder=encoder)
+        for stage, encoder in zip(of.stages, encoders, strict=True)
+    )
+    return replace(of, stages=stages, embeddings=EmbeddingCache())

@@ -1,0 +1,53 @@
+"""The names that a UNet's layers have in the code it was first published with.
+
+Rombach et al. and Podell et al. number the blocks of the way down, the middle and the way up
+through (`input_blocks`, `middle_block`, `output_blocks` of `openaimodel.py`); LoRAs trained beside
+that code are spelled so.
+"""
+
+from __future__ import annotations
+
+import re
+
+from models.config import UNetConfig
+
+_OUTSIDE = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+_IN_A_RESNET = {
+    "conv1": "in_layers.2",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+_IN_A_BLOCK = re.compile(r"(?:(down|up)_blocks\.(\d+)|mid_block)\.([a-z]+)\.(\d+)\.(.+)")
+
+
+def original_name(path: str, config: UNetConfig) -> str:
+    """The original name of the layer at `path`, a module path of `models.unet.UNet`."""
+    if path in _OUTSIDE:
+        return _OUTSIDE[path]
+    match = _IN_A_BLOCK.fullmatch(path)
+    if match is None:
+        raise ValueError(f"{path!r} is no layer of a UNet")
+    way, level, kind, index, rest = match.groups()
+    rest = _IN_A_RESNET[rest] if kind == "resnets" else rest
+    if way is None:
+        return f"middle_block.{2 * int(index) if kind == 'resnets' else 1}.{rest}"
+    each = config.layers_per_block + 1  # on the way down the last is the downsampler
+    first, place = int(level) * each, int(index)
+    match way, kind:
+        case "down", "downsamplers":
+            return f"input_blocks.{first + each}.0.op"
+        case "down", _:
+            return f"input_blocks.{first + place + 1}.{kind == 'attentions':d}.{rest}"
+        case _, "upsamplers":
+            crossed = config.up_block_types[int(level)].startswith("CrossAttn")
+            return f"output_blocks.{first + each - 1}.{crossed + 1}.conv"
+        case _:
+            return f"output_blocks.{first + place}.{kind == 'attentions':d}.{rest}"
