@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from models.controlnet import ControlNet
 from models.noise import ImageNoise
 from models.samplers.table import HISTORY, SamplerTable
 from models.unet import AddedConditioning
@@ -46,12 +47,41 @@ class Known:
     noise: Tensor
 
 
+@dataclass(frozen=True)
+class Control:
+    """A ControlNet and the hint (C0, h, w) that it made of its picture.
+
+    What it says is multiplied by `weight`, and heard at the steps that lie between the two shares
+    of `between` from beginning to end.
+    """
+
+    net: ControlNet
+    hint: Tensor
+    weight: float = 1.0
+    between: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The ControlNets that a batch of N rows hears, their hints, each (N, C0, h, w), and the
+    weights of what they say (N, nets)."""
+
+    nets: tuple[ControlNet, ...]
+    hints: tuple[Tensor, ...]
+    weights: Tensor
+
+
 class Denoiser(Protocol):
-    """The network: x (N, C, h, w), timestep (N,), context (N, T, D) or None, what SDXL adds ->
-    output (N, C, h, w)."""
+    """The network: x (N, C, h, w), timestep (N,), context (N, T, D) or None, what SDXL adds, the
+    ControlNets if there are any -> output (N, C, h, w)."""
 
     def __call__(
-        self, x: Tensor, timestep: Tensor, context: Tensor | None, added: AddedConditioning | None
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor | None,
+        added: AddedConditioning | None,
+        controls: Controls | None,
     ) -> Tensor: ...
 
 
@@ -61,9 +91,10 @@ class Trajectory:
 
     x is (C, h, w) in the space of the sampler; history (HISTORY, C, h, w) holds its latest
     predictions, newest first. `negative` None means unguided: one network row instead of two.
-    concat (K, h, w) are further channels of the network's input, the same at every step. Guidance
-    is applied from the first to the second of `guided_between`, as shares of the rows: at the ends
-    it matters least (Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval").
+    concat (K, h, w) are further channels of the network's input, the same at every step. Both rows
+    are told by the ControlNets of `controls`. Guidance is applied from the first to the second of
+    `guided_between`, as shares of the rows: at the ends it matters least (Kynkäänniemi et al.
+    2024, "Applying Guidance in a Limited Interval").
     """
 
     table: SamplerTable
@@ -75,6 +106,7 @@ class Trajectory:
     concat: Tensor | None = None
     known: Known | None = None
     guided_between: tuple[float, float] = (0.0, 1.0)
+    controls: tuple[Control, ...] = ()
     row: int = 0
 
     def __post_init__(self) -> None:
@@ -93,6 +125,7 @@ class Trajectory:
         negative: Conditioning | None = None,
         guidance_scale: float = 1.0,
         guided_between: tuple[float, float] = (0.0, 1.0),
+        controls: tuple[Control, ...] = (),
     ) -> Trajectory:
         """At row 0: the image's initial noise, mixed with the `source` latents it starts from."""
         unit = noise.draw(device)
@@ -111,6 +144,7 @@ class Trajectory:
             guidance_scale,
             known=known,
             guided_between=guided_between,
+            controls=controls,
         )
 
     @property
@@ -136,6 +170,13 @@ class Trajectory:
         return self.negative if first <= self.row / self.steps < last else None
 
     @property
+    def heard(self) -> tuple[Control, ...]:
+        """The controls that this row hears; only trajectories that hear the same nets can share
+        a step."""
+        begun, ended = self.row / self.steps, (self.row + 1) / self.steps
+        return tuple(c for c in self.controls if c.between[0] <= begun and ended <= c.between[1])
+
+    @property
     def rows(self) -> int:
         """Rows this image takes in the next batch of the network."""
         return 1 if self.guidance is None else 2
@@ -148,7 +189,8 @@ def advance(
     dtype: torch.dtype,
     update: SlotUpdate = slot_update,
 ) -> None:
-    """Take every trajectory of `batch` one row further. All must share the latent shape."""
+    """Take every trajectory of `batch` one row further. All must share the latent shape, and hear
+    the same ControlNets."""
     x = torch.stack([t.x for t in batch])
     coefficients = _coefficients(batch, x)
     timestep, scale = coefficients[:, 0], coefficients[:, 1, None, None, None]
@@ -202,6 +244,7 @@ def _predictions(
         timestep[order],
         _contexts(said, batch, dtype),
         _added(said),
+        _controls([batch[i] for i in order], dtype),
     )
     positive = output[: len(batch)]
     if not guided:
@@ -232,6 +275,20 @@ def _added(said: list[Conditioning]) -> AddedConditioning | None:
     if not pooled or not ids:
         return None
     return AddedConditioning(torch.stack(pooled), torch.stack(ids))
+
+
+def _controls(rows: list[Trajectory], dtype: torch.dtype) -> Controls | None:
+    heard = [t.heard for t in rows]
+    nets = {tuple(control.net for control in controls) for controls in heard}
+    if nets == {()}:
+        return None
+    if len(nets) > 1:
+        raise ValueError("pictures that hear different ControlNets cannot share a step")
+    hints = (
+        torch.stack([control.hint for control in of]).to(dtype) for of in zip(*heard, strict=True)
+    )
+    weights = [[control.weight for control in controls] for controls in heard]
+    return Controls(nets.pop(), tuple(hints), torch.tensor(weights).to(rows[0].x))
 
 
 def _fresh_noise(trajectory: Trajectory) -> Tensor:

@@ -13,15 +13,17 @@ from itertools import count
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.conditioners import Conditioner
-from models.denoising import Trajectory, advance
+from models.denoising import Control, Controls, Trajectory, advance
+from models.executors.controlled import ControlledRuns
 from models.executors.networks import Executors
 from models.first_stage import FirstStage, Posterior
 from models.noise import ImageNoise
 from models.pixels import to_bytes
-from models.recipe import Recipe
+from models.recipe import ControlPicture, Recipe
 from models.samplers import SamplerTable
 from models.samplers.parts import compile_part
 from models.schedule import NoiseSchedule
@@ -34,8 +36,9 @@ _NUMBERS = count()
 class LatentDiffusion:
     """The networks of one model, on one device, and what runs them there.
 
-    folder: the published files, for what else they say (the scheduler). Pictures of models with
-    another `number` cannot share a step, be it that only one layer differs.
+    folder: the published files, for what else they say (the scheduler). tiny: a small first stage
+    for the same latents, if there is one: it decodes faster, with less detail. Pictures of models
+    with another `number` cannot share a step, be it that only one layer differs.
     """
 
     conditioner: Conditioner
@@ -46,7 +49,9 @@ class LatentDiffusion:
     device: torch.device
     dtype: torch.dtype
     folder: Path
+    tiny: FirstStage | None = None
     number: int = field(init=False, default_factory=_NUMBERS.__next__)
+    _controlled: ControlledRuns = field(init=False, default_factory=ControlledRuns)
 
     @property
     def is_sdxl(self) -> bool:
@@ -74,7 +79,7 @@ class LatentDiffusion:
         factor = self.autoencoder.config.factor
         size = (mask.shape[-2] // factor, mask.shape[-1] // factor)
         binary = (mask[None] >= 0.5).float()
-        return torch.nn.functional.interpolate(binary, size=size)[0].to(self.device)
+        return F.interpolate(binary, size=size)[0].to(self.device)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -83,6 +88,13 @@ class LatentDiffusion:
         z = latents / self.autoencoder.config.scaling_factor
         image = self.executors.decoder(z.to(self.autoencoder.dtype)).float()
         return to_bytes(image).cpu()
+
+    @torch.inference_mode()
+    def decode_tiny(self, latents: Tensor) -> Tensor:
+        """Like `decode`, by the tiny autoencoder, which there must be: pictures only, no depth."""
+        assert self.tiny is not None
+        z = latents / self.tiny.config.scaling_factor
+        return to_bytes(self.tiny.decode(z.to(self.tiny.dtype)).float()).cpu()
 
     # -- the whole way --------------------------------------------------------------------------
 
@@ -109,7 +121,19 @@ class LatentDiffusion:
             negative=self.conditioner.negative(recipe) if guided else None,
             guidance_scale=recipe.guidance_scale,
             guided_between=recipe.guided_between,
+            controls=tuple(self._control(shown, recipe) for shown in recipe.controls),
         )
+
+    @torch.inference_mode()
+    def _control(self, shown: ControlPicture, recipe: Recipe) -> Control:
+        """The hint of a control picture, at the size of the picture to be drawn."""
+        size = (recipe.height, recipe.width)
+        image = shown.image[None].to(self.device)
+        if image.shape[-2:] != size:
+            scaled = F.interpolate(image, size=size, mode="bicubic", antialias=True)
+            image = scaled.clamp(0, 1)
+        hint = shown.net.embed(image.to(self.dtype))[0].float()
+        return Control(shown.net, hint, shown.weight, shown.between)
 
     def table(self, recipe: Recipe, *, from_noise: bool) -> SamplerTable:
         """The recipe's sampler, compiled for this model."""
@@ -129,11 +153,19 @@ class LatentDiffusion:
         advance(self._denoise, batch, self.dtype, self.executors.update)
 
     def _denoise(
-        self, x: Tensor, timestep: Tensor, context: Tensor | None, added: AddedConditioning | None
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor | None,
+        added: AddedConditioning | None,
+        controls: Controls | None,
     ) -> Tensor:
         said = () if context is None else (context,)
         more = () if added is None else (added.pooled, added.time_ids)
-        return self.executors.denoiser(x, timestep, *said, *more)
+        if controls is None:
+            return self.executors.denoiser(x, timestep, *said, *more)
+        run = self._controlled.get(self.unet, controls.nets, self.executors.controlled)
+        return run(x, timestep, *said, *more, *controls.hints, controls.weights)
 
     def generate(self, recipes: Sequence[Recipe]) -> Iterator[list[Trajectory]]:
         """Draw several pictures of one size together; yields after every step.

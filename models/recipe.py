@@ -6,6 +6,22 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from models.controlnet import ControlNet
+from models.wording import Wording
+
+
+@dataclass(frozen=True)
+class ControlPicture:
+    """What one ControlNet is shown: image (3, H, W) in [0, 1], scaled to the picture's size.
+
+    weight: of what it says. between: the shares of the steps at which it is heard.
+    """
+
+    net: ControlNet
+    image: Tensor
+    weight: float = 1.0
+    between: tuple[float, float] = (0.0, 1.0)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -15,11 +31,12 @@ class Recipe:
     where the picture is repainted. width and height are those of the picture, in pixels.
     guided_between: the shares of the steps between which guidance is applied. until: the share of
     the noise schedule after which another model goes on, as SDXL's refiner does (Podell et al.
-    2023, section 2.5). aesthetic_score is what the refiner is told, about 1 to 10.
+    2023, section 2.5). aesthetic_score is what the refiner is told, about 1 to 10. clip_skip: how
+    many layers are left out at the end of a CLIP text encoder, beyond those the model leaves out.
     """
 
-    prompt: str
-    negative_prompt: str = ""
+    prompt: str | Wording
+    negative_prompt: str | Wording = ""
     width: int = 512
     height: int = 512
     steps: int = 30
@@ -31,5 +48,7 @@ class Recipe:
     strength: float = 1.0
     image: Tensor | None = None
     mask: Tensor | None = None
+    controls: tuple[ControlPicture, ...] = ()
     until: float = 1.0
     aesthetic_score: float = 6.0
+    clip_skip: int = 0

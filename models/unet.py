@@ -47,6 +47,15 @@ class Residuals:
     skips: tuple[Tensor, ...]
     mid: Tensor
 
+    def scaled(self, weights: Tensor) -> Residuals:
+        """Row by row, by `weights` (B,)."""
+        by = weights.to(self.mid.dtype)[:, None, None, None]
+        return Residuals(tuple(skip * by for skip in self.skips), self.mid * by)
+
+    def __add__(self, other: Residuals) -> Residuals:
+        skips = zip(self.skips, other.skips, strict=True)
+        return Residuals(tuple(a + b for a, b in skips), self.mid + other.mid)
+
 
 def sinusoid(t: Tensor, dim: int, *, flip_sin_to_cos: bool = True, shift: int = 0) -> Tensor:
     """Positional embedding of t (N,) -> (N, dim) float32 (Vaswani et al. 2017, section 3.5)."""

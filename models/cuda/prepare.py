@@ -21,7 +21,7 @@ from models.cuda.quality import REQUIRED_DB, compare
 from models.cuda.regions import compile_regions, release_regions
 from models.cuda.rows import ROWS
 from models.executors.eager import OneByOne, eager_executors
-from models.executors.networks import Executors, decoder, denoiser
+from models.executors.networks import Executors, Network, Run, decoder, denoiser
 from models.pipeline import LatentDiffusion
 from models.unet import UNet
 
@@ -74,6 +74,11 @@ def prepare(
     sizes = denoise.prepare(*inputs)
     eager = eager_executors(unet, model.autoencoder, same_bytes=wanted.same_bytes)
     decode = _decoder(model, size, recorder)
+
+    def controlled(network: Network) -> Run:
+        memory, same_bytes = recorder(model.device), wanted.same_bytes
+        return Graphed(network.module, memory, same_bytes=same_bytes, rows=rows)
+
     name = ", ".join(
         ["cuda graphs of " + "/".join(map(str, sizes))]
         + ["compiled blocks"] * compiled
@@ -81,7 +86,8 @@ def prepare(
     )
     log.info("executors: %s", name)
     update = choose_update(model.latent_shape(*size), max(1, wanted.rows // 2), model.device)
-    return replace(model, executors=Executors(denoise, decode, eager.encoder, name, update))
+    executors = Executors(denoise, decode, eager.encoder, controlled, name, update)
+    return replace(model, executors=executors)
 
 
 def _unet(model: LatentDiffusion, size: Size, wanted: Wanted) -> UNet:

@@ -67,7 +67,8 @@ def choose_executors(model: LatentDiffusion, wanted: Wanted) -> Executors:
     encoding, encode = _choose(encoder, eager.encoder, (1,), wanted)
     name = f"denoiser {denoising}, decoder {decoding}, encoder {encoding}"
     log.info("executors: %s", name)
-    return Executors(denoise, decode, encode, name)
+    # With ControlNets eagerly: a graph would hold the UNet's weights a second time.
+    return Executors(denoise, decode, encode, eager.controlled, name)
 
 
 def _candidates(network: Network, eager: Run, wanted: Wanted) -> Candidates:

@@ -91,7 +91,11 @@ def test_guidance_is_an_extrapolation_away_from_the_negative() -> None:
     """A network that answers with its context shows the guidance formula itself."""
 
     def network(
-        x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor | None, added: object
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        context: torch.Tensor | None,
+        added: object,
+        controls: object,
     ) -> torch.Tensor:
         assert context is not None
         return context.mean(dim=(1, 2))[:, None, None, None].expand_as(x)

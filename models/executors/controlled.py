@@ -1,0 +1,71 @@
+"""The UNet together with the ControlNets that it hears: one network for each set of them."""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from models.controlnet import ControlNet
+from models.executors.networks import Network, Run, denoiser
+from models.unet import AddedConditioning, UNet
+
+KEPT = 4  # sets of ControlNets whose networks stay ready
+
+Nets = tuple[ControlNet, ...]
+
+
+class _Denoise(nn.Module):
+    def __init__(self, unet: UNet, nets: Nets) -> None:
+        super().__init__()
+        self.unet = unet
+        self.nets = nn.ModuleList(nets)
+        self._channels = unet.config.out_channels  # further ones are not for ControlNets
+
+    def forward(self, x: Tensor, timestep: Tensor, context: Tensor, *more: Tensor) -> Tensor:
+        """more: for SDXL pooled text and time ids; a hint for each net; their weights (N, nets)."""
+        hints, weights = more[-len(self.nets) - 1 : -1], more[-1]
+        ids = more[: -len(self.nets) - 1]
+        added = AddedConditioning(*ids) if ids else None
+        heard = [
+            net(x[:, : self._channels], timestep, context, hint, added).scaled(weight)
+            for net, hint, weight in zip(self.nets, hints, weights.unbind(1), strict=True)
+        ]
+        out: Tensor = self.unet(x, timestep, context, added, reduce(operator.add, heard))
+        return out
+
+
+def controlled(unet: UNet, nets: Nets) -> Network:
+    """The inputs of `denoiser`, then a hint (N, C0, h, w) for each net and their weights (N, nets)
+    to the prediction."""
+    plain = denoiser(unet)
+
+    def examples(rows: int) -> tuple[Tensor, ...]:
+        inputs = plain.examples(rows)
+        generator = torch.Generator().manual_seed(rows)
+        shape = (rows, unet.config.block_out_channels[0], *inputs[0].shape[2:])
+        hints = [torch.randn(shape, generator=generator).to(inputs[0]) for _ in nets]
+        return *inputs, *hints, torch.ones(rows, len(nets)).to(inputs[0])
+
+    free = (*plain.free, *((0, 2, 3) for _ in nets), (0,))
+    return Network("controlled", _Denoise(unet, nets), examples, free)
+
+
+class ControlledRuns:
+    """How one UNet is run with the sets of ControlNets that were heard lately."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Nets, Run] = OrderedDict()
+
+    def get(self, unet: UNet, nets: Nets, run: Callable[[Network], Run]) -> Run:
+        """The one kept, or else what `run` makes of the network."""
+        if nets not in self._kept:
+            while len(self._kept) >= KEPT:
+                self._kept.popitem(last=False)
+            self._kept[nets] = run(controlled(unet, nets))
+        self._kept.move_to_end(nets)
+        return self._kept[nets]
