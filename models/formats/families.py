@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from models.formats.errors import UnknownFamily
 from models.formats.parts import Shape, below
 
 _TABLE = Path(__file__).parent / "data" / "families.toml"
@@ -22,10 +23,6 @@ CONTROLNET = "control_model."
 
 # What people bring that is of another family, by the width of its context.
 _STRANGERS = {1024: "Stable Diffusion 2"}
-
-
-class UnknownFamily(ValueError):
-    """A file is no checkpoint of a family that this code knows."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,14 @@ def detect(shapes: Mapping[str, Shape], known: Iterable[Family] | None = None) -
     also = f" (that is {stranger})" if stranger else ""
     listed = "; ".join(f"{family.title}: {family.signature}" for family in known)
     raise UnknownFamily(f"its UNet has {found}{also}, and is none of these: {listed}")
+
+
+def family_of_controlnet(shapes: Mapping[str, Shape]) -> Family:
+    """The family of the UNet that a ControlNet in the original layout steers.
+
+    Raises UnknownFamily.
+    """
+    return detect({UNET + key: shape for key, shape in below(CONTROLNET, shapes).items()})
 
 
 def _signature(unet: Mapping[str, Shape]) -> Signature:

@@ -24,7 +24,9 @@ from models.formats.keys.unet import unet_plan
 from models.formats.parts import Part, Plan, Shape, below, prefixed
 
 SCALE_FACTOR = "scale_factor"
-_FIRST_STAGE = "first_stage_model."
+# Keys that a fine-tuned model has if it predicts velocity, and if its schedule ends without signal.
+MARKS = ("v_pred", "ztsnr")
+FIRST_STAGE = "first_stage_model."
 _COND = "cond_stage_model."
 _EMA = "model_ema."
 
@@ -52,6 +54,9 @@ _CLIP = {
 }
 
 
+_LOSS = re.compile(r"(?:first_stage_model\.)?loss\..*")
+
+
 @dataclass(frozen=True)
 class Contents:
     """The components of a single file by the name of their folder, and the keys left over."""
@@ -74,6 +79,11 @@ def take_apart(shapes: Mapping[str, Shape], family: Family) -> Contents:
     return Contents(components, tuple(sorted(unknown)))
 
 
+def is_training_loss(key: str) -> bool:
+    """Whether a key is of the networks that a first stage was trained with."""
+    return _LOSS.fullmatch(key) is not None
+
+
 def _unet(shapes: Mapping[str, Shape], family: Family) -> Plan:
     plan = prefixed(unet_plan(below(UNET, shapes), family.heads), UNET)
     averaged = {name: Part(_averaged(part.key), part.cut) for name, part in plan.items()}
@@ -86,7 +96,7 @@ def _averaged(key: str) -> str:
 
 
 def _first_stage(shapes: Mapping[str, Shape], family: Family) -> Plan:
-    return prefixed(autoencoder_plan(below(_FIRST_STAGE, shapes)), _FIRST_STAGE)
+    return prefixed(autoencoder_plan(below(FIRST_STAGE, shapes)), FIRST_STAGE)
 
 
 def _conditioning(plan: Callable[[Collection[str]], Plan]) -> _PlanOfPart:

@@ -107,22 +107,19 @@ def test_a_pickle_beside_the_weights_is_never_opened(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["no/such/folder/here", "../up", "/nowhere", "a b"])
 def test_what_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
-    with pytest.raises(CheckpointMissing, match="neither a folder nor a hub id"):
+    with pytest.raises(CheckpointMissing, match="neither a folder, nor a .safetensors"):
         resolve(name)
 
 
-def test_a_hub_id_is_fetched_without_the_renderings_that_are_not_needed(folder: Path) -> None:
-    asked: list[tuple[str, list[str]]] = []
+def test_a_hub_id_is_fetched(folder: Path) -> None:
+    asked: list[str] = []
 
-    def download(repository: str, patterns: list[str]) -> Path:
-        asked.append((repository, patterns))
+    def download(repository: str) -> Path:
+        asked.append(repository)
         return folder
 
     assert resolve("somebody/some-model", download) == folder
-    [(repository, patterns)] = asked
-    assert repository == "somebody/some-model"
-    assert "unet/diffusion_pytorch_model.safetensors" in patterns
-    assert not any(pattern.endswith((".bin", ".ckpt", ".pt")) for pattern in patterns)
+    assert asked == ["somebody/some-model"]
 
 
 def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from models.formats.errors import UnknownFamily
 from models.formats.keys.rules import Rule, apply, renamed
 from models.formats.parts import Plan, as_matrix, head_third
 
@@ -49,10 +50,6 @@ _TRANSFORMER = {name: name for name in ("norm", "proj_in", "transformer_blocks",
 _PIXEL_ATTENTION = {"norm": "group_norm"}
 
 
-class UnknownStructure(ValueError):
-    """The blocks of a file do not follow the order of openaimodel.py."""
-
-
 @dataclass(frozen=True)
 class _Places:
     """Where each block of the two lists belongs; `per_level` resnets on the way down."""
@@ -81,7 +78,7 @@ def unet_plan(keys: Collection[str], heads: Heads) -> Plan:
     `heads` says how many heads attention over pixels has for so many channels: its matrices are
     stored in an order that depends on it, and no key tells it.
 
-    Raises UnknownStructure.
+    Raises UnknownFamily.
     """
     return apply(_rules(frozenset(keys), heads), keys)
 
@@ -148,7 +145,7 @@ def _places(keys: frozenset[str]) -> _Places:
         per_level = len(downs) - 1
     levels, rest = divmod(len(downs), per_level + 1)
     if rest or downs != set(range(len(downs))) or (ups and len(ups) != len(downs)):
-        raise UnknownStructure(
+        raise UnknownFamily(
             f"{len(downs)} blocks down and {len(ups)} up, with {per_level} resnets to a level, "
             "are not the blocks of a latent diffusion UNet"
         )

@@ -1,0 +1,172 @@
+"""Models from the Hugging Face hub, through its own client and cache.
+
+HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are that client's settings, and hold here. Only
+the files that are needed are fetched: one rendering of each component.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from models.formats.errors import CheckpointError, CheckpointMissing
+
+Download = Callable[[str], Path]
+
+SAFE = (".safetensors",)
+# In this order of preference; all but the first are for `darkroom models add` only.
+CONVERTIBLE = (*SAFE, ".bin", ".pdparams")
+
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model", "model_state")
+_SMALL = re.compile(
+    r"model_index\.json|(?:scheduler|feature_extractor)/[\w-]+\.json"
+    r"|tokenizer(?:_2)?/[\w.-]+\.(?:json|txt|model)"
+)
+PARTS = (
+    "unet",
+    "vae",
+    "vqvae",
+    "text_encoder",
+    "text_encoder_2",
+    "bert",
+    "class_embedder",
+    "rescaler",
+    "safety_checker",
+)
+
+
+def fetch(repository: str, *, half: bool = False, suffixes: Collection[str] = SAFE) -> Path:
+    """The folder in the cache with the model of a hub id, fetched as far as it is not there.
+
+    `half` prefers fp16 renderings. Raises CheckpointMissing, and CheckpointError for a repository
+    that has nothing to fetch.
+    """
+    files = list_files(repository)
+    if files is None:
+        return _cached(repository)
+    chosen = choose(files, half=half, suffixes=suffixes)
+    if not any(name.endswith(tuple(suffixes)) for name in chosen):
+        raise CheckpointError(_nothing(repository, files, suffixes))
+    return download(repository, chosen)
+
+
+def _nothing(repository: str, files: Collection[str], suffixes: Collection[str]) -> str:
+    others = sorted(name for name in files if name.endswith((".bin", ".ckpt", ".pt", ".pdparams")))
+    if others and ".bin" not in suffixes:
+        return (
+            f"{repository} holds no safetensors, only {', '.join(others[:3])}: "
+            f"convert it once with `darkroom models add {repository}`"
+        )
+    return f"{repository} holds no model: there are {', '.join(sorted(files)[:5]) or 'no files'}"
+
+
+def choose(files: Collection[str], *, half: bool, suffixes: Collection[str]) -> list[str]:
+    """The files of a repository that make up its model: small ones, and weights once each."""
+    chosen = [name for name in files if _SMALL.fullmatch(name)]
+    for part in PARTS:
+        inside = {name.removeprefix(f"{part}/") for name in files if name.startswith(f"{part}/")}
+        if weights := _weights(inside, half=half, suffixes=suffixes):
+            chosen += [f"{part}/{name}" for name in (*weights, *_configs(inside))]
+    return sorted(chosen)
+
+
+def _configs(inside: Collection[str]) -> list[str]:
+    # Paddle's text encoders say theirs in the second.
+    return [name for name in ("config.json", "model_config.json") if name in inside]
+
+
+def _weights(inside: Collection[str], *, half: bool, suffixes: Iterable[str]) -> list[str]:
+    """One rendering of a component: a single file, or an index and its shards."""
+    for suffix in suffixes:
+        for variant in (".fp16", "") if half else ("", ".fp16"):
+            for stem in _STEMS:
+                single = f"{stem}{variant}{suffix}"
+                if single in inside:
+                    return [single]
+                index = f"{stem}{suffix}.index{variant}.json"
+                if index in inside:
+                    shard = re.compile(_shard(stem, variant, suffix))
+                    return [index, *sorted(name for name in inside if shard.fullmatch(name))]
+    return []
+
+
+def _shard(stem: str, variant: str, suffix: str) -> str:
+    number, variant, suffix = r"-\d+-of-\d+", re.escape(variant), re.escape(suffix)
+    return rf"{stem}(?:{variant}{number}|{number}{variant}){suffix}"
+
+
+def list_files(repository: str) -> list[str] | None:
+    """The names of a repository's files, or None where the hub is not to be asked or not there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        return HfApi().list_repo_files(repository)
+    except (OfflineModeIsEnabled, *_unreachable()):
+        return None
+    except Exception as error:
+        raise _in_words(repository, error) from error
+
+
+def download(repository: str, names: Collection[str], **options: Any) -> Path:
+    """The snapshot folder with at least the files `names`; what is partly there is resumed."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=_literal(names), **options))
+    except Exception as error:
+        raise _in_words(repository, error) from error
+
+
+def _literal(names: Collection[str]) -> list[str]:
+    """Names as patterns that match themselves only."""
+    return [re.sub(r"([*?[])", r"[\1]", name) for name in names]
+
+
+def _cached(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True))
+    except Exception as error:
+        raise CheckpointMissing(
+            f"{repository} is not in the cache, and the hub cannot be asked"
+        ) from error
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    import httpx
+
+    return (httpx.TransportError, ConnectionError, TimeoutError)
+
+
+def _in_words(repository: str, error: Exception) -> CheckpointError:
+    """What the hub's client says, as something an operator can act on.
+
+    Whatever is not about the hub is raised as it is.
+    """
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    def said(what: str) -> CheckpointMissing:
+        return CheckpointMissing(f"cannot fetch {repository!r} from the hub: {what}")
+
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, GatedRepoError):
+        return said("its owner asks for consent: accept it on its page, and set HF_TOKEN")
+    if isinstance(error, RepositoryNotFoundError) and status != 401:
+        return said("there is no such repository, or HF_TOKEN may not see it")
+    if status == 401:
+        return said("the token in HF_TOKEN is not accepted, or is needed and not set")
+    if isinstance(error, HFValidationError):
+        return said("that is no hub id")
+    if isinstance(error, (LocalEntryNotFoundError, HfHubHTTPError, OSError, *_unreachable())):
+        return said(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    raise error
