@@ -104,9 +104,11 @@ def list_files(repository: str) -> list[str] | None:
 
     try:
         return HfApi().list_repo_files(repository)
-    except (OfflineModeIsEnabled, *_unreachable()):
+    except OfflineModeIsEnabled:
         return None
     except Exception as error:
+        if isinstance(error, _unreachable()):
+            return None
         raise _in_words(repository, error) from error
 
 

@@ -62,6 +62,6 @@ def _plan(part: str, path: Path, keys: Mapping[str, Shape]) -> Plan:
 
 def _safe_open(path: Path, device: torch.device) -> Any:
     try:
-        return safe_open(path, framework="pt", device=str(device))  # type: ignore[no-untyped-call]
+        return safe_open(path, framework="pt", device=str(device))
     except (SafetensorError, OSError) as error:
         raise Malformed(f"{path} is no sound safetensors file: {error}") from error
