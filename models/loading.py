@@ -11,6 +11,7 @@ from models.checkpoint import CheckpointError, load_component, read_json, resolv
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.config import TextEncoderConfig, UNetConfig
 from models.executors.eager import eager_executors
+from models.first_stage import FirstStage
 from models.first_stages import first_stage_folder, load_first_stage
 from models.pipeline import LatentDiffusion
 from models.schedule import NoiseSchedule
@@ -91,7 +92,22 @@ def load_model(
         device=device,
         dtype=dtype,
         folder=folder,
+        tiny=_tiny(folder / "tiny_vae", autoencoder, dtype, device),
     )
+
+
+def _tiny(
+    folder: Path, full: FirstStage, dtype: torch.dtype, device: torch.device
+) -> FirstStage | None:
+    """The tiny autoencoder that an operator has put beside the model's own, if one has."""
+    if not folder.is_dir():
+        return None
+    tiny = load_first_stage(folder, dtype, device)
+    shapes = [(stage.config.latent_channels, stage.config.factor) for stage in (tiny, full)]
+    if shapes[0] != shapes[1]:
+        sizes = " but those of vae/ have ".join(f"{c} channels for {f} pixels" for c, f in shapes)
+        raise CheckpointError(f"{folder} does not fit the model: its latents have {sizes}")
+    return tiny
 
 
 def _text_stage(folder: Path, suffix: str, dtype: torch.dtype, device: torch.device) -> TextStage:

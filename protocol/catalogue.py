@@ -13,7 +13,7 @@ from redis import Redis
 from protocol.keyspace import key
 from protocol.record import Float, Int, Record
 from protocol.redis_client import redis_errors
-from protocol.request import GuidanceScale, ImageCount, Name, Side, Steps, Strength, Task
+from protocol.request import Decoder, GuidanceScale, ImageCount, Name, Side, Steps, Strength, Task
 
 CARDS = key("models")
 TOKENIZERS = key("tokenizers")
@@ -27,8 +27,8 @@ class ModelCard(Record):
 
     Sizes are in pixels, prompt lengths in tokens without the end marks (0: it reads no words).
     Classes are numbers below `classes`; `class_names`, where an operator has given them, say what
-    they mean. What it upscales becomes `upscale_factor` times as wide and as high. `refiners` are
-    the models that may take over its last steps.
+    they mean. `outputs` is what it gives for each picture asked for. What it upscales becomes
+    `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
     """
 
     name: Name
@@ -57,6 +57,8 @@ class ModelCard(Record):
     class_names: tuple[Name, ...] = ()
     max_boxes: Count = 0
     upscale_factor: Positive = 1
+    decoders: tuple[Decoder, ...] = (Decoder.FULL,)
+    outputs: tuple[Name, ...] = ("image",)
     refiners: tuple[Name, ...] = ()
     reads_aesthetic_score: bool = False
     scaling_factor: Float | None = None

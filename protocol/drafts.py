@@ -22,6 +22,7 @@ from protocol.request import (
     ClassId,
     Cut,
     Deadline,
+    Decoder,
     GenerationRequest,
     GuidanceScale,
     ImageCount,
@@ -99,6 +100,10 @@ class Draft(Record):
     boxes: Boxes | None = Field(
         default=None,
         description="Of layout only: what is where, a list of {class, x, y, width, height}.",
+    )
+    decoder: Decoder = Field(
+        default=Decoder.FULL,
+        description="full, or tiny where the model's decoders say so: faster, with less detail.",
     )
     refiner: Name | None = Field(
         default=None,
@@ -240,6 +245,7 @@ def complete(
         mask_key=mask.key if mask else None,
         class_id=draft.class_id,
         boxes=draft.boxes,
+        decoder=Decoder(_chosen("decoder", draft.decoder, Decoder.FULL, card.decoders)),
         refinement=refinement(draft, card, steps),
         enlargement=enlargement(draft, card, (width, height), steps),
         aesthetic_score=aesthetic_score(draft, card),

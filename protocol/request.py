@@ -51,6 +51,14 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+class Decoder(StrEnum):
+    """What turns latents into pictures: the model's own decoder, or a tiny one trained to do as it
+    does, which is many times faster and loses detail."""
+
+    FULL = "full"
+    TINY = "tiny"
+
+
 class Box(Record):
     """Where something of a class is to be: the box's left upper corner and extent, as shares of
     the picture's width and height."""
@@ -112,6 +120,7 @@ class GenerationRequest(Record):
     mask_key: Annotated[str, Field(pattern=INPUT_KEY)] | None = None
     class_id: ClassId | None = None
     boxes: Boxes | None = None
+    decoder: Decoder = Decoder.FULL
     refinement: Refinement | None = None
     enlargement: Enlargement | None = None
     aesthetic_score: Score | None = None

@@ -6,6 +6,7 @@ Written by this project's own code and read by diffusers too, so both draw with 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,23 @@ from tokenizers import pre_tokenizers
 from models.autoencoder import AutoencoderKL
 from models.checkpoint import save_component
 from models.config import TextEncoderConfig, UNetConfig
-from models.first_stage_config import AutoencoderConfig
+from models.controlnet import ControlNet, ControlNetConfig
+from models.first_stage_config import AutoencoderConfig, TinyConfig
 from models.text_encoder import TextEncoder
+from models.tiny_autoencoder import AutoencoderTiny
 from models.unet import UNet
 
 CONTEXT = 32  # width of the text features
 START, END = "<|startoftext|>", "<|endoftext|>"
 MERGES = ["t h", "th e</w>", "a t</w>", "c at</w>", "r e", "re d</w>"]
+
+AUTOENCODER = AutoencoderConfig(
+    sample_size=32,
+    block_out_channels=(32, 32, 64),
+    down_block_types=("DownEncoderBlock2D",) * 3,
+    up_block_types=("UpDecoderBlock2D",) * 3,
+    layers_per_block=1,
+)
 
 SCHEDULER = {
     "_class_name": "PNDMScheduler",
@@ -56,6 +67,28 @@ def write_tiny_sd(folder: Path, **scheduler: Any) -> Path:
     _write_common(folder, unet, index, scheduler)
     _write_text(folder, "", CONTEXT, with_projection=False)
     return folder
+
+
+def write_tiny_ldm3d(folder: Path, channels: int = 6) -> Path:
+    """An LDM3D in the small: Stable Diffusion with a decoder that tells depth as well."""
+    write_tiny_sd(folder)
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    _write(folder / "model_index.json", index | {"_class_name": "StableDiffusionLDM3DPipeline"})
+    _write_vae(folder, replace(AUTOENCODER, in_channels=channels, out_channels=channels))
+    return folder
+
+
+def write_tiny_vae(folder: Path, levels: int = 3) -> None:
+    """A tiny autoencoder for latents of which each stands for 2 ** (levels - 1) pixels."""
+    torch.manual_seed(4)
+    config = TinyConfig(
+        encoder_block_out_channels=(8,) * levels,
+        decoder_block_out_channels=(8,) * levels,
+        num_encoder_blocks=(1,) * levels,
+        num_decoder_blocks=(1,) * levels,
+    )
+    stem = "diffusion_pytorch_model"
+    save_component(AutoencoderTiny(config), config.to_dict(), folder, stem, torch.float32)
 
 
 def write_tiny_sdxl(folder: Path, **scheduler: Any) -> Path:
@@ -118,16 +151,26 @@ def write_tiny_refiner(folder: Path, **scheduler: Any) -> Path:
     return folder
 
 
+def write_tiny_controlnet(folder: Path, model: Path, seed: int = 3) -> Path:
+    """A ControlNet in the small for the model in folder `model`, which it tells a lot."""
+    torch.manual_seed(seed)
+    unet = UNetConfig.from_dict(json.loads((model / "unet/config.json").read_text("utf-8")))
+    config = ControlNetConfig(
+        replace(unet, in_channels=unet.out_channels),
+        conditioning_embedding_out_channels=(8, 8, 16),
+    )
+    net, stem = ControlNet(config), "diffusion_pytorch_model"
+    with torch.no_grad():  # a whole one has more, and trained to be heard
+        for conv in (*net.controlnet_down_blocks, net.controlnet_mid_block):
+            for parameter in conv.parameters():
+                parameter.mul_(4)
+    save_component(net, config.to_dict(), folder, stem, torch.float32)
+    return folder
+
+
 def _write_common(
     folder: Path, unet: UNetConfig, index: dict[str, Any], scheduler: dict[str, Any]
 ) -> None:
-    autoencoder = AutoencoderConfig(
-        sample_size=32,
-        block_out_channels=(32, 32, 64),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-    )
     _write(
         folder / "model_index.json",
         {
@@ -143,8 +186,12 @@ def _write_common(
     _write(folder / "scheduler/scheduler_config.json", SCHEDULER | scheduler)
     stem = "diffusion_pytorch_model"
     save_component(UNet(unet), unet.to_dict(), folder / "unet", stem, torch.float32)
-    network = AutoencoderKL(autoencoder)
-    save_component(network, autoencoder.to_dict(), folder / "vae", stem, torch.float32)
+    _write_vae(folder, AUTOENCODER)
+
+
+def _write_vae(folder: Path, config: AutoencoderConfig) -> None:
+    stem = "diffusion_pytorch_model"
+    save_component(AutoencoderKL(config), config.to_dict(), folder / "vae", stem, torch.float32)
 
 
 def _write_text(

@@ -12,8 +12,10 @@ from typing import Any
 
 from models.checkpoint import read_json
 from models.pipeline import LatentDiffusion
+from models.pixels import RGB
 from models.samplers import SAMPLERS, SCHEDULES
 from protocol.catalogue import ModelCard
+from protocol.request import Decoder
 
 CARD_FILE = "darkroom.json"
 LONGEST_PROMPT_CHUNKS = 4  # rows of 77 tokens that a prompt may take
@@ -37,8 +39,9 @@ def model_name(path_or_id: str) -> str:
 
 def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
     """The card of `model`, loaded from `path_or_id`. Raises ValueError if its overrides are bad."""
-    side = model.unet.config.sample_size * model.autoencoder.config.factor
-    factor = model.autoencoder.config.factor
+    first_stage = model.autoencoder.config
+    factor = first_stage.factor
+    side = model.unet.config.sample_size * factor
     coarsest = factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
     tokenizer = model.conditioner.tokenizer
     chunk = 0 if tokenizer is None else tokenizer.chunk
@@ -58,7 +61,9 @@ def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
         "default_schedule": schedule,
         "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * chunk,
         "chunk_tokens": chunk,
-        "scaling_factor": model.autoencoder.config.scaling_factor,
+        "decoders": (Decoder.FULL,) if model.tiny is None else tuple(Decoder),
+        "outputs": ("image", "depth") if first_stage.out_channels > RGB else ("image",),
+        "scaling_factor": first_stage.scaling_factor,
     }
     overrides = model.folder / CARD_FILE
     return ModelCard.model_validate(card | (read_json(overrides) if overrides.exists() else {}))

@@ -54,7 +54,7 @@ class BetweenSteps:
         first = time.monotonic()
         while self._waiting:
             slot, started = self._waiting.popleft(), time.monotonic()
-            pixels: Pixels = slot.model.decode(slot.trajectory.x[None])[0].numpy()
+            pixels: Pixels = slot.decode(slot.trajectory.x[None])[0].numpy()
             yield slot, pixels, time.monotonic() - started
             if time.monotonic() - first >= seconds:
                 return
@@ -72,7 +72,7 @@ class BesideSteps:
 
     def add(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
-            picture = self._decoder.decode_async(slot.trajectory.x, slot.model.decode)
+            picture = self._decoder.decode_async(slot.trajectory.x, slot.decode)
             self._running.append((slot, picture, time.monotonic()))
 
     def drop(self, job_id: str) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from models.denoising import Trajectory
 from models.pipeline import LatentDiffusion
+from protocol.request import Decoder
 from worker.ports import AdmittedJob, EngineTimings
 
 
@@ -48,6 +52,12 @@ class Slot:
     trajectory: Trajectory
     group: tuple[str | int, ...]
     admitted_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def decode(self) -> Callable[[Tensor], Tensor]:
+        """What makes its picture of its latents: as the request wants it."""
+        tiny = self.running.job.request.decoder is Decoder.TINY
+        return self.model.decode_tiny if tiny else self.model.decode
 
     @property
     def rows(self) -> int:

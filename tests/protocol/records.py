@@ -15,7 +15,7 @@ from protocol.job import (
 )
 from protocol.keys import Extra, OutputFormat, extra_key, result_key
 from protocol.presence import WorkerReport, WorkerState
-from protocol.request import SEEDS, Box, GenerationRequest, Priority
+from protocol.request import SEEDS, Box, Decoder, GenerationRequest, Priority
 from protocol.tasks import Task
 
 CARD = ModelCard(
@@ -74,6 +74,7 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         mask_key=draw(input_keys) if task.takes_mask else None,
         class_id=draw(st.integers(0, 1000)) if task.takes("class_id") else None,
         boxes=tuple(draw(st.lists(boxes, min_size=1))) if task.takes("boxes") else None,
+        decoder=draw(st.sampled_from(Decoder)),
         output_format=draw(st.sampled_from(OutputFormat)),
         quality=draw(st.integers(1, 100)),
         priority=draw(st.sampled_from(Priority)),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.drafts import Draft, InputImage, choose_card, complete, parse
 from protocol.errors import InvalidRequest, NotReady
-from protocol.request import GenerationRequest
+from protocol.request import Decoder, GenerationRequest
 from protocol.sizes import target_size, upscaled_size
 from protocol.tasks import NEEDED, TAKES, Task
 from tests.protocol.records import CARD
@@ -182,6 +182,14 @@ def test_words_are_for_models_that_read_them() -> None:
             complete(Task.INPAINT, draft, card, words, image, mask)
         assert refused.value.field == "prompt"
     assert complete(Task.INPAINT, Draft(), SILENT, words, image, mask).prompt == ""
+
+
+def test_a_decoder_is_one_that_the_model_has() -> None:
+    draft = Draft(prompt="x", decoder=Decoder.TINY)
+    with pytest.raises(InvalidRequest, match='decoder is "tiny", but must be one of full'):
+        complete(Task.TXT2IMG, draft, CARD, words)
+    both = CARD.model_copy(update={"decoders": tuple(Decoder)})
+    assert complete(Task.TXT2IMG, draft, both, words).decoder is Decoder.TINY
 
 
 def test_a_prompt_may_fill_its_bound_exactly() -> None:

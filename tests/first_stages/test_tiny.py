@@ -1,0 +1,95 @@
+"""Tiny autoencoders: the trained weights against diffusers, and their place beside a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.checkpoint import CheckpointError
+from models.first_stages import build_first_stage
+from models.loading import load_model
+from protocol.request import Decoder
+from tests.engine.test_engine import Heard, request
+from tests.shared_files import shared_file
+from tests.tiny_models import write_tiny_sd, write_tiny_vae
+from worker.card import model_card
+from worker.engine import Engine
+from worker.ports import AdmittedJob
+from worker.resident import unmeasured
+
+
+def trained(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and weights in diffusers' names: upstream counts a clamp as the first layer
+    of the decoder."""
+    folder = shared_file("data/taesd")
+    config = json.loads((folder / "diffusers_AutoencoderTiny_config.json").read_text("utf-8"))
+    weights = {}
+    for part, before in (("encoder", 0), ("decoder", 1)):
+        for key, tensor in load_file(folder / f"{name}_{part}.safetensors").items():
+            layer, _, rest = key.partition(".")
+            weights[f"{part}.layers.{int(layer) - before}.{rest}"] = tensor.float()
+    return config, weights
+
+
+@pytest.mark.parametrize("name", ["taesd", "taesdxl"])
+@torch.inference_mode()
+def test_trained_weights_give_what_diffusers_gives(name: str) -> None:
+    config, weights = trained(name)
+    theirs = diffusers.AutoencoderTiny.from_config(config).eval()
+    theirs.load_state_dict(weights)
+    ours = build_first_stage(config).eval()
+    ours.load_state_dict(weights)
+    generator = torch.Generator().manual_seed(3)
+    image = torch.rand(2, 3, 64, 96, generator=generator) * 2 - 1
+    z = 2 * torch.randn(2, 4, 8, 12, generator=generator)
+    assert torch.equal(ours.encode(image).mode(), theirs.encode(image).latents)
+    assert torch.equal(ours.decode(z), theirs.decode(z).sample)
+    # They were trained to be each other's inverse.
+    smooth = torch.nn.functional.interpolate(image[:, :, :4, :6], size=(64, 96), mode="bicubic")
+    error = ours.decode(ours.encode(smooth.clamp(-1, 1)).mode()) - smooth.clamp(-1, 1)
+    assert error.square().mean().sqrt() < 0.2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a tiny autoencoder beside its own."""
+    folder = write_tiny_sd(tmp_path_factory.mktemp("with-tiny"))
+    write_tiny_vae(folder / "tiny_vae", levels=3)
+    return folder
+
+
+def test_a_request_may_ask_for_it(folder: Path) -> None:
+    model = load_model(str(folder), torch.device("cpu"))
+    assert model_card(model, "tiny").decoders == ("full", "tiny")
+    engine = Engine({"tiny": unmeasured(model, 4)}, max_slots=4)
+    heard = {decoder: Heard() for decoder in Decoder}
+    for decoder, listener in heard.items():
+        engine.admit(AdmittedJob(decoder, request(decoder=decoder), None, None, listener))
+    latents = [slot.trajectory for slot in engine._slots]
+    while not engine.idle:
+        engine.step()
+    assert torch.equal(latents[0].x, latents[1].x)
+    full, tiny = (heard[decoder].images[0][0] for decoder in Decoder)
+    assert np.array_equal(full, model.decode(latents[0].x[None])[0].numpy())
+    assert np.array_equal(tiny, model.decode_tiny(latents[0].x[None])[0].numpy())
+    assert not np.array_equal(full, tiny)
+
+
+def test_one_for_other_latents_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_sd(tmp_path)
+    write_tiny_vae(folder / "tiny_vae", levels=4)
+    with pytest.raises(CheckpointError, match=r"4 channels for 8 pixels but .* 4 channels for 4"):
+        load_model(str(folder), torch.device("cpu"))
+
+
+def test_a_model_without_one_says_so(tmp_path: Path) -> None:
+    model = load_model(str(write_tiny_sd(tmp_path)), torch.device("cpu"))
+    assert model_card(model, "tiny").decoders == ("full",)
