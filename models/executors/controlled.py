@@ -14,7 +14,7 @@ from models.controlnet import ControlNet
 from models.executors.networks import Network, Run, denoiser
 from models.unet import AddedConditioning, UNet
 
-KEPT = 4  # sets of ControlNets whose networks stay ready
+MOST = 4  # ControlNets in all the sets that stay ready: each is a third of a UNet
 
 Nets = tuple[ControlNet, ...]
 
@@ -56,7 +56,7 @@ def controlled(unet: UNet, nets: Nets) -> Network:
 
 
 class ControlledRuns:
-    """How one UNet is run with the sets of ControlNets that were heard lately."""
+    """How one UNet is run with the sets of ControlNets that were heard last."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Nets, Run] = OrderedDict()
@@ -64,8 +64,8 @@ class ControlledRuns:
     def get(self, unet: UNet, nets: Nets, run: Callable[[Network], Run]) -> Run:
         """The one kept, or else what `run` makes of the network."""
         if nets not in self._kept:
-            while len(self._kept) >= KEPT:
-                self._kept.popitem(last=False)
             self._kept[nets] = run(controlled(unet, nets))
+            while len(self._kept) > 1 and len({net for of in self._kept for net in of}) > MOST:
+                self._kept.popitem(last=False)
         self._kept.move_to_end(nets)
         return self._kept[nets]

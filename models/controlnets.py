@@ -1,0 +1,70 @@
+"""The ControlNets that the operator has added, loaded when a picture asks for them.
+
+    folder/<name>/config.json, diffusion_pytorch_model.safetensors
+
+Names come from the folder, never from a request: what is not there by name is not there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from models.checkpoint import CheckpointError, load_component, read_json
+from models.config import UnsupportedConfig
+from models.controlnet import ControlNet, ControlNetConfig
+from models.pipeline import LatentDiffusion
+
+KEPT = 4  # of those in memory, the ones asked for last
+
+
+def load_controlnet(folder: Path, dtype: torch.dtype, device: torch.device) -> ControlNet:
+    """Raises CheckpointError (missing, mismatching) or UnsupportedConfig."""
+    return load_component(
+        folder, lambda config: ControlNet(ControlNetConfig.from_dict(config)), dtype, device
+    )
+
+
+class ControlNets:
+    """ControlNets by name, in a folder that may be absent."""
+
+    def __init__(self, folder: Path, kept: int = KEPT) -> None:
+        self._folder = folder
+        self._kept = kept
+        self._loaded: OrderedDict[tuple[str, torch.dtype, torch.device], ControlNet] = OrderedDict()
+
+    def misfits(self, model: LatentDiffusion) -> Mapping[str, str | None]:
+        """Each by name, with the reason why it cannot tell this model; None where it can."""
+        return {name: self._misfit(name, model) for name in self._names()}
+
+    def fitting(self, model: LatentDiffusion) -> tuple[str, ...]:
+        """The names of those that can tell this model where things are to be."""
+        return tuple(name for name, why_not in self.misfits(model).items() if why_not is None)
+
+    def get(self, name: str, model: LatentDiffusion) -> ControlNet:
+        """The ControlNet of that name, as precise and on the same device as the model.
+
+        Raises CheckpointError if there is none of that name, or it cannot be loaded.
+        """
+        if name not in self._names():
+            raise CheckpointError(f"no ControlNet is called {name!r}")
+        key = name, model.dtype, model.device
+        if key not in self._loaded:
+            while len(self._loaded) >= self._kept:
+                self._loaded.popitem(last=False)
+            self._loaded[key] = load_controlnet(self._folder / name, model.dtype, model.device)
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
+
+    def _names(self) -> list[str]:
+        return sorted(config.parent.name for config in self._folder.glob("*/config.json"))
+
+    def _misfit(self, name: str, model: LatentDiffusion) -> str | None:
+        try:
+            config = ControlNetConfig.from_dict(read_json(self._folder / name / "config.json"))
+        except (CheckpointError, UnsupportedConfig) as error:
+            return str(error)
+        return config.misfit(model.unet.config, model.autoencoder.config.factor)
