@@ -29,6 +29,10 @@ class Pass(Protocol):
     def steps(self) -> int:
         """Evaluations of the network."""
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of its latents."""
+
     def begin(self, before: Trajectory) -> Trajectory:
         """The trajectory that starts where `before`, which is done, has ended."""
 
@@ -46,6 +50,10 @@ class Refine:
     @property
     def steps(self) -> int:
         return len(self._table())
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.model.latent_shape(self.recipe.width, self.recipe.height)
 
     def begin(self, before: Trajectory) -> Trajectory:
         guided = self.recipe.guidance_scale > 1
@@ -77,7 +85,11 @@ class Enlarge:
     def steps(self) -> int:
         return len(self.model.table(self.recipe, from_noise=False))
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.model.latent_shape(self.recipe.width, self.recipe.height)
+
     def begin(self, before: Trajectory) -> Trajectory:
-        shape = self.model.latent_shape(self.recipe.width, self.recipe.height)
-        larger = F.interpolate(before.x[None], size=shape[1:], mode="bicubic", antialias=True)[0]
-        return self.model.begin(self.recipe, before.noise.resized(shape), larger)
+        size = self.shape[1:]
+        larger = F.interpolate(before.x[None], size=size, mode="bicubic", antialias=True)[0]
+        return self.model.begin(self.recipe, before.noise.resized(self.shape), larger)

@@ -18,12 +18,11 @@ import torch
 
 from models.denoising import Trajectory
 from models.pipeline import LatentDiffusion
-from models.recipe import Recipe
 from protocol.errors import JobFailed
 from worker.batcher import Batcher, room
 from worker.decoding import BetweenSteps, Decoding
-from worker.pixels import image_tensor, mask_tensor
 from worker.ports import AdmittedJob, EngineStats, Pixels
+from worker.recipes import passes_of, recipe_of
 from worker.resident import LimitsOfEach, Resident
 from worker.slots import RunningJob, Slot
 
@@ -100,10 +99,15 @@ class Engine:
         """Encode the job's prompts and pictures, and put each of its images in a slot."""
         started = time.monotonic()
         slots = self._slots_of(job)
-        if not self._limits.profile(slots[0].group).fits(slots[0].group, slots[0].rows):
+        if not self._fits(slots[0]):
             raise JobFailed("a picture of this size does not fit into this worker's memory")
         slots[0].running.encode_s = time.monotonic() - started
         self._slots.extend(slots)
+
+    def _fits(self, slot: Slot) -> bool:
+        """Whether there is memory for each of its passes."""
+        sizes = [slot.group, *((name, *later.shape) for name, later in slot.later)]
+        return all(self._limits.profile(size).fits(size, slot.rows) for size in sizes)
 
     def cancel(self, job_id: str) -> None:
         self._slots = [slot for slot in self._slots if slot.running.job.id != job_id]
@@ -143,6 +147,7 @@ class Engine:
             slot.running.stepped(started, ended)
         for running in {id(slot.running): slot.running for slot in batch}.values():
             running.job.listener.on_progress(running.step, running.steps)
+        self._begin_next_passes(batch)
         self._decoding.add(slot for slot in batch if slot.trajectory.done)
         self._slots = [slot for slot in self._slots if not slot.trajectory.done]
 
@@ -173,21 +178,43 @@ class Engine:
         return False
 
     def _slots_of(self, job: AdmittedJob) -> list[Slot]:
-        name = job.request.model
+        name, recipe = job.request.model, recipe_of(job)
         model = self._models[name].model
+        others = {other: resident.model for other, resident in self._models.items()}
+        passes = passes_of(job.request, recipe, model, others)
         seeds = [job.request.image_seed(index) for index in range(job.request.n)]
-        starts = model.start(_recipe(job), seeds)
+        starts = model.start(recipe, seeds)
         steps = sum(trajectory.steps for trajectory in starts)
+        steps += len(starts) * sum(later.steps for _, later in passes)
         running = RunningJob(job, encode_s=0.0, pending=len(starts), steps=steps)
         return [
-            Slot(running, model, index, seed, trajectory, (name, *self._group(model, trajectory)))
+            Slot(
+                running,
+                index,
+                seed,
+                model,
+                trajectory,
+                self._group(name, model, trajectory),
+                passes,
+            )
             for index, (seed, trajectory) in enumerate(zip(seeds, starts, strict=True))
         ]
 
-    def _group(self, model: LatentDiffusion, trajectory: Trajectory) -> tuple[int, ...]:
+    def _group(
+        self, name: str, model: LatentDiffusion, trajectory: Trajectory
+    ) -> tuple[str | int, ...]:
         """What slots that step together have in common; ends in the size of their latents."""
         length = trajectory.context_length if self._same_bytes else 0
-        return model.number, length, *trajectory.x.shape
+        return name, model.number, length, *trajectory.x.shape
+
+    def _begin_next_passes(self, batch: list[Slot]) -> None:
+        """Pictures that have gone one way to its end, and have another before them, begin it."""
+        for slot in batch:
+            if slot.trajectory.done and slot.later:
+                (name, following), *slot.later = slot.later
+                slot.trajectory = following.begin(slot.trajectory)
+                slot.model = following.model
+                slot.group = self._group(name, slot.model, slot.trajectory)
 
     def _hand_over(self, slot: Slot, pixels: Pixels, seconds: float) -> None:
         """A picture is decoded, which took `seconds`."""
@@ -203,22 +230,3 @@ def _rows_run(model: LatentDiffusion) -> int:
     """The rows an executor that pads has run so far; others need not count them."""
     rows: int = getattr(model.executors.denoiser, "rows_run", 0)
     return rows
-
-
-def _recipe(job: AdmittedJob) -> Recipe:
-    """The job's request, as the model reads it."""
-    request = job.request
-    return Recipe(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        width=request.width,
-        height=request.height,
-        steps=request.steps,
-        sampler=request.sampler,
-        schedule=request.schedule,
-        guidance_scale=request.guidance_scale,
-        guided_between=(request.guidance_start, request.guidance_end),
-        strength=1.0 if request.strength is None else request.strength,
-        image=None if job.image is None else image_tensor(job.image),
-        mask=None if job.mask is None else mask_tensor(job.mask),
-    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from models.denoising import Trajectory
+from models.passes import Pass
 from models.pipeline import LatentDiffusion
 from protocol.request import Decoder
 from worker.ports import AdmittedJob, EngineTimings
@@ -43,14 +44,18 @@ class RunningJob:
 
 @dataclass(eq=False)
 class Slot:
-    """One picture of a job on its way through `model`; a `worker.batcher.Candidate`."""
+    """One picture of a job on its way through `model`; a `worker.batcher.Candidate`.
+
+    `later`: the passes that follow, with the names of their models.
+    """
 
     running: RunningJob
-    model: LatentDiffusion
     index: int
     seed: int
+    model: LatentDiffusion
     trajectory: Trajectory
     group: tuple[str | int, ...]
+    later: list[tuple[str, Pass]] = field(default_factory=list)
     admitted_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -66,7 +71,8 @@ class Slot:
 
     @property
     def steps_left(self) -> int:
-        return self.trajectory.steps - self.trajectory.row
+        later = sum(following.steps for _, following in self.later)
+        return self.trajectory.steps - self.trajectory.row + later
 
     @property
     def priority(self) -> int:
