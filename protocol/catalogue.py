@@ -5,6 +5,7 @@ restarts; who is alive right now is `presence`'s business.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -25,13 +26,15 @@ Count = Annotated[Int, Field(ge=0)]
 class ModelCard(Record):
     """What a model can do, and within which bounds.
 
-    Sizes are in pixels, prompt lengths in tokens without the end marks (0: it reads no words).
+    It goes by its `aliases` too. Sizes are in pixels, prompt lengths in tokens without the end marks (0: it reads no words).
     Classes are numbers below `classes`; `class_names`, where an operator has given them, say what
     they mean. `outputs` is what it gives for each picture asked for. What it upscales becomes
     `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
+    `loras` are those of the operator's that fit it.
     """
 
     name: Name
+    aliases: tuple[Name, ...] = ()
     family: Name
     description: str = ""
     tasks: tuple[Task, ...] = (Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT)
@@ -60,6 +63,7 @@ class ModelCard(Record):
     decoders: tuple[Decoder, ...] = (Decoder.FULL,)
     outputs: tuple[Name, ...] = ("image",)
     refiners: tuple[Name, ...] = ()
+    loras: tuple[Name, ...] = ()
     reads_aesthetic_score: bool = False
     scaling_factor: Float | None = None
     tokenizer_sha256: str = ""
@@ -87,6 +91,13 @@ class ModelCard(Record):
             )
             and width * height <= self.max_pixels
         )
+
+
+def true_name(name: str | None, cards: Mapping[str, ModelCard]) -> str | None:
+    """The name of the model that is called so, by its name or by an alias; None if none is."""
+    if name in cards:
+        return name
+    return next((card.name for card in cards.values() if name in card.aliases), None)
 
 
 class Catalogue:

@@ -10,9 +10,10 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
-from protocol.catalogue import ModelCard
+from protocol.catalogue import ModelCard, true_name
 from protocol.errors import InvalidRequest, NotReady
 from protocol.keys import INPUT_KEY, OutputFormat
+from protocol.loras import chosen_loras
 from protocol.passes import HiresScale, aesthetic_score, enlargement, refinement
 from protocol.record import Record
 from protocol.refusals import first_refusal
@@ -26,6 +27,7 @@ from protocol.request import (
     GenerationRequest,
     GuidanceScale,
     ImageCount,
+    Loras,
     Name,
     Priority,
     Prompt,
@@ -105,6 +107,11 @@ class Draft(Record):
         default=Decoder.FULL,
         description="full, or tiny where the model's decoders say so: faster, with less detail.",
     )
+    loras: Loras = Field(
+        default=(),
+        description="LoRAs to draw with: a list of {name, weight}, their names among "
+        "the model's loras. In a prompt, <lora:name:0.8> says the same.",
+    )
     refiner: Name | None = Field(
         default=None,
         description="txt2img only: who takes over the last steps; one of the model's refiners.",
@@ -168,13 +175,14 @@ def choose_card(
     else any that can. Raises `InvalidRequest` if it cannot, or none can."""
     if not cards:
         raise NotReady("no worker has published a model yet")
-    if name is not None and name not in cards:
+    called = true_name(name, cards)
+    if name is not None and called is None:
         raise InvalidRequest("model", name, _one_of(cards), "unknown-model")
     able = {known: card for known, card in cards.items() if task in card.tasks}
-    order = [name] if name is not None else [*preferred, *able]
+    order = [called] if called is not None else [*preferred, *able]
     card = next((able[choice] for choice in order if choice in able), None)
     if card is None:
-        raise _unable(task, cards[name or next(iter(cards))], list(able))
+        raise _unable(task, cards[called or next(iter(cards))], list(able))
     return card
 
 
@@ -200,6 +208,7 @@ def complete(
     Raises `InvalidRequest` naming the first field that is out of them.
     """
     _check_fields(task, draft, image, mask)
+    draft = chosen_loras(draft, card)
     _check_words(task, draft, card, count_tokens)
     _check_classes(draft, card)
     image_size = (image.width, image.height) if image else None
@@ -246,6 +255,7 @@ def complete(
         class_id=draft.class_id,
         boxes=draft.boxes,
         decoder=Decoder(_chosen("decoder", draft.decoder, Decoder.FULL, card.decoders)),
+        loras=draft.loras,
         refinement=refinement(draft, card, steps),
         enlargement=enlargement(draft, card, (width, height), steps),
         aesthetic_score=aesthetic_score(draft, card),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["LoraMention", "Piece", "Prompt", "PromptSyntax", "parse"]
+__all__ = ["LoraMention", "Piece", "Prompt", "PromptSyntax", "parse", "without_loras"]
 
 STRONGER, WEAKER = 1.1, 1 / 1.1  # what a bracket does
 MOST_WEIGHT = 10.0  # either way; beyond it an embedding says nothing any more
@@ -79,6 +79,11 @@ def parse(text: str, syntax: PromptSyntax = PromptSyntax.WEIGHTS) -> Prompt:
     for sign in _SIGNS.finditer(text):
         reading.take(sign)
     return reading.result()
+
+
+def without_loras(text: str) -> str:
+    """`text` without the LoRAs that it mentions; everything else is left as it stands."""
+    return "".join(sign[0] for sign in _SIGNS.finditer(text) if sign.lastgroup != "lora")
 
 
 class _Reading:

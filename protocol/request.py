@@ -24,6 +24,8 @@ LONGEST_PROMPT = 20_000  # characters
 LONGEST_DEADLINE_S = 7 * 86400.0
 MOST_CLASSES = 100_000
 MOST_BOXES = 256
+MOST_LORAS = 8
+LARGEST_LORA_WEIGHT = 4.0  # either way
 UNIT_OF_WORK = 512 * 512  # pixels through one row of one step
 
 Prompt = Annotated[Text, Field(max_length=LONGEST_PROMPT)]
@@ -57,6 +59,16 @@ class Decoder(StrEnum):
 
     FULL = "full"
     TINY = "tiny"
+
+
+class LoraUse(Record):
+    """A LoRA that the operator has added, and how strongly it is meant: 1 is as it was trained."""
+
+    name: Name
+    weight: Annotated[Float, Field(ge=-LARGEST_LORA_WEIGHT, le=LARGEST_LORA_WEIGHT)] = 1.0
+
+
+Loras = Annotated[tuple[LoraUse, ...], Field(max_length=MOST_LORAS)]
 
 
 class Box(Record):
@@ -121,6 +133,7 @@ class GenerationRequest(Record):
     class_id: ClassId | None = None
     boxes: Boxes | None = None
     decoder: Decoder = Decoder.FULL
+    loras: Loras = ()
     refinement: Refinement | None = None
     enlargement: Enlargement | None = None
     aesthetic_score: Score | None = None

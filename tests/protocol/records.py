@@ -15,7 +15,7 @@ from protocol.job import (
 )
 from protocol.keys import Extra, OutputFormat, extra_key, result_key
 from protocol.presence import WorkerReport, WorkerState
-from protocol.request import SEEDS, Box, Decoder, GenerationRequest, Priority
+from protocol.request import SEEDS, Box, Decoder, GenerationRequest, LoraUse, Priority
 from protocol.tasks import Task
 
 CARD = ModelCard(
@@ -53,6 +53,9 @@ boxes = st.fixed_dictionaries(
 ).map(Box.model_validate)
 
 
+loras = st.builds(LoraUse, name=names, weight=st.floats(-4, 4))
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> GenerationRequest:
     task = draw(st.sampled_from(Task))
@@ -75,6 +78,7 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         class_id=draw(st.integers(0, 1000)) if task.takes("class_id") else None,
         boxes=tuple(draw(st.lists(boxes, min_size=1))) if task.takes("boxes") else None,
         decoder=draw(st.sampled_from(Decoder)),
+        loras=tuple(draw(st.lists(loras, max_size=8))),
         output_format=draw(st.sampled_from(OutputFormat)),
         quality=draw(st.integers(1, 100)),
         priority=draw(st.sampled_from(Priority)),
