@@ -8,50 +8,53 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 from torch import Tensor
 
 from models.denoising import Conditioning
 
+K = TypeVar("K", bound=Hashable)
+
 
 class EmbeddingCache:
-    """Conditioning by text, the least recently used forgotten first, within `max_bytes`.
+    """Conditioning by what was said, the least recently used forgotten first, within `max_bytes`.
 
-    The empty prompt, which nearly every guided request needs, is never forgotten. `hits` and
-    `misses` count what was asked for.
+    The empty prompt (any that is false), which nearly every guided request needs, is never
+    forgotten. `hits` and `misses` count what was asked for.
     """
 
     def __init__(self, max_bytes: int = 256 * 2**20) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[str, Conditioning] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Conditioning] = OrderedDict()
         self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
 
-    def get(self, text: str, encode: Callable[[str], Conditioning]) -> Conditioning:
-        """The conditioning of `text`: the one kept, or else what `encode` makes of it."""
+    def get(self, said: K, encode: Callable[[K], Conditioning]) -> Conditioning:
+        """The conditioning of `said`: the one kept, or else what `encode` makes of it."""
         with self._lock:
-            if (kept := self._kept.get(text)) is not None:
-                self._kept.move_to_end(text)
+            if (kept := self._kept.get(said)) is not None:
+                self._kept.move_to_end(said)
                 self.hits += 1
                 return kept
             self.misses += 1
-        made = encode(text)
+        made = encode(said)
         with self._lock:
-            if text not in self._kept:
-                self._kept[text] = made
+            if said not in self._kept:
+                self._kept[said] = made
                 self._bytes += _size(made)
                 self._forget()
         return made
 
     def _forget(self) -> None:
-        for text in list(self._kept):
+        for said in list(self._kept):
             if self._bytes <= self._max_bytes:
                 return
-            if text:
-                self._bytes -= _size(self._kept.pop(text))
+            if said:
+                self._bytes -= _size(self._kept.pop(said))
 
 
 def _size(said: Conditioning) -> int:

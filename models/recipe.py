@@ -24,6 +24,17 @@ class ControlPicture:
 
 
 @dataclass(frozen=True)
+class Box:
+    """Where something of a class is to be: left upper corner and extent, as shares of the sides."""
+
+    class_id: int
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What `LatentDiffusion.start` needs beside the model.
 
@@ -33,9 +44,12 @@ class Recipe:
     the noise schedule after which another model goes on, as SDXL's refiner does (Podell et al.
     2023, section 2.5). aesthetic_score is what the refiner is told, about 1 to 10. clip_skip: how
     many layers are left out at the end of a CLIP text encoder, beyond those the model leaves out.
+
+    For the paper's other tasks: class_id; boxes; small (3, h, w) in [-1, 1], the picture that is to
+    be upscaled; labels (1, H, W), the number of a class for each pixel.
     """
 
-    prompt: str | Wording
+    prompt: str | Wording = ""
     negative_prompt: str | Wording = ""
     width: int = 512
     height: int = 512
@@ -51,4 +65,8 @@ class Recipe:
     controls: tuple[ControlPicture, ...] = ()
     until: float = 1.0
     aesthetic_score: float = 6.0
+    class_id: int = 0
+    boxes: tuple[Box, ...] = ()
+    small: Tensor | None = None
+    labels: Tensor | None = None
     clip_skip: int = 0

@@ -7,7 +7,7 @@ can count the tokens of a prompt without this package.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -18,7 +18,7 @@ from tokenizers import Tokenizer as Backend
 from models.checkpoint import read_json
 from models.cleaning import clean
 from models.vocabularies import Vocabulary, read_vocabulary
-from models.wording import Piece
+from models.wording import Piece, Wording
 
 LENGTH = 77  # of a row, for every text encoder of the family
 
@@ -119,3 +119,15 @@ class Tokenizer:
     def _start(self) -> list[int]:
         start = self.vocabulary.start_id
         return [] if start is None else [start]
+
+
+def aligned_rows(tokenizers: Sequence[Tokenizer], wording: Wording) -> list[TokenRows]:
+    """The rows of `wording` by each tokenizer; a section has equally many of them in all."""
+    by_tokenizer = [TokenRows([], []) for _ in tokenizers]
+    for section in wording.sections:
+        most = max(len(tokenizer.weighted_rows(section).ids) for tokenizer in tokenizers)
+        for rows, tokenizer in zip(by_tokenizer, tokenizers, strict=True):
+            more = tokenizer.weighted_rows(section, most)
+            rows.ids.extend(more.ids)
+            rows.weights.extend(more.weights)
+    return by_tokenizer

@@ -64,8 +64,8 @@ def clip(folder: Path, config: Config) -> Vocabulary:
     if pad != end:
         # The second tokenizer of SDXL pads with "!", and reads that sign as padding in text too.
         backend.add_special_tokens([AddedToken(pad, normalized=False)])
-    ids = (_id(backend, token) for token in (start, end, pad))
-    return Vocabulary(backend, *ids, cleaned=True)
+    start_id, end_id, pad_id = _ids(backend, start, end, pad)
+    return Vocabulary(backend, start_id, end_id, pad_id, cleaned=True)
 
 
 def bert(folder: Path, config: Config) -> Vocabulary:
@@ -74,7 +74,8 @@ def bert(folder: Path, config: Config) -> Vocabulary:
     backend = Backend(models.WordPiece.from_file(str(_file(folder, "vocab.txt"))))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return Vocabulary(backend, *(_id(backend, token) for token in ("[CLS]", "[SEP]", "[PAD]")))
+    start_id, end_id, pad_id = _ids(backend, "[CLS]", "[SEP]", "[PAD]")
+    return Vocabulary(backend, start_id, end_id, pad_id)
 
 
 def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
@@ -82,17 +83,19 @@ def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
 
     T5's way of framing: no start, one end token, padding.
     """
+    from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as messages
 
     path = _file(folder, "spiece.model")
     try:
         model = messages.ModelProto.FromString(path.read_bytes())
-    except messages.DecodeError as error:
+    except DecodeError as error:
         raise CheckpointError(f"{path} is no sentencepiece model: {error}") from error
     spec, pieces = model.trainer_spec, model.pieces
     if spec.model_type != spec.UNIGRAM or not model.normalizer_spec.add_dummy_prefix:
         raise UnsupportedConfig(f"{path}: only unigram models with a dummy prefix are supported")
     kinds = messages.ModelProto.SentencePiece
+    lower = bool(config.get("do_lower_case"))
     # Pieces that text never becomes keep their place under a name that no text has.
     silent = (kinds.CONTROL, kinds.UNKNOWN, kinds.UNUSED)
     ids = {piece.piece: i for i, piece in enumerate(pieces)}
@@ -108,7 +111,7 @@ def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
     )
     backend.normalizer = normalizers.Sequence(
         [
-            *([normalizers.Lowercase()] if config.get("do_lower_case") else []),
+            *([normalizers.Lowercase()] if lower else []),
             *_charsmap(model.normalizer_spec.precompiled_charsmap),
         ]
     )
@@ -119,7 +122,9 @@ def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
         ]
     )
     whole = [piece.piece for piece in pieces if piece.type == kinds.USER_DEFINED]
-    backend.add_tokens([AddedToken(text, normalized=False) for text in whole])
+    # Those with capitals never meet text that is lower-cased first.
+    found = [text for text in whole if not lower or text == text.lower()]
+    backend.add_tokens([AddedToken(text, normalized=True) for text in found])
     end, pad = (_content(config.get(name) or "") for name in ("eos_token", "pad_token"))
     if missing := [token for token in (end, pad) if token not in ids]:
         raise CheckpointError(f"{path} lacks the tokens {missing}")
@@ -160,11 +165,11 @@ def _file(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _id(backend: Backend, token: str) -> int:
-    found: int | None = backend.token_to_id(token)
-    if found is None:
-        raise CheckpointError(f"the vocabulary lacks {token!r}")
-    return found
+def _ids(backend: Backend, *tokens: str) -> list[int]:
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    if missing := [token for token in tokens if token not in vocabulary]:
+        raise CheckpointError(f"the vocabulary lacks the tokens {missing}")
+    return [vocabulary[token] for token in tokens]
 
 
 def _content(token: str | dict[str, Any]) -> str:

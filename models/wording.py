@@ -24,3 +24,8 @@ class Wording:
     @property
     def empty(self) -> bool:
         return not any(self.sections)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether anything is meant more or less strongly than it stands."""
+        return any(weight != 1 for pieces in self.sections for _, weight in pieces)

@@ -10,9 +10,11 @@ from torch import Tensor
 from models.conditioners import Conditioner
 from models.denoising import Conditioning
 from models.embeddings import EmbeddingCache
+from models.emphasis import emphasised
 from models.recipe import Recipe
-from models.text_encoder import TextEncoder
-from models.tokenizer import Tokenizer
+from models.text_encoder import TextEncoder, TextFeatures
+from models.tokenizer import Tokenizer, aligned_rows
+from models.wording import Wording
 
 # What the refiner is guided away from, in the published code (Stability-AI/generative-models).
 NEGATIVE_AESTHETIC_SCORE = 2.5
@@ -24,6 +26,17 @@ class TextStage:
 
     tokenizer: Tokenizer
     encoder: TextEncoder
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What there is to know of an encoded prompt; false if it says nothing."""
+
+    wording: Wording
+    clip_skip: int
+
+    def __bool__(self) -> bool:
+        return not self.wording.empty
 
 
 @dataclass(frozen=True)
@@ -47,33 +60,49 @@ class ClipConditioner:
     def tokenizer(self) -> Tokenizer:
         return self.stages[0].tokenizer
 
+    @property
+    def most_clip_skip(self) -> int:
+        """The largest `clip_skip` that leaves every encoder a layer."""
+        layers = (len(stage.encoder.text_model.encoder.layers) for stage in self.stages)
+        return min(layers) - (2 if self.sdxl else 1)
+
     def positive(self, recipe: Recipe) -> Conditioning:
-        return self._with_sizes(self.encode(recipe.prompt), recipe, recipe.aesthetic_score)
+        said = self.encode(recipe.prompt, recipe.clip_skip)
+        return self._with_sizes(said, recipe, recipe.aesthetic_score)
 
     def negative(self, recipe: Recipe) -> Conditioning:
         """The negative prompt; an empty one as the model was trained to read it."""
-        said = self.encode(recipe.negative_prompt)
-        if not recipe.negative_prompt and self.zero_empty_negative:
+        said = self.encode(recipe.negative_prompt, recipe.clip_skip)
+        if Wording.of(recipe.negative_prompt).empty and self.zero_empty_negative:
             parts = (said.context, said.pooled)
             said = Conditioning(*(None if t is None else torch.zeros_like(t) for t in parts))
         return self._with_sizes(said, recipe, NEGATIVE_AESTHETIC_SCORE)
 
-    def encode(self, prompt: str) -> Conditioning:
-        return self.embeddings.get(prompt, self._encode)
+    def encode(self, prompt: str | Wording, clip_skip: int = 0) -> Conditioning:
+        return self.embeddings.get(_Reading(Wording.of(prompt), clip_skip), self._encode)
 
     @torch.inference_mode()
-    def _encode(self, prompt: str) -> Conditioning:
+    def _encode(self, reading: _Reading) -> Conditioning:
         """Rows of 77 tokens are encoded apart and joined."""
-        at_least = max(len(stage.tokenizer.rows(prompt)) for stage in self.stages)
         contexts, pooled = [], None
-        for stage in self.stages:
-            ids = torch.tensor(stage.tokenizer.rows(prompt, at_least), device=self.device)
-            features = stage.encoder(ids)
-            # SDXL reads the last layer but one of both encoders, without the final norm.
-            hidden = features.hidden_states[-2] if self.sdxl else features.last
+        tokenizers = [stage.tokenizer for stage in self.stages]
+        by_stage = aligned_rows(tokenizers, reading.wording)
+        for stage, rows in zip(self.stages, by_stage, strict=True):
+            features = stage.encoder(torch.tensor(rows.ids, device=self.device))
+            hidden = self._hidden(stage.encoder, features, reading.clip_skip)
+            if reading.wording.weighted:
+                hidden = emphasised(hidden, torch.tensor(rows.weights, device=self.device))
             contexts.append(hidden.flatten(0, 1))  # (rows · 77, D)
             pooled = features.pooled[0] if self.sdxl else None
         return Conditioning(torch.cat(contexts, dim=-1), pooled)
+
+    def _hidden(self, encoder: TextEncoder, features: TextFeatures, clip_skip: int) -> Tensor:
+        """What the network attends to, (rows, 77, D)."""
+        if self.sdxl:  # the last layer but one of both encoders, without the final norm
+            return features.hidden_states[-2 - clip_skip]
+        if clip_skip:
+            return encoder.text_model.final_layer_norm(features.hidden_states[-1 - clip_skip])
+        return features.last
 
     def _with_sizes(self, said: Conditioning, recipe: Recipe, score: float) -> Conditioning:
         return replace(said, time_ids=self._time_ids(recipe, score)) if self.sdxl else said
