@@ -26,11 +26,11 @@ Count = Annotated[Int, Field(ge=0)]
 class ModelCard(Record):
     """What a model can do, and within which bounds.
 
-    It goes by its `aliases` too. Sizes are in pixels, prompt lengths in tokens without the end marks (0: it reads no words).
+    Sizes are in pixels, prompt lengths in tokens without the end marks (0: it reads no words).
     Classes are numbers below `classes`; `class_names`, where an operator has given them, say what
     they mean. `outputs` is what it gives for each picture asked for. What it upscales becomes
     `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
-    `loras` are those of the operator's that fit it.
+    `loras` are those of the operator's that fit it. It goes by its `aliases` too.
     """
 
     name: Name
@@ -64,6 +64,7 @@ class ModelCard(Record):
     outputs: tuple[Name, ...] = ("image",)
     refiners: tuple[Name, ...] = ()
     loras: tuple[Name, ...] = ()
+    controlnets: tuple[Name, ...] = ()
     reads_aesthetic_score: bool = False
     scaling_factor: Float | None = None
     tokenizer_sha256: str = ""

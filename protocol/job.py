@@ -29,8 +29,9 @@ TERMINAL = frozenset({JobState.FINISHED, JobState.FAILED, JobState.CANCELLED})
 
 
 class Phase(StrEnum):
-    """What the worker is doing for a running job."""
+    """What a worker is doing for a job; `load`: it loads the model that a waiting job is for."""
 
+    LOAD = "load"
     ENCODE = "encode"
     DENOISE = "denoise"
     DECODE = "decode"
@@ -76,7 +77,8 @@ class JobResult(Record):
 
 
 class Progress(Record):
-    """How far a job is: `step` of `steps` denoising steps done, over all its pictures together.
+    """How far a job is: `step` of `steps` denoising steps done, over all its pictures together; of
+    a waiting one, how far its model is loaded, in parts of 100.
 
     The news that it has finished may carry its `result`.
     """

@@ -32,15 +32,55 @@ class WorkerState(StrEnum):
         return self in (WorkerState.READY, WorkerState.BUSY)
 
 
+class ModelState(StrEnum):
+    """What a model is to a worker: in memory, on its way there, there when it is asked for, or not
+    to be loaded."""
+
+    READY = "ready"
+    LOADING = "loading"
+    ON_DEMAND = "on_demand"
+    FAILED = "failed"
+
+
+Part = Annotated[Float, Field(ge=0, le=1)]
+
+
+class ModelReport(Record):
+    """One of the models that a worker may draw with: how far it is loaded, or why it cannot be."""
+
+    name: Text
+    state: ModelState
+    detail: Text = ""
+    progress: Part | None = None
+
+
 class WorkerReport(Record):
-    """One worker's word about itself: `detail` is for people, `progress` (0..1) that of loading."""
+    """One worker's word about itself: `detail` is for people, `progress` (0..1) that of loading.
+
+    `model` is the one it began with, `models` are all that it was told to serve; a worker that has
+    only one need not list it.
+    """
 
     name: Text
     state: WorkerState
     model: Text | None = None
+    models: tuple[ModelReport, ...] = ()
     device: Text | None = None
     detail: Text = ""
-    progress: Annotated[Float, Field(ge=0, le=1)] | None = None
+    progress: Part | None = None
+
+    @property
+    def serves(self) -> tuple[str, ...]:
+        """The models that it would draw with at once."""
+        return self.having(ModelState.READY)
+
+    def having(self, *states: ModelState) -> tuple[str, ...]:
+        """The models that are in one of these states."""
+        if not self.state.serves:
+            return ()
+        if self.model is not None and not self.models:
+            return (self.model,) if ModelState.READY in states else ()
+        return tuple(model.name for model in self.models if model.state in states)
 
 
 class Presence:

@@ -24,7 +24,7 @@ from protocol.bulk import Bulk
 from protocol.context import NO_CONTEXT, JobContext
 from protocol.errors import DarkroomError, ErrorRecord, JobFailed, UnknownJob
 from protocol.holdings import Holdings
-from protocol.job import JobResult, JobState, JobView, Progress
+from protocol.job import JobResult, JobState, JobView, Phase, Progress
 from protocol.keys import is_job_id, new_job_id
 from protocol.keyspace import key
 from protocol.redis_client import redis_errors
@@ -184,7 +184,9 @@ class JobQueue:
             case JobState.QUEUED:
                 per_second = float(rate or 0)
                 eta = ahead / per_second if ahead is not None and per_second > 0 else None
-                return JobView(id=job_id, state=state, position=ahead, eta_s=eta)
+                news = _latest(progress, state)
+                loading = news if news and news.phase is Phase.LOAD else None
+                return JobView(id=job_id, state=state, position=ahead, eta_s=eta, progress=loading)
             case JobState.FINISHED:
                 return self._finished(job_id, _latest(progress, state), result)
             case JobState.FAILED:

@@ -97,6 +97,10 @@ class Settings(BaseSettings):
         min_length=1,
         description="The model to serve: a folder or hub id; by default the one that comes along.",
     )
+    catalogue: Path | None = Field(
+        default=None,
+        description="A models.toml that declares several models to serve, in place of one.",
+    )
     models_home: Path = Field(
         default_factory=lambda: _user_data_dir() / "darkroom",
         description="Folder of what the operator has added: models/, loras/, embeddings/, "

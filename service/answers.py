@@ -50,7 +50,7 @@ class GenerationAnswer(BaseModel):
 
 
 class ProgressAnswer(BaseModel):
-    """Denoising steps done, of all there are."""
+    """Denoising steps done, of all there are; in phase `load`, how far the model is loaded."""
 
     step: int
     steps: int

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from protocol.catalogue import Catalogue
 from protocol.census import Census, Counting
 from protocol.errors import QueueUnavailable
-from protocol.presence import Presence, WorkerReport, WorkerState
+from protocol.presence import ModelState, Presence, WorkerReport, WorkerState
 from protocol.redis_client import connect
 
 ANSWER_TIMEOUT_S = 1.5
@@ -77,13 +77,29 @@ def _jobs(census: Census) -> Iterator[Metric]:
 def _workers(models: list[str], reports: list[WorkerReport]) -> Iterator[Metric]:
     """Zeros too: a model without a ready worker is what somebody wants to hear of."""
     family = GaugeMetricFamily(
-        "darkroom_workers", "Workers by what they say of themselves.", labels=("model", "state")
+        "darkroom_workers",
+        "Workers by what they say of themselves; one counts for each model that it has, or would "
+        "load when a job comes for it (on_demand).",
+        labels=("model", "state"),
     )
-    named = [(report.model or "none", report.state) for report in reports]
+    named = [pair for report in reports for pair in _states(report)]
     for model in sorted({*models, *(model for model, _ in named)}):
-        for state in WorkerState:
+        for state in (*WorkerState, ModelState.ON_DEMAND):
             family.add_metric((model, state), named.count((model, state)))
     yield family
+
+
+def _states(report: WorkerReport) -> list[tuple[str, str]]:
+    """What a worker is to each of its models."""
+    if not report.models or not report.state.serves:
+        return [(report.model or "none", report.state)]
+    states: dict[ModelState, str] = {
+        ModelState.READY: report.state,
+        ModelState.LOADING: WorkerState.LOADING,
+        ModelState.ON_DEMAND: ModelState.ON_DEMAND,
+        ModelState.FAILED: WorkerState.SETUP_FAILED,
+    }
+    return [(model.name, states[model.state]) for model in report.models]
 
 
 def _memory(census: Census) -> Iterator[Metric]:

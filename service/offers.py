@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from starlette.concurrency import run_in_threadpool
 
-from protocol.catalogue import Catalogue, ModelCard
+from protocol.catalogue import Catalogue, ModelCard, true_name
 from protocol.presence import Presence
 
 FRESH_S = 1.0
@@ -45,8 +46,9 @@ class Offers:
         return now < self._read_at + FRESH_S
 
     def _has(self, model: str | None) -> bool:
-        return bool(self._offer.cards) if model is None else model in self._offer.cards
+        cards = self._offer.cards
+        return bool(cards) if model is None else true_name(model, cards) is not None
 
     def _read(self) -> Offer:
-        serving = (report.model for report in self._presence.workers() if report.state.serves)
-        return Offer(self._catalogue.cards(), tuple(model for model in serving if model))
+        serving = chain.from_iterable(report.serves for report in self._presence.workers())
+        return Offer(self._catalogue.cards(), tuple(serving))

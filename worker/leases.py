@@ -39,6 +39,7 @@ from protocol.scripts import script
 from protocol.submission import now_as_rq_writes_it
 
 FOLDER = Path(__file__).parent / "lua"
+LOADING_NEWS_S = 60  # for how long it is told that a model is being loaded
 ALONE_FROM = 2  # deaths of workers, after which a job is drawn without company
 
 
@@ -110,8 +111,9 @@ class Leases:
         self._pools = pools
         told = asdict(terms) | {"worker": worker, "poison_record": _flat(terms.poison_record)}
         self._terms = json.dumps(told)
-        self._claim, self._settle, self._reap, self._late = (
-            Bulk(redis, _script(name)) for name in ("claim", "settle", "reap", "late")
+        self._claim, self._settle, self._reap, self._late, self._awaited, self._give_up = (
+            Bulk(redis, _script(name))
+            for name in ("claim", "settle", "reap", "late", "awaited", "give_up")
         )
         self._renew = redis.register_script(_script("renew"))
         self._next_execution = uuid.uuid4().hex
@@ -197,6 +199,26 @@ class Leases:
         return [
             job_id.decode() for dropped in self._late(self._for_each_pool()) for job_id in dropped
         ]
+
+    def awaited(self, loading: Mapping[str, float | None]) -> dict[str, int]:
+        """How many jobs wait in these pools; and tell them how far their model is loaded (0 to 1),
+        where it is being loaded."""
+        asked = [
+            [self._terms, pool, "" if share is None else round(100 * share), LOADING_NEWS_S]
+            for pool, share in loading.items()
+        ]
+        return dict(zip(loading, self._awaited(asked), strict=True)) if asked else {}
+
+    def give_up(self, pool: str, error: str, record: Mapping[str, str]) -> list[str]:
+        """Fail what waits in a pool, for nobody can draw it; answers the ids. `error` is an
+        ErrorRecord as JSON, `record` RQ's entry for a failed result."""
+        told = [self._terms, pool, now_as_rq_writes_it(), error, json.dumps(_flat(record))]
+        failed = []
+        while True:
+            [some] = self._give_up([told])
+            failed += [job_id.decode() for job_id in some]
+            if not some:
+                return failed
 
     def _for_each_pool(self) -> list[list[str]]:
         """The arguments of a script that is run for every pool."""

@@ -26,6 +26,11 @@ class WorkerSettings(Settings):
     worker_slots: int = Field(
         default=8, ge=1, le=256, description="Pictures that are drawn together, at most."
     )
+    worker_model_patience_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds that jobs wait for a model before a busy one makes room for it.",
+    )
     worker_attention: str = Field(
         default="auto",
         pattern=r"^(auto|sdpa|reference|cudnn|flash|efficient|xformers|flash3)$",

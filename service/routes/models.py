@@ -3,7 +3,8 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from protocol.catalogue import ModelCard
+from protocol.catalogue import ModelCard, true_name
+from protocol.presence import ModelState, WorkerReport
 from service.dependencies import ServicesDep
 from service.problems import DOOR, documented
 
@@ -13,8 +14,11 @@ router = APIRouter(prefix="/v1", tags=["models"], responses=documented(*DOOR, 50
 class ModelAnswer(ModelCard):
     """A model: what it can do, its bounds and defaults, and who serves it now."""
 
-    ready: bool = Field(description="Whether a worker serves it at this moment.")
-    workers: int = Field(description="How many do.")
+    ready: bool = Field(description="Whether a worker has it in memory at this moment.")
+    workers: int = Field(description="How many have.")
+    on_demand: bool = Field(description="Whether a worker loads it when a job comes for it.")
+    loading: float | None = Field(description="How far a worker is with that, 0 to 1.")
+    trouble: str | None = Field(description="Why the last worker that tried could not load it.")
 
 
 class ModelsAnswer(BaseModel):
@@ -40,14 +44,32 @@ class SamplersAnswer(BaseModel):
 @router.get("/models")
 def list_models(services: ServicesDep) -> ModelsAnswer:
     """The models, with the bounds within which requests must stay."""
-    serving = [report.model for report in services.presence.workers() if report.state.serves]
-    models = [
-        ModelAnswer(**card.model_dump(), ready=name in serving, workers=serving.count(name))
-        for name, card in services.catalogue.cards().items()
-    ]
-    default = services.settings.default_model
+    cards, reports = services.catalogue.cards(), services.presence.workers()
+    models = [_answer(card, reports) for card in cards.values()]
+    default = true_name(services.settings.default_model, cards)
     return ModelsAnswer(
         models=sorted(models, key=lambda model: (model.name != default, not model.ready))
+    )
+
+
+def _answer(card: ModelCard, reports: list[WorkerReport]) -> ModelAnswer:
+    having = [report for report in reports if card.name in report.serves]
+    others = [
+        model
+        for report in reports
+        if report.state.serves
+        for model in report.models
+        if model.name == card.name
+    ]
+    loading = [model.progress or 0.0 for model in others if model.state is ModelState.LOADING]
+    trouble = [model.detail for model in others if model.state is ModelState.FAILED]
+    return ModelAnswer(
+        **card.model_dump(),
+        ready=bool(having),
+        workers=len(having),
+        on_demand=any(model.state is ModelState.ON_DEMAND for model in others),
+        loading=max(loading, default=None),
+        trouble=next(iter(trouble), None),
     )
 
 
