@@ -61,10 +61,15 @@ def resolve(path_or_id: str, download: Download = fetch) -> Path:
 def load_component(
     folder: Path, build: Callable[[dict[str, Any]], M], dtype: torch.dtype, device: torch.device
 ) -> M:
-    """The network of `folder`/config.json, built by `build(config)`, with the folder's weights."""
+    """The network of `folder`/config.json, built by `build(config)`, with the folder's weights.
+
+    On the meta device it is only built: its weights need not be there.
+    """
     config = read_json(folder / "config.json")
     with torch.device("meta"):
         module = build(config)
+    if device.type == "meta":
+        return module.eval().requires_grad_(False)
     half = dtype in (torch.float16, torch.bfloat16)
     weights = Weights.open(folder.name, weight_files(folder, half=half), device)
     assign_strictly(module, weights, dtype)
