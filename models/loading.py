@@ -8,28 +8,16 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import CheckpointError, load_component, read_json, resolve
-from models.conditioners.clip import ClipConditioner, TextStage
-from models.config import TextEncoderConfig, UNetConfig
+from models.config import UNetConfig
 from models.executors.eager import eager_executors
 from models.first_stage import FirstStage
 from models.first_stages import first_stage_folder, load_first_stage
+from models.kinds import KINDS, Published
 from models.pipeline import LatentDiffusion
 from models.schedule import NoiseSchedule
-from models.text_encoder import TextEncoder
-from models.tokenizer import Tokenizer
 from models.unet import UNet
 
 BUNDLED = Path(__file__).parent / "bundled"
-
-# Pipelines of the published layout that `LatentDiffusion` computes.
-_PIPELINES = (
-    "StableDiffusionPipeline",
-    "StableDiffusionImg2ImgPipeline",
-    "StableDiffusionInpaintPipeline",
-    "StableDiffusionLDM3DPipeline",
-    "StableDiffusionXLPipeline",
-    "StableDiffusionXLImg2ImgPipeline",
-)
 
 Report = Callable[[float, str], None]
 
@@ -62,15 +50,15 @@ def load_model(
     report(0.0, "finding files")
     folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id)
     index = read_json(folder / "model_index.json")
-    if index.get("_class_name") not in _PIPELINES:
+    kind = KINDS.get(str(index.get("_class_name")))
+    if kind is None:
         raise CheckpointError(
             f"{path_or_id}: pipeline {index.get('_class_name')!r} is not supported; "
-            f"have {', '.join(_PIPELINES)}"
+            f"have {', '.join(KINDS)}"
         )
-    report(0.1, "text encoder")
-    # The refiner has only the second of SDXL's two encoders.
-    named = [suffix for suffix in ("", "_2") if any(index.get(f"text_encoder{suffix}", ()))]
-    text = tuple(_text_stage(folder, suffix, dtype, device) for suffix in named)
+    report(0.1, "what reads requests")
+    published = Published(folder, index, dtype, device)
+    conditioner, beside = kind.conditioner(published), kind.beside(published)
     report(0.3, "autoencoder")
     autoencoder = load_first_stage(first_stage_folder(folder), dtype, device)
     report(0.5, "unet")
@@ -78,13 +66,7 @@ def load_model(
     schedule = NoiseSchedule.from_config(read_json(folder / "scheduler/scheduler_config.json"))
     report(1.0, "loaded")
     return LatentDiffusion(
-        conditioner=ClipConditioner(
-            text,
-            device,
-            sdxl=unet.config.addition_embed_type == "text_time",
-            scored=bool(index.get("requires_aesthetics_score", False)),
-            zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", False)),
-        ),
+        conditioner=conditioner,
         unet=unet,
         autoencoder=autoencoder,
         executors=eager_executors(unet, autoencoder),
@@ -92,6 +74,8 @@ def load_model(
         device=device,
         dtype=dtype,
         folder=folder,
+        beside=beside,
+        patches=kind.patches,
         tiny=_tiny(folder / "tiny_vae", autoencoder, dtype, device),
     )
 
@@ -108,13 +92,3 @@ def _tiny(
         sizes = " but those of vae/ have ".join(f"{c} channels for {f} pixels" for c, f in shapes)
         raise CheckpointError(f"{folder} does not fit the model: its latents have {sizes}")
     return tiny
-
-
-def _text_stage(folder: Path, suffix: str, dtype: torch.dtype, device: torch.device) -> TextStage:
-    encoder = load_component(
-        folder / f"text_encoder{suffix}",
-        lambda c: TextEncoder(TextEncoderConfig.from_dict(c)),
-        dtype,
-        device,
-    )
-    return TextStage(Tokenizer.from_folder(folder / f"tokenizer{suffix}"), encoder)

@@ -16,12 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.beside import Beside
 from models.conditioners import Conditioner
 from models.denoising import Control, Controls, Trajectory, advance
 from models.executors.controlled import ControlledRuns
-from models.executors.networks import Executors
+from models.executors.networks import Executors, Run
 from models.first_stage import FirstStage, Posterior
 from models.noise import ImageNoise
+from models.patches import Patches
 from models.pixels import to_bytes
 from models.recipe import ControlPicture, Recipe
 from models.samplers import SamplerTable
@@ -36,9 +38,11 @@ _NUMBERS = count()
 class LatentDiffusion:
     """The networks of one model, on one device, and what runs them there.
 
-    folder: the published files, for what else they say (the scheduler). tiny: a small first stage
-    for the same latents, if there is one: it decodes faster, with less detail. Pictures of models
-    with another `number` cannot share a step, be it that only one layer differs.
+    folder: the published files, for what else they say (the scheduler). beside: what the UNet is
+    shown with the latents, if anything. patches: in which the networks see pictures that are larger
+    than one; None: as a whole. tiny: a small first stage for the same latents, if there is one: it
+    decodes faster, with less detail. Pictures of models with another `number` cannot share a step,
+    be it that only one layer differs.
     """
 
     conditioner: Conditioner
@@ -49,6 +53,8 @@ class LatentDiffusion:
     device: torch.device
     dtype: torch.dtype
     folder: Path
+    beside: Beside | None = None
+    patches: Patches | None = None
     tiny: FirstStage | None = None
     number: int = field(init=False, default_factory=_NUMBERS.__next__)
     _controlled: ControlledRuns = field(init=False, default_factory=ControlledRuns)
@@ -56,6 +62,11 @@ class LatentDiffusion:
     @property
     def is_sdxl(self) -> bool:
         return self.unet.config.addition_embed_type == "text_time"
+
+    @property
+    def repaints(self) -> bool:
+        """Whether the UNet itself sees what is to stay of a picture."""
+        return self.beside is not None and self.beside.repaints
 
     # -- pictures -------------------------------------------------------------------------------
 
@@ -86,7 +97,8 @@ class LatentDiffusion:
         """Scaled latents (B, C, h, w) -> pictures (B, H, W, 3), uint8 on the CPU; of a model that
         tells depth as well (B, H, W, 5), see `models.pixels`."""
         z = latents / self.autoencoder.config.scaling_factor
-        image = self.executors.decoder(z.to(self.autoencoder.dtype)).float()
+        z, scale = z.to(self.autoencoder.dtype), self.autoencoder.config.factor
+        image = self._in_patches(self.executors.decoder, z, scale=scale).float()
         return to_bytes(image).cpu()
 
     @torch.inference_mode()
@@ -100,13 +112,19 @@ class LatentDiffusion:
 
     def start(self, recipe: Recipe, seeds: Sequence[int]) -> list[Trajectory]:
         """The starts of pictures that differ by seed only: `seeds` count, not the recipe's."""
-        posterior = None if recipe.image is None else self.encode_image(recipe.image)
+        posterior = self._posterior(recipe)
         starts = []
         for seed in seeds:
             noise = ImageNoise(seed, self.latent_shape(recipe.width, recipe.height))
             source = None if posterior is None else self.sample_latents(posterior, noise)
             starts.append(self.begin(recipe, noise, source))
         return starts
+
+    def _posterior(self, recipe: Recipe) -> Posterior | None:
+        """Of the picture to start from, if there is one that the network does not see anyway."""
+        if recipe.image is None or (self.repaints and recipe.strength == 1):
+            return None
+        return self.encode_image(recipe.image)
 
     def begin(self, recipe: Recipe, noise: ImageNoise, source: Tensor | None = None) -> Trajectory:
         """One picture before its first step, from noise or from the `source` latents (C, h, w)."""
@@ -117,7 +135,8 @@ class LatentDiffusion:
             self.device,
             self.conditioner.positive(recipe),
             source=source,
-            mask=None if recipe.mask is None else self.latent_mask(recipe.mask),
+            mask=self._known_mask(recipe),
+            concat=self._shown(recipe),
             negative=self.conditioner.negative(recipe) if guided else None,
             guidance_scale=recipe.guidance_scale,
             guided_between=recipe.guided_between,
@@ -134,6 +153,20 @@ class LatentDiffusion:
             image = scaled.clamp(0, 1)
         hint = shown.net.embed(image.to(self.dtype))[0].float()
         return Control(shown.net, hint, shown.weight, shown.between)
+
+    def _known_mask(self, recipe: Recipe) -> Tensor | None:
+        return None if recipe.mask is None or self.repaints else self.latent_mask(recipe.mask)
+
+    def _shown(self, recipe: Recipe) -> Tensor | None:
+        """What stands beside the latents, (K, h, w)."""
+        if self.beside is None:
+            return None
+        size = self.latent_shape(recipe.width, recipe.height)[1:]
+        return self.beside.channels(recipe, size, self._encode).to(self.device, torch.float32)
+
+    def _encode(self, image: Tensor) -> Tensor:
+        """(3, H, W) in [-1, 1] -> its likeliest latents (C, h, w), scaled to unit variance."""
+        return self.encode_image(image).mode()[0] * self.autoencoder.config.scaling_factor
 
     def table(self, recipe: Recipe, *, from_noise: bool) -> SamplerTable:
         """The recipe's sampler, compiled for this model."""
@@ -163,9 +196,18 @@ class LatentDiffusion:
         said = () if context is None else (context,)
         more = () if added is None else (added.pooled, added.time_ids)
         if controls is None:
-            return self.executors.denoiser(x, timestep, *said, *more)
+            return self._in_patches(self.executors.denoiser, x, timestep, *said, *more)
         run = self._controlled.get(self.unet, controls.nets, self.executors.controlled)
         return run(x, timestep, *said, *more, *controls.hints, controls.weights)
+
+    def _in_patches(self, network: Run, x: Tensor, *rest: Tensor, scale: int = 1) -> Tensor:
+        if self.patches is None:
+            return network(x, *rest)
+        return self.patches.run(network, x, *rest, scale=scale)
+
+    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+        """A decoded picture (H, W, 3), uint8, as it is handed out."""
+        return picture if self.beside is None else self.beside.finish(recipe, picture)
 
     def generate(self, recipes: Sequence[Recipe]) -> Iterator[list[Trajectory]]:
         """Draw several pictures of one size together; yields after every step.

@@ -11,7 +11,8 @@ from models.tokenizer import Tokenizer
 
 
 class Conditioner(Protocol):
-    """Reads a recipe's words, classes or boxes; `negative` is what the picture is guided from."""
+    """Reads a recipe's words, classes or boxes; `negative` is what the picture is guided away from,
+    if there is anything of the kind."""
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -23,4 +24,4 @@ class Conditioner(Protocol):
 
     def positive(self, recipe: Recipe) -> Conditioning: ...
 
-    def negative(self, recipe: Recipe) -> Conditioning: ...
+    def negative(self, recipe: Recipe) -> Conditioning | None: ...

@@ -1,0 +1,39 @@
+"""Prompts read by the text encoder of the paper's own models (Rombach et al. 2022, section 4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from models.bert import BertEncoder
+from models.denoising import Conditioning
+from models.embeddings import EmbeddingCache
+from models.emphasis import emphasised
+from models.recipe import Recipe
+from models.tokenizer import Tokenizer, aligned_rows
+from models.wording import Wording
+
+
+@dataclass(frozen=True)
+class BertConditioner:
+    """Rows of 77 tokens, padded to their end, are encoded apart and joined."""
+
+    tokenizer: Tokenizer
+    encoder: BertEncoder
+    device: torch.device
+    embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
+
+    def positive(self, recipe: Recipe) -> Conditioning:
+        return self.embeddings.get(Wording.of(recipe.prompt), self._encode)
+
+    def negative(self, recipe: Recipe) -> Conditioning:
+        return self.embeddings.get(Wording.of(recipe.negative_prompt), self._encode)
+
+    @torch.inference_mode()
+    def _encode(self, wording: Wording) -> Conditioning:
+        [rows] = aligned_rows([self.tokenizer], wording)
+        context = self.encoder(torch.tensor(rows.ids, device=self.device))
+        if wording.weighted:
+            context = emphasised(context, torch.tensor(rows.weights, device=self.device))
+        return Conditioning(context.flatten(0, 1))
