@@ -14,7 +14,17 @@ from redis import Redis
 from protocol.keyspace import key
 from protocol.record import Float, Int, Record
 from protocol.redis_client import redis_errors
-from protocol.request import Decoder, GuidanceScale, ImageCount, Name, Side, Steps, Strength, Task
+from protocol.request import (
+    ClipSkip,
+    Decoder,
+    GuidanceScale,
+    ImageCount,
+    Name,
+    Side,
+    Steps,
+    Strength,
+    Task,
+)
 
 CARDS = key("models")
 TOKENIZERS = key("tokenizers")
@@ -30,7 +40,7 @@ class ModelCard(Record):
     Classes are numbers below `classes`; `class_names`, where an operator has given them, say what
     they mean. `outputs` is what it gives for each picture asked for. What it upscales becomes
     `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
-    `loras` are those of the operator's that fit it. It goes by its `aliases` too.
+    `loras` and `controlnets` are those of the operator's that fit it. It goes by its `aliases` too.
     """
 
     name: Name
@@ -56,6 +66,7 @@ class ModelCard(Record):
     default_schedule: Name
     max_prompt_tokens: Count = 225
     chunk_tokens: Count = 75
+    max_clip_skip: ClipSkip = 0
     classes: Count = 0
     class_names: tuple[Name, ...] = ()
     max_boxes: Count = 0

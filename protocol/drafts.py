@@ -5,22 +5,28 @@ the seed. Images come in as `InputImage`: decoded, checked and brought to the si
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
 from protocol.catalogue import ModelCard, true_name
+from protocol.controls import chosen_controls
 from protocol.errors import InvalidRequest, NotReady
 from protocol.keys import INPUT_KEY, OutputFormat
 from protocol.loras import chosen_loras
 from protocol.passes import HiresScale, aesthetic_score, enlargement, refinement
+from protocol.prompts import PromptSyntax
+from protocol.prompts import parse as parse_prompt
 from protocol.record import Record
 from protocol.refusals import first_refusal
 from protocol.request import (
+    MOST_CONTROLS,
     SEEDS,
     Boxes,
     ClassId,
+    ClipSkip,
+    Control,
     Cut,
     Deadline,
     Decoder,
@@ -59,6 +65,16 @@ class Draft(Record):
         default="", description="What the picture shows.", examples=["a slice of pizza"]
     )
     negative_prompt: Prompt = Field(default="", description="What the picture should not show.")
+    prompt_syntax: PromptSyntax = Field(
+        default=PromptSyntax.WEIGHTS,
+        description="weights: (word:1.3), [less], BREAK and <lora:name:0.8> have their meaning; "
+        "plain: prompts are nothing but words.",
+    )
+    clip_skip: ClipSkip = Field(
+        default=0,
+        description="Layers of the text encoder that are left out at its end, beyond the model's "
+        "own way.",
+    )
     model: Name | None = Field(
         default=None, description="A name from /v1/models; default: the model being served."
     )
@@ -111,6 +127,12 @@ class Draft(Record):
         default=(),
         description="LoRAs to draw with: a list of {name, weight}, their names among "
         "the model's loras. In a prompt, <lora:name:0.8> says the same.",
+    )
+    controls: tuple[Control, ...] | None = Field(
+        default=None,
+        max_length=MOST_CONTROLS,
+        description="txt2img, img2img and inpaint only: pictures that say where things are to be, "
+        "a list of {model, image, weight, start, end}.",
     )
     refiner: Name | None = Field(
         default=None,
@@ -202,8 +224,11 @@ def complete(
     count_tokens: TokenCounter,
     image: InputImage | None = None,
     mask: InputImage | None = None,
+    controls: Sequence[InputImage] = (),
 ) -> GenerationRequest:
     """The whole recipe for `draft`, within the bounds of `card`, which has the task.
+
+    `controls` are the images of the draft's, in their order.
 
     Raises `InvalidRequest` naming the first field that is out of them.
     """
@@ -223,6 +248,7 @@ def complete(
     )
     _at_most("steps", steps, card.max_steps, "too-many-steps")
     _at_most("n", draft.n, card.max_images, "too-many-images")
+    _at_most("clip_skip", draft.clip_skip, card.max_clip_skip, "clip-skip-too-large")
     if draft.guidance_start > draft.guidance_end:
         bound = f"up to guidance_end, which is {draft.guidance_end:g}"
         raise InvalidRequest("guidance_start", draft.guidance_start, bound, "guidance-interval")
@@ -239,6 +265,8 @@ def complete(
         model=card.name,
         prompt=draft.prompt,
         negative_prompt=draft.negative_prompt,
+        prompt_syntax=draft.prompt_syntax,
+        clip_skip=draft.clip_skip,
         width=width,
         height=height,
         steps=steps,
@@ -256,6 +284,7 @@ def complete(
         boxes=draft.boxes,
         decoder=Decoder(_chosen("decoder", draft.decoder, Decoder.FULL, card.decoders)),
         loras=draft.loras,
+        controls=chosen_controls(draft, card, controls),
         refinement=refinement(draft, card, steps),
         enlargement=enlargement(draft, card, (width, height), steps),
         aesthetic_score=aesthetic_score(draft, card),
@@ -286,7 +315,7 @@ def _check_words(task: Task, draft: Draft, card: ModelCard, count_tokens: TokenC
         raise InvalidRequest("prompt", None, f"given for {task.value}", "missing-field")
     for field, text in (("prompt", draft.prompt), ("negative_prompt", draft.negative_prompt)):
         if card.reads_words:
-            _check_prompt(field, text, card, count_tokens)
+            _check_prompt(field, text, draft.prompt_syntax, card, count_tokens)
         elif text:
             bound = f"absent: {card.name} reads no words"
             raise InvalidRequest(field, "given", bound, "not-for-this-model")
@@ -309,10 +338,12 @@ def _check_class(field: str, class_id: int, card: ModelCard) -> None:
     _at_most(field, class_id, card.classes - 1, "unknown-class")
 
 
-def _check_prompt(field: str, text: str, card: ModelCard, count_tokens: TokenCounter) -> None:
+def _check_prompt(
+    field: str, text: str, syntax: PromptSyntax, card: ModelCard, count_tokens: TokenCounter
+) -> None:
     if "\0" in text:
         raise InvalidRequest(field, text, "free of NUL characters", "text-not-printable")
-    tokens = count_tokens(text)
+    tokens = parse_prompt(text, syntax).tokens(count_tokens, card.chunk_tokens)
     if tokens > card.max_prompt_tokens:
         raise InvalidRequest(
             field, f"{tokens} tokens", f"at most {card.max_prompt_tokens} tokens", "prompt-too-long"

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from protocol.keys import INPUT_KEY, OutputFormat
+from protocol.prompts import PromptSyntax
 from protocol.record import Float, Int, Record, Text
 from protocol.tasks import Task
 
@@ -21,11 +22,14 @@ LARGEST_SIDE = 16384
 MOST_IMAGES = 64
 LARGEST_GUIDANCE = 100.0
 LONGEST_PROMPT = 20_000  # characters
+MOST_CLIP_SKIP = 12
 LONGEST_DEADLINE_S = 7 * 86400.0
 MOST_CLASSES = 100_000
 MOST_BOXES = 256
 MOST_LORAS = 8
 LARGEST_LORA_WEIGHT = 4.0  # either way
+MOST_CONTROLS = 4
+LARGEST_CONTROL_WEIGHT = 2.0
 UNIT_OF_WORK = 512 * 512  # pixels through one row of one step
 
 Prompt = Annotated[Text, Field(max_length=LONGEST_PROMPT)]
@@ -35,6 +39,7 @@ GuidanceScale = Annotated[Float, Field(ge=0, le=LARGEST_GUIDANCE)]
 Seed = Annotated[Int, Field(ge=0, lt=SEEDS)]
 ImageCount = Annotated[Int, Field(ge=1, le=MOST_IMAGES)]
 Share = Annotated[Float, Field(ge=0, le=1)]
+ClipSkip = Annotated[Int, Field(ge=0, le=MOST_CLIP_SKIP)]
 Strength = Annotated[Float, Field(gt=0, le=1)]
 Extent = Annotated[Float, Field(gt=0, le=1)]
 ClassId = Annotated[Int, Field(ge=0, lt=MOST_CLASSES)]
@@ -69,6 +74,24 @@ class LoraUse(Record):
 
 
 Loras = Annotated[tuple[LoraUse, ...], Field(max_length=MOST_LORAS)]
+
+
+class Control(Record):
+    """A ControlNet that the operator has added, and how it is heard: how strongly, and between
+    which shares of the steps."""
+
+    model: Name = Field(description="One of the model's controlnets.")
+    weight: Annotated[Float, Field(ge=0, le=LARGEST_CONTROL_WEIGHT)] = Field(
+        default=1.0, description="How strongly it is heard; 1 is as it was trained."
+    )
+    start: Share = Field(default=0.0, description="Share of the steps before which it is not.")
+    end: Share = Field(default=1.0, description="Share of the steps after which it is not.")
+
+
+class ControlUse(Control):
+    """With the picture that it is shown: an RGB PNG of ours, of the size that is drawn."""
+
+    image_key: Annotated[str, Field(pattern=INPUT_KEY)]
 
 
 class Box(Record):
@@ -117,6 +140,8 @@ class GenerationRequest(Record):
     model: Name
     prompt: Prompt
     negative_prompt: Prompt
+    prompt_syntax: PromptSyntax = PromptSyntax.WEIGHTS
+    clip_skip: ClipSkip = 0
     width: Side
     height: Side
     steps: Steps
@@ -134,6 +159,7 @@ class GenerationRequest(Record):
     boxes: Boxes | None = None
     decoder: Decoder = Decoder.FULL
     loras: Loras = ()
+    controls: Annotated[tuple[ControlUse, ...], Field(max_length=MOST_CONTROLS)] = ()
     refinement: Refinement | None = None
     enlargement: Enlargement | None = None
     aesthetic_score: Score | None = None
@@ -148,9 +174,17 @@ class GenerationRequest(Record):
             name = f"{field}_key" if field in ("image", "mask") else field
             if (getattr(self, name) is not None) != self.task.takes(field):
                 raise ValueError(f"{name} and task {self.task} do not go together")
+        if self.controls and not self.task.takes("controls"):
+            raise ValueError(f"controls and task {self.task} do not go together")
         if self.guidance_start > self.guidance_end:
             raise ValueError("guidance_start is after guidance_end")
         return self
+
+    @property
+    def input_keys(self) -> tuple[str, ...]:
+        """Of all pictures that it names in the object store."""
+        own = (key for key in (self.image_key, self.mask_key) if key is not None)
+        return *own, *(control.image_key for control in self.controls)
 
     def image_seed(self, index: int) -> int:
         """The seed of picture `index` (0..n-1): the request's plus the index, wrapping round."""

@@ -30,13 +30,14 @@ class Task(StrEnum):
 
 
 _WORDS = frozenset({"prompt", "negative_prompt"})
+_CONTROLS = frozenset({"controls"})
 _SIZE = frozenset({"width", "height"})
 
 # The image of `semantic` is a map of class numbers; `upscale` draws a multiple of its image's size.
 TAKES: Mapping[Task, frozenset[str]] = {
-    Task.TXT2IMG: _WORDS | _SIZE | {"refiner", "hires_scale"},
-    Task.IMG2IMG: _WORDS | _SIZE | {"image", "strength"},
-    Task.INPAINT: _WORDS | _SIZE | {"image", "mask", "strength"},
+    Task.TXT2IMG: _WORDS | _SIZE | _CONTROLS | {"refiner", "hires_scale"},
+    Task.IMG2IMG: _WORDS | _SIZE | _CONTROLS | {"image", "strength"},
+    Task.INPAINT: _WORDS | _SIZE | _CONTROLS | {"image", "mask", "strength"},
     Task.UPSCALE: frozenset({"image"}),
     Task.UNCONDITIONAL: _SIZE,
     Task.CLASS: _SIZE | {"class_id"},

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 from protocol.drafts import Draft
 from protocol.request import Boxes, ClassId, Prompt
 from protocol.tasks import OF_SOME_TASKS, TAKES, Task
+from service.controls import FILES, OF_A_FILE, ControlFiles
 from service.uploads import upload_bytes
 
 REFERENCE = "#/components/schemas/{model}"
@@ -61,6 +62,9 @@ LabelFile = Annotated[
 class Body(Draft):
     """What is asked of every task."""
 
+    controls: ControlFiles | None = Field(
+        default=None, description=Draft.model_fields["controls"].description
+    )
     response: ResponseKind = Field(
         default=ResponseKind.BASE64, description="Pictures inside the answer, or URLs of them."
     )
@@ -162,6 +166,10 @@ def _of_task(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
 def _form_of(schema: dict[str, Any]) -> dict[str, Any]:
     """The same fields as a form: images are files there, lists are JSON, and there is no null."""
     properties = {name: _form_field(field) for name, field in schema["properties"].items()}
+    if "controls" in properties:
+        for i, name in enumerate(FILES):
+            told = {"type": "string", "format": "binary", "description": OF_A_FILE.format(i=i)}
+            properties[name] = told
     return {**schema, "title": f"{schema['title']}Form", "properties": properties}
 
 

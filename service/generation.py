@@ -59,10 +59,12 @@ class Generation:
         self,
         task: Task,
         draft: Draft,
-        image: bytes | None,
-        mask: bytes | None,
         visitor: Visitor,
         idempotency_key: str | None,
+        *,
+        image: bytes | None = None,
+        mask: bytes | None = None,
+        controls: Sequence[bytes] = (),
     ) -> str:
         """Check everything, keep the input images, queue the job; returns its id.
 
@@ -71,9 +73,9 @@ class Generation:
         """
         offer = await self.offers.now(draft.model)
         card = choose_card(task, draft.model, offer.cards, self._preferred(offer))
-        if task.takes_image or not self._is_quick(draft, card):
+        if task.takes_image or controls or not self._is_quick(draft, card):
             request, inputs = await to_thread.run_sync(
-                self._prepare, task, draft, card, image, mask, limiter=self.decoding
+                self._prepare, task, draft, card, image, mask, controls, limiter=self.decoding
             )
         else:
             request, inputs = self._prepare(task, draft, card)
@@ -105,12 +107,34 @@ class Generation:
         card: ModelCard,
         image: bytes | None = None,
         mask: bytes | None = None,
+        controls: Sequence[bytes] = (),
     ) -> tuple[GenerationRequest, list[CanonicalImage]]:
         """The complete recipe, and the images it names, as they are to be kept."""
         inputs = self._inputs(task, draft, card, image, mask)
+        shown = self._shown(draft, card, inputs[0], controls)
         count_tokens = self.tokens.for_model(card) if card.reads_words else lambda _: 0
-        request = complete(task, draft, card, count_tokens, *map(_record, inputs))
-        return request, [kept for kept in inputs if kept]
+        image_record, mask_record = map(_record, inputs)
+        records = [control.record for control in shown]
+        request = complete(task, draft, card, count_tokens, image_record, mask_record, records)
+        return request, [*(kept for kept in inputs if kept), *shown]
+
+    def _shown(
+        self,
+        draft: Draft,
+        card: ModelCard,
+        image: CanonicalImage | None,
+        controls: Sequence[bytes],
+    ) -> list[CanonicalImage]:
+        """What ControlNets are shown, in the size of the picture to be drawn."""
+        if not controls:
+            return []
+        like = (image.record.width, image.record.height) if image else None
+        size = target_size((draft.width, draft.height), card, like)
+        pixels = self.settings.max_image_pixels
+        return [
+            canonical(decode_image(f"controls.{i}.image", data, pixels), size)
+            for i, data in enumerate(controls)
+        ]
 
     def _inputs(
         self, task: Task, draft: Draft, card: ModelCard, image: bytes | None, mask: bytes | None

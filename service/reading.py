@@ -18,13 +18,14 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from protocol.errors import InvalidRequest, MalformedBody, UnsupportedMediaType
+from service import controls
 
 Fields = dict[str, object]  # JSON values, and bytes where a form brought a file
 
 JSON_TYPE = "application/json"
 FORM_TYPE = "multipart/form-data"
 MOST_FORM_FIELDS = 64
-MOST_FORM_FILES = 4
+MOST_FORM_FILES = 2 + len(controls.FILES)
 SMALL_JSON = 2**15  # bytes that are parsed at once, within half a millisecond
 # Each empty list of two bytes takes thirty times that in memory; no request has so many parts.
 STRUCTURE = (b",", b"[", b"{")
@@ -118,7 +119,7 @@ async def _read_form(request: Request, body: type[BaseModel]) -> Fields:
     except HTTPException as error:  # Starlette's word for any trouble with a form
         raise MalformedBody("body", "broken", "a multipart form", "invalid-form") from error
     try:
-        return {name: await _form_value(form, name, body) for name in form}
+        return controls.filled({name: await _form_value(form, name, body) for name in form})
     finally:
         await form.close()
 

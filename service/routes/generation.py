@@ -133,13 +133,16 @@ async def _accept(task: Task, request: Request, services: Services) -> tuple[str
     upload: Upload = request.scope["upload"]
     fields = await read_fields(request, BODIES[task], services.decoding)
     fields = await services.fetching.filled(fields, upload)
-    if task.takes_image:
+    if task.takes_image or "controls" in fields:
         body = await to_thread.run_sync(parse, BODIES[task], fields, limiter=services.decoding)
     else:
         body = parse(BODIES[task], fields)
     image, mask = getattr(body, "image", None), getattr(body, "mask", None)
+    controls = [control.image for control in body.controls or ()]
     key = request.headers.get(HEADER)
-    job_id = await services.generation.submit(task, body, image, mask, visitor, key)
+    job_id = await services.generation.submit(
+        task, body, visitor, key, image=image, mask=mask, controls=controls
+    )
     upload.let_go()
     return job_id, body.response
 

@@ -15,7 +15,8 @@ from protocol.job import (
 )
 from protocol.keys import Extra, OutputFormat, extra_key, result_key
 from protocol.presence import WorkerReport, WorkerState
-from protocol.request import SEEDS, Box, Decoder, GenerationRequest, LoraUse, Priority
+from protocol.prompts import PromptSyntax
+from protocol.request import SEEDS, Box, ControlUse, Decoder, GenerationRequest, LoraUse, Priority
 from protocol.tasks import Task
 
 CARD = ModelCard(
@@ -54,6 +55,9 @@ boxes = st.fixed_dictionaries(
 
 
 loras = st.builds(LoraUse, name=names, weight=st.floats(-4, 4))
+controls = st.builds(
+    ControlUse, model=names, image_key=input_keys, weight=st.floats(0, 2), start=shares, end=shares
+)
 
 
 @st.composite
@@ -64,6 +68,8 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         model=draw(names),
         prompt=draw(prompts),
         negative_prompt=draw(prompts),
+        prompt_syntax=draw(st.sampled_from(PromptSyntax)),
+        clip_skip=draw(st.integers(0, 12)),
         width=draw(st.integers(1, 4096)),
         height=draw(st.integers(1, 4096)),
         steps=draw(st.integers(1, 1000)),
@@ -79,6 +85,7 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         boxes=tuple(draw(st.lists(boxes, min_size=1))) if task.takes("boxes") else None,
         decoder=draw(st.sampled_from(Decoder)),
         loras=tuple(draw(st.lists(loras, max_size=8))),
+        controls=tuple(draw(st.lists(controls, max_size=4))) if task.takes("controls") else (),
         output_format=draw(st.sampled_from(OutputFormat)),
         quality=draw(st.integers(1, 100)),
         priority=draw(st.sampled_from(Priority)),
