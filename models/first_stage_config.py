@@ -27,6 +27,11 @@ class FirstStageConfig:
         """Pixels per latent along each side."""
         raise NotImplementedError
 
+    @property
+    def widest(self) -> int:
+        """Channels of the decoder's widest feature map at the resolution of the picture."""
+        raise NotImplementedError
+
 
 _CODER_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu",),
@@ -65,6 +70,11 @@ class CoderConfig(FirstStageConfig):
     @property
     def factor(self) -> int:
         return 1 << (len(self.block_out_channels) - 1)
+
+    @property
+    def widest(self) -> int:
+        # What comes from the level below is enlarged before it is made narrower.
+        return max(self.block_out_channels[:2])
 
 
 @dataclass(frozen=True)
@@ -153,3 +163,7 @@ class TinyConfig(FirstStageConfig):
     @property
     def factor(self) -> int:
         return 1 << (len(self.num_encoder_blocks) - 1)
+
+    @property
+    def widest(self) -> int:
+        return self.decoder_block_out_channels[-1]

@@ -48,6 +48,13 @@ class WorkerSettings(Settings):
         default=True,
         description="Whether a request gives the same bytes whoever else is being served.",
     )
+    worker_vae_tile: int | None = Field(
+        default=None,
+        ge=0,
+        multiple_of=64,
+        description="Pictures with a longer side are decoded in tiles of so many pixels, 0: never; "
+        "by default only those that would need more than a quarter of the memory.",
+    )
     worker_tune_s: float = Field(
         default=10.0,
         ge=0,

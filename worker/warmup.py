@@ -22,6 +22,7 @@ from worker.engine import Engine
 from worker.measuring import ready_profile
 from worker.resident import Resident
 from worker.settings import WorkerSettings
+from worker.tiles import with_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings)
     First-time set-up is done here, so that no client pays for it. Raises ValueError if the
     settings name something that is not available on this machine.
     """
-    model = ready_model(model, size, settings)
+    model = with_tiles(ready_model(model, size, settings), settings.worker_vae_tile)
     most_rows = 2 * settings.worker_slots
     profile = ready_profile(
         model,
