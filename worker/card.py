@@ -16,6 +16,7 @@ from models.pixels import RGB
 from models.samplers import SAMPLERS, SCHEDULES
 from protocol.catalogue import ModelCard
 from protocol.request import Decoder
+from worker.task_card import task_entries
 
 CARD_FILE = "darkroom.json"
 LONGEST_PROMPT_CHUNKS = 4  # rows of 77 tokens that a prompt may take
@@ -65,6 +66,7 @@ def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
         "outputs": ("image", "depth") if first_stage.out_channels > RGB else ("image",),
         "scaling_factor": first_stage.scaling_factor,
     }
+    card |= task_entries(model)
     overrides = model.folder / CARD_FILE
     return ModelCard.model_validate(card | (read_json(overrides) if overrides.exists() else {}))
 

@@ -186,7 +186,7 @@ class Engine:
         starts = model.start(recipe, seeds)
         steps = sum(trajectory.steps for trajectory in starts)
         steps += len(starts) * sum(later.steps for _, later in passes)
-        running = RunningJob(job, encode_s=0.0, pending=len(starts), steps=steps)
+        running = RunningJob(job, recipe, encode_s=0.0, pending=len(starts), steps=steps)
         return [
             Slot(
                 running,
@@ -221,7 +221,8 @@ class Engine:
         running = slot.running
         running.decode_s += seconds
         running.pending -= 1
-        running.job.listener.on_image(slot.index, pixels, slot.seed)
+        finished: Pixels = slot.model.finish(running.recipe, torch.from_numpy(pixels)).numpy()
+        running.job.listener.on_image(slot.index, finished, slot.seed)
         if running.pending == 0:
             running.job.listener.on_done(running.timings())
 

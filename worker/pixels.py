@@ -23,6 +23,11 @@ def mask_tensor(png: bytes) -> Tensor:
     return _tensor(png, "L")
 
 
+def label_tensor(png: bytes) -> Tensor:
+    """A grey PNG whose values are the numbers of classes -> (1, H, W) int64."""
+    return (_tensor(png, "L") * 255).round().long()
+
+
 def _tensor(png: bytes, mode: str) -> Tensor:
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         values = np.array(image.convert(mode), dtype=np.float32) / 255

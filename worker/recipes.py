@@ -10,7 +10,7 @@ from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
 from protocol.errors import JobFailed
 from protocol.request import GenerationRequest
-from worker.pixels import image_tensor, mask_tensor
+from worker.inputs import inputs_of
 from worker.ports import AdmittedJob
 
 
@@ -28,8 +28,7 @@ def recipe_of(job: AdmittedJob) -> Recipe:
         guidance_scale=request.guidance_scale,
         guided_between=(request.guidance_start, request.guidance_end),
         strength=1.0 if request.strength is None else request.strength,
-        image=None if job.image is None else image_tensor(job.image),
-        mask=None if job.mask is None else mask_tensor(job.mask),
+        **inputs_of(job),
     )
     if request.refinement is not None:
         recipe = replace(recipe, until=request.refinement.start)

@@ -11,6 +11,7 @@ from torch import Tensor
 from models.denoising import Trajectory
 from models.passes import Pass
 from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
 from protocol.request import Decoder
 from worker.ports import AdmittedJob, EngineTimings
 
@@ -20,6 +21,7 @@ class RunningJob:
     """A job inside the engine: how many of its pictures are still to come, and where time went."""
 
     job: AdmittedJob
+    recipe: Recipe
     encode_s: float
     pending: int
     step: int = 0

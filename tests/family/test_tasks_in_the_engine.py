@@ -1,0 +1,200 @@
+"""Each of the paper's tasks from a client's words to pixels: card, request, engine."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.loading import load_model
+from models.pipeline import LatentDiffusion
+from models.recipe import Box, Recipe
+from protocol.catalogue import ModelCard
+from protocol.drafts import Draft, InputImage, complete, parse
+from protocol.errors import DarkroomError, InvalidRequest
+from protocol.keys import input_key
+from protocol.request import GenerationRequest
+from protocol.tasks import Task
+from tests.family import small_models as small
+from worker.card import model_card
+from worker.engine import Engine
+from worker.measuring import measure
+from worker.ports import AdmittedJob, EngineTimings, Pixels
+from worker.resident import unmeasured
+
+BOX = {"class": 3, "x": 0.25, "y": 0.0, "width": 0.75, "height": 0.5}
+
+
+@dataclass
+class Heard:
+    images: dict[int, Pixels] = field(default_factory=dict)
+    done: bool = False
+
+    def on_progress(self, step: int, steps: int) -> None: ...
+
+    def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
+        self.images[index] = pixels
+
+    def on_done(self, timings: EngineTimings) -> None:
+        self.done = True
+
+    def on_error(self, error: DarkroomError) -> None:
+        raise AssertionError(error)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task: the model that does it, what a client sends, and the recipe that this means."""
+
+    task: Task
+    write: Callable[[Path], Path]
+    fields: dict[str, Any] = field(default_factory=dict)
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+    meant: dict[str, Any] = field(default_factory=dict)
+    size: tuple[int, int] = (32, 32)
+
+
+def noise(width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(values)
+
+
+def tensor(image: Image.Image) -> torch.Tensor:
+    values = torch.from_numpy(np.array(image)).reshape(image.height, image.width, -1)
+    return values.movedim(-1, 0)
+
+
+SMALL, WHOLE = noise(10, 9), noise(32, 32)
+HOLE = Image.new("L", (32, 32))
+HOLE.paste(255, (4, 8, 20, 30))
+LABELS = Image.fromarray((np.mgrid[:32, :32].sum(0) // 9 % small.CLASSES).astype(np.uint8))
+CASES = [
+    Case(Task.UNCONDITIONAL, small.write_unconditional),
+    Case(
+        Task.TXT2IMG,
+        small.write_text_to_image,
+        {"prompt": "the red cats", "guidance_scale": 4},
+        meant={"prompt": "the red cats", "guidance_scale": 4.0},
+    ),
+    Case(
+        Task.CLASS,
+        small.write_class,
+        {"class_id": 2, "guidance_scale": 3},
+        meant={"class_id": 2, "guidance_scale": 3.0},
+    ),
+    Case(
+        Task.LAYOUT,
+        small.write_layout,
+        {"boxes": [BOX]},
+        meant={"boxes": (Box(3, 0.25, 0.0, 0.75, 0.5),)},
+    ),
+    Case(Task.SEMANTIC, small.write_semantic, image=LABELS, meant={"labels": tensor(LABELS)}),
+    Case(
+        Task.INPAINT,
+        small.write_inpainting,
+        image=WHOLE,
+        mask=HOLE,
+        meant={"image": tensor(WHOLE) / 127.5 - 1, "mask": tensor(HOLE) / 255},
+    ),
+    Case(
+        Task.UPSCALE,
+        small.write_super_resolution,
+        image=SMALL,
+        meant={"small": tensor(SMALL) / 127.5 - 1},
+        size=(40, 36),
+    ),
+]
+every_task = pytest.mark.parametrize("case", CASES, ids=lambda case: case.task)
+
+
+def loaded(case: Case, folder: Path) -> tuple[LatentDiffusion, ModelCard]:
+    model = load_model(str(case.write(folder)), torch.device("cpu"))
+    return model, model_card(model, str(folder))
+
+
+def png(image: Image.Image | None) -> bytes | None:
+    if image is None:
+        return None
+    packed = io.BytesIO()
+    image.save(packed, "PNG")
+    return packed.getvalue()
+
+
+def asked(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest:
+    fields = {"steps": 3, "seed": 5, "sampler": "ddim", "schedule": "leading"} | case.fields
+    inputs = [
+        None if given is None else InputImage(key=input_key(b""), width=w, height=h)
+        for given in (case.image, case.mask)
+        for w, h in [given.size if given else (0, 0)]
+    ]
+    return complete(case.task, parse(Draft, fields | changes), card, len, *inputs)
+
+
+def drawn(engine: Engine, case: Case, request: GenerationRequest) -> list[Pixels]:
+    heard = Heard()
+    engine.admit(AdmittedJob("job", request, png(case.image), png(case.mask), heard))
+    while not engine.idle:
+        engine.step()
+    assert heard.done
+    return [heard.images[index] for index in sorted(heard.images)]
+
+
+@every_task
+def test_a_request_is_drawn_as_its_recipe(case: Case, tmp_path: Path) -> None:
+    model, card = loaded(case, tmp_path)
+    assert card.tasks == ((case.task,) if case.task is not Task.TXT2IMG else card.tasks)
+    assert card.family == "ldm"
+    assert card.reads_words == (case.task is Task.TXT2IMG)
+    engine = Engine({card.name: unmeasured(model, 4)}, max_slots=4)
+    request = asked(case, card, n=2)
+    first, second = drawn(engine, case, request)
+    width, height = case.size
+    assert first.shape == second.shape == (height, width, 3)
+    assert not np.array_equal(first, second)
+    recipe = Recipe(
+        width=width, height=height, steps=3, sampler="ddim", schedule="leading", seed=6,
+        **{"guidance_scale": 1.0} | case.meant,
+    )  # fmt: skip
+    [last] = list(model.generate([recipe]))[-1]
+    whole = model.finish(recipe, model.decode(last.x[None])[0])
+    np.testing.assert_allclose(second.astype(float), whole.numpy().astype(float), atol=1)
+
+
+@every_task
+def test_workers_can_measure_it(case: Case, tmp_path: Path) -> None:
+    """What is not said is shown blank, so that a worker can time a step before any request."""
+    model, card = loaded(case, tmp_path)
+    measured = measure(model, (card.default_width, card.default_height), 2, 0.0)
+    assert measured.seconds[2] > 0
+
+
+def test_bounds_are_those_of_the_task(tmp_path: Path) -> None:
+    cards = {case.task: loaded(case, tmp_path / case.task)[1] for case in CASES}
+    assert cards[Task.CLASS].classes == small.CLASSES
+    assert cards[Task.SEMANTIC].classes == small.CLASSES
+    assert cards[Task.LAYOUT].max_boxes == 4
+    assert cards[Task.UPSCALE].upscale_factor == 4
+    assert cards[Task.INPAINT].default_strength == 1.0
+    for task in (Task.UNCONDITIONAL, Task.LAYOUT, Task.SEMANTIC, Task.INPAINT, Task.UPSCALE):
+        case = next(case for case in CASES if case.task is task)
+        with pytest.raises(InvalidRequest, match="guidance_scale"):
+            asked(case, cards[task], guidance_scale=2)
+
+
+def test_the_picture_stays_as_it_was_beside_the_hole(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.task is Task.INPAINT)
+    model, card = loaded(case, tmp_path)
+    [picture] = drawn(
+        Engine({card.name: unmeasured(model, 4)}, max_slots=4), case, asked(case, card)
+    )
+    kept = np.array(HOLE) == 0
+    np.testing.assert_array_equal(picture[kept], np.array(WHOLE)[kept])
+    assert np.abs(picture.astype(int) - np.array(WHOLE))[~kept].max() > 10
