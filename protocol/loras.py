@@ -23,12 +23,12 @@ def chosen_loras(draft: D, card: ModelCard) -> D:
     One that is named several times counts with the sum of its weights, as it does where each
     mention is applied in turn. Raises `InvalidRequest` for names that the card does not have.
     """
-    if mentioned := parse(draft.negative_prompt).loras:
+    if mentioned := parse(draft.negative_prompt, draft.prompt_syntax).loras:
         bound = "without LoRAs, which work on the whole picture: name them in the prompt"
         value = f"<lora:{mentioned[0].name}>"
         raise InvalidRequest("negative_prompt", value, bound, "lora-in-negative-prompt")
     weights: dict[str, float] = {}
-    in_prompt = parse(draft.prompt).loras
+    in_prompt = parse(draft.prompt, draft.prompt_syntax).loras
     for field, uses in (("loras", draft.loras), ("prompt", in_prompt)):
         for use in uses:
             if use.name not in card.loras:

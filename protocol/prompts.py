@@ -9,10 +9,11 @@ The syntax is that of AUTOMATIC1111's web interface (its wiki, "Attention/emphas
     \( \) \[ \] \< \\  the character itself
 
 Any text parses: a bracket without its partner reaches to the end, or is text where it closes
-nothing. Nothing here knows tokens or networks.
+nothing. Nothing here knows a vocabulary or a network.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -69,6 +70,12 @@ class Prompt:
 
     sections: tuple[tuple[Piece, ...], ...]
     loras: tuple[LoraMention, ...] = ()
+
+    def tokens(self, count: Callable[[str], int], row: int) -> int:
+        """How long it is: the tokens that `count` finds, and every row that a break leaves filled
+        up; a row holds `row` tokens."""
+        *before, last = (sum(count(text) for text, _ in pieces) for pieces in self.sections)
+        return row * sum(max(1, -(-tokens // row)) for tokens in before) + last
 
 
 def parse(text: str, syntax: PromptSyntax = PromptSyntax.WEIGHTS) -> Prompt:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import read_json
+from models.conditioners.clip import most_clip_skip
 from models.pipeline import LatentDiffusion
 from models.pixels import RGB
 from models.samplers import SAMPLERS, SCHEDULES
 from protocol.catalogue import ModelCard
-from protocol.request import Decoder
+from protocol.request import MOST_CLIP_SKIP, Decoder
 from worker.task_card import task_entries
 
 CARD_FILE = "darkroom.json"
@@ -62,6 +63,7 @@ def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
         "default_schedule": schedule,
         "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * chunk,
         "chunk_tokens": chunk,
+        "max_clip_skip": min(most_clip_skip(model.conditioner), MOST_CLIP_SKIP),
         "decoders": (Decoder.FULL,) if model.tiny is None else tuple(Decoder),
         "outputs": ("image", "depth") if first_stage.out_channels > RGB else ("image",),
         "scaling_factor": first_stage.scaling_factor,

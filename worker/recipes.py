@@ -8,7 +8,9 @@ from dataclasses import replace
 from models.passes import Enlarge, Pass, Refine
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
+from models.wording import Wording
 from protocol.errors import JobFailed
+from protocol.prompts import parse
 from protocol.request import GenerationRequest
 from worker.inputs import inputs_of
 from worker.ports import AdmittedJob
@@ -18,8 +20,9 @@ def recipe_of(job: AdmittedJob) -> Recipe:
     """The first pass of each picture of the job."""
     request = job.request
     recipe = Recipe(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
+        prompt=_wording(request.prompt, request),
+        negative_prompt=_wording(request.negative_prompt, request),
+        clip_skip=request.clip_skip,
         width=request.width,
         height=request.height,
         steps=request.steps,
@@ -61,3 +64,7 @@ def passes_of(
         )
         return [(request.model, Enlarge(model, second))]
     return []
+
+
+def _wording(text: str, request: GenerationRequest) -> Wording:
+    return Wording(parse(text, request.prompt_syntax).sections)

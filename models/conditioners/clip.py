@@ -60,12 +60,6 @@ class ClipConditioner:
     def tokenizer(self) -> Tokenizer:
         return self.stages[0].tokenizer
 
-    @property
-    def most_clip_skip(self) -> int:
-        """The largest `clip_skip` that leaves every encoder a layer."""
-        layers = (len(stage.encoder.text_model.encoder.layers) for stage in self.stages)
-        return min(layers) - (2 if self.sdxl else 1)
-
     def positive(self, recipe: Recipe) -> Conditioning:
         said = self.encode(recipe.prompt, recipe.clip_skip)
         return self._with_sizes(said, recipe, recipe.aesthetic_score)
@@ -117,3 +111,11 @@ class ClipConditioner:
 def text_stages(conditioner: Conditioner) -> tuple[TextStage, ...]:
     """The CLIP encoders that read prompts; none where something else is read, or otherwise."""
     return conditioner.stages if isinstance(conditioner, ClipConditioner) else ()
+
+
+def most_clip_skip(conditioner: Conditioner) -> int:
+    """The largest `clip_skip` that leaves every encoder a layer; 0 where prompts are not CLIP's."""
+    if not isinstance(conditioner, ClipConditioner):
+        return 0
+    depths = (len(stage.encoder.text_model.encoder.layers) for stage in conditioner.stages)
+    return max(0, min(depths) - (2 if conditioner.sdxl else 1))

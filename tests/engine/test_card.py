@@ -31,6 +31,7 @@ def test_bounds_and_defaults_come_from_the_files(model: LatentDiffusion) -> None
     assert (card.size_multiple, card.min_side, card.default_width) == (4, 8, 32)
     assert (card.default_sampler, card.default_schedule) == ("plms", "leading")
     assert (card.chunk_tokens, card.max_prompt_tokens) == (75, 300)
+    assert card.max_clip_skip == 1  # of an encoder of two layers
 
 
 def test_a_file_beside_the_model_overrides_the_card(model: LatentDiffusion, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from protocol.drafts import Draft, InputImage, choose_card, complete, parse
 from protocol.errors import InvalidRequest, NotReady
+from protocol.prompts import PromptSyntax
+from protocol.prompts import parse as parse_prompt
 from protocol.request import Decoder, GenerationRequest
 from protocol.sizes import target_size, upscaled_size
 from protocol.tasks import NEEDED, TAKES, Task
@@ -82,7 +84,8 @@ def test_a_draft_is_completed_or_refused_by_name(task: Task, fields: dict[str, o
         assert request.guidance_scale <= CARD.max_guidance_scale
         assert request.sampler in CARD.samplers
         assert request.schedule in CARD.schedules
-        assert words(request.prompt) <= CARD.max_prompt_tokens
+        said = parse_prompt(request.prompt, request.prompt_syntax)
+        assert said.tokens(words, CARD.chunk_tokens) <= CARD.max_prompt_tokens
         assert request.strength is None or int(request.steps * request.strength) >= 1
         for field, value in fields.items():
             assert value is None or getattr(request, field) == value
@@ -197,6 +200,32 @@ def test_a_prompt_may_fill_its_bound_exactly() -> None:
     complete(Task.TXT2IMG, Draft(prompt="x " * bound), CARD, words)
     with pytest.raises(InvalidRequest, match=f"{bound + 1} tokens.*at most {bound} tokens"):
         complete(Task.TXT2IMG, Draft(prompt="x " * (bound + 1)), CARD, words)
+
+
+def test_signs_are_no_words_and_a_break_fills_its_row() -> None:
+    card = CARD.model_copy(update={"max_prompt_tokens": 24, "chunk_tokens": 8})
+    full = "(a:1.2) b [c] BREAK d BREAK " + "((e)) " * 8
+    complete(Task.TXT2IMG, Draft(prompt=full), card, words)
+    with pytest.raises(InvalidRequest, match="25 tokens"):
+        complete(Task.TXT2IMG, Draft(prompt=full + "f"), card, words)
+    signs = "( BREAK ) " * 8  # as text, 24 words
+    complete(Task.TXT2IMG, Draft(prompt=signs, prompt_syntax=PromptSyntax.PLAIN), card, words)
+    with pytest.raises(InvalidRequest, match="65 tokens"):
+        complete(Task.TXT2IMG, Draft(prompt=signs + "x"), card, words)
+
+
+def test_plain_prompts_name_no_loras() -> None:
+    said = "a cat <lora:unknown:1>"
+    draft = Draft(prompt=said, negative_prompt=said, prompt_syntax=PromptSyntax.PLAIN)
+    request = complete(Task.TXT2IMG, draft, CARD, words)
+    assert (request.prompt, request.negative_prompt, request.loras) == (said, said, ())
+
+
+def test_clip_skip_leaves_the_encoder_some_layers() -> None:
+    card = CARD.model_copy(update={"max_clip_skip": 3})
+    assert complete(Task.TXT2IMG, Draft(prompt="", clip_skip=3), card, words).clip_skip == 3
+    with pytest.raises(InvalidRequest, match="clip_skip is 4, but must be at most 3"):
+        complete(Task.TXT2IMG, Draft(prompt="", clip_skip=4), card, words)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ CARD = ModelCard(
     default_sampler="ddim",
     default_schedule="leading",
     max_prompt_tokens=20,
+    max_clip_skip=2,
 )
 
 

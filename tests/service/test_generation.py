@@ -35,6 +35,8 @@ def test_every_field_reaches_the_worker(service: Running) -> None:
         "model": "tiny",
         "prompt": "a cat",
         "negative_prompt": "a dog",
+        "prompt_syntax": "plain",
+        "clip_skip": 2,
         "width": 128,
         "height": 96,
         "steps": 9,
@@ -54,7 +56,7 @@ def test_every_field_reaches_the_worker(service: Running) -> None:
     answer = service.client.post("/v1/txt2img", json=fields)
     assert answer.status_code == 200, answer.text
     (request,) = service.worker.seen
-    told = request.model_dump(mode="json", exclude_none=True)
+    told = request.model_dump(mode="json", exclude_defaults=True)
     assert told == {key: value for key, value in fields.items() if key != "response"} | {
         "task": "txt2img"
     }

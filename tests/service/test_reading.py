@@ -45,7 +45,14 @@ def test_what_overflows_is_left_to_validation(text: str) -> None:
 
 def test_the_numbers_of_a_form_are_known() -> None:
     numbers = {"width", "height", "steps", "guidance_scale", "seed", "n", "strength", "quality"}
-    numbers |= {"deadline_s", "guidance_start", "guidance_end", "class_id", "refiner_start"}
+    numbers |= {
+        "deadline_s",
+        "guidance_start",
+        "guidance_end",
+        "class_id",
+        "refiner_start",
+        "clip_skip",
+    }
     numbers |= {"aesthetic_score", "hires_scale", "hires_steps", "hires_strength"}
     for body in BODIES.values():
         assert number_fields(body) == numbers
