@@ -19,12 +19,14 @@ import torch
 from models.denoising import Trajectory
 from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
+from protocol.request import GenerationRequest
 from worker.batcher import Batcher, room
 from worker.decoding import BetweenSteps, Decoding
 from worker.ports import AdmittedJob, EngineStats, Pixels
 from worker.recipes import passes_of, recipe_of
 from worker.resident import LimitsOfEach, Resident
 from worker.slots import RunningJob, Slot
+from worker.variants import Variants
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +44,19 @@ class Engine:
         *,
         decoding: Decoding | None = None,
         same_bytes: bool = True,
+        variants: Variants | None = None,
     ) -> None:
         """`max_slots` pictures at most step together; of several sizes or models, more are held.
 
         `decoding`: how latents become pictures; between the steps unless told otherwise. With
         `same_bytes`, pictures whose prompts differ in length step apart: attention over a prompt
-        repeated to a neighbour's length is the same function, but not to the last bit.
+        repeated to a neighbour's length is the same function, but not to the last bit. `variants`:
+        the models with LoRAs; None: jobs may not name any.
         """
         self._models = dict(models)
         self._max_slots = max_slots
         self._same_bytes = same_bytes
+        self._variants = variants
         self._limits = LimitsOfEach(self._models)
         self._batcher = Batcher(self._limits)
         self._slots: list[Slot] = []
@@ -73,7 +78,10 @@ class Engine:
     def remove(self, name: str) -> None:
         """Let go of a model that no job here names, and give its memory back."""
         assert all(slot.running.job.request.model != name for slot in self._slots), name
-        cache = self._models.pop(name).model.conditioner.embeddings
+        model = self._models.pop(name).model
+        if self._variants is not None:
+            self._variants.forget(model)
+        cache = model.conditioner.embeddings
         self._hits, self._misses = self._hits + cache.hits, self._misses + cache.misses
         gc.collect()  # networks and what runs them point at each other
         torch.cuda.empty_cache()
@@ -94,6 +102,19 @@ class Engine:
     @property
     def idle(self) -> bool:
         return not self._slots and not len(self._decoding)
+
+    def prepare(self, request: GenerationRequest) -> None:
+        """Merge the LoRAs of `request`, if need be; a `worker.ports.Preparing`."""
+        self._model_of(request)
+
+    def _model_of(self, request: GenerationRequest) -> LatentDiffusion:
+        """What the job is drawn with. Raises JobFailed."""
+        model = self._models[request.model].model
+        if not request.loras:
+            return model
+        if self._variants is None:
+            raise JobFailed("this worker has no LoRAs")
+        return self._variants.get(model, request.loras)
 
     def admit(self, job: AdmittedJob) -> None:
         """Encode the job's prompts and pictures, and put each of its images in a slot."""
@@ -179,7 +200,7 @@ class Engine:
 
     def _slots_of(self, job: AdmittedJob) -> list[Slot]:
         name, recipe = job.request.model, recipe_of(job)
-        model = self._models[name].model
+        model = self._model_of(job.request)
         others = {other: resident.model for other, resident in self._models.items()}
         passes = passes_of(job.request, recipe, model, others)
         seeds = [job.request.image_seed(index) for index in range(job.request.n)]

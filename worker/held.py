@@ -13,7 +13,7 @@ from protocol.request import GenerationRequest, Priority
 from protocol.tracing import NO_TRACING, Tracing
 from worker.deliver import Delivery
 from worker.leases import ALONE_FROM, Claim
-from worker.ports import AdmittedJob, EngineTimings, Pixels
+from worker.ports import AdmittedJob, Engine, EngineTimings, Pixels, Preparing
 from worker.reporter import Reporter
 from worker.tracing import JobTrace
 
@@ -89,14 +89,22 @@ class HeldJob:
         """Whether it can still be dropped or handed back with nothing lost but time."""
         return self.stage in (Stage.FETCHING, Stage.READY, Stage.DRAWING)
 
-    def fetch(self, then: Callable[[], None]) -> None:
-        """Begin to read the input pictures, if there are any; `then` is called when `fetched`."""
+    def fetch(self, engine: Engine, then: Callable[[], None]) -> None:
+        """Begin to read the input pictures and to make ready what else the engine needs, if there
+        is any; `then` is called when `fetched`."""
         self._report(Phase.ENCODE)
-        if not self.request.task.takes_image:
+        prepares = bool(self.request.loras) and isinstance(engine, Preparing)
+        if not self.request.task.takes_image and not prepares:
             self.stage = Stage.READY
             return
-        self._inputs = self._delivery.submit(self._delivery.inputs, self.request)
+        self._inputs = self._delivery.submit(self._gather, engine)
         self._inputs.add_done_callback(lambda _: then())
+
+    def _gather(self, engine: Engine) -> tuple[bytes | None, bytes | None]:
+        """In a delivery thread: all that the engine should not have to wait for."""
+        if isinstance(engine, Preparing):
+            engine.prepare(self.request)
+        return self._delivery.inputs(self.request)
 
     @property
     def fetched(self) -> bool:

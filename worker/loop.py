@@ -243,7 +243,7 @@ class Loop:
         self._held[claim.execution_id] = held
         self._metrics.queue_wait.labels(request.priority).observe(held.waited_s)
         logger.info("job taken", extra={**claim.names, "crashes": claim.crashes})
-        held.fetch(then=self._stirred.set)
+        held.fetch(self._engine, then=self._stirred.set)
 
     def _admit_ready(self) -> None:
         for held in self._jobs():

@@ -169,6 +169,17 @@ class Telling(Protocol):
         """As of now. Read by the metrics' thread too."""
 
 
+@runtime_checkable
+class Preparing(Protocol):
+    """An engine for which some jobs need something made ready that takes long."""
+
+    def prepare(self, request: GenerationRequest) -> None:
+        """Make ready what `request` needs; from any thread, before it is admitted.
+
+        Raises DarkroomError. What has been let go of again until then, `admit` makes itself.
+        """
+
+
 def stats_of(engine: Engine) -> EngineStats:
     """The engine's stats, or as much as can be said of one that tells none."""
     if isinstance(engine, Telling):

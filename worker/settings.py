@@ -44,6 +44,11 @@ class WorkerSettings(Settings):
         default="auto",
         description="Precision of the networks: fp32 or bf16 on a CPU, any but bf16 on a GPU.",
     )
+    worker_lora_cache_mb: int = Field(
+        default=2048,
+        ge=0,
+        description="Memory, in MiB, for models with LoRAs merged, beside the models themselves.",
+    )
     worker_same_bytes: bool = Field(
         default=True,
         description="Whether a request gives the same bytes whoever else is being served.",

@@ -15,6 +15,7 @@ from models.attention import available_kernels, choose_kernels, use_kernel
 from models.cuda.stream import StreamedDecoder
 from models.executors import choice
 from models.loading import default_dtype
+from models.lora.shelf import LoraShelf
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
 from worker.decoding import BesideSteps, BetweenSteps, Decoding
@@ -23,6 +24,7 @@ from worker.measuring import ready_profile
 from worker.resident import Resident
 from worker.settings import WorkerSettings
 from worker.tiles import with_tiles
+from worker.variants import MIB, Variants
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,12 @@ def empty_engine(device: torch.device, settings: WorkerSettings) -> Engine:
     if device.type == "cuda":
         decoding = BesideSteps(StreamedDecoder(device))
     same_bytes = settings.worker_same_bytes
-    return Engine({}, settings.worker_slots, decoding=decoding, same_bytes=same_bytes)
+    variants = Variants(
+        LoraShelf(settings.models_home / "loras"), settings.worker_lora_cache_mb * MIB
+    )
+    return Engine(
+        {}, settings.worker_slots, decoding=decoding, same_bytes=same_bytes, variants=variants
+    )
 
 
 def weights_dtype(device: torch.device, precision: str) -> torch.dtype:

@@ -53,6 +53,12 @@ class OpenVino:
         core = _openvino().Core()
         self._compile(_graph(network, core, cache), core)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the graph's own copies of the weights take, more or less."""
+        size = 2 if self._dtype == torch.bfloat16 else 4
+        return size * sum(p.numel() for p in self._network.module.parameters())
+
     def with_weights(self, network: Network) -> OpenVino:
         """The graph is taken over, with other constants in it: converting anew takes longer."""
         twin = copy(self)

@@ -1,17 +1,25 @@
-"""Runs a variant of a model by the means that were chosen for the model itself."""
+"""Runs a variant of a model by the means that were chosen for the model itself, or simpler ones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from models.executors.eager import Eager
 from models.executors.networks import Adaptable, Executors, Network, Run, denoiser
 from models.unet import UNet
 
+RunVariant = Callable[[Executors, UNet], Executors]
+
 
 def run_alike(executors: Executors, unet: UNet) -> Executors:
     """The same executors for a `unet` that differs in the values of weights only."""
     return replace(executors, denoiser=alike(executors.denoiser, denoiser(unet)))
+
+
+def run_eagerly(executors: Executors, unet: UNet) -> Executors:
+    """PyTorch as it is, which needs no memory for weights that the `unet` shares."""
+    return replace(executors, denoiser=Eager(denoiser(unet), same_bytes=True))
 
 
 def alike(run: Run, network: Network) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import nn
 
@@ -21,6 +22,11 @@ class Layers:
 
     shapes: Mapping[Layer, Shape]
     named: Mapping[str, Layer | None]
+
+    @cached_property
+    def digest(self) -> int:
+        """Equal for layers of equal names and shapes: a LoRA fits both or neither."""
+        return hash(frozenset(self.shapes.items()))
 
     @classmethod
     def of(cls, networks: Mapping[str, nn.Module], unet: UNetConfig) -> Layers:

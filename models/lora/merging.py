@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.conditioners import Conditioner
 from models.conditioners.clip import ClipConditioner, text_stages
 from models.embeddings import EmbeddingCache
-from models.executors.variants import run_alike
+from models.executors.variants import RunVariant, run_alike
 from models.lora.factors import Factors
 from models.lora.layers import Layers
 from models.lora.names import TEXT, TEXT_2, UNET
@@ -36,8 +36,10 @@ def layers_of(model: LatentDiffusion) -> Layers:
     return Layers.of(networks(model), model.unet.config)
 
 
-def with_loras(model: LatentDiffusion, loras: Weighted) -> LatentDiffusion:
-    """The variant of `model` with all these LoRAs, run by the same means as `model` is.
+def with_loras(
+    model: LatentDiffusion, loras: Weighted, run: RunVariant = run_alike
+) -> LatentDiffusion:
+    """The variant of `model` with all these LoRAs; `run` says by what means it is run.
 
     Only layers that they touch get weights of their own: W + Σ weight · scale · up @ down, added
     in float32 and brought back to W's precision and layout. Prompts have a cache of their own
@@ -50,7 +52,7 @@ def with_loras(model: LatentDiffusion, loras: Weighted) -> LatentDiffusion:
     }
     unet = touched.get(UNET, model.unet)
     conditioner = _conditioner(model.conditioner, [touched.get(n) for n in networks(model)][1:])
-    executors = model.executors if unet is model.unet else run_alike(model.executors, unet)
+    executors = model.executors if unet is model.unet else run(model.executors, unet)
     return replace(model, conditioner=conditioner, unet=unet, executors=executors)
 
 
