@@ -21,6 +21,9 @@ from models.samplers.table import HISTORY, SamplerTable
 from models.unet import AddedConditioning
 from models.update import SlotUpdate, slot_update
 
+# The column of the weight on the network's output, in what `_coefficients` gives.
+_PREDICT_OUTPUT = 4
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -94,7 +97,8 @@ class Trajectory:
     concat (K, h, w) are further channels of the network's input, the same at every step. Both rows
     are told by the ControlNets of `controls`. Guidance is applied from the first to the second of
     `guided_between`, as shares of the rows: at the ends it matters least (Kynkäänniemi et al.
-    2024, "Applying Guidance in a Limited Interval").
+    2024, "Applying Guidance in a Limited Interval"). `guidance_rescale` in [0, 1] keeps what is
+    guided as strong as what the prompt alone gives: Lin et al. 2023, section 3.4.
     """
 
     table: SamplerTable
@@ -103,6 +107,7 @@ class Trajectory:
     positive: Conditioning
     negative: Conditioning | None = None
     guidance_scale: float = 1.0
+    guidance_rescale: float = 0.0
     concat: Tensor | None = None
     known: Known | None = None
     guided_between: tuple[float, float] = (0.0, 1.0)
@@ -111,6 +116,7 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         self.history = self.x.new_zeros((HISTORY, *self.x.shape))
+        self._drawn: Tensor | None = None
 
     @classmethod
     def start(
@@ -121,10 +127,10 @@ class Trajectory:
         positive: Conditioning,
         *,
         source: Tensor | None = None,
-        concat: Tensor | None = None,
         mask: Tensor | None = None,
         negative: Conditioning | None = None,
         guidance_scale: float = 1.0,
+        guidance_rescale: float = 0.0,
         guided_between: tuple[float, float] = (0.0, 1.0),
         controls: tuple[Control, ...] = (),
     ) -> Trajectory:
@@ -143,7 +149,7 @@ class Trajectory:
             positive,
             negative,
             guidance_scale,
-            concat=concat,
+            guidance_rescale,
             known=known,
             guided_between=guided_between,
             controls=controls,
@@ -178,6 +184,17 @@ class Trajectory:
         begun, ended = self.row / self.steps, (self.row + 1) / self.steps
         return tuple(c for c in self.controls if c.between[0] <= begun and ended <= c.between[1])
 
+    def fresh_noise(self) -> Tensor:
+        """What this row draws, and what it carries on of what the row before drew.
+
+        Drawn only where the row asks for it: the order of draws is part of the recipe.
+        """
+        if not self.table.noise[self.row]:
+            return torch.zeros_like(self.x)
+        before, self._drawn = self._drawn, self.noise.draw(self.x.device)
+        carried = float(self.table.carried_noise[self.row])
+        return self._drawn + carried * before if carried and before is not None else self._drawn
+
     @property
     def rows(self) -> int:
         """Rows this image takes in the next batch of the network."""
@@ -198,7 +215,8 @@ def advance(
     timestep, scale = coefficients[:, 0], coefficients[:, 1, None, None, None]
     positive, negative = _predictions(denoise, batch, _inputs(batch, scale * x), timestep, dtype)
     history = torch.stack([t.history for t in batch])
-    fresh = torch.stack([_fresh_noise(t) for t in batch])
+    _rescale(coefficients, positive, negative, batch)
+    fresh = torch.stack([t.fresh_noise() for t in batch])
     known = [t.known or _nothing_known(t.x) for t in batch]
     mask = torch.stack([k.mask for k in known])
     latents = torch.stack([k.latents for k in known])
@@ -256,6 +274,24 @@ def _predictions(
     return positive, negative
 
 
+def _rescale(
+    coefficients: Tensor, positive: Tensor, negative: Tensor, batch: list[Trajectory]
+) -> None:
+    """Guidance rescaled, of those pictures that ask for it: Lin et al. 2023, equations 15 and 16.
+
+    What is guided is to have the standard deviation of what was said with the prompt. To weigh the
+    output is to weigh its coefficient, so the update of the slots need not know. One picture at a
+    time: a sum over several may be added up in another order.
+    """
+    for i, t in enumerate(batch):
+        if t.guidance is None or not t.guidance_rescale:
+            continue
+        said, unsaid = positive[i].float(), negative[i].float()
+        strong = unsaid + t.guidance_scale * (said - unsaid)
+        share = t.guidance_rescale
+        coefficients[i, _PREDICT_OUTPUT] *= share * (said.std() / strong.std()) + (1.0 - share)
+
+
 def _contexts(
     said: list[Conditioning], batch: list[Trajectory], dtype: torch.dtype
 ) -> Tensor | None:
@@ -291,13 +327,6 @@ def _controls(rows: list[Trajectory], dtype: torch.dtype) -> Controls | None:
     )
     weights = [[control.weight for control in controls] for controls in heard]
     return Controls(nets.pop(), tuple(hints), torch.tensor(weights).to(rows[0].x))
-
-
-def _fresh_noise(trajectory: Trajectory) -> Tensor:
-    """Drawn only where the row asks for it: the order of draws is part of the recipe."""
-    if trajectory.table.noise[trajectory.row]:
-        return trajectory.noise.draw(trajectory.x.device)
-    return torch.zeros_like(trajectory.x)
 
 
 def _nothing_known(x: Tensor) -> Known:

@@ -64,13 +64,19 @@ class Refine:
             self.model.conditioner.positive(self.recipe),
             self.model.conditioner.negative(self.recipe) if guided else None,
             self.recipe.guidance_scale,
+            self.recipe.guidance_rescale,
             guided_between=self.recipe.guided_between,
         )
 
     def _table(self) -> SamplerTable:
         recipe = self.recipe
         return compile_rest(
-            recipe.sampler, recipe.schedule, recipe.steps, self.model.noise_schedule, recipe.until
+            recipe.sampler,
+            recipe.schedule,
+            recipe.steps,
+            self.model.noise_schedule,
+            recipe.until,
+            recipe.eta,
         )
 
 

@@ -129,19 +129,22 @@ class LatentDiffusion:
     def begin(self, recipe: Recipe, noise: ImageNoise, source: Tensor | None = None) -> Trajectory:
         """One picture before its first step, from noise or from the `source` latents (C, h, w)."""
         guided = recipe.guidance_scale > 1
-        return Trajectory.start(
+        trajectory = Trajectory.start(
             self.table(recipe, from_noise=source is None),
             noise,
             self.device,
             self.conditioner.positive(recipe),
             source=source,
             mask=self._known_mask(recipe),
-            concat=self._shown(recipe),
             negative=self.conditioner.negative(recipe) if guided else None,
             guidance_scale=recipe.guidance_scale,
+            guidance_rescale=recipe.guidance_rescale,
             guided_between=recipe.guided_between,
             controls=tuple(self._control(shown, recipe) for shown in recipe.controls),
         )
+        # Afterwards, for it may draw noise too, and the initial noise comes first.
+        trajectory.concat = self._shown(recipe, noise)
+        return trajectory
 
     @torch.inference_mode()
     def _control(self, shown: ControlPicture, recipe: Recipe) -> Control:
@@ -157,16 +160,13 @@ class LatentDiffusion:
     def _known_mask(self, recipe: Recipe) -> Tensor | None:
         return None if recipe.mask is None or self.repaints else self.latent_mask(recipe.mask)
 
-    def _shown(self, recipe: Recipe) -> Tensor | None:
+    def _shown(self, recipe: Recipe, noise: ImageNoise) -> Tensor | None:
         """What stands beside the latents, (K, h, w)."""
         if self.beside is None:
             return None
         size = self.latent_shape(recipe.width, recipe.height)[1:]
-        return self.beside.channels(recipe, size, self._encode).to(self.device, torch.float32)
-
-    def _encode(self, image: Tensor) -> Tensor:
-        """(3, H, W) in [-1, 1] -> its likeliest latents (C, h, w), scaled to unit variance."""
-        return self.encode_image(image).mode()[0] * self.autoencoder.config.scaling_factor
+        shown = self.beside.channels(recipe, size, _Encoding(self, noise))
+        return shown.to(self.device, torch.float32)
 
     def table(self, recipe: Recipe, *, from_noise: bool) -> SamplerTable:
         """The recipe's sampler, compiled for this model."""
@@ -179,6 +179,7 @@ class LatentDiffusion:
             self.noise_schedule,
             None if from_noise else recipe.strength,
             until=recipe.until,
+            eta=recipe.eta,
         )
 
     def advance(self, batch: list[Trajectory]) -> None:
@@ -218,3 +219,18 @@ class LatentDiffusion:
         while running := [t for t in batch if not t.done]:
             self.advance(running)
             yield batch
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How pictures that are shown beside the latents are encoded: a `models.beside.Encoding`."""
+
+    model: LatentDiffusion
+    noise: ImageNoise
+
+    def likeliest(self, image: Tensor) -> Tensor:
+        mode = self.model.encode_image(image).mode()[0]
+        return mode * self.model.autoencoder.config.scaling_factor
+
+    def sample(self, image: Tensor) -> Tensor:
+        return self.model.sample_latents(self.model.encode_image(image), self.noise)

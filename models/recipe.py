@@ -40,10 +40,12 @@ class Recipe:
 
     image (3, H, W) in [-1, 1] is what img2img and inpainting start from, mask (1, H, W) is 1
     where the picture is repainted. width and height are those of the picture, in pixels.
-    guided_between: the shares of the steps between which guidance is applied. until: the share of
-    the noise schedule after which another model goes on, as SDXL's refiner does (Podell et al.
-    2023, section 2.5). aesthetic_score is what the refiner is told, about 1 to 10. clip_skip: how
-    many layers are left out at the end of a CLIP text encoder, beyond those the model leaves out.
+    guided_between: the shares of the steps between which guidance is applied. guidance_rescale in
+    [0, 1]: how far guidance is kept from raising contrast. eta in [0, 1]: how much fresh noise a
+    step of "ddim" adds. until: the share of the noise schedule after which another model goes on,
+    as SDXL's refiner does (Podell et al. 2023, section 2.5). aesthetic_score is what the refiner is
+    told, about 1 to 10. clip_skip: how many layers are left out at the end of a CLIP text encoder,
+    beyond those the model leaves out.
 
     For the paper's other tasks: class_id; boxes; small (3, h, w) in [-1, 1], the picture that is to
     be upscaled; labels (1, H, W), the number of a class for each pixel.
@@ -56,7 +58,9 @@ class Recipe:
     steps: int = 30
     sampler: str = "dpmpp_2m"
     schedule: str = "trailing"
+    eta: float = 0.0
     guidance_scale: float = 7.5
+    guidance_rescale: float = 0.0
     guided_between: tuple[float, float] = (0.0, 1.0)
     seed: int = 0
     strength: float = 1.0

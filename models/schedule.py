@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
-PredictionType = Literal["epsilon", "v_prediction"]
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
 # What stands in for "no signal left" where sigma = noise / signal must stay finite: the smallest
 # positive half-precision number, the value that diffusers uses for zero-terminal-SNR schedules.

@@ -6,18 +6,26 @@ A new sampler is a new file with one function and its line in SAMPLERS.
 from collections.abc import Callable
 from functools import lru_cache
 
+from models.samplers.consistency import lcm, tcd
 from models.samplers.ddim import ddim
+from models.samplers.ddpm import ddpm
+from models.samplers.deis import deis
 from models.samplers.dpmpp import dpmpp_2m
+from models.samplers.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde
 from models.samplers.euler import euler, euler_ancestral
+from models.samplers.lms import lms
+from models.samplers.plan import Plan
 from models.samplers.plms import plms
-from models.samplers.spacing import SCHEDULES, Schedule
+from models.samplers.schedules import SCHEDULES, Schedule
+from models.samplers.singlestep import dpmpp_2s_ancestral, dpmpp_sde
 from models.samplers.table import HISTORY, SamplerTable
+from models.samplers.two_stage import dpm2, dpm2_ancestral, heun
 from models.samplers.unipc import unipc
 from models.schedule import NoiseSchedule
 
-__all__ = ["HISTORY", "SAMPLERS", "SCHEDULES", "SamplerTable", "compile_table"]
+__all__ = ["HISTORY", "SAMPLERS", "SCHEDULES", "Plan", "SamplerTable", "Schedule", "compile_table"]
 
-Sampler = Callable[[NoiseSchedule, Schedule, int, float | None], SamplerTable]
+Sampler = Callable[[Plan], SamplerTable]
 
 SAMPLERS: dict[str, Sampler] = {
     "ddim": ddim,
@@ -26,6 +34,18 @@ SAMPLERS: dict[str, Sampler] = {
     "euler_ancestral": euler_ancestral,
     "dpmpp_2m": dpmpp_2m,
     "unipc": unipc,
+    "heun": heun,
+    "dpm2": dpm2,
+    "dpm2_ancestral": dpm2_ancestral,
+    "lms": lms,
+    "dpmpp_2s_ancestral": dpmpp_2s_ancestral,
+    "dpmpp_sde": dpmpp_sde,
+    "dpmpp_2m_sde": dpmpp_2m_sde,
+    "dpmpp_3m_sde": dpmpp_3m_sde,
+    "deis": deis,
+    "ddpm": ddpm,
+    "lcm": lcm,
+    "tcd": tcd,
 }
 
 
@@ -35,13 +55,16 @@ def compile_table(
     steps: int,
     noise_schedule: NoiseSchedule,
     strength: float | None = None,
+    eta: float = 0.0,
 ) -> SamplerTable:
     """The table of a sampler; the same arguments give the same table, mostly from a cache.
 
     strength None starts from pure noise (text-to-image, and inpainting at strength 1 in
     diffusers); a number in (0, 1] starts from z0 with noise added, and takes only the last
-    `int(steps * strength)` steps, of which there must be one. `len(table)` is the number of
-    evaluations: for "plms" one more than the steps. Raises ValueError naming what is out of bounds.
+    `int(steps * strength)` steps, of which there must be one. eta, in [0, 1], is for "ddim" alone:
+    how much fresh noise a step adds. `len(table)` is the number of evaluations: for "plms" one more
+    than the steps, and up to twice as many for samplers that evaluate a step twice. Raises
+    ValueError naming what is out of bounds.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is {sampler!r}, not one of {', '.join(SAMPLERS)}")
@@ -49,15 +72,13 @@ def compile_table(
         raise ValueError(f"schedule is {schedule!r}, not one of {', '.join(SCHEDULES)}")
     if not 1 <= steps <= noise_schedule.num_train_timesteps:
         raise ValueError(f"steps is {steps}, not in 1..{noise_schedule.num_train_timesteps}")
-    return _compiled(sampler, schedule, steps, noise_schedule, strength)
+    if not 0.0 <= eta <= 1.0:
+        raise ValueError(f"eta is {eta}, not in 0..1")
+    if eta and sampler != "ddim":
+        raise ValueError(f"eta is {eta} with {sampler}, but only ddim has it")
+    return _compiled(sampler, Plan(noise_schedule, SCHEDULES[schedule], steps, strength, eta))
 
 
 @lru_cache(maxsize=256)
-def _compiled(
-    sampler: str,
-    schedule: str,
-    steps: int,
-    noise_schedule: NoiseSchedule,
-    strength: float | None,
-) -> SamplerTable:
-    return SAMPLERS[sampler](noise_schedule, SCHEDULES[schedule], steps, strength)
+def _compiled(sampler: str, plan: Plan) -> SamplerTable:
+    return SAMPLERS[sampler](plan)

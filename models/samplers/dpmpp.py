@@ -1,23 +1,20 @@
 """DPM-Solver++ 2M: Lu et al. 2022, "DPM-Solver++", algorithm 2, midpoint form."""
 
 from models.samplers import exponential
-from models.samplers.levels import multistep_levels
-from models.samplers.spacing import Schedule, rows_skipped
+from models.samplers.levels import level, multistep_levels, predict_x0
+from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
-from models.schedule import FloatArray, NoiseSchedule
+from models.schedule import FloatArray
 
 
-def dpmpp_2m(
-    noise_schedule: NoiseSchedule, schedule: Schedule, steps: int, strength: float | None
-) -> SamplerTable:
-    levels = multistep_levels(schedule, steps, noise_schedule)
-    skipped = rows_skipped(steps, strength)
+def dpmpp_2m(plan: Plan) -> SamplerTable:
+    levels = multistep_levels(plan.schedule, plan.steps, plan.noise_schedule)
     rows = []
-    for index in range(skipped, steps):
+    for index in range(plan.skipped, plan.steps):
         sigma, sigma_next = float(levels.sigmas[index]), float(levels.sigmas[index + 1])
-        predict_x, predict_output = exponential.predict_x0(sigma, noise_schedule.prediction_type)
+        predict_x, predict_output = predict_x0(level(sigma), plan.prediction_type)
         gain = exponential.gain(sigma, sigma_next)
-        combination = _combination(levels.sigmas, index, first=skipped)
+        combination = _combination(levels.sigmas, index, first=plan.skipped)
         rows.append(
             Row(
                 timestep=levels.timesteps[index],
@@ -25,10 +22,10 @@ def dpmpp_2m(
                 predict_output=predict_output,
                 keep_x=exponential.keep(sigma, sigma_next),
                 history=tuple(gain * share for share in combination),
-                known=exponential.level(sigma_next),
+                known=level(sigma_next),
             )
         )
-    return SamplerTable.from_rows(exponential.start(levels, steps, strength), rows)
+    return SamplerTable.from_rows(exponential.start(levels, plan), rows)
 
 
 def _combination(sigmas: FloatArray, index: int, first: int) -> tuple[float, ...]:

@@ -1,35 +1,20 @@
-"""What DPM-Solver++ and UniPC share: the exponential integrator of the predicted x0.
+"""What the solvers in log-SNR share: the exponential integrator of the predicted x0.
 
-Both solve for x = signal * z0 + noise * unit noise with signal^2 + noise^2 = 1, along
-lambda = log(signal / noise) = -log(sigma), and both predict x0 from each output of the network.
+They solve for x = signal * z0 + noise * unit noise with signal^2 + noise^2 = 1, along
+lambda = log(signal / noise) = -log(sigma), and predict x0 from each output of the network.
 """
 
 from math import log
 
-from models.samplers.levels import SigmaLevels
-from models.samplers.spacing import rows_skipped
+from models.samplers.levels import SigmaLevels, level
+from models.samplers.plan import Plan
 from models.samplers.table import PURE_NOISE, Level
-from models.schedule import PredictionType
 
 
-def level(sigma: float) -> Level:
-    """The noise level with this ratio of noise to signal."""
-    signal = (sigma**2 + 1.0) ** -0.5
-    return Level(signal, sigma * signal)
-
-
-def start(levels: SigmaLevels, steps: int, strength: float | None) -> Level:
-    if strength is None:
+def start(levels: SigmaLevels, plan: Plan) -> Level:
+    if plan.strength is None:
         return PURE_NOISE
-    return level(float(levels.sigmas[rows_skipped(steps, strength)]))
-
-
-def predict_x0(sigma: float, prediction_type: PredictionType) -> tuple[float, float]:
-    """Weights on x and on the network's output that give the predicted x0."""
-    signal, noise = level(sigma)
-    if prediction_type == "v_prediction":
-        return signal, -noise
-    return 1.0 / signal, -sigma
+    return level(float(levels.sigmas[plan.skipped]))
 
 
 def keep(sigma: float, sigma_next: float) -> float:

@@ -1,25 +1,31 @@
 """The noise levels that x passes through on its way from noise to image.
 
-Two ways to count them. Stride levels: a position in a table of alphas_cumprod, a fixed number of
-positions apart (DDIM, PLMS). Sigma levels: a list of noise-to-signal ratios that ends with 0 (the
-others).
+Three ways to count them. Sigma levels: a list of noise-to-signal ratios that ends with 0 (most
+samplers). Listed levels: the same as mixes of signal and noise, for samplers that were written for
+timesteps. Stride levels: a position in a table of alphas_cumprod, a fixed number of positions apart
+(DDIM, PLMS).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from models.samplers.schedules import Schedule
 from models.samplers.spacing import (
-    Schedule,
-    karras_sigmas,
     sigmas_at,
     spaced_timesteps,
     stride,
     timesteps_at,
     within_training,
 )
-from models.samplers.table import Level
+from models.samplers.table import CLEAN, Level
 from models.schedule import FloatArray, NoiseSchedule, PredictionType
+
+
+def level(sigma: float) -> Level:
+    """The noise level with this ratio of noise to signal, and variance 1."""
+    signal = (sigma**2 + 1.0) ** -0.5
+    return Level(signal, sigma * signal)
 
 
 @dataclass(frozen=True)
@@ -31,24 +37,28 @@ class SigmaLevels:
 
 
 def sigma_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) -> SigmaLevels:
-    """Levels of the Euler samplers: both ends of the spacing are visited, fractions allowed."""
+    """Levels of the samplers in sigma space: both ends of a spacing are visited, fractions too."""
+    if schedule.grid:
+        return _grid_levels(schedule.grid(noise_schedule, steps), noise_schedule)
     timesteps = spaced_timesteps(schedule.spacing, steps, noise_schedule)
     sigmas = sigmas_at(timesteps, noise_schedule)
-    if schedule.karras:
-        sigmas = karras_sigmas(sigmas[0], sigmas[-1], steps)
+    if schedule.curve:
+        sigmas = schedule.curve(sigmas[0], sigmas[-1], steps)
         timesteps = timesteps_at(sigmas, noise_schedule)
     return SigmaLevels(within_training(timesteps, noise_schedule), np.append(sigmas, 0.0))
 
 
 def multistep_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) -> SigmaLevels:
-    """Levels of DPM-Solver++ and UniPC: whole timesteps, and the clean end is not evaluated.
+    """Levels of the multistep solvers: whole timesteps, and the clean end is not evaluated.
 
     One timestep more is spaced and the cleanest dropped, but for "trailing", which stops short of
-    the clean end by itself. Karras levels span the whole noise schedule whatever the spacing.
+    the clean end by itself. Curves span the whole noise schedule whatever the spacing.
     """
-    if schedule.karras:
+    if schedule.grid:
+        return _grid_levels(schedule.grid(noise_schedule, steps), noise_schedule)
+    if schedule.curve:
         trained = noise_schedule.sigmas
-        sigmas = karras_sigmas(trained[-1], trained[0], steps)
+        sigmas = schedule.curve(trained[-1], trained[0], steps)
         timesteps = timesteps_at(sigmas, noise_schedule).round()
     else:
         extra = 0 if schedule.spacing == "trailing" else 1
@@ -56,6 +66,30 @@ def multistep_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedu
         timesteps = timesteps[:steps].round()
         sigmas = sigmas_at(timesteps, noise_schedule)
     return SigmaLevels(within_training(timesteps, noise_schedule), np.append(sigmas, 0.0))
+
+
+def _grid_levels(sigmas: FloatArray, noise_schedule: NoiseSchedule) -> SigmaLevels:
+    return SigmaLevels(timesteps_at(sigmas, noise_schedule), np.append(sigmas, 0.0))
+
+
+@dataclass(frozen=True)
+class ListedLevels:
+    """timesteps (steps,) for the network; levels, one more, the last one clean."""
+
+    timesteps: FloatArray
+    levels: list[Level]
+
+
+def listed_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) -> ListedLevels:
+    """Levels of the samplers that go from one timestep to the next of a list, and then to 0."""
+    if schedule.in_sigmas:
+        found = sigma_levels(schedule, steps, noise_schedule)
+        return ListedLevels(found.timesteps, [level(float(sigma)) for sigma in found.sigmas])
+    timesteps = spaced_timesteps(schedule.spacing, steps, noise_schedule).round()
+    timesteps = within_training(timesteps, noise_schedule)
+    alphas = noise_schedule.alphas_cumprod[timesteps.astype(int)]
+    levels = [Level(float(alpha) ** 0.5, (1.0 - float(alpha)) ** 0.5) for alpha in alphas]
+    return ListedLevels(timesteps, [*levels, CLEAN])
 
 
 @dataclass(frozen=True)
@@ -89,13 +123,13 @@ def stride_levels(
 
     A step is T // steps timesteps long whatever the spacing, as in diffusers, so that after
     "linspace" and "trailing" steps x can be a few timesteps away from what the network is told.
-    Karras levels are positions 0, 1, 2, ... of their own small table; they end at sigma 0, as in
-    the samplers that were made for them.
+    Chosen noise levels are positions 0, 1, 2, ... of their own small table; they end at sigma 0, as
+    in the samplers that were made for them.
     """
-    if schedule.karras:
-        karras = sigma_levels(schedule, steps, noise_schedule)
-        alphas = 1.0 / (1.0 + karras.sigmas[-2::-1] ** 2)
-        return StrideLevels(karras.timesteps, list(range(steps))[::-1], 1, alphas, 1.0)
+    if schedule.in_sigmas:
+        chosen = sigma_levels(schedule, steps, noise_schedule)
+        alphas = 1.0 / (1.0 + chosen.sigmas[-2::-1] ** 2)
+        return StrideLevels(chosen.timesteps, list(range(steps))[::-1], 1, alphas, 1.0)
     timesteps = spaced_timesteps(schedule.spacing, steps, noise_schedule).round()
     if noise_schedule.set_alpha_to_one is not None:
         alpha_to_one = noise_schedule.set_alpha_to_one
@@ -108,17 +142,46 @@ def stride_levels(
     )
 
 
+def predict_x0(before: Level, prediction_type: PredictionType) -> tuple[float, float]:
+    """Weights on x and on the network's output that give the predicted x0, in x of variance 1."""
+    match prediction_type:
+        case "v_prediction":
+            return before.signal, -before.noise
+        case "sample":
+            return 0.0, 1.0
+        case "epsilon":
+            return 1.0 / before.signal, -before.noise / before.signal
+
+
+def predict_noise(before: Level, prediction_type: PredictionType) -> tuple[float, float]:
+    """Weights on x and on the network's output that give the noise in x, of variance 1."""
+    match prediction_type:
+        case "v_prediction":
+            return before.noise, before.signal
+        case "sample":
+            return 1.0 / before.noise, -before.signal / before.noise
+        case "epsilon":
+            return 0.0, 1.0
+
+
 def transfer(before: Level, after: Level, prediction_type: PredictionType) -> tuple[float, float]:
     """Weights on x and on the network's output that take x from one level to another.
 
     Song et al. 2021, eq. 12 without its noise: x0 and the noise are read from x and the output,
-    and mixed again at the new level. Levels keep the variance: signal^2 + noise^2 = 1.
+    and mixed again at the new level. The level before has variance 1, that after may have less.
     """
-    if prediction_type == "v_prediction":
-        # x0 = signal * x - noise * v and eps = noise * x + signal * v: a rotation.
-        return (
-            after.signal * before.signal + after.noise * before.noise,
-            after.noise * before.signal - after.signal * before.noise,
-        )
-    ratio = after.signal / before.signal
-    return ratio, after.noise - ratio * before.noise
+    x0 = predict_x0(before, prediction_type)
+    noise = predict_noise(before, prediction_type)
+    keep_x, weight = (after.signal * s + after.noise * n for s, n in zip(x0, noise, strict=True))
+    return keep_x, weight
+
+
+def fresh_noise(before: Level, after: Level) -> float:
+    """How much noise a step can add that samples the posterior: Ho et al. 2020, eq. 7.
+
+    Song et al. 2021, eq. 16, with eta 1.
+    """
+    if not after.noise:
+        return 0.0
+    kept = before.signal / after.signal
+    return after.noise / before.noise * max(1.0 - kept**2, 0.0) ** 0.5

@@ -20,9 +20,10 @@ def compile_part(
     strength: float | None = None,
     *,
     until: float = 1.0,
+    eta: float = 0.0,
 ) -> SamplerTable:
     """`compile_table`, without the steps that begin after the share `until`, in (0, 1]."""
-    whole = compile_table(sampler, schedule, steps, noise_schedule, strength)
+    whole = compile_table(sampler, schedule, steps, noise_schedule, strength, eta)
     if until >= 1.0:
         return whole
     rest = compile_rest(sampler, schedule, steps, noise_schedule, until)
@@ -30,11 +31,16 @@ def compile_part(
 
 
 def compile_rest(
-    sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, since: float
+    sampler: str,
+    schedule: str,
+    steps: int,
+    noise_schedule: NoiseSchedule,
+    since: float,
+    eta: float = 0.0,
 ) -> SamplerTable:
     """The steps that begin after the share `since`, from latents that are as noisy as that."""
     first = steps_before(sampler, schedule, steps, noise_schedule, since)
-    rest = _skip(sampler, schedule, steps, noise_schedule, first)
+    rest = _skip(sampler, schedule, steps, noise_schedule, first, eta)
     return replace(rest, start_signal=1.0, start_noise=0.0)
 
 
@@ -59,9 +65,14 @@ def steps_before(
 
 
 def _skip(
-    sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, count: int
+    sampler: str,
+    schedule: str,
+    steps: int,
+    noise_schedule: NoiseSchedule,
+    count: int,
+    eta: float = 0.0,
 ) -> SamplerTable:
     """The table without its `count` first steps, fewer than `steps`."""
     # Half a step more than remain: rounding down leaves just those.
     strength = min(1.0, (steps - count + 0.5) / steps)
-    return compile_table(sampler, schedule, steps, noise_schedule, strength)
+    return compile_table(sampler, schedule, steps, noise_schedule, strength, eta)

@@ -4,9 +4,8 @@ ends' outputs, so there is one row more than steps.
 """
 
 from models.samplers.levels import stride_levels, transfer
-from models.samplers.spacing import Schedule, rows_skipped
+from models.samplers.plan import Plan
 from models.samplers.table import CLEAN, PURE_NOISE, Row, SamplerTable
-from models.schedule import NoiseSchedule
 
 # Adams-Bashforth weights of rows 2, 3, 4 and all later ones. Row 1's output, the far end of the
 # doubled step, is history but none of the method's points: it weighs 0 where it is in reach.
@@ -18,34 +17,31 @@ _ADAMS_BASHFORTH = (
 )
 
 
-def plms(
-    noise_schedule: NoiseSchedule, schedule: Schedule, steps: int, strength: float | None
-) -> SamplerTable:
+def plms(plan: Plan) -> SamplerTable:
     """Faithful to diffusers rather than better, so that a request gives the same image there.
 
-    Outputs are combined raw and only then read as noise or as v, whose meaning changes with the
+    Outputs are combined raw and only then read as noise, v or x0; the meaning of v changes with the
     level: with v_prediction and few steps another sampler does better. With a strength, the
     doubled step is rows 0 and 1 of what remains, though the list of timesteps was doubled at its
     own second place: x then stays one level noisier than the network is told.
     """
-    levels = stride_levels(schedule, steps, noise_schedule, alpha_to_one=False)
-    skipped = rows_skipped(steps, strength)
-    doubled = [*range(min(steps, 2)), *range(1, steps)]
-    indices = doubled[skipped:]
+    levels = stride_levels(plan.schedule, plan.steps, plan.noise_schedule, alpha_to_one=False)
+    doubled = [*range(min(plan.steps, 2)), *range(1, plan.steps)]
+    indices = doubled[plan.skipped :]
     positions = [levels.positions[index] for index in indices]
     known = [levels.level(position) for position in positions[1:]] + [CLEAN]
     steps_taken = [(position, position - levels.stride) for position in positions]
     # The second half of the doubled step ends where it is evaluated.
     steps_taken[1:2] = [(position + levels.stride, position) for position in positions[1:2]]
     transfers = [
-        transfer(levels.level(before), levels.level(after), noise_schedule.prediction_type)
+        transfer(levels.level(before), levels.level(after), plan.prediction_type)
         for before, after in steps_taken
     ]
     rows = []
     for row, index in enumerate(indices):
         keep_x, history = _update(row, transfers)
         rows.append(Row(levels.timesteps[index], keep_x, history, known[row]))
-    start = PURE_NOISE if strength is None else levels.level(positions[0])
+    start = PURE_NOISE if plan.strength is None else levels.level(positions[0])
     return SamplerTable.from_rows(start, rows)
 
 

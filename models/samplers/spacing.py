@@ -1,10 +1,8 @@
-"""Which timesteps or noise levels a sampler visits.
+"""Timesteps, evenly spaced, and how they and noise levels are read from each other.
 
-"leading", "linspace" and "trailing" are the three spacings of table 2 in Lin et al. 2023. "karras"
-spaces noise levels instead (Karras et al. 2022, eq. 5), between the end points of a spacing.
+"leading", "linspace" and "trailing" are the three spacings of table 2 in Lin et al. 2023.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,22 +10,6 @@ import numpy as np
 from models.schedule import FloatArray, NoiseSchedule
 
 Spacing = Literal["leading", "linspace", "trailing"]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    spacing: Spacing
-    karras: bool = False
-
-
-SCHEDULES: dict[str, Schedule] = {
-    "leading": Schedule("leading"),
-    "linspace": Schedule("linspace"),
-    "trailing": Schedule("trailing"),
-    "karras": Schedule("linspace", karras=True),
-    "karras-leading": Schedule("leading", karras=True),
-    "karras-trailing": Schedule("trailing", karras=True),
-}
 
 
 def stride(count: int, noise_schedule: NoiseSchedule) -> int:
@@ -60,19 +42,16 @@ def within_training(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> Flo
     return np.minimum(timesteps, noise_schedule.num_train_timesteps - 1)
 
 
-def karras_sigmas(sigma_max: float, sigma_min: float, steps: int) -> FloatArray:
-    """(steps,) noise levels from sigma_max down to sigma_min; rho = 7 as in the paper."""
-    rho = 7.0
-    ramp = np.linspace(0, 1, steps)
-    start, end = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    sigmas: FloatArray = (start + ramp * (end - start)) ** rho
-    return sigmas
-
-
 def sigmas_at(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
     """Noise levels at timesteps, linear between the trained ones and constant beyond them."""
     trained = np.arange(noise_schedule.num_train_timesteps)
     return np.interp(timesteps, trained, noise_schedule.sigmas)
+
+
+def log_sigmas_at(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
+    """Noise levels at timesteps, their logarithms linear between the trained ones."""
+    trained = np.arange(noise_schedule.num_train_timesteps)
+    return np.exp(np.interp(timesteps, trained, np.log(noise_schedule.sigmas)))
 
 
 def timesteps_at(sigmas: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:

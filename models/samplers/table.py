@@ -11,7 +11,8 @@ the network, in float64. Whoever holds a table needs to know nothing of the samp
         x       = keep_x * x + sum_k history[k] * d_k + noise * fresh_noise
         # inpainting, where the image is known: x = known_signal * z0 + known_noise * initial_noise
 
-z0 are the scaled latents of the input image; initial_noise and fresh_noise are unit normal.
+z0 are the scaled latents of the input image; initial_noise and fresh_noise are unit normal. A row
+that undoes the one before it takes that row's noise back too: see `carried_noise`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ class Row:
     """What a sampler says of one evaluation; the names are those of the table's columns.
 
     `history` may be shorter than HISTORY: the predictions that it leaves out weigh nothing.
+    `carried_noise` is how much of what the row before drew is in fresh_noise, beside what this row
+    draws, which weighs 1.
     """
 
     timestep: float
@@ -53,6 +56,7 @@ class Row:
     predict_x: float = 0.0
     predict_output: float = 1.0
     noise: float = 0.0
+    carried_noise: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +76,7 @@ class SamplerTable:
     keep_x: FloatArray
     history: FloatArray
     noise: FloatArray
+    carried_noise: FloatArray
     known_signal: FloatArray
     known_noise: FloatArray
 
@@ -88,6 +93,7 @@ class SamplerTable:
             keep_x=_column([row.keep_x for row in rows]),
             history=_column(padded),
             noise=_column([row.noise for row in rows]),
+            carried_noise=_column([row.carried_noise for row in rows]),
             known_signal=_column([row.known.signal for row in rows]),
             known_noise=_column([row.known.noise for row in rows]),
         )
@@ -98,7 +104,7 @@ class SamplerTable:
 
     def first(self, rows: int) -> Self:
         """The table of its first `rows` rows."""
-        columns = {
+        columns: dict[str, Any] = {
             name: value[:rows]
             for name, value in vars(self).items()
             if isinstance(value, np.ndarray)

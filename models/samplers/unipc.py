@@ -8,21 +8,18 @@ and corrector start from the same x with the same weight, so their difference is
 from math import expm1, log
 
 from models.samplers import exponential
-from models.samplers.levels import multistep_levels
-from models.samplers.spacing import Schedule, rows_skipped
+from models.samplers.levels import level, multistep_levels, predict_x0
+from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
-from models.schedule import FloatArray, NoiseSchedule
+from models.schedule import FloatArray
 
 
-def unipc(
-    noise_schedule: NoiseSchedule, schedule: Schedule, steps: int, strength: float | None
-) -> SamplerTable:
-    levels = multistep_levels(schedule, steps, noise_schedule)
-    skipped = rows_skipped(steps, strength)
+def unipc(plan: Plan) -> SamplerTable:
+    levels = multistep_levels(plan.schedule, plan.steps, plan.noise_schedule)
     rows = []
-    for index in range(skipped, steps):
+    for index in range(plan.skipped, plan.steps):
         sigma, sigma_next = float(levels.sigmas[index]), float(levels.sigmas[index + 1])
-        predict_x, predict_output = exponential.predict_x0(sigma, noise_schedule.prediction_type)
+        predict_x, predict_output = predict_x0(level(sigma), plan.prediction_type)
         keep_x = exponential.keep(sigma, sigma_next)
         rows.append(
             Row(
@@ -30,11 +27,11 @@ def unipc(
                 predict_x=predict_x,
                 predict_output=predict_output,
                 keep_x=keep_x,
-                history=_history(levels.sigmas, index, skipped, keep_x),
-                known=exponential.level(sigma_next),
+                history=_history(levels.sigmas, index, plan.skipped, keep_x),
+                known=level(sigma_next),
             )
         )
-    return SamplerTable.from_rows(exponential.start(levels, steps, strength), rows)
+    return SamplerTable.from_rows(exponential.start(levels, plan), rows)
 
 
 def _history(sigmas: FloatArray, index: int, first: int, keep_x: float) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from models.loading import load_model
 from models.noise import ImageNoise
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
-from models.samplers import SAMPLERS, SCHEDULES
+from models.samplers import SAMPLERS, SCHEDULES, compile_table
+from models.schedule import NoiseSchedule
 
 # Batched and single matrix products add in another order; nothing else may differ.
 ROUNDING = 2e-4
@@ -39,13 +41,14 @@ def mixed_recipes() -> list[Recipe]:
             "the cat " * (1 + 40 * (i % 3)),
             width=32,
             height=32,
-            steps=3 + i,
+            steps=3 + i % 6,
             sampler=sampler,
             schedule=schedule,
             guidance_scale=(1.0, 3.0, 7.5)[i % 3],
+            guidance_rescale=(0.0, 0.7)[i % 2],
             seed=i,
         )
-        for i, (sampler, schedule) in enumerate(zip(SAMPLERS, SCHEDULES, strict=True))
+        for i, (sampler, schedule) in enumerate(zip(SAMPLERS, cycle(SCHEDULES), strict=False))
     ]
     varied = Recipe("a red cat", width=32, height=32, steps=6, image=image, strength=0.5, seed=50)
     repainted = replace(varied, prompt="a cat", mask=mask, strength=0.9, sampler="euler", seed=51)
@@ -195,3 +198,46 @@ def test_a_step_without_guidance_has_the_same_bits_in_company(tiny_sd: LatentDif
     neighbour = replace(interval(0, 1), negative_prompt="a", seed=10)
     [alone] = finish(tiny_sd, [start(tiny_sd, mine)])
     assert torch.equal(finish(tiny_sd, [start(tiny_sd, mine), start(tiny_sd, neighbour)])[0], alone)
+
+
+def test_guidance_is_rescaled_for_those_who_ask_and_nobody_else_notices(
+    tiny_sd: LatentDiffusion,
+) -> None:
+    """One step, to the last bit: alone, in a crowd, and beside a neighbour that is rescaled."""
+    plain = Recipe("the cat", width=32, height=32, steps=3, sampler="euler", guidance_scale=8.0)
+    asking = replace(plain, guidance_rescale=0.6, seed=1)
+
+    def network(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        """Row by row, as an executor: what it says to one row no other can change. The last three
+        are those without the prompt."""
+        return torch.stack([row.sin() * (1 + i // 3) for i, row in enumerate(x)])
+
+    def step(recipes: list[Recipe]) -> list[torch.Tensor]:
+        batch = [start(tiny_sd, recipe) for recipe in recipes]
+        advance(network, batch, torch.float32)
+        return [t.x for t in batch]
+
+    alone, unasked = step([asking, plain, plain]), step([plain, replace(plain, seed=1), plain])
+    crowd = step([plain, asking, replace(asking, seed=2)])
+    assert torch.equal(crowd[1], alone[0])
+    assert torch.equal(crowd[0], unasked[0])
+    assert not torch.equal(alone[0], unasked[1])
+
+
+def test_rescaled_guidance_has_the_spread_of_what_the_prompt_says() -> None:
+    """Lin et al. 2023, equation 15, with a share of 1 and a sampler that shows the output."""
+    said, unsaid = torch.randn(2, 1, 4, 6, 5, generator=torch.Generator().manual_seed(0)) + 0.3
+    table = compile_table("lcm", "trailing", 1, NoiseSchedule(prediction_type="sample"))
+    positive, negative = Conditioning(torch.zeros(1, 4)), Conditioning(torch.ones(1, 4))
+    trajectory = Trajectory.start(
+        table,
+        ImageNoise(0, (4, 6, 5)),
+        torch.device("cpu"),
+        positive,
+        negative=negative,
+        guidance_scale=7.0,
+        guidance_rescale=1.0,
+    )
+    advance(lambda *inputs: torch.cat([said, unsaid]), [trajectory], torch.float32)
+    strong = unsaid + 7.0 * (said - unsaid)
+    torch.testing.assert_close(trajectory.x, (strong * said.std() / strong.std())[0])

@@ -46,7 +46,7 @@ def test_a_schedule_is_its_configuration() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"prediction_type": "sample"}, "prediction_type is 'sample'"),
+        ({"prediction_type": "flow"}, "prediction_type is 'flow'"),
         ({"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'"),
         ({"trained_betas": [0.1, 0.2]}, "2 trained_betas for 1000 timesteps"),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),

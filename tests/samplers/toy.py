@@ -40,7 +40,15 @@ BARE: dict[str, Any] = {
     "clip_sample": False,
     "skip_prk_steps": True,
 }
-CONFIGS = {"sd15": SD15, "sdxl": SDXL, "velocity": VELOCITY, "bundled": BUNDLED, "bare": BARE}
+X0 = SDXL | {"prediction_type": "sample"}
+CONFIGS = {
+    "sd15": SD15,
+    "sdxl": SDXL,
+    "velocity": VELOCITY,
+    "bundled": BUNDLED,
+    "bare": BARE,
+    "x0": X0,
+}
 
 
 def toy_network(seed: int = 0) -> Network:
@@ -78,7 +86,10 @@ def walk(
     yield x
     for row in range(len(table)):
         output = network(table.input_scale[row] * x, float(table.timestep[row]))
-        x, history = apply(table, row, x, output, history, fresh_noise(row))
+        noise = fresh_noise(row)
+        if table.carried_noise[row]:
+            noise = noise + table.carried_noise[row] * fresh_noise(row - 1)
+        x, history = apply(table, row, x, output, history, noise)
         if mask is not None:
             x = mask * x + (1 - mask) * known(table, row, z0, initial_noise)
         yield x

@@ -1,0 +1,31 @@
+"""What a table is compiled from."""
+
+from dataclasses import dataclass
+
+from models.samplers.schedules import Schedule
+from models.samplers.spacing import rows_skipped
+from models.schedule import NoiseSchedule, PredictionType
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One walk from noise to image, whatever the sampler that takes it.
+
+    strength None starts from pure noise, a number in (0, 1] from z0 with noise added: the noisiest
+    steps are then left out. eta in [0, 1] is DDIM's share of fresh noise.
+    """
+
+    noise_schedule: NoiseSchedule
+    schedule: Schedule
+    steps: int
+    strength: float | None = None
+    eta: float = 0.0
+
+    @property
+    def skipped(self) -> int:
+        """How many of the noisiest steps are not taken."""
+        return rows_skipped(self.steps, self.strength)
+
+    @property
+    def prediction_type(self) -> PredictionType:
+        return self.noise_schedule.prediction_type
