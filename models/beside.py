@@ -6,7 +6,6 @@ shown blank.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +16,14 @@ from torch import Tensor
 from models.embedders import SpatialRescaler
 from models.recipe import Recipe
 
-Encode = Callable[[Tensor], Tensor]  # image (3, H, W) in [-1, 1] -> scaled latents (C, h, w)
+
+class Encoding(Protocol):
+    """What a picture (3, H, W) in [-1, 1] is as latents (C, h, w), scaled to unit variance."""
+
+    def likeliest(self, image: Tensor) -> Tensor: ...
+
+    def sample(self, image: Tensor) -> Tensor:
+        """By the next noise that is drawn for the picture to be."""
 
 
 class Beside(Protocol):
@@ -27,7 +33,7 @@ class Beside(Protocol):
     def repaints(self) -> bool:
         """Whether the network itself sees what is to stay of the picture."""
 
-    def channels(self, recipe: Recipe, size: tuple[int, int], encode: Encode) -> Tensor:
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
         """(K, h, w) for latents of `size` (h, w)."""
 
     def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
@@ -44,9 +50,9 @@ class PaperInpainting:
 
     repaints: bool = True
 
-    def channels(self, recipe: Recipe, size: tuple[int, int], encode: Encode) -> Tensor:
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
         image, mask = _given(recipe)
-        seen = encode(torch.where(mask >= 0.5, -1.0, image))
+        seen = encoding.likeliest(torch.where(mask >= 0.5, -1.0, image))
         hole = F.interpolate(2 * _binary(mask)[None] - 1, size=size)[0]
         return torch.cat([seen, hole.to(seen)])
 
@@ -61,14 +67,14 @@ class PaperInpainting:
 class StableInpainting:
     """The mask, 0 and 1, and the picture with a grey hole, encoded: (1 + C, h, w).
 
-    As in runwayml/stable-diffusion, scripts/inpaint_st.py.
+    As in runwayml/stable-diffusion, scripts/inpaint_st.py, which samples the latents.
     """
 
     repaints: bool = True
 
-    def channels(self, recipe: Recipe, size: tuple[int, int], encode: Encode) -> Tensor:
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
         image, mask = _given(recipe)
-        seen = encode(torch.where(mask >= 0.5, 0.0, image))
+        seen = encoding.sample(torch.where(mask >= 0.5, 0.0, image))
         hole = F.interpolate(_binary(mask)[None], size=size)[0]
         return torch.cat([hole.to(seen), seen])
 
@@ -83,7 +89,7 @@ class SmallPicture:
     device: torch.device
     repaints: bool = False
 
-    def channels(self, recipe: Recipe, size: tuple[int, int], encode: Encode) -> Tensor:
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
         if recipe.small is None:
             return torch.zeros(3, *size, device=self.device)
         return recipe.small.to(self.device)
@@ -105,7 +111,7 @@ class ClassMap:
         return self.rescaler.config.in_channels
 
     @torch.inference_mode()
-    def channels(self, recipe: Recipe, size: tuple[int, int], encode: Encode) -> Tensor:
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
         shape = (1, recipe.height, recipe.width)
         labels = torch.zeros(shape) if recipe.labels is None else recipe.labels
         one_hot = F.one_hot(labels.long(), self.classes).movedim(-1, 1)

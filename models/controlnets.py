@@ -7,6 +7,7 @@ Names come from the folder, never from a request: what is not there by name is n
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,12 +30,13 @@ def load_controlnet(folder: Path, dtype: torch.dtype, device: torch.device) -> C
 
 
 class ControlNets:
-    """ControlNets by name, in a folder that may be absent."""
+    """ControlNets by name, in a folder that may be absent. May be used from several threads."""
 
     def __init__(self, folder: Path, kept: int = KEPT) -> None:
         self._folder = folder
         self._kept = kept
         self._loaded: OrderedDict[tuple[str, torch.dtype, torch.device], ControlNet] = OrderedDict()
+        self._lock = threading.Lock()
 
     def misfits(self, model: LatentDiffusion) -> Mapping[str, str | None]:
         """Each by name, with the reason why it cannot tell this model; None where it can."""
@@ -52,12 +54,13 @@ class ControlNets:
         if name not in self._names():
             raise CheckpointError(f"no ControlNet is called {name!r}")
         key = name, model.dtype, model.device
-        if key not in self._loaded:
-            while len(self._loaded) >= self._kept:
-                self._loaded.popitem(last=False)
-            self._loaded[key] = load_controlnet(self._folder / name, model.dtype, model.device)
-        self._loaded.move_to_end(key)
-        return self._loaded[key]
+        with self._lock:
+            if key not in self._loaded:
+                while len(self._loaded) >= self._kept:
+                    self._loaded.popitem(last=False)
+                self._loaded[key] = load_controlnet(self._folder / name, model.dtype, model.device)
+            self._loaded.move_to_end(key)
+            return self._loaded[key]
 
     def _names(self) -> list[str]:
         return sorted(config.parent.name for config in self._folder.glob("*/config.json"))

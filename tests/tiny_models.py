@@ -91,6 +91,18 @@ def write_tiny_vae(folder: Path, levels: int = 3) -> None:
     save_component(AutoencoderTiny(config), config.to_dict(), folder, stem, torch.float32)
 
 
+def write_tiny_inpainting(folder: Path, **scheduler: Any) -> Path:
+    """The same with the nine channels of Stable Diffusion inpainting."""
+    write_tiny_sd(folder, **scheduler)
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    index["_class_name"] = "StableDiffusionInpaintPipeline"
+    _write(folder / "model_index.json", index)
+    config = json.loads((folder / "unet/config.json").read_text("utf-8")) | {"in_channels": 9}
+    unet = UNet(UNetConfig.from_dict(config))
+    save_component(unet, config, folder / "unet", "diffusion_pytorch_model", torch.float32)
+    return folder
+
+
 def write_tiny_sdxl(folder: Path, **scheduler: Any) -> Path:
     """An SDXL base in the small: two text encoders, sizes and pooled text in the embedding."""
     torch.manual_seed(2)
