@@ -12,7 +12,8 @@ from darkroom.client import Refused, ServerUnreachable
 from darkroom.devices import NoDevices
 from darkroom.embedded_redis import EmbeddedRedisError
 from darkroom.keys import NoSuchKey
-from darkroom.models import NoSuchModel
+from darkroom.models.add import CannotAdd
+from darkroom.models.list import NoSuchModel
 from darkroom.server_binary import NoServerBinary
 from protocol.errors import DarkroomError
 
@@ -27,6 +28,7 @@ COMMANDS = {
 
 # What a person can do something about: told in a sentence, without a trace.
 EXPECTED = (
+    CannotAdd,
     DarkroomError,
     EmbeddedRedisError,
     NoDevices,

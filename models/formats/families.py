@@ -21,6 +21,8 @@ _TABLE = Path(__file__).parent / "data" / "families.toml"
 UNET = "model.diffusion_model."
 CONTROLNET = "control_model."
 
+_CONTEXT = "attn2.to_k.weight"
+
 # What people bring that is of another family, by the width of its context.
 _STRANGERS = {1024: "Stable Diffusion 2"}
 
@@ -108,7 +110,10 @@ def detect(shapes: Mapping[str, Shape], known: Iterable[Family] | None = None) -
             f"no key {UNET}input_blocks.0.0.weight: not a checkpoint in the original layout. "
             f"It begins with {_first(shapes)}"
         )
-    found = _signature(unet)
+    return _family_with(_signature(unet), known)
+
+
+def _family_with(found: Signature, known: tuple[Family, ...]) -> Family:
     for family in known:
         if family.signature == found:
             return family
@@ -126,9 +131,22 @@ def family_of_controlnet(shapes: Mapping[str, Shape]) -> Family:
     return detect({UNET + key: shape for key, shape in below(CONTROLNET, shapes).items()})
 
 
+def family_of_network(shapes: Mapping[str, Shape]) -> Family:
+    """The family of a UNet or ControlNet whose parameters have our names.
+
+    Raises UnknownFamily.
+    """
+    original = {"input_blocks.0.0.weight": shapes.get("conv_in.weight", ())}
+    attention = {key: shape for key, shape in shapes.items() if key.endswith(_CONTEXT)}
+    return _family_with(_signature(original | attention), families())
+
+
 def _signature(unet: Mapping[str, Shape]) -> Signature:
-    width, in_channels = unet["input_blocks.0.0.weight"][:2]
-    contexts = {shape[1] for key, shape in unet.items() if key.endswith("attn2.to_k.weight")}
+    first = unet["input_blocks.0.0.weight"]
+    if len(first) != 4:
+        raise UnknownFamily(f"its first convolution has shape {first}")
+    width, in_channels = first[:2]
+    contexts = {shape[1] for key, shape in unet.items() if key.endswith(_CONTEXT)}
     if len(contexts) > 1:
         raise UnknownFamily(f"its UNet reads contexts of several widths: {sorted(contexts)}")
     return Signature(in_channels, width, contexts.pop() if contexts else 0)

@@ -18,6 +18,7 @@ Download = Callable[[str], Path]
 SAFE = (".safetensors",)
 # In this order of preference; all but the first are for `darkroom models add` only.
 CONVERTIBLE = (*SAFE, ".bin", ".pdparams")
+_SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model", "model_state")
 _SMALL = re.compile(
@@ -67,7 +68,7 @@ def choose(files: Collection[str], *, half: bool, suffixes: Collection[str]) -> 
     chosen = [name for name in files if _SMALL.fullmatch(name)]
     for part in PARTS:
         inside = {name.removeprefix(f"{part}/") for name in files if name.startswith(f"{part}/")}
-        if weights := _weights(inside, half=half, suffixes=suffixes):
+        if weights := rendering(inside, half=half, suffixes=suffixes):
             chosen += [f"{part}/{name}" for name in (*weights, *_configs(inside))]
     return sorted(chosen)
 
@@ -77,8 +78,8 @@ def _configs(inside: Collection[str]) -> list[str]:
     return [name for name in ("config.json", "model_config.json") if name in inside]
 
 
-def _weights(inside: Collection[str], *, half: bool, suffixes: Iterable[str]) -> list[str]:
-    """One rendering of a component: a single file, or an index and its shards."""
+def rendering(inside: Collection[str], *, half: bool, suffixes: Iterable[str]) -> list[str]:
+    """The files of one rendering of a component: a single one, or an index and its shards."""
     for suffix in suffixes:
         for variant in (".fp16", "") if half else ("", ".fp16"):
             for stem in _STEMS:
@@ -125,6 +126,33 @@ def download(repository: str, names: Collection[str], **options: Any) -> Path:
 def _literal(names: Collection[str]) -> list[str]:
     """Names as patterns that match themselves only."""
     return [re.sub(r"([*?[])", r"[\1]", name) for name in names]
+
+
+def fetch_source(said: str) -> Path:
+    """What `darkroom models add` is to read: the folder of owner/name, or a file of it.
+
+    A repository that is no folder of components but holds one file of weights is that file.
+
+    Raises CheckpointError.
+    """
+    repository, file = "/".join(said.split("/")[:2]), "/".join(said.split("/")[2:])
+    if file:
+        return download(repository, [file]) / file
+    files = list_files(repository)
+    if files is None or "model_index.json" in files or "config.json" in files:
+        return fetch(repository, suffixes=CONVERTIBLE)
+    single = sorted(name for name in files if name.endswith(_SINGLE))
+    if len(single) != 1:
+        which = "no weights" if not single else "several files, say which: " + ", ".join(
+            f"{repository}/{name}" for name in single[:10]
+        )  # fmt: skip
+        raise CheckpointError(f"{repository} holds {which}")
+    return download(repository, single) / single[0]
+
+
+def fetch_tokenizer(repository: str) -> Path:
+    """The folder with the vocabulary of word pieces in a repository such as bert-base-uncased."""
+    return download(repository, ["vocab.txt", "tokenizer_config.json"])
 
 
 def _cached(repository: str) -> Path:

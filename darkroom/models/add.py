@@ -1,0 +1,84 @@
+"""`darkroom models add`: bring a checkpoint, or what goes with one, into the models home."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from protocol.settings import Settings
+
+if TYPE_CHECKING:
+    from models.formats.adding import Added, Report
+
+HELP = "add a model, LoRA, embedding, ControlNet or VAE"
+_KINDS = ("model", "lora", "embedding", "controlnet", "vae")
+
+
+class CannotAdd(RuntimeError):
+    """What was to be added is not there, damaged, hostile, or nothing this project knows."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = (
+        "Read a checkpoint in any published format (.safetensors, .ckpt, .pt, .pth, .bin, "
+        ".pdparams, a folder of components, a hub id) and write it as safetensors to "
+        "DARKROOM_MODELS_HOME. It is read in a process of its own, with limits; no code in it is "
+        "ever run. What it is, its keys say."
+    )
+    parser.add_argument("source", help="a file, a folder, owner/name of the hub, or one file of it")
+    parser.add_argument("--name", help="what it is to be called (default: as its source)")
+    parser.add_argument("--kind", choices=_KINDS, help="refuse it unless it is of this kind")
+    parser.add_argument(
+        "--tokenizer",
+        help="folder or hub id with the vocabulary of the paper's text-to-image models, "
+        "such as google-bert/bert-base-uncased",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Add it, showing how far it is."""
+    # Only here: the other commands need nothing of the worker's packages.
+    from models.formats.adding import add
+    from models.formats.errors import CheckpointError
+    from models.formats.home import ModelsHome
+
+    console = Console()
+    with _progress(console) as progress:
+        try:
+            added = add(
+                arguments.source,
+                ModelsHome(Settings().models_home),
+                name=arguments.name,
+                kind=arguments.kind,
+                tokenizer=arguments.tokenizer,
+                report=_shown(progress),
+            )
+        except CheckpointError as error:
+            raise CannotAdd(str(error)) from error
+    console.print(_told(added), highlight=False, soft_wrap=True)
+    return 0
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _shown(progress: Progress) -> "Report":
+    task = progress.add_task("reading", total=1.0)
+    return lambda share, what: progress.update(task, description=what, completed=share)
+
+
+def _told(added: "Added") -> str:
+    title = added.kind if added.title == added.kind else f"{added.kind} ({added.title})"
+    notes = "".join(f"\nNote: {note}." for note in added.notes)
+    return f"Added {title} {added.name}: {added.place}{notes}"
