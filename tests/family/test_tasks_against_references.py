@@ -16,6 +16,7 @@ import transformers
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
 from torch import Tensor
 
+from models.bert import BertEncoder
 from models.conditioners.silent import ClassConditioner, LayoutConditioner
 from models.loading import load_model
 from models.pipeline import LatentDiffusion
@@ -187,7 +188,7 @@ def test_boxes(model: LatentDiffusion) -> None:
 def test_the_published_vocabulary_has_room_for_thirty_things(tmp_path: Path) -> None:
     encoder = small.bert(8192, 92)
     with torch.device("meta"):
-        conditioner = LayoutConditioner(small.BertEncoder(encoder), CPU)
+        conditioner = LayoutConditioner(BertEncoder(encoder), CPU)
     assert (conditioner.most_boxes, conditioner.classes) == (30, 512)
     tokens = conditioner.tokens((Box(511, 1.0, 1.0, 1.0, 1.0),) * 30)
     assert len(tokens) == 92
