@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from models.config import UNetConfig
 from models.executors.eager import eager_executors
 from models.first_stage import FirstStage
 from models.first_stages import first_stage_folder, load_first_stage
+from models.formats.hub import fetch
 from models.kinds import KINDS, Published
 from models.pipeline import LatentDiffusion
 from models.schedule import NoiseSchedule
@@ -48,7 +50,8 @@ def load_model(
     device = device or default_device()
     dtype = dtype or default_dtype(device)
     report(0.0, "finding files")
-    folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id)
+    half = dtype != torch.float32
+    folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id, partial(fetch, half=half))
     index = read_json(folder / "model_index.json")
     kind = KINDS.get(str(index.get("_class_name")))
     if kind is None:

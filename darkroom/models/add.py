@@ -1,15 +1,12 @@
 """`darkroom models add`: bring a checkpoint, or what goes with one, into the models home."""
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from protocol.settings import Settings
-
-if TYPE_CHECKING:
-    from models.formats.adding import Added, Report
 
 HELP = "add a model, LoRA, embedding, ControlNet or VAE"
 _KINDS = ("model", "lora", "embedding", "controlnet", "vae")
@@ -57,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
             )
         except CheckpointError as error:
             raise CannotAdd(str(error)) from error
-    console.print(_told(added), highlight=False, soft_wrap=True)
+    title = added.kind if added.title == added.kind else f"{added.kind} ({added.title})"
+    said = [f"Added {title} {added.name}: {added.place}", *(f"Note: {n}." for n in added.notes)]
+    console.print("\n".join(said), highlight=False, soft_wrap=True)
     return 0
 
 
@@ -73,12 +72,6 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _shown(progress: Progress) -> "Report":
+def _shown(progress: Progress) -> Callable[[float, str], None]:
     task = progress.add_task("reading", total=1.0)
     return lambda share, what: progress.update(task, description=what, completed=share)
-
-
-def _told(added: "Added") -> str:
-    title = added.kind if added.title == added.kind else f"{added.kind} ({added.title})"
-    notes = "".join(f"\nNote: {note}." for note in added.notes)
-    return f"Added {title} {added.name}: {added.place}{notes}"
