@@ -128,7 +128,8 @@ KINDS: Mapping[str, Kind] = {
     "StableDiffusionPipeline": Kind(_FROM_WORDS, _clip),
     "StableDiffusionImg2ImgPipeline": Kind(_FROM_WORDS, _clip),
     "StableDiffusionInpaintPipeline": Kind(_FROM_WORDS, _clip, _stable_inpainting),
-    "StableDiffusionLDM3DPipeline": Kind(_FROM_WORDS, _clip),
+    # Its encoder wants depth as well, which a client's picture has not.
+    "StableDiffusionLDM3DPipeline": Kind(("txt2img",), _clip),
     "StableDiffusionXLPipeline": Kind(_FROM_WORDS, _clip),
     "StableDiffusionXLImg2ImgPipeline": Kind(_FROM_WORDS, _clip),
     "LDMPipeline": Kind(("unconditional",), _nothing),
