@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.config import UNetConfig, UnsupportedConfig
 from models.executors import networks
 from models.executors.eager import Eager
-from models.key_maps import canonical_name
+from models.formats.keys.diffusers import diffusers_plan
 from models.unet import AddedConditioning, UNet
 from tests.published import REFINER, SD15, SDXL, key_list, published, small_unet
 from tests.shared_files import shared_file
@@ -39,6 +39,11 @@ PAPER = (
     "text2img-large (1p4B)",
     "layout2img-openimages256",
 )
+
+
+def today(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The same shapes under the names of today's files."""
+    return {name: shapes[part.key] for name, part in diffusers_plan(shapes).items()}
 
 
 def paper_config(name: str) -> dict[str, Any]:
@@ -118,14 +123,14 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
 )
 def test_parameters_are_those_of_the_published_file(model: str) -> None:
     ours = shapes(on_meta(published(model, "unet/config.json")))
-    assert ours == {canonical_name(n): s for n, s in key_list(f"{model}.unet").items()}
+    assert ours == today(key_list(f"{model}.unet"))
 
 
 def test_legacy_names_of_the_unconditional_file_are_read() -> None:
     ours = shapes(on_meta(published(CELEBA, "unet/config.json")))
     legacy = key_list("variants/celebahq.unet.legacy-attention-names")
     assert any("proj_attn" in name for name in legacy)
-    assert ours == {canonical_name(name): shape for name, shape in legacy.items()}
+    assert ours == today(legacy)
 
 
 def test_the_inpainting_file_is_stable_diffusions_with_nine_channels() -> None:
