@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -45,15 +45,13 @@ def with_loras(
     in float32 and brought back to W's precision and layout. Prompts have a cache of their own
     where a text encoder is touched. The LoRAs must have been read for this model.
     """
-    touched = {
-        component: twin(network, _merged(component, network, loras))
-        for component, network in networks(model).items()
-        if any(layer[0] == component for lora, _ in loras for layer in lora.factors)
-    }
-    unet = touched.get(UNET, model.unet)
-    conditioner = _conditioner(model.conditioner, [touched.get(n) for n in networks(model)][1:])
-    executors = model.executors if unet is model.unet else run(model.executors, unet)
-    return replace(model, conditioner=conditioner, unet=unet, executors=executors)
+    weights = {name: _merged(name, network, loras) for name, network in networks(model).items()}
+    of_unet, *of_encoders = weights.values()
+    conditioner = _conditioner(model.conditioner, of_encoders)
+    if not of_unet:
+        return replace(model, conditioner=conditioner)
+    unet = twin(model.unet, of_unet)
+    return replace(model, conditioner=conditioner, unet=unet, executors=run(model.executors, unet))
 
 
 def _merged(component: str, network: nn.Module, loras: Weighted) -> dict[str, Tensor]:
@@ -75,12 +73,12 @@ def _sum(weight: Tensor, changes: list[tuple[Factors, float]]) -> Tensor:
     return merged.copy_(total)
 
 
-def _conditioner(of: Conditioner, encoders: list[nn.Module | None]) -> Conditioner:
-    """The same conditioner with those encoders that are not None in the place of its own."""
-    if not isinstance(of, ClipConditioner) or not any(encoders):
+def _conditioner(of: Conditioner, weights: Sequence[Mapping[str, Tensor]]) -> Conditioner:
+    """The same conditioner with these weights in its encoders."""
+    if not isinstance(of, ClipConditioner) or not any(weights):
         return of
     stages = tuple(
-        stage if encoder is None else replace(stage, encoder=encoder)
-        for stage, encoder in zip(of.stages, encoders, strict=True)
+        replace(stage, encoder=twin(stage.encoder, changed)) if changed else stage
+        for stage, changed in zip(of.stages, weights, strict=True)
     )
     return replace(of, stages=stages, embeddings=EmbeddingCache())

@@ -28,13 +28,14 @@ _IN_A_RESNET = {
 _IN_A_BLOCK = re.compile(r"(?:(down|up)_blocks\.(\d+)|mid_block)\.([a-z]+)\.(\d+)\.(.+)")
 
 
-def original_name(path: str, config: UNetConfig) -> str:
-    """The original name of the layer at `path`, a module path of `models.unet.UNet`."""
+def original_name(path: str, config: UNetConfig) -> str | None:
+    """The original name of the layer at `path`, a module path of `models.unet.UNet`; None for
+    layers that the original code does not have."""
     if path in _OUTSIDE:
         return _OUTSIDE[path]
     match = _IN_A_BLOCK.fullmatch(path)
     if match is None:
-        raise ValueError(f"{path!r} is no layer of a UNet")
+        return None
     way, level, kind, index, rest = match.groups()
     rest = _IN_A_RESNET[rest] if kind == "resnets" else rest
     if way is None:
@@ -47,7 +48,7 @@ def original_name(path: str, config: UNetConfig) -> str:
         case "down", _:
             return f"input_blocks.{first + place + 1}.{kind == 'attentions':d}.{rest}"
         case _, "upsamplers":
-            crossed = config.up_block_types[int(level)].startswith("CrossAttn")
-            return f"output_blocks.{first + each - 1}.{crossed + 1}.conv"
+            attends = "Attn" in config.up_block_types[int(level)]
+            return f"output_blocks.{first + each - 1}.{attends + 1}.conv"
         case _:
             return f"output_blocks.{first + place}.{kind == 'attentions':d}.{rest}"

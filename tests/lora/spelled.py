@@ -48,7 +48,7 @@ def kohya(
 ) -> dict[str, Tensor]:
     prefixes = {UNET: "lora_unet_", TEXT: "lora_te1_" if two_encoders else "lora_te_"}
     prefixes[TEXT_2] = "lora_te2_"
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for (component, path), (down, up) in pairs.items():
         name = prefixes[component] + path.replace(".", "_")
         tensors |= _kohya_parts(name, down, up, alpha)
@@ -59,15 +59,15 @@ def kohya_original(
     pairs: Pairs, config: UNetConfig, alpha: float | None = None
 ) -> dict[str, Tensor]:
     """Of a UNet, with the names of the original code."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for (_, path), (down, up) in pairs.items():
-        name = "lora_unet_" + original_name(path, config).replace(".", "_")
+        name = f"lora_unet_{original_name(path, config)}".replace(".", "_")
         tensors |= _kohya_parts(name, down, up, alpha)
     return tensors
 
 
 def comfy(pairs: Pairs, config: UNetConfig) -> dict[str, Tensor]:
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for (_, path), (down, up) in pairs.items():
         tensors |= _kohya_parts(f"diffusion_model.{original_name(path, config)}", down, up, None)
     return tensors
@@ -80,7 +80,7 @@ def _kohya_parts(name: str, down: Tensor, up: Tensor, alpha: float | None) -> di
 
 def diffusers(pairs: Pairs, *, text_model: bool = True) -> dict[str, Tensor]:
     """What `save_lora_weights` writes; under transformers 5 without `text_model.`."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for (component, path), (down, up) in pairs.items():
         name = f"{component}.{path if text_model else path.removeprefix('text_model.')}"
         middle = "lora" if component == UNET else "lora_linear_layer"
@@ -90,7 +90,7 @@ def diffusers(pairs: Pairs, *, text_model: bool = True) -> dict[str, Tensor]:
 
 def processors(pairs: Pairs, *, prefix: bool = True) -> dict[str, Tensor]:
     """What diffusers wrote before 0.23, of attention; the very first files have no prefix."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for (component, path), (down, up) in pairs.items():
         attention, last = path.replace(".to_out.0", ".to_out").rsplit(".", 1)
         last = last if last.startswith("to_") else "to_" + last.removesuffix("_proj")
@@ -103,7 +103,7 @@ def processors(pairs: Pairs, *, prefix: bool = True) -> dict[str, Tensor]:
 
 def peft(pairs: Pairs, *, bare: bool = False) -> dict[str, Tensor]:
     """`bare`: what PEFT writes of one network; else what diffusers writes of a pipeline now."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for (component, path), (down, up) in pairs.items():
         name = f"base_model.model.{path}" if bare else f"{component}.{path}"
         tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = down, up

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.lora.merging import layers_of, networks, with_loras
+from models.lora.factors import Factors
+from models.lora.merging import _sum, layers_of, networks, with_loras
 from models.lora.names import TEXT, UNET
 from models.lora.reading import LoRA, read
 from models.pipeline import LatentDiffusion
@@ -134,8 +135,6 @@ def lora(model: LatentDiffusion, *endings: str, seed: int = 0) -> LoRA:
 
 
 def made(name: str, pairs: Pairs) -> LoRA:
-    from models.lora.factors import Factors
-
     return LoRA(name, {layer: Factors(down, up, 1.0) for layer, (down, up) in pairs.items()})
 
 
@@ -175,15 +174,12 @@ def test_strengths_add_up_and_zero_is_nothing(sd: LatentDiffusion) -> None:
 def test_half_precision_is_merged_in_single(sd: LatentDiffusion) -> None:
     """A change far below the weight's last bit must not be rounded away before it is added."""
     layer = (UNET, "mid_block.attentions.0.proj_in")
-    weight = sd.unet.get_submodule(layer[1]).weight
+    weight = sd.unet.get_parameter(f"{layer[1]}.weight")
     tiny = 2.0**-12 * torch.ones_like(weight[:, :1])
-    halves = nn.Module()
-    halves.weight = nn.Parameter(torch.ones_like(weight).half(), requires_grad=False)
+    half = torch.ones_like(weight).half()
     pairs = {layer: (torch.ones(1, weight.shape[1], 1, 1), tiny)}
-    from models.lora.merging import _sum
-
     factors = [(f, 1.0) for f in made("tiny", pairs).factors.values()]
-    one, many = _sum(halves.weight, factors), _sum(halves.weight, 8 * factors)
+    one, many = _sum(half, factors), _sum(half, 8 * factors)
     assert one.dtype == torch.float16
     assert torch.equal(one, torch.ones_like(one))
     assert torch.equal(many, torch.full_like(many, 1 + 8 * 2.0**-12))

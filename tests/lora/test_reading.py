@@ -81,8 +81,8 @@ def test_no_two_layers_of_a_model_share_a_name_but_those_of_equal_encoders(
 )
 def test_original_names_are_those_of_the_published_files(model: str, mapping: str) -> None:
     config = UNetConfig.from_dict(published(model, "unet/config.json"))
-    path = shared_file(f"facts/checkpoints/keys/mapping/{mapping}.unet.json")
-    expected = json.loads(path.read_text("utf-8"))
+    file = shared_file(f"facts/checkpoints/keys/mapping/{mapping}.unet.json")
+    expected = json.loads(file.read_text("utf-8"))
     with torch.device("meta"):
         unet = UNet(config)
     layers = Layers.of({UNET: unet}, config)
