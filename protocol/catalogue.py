@@ -20,6 +20,7 @@ from protocol.request import (
     GuidanceScale,
     ImageCount,
     Name,
+    Share,
     Side,
     Steps,
     Strength,
@@ -64,6 +65,7 @@ class ModelCard(Record):
     schedules: tuple[Name, ...]
     default_sampler: Name
     default_schedule: Name
+    default_eta: Share = 0.0
     max_prompt_tokens: Count = 225
     chunk_tokens: Count = 75
     max_clip_skip: ClipSkip = 0

@@ -45,6 +45,7 @@ from protocol.request import (
     Steps,
     Strength,
 )
+from protocol.samplers import chosen_eta
 from protocol.sizes import target_size, upscaled_size
 from protocol.tasks import NEEDED, OF_SOME_TASKS, Task
 
@@ -89,9 +90,16 @@ class Draft(Record):
     schedule: Name | None = Field(
         default=None, description="How timesteps are spaced; a name from /v1/samplers."
     )
+    eta: Share | None = Field(
+        default=None, description="Fresh noise in each step of ddim, from none (0) to all (1)."
+    )
     guidance_scale: GuidanceScale | None = Field(
         default=None,
         description="How strictly the prompt is followed; 1 or less turns guidance off.",
+    )
+    guidance_rescale: Share = Field(
+        default=0.0,
+        description="How far guidance is kept from raising contrast, from not at all to 1.",
     )
     guidance_start: Share = Field(
         default=0.0,
@@ -260,6 +268,7 @@ def complete(
             f"at least {1 / steps:.4g}, one of {steps} steps",
             "strength-too-small",
         )
+    sampler = _chosen("sampler", draft.sampler, card.default_sampler, card.samplers)
     return GenerationRequest(
         task=task,
         model=card.name,
@@ -270,9 +279,11 @@ def complete(
         width=width,
         height=height,
         steps=steps,
-        sampler=_chosen("sampler", draft.sampler, card.default_sampler, card.samplers),
+        sampler=sampler,
         schedule=_chosen("schedule", draft.schedule, card.default_schedule, card.schedules),
+        eta=chosen_eta(draft.eta, sampler, card.default_eta),
         guidance_scale=guidance_scale,
+        guidance_rescale=draft.guidance_rescale,
         guidance_start=draft.guidance_start,
         guidance_end=draft.guidance_end,
         seed=secrets.randbelow(SEEDS) if draft.seed is None else draft.seed,

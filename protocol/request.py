@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 from protocol.keys import INPUT_KEY, OutputFormat
 from protocol.prompts import PromptSyntax
 from protocol.record import Float, Int, Record, Text
+from protocol.samplers import evaluations
 from protocol.tasks import Task
 
 __all__ = ["SEEDS", "Box", "GenerationRequest", "OutputFormat", "Task"]
@@ -147,7 +148,9 @@ class GenerationRequest(Record):
     steps: Steps
     sampler: Name
     schedule: Name
+    eta: Share = 0.0
     guidance_scale: GuidanceScale
+    guidance_rescale: Share = 0.0
     guidance_start: Share = 0.0
     guidance_end: Share = 1.0
     seed: Seed
@@ -192,10 +195,11 @@ class GenerationRequest(Record):
 
     @property
     def work(self) -> float:
-        """How much there is to do: network rows x steps x pixels, in `UNIT_OF_WORK`s; above 0."""
+        """How much there is to do: rows of the network x pixels, in `UNIT_OF_WORK`s; above 0."""
         guided = self.guidance_end - self.guidance_start if self.guidance_scale > 1 else 0.0
         rows = self.n * (1 + guided)
-        pixels = self.steps * self.width * self.height
+        pixels = evaluations(self.sampler, self.steps) * self.width * self.height
         if second := self.enlargement:
-            pixels += max(1, int(second.steps * second.strength)) * second.width * second.height
+            redrawn = evaluations(self.sampler, max(1, int(second.steps * second.strength)))
+            pixels += redrawn * second.width * second.height
         return rows * pixels / UNIT_OF_WORK

@@ -1,4 +1,4 @@
-"""What a loaded model promises clients: bounds and defaults, read off its files.
+"""What a model promises clients: bounds and defaults, read off its files, not its weights.
 
 A `darkroom.json` beside `model_index.json` may override any entry of the card; that is where an
 operator says what the published files do not (a name, a description, better defaults).
@@ -7,6 +7,7 @@ operator says what the published files do not (a name, a description, better def
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +15,40 @@ from models.checkpoint import read_json
 from models.conditioners.clip import most_clip_skip
 from models.pipeline import LatentDiffusion
 from models.pixels import RGB
-from models.samplers import SAMPLERS, SCHEDULES
+from models.samplers import SAMPLERS
+from models.samplers.schedules import schedules_of
 from protocol.catalogue import ModelCard
 from protocol.request import MOST_CLIP_SKIP, Decoder
+from worker.published_sampler import published_sampler
 from worker.task_card import task_entries
 
 CARD_FILE = "darkroom.json"
+NOTHING: Mapping[str, object] = {}
 LONGEST_PROMPT_CHUNKS = 4  # rows of 77 tokens that a prompt may take
 LARGEST_AREA = 4  # times the area that the model was trained at
 
-# The samplers that published scheduler classes name.
-_PUBLISHED_SAMPLERS = {
-    "DDIMScheduler": "ddim",
-    "PNDMScheduler": "plms",
-    "EulerDiscreteScheduler": "euler",
-    "EulerAncestralDiscreteScheduler": "euler_ancestral",
-    "DPMSolverMultistepScheduler": "dpmpp_2m",
-    "UniPCMultistepScheduler": "unipc",
-}
-
 
 def model_name(path_or_id: str) -> str:
-    """The last part of a folder or hub id, in letters that fit a queue's name and a URL."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path_or_id).name).strip("-.") or "model"
+    """The last part of a path or hub id, in letters that fit a queue's name and a URL."""
+    name = Path(path_or_id).name.removesuffix(".safetensors")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
 
 
-def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
-    """The card of `model`, loaded from `path_or_id`. Raises ValueError if its overrides are bad."""
+def model_card(
+    model: LatentDiffusion, path_or_id: str, declared: Mapping[str, object] = NOTHING
+) -> ModelCard:
+    """The card of `model` (its networks suffice, without weights) from `path_or_id`.
+
+    `declared` are entries that the operator has given. Raises ValueError if overrides are bad.
+    """
     first_stage = model.autoencoder.config
     factor = first_stage.factor
     side = model.unet.config.sample_size * factor
     coarsest = factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
     tokenizer = model.conditioner.tokenizer
     chunk = 0 if tokenizer is None else tokenizer.chunk
-    sampler, schedule = _published_sampler(model.folder)
+    scheduler = read_json(model.folder / "scheduler/scheduler_config.json")
+    sampler, schedule = published_sampler(scheduler)
     card: dict[str, Any] = {
         "name": model_name(path_or_id),
         "family": "sdxl" if model.is_sdxl else "sd1",
@@ -58,7 +59,7 @@ def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
         "max_side": 4 * side,
         "max_pixels": LARGEST_AREA * side * side,
         "samplers": tuple(SAMPLERS),
-        "schedules": tuple(SCHEDULES),
+        "schedules": schedules_of(sdxl=model.is_sdxl),
         "default_sampler": sampler,
         "default_schedule": schedule,
         "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * chunk,
@@ -70,13 +71,5 @@ def model_card(model: LatentDiffusion, path_or_id: str) -> ModelCard:
     }
     card |= task_entries(model)
     overrides = model.folder / CARD_FILE
-    return ModelCard.model_validate(card | (read_json(overrides) if overrides.exists() else {}))
-
-
-def _published_sampler(folder: Path) -> tuple[str, str]:
-    """Sampler and schedule that the checkpoint was published with, or the nearest we have."""
-    config = read_json(folder / "scheduler/scheduler_config.json")
-    sampler = _PUBLISHED_SAMPLERS.get(str(config.get("_class_name")), "dpmpp_2m")
-    if config.get("use_karras_sigmas"):
-        return sampler, "karras"
-    return sampler, str(config.get("timestep_spacing", "leading"))
+    beside = read_json(overrides) if overrides.exists() else {}
+    return ModelCard.model_validate(card | beside | dict(declared))

@@ -48,3 +48,11 @@ SCHEDULES: dict[str, Schedule] = {
     "align-your-steps": Schedule("trailing", grid=grids.aligned_sd1),
     "align-your-steps-xl": Schedule("trailing", grid=grids.aligned_sdxl),
 }
+
+# Made for the noise levels that one family of models was optimised with.
+_OF_ONE_FAMILY = {"align-your-steps": False, "align-your-steps-xl": True}
+
+
+def schedules_of(*, sdxl: bool) -> tuple[str, ...]:
+    """The names of those that suit SDXL, or any other model."""
+    return tuple(name for name in SCHEDULES if _OF_ONE_FAMILY.get(name, sdxl) == sdxl)

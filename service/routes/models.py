@@ -1,10 +1,13 @@
 """GET /v1/models and /v1/samplers: what can be asked for."""
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from protocol.catalogue import ModelCard, true_name
 from protocol.presence import ModelState, WorkerReport
+from protocol.samplers import SAMPLER_TITLES, SCHEDULE_TITLES
 from service.dependencies import ServicesDep
 from service.problems import DOOR, documented
 
@@ -28,9 +31,10 @@ class ModelsAnswer(BaseModel):
 
 
 class Choice(BaseModel):
-    """A name, and the models that know it."""
+    """A name, what people call it, and the models that know it."""
 
     name: str
+    title: str
     models: list[str]
 
 
@@ -78,14 +82,18 @@ def list_samplers(services: ServicesDep) -> SamplersAnswer:
     """The names that `sampler` and `schedule` may have."""
     cards = list(services.catalogue.cards().values())
     return SamplersAnswer(
-        samplers=_choices({card.name: card.samplers for card in cards}),
-        schedules=_choices({card.name: card.schedules for card in cards}),
+        samplers=_choices({card.name: card.samplers for card in cards}, SAMPLER_TITLES),
+        schedules=_choices({card.name: card.schedules for card in cards}, SCHEDULE_TITLES),
     )
 
 
-def _choices(offered: dict[str, tuple[str, ...]]) -> list[Choice]:
+def _choices(offered: Mapping[str, tuple[str, ...]], titles: Mapping[str, str]) -> list[Choice]:
     names = dict.fromkeys(name for names in offered.values() for name in names)
     return [
-        Choice(name=name, models=[model for model, names in offered.items() if name in names])
+        Choice(
+            name=name,
+            title=titles.get(name, name),
+            models=[model for model, names in offered.items() if name in names],
+        )
         for name in names
     ]

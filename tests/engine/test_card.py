@@ -7,10 +7,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import diffusers
 import pytest
 
 from models.pipeline import LatentDiffusion
+from models.samplers import SAMPLERS, SCHEDULES, compile_table
+from models.samplers.schedules import schedules_of
+from models.schedule import NoiseSchedule
+from protocol.samplers import SAMPLER_TITLES, SCHEDULE_TITLES, evaluations
 from worker.card import model_card, model_name
+from worker.published_sampler import _SAMPLERS, published_sampler
 
 
 @pytest.mark.parametrize(
@@ -43,3 +49,52 @@ def test_a_file_beside_the_model_overrides_the_card(model: LatentDiffusion, tmp_
     (folder / "darkroom.json").write_text(json.dumps({"default_stepz": 7}))
     with pytest.raises(ValueError, match="default_stepz"):
         model_card(moved, "somebody/tiny")
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"_class_name": "PNDMScheduler"}, ("plms", "leading")),
+        ({"_class_name": "LCMScheduler", "timestep_spacing": "leading"}, ("lcm", "lcm")),
+        ({"_class_name": "HeunDiscreteScheduler", "use_beta_sigmas": True}, ("heun", "beta")),
+        (
+            {
+                "_class_name": "DPMSolverMultistepScheduler",
+                "algorithm_type": "sde-dpmsolver++",
+                "use_karras_sigmas": True,
+            },
+            ("dpmpp_2m_sde", "karras"),
+        ),
+        ({"timestep_spacing": "trailing"}, ("dpmpp_2m", "trailing")),
+    ],
+)
+def test_samplers_are_those_that_were_published(
+    config: dict[str, object], expected: tuple[str, str]
+) -> None:
+    assert published_sampler(config) == expected
+
+
+def test_every_scheduler_that_has_its_table_is_known() -> None:
+    """Names of classes are diffusers', and what they stand for is ours."""
+    for scheduler, sampler in _SAMPLERS.items():
+        assert hasattr(diffusers, scheduler), scheduler
+        assert sampler in SAMPLERS
+
+
+def test_aligned_steps_are_offered_to_the_family_they_were_made_for() -> None:
+    assert set(schedules_of(sdxl=True)) ^ set(schedules_of(sdxl=False)) == {
+        "align-your-steps",
+        "align-your-steps-xl",
+    }
+
+
+def test_every_sampler_and_schedule_has_a_name_for_people() -> None:
+    assert list(SAMPLER_TITLES) == list(SAMPLERS)
+    assert list(SCHEDULE_TITLES) == list(SCHEDULES)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_work_counts_what_the_network_is_asked(sampler: str) -> None:
+    table = compile_table(sampler, "trailing", 10, NoiseSchedule())
+    extra = sampler == "plms"  # its first step is taken twice, which nobody waits for noticeably
+    assert evaluations(sampler, 10) == len(table) - extra

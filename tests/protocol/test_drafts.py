@@ -272,3 +272,39 @@ def test_completing_a_complete_request_changes_nothing() -> None:
     said = first.model_dump(include=set(Draft.model_fields))
     again: GenerationRequest = complete(Task.TXT2IMG, parse(Draft, said), CARD, words)
     assert again == first
+
+
+def test_eta_belongs_to_ddim() -> None:
+    own = CARD.model_copy(
+        update={"samplers": ("ddim", "euler"), "default_sampler": "ddim", "default_eta": 1.0}
+    )
+
+    def eta(**fields: object) -> float:
+        draft = parse(Draft, {"prompt": "a cat", **fields})
+        return complete(Task.TXT2IMG, draft, own, len).eta
+
+    assert (eta(), eta(eta=0.0), eta(eta=0.3)) == (1.0, 0.0, 0.3)
+    assert (eta(sampler="euler"), eta(sampler="euler", eta=0)) == (0.0, 0.0)
+    with pytest.raises(InvalidRequest, match=r"eta is 0\.5.*only ddim has it"):
+        eta(sampler="euler", eta=0.5)
+
+
+def test_guidance_rescale_is_a_share() -> None:
+    draft = parse(Draft, {"prompt": "a cat", "guidance_rescale": 0.7})
+    assert complete(Task.TXT2IMG, draft, CARD, len).guidance_rescale == 0.7
+    with pytest.raises(InvalidRequest, match="guidance_rescale"):
+        parse(Draft, {"prompt": "a cat", "guidance_rescale": 1.2})
+
+
+def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
+    own = CARD.model_copy(update={"samplers": ("heun", "euler"), "default_sampler": "euler"})
+    works = [
+        complete(
+            Task.TXT2IMG,
+            parse(Draft, {"prompt": "a cat", "sampler": sampler, "steps": 10, "guidance_scale": 1}),
+            own,
+            len,
+        ).work
+        for sampler in ("euler", "heun")
+    ]
+    assert works[1] == pytest.approx(1.9 * works[0])

@@ -23,7 +23,7 @@ def test_models_are_listed_with_their_bounds(service: Running) -> None:
 
 def test_samplers_are_listed(service: Running) -> None:
     answer = service.client.get("/v1/samplers").json()
-    assert answer["samplers"][0] == {"name": "ddim", "models": ["tiny"]}
+    assert answer["samplers"][0] == {"name": "ddim", "title": "DDIM", "models": ["tiny"]}
     assert [choice["name"] for choice in answer["schedules"]] == ["leading", "karras"]
 
 
