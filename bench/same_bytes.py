@@ -88,6 +88,7 @@ def _any(workload: Workload, dice: random.Random) -> Job:
         sampler=dice.choice(list(SAMPLERS)),
         schedule=dice.choice(list(SCHEDULES)),
         guidance_scale=dice.choice([1.0, 2.5, 4.0, 9.0]),
+        guidance_rescale=dice.choice([0.0, 0.0, 0.7]),
         seed=dice.randrange(2**31),
         n=dice.choice([1, 1, 1, 2]),
         strength=dice.choice([0.4, 0.7, 1.0]) if image else None,

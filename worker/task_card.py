@@ -18,7 +18,7 @@ LARGEST_UPSCALED = 2048  # pixels along each side, in all its square
 _PUBLISHED: Mapping[str, Mapping[str, Any]] = {
     "LDMPipeline": {"default_steps": 200},
     "LDMTextToImagePipeline": {"default_steps": 200, "default_guidance_scale": 5.0},
-    "LDMSuperResolutionPipeline": {"default_steps": 100},
+    "LDMSuperResolutionPipeline": {"default_steps": 100, "default_eta": 1.0},
     "LatentDiffusionClassPipeline": {"default_steps": 20, "default_guidance_scale": 3.0},
     "LatentDiffusionInpaintPipeline": {"default_steps": 50},
     "LatentDiffusionLayoutPipeline": {"default_steps": 200},
