@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from protocol.errors import QueueUnavailable
-from protocol.presence import TTL_S, Presence, WorkerReport, WorkerState
+from protocol.presence import TTL_S, ModelReport, Presence, WorkerReport, WorkerState
 
 REPEAT_S = TTL_S / 3
 
@@ -33,6 +33,11 @@ class Announcer:
         """From now on this worker is ready, or busy whenever `busy()` says so."""
         self._busy = busy
         self.say(state=WorkerState.READY, detail="", progress=None)
+
+    def tell_models(self, models: tuple[ModelReport, ...]) -> None:
+        """Tell how the models are, if that is news."""
+        if models != self._report.models:
+            self.say(models=models)
 
     def repeat(self) -> None:
         """Tell the latest report again. Raises QueueUnavailable."""

@@ -49,7 +49,7 @@ def ready_profile(
     if measured is None:
         measured = measure(model, size, most_rows, budget_s)
         _write(file, measured)
-    profile = StepProfile(measured, most_rows, _free_bytes(model.device))
+    profile = StepProfile(measured, most_rows, free_bytes(model.device))
     logger.info(
         "steps measured",
         extra={
@@ -112,7 +112,7 @@ def _peak_memory(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
-def _free_bytes(device: torch.device) -> float:
+def free_bytes(device: torch.device) -> float:
     """What steps may use. Elsewhere than on CUDA memory is not bounded: there the system swaps
     rather than refuses, and nobody can say how much a step took."""
     if device.type != "cuda":

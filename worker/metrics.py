@@ -106,10 +106,29 @@ class Metrics:
             "Endings refused because the lease was lost.",
             registry=registry,
         )
+        self.models = Gauge("darkroom_worker_models", "Models in memory.", registry=registry)
+        self.model_bytes = Gauge(
+            "darkroom_worker_model_bytes",
+            "Bytes of weights in memory, or on their way there.",
+            registry=registry,
+        )
+        self.model_loads = Counter(
+            "darkroom_worker_model_loads",
+            "Models loaded since the start, and tries that failed.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.model_evictions = Counter(
+            "darkroom_worker_model_evictions",
+            "Models let go of: for another, or because nobody asked for them.",
+            registry=registry,
+        )
         self._ended: TallyOf[JobState] = TallyOf()
         self._worked_s = 0.0
         for reason in (WORKER_DIED, ENGINE_FAILED, HANDED_BACK):  # told from the start, as 0
             self.retries.labels(reason)
+        for outcome in ("loaded", "failed"):
+            self.model_loads.labels(outcome)
         for state in ("finished", "failed", "cancelled", "queued"):
             self.jobs.labels(state)
 

@@ -52,9 +52,13 @@ class StepProfile:
         self._grid = row_counts(most_rows)
         self._curves: dict[Group, _Curve] = {}
         self._memory_cells = inf
-        if measured.bytes_per_cell > 0:
-            self._memory_cells = memory_bytes / measured.bytes_per_cell
+        self.may_use(memory_bytes)
         self._safe_cells = inf  # lowered when memory runs out
+
+    def may_use(self, memory_bytes: float) -> None:
+        """From now on steps may use so much: models have come or gone."""
+        if self._measured.bytes_per_cell > 0:
+            self._memory_cells = memory_bytes / self._measured.bytes_per_cell
 
     def step_seconds(self, group: Hashable, rows: int) -> float:
         """Seconds that a step of `rows` rows will take, at the pace of the moment."""

@@ -71,7 +71,7 @@ class RqWorker(BaseWorker):
         tracing: Tracing = NO_TRACING,
     ) -> None:
         """`name` must be a fresh one: RQ refuses that of a worker that died a moment ago."""
-        self._ledger = RqLedger(redis, name, models.names, settings)
+        self.ledger = RqLedger(redis, name, models.names, settings)
         super().__init__(
             [
                 Queue(queue_name(model, priority), connection=redis, serializer=JSONSerializer)
@@ -93,7 +93,7 @@ class RqWorker(BaseWorker):
         self.loop = Loop(
             models,
             engine,
-            self._ledger,
+            self.ledger,
             delivery,
             reporter,
             metrics,
@@ -137,7 +137,7 @@ class RqWorker(BaseWorker):
             self.set_state(WorkerStatus.BUSY if claims else WorkerStatus.IDLE, pipeline=pipe)
             pipe.hset(self.key, items=self._metrics.for_rq)
             before_the_leases = len(pipe)
-            self._ledger.leases.renew(claims, pipe)
+            self.ledger.leases.renew(claims, pipe)
             answers = pipe.execute()
         heartbeat_was_new, lost = answers[0], answers[before_the_leases:]
         self._vigil.contact()
@@ -152,21 +152,21 @@ class RqWorker(BaseWorker):
         """Find the running jobs that somebody asked to stop."""
         running = [claim.job_id for claim in self.loop.claims]
         if running:
-            for job_id in self._ledger.leases.marked(running):
+            for job_id in self.ledger.leases.marked(running):
                 self.loop.cancel(job_id)
 
     def reap(self) -> None:
         """Put the jobs of dead workers back into the queue."""
         if not self._vigil.may_judge():
             return
-        for job_id, status in self._ledger.leases.reap():
+        for job_id, status in self.ledger.leases.reap():
             logger.warning("job taken back", extra={"job": job_id, "becomes": status})
             self._metrics.retries.labels(WORKER_DIED).inc()
             self.loop.wake()
 
     def drop_late(self) -> None:
         """Fail the waiting jobs that nobody waits for any more."""
-        for job_id in self._ledger.leases.drop_late():
+        for job_id in self.ledger.leases.drop_late():
             logger.info("job dropped, its deadline is over", extra={"job": job_id})
             self._metrics.failures.labels(DeadlineExceeded.__name__).inc()
 

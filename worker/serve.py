@@ -5,8 +5,8 @@ Knows no torch: the engine is whatever keeps to `worker.ports.Engine`.
 
 import logging
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
 
 from redis import Redis
 
@@ -24,7 +24,7 @@ from worker.loop import EngineBroken
 from worker.metrics import Metrics
 from worker.ports import Engine, Models
 from worker.reporter import Reporter
-from worker.rq_worker import RqWorker
+from worker.rq_worker import RqLedger, RqWorker
 from worker.settings import WorkerSettings
 from worker.sweeper import Sweeper
 from worker.ticker import Chore, Ticker
@@ -46,8 +46,12 @@ def serve(
     announcer: Announcer,
     metrics: Metrics,
     tracing: Tracing = NO_TRACING,
+    beside: Callable[[RqLedger], AbstractContextManager[object]] = lambda ledger: nullcontext(),
 ) -> int:
-    """Make the `offers` and draw with `engine`; the exit status, 1 if the engine broke."""
+    """Make the `offers` and draw with `engine`; the exit status, 1 if the engine broke.
+
+    `beside`: what goes on as long as jobs are served, with a thread of its own.
+    """
     metrics.registry.register(EngineCollector(engine))
     metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
     store = ObjectStore.open(settings.object_store_url, metrics.meters.store)
@@ -63,7 +67,11 @@ def serve(
     logger.info("ready", extra={"worker": name, "models": list(models.names)})
     sweeper = Sweeper(store, Holdings(redis, settings), settings, settings.worker_sweep_s)
     try:
-        with Ticker(Chore(settings.worker_sweep_s, sweeper.sweep)), closing(sweeper):
+        with (
+            Ticker(Chore(settings.worker_sweep_s, sweeper.sweep)),
+            closing(sweeper),
+            beside(worker.ledger),
+        ):
             worker.work()
     except EngineBroken:
         logger.exception("the engine is broken, ending")

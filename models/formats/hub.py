@@ -53,6 +53,20 @@ def fetch(repository: str, *, half: bool = False, suffixes: Collection[str] = SA
     return download(repository, chosen)
 
 
+def fetch_part(repository: str, *, half: bool = False) -> Path:
+    """The folder in the cache with a single component that is a repository of its own.
+
+    Raises CheckpointMissing, and CheckpointError for a repository that has no weights.
+    """
+    files = list_files(repository)
+    if files is None:
+        return _cached(repository)
+    weights = rendering(files, half=half, suffixes=SAFE)
+    if not weights:
+        raise CheckpointError(_nothing(repository, files, SAFE))
+    return download(repository, [*weights, *_configs(files)])
+
+
 def _nothing(repository: str, files: Collection[str], suffixes: Collection[str]) -> str:
     others = sorted(name for name in files if name.endswith((".bin", ".ckpt", ".pt", ".pdparams")))
     if others and ".bin" not in suffixes:

@@ -41,7 +41,7 @@ def test_what_is_in_use_or_stays_never_goes() -> None:
     books = residency(200, a=Lodger(100, stays=True), b=Lodger(100), c=Lodger(100))
     bring(books, 0, "a", "b")
     assert books.turn(100, {"c": 0.0}, ["b"]) == Move()
-    assert books.takes == ("a", "b")
+    assert list(books.takes) == ["a", "b"]
     assert bring(books, 200, "c") == ["b"]
 
 
@@ -49,11 +49,11 @@ def test_a_busy_model_takes_no_more_jobs_once_another_has_waited_long_enough() -
     books = residency(100, a=Lodger(100), b=Lodger(100))
     bring(books, 0, "a")
     books.turn(PATIENCE / 2, {"b": PATIENCE}, ["a"])
-    assert books.takes == ("a",)  # it came only a moment ago
+    assert list(books.takes) == ["a"]  # it came only a moment ago
     books.turn(PATIENCE, {"b": PATIENCE - 1}, ["a"])
-    assert books.takes == ("a",)
+    assert list(books.takes) == ["a"]
     assert books.turn(PATIENCE, {"b": PATIENCE}, ["a"]) == Move()
-    assert books.takes == ()
+    assert not books.takes
     assert books.turn(PATIENCE + 1, {"b": PATIENCE + 1}, []) == Move(("a",), "b")
 
 
@@ -62,7 +62,7 @@ def test_when_nobody_waits_any_more_the_busy_model_goes_on() -> None:
     bring(books, 0, "a")
     books.turn(PATIENCE, {"b": PATIENCE}, ["a"])
     books.turn(PATIENCE, {}, ["a"])
-    assert books.takes == ("a",)
+    assert list(books.takes) == ["a"]
 
 
 def test_a_model_comes_after_what_it_needs_and_goes_before_it() -> None:

@@ -1,0 +1,40 @@
+"""Another first stage in place of a model's own, as `stabilityai/sdxl-vae` for any SDXL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from models.checkpoint import CheckpointError, CheckpointMissing
+from models.executors.eager import eager_executors
+from models.first_stages import load_first_stage
+from models.formats.hub import fetch_part
+from models.pipeline import LatentDiffusion
+
+
+def first_stage_of(path_or_id: str, *, half: bool) -> Path:
+    """The folder of a first stage given as such a folder, a whole model's, or a hub id.
+
+    `half` prefers a hub's rendering in half precision. Raises CheckpointMissing.
+    """
+    folder = Path(path_or_id).expanduser()
+    if not folder.is_dir():
+        if path_or_id.count("/") != 1 or path_or_id.startswith((".", "/", "~")):
+            raise CheckpointMissing(
+                f"the first stage {path_or_id!r} is neither a folder nor a hub id (owner/name)"
+            )
+        folder = fetch_part(path_or_id, half=half)
+    return folder / "vae" if (folder / "vae").is_dir() else folder
+
+
+def with_first_stage(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
+    """The same model, not yet prepared by any executor, with the first stage of `folder`.
+
+    Raises CheckpointError if its latents are of another shape.
+    """
+    stage = load_first_stage(folder, model.dtype, model.device)
+    shapes = [(s.config.latent_channels, s.config.factor) for s in (stage, model.autoencoder)]
+    if shapes[0] != shapes[1]:
+        sizes = ", the model's have ".join(f"{c} channels for {f} pixels" for c, f in shapes)
+        raise CheckpointError(f"{folder} does not fit the model: its latents have {sizes}")
+    return replace(model, autoencoder=stage, executors=eager_executors(model.unet, stage))

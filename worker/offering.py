@@ -1,0 +1,153 @@
+"""What an operator has declared, described before it is loaded: its card, its size, its tokenizer.
+
+Only small files are read: the networks are built without their weights.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from models.checkpoint import CheckpointError
+from models.first_stage import FirstStage
+from models.loading import BUNDLED, load_model
+from models.pipeline import LatentDiffusion
+from protocol.catalogue import ModelCard
+from protocol.declarations import BadCatalogue, Declared, read_declarations
+from worker.added import added_entries
+from worker.card import model_card, model_name
+from worker.settings import WorkerSettings
+from worker.sources import locate, without_weights
+from worker.warmup import weights_dtype
+
+logger = logging.getLogger(__name__)
+
+META = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class Offering:
+    """A model that can be served.
+
+    `source`: where it is. `skeleton`: its networks without weights. `size`: the bytes that these
+    take.
+    """
+
+    declared: Declared
+    source: str
+    skeleton: LatentDiffusion
+    card: ModelCard
+    tokenizer_json: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a worker is to serve: what is wrong with the rest, by name, and the bytes that
+    weights may take, if they are bounded."""
+
+    offerings: Mapping[str, Offering]
+    broken: Mapping[str, str]
+    budget: int | None
+
+
+def plan(settings: WorkerSettings, device: torch.device) -> Plan:
+    """What the settings declare: the models of the catalogue, or the one they name.
+
+    Raises BadCatalogue, and, where only one model is named, CheckpointError and ValueError.
+    """
+    if settings.catalogue is None:
+        offering = _single(settings, device)
+        return Plan({offering.card.name: offering}, {}, None)
+    catalogue = read_declarations(settings.catalogue)
+    offerings: dict[str, Offering] = {}
+    broken: dict[str, str] = {}
+    for name, declared in catalogue.models.items():
+        try:
+            offerings[name] = _declared(name, declared, settings, device)
+        except (CheckpointError, ValueError) as error:
+            broken[name] = str(error)
+            logger.error("a model cannot be offered", extra={"model": name, "error": str(error)})
+    for name, offering in list(offerings.items()):
+        refiner = offering.declared.refiner
+        if refiner is not None and refiner in broken:
+            broken[name] = f"its refiner {refiner} cannot be loaded: {broken[refiner]}"
+            del offerings[name]
+    return Plan(offerings, broken, catalogue.memory_budget)
+
+
+def _single(settings: WorkerSettings, device: torch.device) -> Offering:
+    declared = Declared(source=settings.model or "bundled", resident=True)
+    source = locate(declared.source, settings.models_home / "models")
+    return _offering(declared, source, {}, settings, device)
+
+
+def _declared(
+    name: str, declared: Declared, settings: WorkerSettings, device: torch.device
+) -> Offering:
+    assert settings.catalogue is not None
+    source = locate(
+        declared.source, settings.models_home / "models", settings.catalogue.resolve().parent
+    )
+    refiners = () if declared.refiner is None else (declared.refiner,)
+    entries = {"name": name, "aliases": declared.aliases, "refiners": refiners}
+    try:
+        return _offering(declared, source, declared.defaults | entries, settings, device)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
+        raise BadCatalogue(f"models.{name}.defaults: {faults}") from error
+
+
+def _offering(
+    declared: Declared,
+    source: str,
+    entries: Mapping[str, object],
+    settings: WorkerSettings,
+    device: torch.device,
+) -> Offering:
+    folder = BUNDLED if source == "bundled" else without_weights(source)
+    skeleton = load_model(str(folder), META, torch.float32)
+    tokenizer = skeleton.conditioner.tokenizer
+    dtype = weights_dtype(device, declared.precision or settings.worker_precision)
+    return Offering(
+        declared,
+        source,
+        skeleton,
+        model_card(
+            skeleton,
+            model_name(source),
+            {**added_entries(skeleton, settings.models_home), **entries},
+        ),
+        "" if tokenizer is None else tokenizer.to_json(),
+        weights_bytes(skeleton, dtype),
+    )
+
+
+def weights_bytes(model: LatentDiffusion, dtype: torch.dtype) -> int:
+    """The bytes that the weights of all networks take in `dtype`; a first stage that overflows in
+    half precision takes as many as in single."""
+    return sum(_bytes(network, dtype) for network in networks(model))
+
+
+def networks(part: object) -> Iterator[nn.Module]:
+    """Every network that a model is made of, each once."""
+    if isinstance(part, nn.Module):
+        yield part
+    elif isinstance(part, tuple):
+        for inner in part:
+            yield from networks(inner)
+    elif is_dataclass(part) and not isinstance(part, type):
+        for field in fields(part):
+            if field.name != "executors":  # they run networks that are listed already
+                yield from networks(getattr(part, field.name))
+
+
+def _bytes(network: nn.Module, dtype: torch.dtype) -> int:
+    upcast = isinstance(network, FirstStage) and getattr(network.config, "force_upcast", False)
+    item = torch.float32.itemsize if upcast else dtype.itemsize
+    return item * sum(tensor.numel() for tensor in network.state_dict().values())

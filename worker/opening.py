@@ -1,0 +1,101 @@
+"""From the settings to a worker's models: described, on the shelf, the first of them in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+import torch
+
+from models.loading import load_model
+from models.replacing import first_stage_of, with_first_stage
+from protocol.catalogue import ModelCard
+from protocol.presence import WorkerState
+from worker.announcer import Announcer
+from worker.engine import Engine
+from worker.loader import Loader, Report
+from worker.measuring import free_bytes
+from worker.metrics import Metrics
+from worker.offering import Offering, Plan, plan
+from worker.residency import Lodger, Residency
+from worker.resident import Resident
+from worker.settings import WorkerSettings
+from worker.shelf import Shelf
+from worker.sources import locate
+from worker.warmup import empty_engine, ready_resident, weights_dtype
+
+LOADED = 0.9  # the share of getting ready that loading is; the rest is warming up
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A worker's engine, its models, and the cards and tokenizers of what it offers."""
+
+    engine: Engine
+    shelf: Shelf
+    offers: Iterable[tuple[ModelCard, str]]
+
+
+def open_shelf(
+    settings: WorkerSettings, device: torch.device, announcer: Announcer, metrics: Metrics
+) -> Opened:
+    """Read what is to be served, and load the first of it, telling how far that is.
+
+    Raises whatever speaks against serving anything at all.
+    """
+    announcer.say(state=WorkerState.LOADING, device=str(device), detail="reading configurations")
+    planned = plan(settings, device)
+    engine = empty_engine(device, settings)
+
+    def load(name: str, report: Report) -> Resident:
+        return _load(planned.offerings[name], settings, device, report)
+
+    def tell(name: str, share: float, what: str) -> None:
+        announcer.say(state=WorkerState.LOADING, model=name, detail=what, progress=share)
+
+    shelf = Shelf(
+        engine,
+        Loader(load),
+        _books(planned, settings),
+        planned.broken,
+        metrics,
+        free=lambda: free_bytes(device),
+    )
+    shelf.load_first(tell)
+    announcer.say(model=next(iter([*shelf.takes(), *shelf.names])))
+    return Opened(engine, shelf, [(o.card, o.tokenizer_json) for o in planned.offerings.values()])
+
+
+def _books(planned: Plan, settings: WorkerSettings) -> Residency:
+    lodgers = {name: _lodger(offering) for name, offering in planned.offerings.items()}
+    budget = inf if planned.budget is None else planned.budget
+    return Residency(lodgers, budget, settings.worker_model_patience_s)
+
+
+def _lodger(offering: Offering) -> Lodger:
+    declared = offering.declared
+    return Lodger(
+        offering.size,
+        stays=declared.resident is True,
+        needs=() if declared.refiner is None else (declared.refiner,),
+        idle_s=declared.idle_unload_s,
+    )
+
+
+def _load(
+    offering: Offering, settings: WorkerSettings, device: torch.device, report: Report
+) -> Resident:
+    """Read the weights, then choose what runs them and measure it."""
+    declared, card = offering.declared, offering.card
+    precision = declared.precision or settings.worker_precision
+    dtype = weights_dtype(device, precision)
+    model = load_model(offering.source, device, dtype, lambda s, what: report(LOADED * s, what))
+    if declared.vae is not None:
+        base = settings.catalogue.resolve().parent if settings.catalogue else None
+        source = locate(declared.vae, settings.models_home / "vaes", *([base] if base else []))
+        half = dtype != torch.float32
+        model = with_first_stage(model, first_stage_of(source, half=half))
+    report(LOADED, "warming up")
+    chosen = settings.model_copy(update={"worker_precision": precision})
+    return ready_resident(model, (card.default_width, card.default_height), chosen)

@@ -1,0 +1,33 @@
+"""Where a model that an operator names is: a folder, a file, a hub id, or what was added before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.checkpoint import resolve
+from models.formats.hub import SAFE, choose, download, fetch, list_files
+
+
+def locate(source: str, added: Path, base: Path = Path()) -> str:
+    """`source` as `models.loading.load_model` takes it.
+
+    A name without a slash is first looked for in `added`, the folder of what was added of that
+    kind; paths are taken from `base`. Whatever is no path that exists is left as it is: a hub id.
+    """
+    if "/" not in source and (added / source).is_dir():
+        return str(added / source)
+    path = base / Path(source).expanduser()
+    return str(path) if path.exists() or source.startswith((".", "/", "~")) else source
+
+
+def without_weights(source: str) -> Path:
+    """The folder of a model with its small files; weights are there only if they were before."""
+    return resolve(source, _small_files)
+
+
+def _small_files(repository: str) -> Path:
+    files = list_files(repository)
+    if files is None:  # the hub cannot be asked: the cache may have it
+        return fetch(repository)
+    chosen = choose(files, half=False, suffixes=SAFE)
+    return download(repository, [name for name in chosen if not name.endswith(SAFE)])
