@@ -17,6 +17,7 @@ from models.formats.hub import fetch
 from models.kinds import KINDS, Published
 from models.pipeline import LatentDiffusion
 from models.schedule import NoiseSchedule
+from models.textual_inversion import with_learned_words
 from models.unet import UNet
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -41,11 +42,13 @@ def load_model(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
     report: Report = lambda fraction, what: None,
+    embeddings: Path | None = None,
 ) -> LatentDiffusion:
     """Load a model in the published diffusers layout.
 
     `path_or_id` is a folder, a hub id or "bundled". `report` hears the share done, 0 to 1, and
-    what comes next. Raises CheckpointError (missing, mismatching or unsupported).
+    what comes next. `embeddings`: a folder of words learned by textual inversion.
+    Raises CheckpointError (missing, mismatching or unsupported).
     """
     device = device or default_device()
     dtype = dtype or default_dtype(device)
@@ -62,6 +65,8 @@ def load_model(
     report(0.1, "what reads requests")
     published = Published(folder, index, dtype, device)
     conditioner, beside = kind.conditioner(published), kind.beside(published)
+    if embeddings is not None:
+        conditioner = with_learned_words(conditioner, embeddings)
     report(0.3, "autoencoder")
     autoencoder = load_first_stage(first_stage_folder(folder), dtype, device)
     report(0.5, "unet")

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import Kernel, sdpa
+from models.clip_layers import LayerStack
 from models.config import TextEncoderConfig
 
 
@@ -29,56 +28,6 @@ class TextFeatures:
     pooled: Tensor
 
 
-class SelfAttention(nn.Module):
-    """Causal self-attention, x (B, T, D)."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.kernel: Kernel = sdpa
-        self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(dim, dim)
-        self.v_proj = nn.Linear(dim, dim)
-        self.out_proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (
-            project(x).unflatten(-1, (self.heads, -1))
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        out: Tensor = self.out_proj(self.kernel(q, k, v, causal=True).flatten(-2))
-        return out
-
-
-class MLP(nn.Module):
-    def __init__(self, config: TextEncoderConfig) -> None:
-        super().__init__()
-        self.quick = config.hidden_act == "quick_gelu"
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.fc1(x)
-        h = h * torch.sigmoid(1.702 * h) if self.quick else F.gelu(h)
-        out: Tensor = self.fc2(h)
-        return out
-
-
-class Layer(nn.Module):
-    def __init__(self, config: TextEncoderConfig) -> None:
-        super().__init__()
-        dim, eps = config.hidden_size, config.layer_norm_eps
-        self.self_attn = SelfAttention(dim, config.num_attention_heads)
-        self.layer_norm1 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = MLP(config)
-        self.layer_norm2 = nn.LayerNorm(dim, eps=eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
-        out: Tensor = x + self.mlp(self.layer_norm2(x))
-        return out
-
-
 class Embeddings(nn.Module):
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
@@ -91,17 +40,11 @@ class Embeddings(nn.Module):
         return out
 
 
-class LayerStack(nn.Module):
-    def __init__(self, config: TextEncoderConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-
-
 class TextTransformer(nn.Module):
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.encoder = LayerStack(config)
+        self.encoder = LayerStack(config, causal=True)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, ids: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -135,8 +78,9 @@ class TextEncoder(nn.Module):
         """Position (B,) of the first end-of-text token.
 
         Published SD files say `eos_token_id` 2, which is wrong: the token is 49407, the largest
-        of the vocabulary. That value therefore means "the largest id of the row".
+        of the vocabulary. That value therefore means "the largest id of the row"; learned words
+        come after the vocabulary.
         """
         if self.config.eos_token_id == 2:
-            return ids.argmax(dim=-1)
+            return ids.masked_fill(ids >= self.config.vocab_size, 0).argmax(dim=-1)
         return (ids == self.config.eos_token_id).int().argmax(dim=-1)

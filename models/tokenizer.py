@@ -81,20 +81,42 @@ class Tokenizer:
         """This tokenizer with more words, each of as many new ids as it says, in turn.
 
         A word may have other signs in it but stands alone, between spaces or signs; the ids after
-        its first are spelled `word_1`, `word_2`, … Raises ValueError for a word that is there.
+        its first are spelled `word_1`, `word_2`, … Raises ValueError for a word that clashes.
         """
+        if clashes := self.clashes(words):
+            raise ValueError(f"the vocabulary has {', '.join(clashes.values())} already")
         backend = Backend.from_str(self.vocabulary.backend.to_str())
         learned = dict(self.learned)
         for word, count in words.items():
-            said = clean(word) if self.vocabulary.cleaned else word
-            spellings = [said, *(f"{said}_{i}" for i in range(1, count))]
-            if taken := [text for text in spellings if backend.token_to_id(text) is not None]:
-                raise ValueError(f"the vocabulary has {', '.join(taken)} already")
             learned[backend.get_vocab_size()] = count
             backend.add_tokens(
-                [AddedToken(text, single_word=True, normalized=False) for text in spellings]
+                [
+                    AddedToken(text, single_word=True, normalized=False)
+                    for text in self._spellings(word, count)
+                ]
             )
         return replace(self, vocabulary=replace(self.vocabulary, backend=backend), learned=learned)
+
+    def clashes(self, words: Mapping[str, int]) -> dict[str, str]:
+        """Those of `words` that cannot be learned, with the token in their way: one of the
+        vocabulary's, or of a word before them."""
+        found: dict[str, str] = {}
+        taken: set[str] = set()
+        for word, count in words.items():
+            spellings = self._spellings(word, count)
+            known = (t for t in spellings if t in taken or self._knows(t))
+            if (token := next(known, None)) is None:
+                taken.update(spellings)
+            else:
+                found[word] = token
+        return found
+
+    def _knows(self, token: str) -> bool:
+        return self.vocabulary.backend.token_to_id(token) is not None
+
+    def _spellings(self, word: str, count: int) -> list[str]:
+        said = clean(word) if self.vocabulary.cleaned else word
+        return [said, *(f"{said}_{i}" for i in range(1, count))]
 
     def to_json(self) -> str:
         """All that counting takes: the serialised backend, and what is done before and after it."""

@@ -46,7 +46,7 @@ class ClipConditioner:
     sdxl: the network also wants pooled text, sizes and crops (Podell et al. 2023, section 2.2).
     scored: it is SDXL's refiner, which wants an aesthetic score in place of the target size.
     zero_empty_negative: SDXL base was trained with zeros, not with the encoding of "", as its
-    unconditional input.
+    unconditional input. words: those learned by textual inversion.
     """
 
     stages: tuple[TextStage, ...]
@@ -54,6 +54,7 @@ class ClipConditioner:
     sdxl: bool = False
     scored: bool = False
     zero_empty_negative: bool = False
+    words: tuple[str, ...] = ()
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
 
     @property
