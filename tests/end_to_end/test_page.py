@@ -11,7 +11,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from bench.page_picture import chromium
-from tests.service.conftest import running
+from protocol.tasks import Task
+from tests.service.conftest import ABLE, running
 
 # Without these, Chromium looks for servers of its own, which a closed network refuses.
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
@@ -126,6 +127,42 @@ def test_it_fits_a_phone_in_light_and_dark(page: Page, scheme: str) -> None:
         "getComputedStyle(document.body).color]"
     )
     assert background != ink
+
+
+def test_it_offers_what_the_model_can_do(browser: Browser, redis_url: str) -> None:
+    tasks = (Task.UNCONDITIONAL, Task.UPSCALE, Task.CLASS, Task.LAYOUT)
+    silent = ABLE.model_copy(update={"tasks": tasks, "max_prompt_tokens": 0})
+    with running(redis_url, silent) as service:
+        page = browser.new_page()
+        page.goto(service.url)
+        expect(page.locator("#health")).to_have_text("ready")
+        tabs = page.locator(".tabs label:visible")
+        expect(tabs).to_have_text(["Enlarge", "Anything", "Of a class", "From boxes"])
+        expect(page.locator("#prompt")).to_be_hidden()
+        done = page.locator("#status")
+        page.get_by_text("Of a class").click()
+        page.locator("#class_id").fill("7")
+        page.locator("#go").click()
+        expect(done).to_contain_text("Done", timeout=DONE_WITHIN_MS)
+        page.get_by_text("From boxes").click()
+        page.locator("#boxes").fill("3 0 0.25 0.5 0.5\n4 0.5 0 0.5 1")
+        page.locator("#go").click()
+        expect(page.locator("#gallery .set")).to_have_count(2, timeout=DONE_WITHIN_MS)
+        page.get_by_text("Enlarge").click()
+        buffer = io.BytesIO()
+        Image.new("RGB", (21, 34), "teal").save(buffer, "PNG")
+        page.locator("#file").set_input_files(
+            {"name": "small.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+        )
+        page.locator("#go").click()
+        expect(page.locator("#gallery .set")).to_have_count(3, timeout=DONE_WITHIN_MS)
+        assert pictures(page)[0] == [42, 68]
+        asked = [(request.task, request.class_id) for request in service.worker.seen]
+        assert asked == [(Task.CLASS, 7), (Task.LAYOUT, None), (Task.UPSCALE, None)]
+        boxes = service.worker.seen[1].boxes
+        assert boxes is not None
+        assert boxes[0].model_dump() == {"class": 3, "x": 0, "y": 0.25, "width": 0.5, "height": 0.5}
+        page.close()
 
 
 def test_the_reference_lists_every_route(browser: Browser, darkroom_url: str) -> None:
