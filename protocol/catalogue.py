@@ -41,7 +41,8 @@ class ModelCard(Record):
     Classes are numbers below `classes`; `class_names`, where an operator has given them, say what
     they mean. `outputs` is what it gives for each picture asked for. What it upscales becomes
     `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
-    `loras` and `controlnets` are those of the operator's that fit it. It goes by its `aliases` too.
+    `loras`, `embeddings` (words of a prompt) and `controlnets` are those of the operator's that fit
+    it. It goes by its `aliases` too.
     """
 
     name: Name
@@ -77,6 +78,7 @@ class ModelCard(Record):
     outputs: tuple[Name, ...] = ("image",)
     refiners: tuple[Name, ...] = ()
     loras: tuple[Name, ...] = ()
+    embeddings: tuple[Name, ...] = ()
     controlnets: tuple[Name, ...] = ()
     reads_aesthetic_score: bool = False
     scaling_factor: Float | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import read_json
-from models.conditioners.clip import most_clip_skip
+from models.conditioners.clip import learned_words, most_clip_skip
 from models.pipeline import LatentDiffusion
 from models.pixels import RGB
 from models.samplers import SAMPLERS
@@ -64,6 +64,7 @@ def model_card(
         "default_schedule": schedule,
         "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * chunk,
         "chunk_tokens": chunk,
+        "embeddings": learned_words(model.conditioner),
         "max_clip_skip": min(most_clip_skip(model.conditioner), MOST_CLIP_SKIP),
         "decoders": (Decoder.FULL,) if model.tiny is None else tuple(Decoder),
         "outputs": ("image", "depth") if first_stage.out_channels > RGB else ("image",),

@@ -19,7 +19,6 @@ from models.loading import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
 from protocol.catalogue import ModelCard
 from protocol.declarations import BadCatalogue, Declared, read_declarations
-from worker.added import added_entries
 from worker.card import model_card, model_name
 from worker.settings import WorkerSettings
 from worker.sources import locate, without_weights
@@ -28,6 +27,7 @@ from worker.warmup import weights_dtype
 logger = logging.getLogger(__name__)
 
 META = torch.device("meta")
+EMBEDDINGS = "embeddings"  # the folder of learned words in the models' home
 
 
 @dataclass(frozen=True)
@@ -111,18 +111,15 @@ def _offering(
     device: torch.device,
 ) -> Offering:
     folder = BUNDLED if source == "bundled" else without_weights(source)
-    skeleton = load_model(str(folder), META, torch.float32)
+    words = settings.models_home / EMBEDDINGS
+    skeleton = load_model(str(folder), META, torch.float32, embeddings=words)
     tokenizer = skeleton.conditioner.tokenizer
     dtype = weights_dtype(device, declared.precision or settings.worker_precision)
     return Offering(
         declared,
         source,
         skeleton,
-        model_card(
-            skeleton,
-            model_name(source),
-            {**added_entries(skeleton, settings.models_home), **entries},
-        ),
+        model_card(skeleton, model_name(source), entries),
         "" if tokenizer is None else tokenizer.to_json(),
         weights_bytes(skeleton, dtype),
     )

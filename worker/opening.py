@@ -17,7 +17,7 @@ from worker.engine import Engine
 from worker.loader import Loader, Report
 from worker.measuring import free_bytes
 from worker.metrics import Metrics
-from worker.offering import Offering, Plan, plan
+from worker.offering import EMBEDDINGS, Offering, Plan, plan
 from worker.residency import Lodger, Residency
 from worker.resident import Resident
 from worker.settings import WorkerSettings
@@ -90,7 +90,13 @@ def _load(
     declared, card = offering.declared, offering.card
     precision = declared.precision or settings.worker_precision
     dtype = weights_dtype(device, precision)
-    model = load_model(offering.source, device, dtype, lambda s, what: report(LOADED * s, what))
+    model = load_model(
+        offering.source,
+        device,
+        dtype,
+        lambda share, what: report(LOADED * share, what),
+        settings.models_home / EMBEDDINGS,
+    )
     if declared.vae is not None:
         base = settings.catalogue.resolve().parent if settings.catalogue else None
         source = locate(declared.vae, settings.models_home / "vaes", *([base] if base else []))

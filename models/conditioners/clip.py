@@ -120,3 +120,8 @@ def most_clip_skip(conditioner: Conditioner) -> int:
         return 0
     depths = (len(stage.encoder.text_model.encoder.layers) for stage in conditioner.stages)
     return max(0, min(depths) - (2 if conditioner.sdxl else 1))
+
+
+def learned_words(conditioner: Conditioner) -> tuple[str, ...]:
+    """The words that its text encoders have learned by textual inversion."""
+    return conditioner.words if isinstance(conditioner, ClipConditioner) else ()
