@@ -18,6 +18,8 @@ from protocol.presence import Presence, WorkerState
 from protocol.redis_client import connect
 from protocol.tracing import start_tracing
 from worker import ports
+from worker.additions import LOOK_S as ADDITIONS_S
+from worker.additions import Additions
 from worker.announcer import REPEAT_S, Announcer
 from worker.demand import LOOK_S, Demand
 from worker.engine import Engine
@@ -54,10 +56,11 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
                 announcer.say(state=WorkerState.SETUP_FAILED, detail=str(error))
                 return 1
             watch_gpu(metrics, device)
+            additions = Additions(redis, opened.offers)
 
             def watch(ledger: RqLedger) -> Ticker:
                 demand = Demand(opened.shelf, ledger, redis, announcer, name, settings, metrics)
-                return Ticker(Chore(LOOK_S, demand.look))
+                return Ticker(Chore(LOOK_S, demand.look), Chore(ADDITIONS_S, additions.look))
 
             with closing(opened.shelf):
                 status = serve(
@@ -66,7 +69,7 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
                     name,
                     policy(opened.engine),
                     opened.shelf,
-                    opened.offers,
+                    additions.cards(),
                     announcer,
                     metrics,
                     tracing,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -10,10 +10,11 @@ import torch
 
 from models.loading import load_model
 from models.replacing import first_stage_of, with_first_stage
-from protocol.catalogue import ModelCard
 from protocol.presence import WorkerState
+from worker.additions import Offer
 from worker.announcer import Announcer
 from worker.engine import Engine
+from worker.fitting import fitting
 from worker.loader import Loader, Report
 from worker.measuring import free_bytes
 from worker.metrics import Metrics
@@ -30,11 +31,11 @@ LOADED = 0.9  # the share of getting ready that loading is; the rest is warming 
 
 @dataclass(frozen=True)
 class Opened:
-    """A worker's engine, its models, and the cards and tokenizers of what it offers."""
+    """A worker's engine, its models, and what it offers of them."""
 
     engine: Engine
     shelf: Shelf
-    offers: Iterable[tuple[ModelCard, str]]
+    offers: Sequence[Offer]
 
 
 def open_shelf(
@@ -64,7 +65,12 @@ def open_shelf(
     )
     shelf.load_first(tell)
     announcer.say(model=next(iter([*shelf.takes(), *shelf.names])))
-    return Opened(engine, shelf, [(o.card, o.tokenizer_json) for o in planned.offerings.values()])
+    home = settings.models_home
+    offers = [
+        Offer(offering.card, offering.tokenizer_json, fitting(offering.skeleton, home))
+        for offering in planned.offerings.values()
+    ]
+    return Opened(engine, shelf, offers)
 
 
 def _books(planned: Plan, settings: WorkerSettings) -> Residency:
