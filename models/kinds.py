@@ -126,6 +126,8 @@ _FROM_WORDS = ("txt2img", "img2img", "inpaint")
 
 KINDS: Mapping[str, Kind] = {
     "StableDiffusionPipeline": Kind(_FROM_WORDS, _clip),
+    # Its tokenizer's files say that it has another vocabulary; all else is Stable Diffusion 1.x.
+    "JapaneseStableDiffusionPipeline": Kind(_FROM_WORDS, _clip),
     "StableDiffusionImg2ImgPipeline": Kind(_FROM_WORDS, _clip),
     "StableDiffusionInpaintPipeline": Kind(_FROM_WORDS, _clip, _stable_inpainting),
     # Its encoder wants depth as well, which a client's picture has not.
