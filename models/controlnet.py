@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, Self
 
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from models.config import UNetConfig, UnsupportedConfig
 from models.unet import AddedConditioning, Descent, Residuals
+
+_NUMBERS = count()
 
 # What a UNet must have in common with a ControlNet for the one to be told by the other.
 _SHARED = (
@@ -109,11 +111,15 @@ class HintEmbedding(nn.Module):
 
 
 class ControlNet(Descent):
-    """x (B, C, h, w), timestep (B,), context (B, T, D), hint (B, C0, h, w) -> residuals."""
+    """x (B, C, h, w), timestep (B,), context (B, T, D), hint (B, C0, h, w) -> residuals.
+
+    Pictures that hear ControlNets of other `number`s cannot share a step.
+    """
 
     def __init__(self, config: ControlNetConfig) -> None:
         super().__init__(config.descent)
         self.controls = config
+        self.number = next(_NUMBERS)
         self.controlnet_cond_embedding = HintEmbedding(config)
         widths = _skip_widths(config.descent)
         self.controlnet_down_blocks = nn.ModuleList(nn.Conv2d(w, w, 1) for w in widths)

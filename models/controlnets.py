@@ -49,10 +49,13 @@ class ControlNets:
     def get(self, name: str, model: LatentDiffusion) -> ControlNet:
         """The ControlNet of that name, as precise and on the same device as the model.
 
-        Raises CheckpointError if there is none of that name, or it cannot be loaded.
+        Raises CheckpointError if there is none of that name, or it cannot be loaded or does not
+        fit the model.
         """
         if name not in self._names():
             raise CheckpointError(f"no ControlNet is called {name!r}")
+        if why_not := self._misfit(name, model):
+            raise CheckpointError(f"the ControlNet {name!r} does not fit the model: {why_not}")
         key = name, model.dtype, model.device
         with self._lock:
             if key not in self._loaded:

@@ -18,7 +18,7 @@ from protocol.request import GenerationRequest
 from protocol.store import ObjectStore
 from worker.extras import extras
 from worker.pictures import encode
-from worker.ports import RGB, Pixels
+from worker.ports import RGB, Inputs, Pixels
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +50,17 @@ class Delivery:
         """Do a task that only tells Redis how a job ended: one without pictures."""
         return self._endings.submit(task, *args, **kwargs)
 
-    def inputs(self, request: GenerationRequest) -> tuple[bytes | None, bytes | None]:
-        """The PNGs that a request's keys name: image and mask. For use in a task.
+    def inputs(self, request: GenerationRequest) -> Inputs:
+        """The PNGs that a request's keys name. For use in a task.
 
         Raises UnknownImage, and StoreUnavailable once patience is at its end.
         """
-        return self._input(request.image_key), self._input(request.mask_key)
+        found = {key: self._input(key) for key in request.input_keys}
+        return Inputs(
+            image=found[request.image_key] if request.image_key else None,
+            mask=found[request.mask_key] if request.mask_key else None,
+            controls=tuple(found[control.image_key] for control in request.controls),
+        )
 
     def image(
         self, job_id: str, index: int, pixels: Pixels, request: GenerationRequest, seed: int
@@ -97,9 +102,7 @@ class Delivery:
         """Wait, in a task, before trying something again; whether it is worth trying."""
         return not self._giving_up.wait(seconds)
 
-    def _input(self, key: str | None) -> bytes | None:
-        if key is None:
-            return None
+    def _input(self, key: str) -> bytes:
         return self._patiently(lambda: self._store.get(key))
 
     def _patiently(self, attempt: Callable[[], T]) -> T:

@@ -16,13 +16,16 @@ from math import inf
 
 import torch
 
+from models.controlnets import ControlNets
 from models.denoising import Trajectory
 from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
 from protocol.request import GenerationRequest
 from worker.batcher import Batcher, room
+from worker.controls import controls_of, nets_of
 from worker.decoding import BetweenSteps, Decoding
-from worker.ports import AdmittedJob, EngineStats, Pixels
+from worker.measuring import free_bytes
+from worker.ports import AdmittedJob, EngineStats, Pixels, Screened
 from worker.recipes import passes_of, recipe_of
 from worker.resident import LimitsOfEach, Resident
 from worker.slots import RunningJob, Slot
@@ -45,18 +48,20 @@ class Engine:
         decoding: Decoding | None = None,
         same_bytes: bool = True,
         variants: Variants | None = None,
+        controlnets: ControlNets | None = None,
     ) -> None:
         """`max_slots` pictures at most step together; of several sizes or models, more are held.
 
         `decoding`: how latents become pictures; between the steps unless told otherwise. With
         `same_bytes`, pictures whose prompts differ in length step apart: attention over a prompt
         repeated to a neighbour's length is the same function, but not to the last bit. `variants`:
-        the models with LoRAs; None: jobs may not name any.
+        the models with LoRAs; None: jobs may not name any. So with `controlnets`.
         """
         self._models = dict(models)
         self._max_slots = max_slots
         self._same_bytes = same_bytes
         self._variants = variants
+        self._controlnets = controlnets
         self._limits = LimitsOfEach(self._models)
         self._batcher = Batcher(self._limits)
         self._slots: list[Slot] = []
@@ -74,6 +79,7 @@ class Engine:
     def put(self, name: str, resident: Resident) -> None:
         """From now on jobs may name this model."""
         self._models[name] = resident
+        self._share_memory()
 
     def remove(self, name: str) -> None:
         """Let go of a model that no job here names, and give its memory back."""
@@ -85,6 +91,12 @@ class Engine:
         self._hits, self._misses = self._hits + cache.hits, self._misses + cache.misses
         gc.collect()  # networks and what runs them point at each other
         torch.cuda.empty_cache()
+        self._share_memory()
+
+    def _share_memory(self) -> None:
+        """Models have come or gone: what is free now is what steps may use."""
+        for resident in self._models.values():
+            resident.profile.may_use(free_bytes(resident.model.device))
 
     @property
     def stats(self) -> EngineStats:
@@ -104,8 +116,11 @@ class Engine:
         return not self._slots and not len(self._decoding)
 
     def prepare(self, request: GenerationRequest) -> None:
-        """Merge the LoRAs of `request`, if need be; a `worker.ports.Preparing`."""
-        self._model_of(request)
+        """Merge the LoRAs of `request` and load its ControlNets, if need be; a
+        `worker.ports.Preparing`."""
+        model = self._model_of(request)
+        if request.controls:
+            nets_of(request, model, self._nets())
 
     def _model_of(self, request: GenerationRequest) -> LatentDiffusion:
         """What the job is drawn with. Raises JobFailed."""
@@ -115,6 +130,16 @@ class Engine:
         if self._variants is None:
             raise JobFailed("this worker has no LoRAs")
         return self._variants.get(model, request.loras)
+
+    def _nets(self) -> ControlNets:
+        if self._controlnets is None:
+            raise JobFailed("this worker has no ControlNets")
+        return self._controlnets
+
+    def screen(self, request: GenerationRequest, pixels: Pixels) -> Screened:
+        """Have the safety checker of its model look at a picture; a `worker.ports.Screening`."""
+        safety = self._models[request.model].safety
+        return Screened(pixels) if safety is None else safety.screen(pixels)
 
     def admit(self, job: AdmittedJob) -> None:
         """Encode the job's prompts and pictures, and put each of its images in a slot."""
@@ -160,7 +185,6 @@ class Engine:
 
     def _stepped(self, batch: list[Slot], started: float) -> None:
         ended = time.monotonic()
-        self.batch_rows = sum(slot.rows for slot in batch)
         self._last_step = self._told(batch, ended - started)
         group = batch[0].group
         self._limits.profile(group).observe(group, self.batch_rows, ended - started)
@@ -171,6 +195,10 @@ class Engine:
         self._begin_next_passes(batch)
         self._decoding.add(slot for slot in batch if slot.trajectory.done)
         self._slots = [slot for slot in self._slots if not slot.trajectory.done]
+        for slot in batch:
+            if slot.trajectory.controls:  # at its next row it may hear others
+                name, *_ = slot.group
+                slot.group = self._group(str(name), slot.model, slot.trajectory)
 
     def _advance_what_fits(self, now: float) -> list[Slot]:
         """Step the chosen batch; while memory does not suffice, a smaller one. A picture that does
@@ -189,6 +217,7 @@ class Engine:
     def _advance(self, batch: list[Slot]) -> bool:
         """Whether the step was made, or there was not memory enough for it."""
         self._rows_before = _rows_run(batch[0].model)
+        self.batch_rows = sum(slot.rows for slot in batch)  # their next row may take fewer
         try:
             batch[0].model.advance([slot.trajectory for slot in batch])
             return True
@@ -201,6 +230,8 @@ class Engine:
     def _slots_of(self, job: AdmittedJob) -> list[Slot]:
         name, recipe = job.request.model, recipe_of(job)
         model = self._model_of(job.request)
+        if job.request.controls:
+            recipe = replace(recipe, controls=controls_of(job, model, self._nets()))
         others = {other: resident.model for other, resident in self._models.items()}
         passes = passes_of(job.request, recipe, model, others)
         seeds = [job.request.image_seed(index) for index in range(job.request.n)]
@@ -226,7 +257,8 @@ class Engine:
     ) -> tuple[str | int, ...]:
         """What slots that step together have in common; ends in the size of their latents."""
         length = trajectory.context_length if self._same_bytes else 0
-        return name, model.number, length, *trajectory.x.shape
+        heard = (control.net.number for control in trajectory.heard)
+        return name, model.number, length, *heard, *trajectory.x.shape
 
     def _begin_next_passes(self, batch: list[Slot]) -> None:
         """Pictures that have gone one way to its end, and have another before them, begin it."""

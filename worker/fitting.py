@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from models.controlnets import ControlNets
 from models.lora.merging import layers_of
 from models.lora.shelf import LoraShelf
 from models.pipeline import LatentDiffusion
 from worker.additions import Names
 
-LORAS = "loras"  # the folder in the models' home, and the entry of a card
+# The folders in the models' home, and the entries of a card.
+LORAS = "loras"
+CONTROLNETS = "controlnets"
 
 
 def fitting(model: LatentDiffusion, home: Path) -> dict[str, Names]:
     """The entries of the model's card that change when something is added to `home`. Of the model
     no weights are needed."""
     shelf, layers = LoraShelf(home / LORAS), layers_of(model)
-    return {LORAS: lambda: shelf.fitting(layers)}
+    nets = ControlNets(home / CONTROLNETS)
+    return {
+        LORAS: lambda: shelf.fitting(layers),
+        CONTROLNETS: lambda: nets.fitting(model),
+    }

@@ -13,7 +13,16 @@ from protocol.request import GenerationRequest, Priority
 from protocol.tracing import NO_TRACING, Tracing
 from worker.deliver import Delivery
 from worker.leases import ALONE_FROM, Claim
-from worker.ports import AdmittedJob, Engine, EngineTimings, Pixels, Preparing
+from worker.ports import (
+    AdmittedJob,
+    Engine,
+    EngineTimings,
+    Inputs,
+    Pixels,
+    Preparing,
+    Screened,
+    Screening,
+)
 from worker.reporter import Reporter
 from worker.tracing import JobTrace
 
@@ -41,6 +50,7 @@ class HeldJob:
         self,
         claim: Claim,
         request: GenerationRequest,
+        engine: Engine,
         delivery: Delivery,
         reporter: Reporter,
         on_end: Ending,
@@ -53,10 +63,11 @@ class HeldJob:
         self._queued_at = _seconds_since_epoch(claim.enqueued_at)
         self._claimed_at = time.time()
         self.trace = JobTrace(tracing, claim, self._queued_at)
+        self._engine = engine
         self._delivery = delivery
         self._reporter = reporter
         self._on_end = on_end
-        self._inputs: Future[tuple[bytes | None, bytes | None]] | None = None
+        self._inputs: Future[Inputs] | None = None
         self._pictures: dict[int, Future[ImageResult]] = {}
 
     @property
@@ -89,21 +100,22 @@ class HeldJob:
         """Whether it can still be dropped or handed back with nothing lost but time."""
         return self.stage in (Stage.FETCHING, Stage.READY, Stage.DRAWING)
 
-    def fetch(self, engine: Engine, then: Callable[[], None]) -> None:
+    def fetch(self, then: Callable[[], None]) -> None:
         """Begin to read the input pictures and to make ready what else the engine needs, if there
         is any; `then` is called when `fetched`."""
         self._report(Phase.ENCODE)
-        prepares = bool(self.request.loras) and isinstance(engine, Preparing)
-        if not self.request.task.takes_image and not prepares:
+        added = self.request.loras or self.request.controls
+        prepares = bool(added) and isinstance(self._engine, Preparing)
+        if not self.request.input_keys and not prepares:
             self.stage = Stage.READY
             return
-        self._inputs = self._delivery.submit(self._gather, engine)
+        self._inputs = self._delivery.submit(self._gather)
         self._inputs.add_done_callback(lambda _: then())
 
-    def _gather(self, engine: Engine) -> tuple[bytes | None, bytes | None]:
+    def _gather(self) -> Inputs:
         """In a delivery thread: all that the engine should not have to wait for."""
-        if isinstance(engine, Preparing):
-            engine.prepare(self.request)
+        if isinstance(self._engine, Preparing):
+            self._engine.prepare(self.request)
         return self._delivery.inputs(self.request)
 
     @property
@@ -112,16 +124,17 @@ class HeldJob:
 
     def admitted(self) -> AdmittedJob:
         """The job as the engine wants it. Raises DarkroomError if its inputs cannot be had."""
-        image, mask = self._inputs.result() if self._inputs else (None, None)
+        inputs = self._inputs.result() if self._inputs else Inputs()
         self.trace.admitted()
         return AdmittedJob(
             self.claim.job_id,
             self.request,
-            image,
-            mask,
+            inputs.image,
+            inputs.mask,
             listener=self,
             priority=list(Priority).index(self.request.priority),
             deadline_at=self.deadline_at,
+            controls=inputs.controls,
         )
 
     def end(self, outcome: DarkroomError) -> None:
@@ -134,9 +147,16 @@ class HeldJob:
         self._report(Phase.DENOISE if step < steps else Phase.DECODE, step, steps)
 
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
-        self._pictures[index] = self._delivery.submit(
-            self._delivery.image, self.claim.job_id, index, pixels, self.request, seed
-        )
+        self._pictures[index] = self._delivery.submit(self._picture, index, pixels, seed)
+
+    def _picture(self, index: int, pixels: Pixels, seed: int) -> ImageResult:
+        """In a delivery thread: a picture looked at, and what is to be shown of it stored."""
+        engine = self._engine
+        screened = engine.screen(self.request, pixels) if isinstance(engine, Screening) else None
+        screened = screened or Screened(pixels)
+        job_id = self.claim.job_id
+        stored = self._delivery.image(job_id, index, screened.pixels, self.request, seed)
+        return stored.model_copy(update={"finish_reason": screened.finish_reason})
 
     def on_done(self, timings: EngineTimings) -> None:
         self.stage = Stage.DELIVERING

@@ -18,6 +18,11 @@ def image_tensor(png: bytes) -> Tensor:
     return _tensor(png, "RGB") * 2 - 1
 
 
+def control_tensor(png: bytes) -> Tensor:
+    """An RGB PNG -> (3, H, W) float32 in [0, 1], as ControlNets are shown it."""
+    return _tensor(png, "RGB")
+
+
 def mask_tensor(png: bytes) -> Tensor:
     """A grey PNG -> (1, H, W) float32 in [0, 1]; 1 (white) is repainted."""
     return _tensor(png, "L")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import DarkroomError
+from protocol.job import FinishReason
 from protocol.request import GenerationRequest
 
 RGB = 3
@@ -48,8 +49,17 @@ class JobListener(Protocol):
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """The PNGs that a request's keys name; those of its controls in their order."""
+
+    image: bytes | None = None
+    mask: bytes | None = None
+    controls: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
 class AdmittedJob:
-    """A job as the engine gets it. `image`, `mask`: bytes of the PNGs the request's keys name.
+    """A job as the engine gets it, with the bytes of its `Inputs`.
 
     priority: 0 high, 1 normal, 2 low. deadline_at: when nobody waits for it any more, on
     `time.monotonic`'s clock.
@@ -62,6 +72,7 @@ class AdmittedJob:
     listener: JobListener
     priority: int = 1
     deadline_at: float | None = None
+    controls: tuple[bytes, ...] = ()
 
 
 class Engine(Protocol):
@@ -178,6 +189,22 @@ class Preparing(Protocol):
 
         Raises DarkroomError. What has been let go of again until then, `admit` makes itself.
         """
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A picture as it may be shown, and how it came out."""
+
+    pixels: Pixels
+    finish_reason: FinishReason = FinishReason.SUCCESS
+
+
+@runtime_checkable
+class Screening(Protocol):
+    """An engine whose models look at what they have drawn."""
+
+    def screen(self, request: GenerationRequest, pixels: Pixels) -> Screened:
+        """A finished picture of `request`, looked at; from any thread, and it may take long."""
 
 
 def stats_of(engine: Engine) -> EngineStats:

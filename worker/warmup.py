@@ -12,6 +12,7 @@ import torch
 
 import models.cuda.prepare as gpu
 from models.attention import available_kernels, choose_kernels, use_kernel
+from models.controlnets import ControlNets
 from models.cuda.stream import StreamedDecoder
 from models.executors import choice
 from models.loading import default_dtype
@@ -20,8 +21,10 @@ from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
 from worker.decoding import BesideSteps, BetweenSteps, Decoding
 from worker.engine import Engine
+from worker.fitting import CONTROLNETS, LORAS
 from worker.measuring import ready_profile
 from worker.resident import Resident
+from worker.safety import safety_of
 from worker.settings import WorkerSettings
 from worker.tiles import with_tiles
 from worker.variants import MIB, Variants
@@ -49,7 +52,7 @@ def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings)
         made_by=model.executors.name,
         cache=_writable(settings.worker_cache),
     )
-    return Resident(model, profile)
+    return Resident(model, profile, safety_of(model, settings.worker_safety))
 
 
 def empty_engine(device: torch.device, settings: WorkerSettings) -> Engine:
@@ -59,10 +62,15 @@ def empty_engine(device: torch.device, settings: WorkerSettings) -> Engine:
         decoding = BesideSteps(StreamedDecoder(device))
     same_bytes = settings.worker_same_bytes
     variants = Variants(
-        LoraShelf(settings.models_home / "loras"), settings.worker_lora_cache_mb * MIB
+        LoraShelf(settings.models_home / LORAS), settings.worker_lora_cache_mb * MIB
     )
     return Engine(
-        {}, settings.worker_slots, decoding=decoding, same_bytes=same_bytes, variants=variants
+        {},
+        settings.worker_slots,
+        decoding=decoding,
+        same_bytes=same_bytes,
+        variants=variants,
+        controlnets=ControlNets(settings.models_home / CONTROLNETS),
     )
 
 

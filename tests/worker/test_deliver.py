@@ -9,6 +9,7 @@ from PIL import Image
 
 from protocol.errors import StoreUnavailable, UnknownImage
 from protocol.keys import Extra, input_key, new_job_id
+from protocol.request import ControlUse
 from protocol.store import ObjectStore
 from tests.jobs.harness import request
 from tests.worker.test_pictures import GRADIENT
@@ -86,3 +87,17 @@ def test_a_missing_input_is_not_waited_for() -> None:
     with pytest.raises(UnknownImage):
         delivery.inputs(asked)
     delivery.close()
+
+
+def test_the_pictures_of_controls_come_in_their_order() -> None:
+    store = ObjectStore.open("memory:///")
+    delivery = Delivery(store, threads=1, patience_s=1e6)
+    pictures = {input_key(data): data for data in (b"image", b"one", b"two")}
+    for key, data in pictures.items():
+        store.put(key, data, "image/png")
+    image, one, two = pictures
+    controls = tuple(ControlUse(model="edges", image_key=key) for key in (two, one, two))
+    asked = request(task="img2img", strength=0.5, image_key=image, controls=controls)
+    found = delivery.submit(delivery.inputs, asked).result()
+    delivery.close()
+    assert (found.image, found.mask, found.controls) == (b"image", None, (b"two", b"one", b"two"))

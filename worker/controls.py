@@ -1,0 +1,35 @@
+"""The ControlNets that a job names, and what they are shown, in the words of the models."""
+
+from __future__ import annotations
+
+from models.checkpoint import CheckpointError
+from models.config import UnsupportedConfig
+from models.controlnet import ControlNet
+from models.controlnets import ControlNets
+from models.pipeline import LatentDiffusion
+from models.recipe import ControlPicture
+from protocol.errors import JobFailed
+from protocol.request import GenerationRequest
+from worker.pixels import control_tensor
+from worker.ports import AdmittedJob
+
+
+def controls_of(
+    job: AdmittedJob, model: LatentDiffusion, nets: ControlNets
+) -> tuple[ControlPicture, ...]:
+    """What the pictures of the job hear. Raises JobFailed if a ControlNet cannot be had."""
+    uses = zip(job.request.controls, nets_of(job.request, model, nets), job.controls, strict=True)
+    return tuple(
+        ControlPicture(net, control_tensor(png), use.weight, (use.start, use.end))
+        for use, net, png in uses
+    )
+
+
+def nets_of(
+    request: GenerationRequest, model: LatentDiffusion, nets: ControlNets
+) -> list[ControlNet]:
+    """The ControlNets of a request, loaded now if they are not. Raises JobFailed."""
+    try:
+        return [nets.get(use.model, model) for use in request.controls]
+    except (CheckpointError, UnsupportedConfig) as error:
+        raise JobFailed(str(error)) from error
