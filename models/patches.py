@@ -9,13 +9,12 @@ the end, would each have drawn something else where they overlap.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
 import torch
 from torch import Tensor
-
-from models.executors.networks import Run
 
 # Of the weight of a prediction, by the share of the patch between it and the nearest edge; as in
 # CompVis' published notebook for super-resolution.
@@ -35,7 +34,9 @@ class Patches:
         """Whether one patch is enough for x (N, C, h, w)."""
         return max(x.shape[-2:]) <= self.side
 
-    def run(self, network: Run, x: Tensor, *rest: Tensor, scale: int = 1) -> Tensor:
+    def run(
+        self, network: Callable[..., Tensor], x: Tensor, *rest: Tensor, scale: int = 1
+    ) -> Tensor:
         """`network`(x, …rest) with x (N, C, h, w) in patches -> (N, C', scale·h, scale·w).
 
         What is not in `rest` for each pixel is the same for all patches.

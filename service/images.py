@@ -5,7 +5,7 @@ packed. Decoding takes time and memory, so it runs in threads, of which there ar
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -74,7 +74,7 @@ def decode_labels(field: str, data: bytes, max_pixels: int, classes: int) -> Ima
             raise InvalidRequest(field, f"of mode {labels.mode}", bound, "not-a-label-map")
         if labels.mode == "P":
             labels = Image.frombytes("L", labels.size, labels.tobytes())
-        largest = labels.getextrema()[1]
+        largest = max(value for value, pixels in enumerate(labels.histogram()) if pixels)
         if largest >= classes:
             bound = f"a map of numbers up to {classes - 1}"
             raise InvalidRequest(field, f"a map with a {largest}", bound, "unknown-class")
@@ -103,7 +103,7 @@ def _decode(field: str, data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _opened(
-    field: str, data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS
+    field: str, data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS
 ) -> tuple[Image.Image, bytes]:
     """The first frame as it stands, and the EXIF block that came along.
 

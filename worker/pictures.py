@@ -33,9 +33,10 @@ def encode(pixels: Pixels, request: GenerationRequest, seed: int) -> bytes:
 
 def recipe_texts(request: GenerationRequest, seed: int) -> dict[str, str]:
     """The recipe of the picture drawn from `seed`: a line each for people, all of it as JSON."""
-    texts = {
-        "Prompt": request.prompt,
-        "Negative prompt": request.negative_prompt,
+    texts = {}
+    if request.task.takes("prompt"):
+        texts = {"Prompt": request.prompt, "Negative prompt": request.negative_prompt}
+    texts |= {
         "Seed": str(seed),
         "Steps": str(request.steps),
         "Sampler": request.sampler,
@@ -46,6 +47,8 @@ def recipe_texts(request: GenerationRequest, seed: int) -> dict[str, str]:
     }
     if request.strength is not None:
         texts["Strength"] = f"{request.strength:g}"
+    if request.class_id is not None:
+        texts["Class"] = str(request.class_id)
     # This one picture again: its own seed, alone.
     alone = request.model_copy(update={"seed": seed, "n": 1})
     texts["darkroom"] = json.dumps(alone.model_dump(mode="json"))

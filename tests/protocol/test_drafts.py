@@ -35,8 +35,6 @@ OWN: dict[Task, dict[str, object]] = {
     Task.LAYOUT: {"boxes": [{"class": 3, "x": 0.7, "y": 0, "width": 0.3, "height": 1}]},
 }
 
-FILES = ("image", "mask")
-
 
 def box(**changes: object) -> dict[str, object]:
     return {"class": 3, "x": 0.0, "y": 0.0, "width": 0.5, "height": 1.0} | changes
@@ -139,11 +137,10 @@ def test_each_task_takes_what_is_its_own(task: Task) -> None:
     assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
     for field in TAKES[task] & NEEDED:
         less = {name: value for name, value in fields.items() if name != field}
-        inputs = [
-            None if f == field else g for f, g in zip(FILES, INPUTS.get(task, NOTHING), strict=True)
-        ]
+        image, mask = INPUTS.get(task, NOTHING)
+        image, mask = None if field == "image" else image, None if field == "mask" else mask
         with pytest.raises(InvalidRequest) as refused:
-            complete(task, parse(Draft, less), SILENT, words, *inputs)
+            complete(task, parse(Draft, less), SILENT, words, image, mask)
         assert (refused.value.field, refused.value.problem) == (field, "missing-field")
 
 

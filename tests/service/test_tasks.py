@@ -61,7 +61,7 @@ def test_nothing_need_be_said_of_an_unconditional_picture(service: Running) -> N
 
 def test_a_class_by_its_number(service: Running) -> None:
     for sent in ({"json": {"class_id": 7}}, {"files": {"class_id": (None, "7")}}):
-        answer = service.client.post("/v1/class", **sent)  # type: ignore[arg-type]
+        answer = service.client.post("/v1/class", **sent)
         assert answer.status_code == 200, answer.text
     assert [request.class_id for request in service.worker.seen] == [7, 7]
 
@@ -71,7 +71,7 @@ def test_boxes_in_json_and_in_a_form(service: Running) -> None:
         {"json": {"boxes": [BOX, BOX]}},
         {"files": {"boxes": (None, json.dumps([BOX, BOX]))}},
     ):
-        answer = service.client.post("/v1/layout", **sent)  # type: ignore[arg-type]
+        answer = service.client.post("/v1/layout", **sent)
         assert answer.status_code == 200, answer.text
     for request in service.worker.seen:
         assert request.boxes is not None

@@ -57,6 +57,13 @@ def test_a_png_tells_how_it_was_made() -> None:
     assert again == asked.model_copy(update={"seed": 44, "n": 1})
 
 
+def test_a_png_of_a_class_tells_the_class_and_no_words() -> None:
+    image = opened(encode(GRADIENT, request(task="class", class_id=207, prompt=""), seed=44))
+    assert isinstance(image, PngImageFile)
+    assert image.text["Class"] == "207"
+    assert "Prompt" not in image.text
+
+
 @given(prompt=st.text(st.characters(), max_size=200))
 @hypothesis_settings(max_examples=50, deadline=None)
 def test_any_prompt_fits_into_a_png(prompt: str) -> None:
