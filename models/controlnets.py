@@ -35,12 +35,12 @@ class ControlNets:
     def __init__(self, folder: Path, kept: int = KEPT) -> None:
         self._folder = folder
         self._kept = kept
-        self._loaded: OrderedDict[tuple[str, torch.dtype, torch.device], ControlNet] = OrderedDict()
+        self._loaded: OrderedDict[tuple[object, ...], ControlNet] = OrderedDict()
         self._lock = threading.Lock()
 
     def misfits(self, model: LatentDiffusion) -> Mapping[str, str | None]:
         """Each by name, with the reason why it cannot tell this model; None where it can."""
-        return {name: self._misfit(name, model) for name in self._names()}
+        return {name: self._misfit(name, model) for name in self._weights()}
 
     def fitting(self, model: LatentDiffusion) -> tuple[str, ...]:
         """The names of those that can tell this model where things are to be."""
@@ -52,11 +52,13 @@ class ControlNets:
         Raises CheckpointError if there is none of that name, or it cannot be loaded or does not
         fit the model.
         """
-        if name not in self._names():
+        weights = self._weights().get(name)
+        if weights is None:
             raise CheckpointError(f"no ControlNet is called {name!r}")
         if why_not := self._misfit(name, model):
             raise CheckpointError(f"the ControlNet {name!r} does not fit the model: {why_not}")
-        key = name, model.dtype, model.device
+        # With the time of the file: what an operator has put in its place is another.
+        key = name, weights.stat().st_mtime_ns, model.dtype, model.device
         with self._lock:
             if key not in self._loaded:
                 while len(self._loaded) >= self._kept:
@@ -65,8 +67,14 @@ class ControlNets:
             self._loaded.move_to_end(key)
             return self._loaded[key]
 
-    def _names(self) -> list[str]:
-        return sorted(config.parent.name for config in self._folder.glob("*/config.json"))
+    def _weights(self) -> dict[str, Path]:
+        """The file with the weights of each that is there whole, by name."""
+        found = sorted(self._folder.glob("*/*.safetensors"))
+        return {
+            weights.parent.name: weights
+            for weights in found
+            if (weights.parent / "config.json").is_file()
+        }
 
     def _misfit(self, name: str, model: LatentDiffusion) -> str | None:
         try:
