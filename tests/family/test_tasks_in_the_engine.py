@@ -130,12 +130,12 @@ def png(image: Image.Image | None) -> bytes | None:
 
 def asked(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest:
     fields = {"steps": 3, "seed": 5, "sampler": "ddim", "schedule": "leading"} | case.fields
-    inputs = [
+    image, mask = (
         None if given is None else InputImage(key=input_key(b""), width=w, height=h)
         for given in (case.image, case.mask)
         for w, h in [given.size if given else (0, 0)]
-    ]
-    return complete(case.task, parse(Draft, fields | changes), card, len, *inputs)
+    )
+    return complete(case.task, parse(Draft, fields | changes), card, len, image, mask)
 
 
 def drawn(engine: Engine, case: Case, request: GenerationRequest) -> list[Pixels]:
