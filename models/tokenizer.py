@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
@@ -118,16 +118,20 @@ class Tokenizer:
         said = clean(word) if self.vocabulary.cleaned else word
         return [said, *(f"{said}_{i}" for i in range(1, count))]
 
-    def to_json(self) -> str:
-        """All that counting takes: the serialised backend, and what is done before and after it."""
+    def to_json(self, *others: Tokenizer) -> str:
+        """All that counting takes: the serialised backend, and what is done before and after it,
+        of this tokenizer and of those of the model's other text encoders."""
         return json.dumps(
-            {
-                "backend": self.vocabulary.backend.to_str(),
-                "cleaned": self.vocabulary.cleaned,
-                "learned": {str(first): count for first, count in self.learned.items()},
-            },
+            self._published() | {"others": [other._published() for other in others]},
             ensure_ascii=False,
         )
+
+    def _published(self) -> dict[str, Any]:
+        return {
+            "backend": self.vocabulary.backend.to_str(),
+            "cleaned": self.vocabulary.cleaned,
+            "learned": {str(first): count for first, count in self.learned.items()},
+        }
 
     def _row(self, ids: list[int]) -> list[int]:
         row = [*self._start, *ids, self.vocabulary.end_id]

@@ -14,12 +14,14 @@ __all__ = ["PublishedTokenizer", "clean"]
 class PublishedTokenizer(Record):
     """backend: the serialised form of the `tokenizers` package, which gets text that went through
     `clean` first where `cleaned` says so. learned: words that stand for several tokens, as the id
-    that the backend gives them -> how many.
+    that the backend gives them -> how many. others: the tokenizers of further text encoders; a
+    text is as long as it is to the one that finds most in it.
     """
 
     backend: Text
     cleaned: bool = False
     learned: dict[int, Annotated[Int, Field(ge=1)]] = Field(default_factory=dict)
+    others: tuple["PublishedTokenizer", ...] = ()
 
 
 def clean(text: str) -> str:

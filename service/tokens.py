@@ -37,11 +37,17 @@ class TokenCounters:
             raise NotReady(f"the tokenizer of {model} has not been published")
         if not found:
             return lambda text: 0  # a model that reads no words
-        return TokenCounter(PublishedTokenizer.model_validate_json(found))
+        return counter_of(PublishedTokenizer.model_validate_json(found))
+
+
+def counter_of(published: PublishedTokenizer) -> Callable[[str], int]:
+    """Text -> tokens, to the text encoder that finds most in it."""
+    counters = [TokenCounter(each) for each in (published, *published.others)]
+    return lambda text: max(count(text) for count in counters)
 
 
 class TokenCounter:
-    """Counts the tokens of texts by one published tokenizer."""
+    """Counts the tokens of texts by one published tokenizer, without its `others`."""
 
     def __init__(self, published: PublishedTokenizer) -> None:
         self._published = published

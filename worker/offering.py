@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from models.checkpoint import CheckpointError
+from models.conditioners.clip import text_stages
 from models.first_stage import FirstStage
 from models.loading import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
@@ -113,16 +114,22 @@ def _offering(
     folder = BUNDLED if source == "bundled" else without_weights(source)
     words = settings.models_home / EMBEDDINGS
     skeleton = load_model(str(folder), META, torch.float32, embeddings=words)
-    tokenizer = skeleton.conditioner.tokenizer
     dtype = weights_dtype(device, declared.precision or settings.worker_precision)
     return Offering(
         declared,
         source,
         skeleton,
         model_card(skeleton, model_name(source), entries),
-        "" if tokenizer is None else tokenizer.to_json(),
+        _tokenizer_json(skeleton),
         weights_bytes(skeleton, dtype),
     )
+
+
+def _tokenizer_json(model: LatentDiffusion) -> str:
+    """What counts the tokens of a prompt; nothing where there are no prompts."""
+    tokenizer = model.conditioner.tokenizer
+    others = [stage.tokenizer for stage in text_stages(model.conditioner)[1:]]
+    return "" if tokenizer is None else tokenizer.to_json(*others)
 
 
 def weights_bytes(model: LatentDiffusion, dtype: torch.dtype) -> int:

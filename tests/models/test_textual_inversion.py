@@ -21,7 +21,7 @@ from models.pipeline import LatentDiffusion
 from models.text_encoder import TextEncoder
 from models.textual_inversion import with_learned_words
 from protocol.tokenizer import PublishedTokenizer
-from service.tokens import TokenCounter
+from service.tokens import counter_of
 from tests.tiny_models import CONTEXT
 
 PROMPT = "the red my-cat, a my-cat on the dotty-art!"
@@ -112,7 +112,7 @@ def test_the_refiner_takes_the_words_of_its_encoder(
 def test_the_service_counts_every_vector(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     conditioner = learned(tiny_sd, tmp_path, my_cat={"emb_params": vectors(7, 1)})
     published = PublishedTokenizer.model_validate_json(conditioner.tokenizer.to_json())
-    assert TokenCounter(published)("the MY-CAT, the my-cat") == 1 + 7 + 1 + 1 + 7
+    assert counter_of(published)("the MY-CAT, the my-cat") == 1 + 7 + 1 + 1 + 7
 
 
 def test_the_model_itself_learns_nothing(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:

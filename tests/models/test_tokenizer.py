@@ -16,9 +16,11 @@ import models.cleaning
 import protocol.tokenizer
 from models.checkpoint import CheckpointMissing
 from models.config import UnsupportedConfig
-from models.tokenizer import Tokenizer
+from models.tokenizer import Tokenizer, aligned_rows
+from models.wording import Wording
+from protocol.prompts import PromptSyntax, parse
 from protocol.tokenizer import PublishedTokenizer
-from service.tokens import TokenCounter
+from service.tokens import counter_of
 from tests.published import SD15, SDXL
 from tests.shared_files import shared_file
 
@@ -182,9 +184,42 @@ def test_every_token_has_the_weight_of_its_piece(tokenizer: Tokenizer) -> None:
 @given(text=texts)
 def test_the_service_counts_the_same_tokens(tokenizer: Tokenizer, text: str) -> None:
     learned = tokenizer.with_words({"my-cat": 3, "plain": 1})
-    count = TokenCounter(PublishedTokenizer.model_validate_json(learned.to_json()))
+    count = counter_of(PublishedTokenizer.model_validate_json(learned.to_json()))
     for said in (text, f"{text} my-cat (plain)"):
         assert count(said) == len(learned.tokens(said))
+
+
+@pytest.fixture(scope="session")
+def both_of_sdxl() -> list[Tokenizer]:
+    folder = shared_file(f"facts/checkpoints/configs/{SDXL}")
+    return [Tokenizer.from_folder(folder / part) for part in ("tokenizer", "tokenizer_2")]
+
+
+@pytest.fixture(scope="session")
+def count_for_sdxl(both_of_sdxl: list[Tokenizer]) -> Callable[[str], int]:
+    first, second = both_of_sdxl
+    return counter_of(PublishedTokenizer.model_validate_json(first.to_json(second)))
+
+
+# Runs of signs are where the two differ: "!!!" is one token to the first, three to the second.
+signs = st.text("!?.() cat", max_size=400)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=signs, more=signs)
+def test_the_service_knows_how_many_rows_both_text_encoders_of_sdxl_read(
+    both_of_sdxl: list[Tokenizer], count_for_sdxl: Callable[[str], int], text: str, more: str
+) -> None:
+    prompts = [parse(text, PromptSyntax.PLAIN), parse(f"({text}:1.2) {more} BREAK {text}")]
+    for prompt, exact in zip(prompts, (True, False), strict=True):
+        first, second = aligned_rows(both_of_sdxl, Wording(prompt.sections))
+        most = max(1, -(-prompt.tokens(count_for_sdxl, 75) // 75))
+        assert len(first.ids) == len(second.ids)
+        assert len(first.ids) == most if exact else len(first.ids) <= most
+
+
+def test_the_encoder_that_finds_most_tokens_counts(count_for_sdxl: Callable[[str], int]) -> None:
+    assert [count_for_sdxl(text) for text in ("a cat", "!!!", "???????!", "")] == [2, 3, 3, 0]
 
 
 @settings(max_examples=200, deadline=None)

@@ -16,7 +16,7 @@ from models.checkpoint import CheckpointError
 from models.config import UnsupportedConfig
 from models.tokenizer import Tokenizer
 from protocol.tokenizer import PublishedTokenizer
-from service.tokens import TokenCounter
+from service.tokens import counter_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-()[]"
 WORDS = ["the", "cat", "red", "painting", "##ing", "##s", "paint", "a", "of", "猫", "京"]
@@ -175,7 +175,7 @@ def test_control_pieces_cannot_be_spelled(piece_folder: Path) -> None:
 @given(text=japanese)
 def test_the_service_counts_the_same_pieces(piece_folder: Path, text: str) -> None:
     tokenizer = Tokenizer.from_folder(piece_folder)
-    count = TokenCounter(PublishedTokenizer.model_validate_json(tokenizer.to_json()))
+    count = counter_of(PublishedTokenizer.model_validate_json(tokenizer.to_json()))
     assert count(text) == len(tokenizer.tokens(text))
     assert tokenizer.chunk == 76, "no start token"
 

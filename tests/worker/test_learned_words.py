@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from protocol.tokenizer import PublishedTokenizer
-from service.tokens import TokenCounter
+from service.tokens import counter_of
 from tests.tiny_models import CONTEXT, write_tiny_sd
 from worker.offering import plan
 from worker.settings import WorkerSettings
@@ -28,5 +28,5 @@ def test_words_that_fit_are_offered_and_counted(folder: Path, tmp_path: Path) ->
     settings = WorkerSettings(model=str(folder), models_home=tmp_path)
     (offering,) = plan(settings, torch.device("cpu")).offerings.values()
     assert offering.card.embeddings == ("my-cat",)
-    count = TokenCounter(PublishedTokenizer.model_validate_json(offering.tokenizer_json))
+    count = counter_of(PublishedTokenizer.model_validate_json(offering.tokenizer_json))
     assert count("the my-cat") == 5
