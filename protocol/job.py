@@ -38,6 +38,14 @@ class Phase(StrEnum):
     DELIVER = "deliver"
 
 
+class FinishReason(StrEnum):
+    """How a picture came out. `content_filtered`: the model's safety checker has flagged it; the
+    operator decides whether it is shown nevertheless."""
+
+    SUCCESS = "success"
+    CONTENT_FILTERED = "content_filtered"
+
+
 class ExtraFile(Record):
     """A file that comes with a picture: where it is kept and what it is."""
 
@@ -56,6 +64,7 @@ class ImageResult(Record):
     format: OutputFormat
     bytes: Count
     extras: tuple[ExtraFile, ...] = ()
+    finish_reason: FinishReason = FinishReason.SUCCESS
 
 
 class Timings(Record):

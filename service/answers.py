@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import DarkroomError
-from protocol.job import ExtraFile, ImageResult, JobState, JobView, Phase, Timings
+from protocol.job import ExtraFile, FinishReason, ImageResult, JobState, JobView, Phase, Timings
 from protocol.keys import Extra, OutputFormat
 from protocol.store import ObjectStore
 from service.bodies import ResponseKind
@@ -21,6 +21,11 @@ class ExtraAnswer(BaseModel):
 
     kind: Extra = Field(description="depth: a grey PNG of 16 bits, the nearer the brighter.")
     bytes: int = Field(description="The size of the file.")
+    finish_reason: FinishReason = Field(
+        default=FinishReason.SUCCESS,
+        description="content_filtered: the model's safety checker has flagged it, and the picture "
+        "may be one that says so instead.",
+    )
     base64: str | None = Field(default=None, json_schema_extra={"contentEncoding": "base64"})
     url: str | None = None
 
@@ -115,6 +120,7 @@ class Answers:
             height=image.height,
             format=image.format,
             bytes=image.bytes,
+            finish_reason=image.finish_reason,
             **self._file(image.key, self.link(job_id, index), kind),
         )
         if image.extras:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import use_kernel
-from models.text_encoder import SelfAttention
+from models.clip_layers import SelfAttention
 
 
 def matmul_attention(

@@ -239,11 +239,13 @@ class Loop:
             if held.claim.job_id == claim.job_id:  # lost, and come back to us before we noticed
                 self._drop(held)
                 self._forget(held.claim)
-        held = HeldJob(claim, request, self._delivery, self._reporter, self._end, self._tracing)
+        held = HeldJob(
+            claim, request, self._engine, self._delivery, self._reporter, self._end, self._tracing
+        )
         self._held[claim.execution_id] = held
         self._metrics.queue_wait.labels(request.priority).observe(held.waited_s)
         logger.info("job taken", extra={**claim.names, "crashes": claim.crashes})
-        held.fetch(self._engine, then=self._stirred.set)
+        held.fetch(then=self._stirred.set)
 
     def _admit_ready(self) -> None:
         for held in self._jobs():

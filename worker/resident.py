@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from models.pipeline import LatentDiffusion
 from worker.profile import UNMEASURED, StepProfile
+from worker.safety import Safety
 
 
 @dataclass(frozen=True, eq=False)
 class Resident:
-    """A model that is loaded, and what its steps cost."""
+    """A model that is loaded, what its steps cost, and who looks at its pictures, if anybody."""
 
     model: LatentDiffusion
     profile: StepProfile
+    safety: Safety | None = None
 
 
 def unmeasured(model: LatentDiffusion, slots: int) -> Resident:

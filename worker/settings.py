@@ -49,6 +49,11 @@ class WorkerSettings(Settings):
         ge=0,
         description="Memory, in MiB, for models with LoRAs merged, beside the models themselves.",
     )
+    worker_safety: Literal["flag", "blank", "off"] = Field(
+        default="flag",
+        description="What a model's own safety checker is for: flag says what it found, blank also "
+        "hides the picture, off leaves it out.",
+    )
     worker_same_bytes: bool = Field(
         default=True,
         description="Whether a request gives the same bytes whoever else is being served.",

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from protocol.catalogue import ModelCard
 from protocol.job import (
     ExtraFile,
+    FinishReason,
     ImageResult,
     JobResult,
     JobState,
@@ -111,6 +112,7 @@ def images(draw: st.DrawFn) -> ImageResult:
         format=kind,
         bytes=draw(st.integers(0, 2**31)),
         extras=tuple(draw(st.lists(extras(), max_size=1))),
+        finish_reason=draw(st.sampled_from(FinishReason)),
     )
 
 

@@ -19,6 +19,9 @@ _NOT_WEIGHTS = ("position_ids", "to_logits.weight", "to_logits.bias")
 _TEXT_MODEL = "text_model."
 _TEXT_MODULES = ("embeddings.", "encoder.layers.", "final_layer_norm.")
 
+# And the safety checker's vision encoder with one of these, where files have two.
+_VISION_MODEL = re.compile(r"vision_model\.(?:embeddings|encoder|pre_layrnorm|post_layernorm)\..*")
+
 
 def diffusers_plan(keys: Collection[str]) -> Plan:
     """Where parameters come from in a component's file of the diffusers layout."""
@@ -35,4 +38,6 @@ def _today(name: str) -> str:
     if match := _LEGACY_ATTENTION_KEY.fullmatch(name):
         path, old, rest = match.groups()
         return f"{path}.{_LEGACY_ATTENTION[old]}.{rest}"
+    if _VISION_MODEL.fullmatch(name):
+        return f"vision_model.{name}"
     return name
