@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from models.formats.errors import CheckpointError, CheckpointMissing
+from models.formats.errors import CheckpointError, CheckpointMissing, Malformed
+from models.formats.parts import Shape
 
 Download = Callable[[str], Path]
 
@@ -51,6 +52,33 @@ def fetch(repository: str, *, half: bool = False, suffixes: Collection[str] = SA
     if not any(name.endswith(tuple(suffixes)) for name in chosen):
         raise CheckpointError(_nothing(repository, files, suffixes))
     return download(repository, chosen)
+
+
+def fetch_small(repository: str) -> Path:
+    """The folder in the cache with a model's small files; of its weights, what was there before.
+
+    Raises CheckpointError.
+    """
+    files = list_files(repository)
+    if files is None:
+        return _cached(repository)
+    chosen = choose(files, half=False, suffixes=SAFE)
+    return download(repository, [name for name in chosen if not name.endswith(SAFE)])
+
+
+def read_remote_header(repository: str, name: str) -> dict[str, tuple[str, Shape]]:
+    """What a safetensors file on the hub says that it holds: dtype and shape by key. Only its
+    header is fetched. Raises CheckpointError."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import SafetensorsParsingError
+
+    try:
+        header = HfApi().parse_safetensors_file_metadata(repository, name)
+    except SafetensorsParsingError as error:
+        raise Malformed(f"{repository}/{name} is no sound safetensors file: {error}") from error
+    except Exception as error:
+        raise _in_words(repository, error) from error
+    return {key: (told.dtype, tuple(told.shape)) for key, told in header.tensors.items()}
 
 
 def fetch_part(repository: str, *, half: bool = False) -> Path:

@@ -44,7 +44,6 @@ _BERT = [
     Rule(r"transformer\.token_emb\.weight", "model.embed_tokens.weight"),
     Rule(r"transformer\.pos_emb\.emb\.weight", "model.embed_positions.weight"),
     Rule(r"transformer\.norm\.(.*)", r"model.layer_norm.\1"),
-    Rule(r"transformer\.to_logits\.(.*)", r"to_logits.\1"),
 ]
 _BERT_ATTENTION = {
     "0": "self_attn_layer_norm",

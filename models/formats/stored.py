@@ -1,0 +1,64 @@
+"""What is stored of a model's components, by the headers of their files: here, or on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from models.formats.errors import CheckpointMissing
+from models.formats.files import weight_files
+from models.formats.headers import read_header
+from models.formats.hub import SAFE, fetch_small, list_files, read_remote_header, rendering
+from models.formats.parts import Shape
+
+Stored = Mapping[str, tuple[str, Shape]]  # key -> dtype as safetensors names it, and shape
+
+
+class StoredFiles(Protocol):
+    """A model's small files in `folder`, and the headers of its weights."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def stored(self, part: str) -> Stored:
+        """What the files of the component `part` hold. Raises CheckpointError."""
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """A folder in the published layout."""
+
+    folder: Path
+
+    def stored(self, part: str) -> Stored:
+        files = weight_files(self.folder / part, half=False)
+        headers = [read_header(file) for file in files]
+        return {key: (e.dtype, e.shape) for header in headers for key, e in header.entries.items()}
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """A repository of the hub, whose weights stay there."""
+
+    repository: str
+    folder: Path
+    names: tuple[str, ...]
+
+    def stored(self, part: str) -> Stored:
+        inside = {n.removeprefix(f"{part}/") for n in self.names if n.startswith(f"{part}/")}
+        weights = [n for n in rendering(inside, half=False, suffixes=SAFE) if n.endswith(SAFE)]
+        if not weights:
+            raise CheckpointMissing(f"{self.repository} has no safetensors in {part}/")
+        found: dict[str, tuple[str, Shape]] = {}
+        for name in weights:
+            found |= read_remote_header(self.repository, f"{part}/{name}")
+        return found
+
+
+def hub_files(repository: str) -> LocalFiles | HubFiles:
+    """A repository's files; where the hub cannot be asked, those in the cache."""
+    names = list_files(repository)
+    folder = fetch_small(repository)
+    return LocalFiles(folder) if names is None else HubFiles(repository, folder, tuple(names))
