@@ -53,3 +53,18 @@ def load_first_stage(folder: Path, dtype: torch.dtype, device: torch.device) -> 
     config = read_json(folder / "config.json")
     chosen = torch.float32 if config.get("force_upcast") else dtype
     return load_component(folder, build_first_stage, chosen, device)
+
+
+def load_alike(
+    folder: Path, like: FirstStage, dtype: torch.dtype, device: torch.device
+) -> FirstStage:
+    """The first stage of `folder`, which is for the latents of `like`.
+
+    Raises CheckpointError if its latents are of another shape.
+    """
+    stage = load_first_stage(folder, dtype, device)
+    shapes = [(s.config.latent_channels, s.config.factor) for s in (stage, like)]
+    if shapes[0] != shapes[1]:
+        sizes = ", the model's have ".join(f"{c} channels for {f} pixels" for c, f in shapes)
+        raise CheckpointError(f"{folder} does not fit the model: its latents have {sizes}")
+    return stage

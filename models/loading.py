@@ -12,7 +12,7 @@ from models.checkpoint import CheckpointError, load_component, read_json, resolv
 from models.config import UNetConfig
 from models.executors.eager import eager_executors
 from models.first_stage import FirstStage
-from models.first_stages import first_stage_folder, load_first_stage
+from models.first_stages import first_stage_folder, load_alike, load_first_stage
 from models.formats.hub import fetch
 from models.kinds import KINDS, Published
 from models.pipeline import LatentDiffusion
@@ -92,11 +92,4 @@ def _tiny(
     folder: Path, full: FirstStage, dtype: torch.dtype, device: torch.device
 ) -> FirstStage | None:
     """The tiny autoencoder that an operator has put beside the model's own, if one has."""
-    if not folder.is_dir():
-        return None
-    tiny = load_first_stage(folder, dtype, device)
-    shapes = [(stage.config.latent_channels, stage.config.factor) for stage in (tiny, full)]
-    if shapes[0] != shapes[1]:
-        sizes = " but those of vae/ have ".join(f"{c} channels for {f} pixels" for c, f in shapes)
-        raise CheckpointError(f"{folder} does not fit the model: its latents have {sizes}")
-    return tiny
+    return load_alike(folder, full, dtype, device) if folder.is_dir() else None

@@ -1,13 +1,14 @@
-"""Another first stage in place of a model's own, as `stabilityai/sdxl-vae` for any SDXL."""
+"""Another first stage in place of a model's own, as `stabilityai/sdxl-vae` for any SDXL, or a tiny
+one beside it, as `madebyollin/taesd` for Stable Diffusion 1.x."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from models.checkpoint import CheckpointError, CheckpointMissing
+from models.checkpoint import CheckpointMissing
 from models.executors.eager import eager_executors
-from models.first_stages import load_first_stage
+from models.first_stages import load_alike
 from models.formats.hub import fetch_part
 from models.pipeline import LatentDiffusion
 
@@ -32,9 +33,10 @@ def with_first_stage(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
 
     Raises CheckpointError if its latents are of another shape.
     """
-    stage = load_first_stage(folder, model.dtype, model.device)
-    shapes = [(s.config.latent_channels, s.config.factor) for s in (stage, model.autoencoder)]
-    if shapes[0] != shapes[1]:
-        sizes = ", the model's have ".join(f"{c} channels for {f} pixels" for c, f in shapes)
-        raise CheckpointError(f"{folder} does not fit the model: its latents have {sizes}")
+    stage = load_alike(folder, model.autoencoder, model.dtype, model.device)
     return replace(model, autoencoder=stage, executors=eager_executors(model.unet, stage))
+
+
+def with_tiny(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
+    """The same model, with the tiny autoencoder of `folder` beside its own. Raises likewise."""
+    return replace(model, tiny=load_alike(folder, model.autoencoder, model.dtype, model.device))

@@ -66,8 +66,8 @@ class Declared(Record):
     """A model that is to be served.
 
     `source` is a folder, a file, a hub id or the name of a model that was added; `vae` likewise,
-    in place of the model's own. `defaults` are entries of its card. `refiner` names another entry,
-    which is in memory whenever this is.
+    in place of the model's own, and `tiny_vae`, to decode fast beside it. `defaults` are entries of
+    its card. `refiner` names another entry, which is in memory whenever this is.
     """
 
     source: Text = Field(min_length=1)
@@ -76,6 +76,7 @@ class Declared(Record):
     idle_unload_s: Annotated[Float, Field(gt=0)] | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp8"] | None = None
     vae: Text | None = Field(default=None, min_length=1)
+    tiny_vae: Text | None = Field(default=None, min_length=1)
     refiner: ServedName | None = None
     defaults: Annotated[dict[str, Any], AfterValidator(_card_entries)] = Field(default_factory=dict)
 

@@ -18,11 +18,12 @@ from models.conditioners.clip import text_stages
 from models.first_stage import FirstStage
 from models.loading import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
+from models.replacing import with_tiny
 from protocol.catalogue import ModelCard
 from protocol.declarations import BadCatalogue, Declared, read_declarations
 from worker.card import model_card, model_name
 from worker.settings import WorkerSettings
-from worker.sources import locate, without_weights
+from worker.sources import first_stage_folder, locate, without_weights
 from worker.warmup import weights_dtype
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,9 @@ def _offering(
     folder = BUNDLED if source == "bundled" else without_weights(source)
     words = settings.models_home / EMBEDDINGS
     skeleton = load_model(str(folder), META, torch.float32, embeddings=words)
+    if declared.tiny_vae is not None:
+        tiny = first_stage_folder(declared.tiny_vae, settings, half=False)
+        skeleton = with_tiny(skeleton, tiny)
     dtype = weights_dtype(device, declared.precision or settings.worker_precision)
     return Offering(
         declared,

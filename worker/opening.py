@@ -9,7 +9,7 @@ from math import inf
 import torch
 
 from models.loading import load_model
-from models.replacing import first_stage_of, with_first_stage
+from models.replacing import with_first_stage, with_tiny
 from protocol.presence import WorkerState
 from worker.additions import Offer
 from worker.announcer import Announcer
@@ -23,7 +23,7 @@ from worker.residency import Lodger, Residency
 from worker.resident import Resident
 from worker.settings import WorkerSettings
 from worker.shelf import Shelf
-from worker.sources import locate
+from worker.sources import first_stage_folder
 from worker.warmup import empty_engine, ready_resident, weights_dtype
 
 LOADED = 0.9  # the share of getting ready that loading is; the rest is warming up
@@ -103,11 +103,11 @@ def _load(
         lambda share, what: report(LOADED * share, what),
         settings.models_home / EMBEDDINGS,
     )
+    half = dtype != torch.float32
     if declared.vae is not None:
-        base = settings.catalogue.resolve().parent if settings.catalogue else None
-        source = locate(declared.vae, settings.models_home / "vaes", *([base] if base else []))
-        half = dtype != torch.float32
-        model = with_first_stage(model, first_stage_of(source, half=half))
+        model = with_first_stage(model, first_stage_folder(declared.vae, settings, half=half))
+    if declared.tiny_vae is not None:
+        model = with_tiny(model, first_stage_folder(declared.tiny_vae, settings, half=half))
     report(LOADED, "warming up")
     chosen = settings.model_copy(update={"worker_precision": precision})
     return ready_resident(model, (card.default_width, card.default_height), chosen)

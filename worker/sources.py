@@ -6,6 +6,8 @@ from pathlib import Path
 
 from models.checkpoint import resolve
 from models.formats.hub import SAFE, choose, download, fetch, list_files
+from models.replacing import first_stage_of
+from worker.settings import WorkerSettings
 
 
 def locate(source: str, added: Path, base: Path = Path()) -> str:
@@ -18,6 +20,13 @@ def locate(source: str, added: Path, base: Path = Path()) -> str:
         return str(added / source)
     path = base / Path(source).expanduser()
     return str(path) if path.exists() or source.startswith((".", "/", "~")) else source
+
+
+def first_stage_folder(source: str, settings: WorkerSettings, *, half: bool) -> Path:
+    """Where the first stage `source` of a declaration is: among the VAEs that were added, at a path
+    taken from the catalogue's folder, or fetched from the hub."""
+    base = settings.catalogue.resolve().parent if settings.catalogue else Path()
+    return first_stage_of(locate(source, settings.models_home / "vaes", base), half=half)
 
 
 def without_weights(source: str) -> Path:

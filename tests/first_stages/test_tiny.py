@@ -16,14 +16,20 @@ from torch import Tensor
 from models.checkpoint import CheckpointError
 from models.first_stages import build_first_stage
 from models.loading import load_model
+from protocol.presence import Presence
 from protocol.request import Decoder
 from tests.engine.test_engine import Heard, request
+from tests.jobs.harness import client
 from tests.shared_files import shared_file
 from tests.tiny_models import write_tiny_sd, write_tiny_vae
+from worker.announcer import Announcer
 from worker.card import model_card
 from worker.engine import Engine
+from worker.metrics import Metrics
+from worker.opening import open_shelf
 from worker.ports import AdmittedJob
 from worker.resident import unmeasured
+from worker.settings import WorkerSettings
 
 
 def trained(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -83,10 +89,25 @@ def test_a_request_may_ask_for_it(folder: Path) -> None:
     assert not np.array_equal(full, tiny)
 
 
+def test_an_operator_may_declare_one_that_was_added(tmp_path: Path, redis_url: str) -> None:
+    write_tiny_sd(tmp_path / "sd")
+    write_tiny_vae(tmp_path / "home" / "vaes" / "small")
+    catalogue = tmp_path / "models.toml"
+    catalogue.write_text('[models.sd]\nsource = "sd"\ntiny_vae = "small"\nresident = true\n')
+    settings = WorkerSettings(
+        catalogue=catalogue, models_home=tmp_path / "home", worker_tune_s=0.1, worker_slots=1
+    )
+    announcer = Announcer(Presence(client(redis_url)), "w")
+    opened = open_shelf(settings, torch.device("cpu"), announcer, Metrics())
+    (offer,) = opened.offers
+    assert offer.card.decoders == ("full", "tiny")
+    assert opened.engine.models["sd"].model.tiny is not None
+
+
 def test_one_for_other_latents_is_refused(tmp_path: Path) -> None:
     folder = write_tiny_sd(tmp_path)
     write_tiny_vae(folder / "tiny_vae", levels=4)
-    with pytest.raises(CheckpointError, match=r"4 channels for 8 pixels but .* 4 channels for 4"):
+    with pytest.raises(CheckpointError, match=r"4 channels for 8 pixels, .* 4 channels for 4"):
         load_model(str(folder), torch.device("cpu"))
 
 
