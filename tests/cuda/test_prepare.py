@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from models.controlnets import ControlNets
 from models.cuda import prepare as preparing
 from models.cuda.fp8 import emulated, in_eight_bits
 from models.cuda.graphs import Recorder, Replay
@@ -16,7 +18,9 @@ from models.cuda.prepare import Wanted, prepare
 from models.cuda.quality import compare
 from models.executors.eager import eager_executors
 from models.pipeline import LatentDiffusion
+from models.recipe import ControlPicture, Recipe
 from models.update import slot_update
+from tests.tiny_models import write_tiny_controlnet
 
 SIZE = (32, 32)
 
@@ -44,6 +48,21 @@ def test_a_prepared_model_draws_the_same_pictures(
     assert ready.executors.name in caplog.text
     assert ready.executors.name.startswith("cuda graphs of ")
     assert compare(tiny_sd, ready, SIZE) > 60  # decibels: a few values rounded the other way
+
+
+def test_a_prepared_model_hears_controlnets(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+    write_tiny_controlnet(tmp_path / "edges", tiny_sd.folder)
+    net = ControlNets(tmp_path).get("edges", tiny_sd)
+    image = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(5))
+    recipe = Recipe("a cat", width=32, height=32, steps=3, guidance_scale=4.0)
+    told = replace(recipe, controls=(ControlPicture(net, image), ControlPicture(net, 1 - image)))
+    ready = prepare(tiny_sd, SIZE, Wanted(rows=4), repeating)
+    plain, expected, heard = (
+        list(model.generate([asked]))[-1][0].x
+        for model, asked in ((tiny_sd, recipe), (tiny_sd, told), (ready, told))
+    )
+    torch.testing.assert_close(heard, expected, rtol=0, atol=1e-4)
+    assert float((plain - expected).abs().max()) > 0.1
 
 
 def test_eight_bits_are_refused_where_they_cannot_be_multiplied(
