@@ -64,18 +64,19 @@ def ready_profile(
 def measure(
     model: LatentDiffusion, size: tuple[int, int], most_rows: int, budget_s: float
 ) -> Measurement:
-    """Time steps of growing batches of guided pictures, until the budget or the memory is used up;
-    the smallest batch is timed whatever it takes."""
+    """Time steps of growing batches of pictures, guided if the model can be, until the budget or
+    the memory is used up; the smallest batch is timed whatever it takes."""
     width, height = size
     recipe = Recipe("", width=width, height=height, steps=STEPS, sampler="ddim", guidance_scale=2.0)
     group = model.latent_shape(width, height)
+    [one] = model.start(recipe, [0])
     deadline = time.monotonic() + budget_s
     seconds: dict[int, float] = {}
     bytes_per_cell = 0.0
     for rows in row_counts(most_rows):
         started = time.monotonic()
         try:
-            batch = model.start(recipe, range(rows // 2))
+            batch = model.start(recipe, range(rows // one.rows))
             model.advance(batch)  # the first of a shape may choose kernels or capture a graph
             before = _watch_memory(model.device)
             seconds[rows] = min(_timed(model, batch) for _ in range(REPEATS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,10 @@ def test_a_request_is_drawn_as_its_recipe(case: Case, tmp_path: Path) -> None:
     width, height = case.size
     assert first.shape == second.shape == (height, width, 3)
     assert not np.array_equal(first, second)
+    assert request.eta == (1.0 if case.task is Task.UPSCALE else 0.0)
     recipe = Recipe(
         width=width, height=height, steps=3, sampler="ddim", schedule="leading", seed=6,
+        eta=request.eta,
         **{"guidance_scale": 1.0} | case.meant,
     )  # fmt: skip
     [last] = list(model.generate([recipe]))[-1]
@@ -172,8 +174,15 @@ def test_a_request_is_drawn_as_its_recipe(case: Case, tmp_path: Path) -> None:
 def test_workers_can_measure_it(case: Case, tmp_path: Path) -> None:
     """What is not said is shown blank, so that a worker can time a step before any request."""
     model, card = loaded(case, tmp_path)
-    measured = measure(model, (card.default_width, card.default_height), 2, 0.0)
-    assert measured.seconds[2] > 0
+    rows = []
+
+    def counting(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        rows.append(len(x))
+        return model.executors.denoiser(x, *rest)
+
+    counted = replace(model, executors=replace(model.executors, denoiser=counting))
+    measured = measure(counted, (card.default_width, card.default_height), 4, 60.0)
+    assert set(rows) == set(measured.seconds) == {2, 4}
 
 
 def test_bounds_are_those_of_the_task(tmp_path: Path) -> None:
