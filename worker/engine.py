@@ -82,8 +82,8 @@ class Engine:
         self._share_memory()
 
     def remove(self, name: str) -> None:
-        """Let go of a model that no job here names, and give its memory back."""
-        assert all(slot.running.job.request.model != name for slot in self._slots), name
+        """Let go of a model that no picture here still needs, and give its memory back."""
+        assert not any(slot.needs(name) for slot in self._slots), name
         model = self._models.pop(name).model
         if self._variants is not None:
             self._variants.forget(model)

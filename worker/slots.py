@@ -66,6 +66,10 @@ class Slot:
         tiny = self.running.job.request.decoder is Decoder.TINY
         return self.model.decode_tiny if tiny else self.model.decode
 
+    def needs(self, model: str) -> bool:
+        """Whether a model of that name draws it, now or later."""
+        return model in (self.group[0], self.running.job.request.model, *(n for n, _ in self.later))
+
     @property
     def rows(self) -> int:
         """Rows of a network batch that one step of this slot takes."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from models.beside import ClassMap, SmallPicture
 from models.checkpoint import read_json
+from models.conditioners.clip import ClipConditioner
 from models.conditioners.silent import ClassConditioner, LayoutConditioner, NothingSaid
 from models.kinds import KINDS
 from models.pipeline import LatentDiffusion
@@ -24,6 +25,12 @@ _PUBLISHED: Mapping[str, Mapping[str, Any]] = {
     "LatentDiffusionLayoutPipeline": {"default_steps": 200},
     "LatentDiffusionSemanticPipeline": {"default_steps": 200},
 }
+# SDXL's refiner was trained on the last fifth of the noise levels, so it needs a picture to begin.
+_REFINER = {
+    "tasks": ("img2img", "inpaint"),
+    "reads_aesthetic_score": True,
+    "default_strength": 0.3,
+}
 _UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
 
 
@@ -34,6 +41,8 @@ def task_entries(model: LatentDiffusion) -> dict[str, Any]:
     if pipeline in _PUBLISHED:
         entries["family"] = "ldm"
     match model.conditioner:
+        case ClipConditioner(scored=True):
+            entries |= _REFINER
         case ClassConditioner(classes=classes, guided=guided):
             entries |= {"classes": classes, **({} if guided else _UNGUIDED)}
         case LayoutConditioner(classes=classes, most_boxes=most):
