@@ -126,13 +126,14 @@ def convert(
     )
     timer = threading.Timer(limits.wall_s, child.kill)
     timer.start()
-    try:
-        said = _listen(child, json.dumps(job), report)
-    finally:
-        timer.cancel()
-        child.kill()
-        child.wait()
-    return _result(source, said, child)
+    with child:  # which closes its pipes
+        try:
+            said = _listen(child, json.dumps(job), report)
+        finally:
+            timer.cancel()
+            child.kill()
+            child.wait()
+        return _result(source, said, child)
 
 
 def _environment() -> dict[str, str]:

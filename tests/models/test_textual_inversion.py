@@ -16,6 +16,8 @@ from torch import Tensor
 
 from models.conditioners.clip import ClipConditioner
 from models.config import TextEncoderConfig
+from models.formats.adding import add
+from models.formats.home import ModelsHome
 from models.loading import load_model
 from models.pipeline import LatentDiffusion
 from models.text_encoder import TextEncoder
@@ -73,6 +75,27 @@ def test_words_are_read_as_by_diffusers(
     plain = before.encode(PROMPT).context
     assert plain is not None
     assert not torch.allclose(context, plain, atol=0.01), "the words say nothing"
+
+
+def test_a_file_of_automatic1111_is_converted_and_read_as_by_diffusers(
+    tiny_sd: LatentDiffusion, tiny_sd_folder: Path, tmp_path: Path
+) -> None:
+    """Its .pt is a pickle: `darkroom models add` makes a safetensors file of it."""
+    source = tmp_path / "my-cat.pt"
+    words = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors(3, 8)}}
+    more = {"name": "my-cat", "step": 100, "sd_checkpoint": None, "sd_checkpoint_name": None}
+    torch.save(words | more, source)
+    added = add(str(source), ModelsHome(tmp_path / "home"))
+    assert (added.kind, added.name) == ("embedding", "my-cat")
+
+    conditioner = with_learned_words(tiny_sd.conditioner, tmp_path / "home/embeddings")
+    assert isinstance(conditioner, ClipConditioner)
+    pipe = theirs(diffusers.StableDiffusionPipeline, tiny_sd_folder)
+    pipe.load_textual_inversion(str(source))
+    expected, _ = pipe.encode_prompt("the red my-cat", "cpu", 1, False)
+    context = conditioner.encode("the red my-cat").context
+    assert context is not None
+    torch.testing.assert_close(context, expected[0], rtol=1e-4, atol=1e-5)
 
 
 def test_words_of_sdxl_are_read_as_by_diffusers(
