@@ -13,6 +13,7 @@ from darkroom.devices import NoDevices
 from darkroom.embedded_redis import EmbeddedRedisError
 from darkroom.keys import NoSuchKey
 from darkroom.models.add import CannotAdd
+from darkroom.models.check import CannotCheck
 from darkroom.models.list import NoSuchModel
 from darkroom.server_binary import NoServerBinary
 from protocol.errors import DarkroomError
@@ -29,6 +30,7 @@ COMMANDS = {
 # What a person can do something about: told in a sentence, without a trace.
 EXPECTED = (
     CannotAdd,
+    CannotCheck,
     DarkroomError,
     EmbeddedRedisError,
     NoDevices,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from models.formats.errors import CheckpointError, CheckpointMismatch, CheckpointMissing
 from models.formats.files import read_json, weight_files
 from models.formats.hub import Download, fetch
+from models.formats.parts import Shape
 from models.formats.single_file import is_single_file, laid_out
 from models.formats.weights import Weights
 
@@ -30,6 +31,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatch",
     "CheckpointMissing",
+    "differences",
     "load_component",
     "read_json",
     "resolve",
@@ -82,7 +84,17 @@ def assign_strictly(module: nn.Module, weights: Weights, dtype: torch.dtype) -> 
     One tensor of the file at a time is in memory beside the network.
     """
     expected = {name: tuple(p.shape) for name, p in module.state_dict().items()}
-    found = weights.shapes
+    wrong = differences(expected, weights.shapes)
+    if any(wrong):
+        raise CheckpointMismatch(weights.source, *wrong)
+    parameters = {name: _arranged(weights.tensor(name).to(dtype)) for name in expected}
+    module.load_state_dict(parameters, assign=True)
+
+
+def differences(
+    expected: Mapping[str, Shape], found: Mapping[str, Shape]
+) -> tuple[list[str], list[str], list[str]]:
+    """The parameters that are missing, unexpected and misshapen, each by its name."""
     missing = sorted(expected.keys() - found.keys())
     unexpected = sorted(found.keys() - expected.keys())
     misshapen = [
@@ -90,10 +102,7 @@ def assign_strictly(module: nn.Module, weights: Weights, dtype: torch.dtype) -> 
         for name, shape in sorted(expected.items())
         if name in found and found[name] != shape
     ]
-    if missing or unexpected or misshapen:
-        raise CheckpointMismatch(weights.source, missing, unexpected, misshapen)
-    parameters = {name: _arranged(weights.tensor(name).to(dtype)) for name in expected}
-    module.load_state_dict(parameters, assign=True)
+    return missing, unexpected, misshapen
 
 
 def _arranged(tensor: Tensor) -> Tensor:

@@ -6,16 +6,15 @@ Only small files are read: the networks are built without their weights.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from pydantic import ValidationError
-from torch import nn
 
 from models.checkpoint import CheckpointError
 from models.conditioners.clip import text_stages
-from models.first_stage import FirstStage
+from models.inspecting import META, weights_bytes
 from models.loading import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
 from models.replacing import with_tiny
@@ -28,7 +27,6 @@ from worker.warmup import weights_dtype
 
 logger = logging.getLogger(__name__)
 
-META = torch.device("meta")
 EMBEDDINGS = "embeddings"  # the folder of learned words in the models' home
 
 
@@ -134,28 +132,3 @@ def _tokenizer_json(model: LatentDiffusion) -> str:
     tokenizer = model.conditioner.tokenizer
     others = [stage.tokenizer for stage in text_stages(model.conditioner)[1:]]
     return "" if tokenizer is None else tokenizer.to_json(*others)
-
-
-def weights_bytes(model: LatentDiffusion, dtype: torch.dtype) -> int:
-    """The bytes that the weights of all networks take in `dtype`; a first stage that overflows in
-    half precision takes as many as in single."""
-    return sum(_bytes(network, dtype) for network in networks(model))
-
-
-def networks(part: object) -> Iterator[nn.Module]:
-    """Every network that a model is made of, each once."""
-    if isinstance(part, nn.Module):
-        yield part
-    elif isinstance(part, tuple):
-        for inner in part:
-            yield from networks(inner)
-    elif is_dataclass(part) and not isinstance(part, type):
-        for field in fields(part):
-            if field.name != "executors":  # they run networks that are listed already
-                yield from networks(getattr(part, field.name))
-
-
-def _bytes(network: nn.Module, dtype: torch.dtype) -> int:
-    upcast = isinstance(network, FirstStage) and getattr(network.config, "force_upcast", False)
-    item = torch.float32.itemsize if upcast else dtype.itemsize
-    return item * sum(tensor.numel() for tensor in network.state_dict().values())

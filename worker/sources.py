@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.checkpoint import resolve
-from models.formats.hub import SAFE, choose, download, fetch, list_files
+from models.formats.hub import fetch_small
 from models.replacing import first_stage_of
 from worker.settings import WorkerSettings
 
@@ -31,12 +31,4 @@ def first_stage_folder(source: str, settings: WorkerSettings, *, half: bool) -> 
 
 def without_weights(source: str) -> Path:
     """The folder of a model with its small files; weights are there only if they were before."""
-    return resolve(source, _small_files)
-
-
-def _small_files(repository: str) -> Path:
-    files = list_files(repository)
-    if files is None:  # the hub cannot be asked: the cache may have it
-        return fetch(repository)
-    chosen = choose(files, half=False, suffixes=SAFE)
-    return download(repository, [name for name in chosen if not name.endswith(SAFE)])
+    return resolve(source, fetch_small)

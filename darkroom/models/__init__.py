@@ -1,11 +1,11 @@
-"""`darkroom models`: list what is served, and add what people bring."""
+"""`darkroom models`: list what is served, check and add what people bring."""
 
 import argparse
 
-from darkroom.models import add, list
+from darkroom.models import add, check, list
 
-HELP = "list the models, or add one"
-ACTIONS = {"list": list, "add": add}
+HELP = "list the models, check or add one"
+ACTIONS = {"list": list, "check": check, "add": add}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -37,3 +37,40 @@ def test_a_folder_without_a_model_is_refused(
     monkeypatch.setenv("DARKROOM_MODEL", str(tmp_path))
     assert main(["models"]) == 1
     assert f"{tmp_path} holds no model" in capsys.readouterr().err
+
+
+def test_a_sound_checkpoint_is_described(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_sd(tmp_path / "tiny")
+    assert main(["models", "check", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{folder}: StableDiffusionPipeline"
+    facts = dict(line.split(maxsplit=1) for line in lines[1:-1])
+    assert facts["tasks"] == "txt2img, img2img, inpaint"
+    assert (facts["size"], facts["predicts"]) == ("32×32", "epsilon")
+    assert facts["unet"].endswith("parameters, stored as fp32")
+    assert "GiB in fp16" in facts["memory"]
+    assert lines[-1] == "sound"
+
+
+def test_what_is_wrong_with_a_checkpoint_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_sd(tmp_path / "home" / "models" / "tiny")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(tmp_path / "home"))
+    assert main(["models", "check", "tiny"]) == 1
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: ")]
+    assert len(wrong) == 2
+    assert "scheduler_config.json is missing" in wrong[0]
+    assert "unet has no weights" in wrong[1]
+
+
+def test_what_is_not_there_cannot_be_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"PK")
+    assert main(["models", "check", str(tmp_path / "model.ckpt")]) == 1
+    assert "darkroom models add" in capsys.readouterr().err

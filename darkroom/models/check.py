@@ -1,0 +1,43 @@
+"""`darkroom models check`: what a checkpoint is, what it needs, and what is wrong with it."""
+
+import argparse
+
+from rich.console import Console
+
+from protocol.settings import Settings
+
+HELP = "say what a checkpoint is, and what is missing"
+
+
+class CannotCheck(RuntimeError):
+    """What was to be checked is not there, or no checkpoint."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = (
+        "Read the headers and configuration files of a model, and say what it is, how much memory "
+        "its weights take, and every key that is missing, unexpected or of another shape. No "
+        "weight is read; of a hub id only the small files and the headers are fetched."
+    )
+    parser.epilog = "exit status: 0 if it is sound, else 1"
+    parser.add_argument(
+        "source", help="a folder, a .safetensors file, owner/name of the hub, or what was added"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what there is to say."""
+    # Only here: the other commands need nothing of the worker's packages.
+    from models.formats.errors import CheckpointError
+    from models.inspecting import inspect
+
+    console = Console()
+    added = Settings().models_home / "models" / arguments.source
+    try:
+        anatomy = inspect(str(added) if added.is_dir() else arguments.source)
+    except CheckpointError as error:
+        raise CannotCheck(str(error)) from error
+    text = "\n".join(anatomy.lines())
+    console.print(f"{arguments.source}: {text}", highlight=False, soft_wrap=True)
+    return 0 if anatomy.sound else 1
