@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import DarkroomError
 from protocol.job import ExtraFile, FinishReason, ImageResult, JobState, JobView, Phase, Timings
-from protocol.keys import Extra, OutputFormat
+from protocol.keys import Extra, ExtraFormat, OutputFormat
 from protocol.store import ObjectStore
 from service.bodies import ResponseKind
 from service.problems import Problem, problem
@@ -19,13 +19,11 @@ from service.problems import Problem, problem
 class ExtraAnswer(BaseModel):
     """A file that comes with a picture. `base64` or `url`, as for the picture."""
 
-    kind: Extra = Field(description="depth: a grey PNG of 16 bits, the nearer the brighter.")
-    bytes: int = Field(description="The size of the file.")
-    finish_reason: FinishReason = Field(
-        default=FinishReason.SUCCESS,
-        description="content_filtered: the model's safety checker has flagged it, and the picture "
-        "may be one that says so instead.",
+    kind: Extra = Field(
+        description="depth: a grey PNG of 16 bits, the nearer the brighter. sound: as asked for."
     )
+    format: ExtraFormat
+    bytes: int = Field(description="The size of the file.")
     base64: str | None = Field(default=None, json_schema_extra={"contentEncoding": "base64"})
     url: str | None = None
 
@@ -39,6 +37,11 @@ class ImageAnswer(BaseModel):
     height: int
     format: OutputFormat
     bytes: int = Field(description="The size of the file.")
+    finish_reason: FinishReason = Field(
+        default=FinishReason.SUCCESS,
+        description="content_filtered: the model's safety checker has flagged it, and the picture "
+        "may be one that says so instead.",
+    )
     base64: str | None = Field(default=None, json_schema_extra={"contentEncoding": "base64"})
     url: str | None = None
     extras: list[ExtraAnswer] | None = Field(
@@ -129,7 +132,12 @@ class Answers:
 
     def _extra(self, job_id: str, index: int, extra: ExtraFile, kind: ResponseKind) -> ExtraAnswer:
         link = f"{self.link(job_id, index)}/{extra.kind.value}"
-        return ExtraAnswer(kind=extra.kind, bytes=extra.bytes, **self._file(extra.key, link, kind))
+        return ExtraAnswer(
+            kind=extra.kind,
+            format=extra.format,
+            bytes=extra.bytes,
+            **self._file(extra.key, link, kind),
+        )
 
     def _file(self, key: str, link: str, kind: ResponseKind) -> dict[str, str]:
         match kind:
