@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,21 @@ CASES = [
 every_task = pytest.mark.parametrize("case", CASES, ids=lambda case: case.task)
 
 
-def loaded(case: Case, folder: Path) -> tuple[LatentDiffusion, ModelCard]:
-    model = load_model(str(case.write(folder)), torch.device("cpu"))
-    return model, model_card(model, str(folder))
+Loaded = Callable[[Case], tuple[LatentDiffusion, ModelCard]]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """The model of a case and its card, written and loaded once."""
+
+    @cache
+    def load(task: Task) -> tuple[LatentDiffusion, ModelCard]:
+        case = next(case for case in CASES if case.task is task)
+        folder = case.write(tmp_path_factory.mktemp(task))
+        model = load_model(str(folder), torch.device("cpu"))
+        return model, model_card(model, str(folder))
+
+    return lambda case: load(case.task)
 
 
 def png(image: Image.Image | None) -> bytes | None:
@@ -148,8 +161,8 @@ def drawn(engine: Engine, case: Case, request: GenerationRequest) -> list[Pixels
 
 
 @every_task
-def test_a_request_is_drawn_as_its_recipe(case: Case, tmp_path: Path) -> None:
-    model, card = loaded(case, tmp_path)
+def test_a_request_is_drawn_as_its_recipe(case: Case, loaded: Loaded) -> None:
+    model, card = loaded(case)
     assert card.tasks == ((case.task,) if case.task is not Task.TXT2IMG else card.tasks)
     assert card.family == "ldm"
     assert card.reads_words == (case.task is Task.TXT2IMG)
@@ -171,9 +184,9 @@ def test_a_request_is_drawn_as_its_recipe(case: Case, tmp_path: Path) -> None:
 
 
 @every_task
-def test_workers_can_measure_it(case: Case, tmp_path: Path) -> None:
+def test_workers_can_measure_it(case: Case, loaded: Loaded) -> None:
     """What is not said is shown blank, so that a worker can time a step before any request."""
-    model, card = loaded(case, tmp_path)
+    model, card = loaded(case)
     rows = []
 
     def counting(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
@@ -185,8 +198,8 @@ def test_workers_can_measure_it(case: Case, tmp_path: Path) -> None:
     assert set(rows) == set(measured.seconds) == {2, 4}
 
 
-def test_bounds_are_those_of_the_task(tmp_path: Path) -> None:
-    cards = {case.task: loaded(case, tmp_path / case.task)[1] for case in CASES}
+def test_bounds_are_those_of_the_task(loaded: Loaded) -> None:
+    cards = {case.task: loaded(case)[1] for case in CASES}
     assert cards[Task.CLASS].classes == small.CLASSES
     assert cards[Task.SEMANTIC].classes == small.CLASSES
     assert cards[Task.LAYOUT].max_boxes == 4
@@ -198,9 +211,9 @@ def test_bounds_are_those_of_the_task(tmp_path: Path) -> None:
             asked(case, cards[task], guidance_scale=2)
 
 
-def test_the_picture_stays_as_it_was_beside_the_hole(tmp_path: Path) -> None:
+def test_the_picture_stays_as_it_was_beside_the_hole(loaded: Loaded) -> None:
     case = next(case for case in CASES if case.task is Task.INPAINT)
-    model, card = loaded(case, tmp_path)
+    model, card = loaded(case)
     [picture] = drawn(
         Engine({card.name: unmeasured(model, 4)}, max_slots=4), case, asked(case, card)
     )
