@@ -86,6 +86,18 @@ CASES = [
         meant={"prompt": "the red cats", "guidance_scale": 4.0},
     ),
     Case(
+        Task.IMG2IMG,
+        small.write_text_to_image,
+        {"prompt": "a dog", "guidance_scale": 4, "strength": 0.7},
+        image=WHOLE,
+        meant={
+            "prompt": "a dog",
+            "guidance_scale": 4.0,
+            "strength": 0.7,
+            "image": tensor(WHOLE) / 127.5 - 1,
+        },
+    ),
+    Case(
         Task.CLASS,
         small.write_class,
         {"class_id": 2, "guidance_scale": 3},
@@ -163,9 +175,10 @@ def drawn(engine: Engine, case: Case, request: GenerationRequest) -> list[Pixels
 @every_task
 def test_a_request_is_drawn_as_its_recipe(case: Case, loaded: Loaded) -> None:
     model, card = loaded(case)
-    assert card.tasks == ((case.task,) if case.task is not Task.TXT2IMG else card.tasks)
+    words = (Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT)
+    assert card.tasks == (words if "prompt" in case.fields else (case.task,))
     assert card.family == "ldm"
-    assert card.reads_words == (case.task is Task.TXT2IMG)
+    assert card.reads_words == ("prompt" in case.fields)
     engine = Engine({card.name: unmeasured(model, 4)}, max_slots=4)
     request = asked(case, card, n=2)
     first, second = drawn(engine, case, request)
@@ -196,6 +209,23 @@ def test_workers_can_measure_it(case: Case, loaded: Loaded) -> None:
     counted = replace(model, executors=replace(model.executors, denoiser=counting))
     measured = measure(counted, (card.default_width, card.default_height), 4, 60.0)
     assert set(rows) == set(measured.seconds) == {2, 4}
+
+
+def test_a_large_picture_is_drawn_in_patches_of_one_size(loaded: Loaded) -> None:
+    case = next(case for case in CASES if case.task is Task.UPSCALE)
+    model, card = loaded(case)
+    seen = []
+
+    def watched(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x.shape))
+        return model.executors.denoiser(x, *rest)
+
+    watching = replace(model, executors=replace(model.executors, denoiser=watched))
+    large = replace(case, image=noise(140, 130))
+    engine = Engine({card.name: unmeasured(watching, 4)}, max_slots=4)
+    [picture] = drawn(engine, large, asked(large, card, steps=1))
+    assert picture.shape == (520, 560, 3)
+    assert seen == [(4, 6, 128, 128)]
 
 
 def test_bounds_are_those_of_the_task(loaded: Loaded) -> None:
