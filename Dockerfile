@@ -10,7 +10,7 @@
 
 FROM python:3.11.14-slim-bookworm AS base
 ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore \
-    HF_HOME=/models/hub XDG_CACHE_HOME=/models/cache
+    HF_HOME=/models/hub XDG_CACHE_HOME=/models/cache XDG_DATA_HOME=/models
 RUN groupadd --gid 10001 darkroom \
     && useradd --uid 10001 --gid darkroom --no-create-home --home-dir /tmp darkroom \
     && install -d -o darkroom -g darkroom /pictures /models

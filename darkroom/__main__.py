@@ -16,6 +16,7 @@ from darkroom.models.add import CannotAdd
 from darkroom.models.check import CannotCheck
 from darkroom.models.list import NoSuchModel
 from darkroom.server_binary import NoServerBinary
+from protocol.declarations import BadCatalogue
 from protocol.errors import DarkroomError
 
 COMMANDS = {
@@ -29,6 +30,7 @@ COMMANDS = {
 
 # What a person can do something about: told in a sentence, without a trace.
 EXPECTED = (
+    BadCatalogue,
     CannotAdd,
     CannotCheck,
     DarkroomError,

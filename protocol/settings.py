@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from protocol.topology import CLUSTER, SENTINEL, Topology, has_topology
@@ -43,6 +43,11 @@ def _store_url(url: str) -> str:
     if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
         raise ValueError("a folder is given by its whole path, as in file:///var/lib/darkroom")
     return url
+
+
+def or_none(value: object) -> object:
+    """A variable that is there but empty, as containers often have them, is not set."""
+    return value or None
 
 
 def _user_data_dir() -> Path:
@@ -97,7 +102,7 @@ class Settings(BaseSettings):
         min_length=1,
         description="The model to serve: a folder or hub id; by default the one that comes along.",
     )
-    catalogue: Path | None = Field(
+    catalogue: Annotated[Path | None, BeforeValidator(or_none)] = Field(
         default=None,
         description="A models.toml that declares several models to serve, in place of one.",
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from protocol.settings import Settings
+from protocol.settings import Settings, or_none
 
 MEBIBYTE = 2**20
 SHORTEST_KEY = 32  # characters of a key that an operator makes up
@@ -18,11 +18,6 @@ def _listed(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def _or_none(value: object) -> object:
-    """A variable that is there but empty, as containers often have them, is not set."""
-    return value or None
 
 
 # Without NoDecode a list would have to be written as JSON.
@@ -80,7 +75,7 @@ class ServiceSettings(Settings):
         default=Auth.AUTO,
         description="Whether API keys are needed: required, off, or auto (as HOST is).",
     )
-    admin_key: Annotated[SecretStr | None, BeforeValidator(_or_none)] = Field(
+    admin_key: Annotated[SecretStr | None, BeforeValidator(or_none)] = Field(
         default=None,
         min_length=SHORTEST_KEY,
         description="A key that may do everything, 32 characters or more; "

@@ -11,6 +11,7 @@ from rich.table import Table
 from darkroom.addresses import server_url
 from darkroom.client import Client, ServerUnreachable
 from darkroom.until_stopped import until_stopped
+from protocol.declarations import read_declarations
 from protocol.settings import Settings
 
 HELP = "list the models"
@@ -23,8 +24,8 @@ class NoSuchModel(RuntimeError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.description = (
-        "List the models of a running Darkroom. Where none runs, tell which one DARKROOM_MODEL "
-        "chooses."
+        "List the models of a running Darkroom. Where none runs, tell which ones "
+        "DARKROOM_CATALOGUE declares, or which DARKROOM_MODEL chooses."
     )
     parser.add_argument("--url", help="the server to ask (default: this machine's, by HOST, PORT)")
 
@@ -39,7 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     except ServerUnreachable:
         if arguments.url:
             raise
-        _print_chosen(console, settings.model)
+        if settings.catalogue is not None:
+            _print_declared(console, settings.catalogue)
+        else:
+            _print_chosen(console, settings.model)
     else:
         console.print(_table(served or []))
     return 0
@@ -58,9 +62,29 @@ def _table(models: list[dict[str, Any]]) -> Table:
             f"{model['default_width']}×{model['default_height']}",
             ", ".join(model["tasks"]),
             ", ".join(model["samplers"]),
-            "ready" if model["ready"] else "no worker",
+            _state(model),
         )
     return table
+
+
+def _state(model: dict[str, Any]) -> str:
+    if model["ready"]:
+        return "ready"
+    if model["loading"] is not None:
+        return f"loading, {model['loading']:.0%} done"
+    if model["trouble"]:
+        return f"cannot be loaded: {model['trouble']}"
+    return "loads on demand" if model["on_demand"] else "no worker"
+
+
+def _print_declared(console: Console, file: Path) -> None:
+    declared = read_declarations(file).models
+    console.print(f"No Darkroom is running. It would serve, by {file}:", highlight=False)
+    for name, model in declared.items():
+        also = f" (also {', '.join(model.aliases)})" if model.aliases else ""
+        when = "always there" if model.resident is True else "on demand"
+        told = f"  {name}{also}: {model.source}, {when}"
+        console.print(told, highlight=False, soft_wrap=True)
 
 
 def _print_chosen(console: Console, model: str | None) -> None:

@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from protocol.declarations import read_declarations
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
 
@@ -35,10 +36,23 @@ GPU_MODEL = {
     "resources": {"requests": {"cpu": "4", "memory": "16Gi"}, "limits": {"memory": "32Gi"}},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
 }
+CATALOGUE = """
+[models.base]
+source = "stabilityai/stable-diffusion-xl-base-1.0"
+resident = true
+
+[models.other]
+source = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+"""
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "gpu": {"models": [GPU_MODEL], "workers": {"hubTokenSecret": "hub"}},
     "two": {"models": [GPU_MODEL, GPU_MODEL | {"name": "stable-diffusion-xl-refiner-1.0"}]},
+    "several": {
+        "models": [
+            GPU_MODEL | {"name": "studio", "catalogue": CATALOGUE, "serves": ["base", "other"]}
+        ]
+    },
     "bare": {
         "objectStore": {"url": "gs://pictures", "existingSecret": ""},
         "keda": {"enabled": False},
@@ -122,6 +136,7 @@ def test_kubernetes_would_take_it(variant: str) -> None:
         (NEEDED | {"models": []}, "models"),
         (NEEDED | {"models": [GPU_MODEL | {"gpus": -1}]}, "gpus"),
         (NEEDED | {"models": [GPU_MODEL | {"gpu": 1}]}, "gpu"),
+        (NEEDED | {"models": [GPU_MODEL | {"catalogue": CATALOGUE}]}, "serves"),
         (NEEDED | {"api": {"replicas": {"min": 0, "max": 1}}}, "min"),
         (NEEDED | {"settings": {"PATH": "/tmp"}}, "PATH"),
     ],
@@ -192,6 +207,28 @@ def test_workers_follow_the_queue_down_to_none() -> None:
     assert 'namespace="pictures",model="emoji"' in trigger["metadata"]["query"]
     [_, constant] = of_kind("bare", "Deployment")
     assert constant["spec"]["replicas"] == 2
+
+
+def test_a_catalogue_is_mounted_and_its_queues_are_looked_at(tmp_path: Path) -> None:
+    [_, worker] = of_kind("several", "Deployment")
+    pod = worker["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    environment = {one["name"]: one.get("value") for one in container["env"]}
+    assert "DARKROOM_MODEL" not in environment
+    place = Path(environment["DARKROOM_CATALOGUE"])
+    [mount] = [one for one in container["volumeMounts"] if one["mountPath"] == str(place.parent)]
+    [volume] = [one for one in pod["volumes"] if one["name"] == mount["name"]]
+    [config] = [
+        one
+        for one in of_kind("several", "ConfigMap")
+        if one["metadata"]["name"] == volume["configMap"]["name"]
+    ]
+    file = tmp_path / place.name
+    file.write_text(config["data"][place.name])
+    declared = read_declarations(file)
+    [scaled] = of_kind("several", "ScaledObject")
+    [trigger] = scaled["spec"]["triggers"]
+    assert f'model=~"{"|".join(declared.models)}"' in trigger["metadata"]["query"]
 
 
 def test_the_api_stays_ready_without_workers() -> None:

@@ -74,3 +74,17 @@ def test_what_is_not_there_cannot_be_checked(
     (tmp_path / "model.ckpt").write_bytes(b"PK")
     assert main(["models", "check", str(tmp_path / "model.ckpt")]) == 1
     assert "darkroom models add" in capsys.readouterr().err
+
+
+def test_a_catalogue_is_told_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text('[models.a]\nsource = "x/y"\naliases = ["b"]\n[models.c]\nsource = "z"\n')
+    monkeypatch.setenv("DARKROOM_CATALOGUE", str(file))
+    assert main(["models"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[-2:] == ["a (also b): x/y, on demand", "c: z, on demand"]
+    file.write_text("[models.a]\n")
+    assert main(["models"]) == 1
+    assert "models.a.source: Field required" in capsys.readouterr().err

@@ -17,6 +17,11 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert (settings.port, settings.max_queue_length) == (9000, 3)
 
 
+def test_a_catalogue_that_is_set_to_nothing_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_CATALOGUE", "")
+    assert Settings().catalogue is None
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
