@@ -75,7 +75,7 @@ def clip_input(pixels: Pixels, side: int) -> Tensor:
     left, top = (scaled[0] - side) // 2, (scaled[1] - side) // 2
     image = image.crop((left, top, left + side, top + side))
     values = np.asarray(image, dtype=np.float32) / 255
-    normalised = (values - np.float32(MEAN)) / np.float32(STD)
+    normalised = (values - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return torch.from_numpy(normalised).permute(2, 0, 1)
 
 

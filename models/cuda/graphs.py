@@ -15,11 +15,13 @@ from functools import partial
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.choosing import repeated
 from models.cuda.agreement import agreeing
 from models.cuda.rows import ROWS, group_for, plan, sufficient
+from models.cuda.stage import Stage, Staged
+from models.executors.networks import Network, Run
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +127,23 @@ class Graphed:
         self._rows = tuple(sorted(rows, reverse=True))
         self._max_shapes = max_shapes
         self._recordings: OrderedDict[Shape, Recording] = OrderedDict()
+        self._stage: Stage | None = None
         self.rows_run = 0  # since the start, padding included
+
+    def with_weights(self, network: Network) -> Run:
+        """All variants share one more recording, made when the first of them runs."""
+        if self._stage is None:
+            self._stage = Stage(network, self._like_this)
+        return Staged(self._stage, network)
+
+    def _like_this(self, module: nn.Module) -> Graphed:
+        return Graphed(
+            module,
+            self._record,
+            same_bytes=self._same_bytes,
+            rows=self._rows,
+            max_shapes=self._max_shapes,
+        )
 
     @torch.inference_mode()
     def prepare(self, *inputs: Tensor) -> tuple[int, ...]:

@@ -1,0 +1,64 @@
+"""One recorded network for all variants of a model: their weights are put into its memory in turn.
+
+A graph reads its weights where they were when it was recorded. To record graphs for every variant
+would take seconds and memory for each; to copy the weights that differ takes about as long as
+reading them twice. The model itself has graphs and memory of its own, which nobody writes to.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from models.executors.networks import Network, Run
+from models.sharing import twin
+
+
+class Stage:
+    """A network with memory of its own for every matrix and kernel, and what runs it there."""
+
+    def __init__(self, network: Network, record: Callable[[nn.Module], Run]) -> None:
+        """Biases and norms stay shared with `network`: no LoRA changes them."""
+        own = {
+            name: parameter.clone()
+            for name, parameter in network.module.named_parameters()
+            if parameter.ndim > 1
+        }
+        module = twin(network.module, own)
+        self._memory = {name: module.get_parameter(name) for name in own}
+        # What each was copied from; a variant that has gone is not kept alive for it.
+        self._shown: dict[str, weakref.ref[Tensor]] = {
+            name: weakref.ref(network.module.get_parameter(name)) for name in self._memory
+        }
+        self.run = record(module)
+
+    @torch.no_grad()
+    def show(self, weights: Mapping[str, Tensor]) -> None:
+        """From now on the network computes with these, by parameter name."""
+        stale = [name for name, shown in self._shown.items() if shown() is not weights[name]]
+        if not stale:
+            return
+        torch._foreach_copy_([self._memory[n] for n in stale], [weights[n] for n in stale])
+        for name in stale:
+            self._shown[name] = weakref.ref(weights[name])
+
+
+class Staged:
+    """One variant: its weights are on the stage whenever it runs."""
+
+    def __init__(self, stage: Stage, network: Network) -> None:
+        self._stage = stage
+        self._weights = dict(network.module.named_parameters())
+
+    @property
+    def rows_run(self) -> int:
+        """Of all variants together, padding included."""
+        rows: int = getattr(self._stage.run, "rows_run", 0)
+        return rows
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        self._stage.show(self._weights)
+        return self._stage.run(*inputs)
