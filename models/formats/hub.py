@@ -233,10 +233,10 @@ def _in_words(repository: str, error: Exception) -> CheckpointError:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, GatedRepoError):
         return said("its owner asks for consent: accept it on its page, and set HF_TOKEN")
-    if isinstance(error, RepositoryNotFoundError) and status != 401:
-        return said("there is no such repository, or HF_TOKEN may not see it")
+    if isinstance(error, RepositoryNotFoundError):
+        return said("there is no such repository, or it is private and HF_TOKEN may not see it")
     if status == 401:
-        return said("the token in HF_TOKEN is not accepted, or is needed and not set")
+        return said("the token in HF_TOKEN is not accepted")
     if isinstance(error, HFValidationError):
         return said("that is no hub id")
     if isinstance(error, (LocalEntryNotFoundError, HfHubHTTPError, OSError, *_unreachable())):
