@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,13 @@ def test_what_is_no_catalogue_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadCatalogue, match="cannot be read"):
         read_declarations(tmp_path / "models.toml")
+
+
+def test_the_catalogue_in_the_readme_is_a_sound_one(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    [example] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    found = read_declarations(written(tmp_path, example))
+    assert found.memory_budget == 20 * 2**30
+    assert {name for name, declared in found.models.items() if declared.resident is True} == {
+        "photo"
+    }
