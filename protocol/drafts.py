@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from protocol.catalogue import ModelCard, true_name
 from protocol.controls import chosen_controls
 from protocol.errors import InvalidRequest, NotReady
-from protocol.keys import INPUT_KEY, OutputFormat
+from protocol.keys import INPUT_KEY, AudioFormat, OutputFormat
 from protocol.loras import chosen_loras
 from protocol.passes import HiresScale, aesthetic_score, enlargement, refinement
 from protocol.prompts import PromptSyntax
@@ -47,6 +47,7 @@ from protocol.request import (
 )
 from protocol.samplers import chosen_eta
 from protocol.sizes import target_size, upscaled_size
+from protocol.sound import chosen_audio
 from protocol.tasks import NEEDED, OF_SOME_TASKS, Task
 
 __all__ = ["Draft", "InputImage", "choose_card", "complete", "parse"]
@@ -169,6 +170,13 @@ class Draft(Record):
     )
     quality: Quality = Field(
         default=DEFAULT_QUALITY, description="Of JPEG and WebP files; PNG is lossless."
+    )
+    audio_format: AudioFormat | None = Field(
+        default=None,
+        description="For models that draw sounds: the picture as a wav, flac or mp3, too.",
+    )
+    audio_stereo: bool = Field(
+        default=False, description="Left is what green shows, right what blue does."
     )
     priority: Priority = Field(
         default=Priority.NORMAL, description="Who goes first: high, normal or low."
@@ -301,6 +309,8 @@ def complete(
         aesthetic_score=aesthetic_score(draft, card),
         output_format=draft.output_format,
         quality=draft.quality,
+        audio_format=chosen_audio(draft.audio_format, card, width),
+        audio_stereo=draft.audio_stereo,
         priority=draft.priority,
         deadline_s=draft.deadline_s,
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from protocol.errors import ErrorRecord
-from protocol.keys import EXTRA_KEY, JOB_ID, RESULT_KEY, Extra, OutputFormat
+from protocol.keys import EXTRA_KEY, JOB_ID, RESULT_KEY, Extra, ExtraFormat, OutputFormat
 from protocol.record import Float, Int, Record
 from protocol.request import Seed, Side
 
@@ -51,6 +51,7 @@ class ExtraFile(Record):
 
     kind: Extra
     key: Annotated[str, Field(pattern=EXTRA_KEY)]
+    format: ExtraFormat
     bytes: Count
 
 

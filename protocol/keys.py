@@ -8,7 +8,7 @@ from enum import StrEnum
 JOB_ID = r"^[0-9a-f]{32}$"
 INPUT_KEY = r"^inputs/[0-9a-f]{64}$"
 RESULT_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.(png|jpeg|webp)$"
-EXTRA_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.depth\.png$"
+EXTRA_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.(depth\.png|sound\.(wav|flac|mp3))$"
 
 
 class OutputFormat(StrEnum):
@@ -26,18 +26,39 @@ class OutputFormat(StrEnum):
 class Extra(StrEnum):
     """What a picture may come with, in a file of its own; the value stands in its key and URL.
 
-    depth: a grey PNG of 16 bits as large as the picture, the nearer the brighter.
+    depth: a grey PNG of 16 bits as large as the picture, the nearer the brighter. sound: what a
+    picture of a spectrogram sounds like, in the format that was asked for.
     """
 
     DEPTH = "depth"
+    SOUND = "sound"
 
-    @property
-    def extension(self) -> str:
-        return {Extra.DEPTH: "png"}[self]
+
+class AudioFormat(StrEnum):
+    """The file formats sound is delivered in."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+
+
+class ExtraFormat(StrEnum):
+    """The file formats of what comes with a picture; the value is also the file's extension."""
+
+    PNG = "png"
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
 
     @property
     def content_type(self) -> str:
-        return {Extra.DEPTH: "image/png"}[self]
+        match self:
+            case ExtraFormat.PNG:
+                return "image/png"
+            case ExtraFormat.MP3:
+                return "audio/mpeg"
+            case _:
+                return f"audio/{self.value}"
 
 
 def new_job_id() -> str:
@@ -60,9 +81,9 @@ def result_key(job_id: str, index: int, output_format: OutputFormat) -> str:
     return f"results/{job_id}/{index}.{output_format.value}"
 
 
-def extra_key(job_id: str, index: int, kind: Extra) -> str:
+def extra_key(job_id: str, index: int, kind: Extra, file_format: ExtraFormat) -> str:
     """Where what comes with picture `index` of a job is kept."""
-    return f"results/{job_id}/{index}.{kind.value}.{kind.extension}"
+    return f"results/{job_id}/{index}.{kind.value}.{file_format.value}"
 
 
 def job_of(key: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from protocol.keys import INPUT_KEY, OutputFormat
+from protocol.keys import INPUT_KEY, AudioFormat, OutputFormat
 from protocol.prompts import PromptSyntax
 from protocol.record import Float, Int, Record, Text
 from protocol.samplers import evaluations
@@ -168,6 +168,8 @@ class GenerationRequest(Record):
     aesthetic_score: Score | None = None
     output_format: OutputFormat
     quality: Quality
+    audio_format: AudioFormat | None = None
+    audio_stereo: bool = False
     priority: Priority = Priority.NORMAL
     deadline_s: Deadline | None = None
 

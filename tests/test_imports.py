@@ -45,6 +45,7 @@ ONLY_IN = {
     "obstore": {"": {"protocol/store.py"}},
     "opentelemetry": {"": {"protocol/otel.py"}},
     "PIL": {"service": {"service/images.py"}},
+    "soundfile": {"": {"worker/sound_file.py"}},
 }
 
 # Folder -> extras whose requirements it may use, beside the base.

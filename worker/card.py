@@ -18,12 +18,17 @@ from models.pixels import RGB
 from models.samplers import SAMPLERS
 from models.samplers.schedules import schedules_of
 from protocol.catalogue import ModelCard
+from protocol.keys import Extra
 from protocol.request import MOST_CLIP_SKIP, Decoder
 from worker.published_sampler import published_sampler
 from worker.task_card import task_entries
 
 CARD_FILE = "darkroom.json"
 NOTHING: Mapping[str, object] = {}
+# The family whose pictures can be heard, and the models known to be of it by their published name:
+# in their files they are like any other.
+SPECTROGRAMS = "riffusion"
+SPECTROGRAM_MODELS = {"riffusion-model-v1"}
 LONGEST_PROMPT_CHUNKS = 4  # rows of 77 tokens that a prompt may take
 LARGEST_AREA = 4  # times the area that the model was trained at
 
@@ -71,6 +76,11 @@ def model_card(
         "scaling_factor": first_stage.scaling_factor,
     }
     card |= task_entries(model)
+    if card["name"] in SPECTROGRAM_MODELS:
+        card["family"] = SPECTROGRAMS
     overrides = model.folder / CARD_FILE
     beside = read_json(overrides) if overrides.exists() else {}
-    return ModelCard.model_validate(card | beside | dict(declared))
+    card |= beside | dict(declared)
+    if card["family"] == SPECTROGRAMS:
+        card["outputs"] = tuple(dict.fromkeys((*card["outputs"], Extra.SOUND)))
+    return ModelCard.model_validate(card)

@@ -13,10 +13,10 @@ from typing import ParamSpec, TypeVar
 
 from protocol.errors import StoreUnavailable
 from protocol.job import ExtraFile, ImageResult
-from protocol.keys import Extra, extra_key, result_key
+from protocol.keys import extra_key, result_key
 from protocol.request import GenerationRequest
 from protocol.store import ObjectStore
-from worker.extras import extras
+from worker.extras import File, extras
 from worker.pictures import encode
 from worker.ports import RGB, Inputs, Pixels
 
@@ -81,13 +81,15 @@ class Delivery:
             height=height,
             format=request.output_format,
             bytes=len(picture),
-            extras=tuple(self._extra(job_id, index, *extra) for extra in extras(pixels)),
+            extras=tuple(
+                self._extra(job_id, index, extra) for extra in extras(pixels, request, seed)
+            ),
         )
 
-    def _extra(self, job_id: str, index: int, kind: Extra, content: bytes) -> ExtraFile:
-        key = extra_key(job_id, index, kind)
-        self._put(key, content, kind.content_type)
-        return ExtraFile(kind=kind, key=key, bytes=len(content))
+    def _extra(self, job_id: str, index: int, extra: File) -> ExtraFile:
+        key = extra_key(job_id, index, extra.kind, extra.format)
+        self._put(key, extra.content, extra.format.content_type)
+        return ExtraFile(kind=extra.kind, key=key, format=extra.format, bytes=len(extra.content))
 
     def _put(self, key: str, content: bytes, content_type: str) -> None:
         self._patiently(lambda: self._store.put(key, content, content_type))

@@ -1,21 +1,37 @@
-"""The files that come with a picture: so far, its depth."""
+"""The files that come with a picture: its depth, and what it sounds like."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from protocol.keys import Extra
+from models.sound import sound_of
+from protocol.keys import Extra, ExtraFormat
+from protocol.request import GenerationRequest
 from worker.ports import RGB, Pixels
+from worker.sound_file import encode_sound
 
 
-def extras(pixels: Pixels) -> Iterator[tuple[Extra, bytes]]:
-    """What else than a picture there is in `pixels`, each as a file."""
+class File(NamedTuple):
+    """What comes with a picture, before it is stored."""
+
+    kind: Extra
+    format: ExtraFormat
+    content: bytes
+
+
+def extras(pixels: Pixels, request: GenerationRequest, seed: int) -> Iterator[File]:
+    """What else than a picture there is in `pixels`, drawn from `seed`."""
     if pixels.shape[-1] > RGB:
-        yield Extra.DEPTH, _depth(pixels)
+        yield File(Extra.DEPTH, ExtraFormat.PNG, _depth(pixels))
+    if request.audio_format is not None:
+        sound = sound_of(pixels[..., :RGB], seed, stereo=request.audio_stereo)
+        content = encode_sound(sound, request.audio_format)
+        yield File(Extra.SOUND, ExtraFormat(request.audio_format.value), content)
 
 
 def _depth(pixels: Pixels) -> bytes:

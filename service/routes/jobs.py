@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import UnknownImage
 from protocol.job import TERMINAL, ImageResult, JobView
-from protocol.keys import Extra
+from protocol.keys import Extra, ExtraFormat
 from service.answers import JobAnswer, json_response
 from service.dependencies import AnswersDep, JobDep, JobIdPath, ServicesDep, VisitorDep
 from service.problems import DOOR, documented
@@ -79,15 +79,20 @@ def get_image(job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
 @router.get(
     "/{job_id}/images/{index}/{kind}",
     response_class=Response,
-    responses={200: {"description": "The file.", "content": {"image/png": {}}}},
+    responses={
+        200: {
+            "description": "The file.",
+            "content": {file_format.content_type: {} for file_format in ExtraFormat},
+        }
+    },
 )
 def get_extra(job: JobDep, index: IndexPath, kind: Extra, services: ServicesDep) -> Response:
-    """The bytes of a file that comes with a picture, such as its depth."""
+    """The bytes of a file that comes with a picture: its depth, or its sound."""
     image = _picture(job, index)
     for extra in image.extras:
         if extra.kind is kind:
             content = services.store.get(extra.key)
-            return Response(content, 200, PICTURE_HEADERS, media_type=kind.content_type)
+            return Response(content, 200, PICTURE_HEADERS, media_type=extra.format.content_type)
     raise UnknownImage(f"{index} of job {job.id} with {kind.value}")
 
 

@@ -98,3 +98,12 @@ def test_work_counts_what_the_network_is_asked(sampler: str) -> None:
     table = compile_table(sampler, "trailing", 10, NoiseSchedule())
     extra = sampler == "plms"  # its first step is taken twice, which nobody waits for noticeably
     assert evaluations(sampler, 10) == len(table) - extra
+
+
+def test_pictures_of_riffusion_can_be_heard(model: LatentDiffusion) -> None:
+    """Known by its published name, or by what an operator has declared."""
+    published = model_card(model, "riffusion/riffusion-model-v1")
+    declared = model_card(model, "somebody/tunes", {"family": "riffusion"})
+    assert published.family == declared.family == "riffusion"
+    assert published.outputs == declared.outputs == ("image", "sound")
+    assert "sound" not in model_card(model, "somebody/tunes").outputs

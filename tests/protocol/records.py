@@ -14,7 +14,7 @@ from protocol.job import (
     Progress,
     Timings,
 )
-from protocol.keys import Extra, OutputFormat, extra_key, result_key
+from protocol.keys import AudioFormat, Extra, ExtraFormat, OutputFormat, extra_key, result_key
 from protocol.presence import WorkerReport, WorkerState
 from protocol.prompts import PromptSyntax
 from protocol.request import SEEDS, Box, ControlUse, Decoder, GenerationRequest, LoraUse, Priority
@@ -89,6 +89,8 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         controls=tuple(draw(st.lists(controls, max_size=4))) if task.takes("controls") else (),
         output_format=draw(st.sampled_from(OutputFormat)),
         quality=draw(st.integers(1, 100)),
+        audio_format=draw(st.none() | st.sampled_from(AudioFormat)),
+        audio_stereo=draw(st.booleans()),
         priority=draw(st.sampled_from(Priority)),
         deadline_s=draw(st.none() | st.floats(0.001, 1e5)),
     )
@@ -96,9 +98,15 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
 
 @st.composite
 def extras(draw: st.DrawFn) -> ExtraFile:
-    kind = draw(st.sampled_from(Extra))
-    key = extra_key(draw(job_ids), draw(st.integers(0, 9999)), kind)
-    return ExtraFile(kind=kind, key=key, bytes=draw(st.integers(0, 2**31)))
+    kind, file_format = draw(
+        st.just((Extra.DEPTH, ExtraFormat.PNG))
+        | st.tuples(
+            st.just(Extra.SOUND),
+            st.sampled_from([ExtraFormat.WAV, ExtraFormat.FLAC, ExtraFormat.MP3]),
+        )
+    )
+    key = extra_key(draw(job_ids), draw(st.integers(0, 9999)), kind, file_format)
+    return ExtraFile(kind=kind, key=key, format=file_format, bytes=draw(st.integers(0, 2**31)))
 
 
 @st.composite

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import models.sound
+import protocol.sound
 from protocol.drafts import Draft, InputImage, choose_card, complete, parse
 from protocol.errors import InvalidRequest, NotReady
 from protocol.prompts import PromptSyntax
@@ -164,7 +166,7 @@ def test_what_a_task_has_no_use_for_is_refused(field: str, value: object) -> Non
         (Task.LAYOUT, {"boxes": [box(y=0.5, height=0.6)]}, "boxes.0.height"),
         (Task.LAYOUT, {"boxes": [box(width=0.0)]}, "boxes.0.width"),
         (Task.LAYOUT, {"boxes": []}, "boxes"),
-        (Task.LAYOUT, {"boxes": [{"x": 0}]}, "boxes.0.class"),
+        (Task.LAYOUT, {"boxes": [{"x": 0, "y": 0, "width": 1, "height": 1}]}, "boxes.0.class"),
     ],
 )
 def test_classes_and_boxes_are_within_the_models_bounds(
@@ -305,3 +307,21 @@ def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
         for sampler in ("euler", "heun")
     ]
     assert works[1] == pytest.approx(1.9 * works[0])
+
+
+def test_sounds_are_of_models_that_draw_sounds() -> None:
+    sounding = CARD.model_copy(update={"outputs": ("image", "sound"), "min_side": 8})
+    draft = parse(Draft, {"prompt": "a cat", "audio_format": "flac", "audio_stereo": True})
+    asked = complete(Task.TXT2IMG, draft, sounding, len)
+    assert (asked.audio_format, asked.audio_stereo) == ("flac", True)
+    with pytest.raises(InvalidRequest, match=r"audio_format is .flac.*gives image"):
+        complete(Task.TXT2IMG, draft, CARD, len)
+    narrow = parse(Draft, {"prompt": "a cat", "audio_format": "flac", "width": 16})
+    with pytest.raises(InvalidRequest, match="width is 16, but must be at least 22 for a sound"):
+        complete(Task.TXT2IMG, narrow, sounding, len)
+    with pytest.raises(InvalidRequest, match="audio_format"):
+        parse(Draft, {"prompt": "a cat", "audio_format": "ogg"})
+
+
+def test_a_sound_is_as_wide_as_its_window() -> None:
+    assert protocol.sound.NARROWEST == models.sound.NARROWEST

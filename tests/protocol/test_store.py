@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from protocol.errors import StoreUnavailable, UnknownImage
 from protocol.keys import (
     Extra,
+    ExtraFormat,
     OutputFormat,
     extra_key,
     input_key,
@@ -105,10 +106,21 @@ def test_a_bucket_signs_urls_and_its_absence_is_an_error_of_ours(
         store.get(KEY)
 
 
-@pytest.mark.parametrize("kind", list(Extra))
-def test_what_comes_with_a_picture_is_kept_under_its_job(store: ObjectStore, kind: Extra) -> None:
-    key = extra_key("0" * 32, 3, kind)
-    store.put(key, b"depth", kind.content_type)
+@pytest.mark.parametrize(
+    ("kind", "file_format", "content_type"),
+    [
+        (Extra.DEPTH, ExtraFormat.PNG, "image/png"),
+        (Extra.SOUND, ExtraFormat.WAV, "audio/wav"),
+        (Extra.SOUND, ExtraFormat.FLAC, "audio/flac"),
+        (Extra.SOUND, ExtraFormat.MP3, "audio/mpeg"),
+    ],
+)
+def test_what_comes_with_a_picture_is_kept_under_its_job(
+    store: ObjectStore, kind: Extra, file_format: ExtraFormat, content_type: str
+) -> None:
+    key = extra_key("0" * 32, 3, kind, file_format)
+    assert file_format.content_type == content_type
+    store.put(key, b"depth", content_type)
     assert store.get(key) == b"depth"
     assert job_of(key) == "0" * 32
 

@@ -4,11 +4,12 @@ import io
 
 import numpy as np
 import pytest
+import soundfile
 from obstore.store import MemoryStore
 from PIL import Image
 
 from protocol.errors import StoreUnavailable, UnknownImage
-from protocol.keys import Extra, input_key, new_job_id
+from protocol.keys import AudioFormat, Extra, input_key, new_job_id
 from protocol.request import ControlUse
 from protocol.store import ObjectStore
 from tests.jobs.harness import request
@@ -62,6 +63,54 @@ def test_depth_is_stored_beside_its_picture() -> None:
     assert np.array_equal(np.asarray(opened), expected)
     picture = Image.open(io.BytesIO(store.get(image.key)))
     assert np.array_equal(np.asarray(picture), GRADIENT)
+
+
+@pytest.mark.parametrize("audio_format", list(AudioFormat))
+def test_a_spectrogram_is_delivered_as_a_sound_too(audio_format: AudioFormat) -> None:
+    """A bright picture with one dark row is a tone; read by libsndfile, as a client's player."""
+    store = ObjectStore.open("memory:///")
+    delivery = Delivery(store, threads=1, patience_s=0)
+    pixels = np.full((64, 40, 3), 255, np.uint8)
+    pixels[32] = 0  # from the bottom, band 31 of 64
+    job_id = new_job_id()
+    asked = request(audio_format=audio_format, output_format="jpeg", width=40, height=64)
+    image = delivery.submit(delivery.image, job_id, 0, pixels, asked, 9).result()
+    delivery.close()
+    (sound,) = image.extras
+    assert (sound.kind, sound.format.value) == (Extra.SOUND, audio_format.value)
+    assert sound.key == f"results/{job_id}/0.sound.{audio_format.value}"
+    samples, rate = soundfile.read(io.BytesIO(store.get(sound.key)))
+    assert (rate, samples.ndim) == (44100, 1)
+    assert len(samples) == pytest.approx(441 * 39, abs=0 if audio_format != "mp3" else 3000)
+    mels = 2595 * np.log10(1 + 10000 / 700) * 32 / 65
+    tone = 700 * (10 ** (mels / 2595) - 1)
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    assert spectrum.argmax() * rate / len(samples) == pytest.approx(tone, rel=0.05)
+
+
+def test_a_stereo_sound_has_two_channels_and_its_picture_says_so() -> None:
+    store = ObjectStore.open("memory:///")
+    delivery = Delivery(store, threads=1, patience_s=0)
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 24, 3), dtype=np.uint8)
+    asked = request(audio_format="wav", audio_stereo=True, width=24, height=32)
+    image = delivery.submit(delivery.image, new_job_id(), 0, pixels, asked, 9).result()
+    delivery.close()
+    samples, _ = soundfile.read(io.BytesIO(store.get(image.extras[0].key)))
+    assert samples.shape == (441 * 23, 2)
+    exif = Image.open(io.BytesIO(store.get(image.key))).getexif()
+    published = {11000: 44100, 11005: 1, 11010: 10, 11020: 100, 11030: 400, 11040: 32}
+    published |= {11050: 0, 11060: 10000, 11070: 0.25, 11080: 30e6}
+    assert {tag: float(value) for tag, value in exif.items()} == published
+
+
+def test_other_pictures_have_neither_sound_nor_exif() -> None:
+    store = ObjectStore.open("memory:///")
+    delivery = Delivery(store, threads=1, patience_s=0)
+    asked = request(output_format="jpeg")
+    image = delivery.submit(delivery.image, new_job_id(), 0, GRADIENT, asked, 9).result()
+    delivery.close()
+    assert image.extras == ()
+    assert b"Exif" not in store.get(image.key)
 
 
 def test_an_impatient_delivery_tries_once() -> None:
