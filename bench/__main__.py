@@ -13,7 +13,7 @@ from darkroom.child import this_python
 
 # How long each takes on two cores, roughly, in minutes: 0.5, 1, 3, 5, 1.
 USUAL = ("overhead", "offline", "peers", "online", "components")
-ALL = (*USUAL, "soak", "same_bytes", "simulate", "step_times", "redis_traffic")
+ALL = (*USUAL, "soak", "same_bytes", "simulate", "step_times", "redis_traffic", "additions")
 
 
 def main() -> int:

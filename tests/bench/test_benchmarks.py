@@ -56,6 +56,12 @@ def test_same_bytes() -> None:
     assert found["images_per_s"] > 0
 
 
+def test_additions() -> None:
+    found = smoke("additions")
+    assert found["loras"]["every layer"]["mib"] > found["loras"]["attention"]["mib"] > 1
+    assert found["safety"]["look_ms"] > 0
+
+
 def test_components() -> None:
     found = smoke("components")["components"]
     assert {row["component"] for row in found} == {
