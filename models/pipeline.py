@@ -25,6 +25,7 @@ from models.first_stage import FirstStage, Posterior
 from models.noise import ImageNoise
 from models.patches import Patches
 from models.pixels import to_bytes
+from models.preview import LinearPreview, decoded_small, mixed_small
 from models.recipe import ControlPicture, Recipe
 from models.samplers import SamplerTable
 from models.samplers.parts import compile_part
@@ -41,8 +42,8 @@ class LatentDiffusion:
     folder: the published files, for what else they say (the scheduler). beside: what the UNet is
     shown with the latents, if anything. patches: in which the networks see pictures that are larger
     than one; None: as a whole. tiny: a small first stage for the same latents, if there is one: it
-    decodes faster, with less detail. Pictures of models with another `number` cannot share a step,
-    be it that only one layer differs.
+    decodes faster, with less detail. sketch: what shows roughly what latents will look like.
+    Pictures of models with another `number` cannot share a step, be it that only one layer differs.
     """
 
     conditioner: Conditioner
@@ -56,6 +57,7 @@ class LatentDiffusion:
     beside: Beside | None = None
     patches: Patches | None = None
     tiny: FirstStage | None = None
+    sketch: LinearPreview | None = None
     number: int = field(init=False, default_factory=_NUMBERS.__next__)
     _controlled: ControlledRuns = field(init=False, default_factory=ControlledRuns)
 
@@ -107,6 +109,13 @@ class LatentDiffusion:
         assert self.tiny is not None
         z = latents / self.tiny.config.scaling_factor
         return to_bytes(self.tiny.decode(z.to(self.tiny.dtype)).float()).cpu()
+
+    def preview(self, latents: Tensor) -> Tensor | None:
+        """Scaled latents (C, h, w) -> a small picture (H, W, 3), uint8 on the CPU; None where
+        there is neither a tiny autoencoder nor a sketch."""
+        if self.tiny is not None:
+            return decoded_small(self.tiny, latents)
+        return None if self.sketch is None else mixed_small(self.sketch, latents)
 
     # -- the whole way --------------------------------------------------------------------------
 

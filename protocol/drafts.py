@@ -143,6 +143,10 @@ class Draft(Record):
         description="txt2img, img2img and inpaint only: pictures that say where things are to be, "
         "a list of {model, image, weight, start, end}.",
     )
+    previews: bool = Field(
+        default=False,
+        description="Whether a running job shows small pictures of how it comes on.",
+    )
     refiner: Name | None = Field(
         default=None,
         description="txt2img only: who takes over the last steps; one of the model's refiners.",
@@ -301,6 +305,7 @@ def complete(
         mask_key=mask.key if mask else None,
         class_id=draft.class_id,
         boxes=draft.boxes,
+        previews=draft.previews,
         decoder=Decoder(_chosen("decoder", draft.decoder, Decoder.FULL, card.decoders)),
         loras=draft.loras,
         controls=chosen_controls(draft, card, controls),

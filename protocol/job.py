@@ -90,7 +90,8 @@ class Progress(Record):
     """How far a job is: `step` of `steps` denoising steps done, over all its pictures together; of
     a waiting one, how far its model is loaded, in parts of 100.
 
-    The news that it has finished may carry its `result`.
+    `previews` counts those made so far, of which the latest is kept apart. The news that it has
+    finished may carry its `result`.
     """
 
     job_id: JobId
@@ -98,6 +99,7 @@ class Progress(Record):
     step: Count = 0
     steps: Count = 0
     phase: Phase | None = None
+    previews: Count = 0
     result: JobResult | None = None
 
 

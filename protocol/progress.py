@@ -4,7 +4,7 @@ What is said here is news, not truth: the queue holds a job's state, and a liste
 terminal state looks there for the result. So a lost message costs a moment, never an answer.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 
 from pydantic import ValidationError
@@ -18,6 +18,8 @@ from protocol.redis_client import redis_errors
 __all__ = ["Phase", "Progress", "ProgressBoard", "channel", "progress_messages"]
 
 TTL_S = 3600
+PREVIEW_TTL_S = 300
+NO_PREVIEWS: Mapping[str, bytes] = {}
 
 
 class ProgressBoard:
@@ -34,9 +36,14 @@ class ProgressBoard:
         """
         self.publish_all([progress])
 
-    def publish_all(self, news: list[Progress]) -> None:
-        """The same for many jobs in one round trip, as after every denoising step."""
+    def publish_all(
+        self, news: Sequence[Progress], previews: Mapping[str, bytes] = NO_PREVIEWS
+    ) -> None:
+        """The same for many jobs in one round trip, as after every denoising step; with JPEGs of
+        how some of them come on, by job id."""
         with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for job_id, jpeg in previews.items():
+                pipe.set(_preview(job_id), jpeg, ex=PREVIEW_TTL_S)
             for progress in news:
                 message = progress.model_dump_json()
                 pipe.set(channel(progress.job_id), message, ex=self._ttl_s)
@@ -48,6 +55,16 @@ class ProgressBoard:
         with redis_errors():
             found: bytes | None = self._redis.get(channel(job_id))  # type: ignore[assignment]  # sync client
         return None if found is None else Progress.model_validate_json(found)
+
+    def preview(self, job_id: str) -> bytes | None:
+        """The latest preview of a job, a JPEG, or None if there was none lately."""
+        with redis_errors():
+            found: bytes | None = self._redis.get(_preview(job_id))  # type: ignore[assignment]  # sync client
+        return found
+
+
+def _preview(job_id: str) -> str:
+    return key("preview", job_id)
 
 
 def channel(job_id: str) -> str:

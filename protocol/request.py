@@ -161,6 +161,7 @@ class GenerationRequest(Record):
     class_id: ClassId | None = None
     boxes: Boxes | None = None
     decoder: Decoder = Decoder.FULL
+    previews: bool = False
     loras: Loras = ()
     controls: Annotated[tuple[ControlUse, ...], Field(max_length=MOST_CONTROLS)] = ()
     refinement: Refinement | None = None

@@ -2,15 +2,17 @@
 
 import base64
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi import Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from protocol.errors import DarkroomError
+from protocol.errors import DarkroomError, QueueUnavailable
 from protocol.job import ExtraFile, FinishReason, ImageResult, JobState, JobView, Phase, Timings
 from protocol.keys import Extra, ExtraFormat, OutputFormat
+from protocol.progress import ProgressBoard
 from protocol.store import ObjectStore
 from service.bodies import ResponseKind
 from service.problems import Problem, problem
@@ -63,6 +65,11 @@ class ProgressAnswer(BaseModel):
     step: int
     steps: int
     phase: Phase | None = None
+    preview: str | None = Field(
+        default=None,
+        description="How it comes on: a JPEG, if the request asked for previews.",
+        json_schema_extra={"contentEncoding": "base64"},
+    )
 
 
 class JobAnswer(BaseModel):
@@ -85,21 +92,37 @@ class Answers:
     """Puts jobs into the API's words. `link` makes the URL of a picture served by this service."""
 
     store: ObjectStore
+    board: ProgressBoard
     image_url_ttl_s: int
     link: Callable[[str, int], str]
 
-    async def job(self, view: JobView) -> JobAnswer:
-        """The job; only for a finished one may the store have to be asked, in a thread."""
-        return self._job(view) if view.result is None else await run_in_threadpool(self._job, view)
+    async def job(self, view: JobView, seen: int = 0) -> JobAnswer:
+        """The job, with its latest preview if it has made more of them than were `seen`.
 
-    def _job(self, view: JobView) -> JobAnswer:
+        Only for that and for a finished job must be asked elsewhere, in a thread.
+        """
+        preview = None
+        if previews_of(view) > seen:
+            preview = await run_in_threadpool(self._preview, view.id)
+        if view.result is None:
+            return self._job(view, preview)
+        return await run_in_threadpool(self._job, view)
+
+    def _preview(self, job_id: str) -> str | None:
+        """An outage must not end a stream of events, for want of a preview."""
+        with suppress(QueueUnavailable):
+            if jpeg := self.board.preview(job_id):
+                return base64.b64encode(jpeg).decode()
+        return None
+
+    def _job(self, view: JobView, preview: str | None = None) -> JobAnswer:
         error = view.error and problem(DarkroomError.from_record(view.error))
         return JobAnswer(
             id=view.id,
             state=view.state,
             position=view.position,
             eta_s=view.eta_s,
-            progress=_progress(view),
+            progress=_progress(view, preview),
             result=self.pictures(view, ResponseKind.URL) if view.result else None,
             error=error,
         )
@@ -159,10 +182,14 @@ def json_response(
     return Response(body, status, headers, media_type="application/json")
 
 
-def _progress(view: JobView) -> ProgressAnswer | None:
+def previews_of(view: JobView) -> int:
+    """How many previews a job has made while it runs."""
+    return view.progress.previews if view.progress and view.state is JobState.RUNNING else 0
+
+
+def _progress(view: JobView, preview: str | None) -> ProgressAnswer | None:
     """Steps done, once it is known how many there are."""
     if view.progress is None or view.progress.steps == 0:
         return None
-    return ProgressAnswer.model_validate(
-        view.progress.model_dump(include={"step", "steps", "phase"})
-    )
+    told = view.progress.model_dump(include={"step", "steps", "phase"})
+    return ProgressAnswer.model_validate(told | {"preview": preview})

@@ -15,6 +15,7 @@ from protocol.catalogue import Catalogue
 from protocol.idempotency import IdempotencyKeys
 from protocol.limits import Limits
 from protocol.presence import Presence
+from protocol.progress import ProgressBoard
 from protocol.queue import JobQueue
 from protocol.redis_client import connect, connect_async
 from protocol.store import ObjectStore
@@ -116,6 +117,7 @@ def _lifespan(
                     catalogue=catalogue,
                     presence=presence,
                     queue=queue,
+                    board=ProgressBoard(redis),
                     store=store,
                     generation=accept,
                     watcher=watcher,

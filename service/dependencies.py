@@ -11,6 +11,7 @@ from protocol.job import JobView
 from protocol.keys import JOB_ID
 from protocol.limits import Limits
 from protocol.presence import Presence
+from protocol.progress import ProgressBoard
 from protocol.queue import JobQueue
 from protocol.store import ObjectStore
 from service.answers import Answers
@@ -30,6 +31,7 @@ class Services:
     catalogue: Catalogue
     presence: Presence
     queue: JobQueue
+    board: ProgressBoard
     store: ObjectStore
     generation: Generation
     watcher: JobWatcher
@@ -66,7 +68,7 @@ async def _answers(request: Request, services: ServicesDep) -> Answers:
     def link(job_id: str, index: int) -> str:
         return str(request.url_for("get_image", job_id=job_id, index=index))
 
-    return Answers(services.store, services.settings.image_url_ttl_s, link)
+    return Answers(services.store, services.board, services.settings.image_url_ttl_s, link)
 
 
 JobDep = Annotated[JobView, Depends(_job)]

@@ -26,6 +26,7 @@ from worker.controls import controls_of, nets_of
 from worker.decoding import BetweenSteps, Decoding
 from worker.measuring import free_bytes
 from worker.ports import AdmittedJob, EngineStats, Pixels, Screened
+from worker.previews import Look, looks, show
 from worker.recipes import passes_of, recipe_of
 from worker.resident import LimitsOfEach, Resident
 from worker.slots import RunningJob, Slot
@@ -67,6 +68,7 @@ class Engine:
         self._slots: list[Slot] = []
         self._decoding = BetweenSteps() if decoding is None else decoding
         self.batch_rows = 0
+        self._looks: list[Look] = []
         self._last_step = NO_STEP
         self._rows_before = 0
         self._hits, self._misses = 0, 0  # in the caches of models that have gone
@@ -192,6 +194,8 @@ class Engine:
             slot.running.stepped(started, ended)
         for running in {id(slot.running): slot.running for slot in batch}.values():
             running.job.listener.on_progress(running.step, running.steps)
+        for look in self._looks:
+            show(look)
         self._begin_next_passes(batch)
         self._decoding.add(slot for slot in batch if slot.trajectory.done)
         self._slots = [slot for slot in self._slots if not slot.trajectory.done]
@@ -217,6 +221,7 @@ class Engine:
     def _advance(self, batch: list[Slot]) -> bool:
         """Whether the step was made, or there was not memory enough for it."""
         self._rows_before = _rows_run(batch[0].model)
+        self._looks = looks(batch, time.monotonic())
         self.batch_rows = sum(slot.rows for slot in batch)  # their next row may take fewer
         try:
             batch[0].model.advance([slot.trajectory for slot in batch])

@@ -13,6 +13,7 @@ from protocol.request import GenerationRequest, Priority
 from protocol.tracing import NO_TRACING, Tracing
 from worker.deliver import Delivery
 from worker.leases import ALONE_FROM, Claim
+from worker.pictures import encode_preview
 from worker.ports import (
     AdmittedJob,
     Engine,
@@ -69,6 +70,8 @@ class HeldJob:
         self._on_end = on_end
         self._inputs: Future[Inputs] | None = None
         self._pictures: dict[int, Future[ImageResult]] = {}
+        self._previews = 0
+        self._previewing: Future[None] | None = None
 
     @property
     def suspect(self) -> bool:
@@ -146,6 +149,15 @@ class HeldJob:
         self.trace.stepped(step)
         self._report(Phase.DENOISE if step < steps else Phase.DECODE, step, steps)
 
+    def on_preview(self, pixels: Pixels) -> None:
+        # One at a time: a store or a Redis that is slow must not see them pile up.
+        if self._previewing is None or self._previewing.done():
+            self._previewing = self._delivery.submit(self._show, pixels)
+
+    def _show(self, pixels: Pixels) -> None:
+        self._reporter.show(self.claim.job_id, encode_preview(pixels))
+        self._previews += 1
+
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
         self._pictures[index] = self._delivery.submit(self._picture, index, pixels, seed)
 
@@ -198,6 +210,7 @@ class HeldJob:
                 step=step,
                 steps=steps,
                 phase=phase,
+                previews=self._previews,
             )
         )
 

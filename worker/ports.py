@@ -57,6 +57,14 @@ class Inputs:
     controls: tuple[bytes, ...] = ()
 
 
+@runtime_checkable
+class Watching(Protocol):
+    """A listener that is to see its pictures before they are done."""
+
+    def on_preview(self, pixels: Pixels) -> None:
+        """What the first of its pictures under way is going to look like: (H, W, 3), small."""
+
+
 @dataclass(frozen=True)
 class AdmittedJob:
     """A job as the engine gets it, with the bytes of its `Inputs`.

@@ -29,6 +29,7 @@ class RunningJob:
     decode_s: float = 0.0
     first_step_at: float | None = None
     last_step_at: float = 0.0
+    preview_due: float = 0.0
 
     def stepped(self, started_at: float, ended_at: float) -> None:
         """One picture of this job went one step further."""

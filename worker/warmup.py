@@ -18,6 +18,7 @@ from models.executors import choice
 from models.loading import default_dtype
 from models.lora.shelf import LoraShelf
 from models.pipeline import LatentDiffusion
+from models.preview import LinearPreview
 from models.recipe import Recipe
 from worker.decoding import BesideSteps, BetweenSteps, Decoding
 from worker.engine import Engine
@@ -42,6 +43,8 @@ def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings)
     First-time set-up is done here, so that no client pays for it. Raises ValueError if the
     settings name something that is not available on this machine.
     """
+    if model.tiny is None:
+        model = replace(model, sketch=LinearPreview.fitted(model.autoencoder))
     model = with_tiles(ready_model(model, size, settings), settings.worker_vae_tile)
     most_rows = 2 * settings.worker_slots
     profile = ready_profile(

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from protocol.errors import UnknownImage
 from protocol.job import TERMINAL, ImageResult, JobView
 from protocol.keys import Extra, ExtraFormat
-from service.answers import JobAnswer, json_response
+from service.answers import JobAnswer, json_response, previews_of
 from service.dependencies import AnswersDep, JobDep, JobIdPath, ServicesDep, VisitorDep
 from service.problems import DOOR, documented
 
@@ -39,11 +39,14 @@ async def follow_job(
 ) -> AsyncIterator[ServerSentEvent]:
     """The job as server-sent events, one at each change, the last with its final state.
 
-    Each event is named by the job's state and holds what GET on the job answers.
+    Each event is named by the job's state and holds what GET on the job answers, but for previews
+    that an earlier event has brought.
     """
+    seen = 0
     async with aclosing(services.watcher.updates(job.id)) as updates:
         async for view in updates:
-            answer = await answers.job(view)
+            answer = await answers.job(view, seen)
+            seen = previews_of(view)
             yield ServerSentEvent(
                 event=view.state.value, raw_data=answer.model_dump_json(exclude_none=True)
             )

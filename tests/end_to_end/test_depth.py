@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,27 @@ def test_the_model_says_what_it_gives_and_what_it_cannot(client: httpx.Client) -
     assert model["outputs"] == ["image", "depth"]
     assert model["decoders"] == ["full", "tiny"]
     assert model["tasks"] == ["txt2img"]
+
+
+def test_a_running_job_shows_how_it_comes_on(client: httpx.Client) -> None:
+    body = RECIPE | {"steps": 60, "n": 2, "previews": True}
+    submitted = client.post("/v1/txt2img", json=body, headers={"Prefer": "respond-async"})
+    path = submitted.headers["Location"]
+    shown, polled = [], []
+    with client.stream("GET", f"{path}/events") as events:
+        for line in events.iter_lines():
+            if line.startswith("data: "):
+                told = json.loads(line.removeprefix("data: ")).get("progress") or {}
+                if preview := told.get("preview"):
+                    shown.append(base64.b64decode(preview))
+                    running = client.get(path).json().get("progress") or {}
+                    polled += [base64.b64decode(running["preview"])] if "preview" in running else []
+    assert shown
+    assert polled
+    assert len(shown) < 60  # not with every step
+    for jpeg in (*shown, *polled):
+        preview = Image.open(io.BytesIO(jpeg))
+        assert (preview.format, preview.size) == ("JPEG", (48, 32))
+    job = client.get(path).json()
+    assert job["state"] == "finished"
+    assert "preview" not in (job.get("progress") or {})
