@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, ValidationError
 
 from protocol.catalogue import ModelCard, true_name
+from protocol.classes import AskedBoxes, ClassWord, chosen_boxes, chosen_class
 from protocol.controls import chosen_controls
 from protocol.errors import InvalidRequest, NotReady
 from protocol.keys import INPUT_KEY, AudioFormat, OutputFormat
@@ -23,8 +24,6 @@ from protocol.refusals import first_refusal
 from protocol.request import (
     MOST_CONTROLS,
     SEEDS,
-    Boxes,
-    ClassId,
     ClipSkip,
     Control,
     Cut,
@@ -53,7 +52,6 @@ from protocol.tasks import NEEDED, OF_SOME_TASKS, Task
 __all__ = ["Draft", "InputImage", "choose_card", "complete", "parse"]
 
 DEFAULT_QUALITY = 90
-ROUNDING = 1e-6  # of shares that a client has added up
 
 TokenCounter = Callable[[str], int]  # text -> tokens without the end marks
 
@@ -121,10 +119,10 @@ class Draft(Record):
         default=None,
         description="img2img and inpaint only: how far to leave the image behind, above 0 up to 1.",
     )
-    class_id: ClassId | None = Field(
+    class_id: ClassWord | None = Field(
         default=None, description="Of class only: what to show, a number below the model's classes."
     )
-    boxes: Boxes | None = Field(
+    boxes: AskedBoxes | None = Field(
         default=None,
         description="Of layout only: what is where, a list of {class, x, y, width, height}.",
     )
@@ -255,7 +253,6 @@ def complete(
     _check_fields(task, draft, image, mask)
     draft = chosen_loras(draft, card)
     _check_words(task, draft, card, count_tokens)
-    _check_classes(draft, card)
     image_size = (image.width, image.height) if image else None
     if task is Task.UPSCALE and image_size:
         width, height = upscaled_size(card, image_size)
@@ -303,8 +300,8 @@ def complete(
         strength=strength,
         image_key=image.key if image else None,
         mask_key=mask.key if mask else None,
-        class_id=draft.class_id,
-        boxes=draft.boxes,
+        class_id=chosen_class(draft.class_id, card),
+        boxes=chosen_boxes(draft.boxes, card),
         previews=draft.previews,
         decoder=Decoder(_chosen("decoder", draft.decoder, Decoder.FULL, card.decoders)),
         loras=draft.loras,
@@ -345,23 +342,6 @@ def _check_words(task: Task, draft: Draft, card: ModelCard, count_tokens: TokenC
         elif text:
             bound = f"absent: {card.name} reads no words"
             raise InvalidRequest(field, "given", bound, "not-for-this-model")
-
-
-def _check_classes(draft: Draft, card: ModelCard) -> None:
-    if draft.class_id is not None:
-        _check_class("class_id", draft.class_id, card)
-    boxes = draft.boxes or ()
-    _at_most("boxes", len(boxes), card.max_boxes, "too-many-boxes")
-    for i, box in enumerate(boxes):
-        _check_class(f"boxes.{i}.class", box.class_id, card)
-        for side, start, extent in (("width", box.x, box.width), ("height", box.y, box.height)):
-            bound = "so small that the box ends inside the picture"
-            if start + extent > 1 + ROUNDING:
-                raise InvalidRequest(f"boxes.{i}.{side}", extent, bound, "box-outside")
-
-
-def _check_class(field: str, class_id: int, card: ModelCard) -> None:
-    _at_most(field, class_id, card.classes - 1, "unknown-class")
 
 
 def _check_prompt(

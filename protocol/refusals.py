@@ -38,6 +38,7 @@ REFUSALS: dict[str, tuple[str, Callable[[Context], str]]] = {
     "greater_than_equal": ("out-of-range", lambda context: f"at least {context['ge']}"),
     "less_than": ("out-of-range", lambda context: f"below {context['lt']}"),
     "less_than_equal": ("out-of-range", lambda context: f"at most {context['le']}"),
+    "class_type": ("wrong-type", lambda _: "a class's number or name"),
     "model_type": ("wrong-type", lambda _: "an object"),
 }
 UNFORESEEN: tuple[str, Callable[[Context], str]] = ("invalid-value", lambda _: "as documented")

@@ -95,17 +95,22 @@ class ControlUse(Control):
     image_key: Annotated[str, Field(pattern=INPUT_KEY)]
 
 
-class Box(Record):
-    """Where something of a class is to be: the box's left upper corner and extent, as shares of
-    the picture's width and height."""
+class Place(Record):
+    """Where something is to be: left upper corner and extent, as shares of the picture's width and
+    height."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    class_id: ClassId = Field(alias="class", description="What it is: one of the model's classes.")
     x: Share = Field(description="Its left edge, as a share of the width.")
     y: Share = Field(description="Its upper edge, as a share of the height.")
     width: Extent = Field(description="As a share of the picture's.")
     height: Extent = Field(description="As a share of the picture's.")
+
+
+class Box(Place):
+    """A place for something of a class."""
+
+    class_id: ClassId = Field(alias="class")
 
 
 Boxes = Annotated[tuple[Box, ...], Field(min_length=1, max_length=MOST_BOXES)]

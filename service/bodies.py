@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from pydantic.json_schema import models_json_schema
 
+from protocol.classes import AskedBoxes, ClassWord
 from protocol.drafts import Draft
-from protocol.request import Boxes, ClassId, Prompt
+from protocol.request import Prompt
 from protocol.tasks import OF_SOME_TASKS, TAKES, Task
 from service.controls import FILES, OF_A_FILE, ControlFiles
 from service.uploads import upload_bytes
@@ -102,14 +103,16 @@ class Unconditional(Body):
 class OfClass(Body):
     """A picture of a class."""
 
-    class_id: ClassId = Field(description="A number below the model's `classes`.")
+    class_id: ClassWord = Field(
+        description="A number below the model's `classes`, or one of its `class_names`."
+    )
 
 
 class Layout(Body):
     """A picture with things where boxes say."""
 
-    boxes: Boxes = Field(
-        description="What is where: classes by their numbers, boxes as shares of the sides."
+    boxes: AskedBoxes = Field(
+        description="What is where: classes by number or name, boxes as shares of the sides."
     )
 
 

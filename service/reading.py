@@ -147,7 +147,9 @@ def _types(annotation: Any) -> set[Any]:
     """The plain types in an annotation such as `int | None`."""
     if get_origin(annotation) in (Union, UnionType):
         return {found for part in get_args(annotation) for found in _types(part)}
-    return {get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation}
+    if hasattr(annotation, "__metadata__"):
+        return _types(get_args(annotation)[0])
+    return {annotation}
 
 
 def _refuse_constant(name: str) -> float:

@@ -222,7 +222,12 @@ REQUESTS = [
     Wrong("no mask", 422, "missing-field", "mask", "/v1/inpaint", {"image": IMAGE}),
     # The tasks of the paper.
     wrong_task("class", "no class", "missing-field", "class_id"),
-    wrong_task("class", "class is a name", "wrong-type", "class_id", class_id="cat"),
+    wrong_task("class", "class is a list", "wrong-type", "class_id", class_id=[7]),
+    wrong_task("class", "class is true", "wrong-type", "class_id", class_id=True),
+    wrong_task("class", "class is half a number", "wrong-type", "class_id", class_id=1.5),
+    wrong_task("class", "class is null", "wrong-type", "class_id", class_id=None),
+    wrong_task("class", "unknown name", "unknown-class", "class_id", class_id="cat"),
+    wrong_task("class", "endless name", "too-long", "class_id", class_id="cat" * 100),
     wrong_task("class", "unknown class", "unknown-class", "class_id", class_id=10),
     wrong_task("class", "class negative", "out-of-range", "class_id", class_id=-1),
     wrong_task("class", "words", "not-for-this-task", "prompt", class_id=1, prompt=SECRET),
@@ -238,7 +243,8 @@ REQUESTS = [
     wrong_box("left of the picture", "out-of-range", "x", x=-0.1),
     wrong_box("in pixels", "out-of-range", "width", width=64),
     wrong_box("unknown class", "unknown-class", "class", **{"class": 10}),
-    wrong_box("class is a name", "wrong-type", "class", **{"class": "cat"}),
+    wrong_box("class is an object", "wrong-type", "class", **{"class": {}}),
+    wrong_box("unknown name", "unknown-class", "class", **{"class": "cat"}),
     wrong_box("unknown field", "unknown-field", "label", label=3),
     wrong_form(
         "boxes of a form that are no JSON", 400, "invalid-json", "boxes", boxes=(None, "[{]")

@@ -54,6 +54,7 @@ def test_the_numbers_of_a_form_are_known() -> None:
         "clip_skip",
     }
     numbers |= {"aesthetic_score", "hires_scale", "hires_steps", "hires_strength"}
+    numbers |= {"eta", "guidance_rescale"}
     for body in BODIES.values():
         assert number_fields(body) == numbers
 

@@ -66,6 +66,22 @@ def test_a_class_by_its_number(service: Running) -> None:
     assert [request.class_id for request in service.worker.seen] == [7, 7]
 
 
+def test_classes_by_the_names_that_an_operator_has_given_them(redis_url: str) -> None:
+    names = tuple(f"thing {i}" for i in range(ABLE.classes))
+    with running(redis_url, ABLE.model_copy(update={"class_names": names})) as service:
+        for sent in ({"json": {"class_id": "thing 4"}}, {"files": {"class_id": (None, "thing 4")}}):
+            answer = service.client.post("/v1/class", **sent)
+            assert answer.status_code == 200, answer.text
+        body = {"boxes": [BOX | {"class": "thing 2"}, BOX]}
+        assert service.client.post("/v1/layout", json=body).status_code == 200
+        answer = service.client.post("/v1/class", json={"class_id": "thing"})
+        assert answer.json()["bound"] == "a class of tiny, one of its class_names"
+    first, second, third = service.worker.seen
+    assert (first.class_id, second.class_id) == (4, 4)
+    assert third.boxes is not None
+    assert [box.class_id for box in third.boxes] == [2, 3]
+
+
 def test_boxes_in_json_and_in_a_form(service: Running) -> None:
     for sent in (
         {"json": {"boxes": [BOX, BOX]}},
