@@ -207,7 +207,13 @@ def test_guidance_is_rescaled_for_those_who_ask_and_nobody_else_notices(
     plain = Recipe("the cat", width=32, height=32, steps=3, sampler="euler", guidance_scale=8.0)
     asking = replace(plain, guidance_rescale=0.6, seed=1)
 
-    def network(x: torch.Tensor, *rest: object) -> torch.Tensor:
+    def network(
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        context: torch.Tensor | None,
+        added: object,
+        controls: object,
+    ) -> torch.Tensor:
         """Row by row, as an executor: what it says to one row no other can change. The last three
         are those without the prompt."""
         return torch.stack([row.sin() * (1 + i // 3) for i, row in enumerate(x)])

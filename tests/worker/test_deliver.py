@@ -98,7 +98,14 @@ def test_a_stereo_sound_has_two_channels_and_its_picture_says_so() -> None:
     samples, _ = soundfile.read(io.BytesIO(store.get(image.extras[0].key)))
     assert samples.shape == (441 * 23, 2)
     exif = Image.open(io.BytesIO(store.get(image.key))).getexif()
-    published = {11000: 44100, 11005: 1, 11010: 10, 11020: 100, 11030: 400, 11040: 32}
+    published: dict[int, float] = {
+        11000: 44100,
+        11005: 1,
+        11010: 10,
+        11020: 100,
+        11030: 400,
+        11040: 32,
+    }
     published |= {11050: 0, 11060: 10000, 11070: 0.25, 11080: 30e6}
     assert {tag: float(value) for tag, value in exif.items()} == published
 
