@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.choosing import choose
+from models.layers import TokenLinear
 
 
 class Kernel(Protocol):
@@ -151,10 +152,10 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.kernel: Kernel = sdpa
-        self.to_q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.to_k = nn.Linear(context_dim or dim, dim, bias=qkv_bias)
-        self.to_v = nn.Linear(context_dim or dim, dim, bias=qkv_bias)
-        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.to_q = TokenLinear(dim, dim, bias=qkv_bias)
+        self.to_k = TokenLinear(context_dim or dim, dim, bias=qkv_bias)
+        self.to_v = TokenLinear(context_dim or dim, dim, bias=qkv_bias)
+        self.to_out = nn.ModuleList([TokenLinear(dim, dim)])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         source = x if context is None else context

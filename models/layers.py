@@ -53,6 +53,23 @@ class RowLinear(nn.Linear):
         return super().forward(F.pad(x, (0, 0, 0, missing)))[: len(x)]
 
 
+FEWEST_TOKENS = 4
+
+
+class TokenLinear(nn.Linear):
+    """A linear layer on (B, T, C), of which few tokens are filled up to `FEWEST_TOKENS`.
+
+    A context of one class, and a map of one pixel, are a single token each: then the number of
+    rows is that of pictures, and for fewer than four libraries take other kernels.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = FEWEST_TOKENS - x.shape[-2]
+        if missing <= 0:
+            return super().forward(x)
+        return super().forward(F.pad(x, (0, 0, 0, missing)))[..., :-missing, :]
+
+
 @contextmanager
 def row_multiple(layers: Sequence[RowLinear], multiple: int) -> Iterator[None]:
     """These layers pad to `multiple` rows meanwhile; otherwise none does."""

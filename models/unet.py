@@ -24,6 +24,7 @@ from models.layers import (
     ResnetBlock,
     RowLinear,
     ScaleShiftResnetBlock,
+    TokenLinear,
     Upsample,
     halve,
 )
@@ -88,7 +89,7 @@ class GEGLU(nn.Module):
 
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(dim, 2 * inner)
+        self.proj = TokenLinear(dim, 2 * inner)
         self.kernel: Callable[[Tensor], Tensor] = geglu
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class FeedForward(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         # Index 1 is the dropout of the published files, which holds no parameters.
-        self.net = nn.ModuleList([GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)])
+        self.net = nn.ModuleList([GEGLU(dim, 4 * dim), nn.Identity(), TokenLinear(4 * dim, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.net:
@@ -150,7 +151,7 @@ class SpatialTransformer(nn.Module):
         self.proj_out = self._projection(channels)
 
     def _projection(self, channels: int) -> nn.Module:
-        return nn.Linear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1)
+        return TokenLinear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         height, width = x.shape[-2:]

@@ -251,3 +251,19 @@ def test_configurations_survive_json(name: str) -> None:
     config = UNetConfig.from_dict(paper_config(name))
     written = json.loads(json.dumps(config.to_dict()))
     assert UNetConfig.from_dict(written) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"), [("lsun_churches256", 0), ("cin256-v2", 1), ("cin256-v2", 2)]
+)
+def test_a_row_has_the_same_bits_in_any_company(name: str, tokens: int) -> None:
+    """Also where a map has come down to one pixel, and where all that is said is a class."""
+    network = networks.denoiser(UNet(UNetConfig.from_dict(small_paper_config(name))).eval())
+    inputs = [t[:, :tokens] if t.ndim == 3 else t for t in network.examples(9)]
+    run = Eager(network, same_bytes=True)
+    for place in (0, 4, 8):
+        alone = run(*(t[place : place + 1].contiguous() for t in inputs))
+        for rows in (2, 3, 4, 9):
+            order = [(place + i) % 9 for i in range(rows)]
+            crowd = run(*(t[order].contiguous() for t in inputs))
+            assert torch.equal(alone[0], crowd[0]), (place, rows)
