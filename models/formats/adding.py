@@ -75,12 +75,12 @@ def _locate(source: str) -> tuple[Path, Path | None]:
     """Where the source is, fetched if it is on the hub, and how far links in it may lead."""
     path = Path(source).expanduser()
     if path.exists():
-        return path.resolve(), None
+        return path.absolute(), None
     if source.count("/") < 1 or source.startswith((".", "/", "~")):
         raise CheckpointMissing(f"{source!r} is neither a file, a folder, nor a hub id")
     fetched = fetch_source(source)
     if fetched.is_file():
-        return fetched.resolve(), None
+        return fetched, None
     # In the hub's cache, snapshots are links to blobs beside them.
     return fetched, fetched.parents[1]
 

@@ -7,9 +7,10 @@ its keys say; keys that belong to nothing are named, and nothing is written.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.formats.arrays import Tensors, shapes_of_arrays
@@ -17,7 +18,7 @@ from models.formats.configs import clip_config, controlnet_config, first_stage_c
 from models.formats.errors import CheckpointError, CheckpointMismatch, Malformed
 from models.formats.families import detect, family_of_network
 from models.formats.files import read_json
-from models.formats.hub import CONVERTIBLE, choose, rendering
+from models.formats.hub import CONVERTIBLE, PEFT_CONFIG, PEFT_WEIGHTS, choose, rendering
 from models.formats.keys.paddle import paddle_plan
 from models.formats.kinds import Kind, kind_of
 from models.formats.layout import stem, write_json, write_json_files
@@ -36,6 +37,11 @@ _CLASS_KINDS: dict[str, Kind] = {
     "AutoencoderTiny": "vae",
     "ControlNetModel": "controlnet",
 }
+# Where a header has what PEFT's configuration says.
+PEFT_METADATA = "lora_adapter_metadata"
+
+NOTHING: Mapping[str, str] = {}
+
 # Weights without a folder of their own are written under this name.
 FLAT = "weights.safetensors"
 
@@ -114,7 +120,14 @@ class Conversion:
             done.hashes[name] = self._write(name, tensors, plan, (before, total, part))
             before += _bytes(tensors, plan)
 
-    def _write(self, name: str, tensors: Tensors, plan: Plan, way: tuple[int, int, str]) -> str:
+    def _write(
+        self,
+        name: str,
+        tensors: Tensors,
+        plan: Plan,
+        way: tuple[int, int, str],
+        metadata: Mapping[str, str] = NOTHING,
+    ) -> str:
         """`way`: the bytes done before, the bytes there are, and what this is."""
         before, total, what = way
 
@@ -125,7 +138,7 @@ class Conversion:
 
         path = self.target / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        return write_safetensors(path, tensors, plan, {}, progress)
+        return write_safetensors(path, tensors, plan, metadata, progress)
 
     def _network(self, kind: Kind, tensors: Tensors, shapes: Mapping[str, Shape]) -> Converted:
         plan = component_plan(kind, shapes)
@@ -143,15 +156,22 @@ class Conversion:
     ) -> Converted:
         """One file of weights; where there is no plan, under the names they have."""
         done = Converted(kind, kind)
-        if plan is None and self.source.suffix in SAFE:
+        told = self._told_by_peft() if kind == "lora" else {}
+        if plan is None and self.source.suffix in SAFE and not told:
             # Its metadata say what it was trained on: kept as it is.
             shutil.copyfile(self.source, self.target / name)
             done.hashes[name] = _hash(self.target / name)
             return done
         plan = plan or _names_as_they_are(kind, tensors)
         way = (0, _bytes(tensors, plan), kind)
-        done.hashes[name] = self._write(name, tensors, plan, way)
+        done.hashes[name] = self._write(name, tensors, plan, way, told)
         return done
+
+    def _told_by_peft(self) -> dict[str, str]:
+        """The configuration beside an adapter of PEFT's, which alone says how strong it is: for the
+        header, so that it stays with the numbers."""
+        config = self.source.with_name(PEFT_CONFIG)
+        return {PEFT_METADATA: json.dumps(read_json(config))} if config.is_file() else {}
 
     # -- folders --------------------------------------------------------------------------------
 
@@ -166,7 +186,18 @@ class Conversion:
             return self._model_folder(names)
         if "config.json" in names:
             return self._network_folder(names)
-        raise CheckpointError(f"{self.source} has neither model_index.json nor config.json")
+        if PEFT_CONFIG in names:
+            return self._adapter_folder(names)
+        raise CheckpointError(
+            f"{self.source} has none of model_index.json, config.json and {PEFT_CONFIG}"
+        )
+
+    def _adapter_folder(self, names: list[str]) -> Converted:
+        """What PEFT's `save_pretrained` writes."""
+        there = [name for name in PEFT_WEIGHTS if name in names]
+        if not there:
+            raise CheckpointError(f"{self.source} has none of {', '.join(PEFT_WEIGHTS)}")
+        return replace(self, source=self._inside(there[0]))._file()
 
     def _model_folder(self, names: list[str]) -> Converted:
         index = read_json(self._inside("model_index.json"))

@@ -21,6 +21,10 @@ SAFE = (".safetensors",)
 CONVERTIBLE = (*SAFE, ".bin", ".pdparams")
 _SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
+# What PEFT's `save_pretrained` writes, a LoRA among others.
+PEFT_CONFIG = "adapter_config.json"
+PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model", "model_state")
 _SMALL = re.compile(
     r"model_index\.json|(?:scheduler|feature_extractor)/[\w-]+\.json"
@@ -146,11 +150,11 @@ def list_files(repository: str) -> list[str] | None:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
-        return HfApi().list_repo_files(repository)
+        return [file.rfilename for file in HfApi().model_info(repository).siblings or ()]
     except OfflineModeIsEnabled:
         return None
     except Exception as error:
-        if isinstance(error, _unreachable()):
+        if _is_unreachable(error):
             return None
         raise _in_words(repository, error) from error
 
@@ -183,6 +187,10 @@ def fetch_source(said: str) -> Path:
     files = list_files(repository)
     if files is None or "model_index.json" in files or "config.json" in files:
         return fetch(repository, suffixes=CONVERTIBLE)
+    if PEFT_CONFIG in files:
+        return download(
+            repository, [name for name in (PEFT_CONFIG, *PEFT_WEIGHTS) if name in files]
+        )
     single = sorted(name for name in files if name.endswith(_SINGLE))
     if len(single) != 1:
         which = "no weights" if not single else "several files, say which: " + ", ".join(
@@ -198,20 +206,21 @@ def fetch_tokenizer(repository: str) -> Path:
 
 
 def _cached(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
+    """The snapshot of a model that was fetched before."""
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        return Path(snapshot_download(repository, local_files_only=True))
-    except Exception as error:
-        raise CheckpointMissing(
-            f"{repository} is not in the cache, and the hub cannot be asked"
-        ) from error
+    for name in ("model_index.json", "config.json"):
+        path = try_to_load_from_cache(repository, name)
+        if isinstance(path, str):
+            return Path(path).parent
+    raise CheckpointMissing(f"{repository} is not in the cache, and the hub cannot be asked")
 
 
-def _unreachable() -> tuple[type[Exception], ...]:
-    import httpx
-
-    return (httpx.TransportError, ConnectionError, TimeoutError)
+def _is_unreachable(error: Exception) -> bool:
+    """Whether nobody answered. Which HTTP client says so differs between versions of the hub's."""
+    return isinstance(error, ConnectionError | TimeoutError) or any(
+        kind.__name__ == "TransportError" for kind in type(error).__mro__
+    )
 
 
 def _in_words(repository: str, error: Exception) -> CheckpointError:
@@ -223,7 +232,6 @@ def _in_words(repository: str, error: Exception) -> CheckpointError:
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
 
@@ -239,6 +247,6 @@ def _in_words(repository: str, error: Exception) -> CheckpointError:
         return said("the token in HF_TOKEN is not accepted")
     if isinstance(error, HFValidationError):
         return said("that is no hub id")
-    if isinstance(error, (LocalEntryNotFoundError, HfHubHTTPError, OSError, *_unreachable())):
+    if isinstance(error, OSError) or _is_unreachable(error):
         return said(str(error).splitlines()[0] if str(error) else type(error).__name__)
     raise error

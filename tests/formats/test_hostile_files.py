@@ -198,7 +198,9 @@ BOMBS = {
     "a memo of two thousand million": saved(b"Nr\xff\xff\xff\x7f"),
     "half a million lists in each other": saved(b"]" * HALF_A_MIB + b"a" * (HALF_A_MIB - 1)),
     "half a million tuples in each other": saved(b")" + b"\x85" * HALF_A_MIB),
-    "each list holds the last ten times": saved(b"]q\x00" + (b"](" + b"h\x00" * 10 + b"eq\x00") * 5000),
+    "each list holds the last ten times": saved(
+        b"]q\x00" + (b"](" + b"h\x00" * 10 + b"eq\x00") * 5000
+    ),
     "lists that double": saved(b"]" + b"q\x00" + b"](h\x00h\x00eq\x000h\x00" * 10000),
     "a dictionary that holds itself": saved(b"}q\x00" + text("a") + b"h\x00s"),
     "dictionaries that share": saved(
