@@ -111,9 +111,13 @@ def test_a_long_job_shows_progress_and_can_be_stopped(page: Page) -> None:
     progress = page.locator("#progress")
     expect(progress).to_be_visible()
     expect(progress).not_to_have_attribute("value", "0", timeout=DONE_WITHIN_MS)
+    preview = page.locator("#preview")
+    expect(preview).to_be_visible(timeout=DONE_WITHIN_MS)
+    assert preview.evaluate("async (i) => (await i.decode(), i.naturalWidth)") == 8
     page.locator("#stop").click()
     expect(page.locator("#status")).to_contain_text(re.compile("stopped|cancelled", re.IGNORECASE))
     expect(page.locator("#stop")).to_be_hidden()
+    expect(preview).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

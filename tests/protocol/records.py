@@ -85,6 +85,7 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         class_id=draw(st.integers(0, 1000)) if task.takes("class_id") else None,
         boxes=tuple(draw(st.lists(boxes, min_size=1))) if task.takes("boxes") else None,
         decoder=draw(st.sampled_from(Decoder)),
+        previews=draw(st.booleans()),
         loras=tuple(draw(st.lists(loras, max_size=8))),
         controls=tuple(draw(st.lists(controls, max_size=4))) if task.takes("controls") else (),
         output_format=draw(st.sampled_from(OutputFormat)),
@@ -141,6 +142,7 @@ progress = st.builds(
     step=st.integers(0, 1000),
     steps=st.integers(0, 1000),
     phase=st.none() | st.sampled_from(Phase),
+    previews=st.integers(0, 1000),
 )
 views = st.builds(
     JobView,

@@ -63,6 +63,16 @@ def test_the_latest_progress_is_kept(redis: Redis) -> None:
     assert redis.ttl(channel(JOB)) > 0
 
 
+def test_the_latest_preview_is_kept_for_a_while(redis: Redis) -> None:
+    board = ProgressBoard(redis)
+    assert board.preview(JOB) is None
+    for jpeg in (b"first", b"second"):
+        board.publish_all([], {JOB: jpeg})
+    assert board.preview(JOB) == b"second"
+    assert board.latest(JOB) is None
+    assert {redis.ttl(name) > 0 for name in redis.keys("*preview*")} == {True}
+
+
 def test_progress_is_told_to_listeners_and_noise_is_not(redis_url: str, redis: Redis) -> None:
     told = Progress(job_id=JOB, state=JobState.RUNNING, step=1, steps=2, phase=Phase.DENOISE)
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -84,7 +84,7 @@ class SilentBoard:
     def publish(self, progress: Progress) -> None:
         self.told.append(progress)
 
-    def publish_all(self, news: list[Progress]) -> None:
+    def publish_all(self, news: list[Progress], previews: Mapping[str, bytes]) -> None:
         self.told += news
 
 
