@@ -7,6 +7,7 @@ Names come from the folder, never from a request: what is not there by name is n
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -16,6 +17,8 @@ from pathlib import Path
 from models.lora.errors import LoraError
 from models.lora.layers import Layers
 from models.lora.reading import LoRA, check, read
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
 MOST_REMEMBERED = 10_000  # files whose headers were looked at, times the models they may fit
@@ -85,6 +88,7 @@ class LoraShelf:
             why_not = None
         except LoraError as error:
             why_not = str(error)
+            log.info("not offered: %s", why_not)
         with self._lock:
             self._seen[key] = why_not
             while len(self._seen) > MOST_REMEMBERED:
