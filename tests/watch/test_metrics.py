@@ -34,6 +34,7 @@ LABELS = {
     "darkroom_worker_batch_rows": {"shape", "le"},
     "darkroom_worker_failures": {"reason"},
     "darkroom_worker_jobs": {"state"},
+    "darkroom_worker_model_loads": {"outcome"},
     "darkroom_worker_phase_seconds": {"phase", "le"},
     "darkroom_worker_retries": {"reason"},
     "darkroom_worker_step_seconds": {"le"},
