@@ -1,0 +1,57 @@
+"""Another first stage in place of a model's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.checkpoint import CheckpointError, CheckpointMissing
+from models.loading import load_model
+from models.pipeline import LatentDiffusion
+from models.recipe import Recipe
+from models.replacing import first_stage_of, with_first_stage
+from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
+
+
+def drawn(model: LatentDiffusion) -> torch.Tensor:
+    recipe = Recipe("the red cat", width=32, height=32, steps=2, seed=3, guidance_scale=1.0)
+    return list(model.generate([recipe]))[-1][0].x
+
+
+def test_latents_are_the_same_and_pictures_those_of_the_other(
+    tiny_sd: LatentDiffusion, tmp_path: Path
+) -> None:
+    other = write_tiny_sdxl(tmp_path / "xl")  # a first stage of the same shape, other weights
+    replaced = with_first_stage(tiny_sd, first_stage_of(str(other), half=False))
+    latents = drawn(replaced)
+    assert torch.equal(latents, drawn(tiny_sd))
+    theirs = load_model(str(other), torch.device("cpu"))
+    pictures = [model.decode(latents[None]) for model in (replaced, theirs, tiny_sd)]
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[0], pictures[2])
+    assert replaced.number != tiny_sd.number
+
+
+def test_a_first_stage_of_another_shape_is_refused(
+    tiny_sd: LatentDiffusion, tmp_path: Path
+) -> None:
+    folder = write_tiny_sd(tmp_path / "other") / "vae"
+    config = json.loads((folder / "config.json").read_text())
+    levels = {"block_out_channels": [32, 64], "sample_size": 32}
+    kinds = {
+        "down_block_types": ["DownEncoderBlock2D"] * 2,
+        "up_block_types": ["UpDecoderBlock2D"] * 2,
+    }
+    (folder / "config.json").write_text(json.dumps(config | levels | kinds))
+    skeleton = load_model(str(tiny_sd.folder), torch.device("meta"))
+    with pytest.raises(CheckpointError, match="4 channels for 2 pixels, the model's have 4"):
+        with_first_stage(skeleton, folder)
+
+
+@pytest.mark.parametrize("source", ["/nowhere/vae", "vae", "a/b/c"])
+def test_what_is_nowhere_is_told(source: str) -> None:
+    with pytest.raises(CheckpointMissing, match="neither a folder nor a hub id"):
+        first_stage_of(source, half=False)
