@@ -27,7 +27,7 @@ class Factors:
         if self.mid is not None:
             mid = self.mid.to(device, torch.float32)
             down = torch.einsum("rqhw,qi->rihw", mid, down.flatten(1))
-        return self.scale * (up.flatten(1) @ down.flatten(1)).reshape(shape)
+        return ((self.scale * up.flatten(1)) @ down.flatten(1)).reshape(shape)
 
 
 Shape = tuple[int, ...]

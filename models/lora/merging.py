@@ -66,11 +66,11 @@ def _merged(component: str, network: nn.Module, loras: Weighted) -> dict[str, Te
 
 @torch.no_grad()
 def _sum(weight: Tensor, changes: list[tuple[Factors, float]]) -> Tensor:
-    total = weight.float()
+    # In the layout that the weight has, as convolutions want it.
+    merged = torch.empty_like(weight, dtype=torch.float32).copy_(weight)
     for factors, strength in changes:
-        total = total + strength * factors.delta(weight.shape, weight.device)
-    merged = torch.empty_like(weight)  # which keeps the layout, as convolutions want it
-    return merged.copy_(total)
+        merged.add_(factors.delta(weight.shape, weight.device), alpha=strength)
+    return merged.to(weight.dtype)
 
 
 def _conditioner(of: Conditioner, weights: Sequence[Mapping[str, Tensor]]) -> Conditioner:
