@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,17 @@ def load_alike(
 ) -> FirstStage:
     """The first stage of `folder`, which is for the latents of `like`.
 
+    Where its configuration does not say by what its latents are scaled, or whether half precision
+    is enough for it, as that of a single file, it is as with `like`.
+
     Raises CheckpointError if its latents are of another shape.
     """
-    stage = load_first_stage(folder, dtype, device)
+    config = read_json(folder / "config.json")
+    unsaid = config.get("_class_name") == "AutoencoderKL" and "scaling_factor" not in config
+    upcast = unsaid and like.config.force_upcast and "force_upcast" not in config
+    stage = load_first_stage(folder, torch.float32 if upcast else dtype, device)
+    if unsaid:
+        stage.config = replace(stage.config, scaling_factor=like.config.scaling_factor)
     shapes = [(s.config.latent_channels, s.config.factor) for s in (stage, like)]
     if shapes[0] != shapes[1]:
         sizes = ", the model's have ".join(f"{c} channels for {f} pixels" for c, f in shapes)

@@ -10,15 +10,19 @@ from models.checkpoint import CheckpointMissing
 from models.executors.eager import eager_executors
 from models.first_stages import load_alike
 from models.formats.hub import fetch_part
+from models.formats.single_file import is_single_file, laid_out
 from models.pipeline import LatentDiffusion
 
 
 def first_stage_of(path_or_id: str, *, half: bool) -> Path:
-    """The folder of a first stage given as such a folder, a whole model's, or a hub id.
+    """The folder of a first stage given as such a folder, a whole model's, a single safetensors
+    file of either, or a hub id.
 
     `half` prefers a hub's rendering in half precision. Raises CheckpointMissing.
     """
     folder = Path(path_or_id).expanduser()
+    if is_single_file(folder):
+        folder = laid_out(folder)
     if not folder.is_dir():
         if path_or_id.count("/") != 1 or path_or_id.startswith((".", "/", "~")):
             raise CheckpointMissing(

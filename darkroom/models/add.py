@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from protocol.settings import Settings
 
 HELP = "add a model, LoRA, embedding, ControlNet or VAE"
+_TOLD = 20  # problems that are listed; a wrong file has thousands
 _KINDS = ("model", "lora", "embedding", "controlnet", "vae")
 
 
@@ -51,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
                 kind=arguments.kind,
                 tokenizer=arguments.tokenizer,
                 report=_shown(progress),
+                judge=_judge,
             )
         except CheckpointError as error:
             raise CannotAdd(str(error)) from error
@@ -58,6 +61,17 @@ def run(arguments: argparse.Namespace) -> int:
     said = [f"Added {title} {added.name}: {added.place}", *(f"Note: {n}." for n in added.notes)]
     console.print("\n".join(said), highlight=False, soft_wrap=True)
     return 0
+
+
+def _judge(folder: Path) -> None:
+    """Refuse a model whose networks lack a key, or have one too many or of another shape."""
+    from models.formats.errors import CheckpointError
+    from models.inspecting import inspect
+
+    wrong = inspect(str(folder)).all_problems
+    if wrong:
+        more = f" … and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
+        raise CheckpointError("it does not load: " + "; ".join(wrong[:_TOLD]) + more)
 
 
 def _progress(console: Console) -> Progress:

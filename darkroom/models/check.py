@@ -4,8 +4,6 @@ import argparse
 
 from rich.console import Console
 
-from protocol.settings import Settings
-
 HELP = "say what a checkpoint is, and what is missing"
 
 
@@ -31,13 +29,17 @@ def run(arguments: argparse.Namespace) -> int:
     # Only here: the other commands need nothing of the worker's packages.
     from models.formats.errors import CheckpointError
     from models.inspecting import inspect
+    from worker.measuring import step_bytes
+    from worker.settings import WorkerSettings
 
     console = Console()
-    added = Settings().models_home / "models" / arguments.source
+    settings = WorkerSettings()
+    added = settings.models_home / "models" / arguments.source
     try:
         anatomy = inspect(str(added) if added.is_dir() else arguments.source)
     except CheckpointError as error:
         raise CannotCheck(str(error)) from error
-    text = "\n".join(anatomy.lines())
+    folder = anatomy.folder
+    text = "\n".join(anatomy.lines(folder and step_bytes(settings.worker_cache, folder)))
     console.print(f"{arguments.source}: {text}", highlight=False, soft_wrap=True)
     return 0 if anatomy.sound else 1

@@ -52,8 +52,11 @@ def add(
     kind: Kind | None = None,
     tokenizer: str | None = None,
     report: Report = lambda share, what: None,
+    judge: Callable[[Path], None] = lambda folder: None,
 ) -> Added:
     """Add what is at `source`, a file, a folder or a hub id (also owner/name/file), to `home`.
+
+    `judge` sees the folder of a model before it is put in its place, and raises if it is unsound.
 
     Raises CheckpointError of every kind; then nothing was added.
     """
@@ -65,6 +68,8 @@ def add(
     try:
         made = convert(path, staging, kind=kind, tokenizer=vocabulary, within=within, report=report)
         _check(staging)
+        if made["kind"] == "model":
+            judge(staging)
         place = _put(staging, home, made, name, source)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -208,9 +208,7 @@ class Conversion:
             part, _, rest = name.partition("/")
             if rest.endswith(CONVERTIBLE):
                 parts.setdefault(part, []).append(self._inside(name))
-            elif rest.endswith("config.json") or ".index" in rest or not rest:
-                continue
-            else:
+            elif rest and ".index" not in rest and rest not in ("config.json", "model_config.json"):
                 self._copy_small(name)
         self._convert_parts(parts, done)
         if "safety_checker" in index and "safety_checker" not in parts:
@@ -236,7 +234,9 @@ class Conversion:
             before += _bytes(tensors, plan)
 
     def _write_config(self, part: str, files: list[Path], shapes: Mapping[str, Shape]) -> None:
-        if part == "text_encoder" and _is_paddle(files):
+        path = self.source / part / "config.json"
+        if part == "text_encoder" and _is_paddle(files) and not path.is_file():
+            # paddlenlp has another file for it, with words of its own; the shapes say the same.
             config = clip_config(shapes, hidden_act="quick_gelu")
         else:
             config = read_json(self._inside(f"{part}/config.json"))

@@ -1,4 +1,4 @@
-"""A single safetensors file of a whole model, as if it were a folder of the published layout.
+"""A single safetensors file of a model or a VAE, as if it were a folder of the published layout.
 
 The folder is made once in the user's cache: small JSON files and the tokenizer, and in place of
 every component's weights a link to the file. `weights` finds out which keys belong to whom.
@@ -13,11 +13,15 @@ import struct
 import tempfile
 from pathlib import Path
 
+from models.formats.configs import first_stage_config
 from models.formats.errors import CheckpointError
 from models.formats.families import detect
 from models.formats.headers import Entry, Header, read_header
-from models.formats.layout import stem, write_json_files
+from models.formats.kinds import kind_of
+from models.formats.layout import stem, write_json, write_json_files
 from models.formats.original import MARKS, SCALE_FACTOR, take_apart
+from models.formats.parts import shapes_of
+from models.formats.spelling import component_plan
 
 _SUFFIX = ".safetensors"
 
@@ -58,19 +62,13 @@ def _identity(path: Path) -> str:
 
 def _lay_out(path: Path, folder: Path) -> Path:
     header = read_header(path)
-    family = detect(header.shapes)
-    if family.tokenizer != "clip":
-        raise CheckpointError(
-            f"{family.title} reads another vocabulary than CLIP's, which the file does not hold: "
-            "add it with `darkroom models add --tokenizer`"
-        )
-    contents = take_apart(header.shapes, family)
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     try:
-        write_json_files(making, family, contents, header.shapes, _buffers(path, header))
-        for part in contents.components:
-            (making / part / f"{stem(part)}{_SUFFIX}").symlink_to(path)
+        if kind_of(header.shapes) == "vae":
+            _lay_out_vae(path, header, making)
+        else:
+            _lay_out_model(path, header, making)
         # Another process may have been quicker; its folder says the same.
         os.rename(making, folder)
     except OSError:
@@ -79,6 +77,25 @@ def _lay_out(path: Path, folder: Path) -> Path:
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return folder
+
+
+def _lay_out_vae(path: Path, header: Header, folder: Path) -> None:
+    shapes = shapes_of(component_plan("vae", header.shapes), header.shapes)
+    write_json(folder / "config.json", first_stage_config(shapes))
+    (folder / f"{stem('vae')}{_SUFFIX}").symlink_to(path)
+
+
+def _lay_out_model(path: Path, header: Header, folder: Path) -> None:
+    family = detect(header.shapes)
+    if family.tokenizer != "clip":
+        raise CheckpointError(
+            f"{family.title} reads another vocabulary than CLIP's, which the file does not hold: "
+            "add it with `darkroom models add --tokenizer`"
+        )
+    contents = take_apart(header.shapes, family)
+    write_json_files(folder, family, contents, header.shapes, _buffers(path, header))
+    for part in contents.components:
+        (folder / part / f"{stem(part)}{_SUFFIX}").symlink_to(path)
 
 
 def _buffers(path: Path, header: Header) -> dict[str, float]:

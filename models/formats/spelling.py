@@ -20,6 +20,8 @@ _FIRST_STAGES = ("vae", "vqvae")
 def component_plan(part: str, shapes: Mapping[str, Shape]) -> Plan:
     """Where the parameters of the component `part` (unet, vae, …) come from in a file.
 
+    Its name counts for a file that holds several.
+
     Keys that feed nothing are in the plan under their own names, so that whoever compares it with
     a network finds them unexpected.
 
@@ -31,7 +33,7 @@ def component_plan(part: str, shapes: Mapping[str, Shape]) -> Plan:
         heads = family_of_controlnet(shapes).heads
         return prefixed(unet_plan(below(CONTROLNET, shapes), heads), CONTROLNET)
     for prefix in ("", FIRST_STAGE):
-        if part in _FIRST_STAGES and prefix + _ORIGINAL_FIRST_STAGE in shapes:
+        if prefix + _ORIGINAL_FIRST_STAGE in shapes:
             return _with_rest(_first_stage(prefix, shapes), shapes)
     return diffusers_plan(shapes)
 
