@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 GIB = 2**30
 
@@ -25,9 +26,10 @@ class Component:
 @dataclass(frozen=True)
 class Anatomy:
     """A checkpoint. `side` is that of the pictures it was made for, in pixels; `weights` the bytes
-    it takes in memory, by precision."""
+    it takes in memory, by precision; `folder` where its small files are."""
 
     title: str
+    folder: Path | None = None
     pipeline: str = ""
     tasks: tuple[str, ...] = ()
     side: int = 0
@@ -44,8 +46,10 @@ class Anatomy:
     def sound(self) -> bool:
         return not self.all_problems
 
-    def lines(self) -> list[str]:
-        """All of it, for people."""
+    def lines(self, step_bytes: int | None = None) -> list[str]:
+        """All of it, for people. `step_bytes`: the memory that a step of one picture takes, where
+        that was measured."""
+        step = f"{step_bytes / GIB:.2f} GiB for each picture, as measured" if step_bytes else ""
         pipeline = f" ({self.pipeline})" if self.pipeline not in ("", self.title) else ""
         sizes = (f"{size / GIB:.2f} GiB in {name}" for name, size in self.weights.items())
         facts = [
@@ -54,6 +58,7 @@ class Anatomy:
             ("predicts", self.prediction),
             *((part.name, part.words()) for part in self.components),
             ("memory", ", ".join(sizes)),
+            ("a step", step),
         ]
         told = [f"  {name:15} {fact}" for name, fact in facts if fact]
         verdict = [f"wrong: {problem}" for problem in self.all_problems] or ["sound"]

@@ -80,11 +80,8 @@ def _folder(files: StoredFiles) -> Anatomy:
     pipeline = str(index.get("_class_name"))
     kind = KINDS.get(pipeline)
     if kind is None:
-        return Anatomy(
-            "an unknown model",
-            pipeline,
-            problems=(f"pipeline {pipeline!r} is not supported; have {', '.join(KINDS)}",),
-        )
+        unknown = f"pipeline {pipeline!r} is not supported; have {', '.join(KINDS)}"
+        return Anatomy("an unknown model", files.folder, pipeline, problems=(unknown,))
     parts = tuple(_component(files, name) for name in _BUILD if any(index.get(name) or ()))
     problems = [f"{name} is not named in model_index.json" for name in _absent(index)]
     described: dict[str, Any] = {}
@@ -94,8 +91,8 @@ def _folder(files: StoredFiles) -> Anatomy:
         problems.append(str(error))
     told = [problem for part in parts for problem in part.problems]
     others = tuple(problem for problem in problems if problem not in told)
-    return Anatomy(**{"title": pipeline, "pipeline": pipeline, **described}, tasks=kind.tasks,
-                   components=parts, problems=others)  # fmt: skip
+    described = {"title": pipeline, "pipeline": pipeline, "folder": files.folder} | described
+    return Anatomy(**described, tasks=kind.tasks, components=parts, problems=others)
 
 
 def _absent(index: Mapping[str, Any]) -> list[str]:

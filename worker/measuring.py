@@ -48,7 +48,7 @@ def ready_profile(
     measured = _read(file)
     if measured is None:
         measured = measure(model, size, most_rows, budget_s)
-        _write(file, measured)
+        _write(file, measured, model.folder)
     profile = StepProfile(measured, most_rows, free_bytes(model.device))
     logger.info(
         "steps measured",
@@ -150,14 +150,29 @@ def _read(file: Path | None) -> Measurement | None:
         return None
 
 
-def _write(file: Path | None, measured: Measurement) -> None:
+def step_bytes(cache: Path, model: Path) -> int | None:
+    """The memory that a step of one guided picture took, of the usual size, where workers that keep
+    their measurements in `cache` have counted it for the model in that folder."""
+    for file in sorted(cache.glob("steps-*.json"), key=lambda file: -file.stat().st_mtime):
+        measured = _read(file)
+        if measured and measured.bytes_per_cell and _model_of(file) == str(model.resolve()):
+            height, width = measured.group[-2:]
+            return round(measured.bytes_per_cell * LEAST_ROWS * height * width)
+    return None
+
+
+def _model_of(file: Path) -> object:
+    return json.loads(file.read_text()).get("model")
+
+
+def _write(file: Path | None, measured: Measurement, model: Path) -> None:
     """Complete or not at all; a folder that cannot be written to costs the next start time only."""
     if file is None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as draft:
-            json.dump(asdict(measured), draft)
+            json.dump(asdict(measured) | {"model": str(model.resolve())}, draft)
         os.replace(draft.name, file)
     except OSError as error:
         logger.warning("step times are not kept", extra={"error": type(error).__name__})

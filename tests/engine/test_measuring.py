@@ -10,7 +10,7 @@ import pytest
 
 from models.pipeline import LatentDiffusion
 from worker import measuring
-from worker.measuring import measure, ready_profile
+from worker.measuring import measure, ready_profile, step_bytes
 from worker.profile import Measurement, StepProfile
 
 SIZE = (32, 32)
@@ -63,7 +63,10 @@ def test_a_file_that_cannot_be_read_is_written_anew(
     file.write_text(spoilt)
     ready(model, tmp_path)
     assert list(tmp_path.iterdir()) == [file]
-    assert set(json.loads(file.read_text())["seconds"]) == {"2", "4"}
+    written = json.loads(file.read_text())
+    assert set(written["seconds"]) == {"2", "4"}
+    assert written["model"] == str(model.folder.resolve())
+    assert step_bytes(tmp_path, model.folder) is None  # nobody counts on a CPU
 
 
 def test_a_folder_that_cannot_be_written_to_only_costs_time(

@@ -1,5 +1,6 @@
 """`darkroom models` where nothing runs: which model the settings choose."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,22 @@ def test_a_sound_checkpoint_is_described(
     assert facts["unet"].endswith("parameters, stored as fp32")
     assert "GiB in fp16" in facts["memory"]
     assert lines[-1] == "sound"
+    assert "a step" not in "".join(lines)
+
+
+def test_what_workers_have_measured_of_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_sd(tmp_path / "tiny")
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("DARKROOM_WORKER_CACHE", str(tmp_path / "cache"))
+    # 2^22 bytes for each of 8 x 8 cells of the two rows of a guided picture.
+    for model, size in ((tmp_path / "another", 2.0**30), (folder, 2.0**22)):
+        kept = {"group": [4, 8, 8], "seconds": {"2": 0.1}, "bytes_per_cell": size}
+        file = tmp_path / "cache" / f"steps-{model.name}.json"
+        file.write_text(json.dumps(kept | {"model": str(model)}))
+    assert main(["models", "check", str(folder)]) == 0
+    assert "  a step          0.50 GiB for each picture" in capsys.readouterr().out
 
 
 def test_what_is_wrong_with_a_checkpoint_is_told(
