@@ -17,11 +17,12 @@ from protocol.access import Scope
 from protocol.errors import DarkroomError, ForeignOrigin, UnknownHost
 from protocol.limits import Rate
 from service.keys import Visitor
+from service.page_files import part_paths
 from service.problems import problem_response
 from service.settings import ServiceSettings
 
 HEALTH = frozenset({"/healthz", "/readyz"})
-PAGES = frozenset({"/", "/docs", "/openapi.json"})
+PAGES = frozenset({"/", "/docs", "/openapi.json"}) | part_paths()
 METRICS = "/metrics"
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")

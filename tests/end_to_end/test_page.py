@@ -68,7 +68,7 @@ def test_words_become_pictures_with_their_recipe(page: Page) -> None:
     develop(page, "the red cat")
     assert pictures(page) == [[32, 32], [32, 32]]
     gallery = page.locator("#gallery")
-    for words in ("the red cat", "ddim", "seed 41", "seed 42"):
+    for words in ("the red cat", "DDIM", "seed 41", "seed 42"):
         expect(gallery).to_contain_text(words)
 
 

@@ -1,6 +1,7 @@
 """What surrounds the pictures: models, health, metrics, headers, the reference, a failing Redis."""
 
 import logging
+import re
 from dataclasses import replace
 from typing import cast
 
@@ -70,6 +71,9 @@ def test_requests_have_ids_and_answers_are_guarded(service: Running) -> None:
     assert len(replaced.headers["x-request-id"]) == 32
 
 
+PART = re.compile(r'(?:src|href)="(/pages/[^"]+)"|from "\./([^"]+)"')
+
+
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_pages_need_nothing_from_elsewhere(service: Running, path: str) -> None:
     page = service.client.get(path)
@@ -77,8 +81,24 @@ def test_pages_need_nothing_from_elsewhere(service: Running, path: str) -> None:
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    for elsewhere in ('src="', "@import", 'href="http', " style=", " onclick="):
-        assert elsewhere not in page.text
+    for inline in ("<style", "<script>", " style=", " onclick="):
+        assert inline not in page.text
+    seen, wanted = set(), {path}
+    while wanted - seen:
+        part = service.client.get((wanted - seen).pop())
+        seen.add(part.url.path)
+        assert part.status_code == 200
+        for elsewhere in ("@import", "http://", "https://", "//cdn"):
+            assert elsewhere not in part.text.replace("http://www.w3.org/2000/svg", "")
+        wanted |= {one or f"/pages/{other}" for one, other in PART.findall(part.text)}
+    assert {name.rpartition(".")[2] for name in wanted - {path}} == {"css", "js"}
+
+
+@pytest.mark.parametrize(
+    "name", ["playground.html", "none.js", "../app.py", "%2e%2e%2fapp.py", ".js", ""]
+)
+def test_of_the_pages_files_only_scripts_and_styles_are_given(service: Running, name: str) -> None:
+    assert service.client.get(f"/pages/{name}").status_code == 404
 
 
 def test_the_reference_describes_bodies_answers_and_problems(service: Running) -> None:
@@ -88,7 +108,7 @@ def test_the_reference_describes_bodies_answers_and_problems(service: Running) -
     content = route["requestBody"]["content"]
     assert content["application/json"]["schema"]["$ref"].endswith("/Inpaint")
     assert content["multipart/form-data"]["schema"]["$ref"].endswith("/InpaintForm")
-    assert set(schemas["Inpaint"]["required"]) == {"prompt", "image", "mask"}
+    assert set(schemas["Inpaint"]["required"]) == {"image", "mask"}
     assert schemas["InpaintForm"]["properties"]["mask"]["format"] == "binary"
     assert {"200", "202", "400", "413", "415", "422", "429", "503", "504"} <= set(
         route["responses"]
