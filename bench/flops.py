@@ -13,10 +13,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.workloads import Workload
-from models.autoencoder import AutoencoderKL
 from models.conditioners.clip import text_stages
 from models.config import TextEncoderConfig, UNetConfig
-from models.first_stage_config import AutoencoderConfig
+from models.first_stage_config import FirstStageConfig
+from models.first_stages import build_first_stage
 from models.pipeline import LatentDiffusion
 from models.text_encoder import TextEncoder
 from models.unet import AddedConditioning, UNet
@@ -38,20 +38,20 @@ def unet_flops(config: UNetConfig, latent_side: int) -> int:
     return counter.get_total_flops()
 
 
-def decode_flops(config: AutoencoderConfig, latent_side: int) -> int:
+def decode_flops(config: FirstStageConfig, latent_side: int) -> int:
     """Operations of decoding one picture."""
     with torch.device("meta"):
-        network = AutoencoderKL(config)
+        network = build_first_stage(config.to_dict())
         latents = torch.empty(1, config.latent_channels, latent_side, latent_side)
         with FlopCounterMode(display=False) as counter:
             network.decode(latents)
     return counter.get_total_flops()
 
 
-def encode_flops(config: AutoencoderConfig, side: int) -> int:
+def encode_flops(config: FirstStageConfig, side: int) -> int:
     """Operations of encoding one picture."""
     with torch.device("meta"):
-        network = AutoencoderKL(config)
+        network = build_first_stage(config.to_dict())
         with FlopCounterMode(display=False) as counter:
             network.encode(torch.empty(1, config.in_channels, side, side))
     return counter.get_total_flops()

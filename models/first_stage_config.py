@@ -32,6 +32,10 @@ class FirstStageConfig:
         """Channels of the decoder's widest feature map at the resolution of the picture."""
         raise NotImplementedError
 
+    def to_dict(self) -> dict[str, Any]:
+        """As config.json says it."""
+        raise NotImplementedError
+
 
 _CODER_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu",),

@@ -136,7 +136,7 @@ def card(
     """The README of the bundled model, with the figures of the runs that made it."""
     encoder = text_stages(model.conditioner)[0].encoder
     return _CARD.format(
-        size=model.autoencoder.config.sample_size,
+        size=model.unet.config.sample_size * model.autoencoder.config.factor,
         unet_parameters=_count(model.unet),
         autoencoder_parameters=_count(model.autoencoder),
         text_parameters=_count(encoder),

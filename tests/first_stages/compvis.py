@@ -49,11 +49,21 @@ def original_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-class Autoencoder(nn.Module):
-    """CompVis' Encoder and Decoder with what stands between them, made from a diffusers config.
+class Quantiser(nn.Module):
+    """By its definition (Esser et al. 2021, equation 2): the packaged code lacks it."""
 
-    The packaged code lacks the quantiser: here is its definition (Esser et al. 2021, equation 2).
-    """
+    def __init__(self, size: int, channels: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(size, channels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        entries = self.embedding.weight
+        distances = (z[:, None] - entries[None, :, :, None, None]).square().sum(2)
+        return entries[distances.argmin(1)].movedim(-1, 1)
+
+
+class Autoencoder(nn.Module):
+    """CompVis' Encoder and Decoder with what stands between them, made from a diffusers config."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -78,16 +88,12 @@ class Autoencoder(nn.Module):
         moments = 2 * channels if gaussian else channels
         self.quant_conv = nn.Conv2d(moments, moments, 1)
         self.post_quant_conv = nn.Conv2d(channels, channels, 1)
-        if not gaussian:
-            self.quantize = nn.Module()
-            self.quantize.embedding = nn.Embedding(config["num_vq_embeddings"], channels)
+        self.quantize = None if gaussian else Quantiser(config["num_vq_embeddings"], channels)
 
     def encode(self, image: Tensor) -> Tensor:
         return self.quant_conv(self.encoder(image))
 
     def decode(self, z: Tensor) -> Tensor:
-        if hasattr(self, "quantize"):
-            entries = self.quantize.embedding.weight
-            distances = (z[:, None] - entries[None, :, :, None, None]).square().sum(2)
-            z = entries[distances.argmin(1)].movedim(-1, 1)
+        if self.quantize is not None:
+            z = self.quantize(z)
         return self.decoder(self.post_quant_conv(z))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import diffusers
 import pytest
@@ -29,7 +29,10 @@ from models.embedders import (
 )
 from models.first_stage import Gaussian, Point
 from models.first_stages import build_first_stage
+from models.vq import VQModel
 from tests.first_stages.compvis import Autoencoder, original_weights
+
+M = TypeVar("M", bound=nn.Module)
 
 TOLERANCE = 1e-5  # relative to the largest value of the reference
 
@@ -48,7 +51,7 @@ VQ = {"_class_name": "VQModel", "latent_channels": 3, "num_vq_embeddings": 64, "
 DEPTH = {"in_channels": 6, "out_channels": 6}
 DEPTH_4C = {"in_channels": 4, "out_channels": 4}
 
-CONFIGS = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "kl": KL | PLAIN,
     "kl-attention": KL | ATTENTIVE | {"latent_channels": 16},
     "kl-depth": KL | PLAIN | DEPTH,
@@ -68,7 +71,7 @@ def seeded(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def lively(module: nn.Module) -> nn.Module:
+def lively(module: M) -> M:
     """Weights that show a mistake: norms that scale, codes as far apart as latents are."""
     generator = torch.Generator().manual_seed(7)
     for name, parameter in module.named_parameters():
@@ -123,6 +126,7 @@ def test_first_stages_of_compvis(name: str) -> None:
 @torch.inference_mode()
 def test_codes_that_are_given_need_no_looking_up() -> None:
     stage = lively(build_first_stage(CONFIGS["vq"]))
+    assert isinstance(stage, VQModel)
     z = random_latents(CONFIGS["vq"])
     codes = stage.quantize(z)
     assert not torch.equal(codes, z)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.executors.eager import Eager
+from models.executors.networks import decoder, encoder
 from models.first_stages import build_first_stage
 from models.loading import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
@@ -47,8 +49,8 @@ def test_tiles_are_those_of_diffusers(size: tuple[int, int]) -> None:
     theirs.enable_tiling()
     ours = build_first_stage(CONFIG).eval()
     ours.load_state_dict(theirs.state_dict())
-    decode = Tiled(ours.decode, 8, 0, up=FACTOR)
-    encode = Tiled(ours.moments, 32, 0, down=FACTOR)
+    decode = Tiled(Eager(decoder(ours, 8), same_bytes=False), 8, 0, up=FACTOR)
+    encode = Tiled(Eager(encoder(ours, 32), same_bytes=False), 32, 0, down=FACTOR)
     generator = torch.Generator().manual_seed(sum(size))
     z = torch.randn(1, 4, size[0] // FACTOR, size[1] // FACTOR, generator=generator)
     image = torch.rand(1, 3, *size, generator=generator) * 2 - 1

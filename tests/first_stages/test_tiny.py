@@ -95,7 +95,7 @@ def test_an_operator_may_declare_one_that_was_added(tmp_path: Path, redis_url: s
     catalogue = tmp_path / "models.toml"
     catalogue.write_text('[models.sd]\nsource = "sd"\ntiny_vae = "small"\nresident = true\n')
     settings = WorkerSettings(
-        catalogue=catalogue, models_home=tmp_path / "home", worker_tune_s=0.1, worker_slots=1
+        catalogue=catalogue, models_home=tmp_path / "home", worker_executor="eager", worker_slots=1
     )
     announcer = Announcer(Presence(client(redis_url)), "w")
     opened = open_shelf(settings, torch.device("cpu"), announcer, Metrics())
