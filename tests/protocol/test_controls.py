@@ -86,6 +86,13 @@ def test_a_refusal_names_what_there_is() -> None:
         completed({"model": "canny"}, card=CARD)
 
 
+def test_work_grows_with_what_is_heard() -> None:
+    plain = completed().work
+    assert completed({"model": "canny"}).work == pytest.approx(plain * 4 / 3)
+    half = {"model": "canny", "start": 0.5}
+    assert completed(half, half).work == pytest.approx(plain * 4 / 3)
+
+
 def test_other_tasks_take_none() -> None:
     card = WITH_CONTROLNETS.model_copy(update={"tasks": tuple(Task), "classes": 3})
     draft = parse(Draft, {"class_id": 1, "controls": [{"model": "canny"}]})
