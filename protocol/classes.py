@@ -5,41 +5,23 @@ What a number means is known to whoever has trained the model; no published file
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic import Discriminator, Field, Tag
 
 from protocol.catalogue import ModelCard
 from protocol.errors import InvalidRequest
-from protocol.request import MOST_BOXES, MOST_CLASSES, Box, Place
+from protocol.refusals import NAME, NUMBER
+from protocol.request import MOST_BOXES, Box, ClassId, Name, Place
 
 ROUNDING = 1e-6  # of shares that a client has added up
-LONGEST_NAME = 200
 
 
-def _number_or_name(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise PydanticCustomError("class_type", "a number or a name")
-    if isinstance(value, str):
-        if len(value) > LONGEST_NAME:
-            raise PydanticKnownError("string_too_long", {"max_length": LONGEST_NAME})
-    elif value < 0:
-        raise PydanticKnownError("greater_than_equal", {"ge": 0})
-    elif value >= MOST_CLASSES:
-        raise PydanticKnownError("less_than", {"lt": MOST_CLASSES})
-    return value
+def _kind(value: object) -> str:
+    return NAME if isinstance(value, str) else NUMBER
 
 
+# Told apart by what was said, so that what is wrong with it is told of one of them only.
 ClassWord = Annotated[
-    int | str,
-    BeforeValidator(_number_or_name),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 0, "exclusiveMaximum": MOST_CLASSES},
-                {"type": "string", "maxLength": LONGEST_NAME},
-            ]
-        }
-    ),
+    Annotated[ClassId, Tag(NUMBER)] | Annotated[Name, Tag(NAME)], Discriminator(_kind)
 ]
 
 

@@ -38,9 +38,10 @@ REFUSALS: dict[str, tuple[str, Callable[[Context], str]]] = {
     "greater_than_equal": ("out-of-range", lambda context: f"at least {context['ge']}"),
     "less_than": ("out-of-range", lambda context: f"below {context['lt']}"),
     "less_than_equal": ("out-of-range", lambda context: f"at most {context['le']}"),
-    "class_type": ("wrong-type", lambda _: "a class's number or name"),
     "model_type": ("wrong-type", lambda _: "an object"),
 }
+# Which of two kinds a value was taken for: parts of a place that no client wrote.
+KINDS = (NUMBER, NAME) = "<number>", "<name>"
 UNFORESEEN: tuple[str, Callable[[Context], str]] = ("invalid-value", lambda _: "as documented")
 
 
@@ -52,7 +53,7 @@ def first_refusal(error: ValidationError) -> InvalidRequest:
 def refusal(complaint: Mapping[str, Any]) -> InvalidRequest:
     """One complaint, in the form that pydantic lists them in."""
     problem, bound = REFUSALS.get(complaint["type"], UNFORESEEN)
-    field = ".".join(str(part) for part in complaint["loc"]) or "body"
+    field = ".".join(str(part) for part in complaint["loc"] if part not in KINDS) or "body"
     value = None if complaint["type"] == "missing" else _spelled(complaint["input"])
     return InvalidRequest(field, value, bound(complaint.get("ctx", {})), problem)
 

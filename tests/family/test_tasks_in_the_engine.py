@@ -202,9 +202,9 @@ def test_workers_can_measure_it(case: Case, loaded: Loaded) -> None:
     model, card = loaded(case)
     rows = []
 
-    def counting(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        rows.append(len(x))
-        return model.executors.denoiser(x, *rest)
+    def counting(*inputs: torch.Tensor) -> torch.Tensor:
+        rows.append(len(inputs[0]))
+        return model.executors.denoiser(*inputs)
 
     counted = replace(model, executors=replace(model.executors, denoiser=counting))
     measured = measure(counted, (card.default_width, card.default_height), 4, 60.0)
@@ -216,9 +216,9 @@ def test_a_large_picture_is_drawn_in_patches_of_one_size(loaded: Loaded) -> None
     model, card = loaded(case)
     seen = []
 
-    def watched(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        seen.append(tuple(x.shape))
-        return model.executors.denoiser(x, *rest)
+    def watched(*inputs: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(inputs[0].shape))
+        return model.executors.denoiser(*inputs)
 
     watching = replace(model, executors=replace(model.executors, denoiser=watched))
     large = replace(case, image=noise(140, 130))
