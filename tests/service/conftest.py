@@ -102,7 +102,7 @@ def serving(app: FastAPI, settings: ServiceSettings | None = None) -> Iterator[s
 
 
 @contextmanager
-def running(redis_url: str, card: ModelCard = CARD, **changed: object) -> Iterator[Running]:
+def running(redis_url: str, card: ModelCard = CARD, /, **changed: object) -> Iterator[Running]:
     """A whole service; `changed` settings differ from those of the tests."""
     store = ObjectStore.open("memory:///")
     settings = settings_for(redis_url, **changed)
