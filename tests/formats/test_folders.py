@@ -62,11 +62,13 @@ def rewritten(folder: Path, write: Callable[[Path, dict[str, Tensor]], None]) ->
 
 
 def same_weights(added: Path, original: Path) -> bool:
-    return all(
-        weights(added, part).keys() == weights(original, part).keys()
-        and all(torch.equal(weights(added, part)[n], t) for n, t in weights(original, part).items())
-        for part in WEIGHTS
-    )
+    for part in WEIGHTS:
+        found, expected = weights(added, part), weights(original, part)
+        if found.keys() != expected.keys():
+            return False
+        if not all(torch.equal(found[name], tensor) for name, tensor in expected.items()):
+            return False
+    return True
 
 
 def as_pickles(part: Path, tensors: dict[str, Tensor]) -> None:
@@ -246,7 +248,8 @@ def test_a_vae_alone_replaces_another_and_is_scaled_like_it(
         stage = load_alike(folder, like, torch.float16, CPU)
         assert stage.config.scaling_factor == 0.13025
         assert stage.dtype == torch.float32
-        assert all(torch.equal(stage.state_dict()[n], t) for n, t in expected.items())
+        found = stage.state_dict()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_lora_is_added_as_it_is_from_any_format(tmp_path: Path, home: ModelsHome) -> None:

@@ -56,7 +56,7 @@ def narrow(model: str, ids: int) -> dict[str, Any]:
         "cross_attention_dim": 48,
         "projection_class_embeddings_input_dim": POOLED + ids * 256,
         "sample_size": 8,
-    }  # fmt: skip
+    }
 
 
 def narrow_family(name: str) -> Family:
@@ -140,5 +140,5 @@ def check_diffusers_reads_the_same(path: Path, folder: Path, theirs: Any) -> Non
     read = UNet2DConditionModel.from_single_file(
         str(path), config=str(folder), subfolder="unet", local_files_only=True
     )
-    expected = theirs.state_dict()
-    assert all(torch.equal(read.state_dict()[name], tensor) for name, tensor in expected.items())
+    found = read.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in theirs.state_dict().items())
