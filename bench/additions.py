@@ -172,7 +172,7 @@ def while_at_work(step: Callable[[], object], other: Callable[[], Any]) -> list[
     """Seconds of the steps that are made while another thread does `other`."""
     thread = threading.Thread(target=other)
     thread.start()
-    seconds = []
+    seconds: list[float] = []
     while thread.is_alive() or not seconds:
         seconds += times(step, 1)
     thread.join()
