@@ -26,7 +26,7 @@ class Codebook(nn.Module):
         """
         vectors = z.movedim(1, -1).float()  # (B, h, w, C)
         entries = self.embedding.weight.float()  # (K, C)
-        distances = entries.square().sum(1) - 2 * (vectors @ entries.T)  # (B, h, w, K)
+        distances = entries.square().sum(1) - (2 * vectors) @ entries.T  # (B, h, w, K)
         nearest: Tensor = self.embedding(distances.argmin(-1))
         return nearest.movedim(-1, 1)
 
