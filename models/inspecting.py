@@ -91,8 +91,8 @@ def _folder(files: StoredFiles) -> Anatomy:
         problems.append(str(error))
     told = [problem for part in parts for problem in part.problems]
     others = tuple(problem for problem in problems if problem not in told)
-    described = {"title": pipeline, "pipeline": pipeline, "folder": files.folder} | described
-    return Anatomy(**described, tasks=kind.tasks, components=parts, problems=others)
+    names: dict[str, Any] = {"title": pipeline, "pipeline": pipeline, "folder": files.folder}
+    return Anatomy(**names | described, tasks=kind.tasks, components=parts, problems=others)
 
 
 def _absent(index: Mapping[str, Any]) -> list[str]:

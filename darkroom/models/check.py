@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     except CheckpointError as error:
         raise CannotCheck(str(error)) from error
     folder = anatomy.folder
-    text = "\n".join(anatomy.lines(folder and step_bytes(settings.worker_cache, folder)))
+    step = step_bytes(settings.worker_cache, folder) if folder else None
+    text = "\n".join(anatomy.lines(step))
     console.print(f"{arguments.source}: {text}", highlight=False, soft_wrap=True)
     return 0 if anatomy.sound else 1
