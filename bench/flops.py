@@ -31,7 +31,8 @@ def unet_flops(config: UNetConfig, latent_side: int) -> int:
     with torch.device("meta"):
         network = UNet(config)
         x = torch.empty(1, config.in_channels, latent_side, latent_side)
-        context = torch.empty(1, TOKENS, config.cross_attention_dim)
+        width = config.cross_attention_dim
+        context = None if width is None else torch.empty(1, TOKENS, width)
         added = _added(config)
         with FlopCounterMode(display=False) as counter:
             network(x, torch.empty(1), context, added)
@@ -98,9 +99,6 @@ def synchronize(device: torch.device) -> None:
 
 
 def _added(config: UNetConfig) -> AddedConditioning | None:
-    if config.addition_embed_type is None:
+    if config.pooled_dim is None:
         return None
-    width, time_width = config.projection_class_embeddings_input_dim, config.addition_time_embed_dim
-    assert width
-    assert time_width
-    return AddedConditioning(torch.empty(1, width - 6 * time_width), torch.empty(1, 6))
+    return AddedConditioning(torch.empty(1, config.pooled_dim), torch.empty(1, config.time_ids))

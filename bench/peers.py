@@ -236,6 +236,7 @@ def steps(
     config = model.unet.config
     _, side, _ = model.latent_shape(workload.side, workload.side)
     x = torch.randn(2, config.in_channels, side, side)
+    assert config.cross_attention_dim is not None  # peers draw from words
     context = torch.randn(2, 77, config.cross_attention_dim)
 
     def theirs(system: Diffusers) -> Draw:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from models.checkpoint import CheckpointError
 from models.config import UnsupportedConfig
 from models.controlnet import ControlNet
@@ -33,3 +35,5 @@ def nets_of(
         return [nets.get(use.model, model) for use in request.controls]
     except (CheckpointError, UnsupportedConfig) as error:
         raise JobFailed(str(error)) from error
+    except torch.OutOfMemoryError as error:
+        raise JobFailed("its ControlNets do not fit into this worker's memory") from error

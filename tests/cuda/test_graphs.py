@@ -37,6 +37,7 @@ class Counted:
 def inputs(unet: UNet, rows: int, tokens: int = 77) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(rows)
     x = torch.randn(rows, 4, 8, 8, generator=generator)
+    assert unet.config.cross_attention_dim is not None
     context = torch.randn(rows, tokens, unet.config.cross_attention_dim, generator=generator)
     return x, torch.linspace(0, 999, rows), context
 

@@ -73,9 +73,9 @@ def test_what_comes_out_is_what_the_networks_draw(client: httpx.Client, home: Pa
     net = ControlNets(home / "controlnets").get("edges", model)
     shown = torch.from_numpy(np.array(lines())).permute(2, 0, 1) / 255
     control = ControlPicture(net, shown, weight=0.8, between=(0.0, 0.7))
-    recipe = Recipe(
-        **COMMON, **SIZE, guidance_scale=card(client)["default_guidance_scale"], controls=(control,)
-    )
+    said: dict[str, Any] = COMMON | SIZE
+    scale = card(client)["default_guidance_scale"]
+    recipe = Recipe(**said, guidance_scale=scale, controls=(control,))
     assert np.abs(pixels.astype(int) - ours(model, recipe)).max() <= 1
     assert np.abs(pixels.astype(int) - drawn(client, [])).max() > 10
     np.testing.assert_array_equal(pixels, drawn(client, [told]))

@@ -98,6 +98,7 @@ def test_choosing_measures_every_layer_and_logs_the_choice(
     tiny_sd: LatentDiffusion, caplog: pytest.LogCaptureFixture
 ) -> None:
     unet, x = tiny_sd.unet, torch.randn(2, 4, 8, 8)
+    assert unet.config.cross_attention_dim is not None
     context = torch.randn(2, 77, unet.config.cross_attention_dim)
 
     def forward() -> torch.Tensor:

@@ -104,7 +104,8 @@ def test_what_is_refused_and_where(
 
 
 def test_files_that_belong_to_no_control_are_refused(service: Running) -> None:
-    fields = {"prompt": (None, "a cat"), "control_image_0": packed(gradient(64, 64))}
+    fields: dict[str, Any] = {"prompt": (None, "a cat")}
+    fields["control_image_0"] = packed(gradient(64, 64))
     for listed in ([], [{"model": "canny", "image": in_base64(packed(gradient(8, 8)))}]):
         files = {**fields, "controls": (None, json.dumps(listed))} if listed else fields
         answer = service.client.post("/v1/txt2img", files=files)
