@@ -43,6 +43,7 @@ IMAGE = in_base64(packed(gradient()))
 MASK = in_base64(packed(left_half_white()))
 
 
+BOMB = in_base64(png_header(30000, 30000))
 LARGE = in_base64(packed(gradient(200, 64)))
 SMALL = in_base64(packed(Image.new("L", (50, 50))))
 BOXED = {"boxes": [{"class": 1, "x": 0, "y": 0, "width": 1, "height": 1}]}
@@ -259,6 +260,7 @@ REQUESTS = [
     wrong_task("semantic", "colours", "not-a-label-map", "image", image=IMAGE),
     wrong_task("semantic", "16 bits", "not-a-label-map", "image", image=labels(1, "I;16")),
     wrong_task("semantic", "a JPEG", "broken-image", "image", image=labels(1, "L", "JPEG")),
+    wrong_task("semantic", "a bomb", "image-too-large", "image", image=BOMB),
     wrong_task("semantic", "of an illegal size", "image-size", "image", image=SMALL),
     # Bodies.
     wrong_body("no body", 400, "invalid-json", "body", b""),
