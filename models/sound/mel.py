@@ -43,7 +43,7 @@ def inverse(heard: FloatArray, scale: SoundScale) -> FloatArray:
     return np.maximum(_pseudo_inverse(heard.shape[1], scale) @ heard, 0.0)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)  # 36 MB for the usual 512 bands
 def _pseudo_inverse(bands: int, scale: SoundScale) -> FloatArray:
     """(bins, bands): B (B^T B)^+ for the filters B, which are many more frequencies than bands."""
     weights = filters(bands, scale)
