@@ -63,8 +63,9 @@ def test_files_that_documents_name_are_there(document: str) -> None:
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
-def test_every_test_that_the_security_page_names_is_there() -> None:
-    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+@pytest.mark.parametrize("document", ["docs/security.md", "README.md"])
+def test_every_test_that_a_document_names_is_there(document: str) -> None:
+    page = (ROOT / document).read_text("utf-8")
     named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page))
     assert len(named) > 30
     defined = {file: (ROOT / file).read_text("utf-8") for file, _ in named}
@@ -77,3 +78,10 @@ def test_each_row_of_the_security_page_names_its_test() -> None:
     rows = re.findall(r"^\| .* \| .* \| .* \| .* \|$", page, re.MULTILINE)
     assert len(rows) > 25
     assert [row for row in rows if "::test_" not in row and "shown by" not in row] == []
+
+
+def test_each_row_of_what_it_loads_names_its_test() -> None:
+    section = README.split("## What it loads")[1].split("\n## ")[0]
+    rows = [row for row in section.splitlines() if row.startswith("|")][2:]
+    assert len(rows) > 25
+    assert [row for row in rows if "::test_" not in row] == []

@@ -1,0 +1,291 @@
+"""Published networks at their full size, with the same random weights, beside their reference.
+
+    python -m bench.full_size FOLDER [NAME …]
+
+FOLDER holds one folder for each checkpoint with the configurations it was published with
+(`unet/config.json` and so on; no weights). Each network is built with random weights by diffusers
+or transformers, which writes it in the published format; we load the file and so does the
+reference, one after the other, and both compute the same inputs in single precision. Told is the
+relative difference, ‖ours − theirs‖ / ‖theirs‖. The largest, SDXL's UNet, takes 11 GB of memory and
+as much of the disk. The exit status is 1 if a difference is above 1e-4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.report import arguments, publish, table
+from bench.workloads import WRITTEN
+from models.checkpoint import load_component
+from models.config import TextEncoderConfig, UNetConfig
+from models.controlnet import ControlNet, ControlNetConfig
+from models.first_stages import load_first_stage
+from models.safety import SafetyChecker, VisionConfig
+from models.text_encoder import TextEncoder
+from models.unet import AddedConditioning, UNet
+
+TOLERANCE = 1e-4
+PARTS = ("unet", "vae", "vqvae", "text_encoder", "text_encoder_2", "safety_checker", ".")
+CPU = torch.device("cpu")
+SIDE = 32  # of the latents; the networks are whole, their inputs need not be
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One network of a checkpoint. `parameters` in all; `error` relative, of its worst output."""
+
+    checkpoint: str
+    part: str
+    parameters: int
+    error: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Network:
+    """How one kind is built by its reference, loaded by us, and computed by both."""
+
+    reference: Callable[[], Any]
+    ours: Callable[[Path], Any]
+    theirs: Callable[[Path], Any]
+    run_ours: Callable[[Any], list[Tensor]]
+    run_theirs: Callable[[Any], list[Tensor]]
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def network_of(config: dict[str, Any]) -> Network | None:
+    """By what the configuration calls itself; None if it is of no kind that we load."""
+    kind = config.get("_class_name") or (config.get("architectures") or [""])[0]
+    if kind in ("UNet2DConditionModel", "UNet2DModel"):
+        return _unet(config, kind)
+    if kind in ("AutoencoderKL", "VQModel"):
+        return _first_stage(config, kind)
+    if kind in ("CLIPTextModel", "CLIPTextModelWithProjection"):
+        return _text(config, kind)
+    if kind == "StableDiffusionSafetyChecker":
+        return _safety(config)
+    return _controlnet(config) if kind == "ControlNetModel" else None
+
+
+def _diffusers(
+    config: dict[str, Any], kind: str
+) -> tuple[Callable[[], Any], Callable[[Path], Any]]:
+    import diffusers
+
+    built = getattr(diffusers, kind)
+    return lambda: built.from_config(config), lambda path: built.from_pretrained(path)
+
+
+def _unet(config: dict[str, Any], kind: str) -> Network:
+    reference, theirs = _diffusers(config, kind)
+    published = UNetConfig.from_dict(config)
+    x, t = random(1, published.in_channels, SIDE, SIDE), torch.tensor([500.0])
+    width = published.cross_attention_dim
+    context = None if kind == "UNet2DModel" or width is None else random(1, 77, width)
+    ids = 0 if published.addition_embed_type is None else 6
+    added, told = None, {}
+    if ids:
+        whole, each = (
+            published.projection_class_embeddings_input_dim or 0,
+            published.addition_time_embed_dim or 1,
+        )
+        ids = 6 if (whole - 6 * each) % 1280 == 0 else 5  # the refiner is told one fewer
+        added = AddedConditioning(random(1, whole - ids * each), 100 * random(1, ids).abs())
+        told = {"added_cond_kwargs": {"text_embeds": added.pooled, "time_ids": added.time_ids}}
+
+    def run_theirs(unet: Any) -> list[Tensor]:
+        out = unet(x, t) if context is None else unet(x, t, context, **told)
+        return [out.sample]
+
+    return Network(
+        reference,
+        lambda path: load_component(
+            path, lambda c: UNet(UNetConfig.from_dict(c)), torch.float32, CPU
+        ),
+        theirs,
+        lambda unet: [unet(x, t, context, added)],
+        run_theirs,
+    )
+
+
+def _controlnet(config: dict[str, Any]) -> Network:
+    reference, theirs = _diffusers(config, "ControlNetModel")
+    x, t, context = random(1, 4, SIDE, SIDE), torch.tensor([500.0]), random(1, 77, 768)
+    image = random(1, 3, 8 * SIDE, 8 * SIDE).sigmoid()
+
+    def run_ours(net: ControlNet) -> list[Tensor]:
+        residuals = net(x, t, context, net.embed(image))
+        return [*residuals.skips, residuals.mid]
+
+    def run_theirs(net: Any) -> list[Tensor]:
+        down, middle = net(x, t, context, image, return_dict=False)
+        return [*down, middle]
+
+    return Network(
+        reference,
+        lambda path: load_component(
+            path, lambda c: ControlNet(ControlNetConfig.from_dict(c)), torch.float32, CPU
+        ),
+        theirs,
+        run_ours,
+        run_theirs,
+    )
+
+
+def _first_stage(config: dict[str, Any], kind: str) -> Network:
+    reference, theirs = _diffusers(config, kind)
+    factor = 2 ** (len(config["block_out_channels"]) - 1)
+    z = random(1, config["latent_channels"], SIDE, SIDE)
+    image = random(1, config["in_channels"], SIDE * factor, SIDE * factor)
+
+    def run_theirs(stage: Any) -> list[Tensor]:
+        encoded = stage.encode(image)
+        told = encoded.latent_dist.parameters if kind == "AutoencoderKL" else encoded.latents
+        return [told, stage.decode(z).sample]
+
+    return Network(
+        reference,
+        lambda path: load_first_stage(path, torch.float32, CPU),
+        theirs,
+        lambda stage: [stage.moments(image), stage.decode(z)],
+        run_theirs,
+    )
+
+
+def _text(config: dict[str, Any], kind: str) -> Network:
+    import transformers
+
+    built: Any = getattr(transformers, kind)
+    plain = {key: v for key, v in config.items() if key not in ("torch_dtype", "dtype")}
+    length = config["max_position_embeddings"]
+    ids = torch.randint(config["vocab_size"] - 2, (1, length), generator=torch.Generator())
+    ids[0, -3:] = config["vocab_size"] - 1
+
+    def run_ours(encoder: TextEncoder) -> list[Tensor]:
+        told = encoder(ids)
+        return [*told.hidden_states, told.last, told.pooled]
+
+    def run_theirs(encoder: Any) -> list[Tensor]:
+        told = encoder(ids, output_hidden_states=True)
+        pooled = told.text_embeds if "text_embeds" in told else told.pooler_output
+        return [*told.hidden_states, told.last_hidden_state, pooled]
+
+    return Network(
+        lambda: built(transformers.CLIPTextConfig(**plain)),
+        lambda path: load_component(
+            path, lambda c: TextEncoder(TextEncoderConfig.from_dict(c)), torch.float32, CPU
+        ),
+        lambda path: built.from_pretrained(path, dtype=torch.float32),
+        run_ours,
+        run_theirs,
+    )
+
+
+def _safety(config: dict[str, Any]) -> Network:
+    import transformers
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    plain = {key: v for key, v in config.items() if key not in ("torch_dtype", "dtype")}
+    image = random(1, 3, 224, 224)
+    built: Any = StableDiffusionSafetyChecker
+    return Network(
+        lambda: built(transformers.CLIPConfig(**plain)),
+        lambda path: load_component(
+            path, lambda c: SafetyChecker(VisionConfig.from_dict(c)), torch.float32, CPU
+        ),
+        lambda path: built.from_pretrained(path, dtype=torch.float32),
+        lambda checker: [checker(image)],
+        lambda checker: [checker.visual_projection(checker.vision_model(image)[1])],
+    )
+
+
+def compare(network: Network, path: Path) -> tuple[int, float]:
+    """Parameters, and the relative difference of the worst output."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        built = network.reference().eval()
+        parameters = sum(p.numel() for p in built.parameters())
+        for parameter in built.parameters():
+            if not parameter.any():  # as a ControlNet's last convolutions begin: they say nothing
+                parameter.normal_(std=0.02)
+        built.save_pretrained(path)
+        del built
+        gc.collect()
+        mine = _outputs(network.ours, network.run_ours, path)
+        reference = _outputs(network.theirs, network.run_theirs, path)
+    pairs = zip(mine, reference, strict=True)
+    return parameters, max(float((a - b).norm() / b.norm()) for a, b in pairs)
+
+
+def _outputs(
+    load: Callable[[Path], Any], run: Callable[[Any], list[Tensor]], path: Path
+) -> list[Tensor]:
+    network = load(path).eval()
+    outputs = [out.clone() for out in run(network)]
+    del network
+    gc.collect()
+    return outputs
+
+
+def findings(configurations: Path, names: list[str], scratch: Path) -> Iterator[Finding]:
+    for name in names:
+        for part in PARTS:
+            file = configurations / name / part / "config.json"
+            if not file.is_file():
+                continue
+            network = network_of(json.loads(file.read_text("utf-8")))
+            if network is None:
+                print(f"{name}/{part}: of no kind that is compared", file=sys.stderr)
+                continue
+            began = time.monotonic()
+            path = scratch / name / part
+            parameters, error = compare(network, path)
+            shutil.rmtree(path)
+            yield Finding(name, part, parameters, error, time.monotonic() - began)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = arguments("full_size", __doc__)
+    parser.add_argument("folder", type=Path, help="the published configurations")
+    parser.add_argument("names", nargs="*", help="folders in it; default: all")
+    return parser
+
+
+def main() -> int:
+    given = options().parse_args()
+    names = given.names or sorted(path.name for path in given.folder.iterdir() if path.is_dir())
+    found = []
+    WRITTEN.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=WRITTEN) as scratch:
+        for finding in findings(given.folder, names, Path(scratch)):
+            print(f"{finding.checkpoint}/{finding.part}: {finding.error:.1e}", file=sys.stderr)
+            found.append(finding)
+    columns = ("checkpoint", "part", "parameters", "difference", "s")
+    rows = [tuple(asdict(finding).values()) for finding in found]
+    title = f"Beside diffusers and transformers, float32, at most {TOLERANCE:g}"
+    publish("full_size", given, "cpu", [table(title, columns, rows)], {
+        "tolerance": TOLERANCE, "networks": [asdict(finding) for finding in found],
+    })  # fmt: skip
+    return 0 if all(finding.error <= TOLERANCE for finding in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
