@@ -188,26 +188,25 @@ class Leases:
 
     def reap(self) -> list[tuple[str, JobStatus]]:
         """Take back the jobs whose leases ran out: each job's id and what became of it."""
+        [taken] = self._reap([self._of_every_pool()])
         return [
             (job_id.decode(), JobStatus(status.decode()))
-            for taken in self._reap(self._for_each_pool())
             for job_id, status in zip(taken[::2], taken[1::2], strict=True)
         ]
 
     def drop_late(self) -> list[str]:
         """Fail the waiting jobs whose deadlines are over; answers their ids."""
-        return [
-            job_id.decode() for dropped in self._late(self._for_each_pool()) for job_id in dropped
-        ]
+        [dropped] = self._late([self._of_every_pool()])
+        return [job_id.decode() for job_id in dropped]
 
     def awaited(self, loading: Mapping[str, float | None]) -> dict[str, int]:
         """How many jobs wait in these pools; and tell them how far their model is loaded (0 to 1),
         where it is being loaded."""
-        asked = [
-            [self._terms, pool, "" if share is None else round(100 * share), LOADING_NEWS_S]
-            for pool, share in loading.items()
-        ]
-        return dict(zip(loading, self._awaited(asked), strict=True)) if asked else {}
+        told: list[str | float] = [self._terms, "", LOADING_NEWS_S]
+        for pool, share in loading.items():
+            told += [pool, "" if share is None else round(100 * share)]
+        [waiting] = self._awaited([told])
+        return dict(zip(loading, waiting, strict=True))
 
     def give_up(self, pool: str, error: str, record: Mapping[str, str]) -> list[str]:
         """Fail what waits in a pool, for nobody can draw it; answers the ids. `error` is an
@@ -220,9 +219,9 @@ class Leases:
             if not some:
                 return failed
 
-    def _for_each_pool(self) -> list[list[str]]:
-        """The arguments of a script that is run for every pool."""
-        return [[self._terms, pool, now_as_rq_writes_it()] for pool in self._pools]
+    def _of_every_pool(self) -> list[str]:
+        """The arguments of a script that looks through all pools: one, for workers are many."""
+        return [self._terms, "", now_as_rq_writes_it(), *self._pools]
 
     def _end(self, claim: Claim, **ending: str | list[str]) -> JobStatus | None:
         names = claim.pool, claim.job_id, claim.execution_id

@@ -1,5 +1,5 @@
 -- Who holds what. ARGV[1] of every script here are the terms, as JSON: see worker.leases. `pool` is
--- the one that it is about: ARGV[2] of all but the claim, which looks through several.
+-- the one that it is about: ARGV[2], or, for a script that looks through several, each in its turn.
 local terms = cjson.decode(ARGV[1])
 local pool = ARGV[2]
 
