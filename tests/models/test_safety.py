@@ -126,7 +126,8 @@ def reference(
     special: NDArray[np.float32], concepts: NDArray[np.float32]
 ) -> tuple[list[float], list[float]]:
     """What diffusers does to cosines less thresholds, number by number."""
-    adjustment, lists = 0.0, ([], [])
+    adjustment = 0.0
+    lists: tuple[list[float], list[float]] = ([], [])
     for values, told in zip((special, concepts), lists, strict=True):
         for value in values:
             told.append(round(value + adjustment, 3))
@@ -141,8 +142,8 @@ def test_special_care_makes_what_follows_stricter(seed: int) -> None:
     special = dice.normal(-0.01, 0.01, SPECIAL_CARE).astype(np.float32)
     concepts = dice.normal(-0.015, 0.01, CONCEPTS).astype(np.float32)
     scores, (cared, all_concepts) = adjusted(special, concepts), reference(special, concepts)
-    np.testing.assert_array_equal(scores.special_care, np.float32(cared))
-    np.testing.assert_array_equal(scores.concepts, np.float32(all_concepts))
+    np.testing.assert_array_equal(scores.special_care, np.array(cared, np.float32))
+    np.testing.assert_array_equal(scores.concepts, np.array(all_concepts, np.float32))
     assert scores.flagged == (max(all_concepts) > 0)
 
 
