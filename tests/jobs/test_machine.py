@@ -1,5 +1,5 @@
 """Any order of submits, claims, endings, cancels, deaths, reapings, missed deadlines and expiries,
-of jobs of all priorities and several clients, against a model.
+of jobs of all priorities, several clients and two models, against a model.
 """
 
 from dataclasses import dataclass, field
@@ -31,9 +31,10 @@ from worker.rq_worker import RqLedger
 
 MAX_CRASHES = 3
 NAMES = ("ann", "bob")
-LEASES = f"darkroom:leases:darkroom-{MODEL}"
-DEADLINES = f"darkroom:deadlines:darkroom-{MODEL}"
-LANES = [queue_name(MODEL, priority) for priority in Priority]
+MODELS = (MODEL, "another")
+LEASES = {model: f"darkroom:leases:darkroom-{model}" for model in MODELS}
+DEADLINES = {model: f"darkroom:deadlines:darkroom-{model}" for model in MODELS}
+LANES = [queue_name(model, priority) for model in MODELS for priority in Priority]
 REGISTRIES = [f"rq:{kind}:{lane}" for kind in ("finished", "failed", "canceled") for lane in LANES]
 PATIENCE = 2
 MOST_WAITING, MOST_OF_A_CLIENT = 8, 3
@@ -98,30 +99,32 @@ class JobsMachine(RuleBasedStateMachine):
         self.queue = JobQueue(self.redis, bounds)
         self.jobs: dict[str, Job] = {}
         self.expired: set[str] = set()
-        self.line = Line(PATIENCE)
+        self.lines = {model: Line(PATIENCE) for model in MODELS}
         self.silent: set[str] = set()  # members whose leases ran out
         terms = settings(
             self.redis_url, worker_max_crashes=MAX_CRASHES, worker_priority_patience=PATIENCE
         )
-        return multiple(*(Worker(RqLedger(self.redis, name, [MODEL], terms)) for name in NAMES))
+        return multiple(*(Worker(RqLedger(self.redis, name, MODELS, terms)) for name in NAMES))
 
     # Several at a time: Hypothesis leaves whole rules out of many runs, and rare calls do little.
     @rule(
         target=ids,
         jobs=st.integers(1, 3),
+        model=st.sampled_from(MODELS),
         client=st.sampled_from(["", "carl", "dora", "emil"]),
         priority=st.sampled_from(Priority),
         steps=st.integers(1, 3),
     )
     def submit(
-        self, jobs: int, client: str, priority: Priority, steps: int
+        self, jobs: int, model: str, client: str, priority: Priority, steps: int
     ) -> MultipleResults[str]:
-        one = request(priority=priority, steps=steps)
+        one = request(model=model, priority=priority, steps=steps)
         return multiple(*filter(None, (self._submit(one, client) for _ in range(jobs))))
 
     def _submit(self, one: GenerationRequest, client: str) -> str | None:
-        self._drop_late()
-        mine = [job_id for job_id in self.line.ids if self.jobs[job_id].client == client]
+        line = self.lines[one.model]
+        self._drop_late(one.model)
+        mine = [job_id for job_id in line.ids if self.jobs[job_id].client == client]
         try:
             job_id = self.queue.submit(one, client=client)
         except ClientQueueFull:
@@ -129,13 +132,13 @@ class JobsMachine(RuleBasedStateMachine):
             assert len(mine) >= MOST_OF_A_CLIENT  # what was handed back counts, too
             return None
         except QueueFull:
-            assert len(self.line.ids) >= MOST_WAITING
+            assert len(line.ids) >= MOST_WAITING
             return None
-        assert len(self.line.ids) < MOST_WAITING
+        assert len(line.ids) < MOST_WAITING
         assert client == "" or len(mine) < MOST_OF_A_CLIENT
         assert self.queue.submit(one, job_id, client=client) == job_id  # as after a lost answer
         self.jobs[job_id] = Job(one, client)
-        self.line.lanes[one.priority].join(job_id, client, one.work)
+        line.lanes[one.priority].join(job_id, client, one.work)
         return job_id
 
     @rule(job_id=ids)
@@ -143,23 +146,28 @@ class JobsMachine(RuleBasedStateMachine):
         if job_id in self.jobs and self.jobs[job_id].state not in TERMINAL:
             self.jobs[job_id].late = True
             self.redis.hset(f"rq:job:{job_id}", "deadline_at", 0)
-            if job_id in self.line:
-                self.redis.zadd(DEADLINES, {job_id: 0})
+            if job_id in self._line_of(job_id):
+                self.redis.zadd(DEADLINES[self.jobs[job_id].request.model], {job_id: 0})
 
     @rule(worker=workers)
     def drop_late(self, worker: Worker) -> None:
-        late = sorted(job_id for job_id in self.line.ids if self.jobs[job_id].late)
+        waiting = [job_id for line in self.lines.values() for job_id in line.ids]
+        late = sorted(job_id for job_id in waiting if self.jobs[job_id].late)
         assert sorted(worker.ledger.leases.drop_late()) == late
-        self._drop_late()
+        for model in MODELS:
+            self._drop_late(model)
 
-    def _drop_late(self) -> None:
-        for job_id in self.line.ids:
+    def _drop_late(self, model: str) -> None:
+        for job_id in self.lines[model].ids:
             if self.jobs[job_id].late:
                 self._drop(job_id)
 
+    def _line_of(self, job_id: str) -> Line:
+        return self.lines[self.jobs[job_id].request.model]
+
     def _drop(self, job_id: str) -> None:
         self.jobs[job_id].state = JobState.FAILED
-        self.line.leave(job_id)
+        self._line_of(job_id).leave(job_id)
 
     @rule(job_id=ids)
     def expire(self, job_id: str) -> None:
@@ -190,21 +198,28 @@ class JobsMachine(RuleBasedStateMachine):
         view = self.queue.cancel(job_id)
         if job.state is JobState.QUEUED:
             job.state = JobState.CANCELLED
-            self.line.leave(job_id)
+            self._line_of(job_id).leave(job_id)
         elif job.state is JobState.RUNNING:
             job.cancel = True
         assert view.state is job.state
 
-    @rule(target=held, worker=workers, times=st.integers(1, 3))
-    def claim(self, worker: Worker, times: int) -> MultipleResults[tuple[Worker, Claim]]:
-        claims = [self._claim(worker) for _ in range(times)]
+    @rule(
+        target=held,
+        worker=workers,
+        times=st.integers(1, 3),
+        models=st.lists(st.sampled_from(MODELS), unique=True),
+    )
+    def claim(
+        self, worker: Worker, times: int, models: list[str]
+    ) -> MultipleResults[tuple[Worker, Claim]]:
+        claims = [self._claim(worker, models) for _ in range(times)]
         return multiple(*((worker, claim) for claim in claims if claim is not None))
 
-    def _claim(self, worker: Worker) -> Claim | None:
+    def _claim(self, worker: Worker, models: list[str]) -> Claim | None:
+        """The head of the first model that has one; those before it are looked through in vain."""
         idle = not worker.claims
-        claim = worker.ledger.claim(idle, [MODEL])
-        while (head := self.line.next()) is not None and self.jobs[head].late:
-            self._drop(head)
+        claim = worker.ledger.claim(idle, models)
+        head = next(filter(None, map(self._head, models)), None)
         if head is None or (self.jobs[head].crashes >= ALONE_FROM and not idle):
             assert claim is None
             return None
@@ -213,10 +228,16 @@ class JobsMachine(RuleBasedStateMachine):
         assert claim.job_id == head
         assert claim.crashes == job.crashes
         assert worker.ledger.read(claim) == job.request
-        self.line.take()
+        self._line_of(head).take()
         job.state, job.holder = JobState.RUNNING, claim
         worker.claims.append(claim)
         return claim
+
+    def _head(self, model: str) -> str | None:
+        """What is next there; what is late by now is dropped on the way."""
+        while (head := self.lines[model].next()) is not None and self.jobs[head].late:
+            self._drop(head)
+        return head
 
     @rule(held=held, how=st.sampled_from(sorted(ENDINGS)))
     def end(self, held: tuple[Worker, Claim], how: str) -> None:
@@ -258,14 +279,15 @@ class JobsMachine(RuleBasedStateMachine):
         for claim in worker.claims:
             job = self.jobs.get(claim.job_id)
             if job is not None and job.holder is claim:
-                self.redis.zadd(LEASES, {claim.member: 0})
+                self.redis.zadd(LEASES[job.request.model], {claim.member: 0})
                 self.silent.add(claim.member)
         worker.claims.clear()
 
     @rule(worker=workers)
     def reap(self, worker: Worker) -> None:
         expected = []
-        for member in sorted(self.silent):
+        silent = sorted(self.silent, key=lambda member: (self._place_of(member), member))
+        for member in silent:
             job = self.jobs[member.partition(":")[0]]
             assert job.holder is not None
             status = self._as_suspect(job)
@@ -274,6 +296,10 @@ class JobsMachine(RuleBasedStateMachine):
         assert worker.ledger.leases.reap() == expected
         for registry in REGISTRIES:
             assert self.expired.isdisjoint(self.text.zrange(registry, 0, -1))
+
+    def _place_of(self, member: str) -> int:
+        """That of its model: pools are looked through in their order."""
+        return MODELS.index(self.jobs[member.partition(":")[0]].request.model)
 
     def teardown(self) -> None:
         self.redis.close()
@@ -286,28 +312,27 @@ class JobsMachine(RuleBasedStateMachine):
         with self.text.pipeline() as pipe:
             for lane in LANES:
                 pipe.lrange(f"rq:queue:{lane}", 0, -1)
-            for key in (LEASES, *REGISTRIES):
+            for key in (*LEASES.values(), *REGISTRIES):
                 pipe.zrange(key, 0, -1)
             for job_id in self.jobs:
                 pipe.ttl(f"rq:job:{job_id}")
             found = pipe.execute()
-        lists, [leased, *registries] = (
-            found[: len(LANES)],
-            found[len(LANES) :][: 1 + len(REGISTRIES)],
-        )
-        ttls = found[len(LANES) + 1 + len(REGISTRIES) :]
+        before = len(LANES) + len(LEASES), len(LANES) + len(LEASES) + len(REGISTRIES)
+        lists, leases = found[: len(LANES)], found[len(LANES) : before[0]]
+        registries, ttls = found[before[0] : before[1]], found[before[1] :]
         registered = {job_id for registry in registries for job_id in registry} - self.expired
         ended = [job_id for job_id, job in self.jobs.items() if job.state in TERMINAL]
         swept = [job_id for job_id, ttl in zip(self.jobs, ttls, strict=True) if ttl > 0]
-        for priority, listed in zip(Priority, lists, strict=True):
-            assert sorted(listed) == sorted(entry[2] for entry in self.line.lanes[priority].entries)
-        assert sorted(leased) == sorted(
-            job.holder.member for job in self.jobs.values() if job.holder
-        )
+        lanes = [line.lanes[priority] for line in self.lines.values() for priority in Priority]
+        for line, listed in zip(lanes, lists, strict=True):
+            assert sorted(listed) == sorted(entry[2] for entry in line.entries)
+        for model, leased in zip(MODELS, leases, strict=True):
+            held = [job for job in self.jobs.values() if job.request.model == model]
+            assert sorted(leased) == sorted(job.holder.member for job in held if job.holder)
         assert sorted(registered) == sorted(ended) == sorted(swept)
         for job_id, job in self.jobs.items():
             assert self.queue.view(job_id).state is job.state
-            assert (job_id in self.line) == (job.state is JobState.QUEUED)
+            assert (job_id in self._line_of(job_id)) == (job.state is JobState.QUEUED)
             assert (job.holder is not None) == (job.state is JobState.RUNNING)
 
     @invariant()
@@ -329,7 +354,7 @@ class JobsMachine(RuleBasedStateMachine):
         job = self.jobs[claim.job_id]
         job.holder, job.state = None, JOB_STATES[status]
         if status is JobStatus.QUEUED:
-            lane = self.line.lanes[self.jobs[claim.job_id].request.priority]
+            lane = self._line_of(claim.job_id).lanes[job.request.priority]
             lane.join_in_front(claim.job_id)
         self.silent.discard(claim.member)
 
