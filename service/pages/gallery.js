@@ -57,7 +57,7 @@ function inWords(image, recipe) {
     `guidance ${recipe.guidance_scale}`,
     ...added.map(({ name, model, weight }) => `${name ?? model} ${weight}`),
     recipe.refiner && `refined by ${recipe.refiner}`,
-    recipe.hires_scale && `drawn again ${recipe.hires_scale}× as large`,
+    recipe.hires_scale && `enlarged by ${recipe.hires_scale}`,
     `seed ${image.seed}`,
   ].filter(Boolean).join(" · ");
 }

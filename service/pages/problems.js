@@ -24,6 +24,7 @@ export function complain(problem) {
   const folded = field.closest("details");
   if (folded) folded.open = true;
   field.focus();
+  note.scrollIntoView({ block: "nearest" });
 }
 
 export function forgive() {

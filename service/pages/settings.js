@@ -61,7 +61,10 @@ export function takeDefaults(known) {
   $("n").max = known.max_images;
   $("clip_skip").max = known.max_clip_skip;
   $("eta").placeholder = known.default_eta;
-  $("refiner").value = "";
+  for (const field of document.querySelectorAll(".group [name]")) {
+    if (field.matches("select")) field.selectedIndex = 0;
+    else Object.assign(field, { value: "", checked: false });
+  }
   for (const kind of ["sampler", "schedule"]) {
     fill($(kind), named(kind, known[`${kind}s`]));
     $(kind).value = known[`default_${kind}`];

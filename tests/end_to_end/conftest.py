@@ -1,4 +1,4 @@
-"""A house with a tiny network, and a client of it."""
+"""A house with a tiny network, a client of it, and a browser."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from bench.page_picture import chromium
+from tests.end_to_end.visiting import QUIET
 from tests.running_house import running_house
 from tests.tiny_models import write_tiny_sd
 
@@ -23,3 +26,14 @@ def darkroom_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def client(darkroom_url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=darkroom_url, timeout=60) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium on PATH to open the page with")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()

@@ -8,58 +8,20 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from bench.page_picture import chromium
 from protocol.tasks import Task
+from tests.end_to_end.visiting import DONE_WITHIN_MS, develop, pictures, visited
 from tests.service.conftest import ABLE, running
-
-# Without these, Chromium looks for servers of its own, which a closed network refuses.
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-DONE_WITHIN_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    if path is None:
-        pytest.skip("no Chromium on PATH to open the page with")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, darkroom_url: str) -> Iterator[Page]:
-    """The page, ready to be used. Whatever it complains of in its console fails the test."""
-    page = browser.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(darkroom_url)
-    expect(page.locator("#health")).to_have_text("ready")
-    page.locator("summary").click()
-    page.locator("#steps").fill("3")
-    page.locator("#sampler").select_option("ddim")
-    yield page
-    page.close()
-    assert [text for text in complaints if "422" not in text] == []
-
-
-def develop(page: Page, prompt: str) -> None:
-    page.locator("#prompt").fill(prompt)
-    page.locator("#go").click()
-    expect(page.locator("#status")).to_contain_text("Done", timeout=DONE_WITHIN_MS)
-
-
-def pictures(page: Page) -> list[list[int]]:
-    """Width and height of every picture that is shown, in its own pixels."""
-    sizes: list[list[int]] = page.locator("#gallery img").evaluate_all(
-        "async (images) => Promise.all(images.map(async (i) => "
-        "(await i.decode(), [i.naturalWidth, i.naturalHeight])))"
-    )
-    return sizes
+    """The page, ready to draw fast."""
+    with visited(browser, darkroom_url) as page:
+        page.locator("#steps").fill("3")
+        page.locator("#sampler").select_option("ddim")
+        yield page
 
 
 def test_words_become_pictures_with_their_recipe(page: Page) -> None:

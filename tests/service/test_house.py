@@ -153,7 +153,7 @@ class Broken:
 
     words = "canary at 0x7f00dead"
 
-    async def submit(self, *_: object) -> str:
+    async def submit(self, *_: object, **__: object) -> str:
         raise RuntimeError(self.words)
 
 

@@ -1,0 +1,285 @@
+"""The page at / in a real browser, on a house whose models can do more than draw from words."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect
+from safetensors.torch import save_file
+
+from models.loading import load_model
+from models.lora.merging import layers_of
+from protocol.job import FinishReason
+from protocol.keys import Extra
+from tests.end_to_end.test_tasks import encoded
+from tests.end_to_end.visiting import develop, pictures, visited
+from tests.lora import spelled
+from tests.running_house import running_house
+from tests.service.conftest import CARD, running
+from tests.service.fake_worker import FakeWorker
+from tests.tiny_models import (
+    CONTEXT,
+    write_tiny_controlnet,
+    write_tiny_ldm3d,
+    write_tiny_refiner,
+    write_tiny_sd,
+    write_tiny_sdxl,
+    write_tiny_vae,
+)
+
+CATALOGUE = """
+[models.able]
+source = "able"
+resident = true
+tiny_vae = "./tiny_vae"
+defaults = { description = "It has everything." }
+
+[models.base]
+source = "./base"
+refiner = "refiner"
+
+[models.deep]
+source = "./deep"
+
+[models.refiner]
+source = "./refiner"
+
+[models.tunes]
+source = "./tunes"
+"""
+PROMPT = "the red cat"
+RECIPE: dict[str, Any] = {"steps": 2, "sampler": "ddim", "schedule": "leading", "seed": 9}
+LINES = Image.linear_gradient("L").resize((40, 24)).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp("everything")
+    home = folder / "home"
+    write_additions(home, write_tiny_sd(home / "models/able"))
+    write_tiny_vae(folder / "tiny_vae")
+    write_tiny_sdxl(folder / "base")
+    write_tiny_refiner(folder / "refiner")
+    write_tiny_ldm3d(folder / "deep")
+    tunes = write_tiny_sd(folder / "tunes")
+    (tunes / "darkroom.json").write_text(json.dumps({"family": "riffusion"}), "utf-8")
+    (folder / "models.toml").write_text(CATALOGUE, "utf-8")
+    settings = {
+        "DARKROOM_CATALOGUE": str(folder / "models.toml"),
+        "DARKROOM_MODELS_HOME": str(home),
+        "DARKROOM_DEFAULT_MODEL": "able",
+        "DARKROOM_WORKER_TUNE_S": "0",
+        "DARKROOM_WORKER_EXECUTOR": "eager",
+    }
+    with running_house(**settings) as url:
+        yield url
+
+
+def write_additions(home: Path, model: Path) -> None:
+    """LoRAs, a ControlNet and a learned word for the model in the folder `model`."""
+    write_tiny_controlnet(home / "controlnets/edges", model)
+    layers = layers_of(load_model(str(model), torch.device("cpu")))
+    for seed, name in enumerate(("pencil", "oil.paint")):
+        pairs = spelled.random_pairs(layers, spelled.attention_of(layers), seed=seed)
+        spelled.save(home / f"loras/{name}.safetensors", spelled.kohya(pairs))
+    (home / "embeddings").mkdir()
+    vectors = torch.randn(4, CONTEXT, generator=torch.Generator().manual_seed(7))
+    save_file({"emb_params": vectors}, home / "embeddings/my-cat.safetensors")
+
+
+@pytest.fixture
+def page(browser: Browser, house: str) -> Iterator[Page]:
+    with visited(browser, house) as page:
+        settle(page, "able")
+        yield page
+
+
+def settle(page: Page, model: str) -> None:
+    page.locator("#model").select_option(model)
+    for name in ("steps", "seed"):
+        page.locator(f"#{name}").fill(str(RECIPE[name]))
+    for name in ("sampler", "schedule"):
+        page.locator(f"#{name}").select_option(str(RECIPE[name]))
+
+
+def asked(house: str, **fields: Any) -> dict[str, Any]:
+    """The picture that the API gives for the same."""
+    body = {"model": "able", "prompt": PROMPT, "previews": True} | RECIPE | fields
+    answer = httpx.post(f"{house}/v1/txt2img", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    image: dict[str, Any] = answer.json()["images"][0]
+    return image
+
+
+def saved(page: Page, what: str = "Save") -> str:
+    """The file behind a link below the newest picture, as base64."""
+    with page.expect_download() as download:
+        newest(page).get_by_role("link", name=what, exact=True).click()
+    return base64.b64encode(download.value.path().read_bytes()).decode()
+
+
+def newest(page: Page) -> Locator:
+    return page.locator("#gallery .set").first.locator("figure").first
+
+
+def drawn(page: Page) -> str:
+    """Develops what is set; the newest picture in base64."""
+    develop(page, page.locator("#prompt").input_value() or PROMPT)
+    return saved(page)
+
+
+def offered(page: Page) -> set[str]:
+    """What can be set at the moment, beside what is the same for all."""
+    names: list[str] = page.locator("[data-of]:visible").evaluate_all(
+        "(parts) => parts.map((part) => part.dataset.of)"
+    )
+    usual = {"prompt", "negative_prompt", "size", "prompt_syntax", "clip_skip", "guidance_rescale"}
+    return set(names) - usual
+
+
+def test_each_model_offers_what_it_can_do(page: Page) -> None:
+    able = {"loras", "controls", "hires_scale", "eta", "decoder"}
+    assert offered(page) == able
+    expect(page.locator("#model-state")).to_have_text("It has everything.")
+    page.get_by_text("Repaint").click()
+    assert offered(page) == able - {"hires_scale"} | {"image", "strength"}
+    settle(page, "base")
+    page.get_by_text("From words").click()
+    assert offered(page) == {"refiner", "hires_scale", "eta"}
+    page.locator("#refiner").select_option("refiner")
+    assert offered(page) == {"refiner", "refiner_start", "aesthetic_score", "eta"}
+    page.locator("#sampler").select_option("euler")
+    assert "eta" not in offered(page)
+    expect(page.locator("#sampler option:checked")).to_have_text("Euler")
+    settle(page, "tunes")
+    assert offered(page) >= {"audio_format", "audio_stereo"}
+    settle(page, "deep")
+    expect(page.locator(".tabs label:visible")).to_have_text(["From words"])
+
+
+def test_a_model_says_how_it_is(page: Page) -> None:
+    options = page.locator("#model option").all_text_contents()
+    assert options[0] == "able"
+    assert any(" · on demand" in option for option in options)
+    unused = next(option.split(" ·")[0] for option in options if "on demand" in option)
+    page.locator("#model").select_option(unused)
+    expect(page.locator("#model-state")).to_have_text("It is loaded when it is asked for.")
+
+
+def test_loras_and_learned_words(page: Page, house: str) -> None:
+    page.locator("#prompt").fill("the red")
+    page.get_by_role("button", name="my-cat").click()
+    assert page.locator("#prompt").input_value() == "the red my-cat"
+    for name in ("oil.paint", "pencil"):
+        page.locator("#loras").select_option(name)
+    slider = page.get_by_label("Weight of pencil")
+    expect(slider).to_be_focused()
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    page.get_by_label("Remove oil.paint").click()
+    loras = [{"name": "pencil", "weight": 0.8}]
+    assert drawn(page) == asked(house, prompt="the red my-cat", loras=loras)["base64"]
+    expect(newest(page)).to_contain_text("pencil 0.8")
+
+
+def test_a_controlnet_with_its_picture(page: Page, house: str) -> None:
+    page.locator("#controls").select_option("edges")
+    page.locator("#prompt").fill(PROMPT)
+    page.locator("#go").click()
+    expect(page.locator("#problem")).to_have_text("Choose a picture for edges.")
+    picture = page.get_by_label("Picture for edges")
+    expect(picture).to_have_attribute("aria-invalid", "true")
+    png = base64.b64decode(encoded(LINES))
+    picture.set_input_files({"name": "lines.png", "mimeType": "image/png", "buffer": png})
+    page.get_by_label("after which edges is not heard").fill("0.5")
+    control = {"model": "edges", "image": encoded(LINES), "end": 0.5}
+    assert drawn(page) == asked(house, controls=[control], width=32, height=32)["base64"]
+    expect(page.locator("#problem")).to_have_count(0)
+
+
+def test_passes_and_fine_points(page: Page, house: str) -> None:
+    page.locator("#hires_scale").fill("1.5")
+    page.locator("#hires_strength").fill("0.5")
+    page.locator("#eta").fill("0.5")
+    page.locator("#guidance_rescale").fill("0.7")
+    page.locator("#clip_skip").fill("1")
+    page.locator("#decoder").select_option("tiny")
+    page.locator("#prompt_syntax").select_option("plain")
+    page.locator("#prompt").fill("a (cat)")
+    fields = {"hires_scale": 1.5, "hires_strength": 0.5, "eta": 0.5, "guidance_rescale": 0.7}
+    fields |= {"clip_skip": 1, "decoder": "tiny", "prompt_syntax": "plain", "prompt": "a (cat)"}
+    assert drawn(page) == asked(house, **fields)["base64"]
+    assert pictures(page) == [[48, 48]]
+    settle(page, "base")
+    page.locator("#refiner").select_option("refiner")
+    page.locator("#refiner_start").fill("0.5")
+    page.locator("#prompt").fill(PROMPT)
+    refined = asked(house, model="base", refiner="refiner", refiner_start=0.5)
+    assert drawn(page) == refined["base64"]
+
+
+def test_a_sound_can_be_played_and_a_depth_seen(page: Page, house: str) -> None:
+    settle(page, "tunes")
+    drawn(page)
+    audio = newest(page).locator("audio")
+    (extra,) = asked(house, model="tunes", audio_format="flac")["extras"]
+    assert (extra["kind"], extra["base64"]) == (Extra.SOUND, saved(page, "Save its sound"))
+    audio.evaluate("(e) => e.duration > 0 || new Promise((go) => { e.ondurationchange = go; })")
+    settle(page, "deep")
+    drawn(page)
+    (extra,) = asked(house, model="deep")["extras"]
+    assert (extra["kind"], extra["base64"]) == (Extra.DEPTH, saved(page, "Save its depth"))
+    assert pictures(page)[:2] == [[32, 32], [32, 32]]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("hires_scale", "8", "at most 4096 pixels"),
+        ("eta", "2", "at most 1"),
+        ("clip_skip", "9", "at most"),
+        ("aesthetic_score", "11", "at most 10"),
+    ],
+)
+def test_a_mistake_is_told_beside_its_field(page: Page, field: str, value: str, told: str) -> None:
+    if field == "aesthetic_score":
+        settle(page, "base")
+        page.locator("#refiner").select_option("refiner")
+    page.locator("#prompt").fill(PROMPT)
+    page.locator(f"#{field}").fill(value)
+    page.locator("#go").click()
+    note = page.locator(f"#{field} + .problem")
+    expect(note).to_contain_text(told)
+    expect(page.locator(f"#{field}")).to_be_focused()
+    expect(page.locator(f"#{field}")).to_have_attribute("aria-describedby", "problem")
+
+
+def test_all_of_it_fits_a_phone(page: Page) -> None:
+    for kind, name in (("loras", "pencil"), ("controls", "edges")):
+        page.locator(f"#{kind}").select_option(name)
+    page.set_viewport_size({"width": 360, "height": 740})
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) == 0
+
+
+def test_a_flagged_picture_is_told(
+    browser: Browser, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered = FakeWorker._deliver
+
+    def flagged(*arguments: Any) -> Any:
+        result = delivered(*arguments)
+        return result.model_copy(update={"finish_reason": FinishReason.CONTENT_FILTERED})
+
+    monkeypatch.setattr(FakeWorker, "_deliver", flagged)
+    with running(redis_url, CARD) as service, visited(browser, service.url) as page:
+        develop(page, PROMPT)
+        expect(newest(page)).to_contain_text("safety checker has flagged this picture")
