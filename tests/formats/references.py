@@ -28,8 +28,8 @@ WIDTH, CONTEXT, HEAD_WIDTH, HEADS = 32, 48, 16, 4
 
 # Arguments of CompVis' UNetModel: every kind of block of each family, with few channels.
 _UNETS: dict[str, dict[str, Any]] = {
-    "sd1": {"attention_resolutions": [4, 2, 1], "channel_mult": (1, 2, 3, 3), "num_heads": HEADS},
-    "sd1-inpainting": {"attention_resolutions": [2, 1], "channel_mult": (1, 2), "num_heads": HEADS},
+    "sd1": {"attention_resolutions": [2, 1], "channel_mult": (1, 2, 2), "num_heads": HEADS},
+    "sd1-inpainting": {"attention_resolutions": [1], "channel_mult": (1, 2), "num_heads": HEADS},
     "ldm-unconditional": {"attention_resolutions": [4, 2], "channel_mult": (1, 2, 3)},
     "ldm-churches": {
         "attention_resolutions": [1, 2],
@@ -46,7 +46,7 @@ _UNETS: dict[str, dict[str, Any]] = {
     },
     "ldm-super-resolution": {"attention_resolutions": [4], "channel_mult": (1, 2, 2)},
     "ldm-semantic": {"attention_resolutions": [32], "channel_mult": (1, 2), "num_heads": HEADS},
-    "ldm-class": {"attention_resolutions": [4, 2, 1], "channel_mult": (1, 2, 4)},
+    "ldm-class": {"attention_resolutions": [2, 1], "channel_mult": (1, 2)},
     "ldm-class-v2": {"attention_resolutions": [2], "channel_mult": (1, 2), "num_heads": 1},
     "ldm-text": {"attention_resolutions": [4, 2], "channel_mult": (1, 2, 3)},
     "ldm-text-large": {"attention_resolutions": [2, 1], "channel_mult": (1, 2), "num_heads": HEADS},
