@@ -10,6 +10,7 @@ from typing import Any, Self
 import httpx
 
 from protocol.job import TERMINAL, JobState
+from protocol.tasks import Task
 
 TIMEOUT_S = 30.0
 SILENCE_S = 120.0  # longest silence between two events; the server sends signs of life in between
@@ -65,10 +66,10 @@ class Client:
         models: list[dict[str, Any]] = (await self._ask("GET", "/v1/models")).json()["models"]
         return models
 
-    async def submit(self, fields: Mapping[str, object]) -> str:
-        """Ask for a picture from words; returns the path of the job."""
+    async def submit(self, task: Task, fields: Mapping[str, object]) -> str:
+        """Ask for pictures; returns the path of the job."""
         answer = await self._ask(
-            "POST", "/v1/txt2img", json=fields, headers={"Prefer": "respond-async"}
+            "POST", f"/v1/{task}", json=fields, headers={"Prefer": "respond-async"}
         )
         return f"/v1/jobs/{answer.json()['id']}"
 

@@ -1,4 +1,4 @@
-"""`darkroom generate`: a picture from words, from a running server or from one of the moment."""
+"""`darkroom generate`: pictures into files, from a running server or from one of the moment."""
 
 import argparse
 import asyncio
@@ -16,39 +16,29 @@ from darkroom.client import Client, ServerUnreachable, Step
 from darkroom.display import QuietDisplay
 from darkroom.house import House, open_house
 from darkroom.until_stopped import until_stopped
+from darkroom.wish import Wish, add_wishes, wish
 from protocol.job import JobState
 from protocol.settings import Settings
 
-HELP = "draw a picture"
+HELP = "draw pictures"
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.description = (
-        "Draw a picture from words. A running Darkroom does it if one answers; otherwise one is "
-        "started for this picture and stopped again."
+        "Draw a picture from words, from another picture, or both. A running Darkroom does it if "
+        "one answers; otherwise one is started for this picture and stopped again."
     )
-    parser.add_argument("prompt", help='what to draw, as in "red heart"')
+    add_wishes(parser)
     parser.add_argument(
         "-o",
         "--output",
         type=_output,
         default=Path("out.png"),
         metavar="FILE",
-        help="where to write it; its ending (.png, .jpg, .webp) says the format (default: out.png)",
-    )
-    parser.add_argument("--negative", metavar="TEXT", help="what it should not show")
-    parser.add_argument("--model", help="model to draw with")
-    parser.add_argument("--steps", type=int, help="denoising steps")
-    parser.add_argument("--seed", type=int, help="the same seed draws the same picture")
-    parser.add_argument(
-        "--size", type=_size, metavar="WIDTHxHEIGHT", help="in pixels, as in 512x768"
-    )
-    parser.add_argument("--sampler", help="how to denoise, as in euler or dpmpp_2m")
-    parser.add_argument("--schedule", help="where to put the steps, as in trailing or karras")
-    parser.add_argument(
-        "--guidance", type=float, metavar="SCALE", help="how closely to follow the words; 1 = off"
+        help="where to write it; its ending (.png, .jpg, .webp) says the format (default: "
+        "out.png); several become out-1.png, out-2.png and so on",
     )
     parser.add_argument("--url", help="the server to ask (default: this machine's, by HOST, PORT)")
 
@@ -60,11 +50,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _generate(arguments: argparse.Namespace, console: Console) -> bool:
+    output: Path = arguments.output
+    wished = wish(arguments)
+    wished.fields["output_format"] = FORMATS[output.suffix.lower()]
     async with _some_server(arguments.url, console) as client:
-        image = await _draw(client, _fields(arguments), console)
-    arguments.output.write_bytes(image)
-    console.print(f"wrote {arguments.output}", highlight=False)
+        images = await _draw(client, wished, arguments.n or 1, console)
+    for path, image in zip(_paths(output, len(images)), images, strict=True):
+        path.write_bytes(image)
+        console.print(f"wrote {path}", highlight=False)
     return True
+
+
+def _paths(output: Path, count: int) -> list[Path]:
+    """Where to write so many pictures."""
+    if count == 1:
+        return [output]
+    return [output.with_stem(f"{output.stem}-{number}") for number in range(1, count + 1)]
 
 
 @asynccontextmanager
@@ -99,28 +100,9 @@ async def _house_of_the_moment(settings: Settings, display: QuietDisplay) -> Asy
             display.close()
 
 
-def _fields(arguments: argparse.Namespace) -> dict[str, object]:
-    """The request's fields; what was left out is the server's to choose."""
-    width, height = arguments.size or (None, None)
-    fields = {
-        "prompt": arguments.prompt,
-        "negative_prompt": arguments.negative,
-        "model": arguments.model,
-        "steps": arguments.steps,
-        "seed": arguments.seed,
-        "width": width,
-        "height": height,
-        "sampler": arguments.sampler,
-        "schedule": arguments.schedule,
-        "guidance_scale": arguments.guidance,
-        "output_format": FORMATS[arguments.output.suffix.lower()],
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-async def _draw(client: Client, fields: dict[str, object], console: Console) -> bytes:
-    """The picture's file. If we are stopped meanwhile, the job is cancelled."""
-    submitting = asyncio.ensure_future(client.submit(fields))
+async def _draw(client: Client, wished: Wish, count: int, console: Console) -> list[bytes]:
+    """The files of so many pictures. If we are stopped meanwhile, the job is cancelled."""
+    submitting = asyncio.ensure_future(client.submit(wished.task, wished.fields))
     try:
         job = await asyncio.shield(submitting)
         await _show_progress(client.follow(job), console)
@@ -128,7 +110,7 @@ async def _draw(client: Client, fields: dict[str, object], console: Console) -> 
         # Stopped before the answer came, the job may be queued all the same.
         await client.cancel(await submitting)
         raise
-    return await client.image(job, 0)
+    return [await client.image(job, index) for index in range(count)]
 
 
 async def _show_progress(steps: AsyncIterator[Step], console: Console) -> None:
@@ -160,10 +142,3 @@ def _output(text: str) -> Path:
     if path.suffix.lower() not in FORMATS:
         raise argparse.ArgumentTypeError(f"{text} must end in {', '.join(FORMATS)}")
     return path
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text} is not WIDTHxHEIGHT, as in 512x768")
-    return int(width), int(height)

@@ -30,7 +30,8 @@ def test_generate_names_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["generate", "--help"])
     text = capsys.readouterr().out
-    for option in ("--output", "--steps", "--seed", "--size", "--sampler", "--guidance", "--url"):
+    options = "output steps seed size sampler guidance url lora image mask upscale hires refiner"
+    for option in (f"--{name}" for name in options.split()):
         assert option in text
 
 
@@ -40,6 +41,8 @@ def test_generate_names_its_options(capsys: pytest.CaptureFixture[str]) -> None:
         (["-o", "heart.gif"], "heart.gif must end in .png, .jpg, .jpeg, .webp"),
         (["--size", "512"], "512 is not WIDTHxHEIGHT"),
         (["--steps", "many"], "invalid int value: 'many'"),
+        (["--lora", "pencil:much"], "pencil:much is not NAME:WEIGHT"),
+        (["--image", "nowhere.png"], "nowhere.png cannot be read: No such file or directory"),
     ],
 )
 def test_generate_refuses_nonsense(
