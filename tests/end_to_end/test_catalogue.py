@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,28 @@ from typing import Any
 import httpx
 import pytest
 
+from models.inspecting import inspect
 from tests.end_to_end.test_tasks import encoded
 from tests.running_house import running_house
 from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 CATALOGUE = """
-memory_budget = "1 GiB"
+memory_budget = {budget}
 
 [models.small]
 source = "sd"
 aliases = ["default", "stable"]
 resident = true
-defaults = { steps = 2, description = "a small one" }
+defaults = {{ steps = 2, description = "a small one" }}
 
 [models.large]
 source = "./xl"
 resident = "on-demand"
 precision = "fp32"
 vae = "./other-vae"
+
+[models.extra]
+source = "sd"
 
 [models.broken]
 source = "./broken"
@@ -46,7 +51,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broken = Path(shutil.copytree(large, folder / "broken"))
     weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    (folder / "models.toml").write_text(CATALOGUE, "utf-8")
+    # Room for the one that stays and the largest of the others: two of those never fit together.
+    sizes = [inspect(str(path)).weights["fp32"] for path in (home / "models" / "sd", large)]
+    catalogue = CATALOGUE.format(budget=sizes[0] + max(sizes))
+    (folder / "models.toml").write_text(catalogue, "utf-8")
     settings = {
         "DARKROOM_CATALOGUE": str(folder / "models.toml"),
         "DARKROOM_MODELS_HOME": str(home),
@@ -68,6 +76,16 @@ def models(client: httpx.Client) -> dict[str, Any]:
     return {model["name"]: model for model in listed}
 
 
+def wait_for_ready(client: httpx.Client, *names: str) -> dict[str, Any]:
+    """What is told of the models once exactly these are told to be there: soon, not at once."""
+    for _ in range(200):
+        told = models(client)
+        if {name for name, model in told.items() if model["ready"]} == set(names):
+            return told
+        time.sleep(0.05)
+    raise AssertionError(told)
+
+
 def drawn(client: httpx.Client, **changes: object) -> Any:
     answer = client.post("/v1/txt2img", json={**ASKED, **changes})
     assert answer.status_code == 200, answer.text
@@ -82,9 +100,18 @@ def test_all_that_is_declared_is_offered_and_one_loads_on_demand(client: httpx.C
     assert (before["large"]["ready"], before["large"]["on_demand"]) == (False, True)
     assert before["large"]["family"] == "sdxl"
     assert drawn(client, model="large")["images"]
-    after = models(client)["large"]
-    assert (after["ready"], after["workers"]) == (True, 1)
+    assert wait_for_ready(client, "small", "large")["large"]["workers"] == 1
     assert drawn(client, model="small")["images"]
+
+
+def test_where_room_is_needed_the_one_used_last_stays(client: httpx.Client) -> None:
+    first = drawn(client, model="large")["images"][0]["base64"]
+    wait_for_ready(client, "small", "large")
+    drawn(client, model="extra")
+    wait_for_ready(client, "small", "extra")
+    again = drawn(client, model="large")["images"][0]["base64"]
+    assert again == first  # a model that went and came back draws what it drew
+    wait_for_ready(client, "small", "large")
 
 
 def test_a_model_may_be_called_by_an_alias(client: httpx.Client) -> None:
