@@ -41,7 +41,8 @@ def main() -> None:
             page.locator("#go").click()
             expect(page.locator("#gallery")).to_contain_text(prompt, timeout=120_000)
             expect(page.locator("#status")).to_contain_text("Done", timeout=120_000)
-        page.wait_for_timeout(500)  # the last picture fades in
+        page.locator("h1").scroll_into_view_if_needed()
+        page.wait_for_timeout(1500)  # the last pictures develop
         OUTPUT.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=OUTPUT)
         browser.close()

@@ -214,7 +214,12 @@ def test_passes_and_fine_points(page: Page, house: str) -> None:
     page.locator("#decoder").select_option("tiny")
     page.locator("#prompt_syntax").select_option("plain")
     page.locator("#prompt").fill("a (cat)")
-    fields = {"hires_scale": 1.5, "hires_strength": 0.5, "eta": 0.5, "guidance_rescale": 0.7}
+    fields: dict[str, Any] = {
+        "hires_scale": 1.5,
+        "hires_strength": 0.5,
+        "eta": 0.5,
+        "guidance_rescale": 0.7,
+    }
     fields |= {"clip_skip": 1, "decoder": "tiny", "prompt_syntax": "plain", "prompt": "a (cat)"}
     assert drawn(page) == asked(house, **fields)["base64"]
     assert pictures(page) == [[48, 48]]

@@ -83,7 +83,8 @@ def test_pages_need_nothing_from_elsewhere(service: Running, path: str) -> None:
     assert "unsafe" not in policy
     for inline in ("<style", "<script>", " style=", " onclick="):
         assert inline not in page.text
-    seen, wanted = set(), {path}
+    seen: set[str] = set()
+    wanted = {path}
     while wanted - seen:
         part = service.client.get((wanted - seen).pop())
         seen.add(part.url.path)
