@@ -85,7 +85,7 @@ def read_remote_header(repository: str, name: str) -> dict[str, tuple[str, Shape
     return {key: (told.dtype, tuple(told.shape)) for key, told in header.tensors.items()}
 
 
-def fetch_part(repository: str, *, half: bool = False) -> Path:
+def fetch_part(repository: str, *, half: bool = False, suffixes: Collection[str] = SAFE) -> Path:
     """The folder in the cache with a single component that is a repository of its own.
 
     Raises CheckpointMissing, and CheckpointError for a repository that has no weights.
@@ -93,9 +93,9 @@ def fetch_part(repository: str, *, half: bool = False) -> Path:
     files = list_files(repository)
     if files is None:
         return _cached(repository)
-    weights = rendering(files, half=half, suffixes=SAFE)
+    weights = rendering(files, half=half, suffixes=suffixes)
     if not weights:
-        raise CheckpointError(_nothing(repository, files, SAFE))
+        raise CheckpointError(_nothing(repository, files, suffixes))
     return download(repository, [*weights, *_configs(files)])
 
 
@@ -185,8 +185,10 @@ def fetch_source(said: str) -> Path:
     if file:
         return download(repository, [file]) / file
     files = list_files(repository)
-    if files is None or "model_index.json" in files or "config.json" in files:
+    if files is None or "model_index.json" in files:
         return fetch(repository, suffixes=CONVERTIBLE)
+    if "config.json" in files:
+        return fetch_part(repository, suffixes=CONVERTIBLE)
     if PEFT_CONFIG in files:
         return download(
             repository, [name for name in (PEFT_CONFIG, *PEFT_WEIGHTS) if name in files]

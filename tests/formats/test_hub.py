@@ -164,6 +164,26 @@ def test_a_model_is_added_from_the_hub(hub: Hub, tiny: Path, tmp_path: Path) -> 
     assert manifest["kind"] == "model"
 
 
+def test_a_component_that_is_a_repository_of_its_own_is_added(
+    hub: Hub, tiny: Path, tmp_path: Path
+) -> None:
+    """As stabilityai/sd-vae-ft-mse, in the days of pickles."""
+    weights = load_file(tiny / "vae/diffusion_pytorch_model.safetensors")
+    torch.save(weights, tmp_path / "vae.bin")
+    hub.repositories["somebody/vae"] = Repository(
+        {
+            "config.json": (tiny / "vae/config.json").read_bytes(),
+            "diffusion_pytorch_model.bin": (tmp_path / "vae.bin").read_bytes(),
+        }
+    )
+    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", "somebody/vae")
+    assert ran.returncode == 0, ran.stderr
+    folder = tmp_path / "added" / "vaes" / "vae"
+    added = load_file(folder / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(added[name], tensor) for name, tensor in weights.items())
+    assert json.loads((folder / "config.json").read_text())["_class_name"] == "AutoencoderKL"
+
+
 def test_one_file_of_a_repository_is_added(hub: Hub, tmp_path: Path) -> None:
     pair = {
         "lora_te.lora_down.weight": torch.ones(2, 4),
