@@ -143,6 +143,10 @@ class Engine:
         safety = self._models[request.model].safety
         return Screened(pixels) if safety is None else safety.screen(pixels)
 
+    def hides(self, request: GenerationRequest) -> bool:
+        safety = self._models[request.model].safety
+        return safety is not None and safety.mode == "blank"
+
     def admit(self, job: AdmittedJob) -> None:
         """Encode the job's prompts and pictures, and put each of its images in a slot."""
         started = time.monotonic()

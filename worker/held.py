@@ -150,6 +150,8 @@ class HeldJob:
         self._report(Phase.DENOISE if step < steps else Phase.DECODE, step, steps)
 
     def on_preview(self, pixels: Pixels) -> None:
+        if isinstance(self._engine, Screening) and self._engine.hides(self.request):
+            return
         # One at a time: a store or a Redis that is slow must not see them pile up.
         if self._previewing is None or self._previewing.done():
             self._previewing = self._delivery.submit(self._show, pixels)

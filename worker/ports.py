@@ -214,6 +214,9 @@ class Screening(Protocol):
     def screen(self, request: GenerationRequest, pixels: Pixels) -> Screened:
         """A finished picture of `request`, looked at; from any thread, and it may take long."""
 
+    def hides(self, request: GenerationRequest) -> bool:
+        """Whether a picture of `request` may be hidden then: nobody is to see it before."""
+
 
 def stats_of(engine: Engine) -> EngineStats:
     """The engine's stats, or as much as can be said of one that tells none."""

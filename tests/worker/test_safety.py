@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,14 @@ from models.checkpoint import CheckpointMissing
 from models.loading import load_model
 from models.pipeline import LatentDiffusion
 from protocol.job import FinishReason
+from protocol.store import ObjectStore
 from tests.engine.test_engine import request
 from tests.tiny_models import write_tiny_sd
 from tests.tiny_safety import write_tiny_safety
+from worker.deliver import Delivery
 from worker.engine import Engine
+from worker.held import HeldJob
+from worker.leases import Claim
 from worker.ports import Pixels, Screened
 from worker.resident import Resident, unmeasured
 from worker.safety import Mode, hidden, safety_of
@@ -52,6 +58,28 @@ def test_it_is_hidden_only_where_the_operator_says_so(model: LatentDiffusion) ->
     assert screened(model, "flag", FLAGGED).pixels is FLAGGED
     blank = screened(model, "blank", FLAGGED).pixels
     np.testing.assert_array_equal(blank, hidden(FLAGGED))
+
+
+@pytest.mark.parametrize(("mode", "hides"), [("flag", False), ("blank", True), ("off", False)])
+def test_what_may_be_hidden_is_not_shown_before(
+    model: LatentDiffusion, mode: Mode, hides: bool
+) -> None:
+    resident = replace(unmeasured(model, 2), safety=safety_of(model, mode))
+    shown: list[str] = []
+    reporter: Any = SimpleNamespace(show=lambda job_id, file: shown.append(job_id))
+    delivery = Delivery(ObjectStore.open("memory:///"), 1, 0.0)
+    held = HeldJob(
+        Claim("the job", "execution", "", b"", "", 0),
+        request(),
+        Engine({"tiny": resident}, 2),
+        delivery,
+        reporter,
+        lambda held, outcome: None,
+    )
+    held.on_preview(FLAGGED)
+    delivery.submit(lambda: None).result()  # behind it, if it was begun
+    delivery.close()
+    assert shown == ([] if hides else ["the job"])
 
 
 def test_nobody_looks_where_it_is_off_or_none_was_published(
