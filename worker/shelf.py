@@ -109,7 +109,7 @@ class Shelf:
         with the last of them if none can be loaded, and nothing else can be asked for either.
         """
         error: Exception | None = None
-        while not self._books.takes and (wanted := self._without_trouble(self._to_stay(), -inf)):
+        while not self._one_stays and (wanted := self._without_trouble(self._to_stay(), -inf)):
             move = self._books.turn(time.monotonic(), wanted, (), self._free())
             if move.load is None:
                 break
@@ -120,6 +120,11 @@ class Shelf:
         usable = self._without_trouble(dict.fromkeys(self._books.lodgers, 0.0), -inf)
         if not usable and not self._books.takes:
             raise error or RuntimeError(self._all_troubles())
+
+    @property
+    def _one_stays(self) -> bool:
+        lodgers = self._books.lodgers.items()
+        return any(lodger.stays and self._books.complete(name) for name, lodger in lodgers)
 
     # -- for those who watch --------------------------------------------------------------------
 

@@ -295,9 +295,10 @@ def test_two_workers_do_not_load_it_at_once(redis_url: str, queue: JobQueue) -> 
 def test_a_refiner_is_there_before_jobs_of_its_base_are_taken(
     redis: Redis, queue: JobQueue
 ) -> None:
-    lodgers = {"base": Lodger(1, needs=("refiner",)), "refiner": Lodger(1)}
+    lodgers = {"base": Lodger(1, stays=True, needs=("refiner",)), "refiner": Lodger(1)}
     disk = Disk()
     with serving(redis, lodgers, disk) as served:
+        assert disk.tried == ["refiner", "base"]  # before the worker says that it is ready
         assert outcome(queue, queue.submit(request(model="base"))).state is JobState.FINISHED
         assert disk.tried == ["refiner", "base"]
         assert served.engine.models == {"base", "refiner"}
