@@ -66,8 +66,8 @@ def recipe_texts(request: GenerationRequest, seed: int) -> dict[str, str]:
         texts["Strength"] = f"{request.strength:g}"
     if request.class_id is not None:
         texts["Class"] = str(request.class_id)
-    # This one picture again: its own seed, alone.
-    alone = request.model_copy(update={"seed": seed, "n": 1})
+    # This one picture again: its own seed, alone; whether it was watched does not matter.
+    alone = request.model_copy(update={"seed": seed, "n": 1, "previews": False})
     texts["darkroom"] = json.dumps(alone.model_dump(mode="json"))
     return texts
 

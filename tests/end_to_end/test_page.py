@@ -114,7 +114,7 @@ def test_it_offers_what_the_model_can_do(browser: Browser, redis_url: str) -> No
         page.locator("#boxes").fill("3 0 0.25 0.5 0.5\n4 0.5 0 0.5 1")
         page.locator("#go").click()
         expect(page.locator("#gallery .set")).to_have_count(2, timeout=DONE_WITHIN_MS)
-        page.get_by_text("Enlarge").click()
+        page.get_by_text("Enlarge", exact=True).click()
         buffer = io.BytesIO()
         Image.new("RGB", (21, 34), "teal").save(buffer, "PNG")
         page.locator("#file").set_input_files(

@@ -112,7 +112,7 @@ def settle(page: Page, model: str) -> None:
 
 def asked(house: str, **fields: Any) -> dict[str, Any]:
     """The picture that the API gives for the same."""
-    body = {"model": "able", "prompt": PROMPT, "previews": True} | RECIPE | fields
+    body = {"model": "able", "prompt": PROMPT} | RECIPE | fields
     answer = httpx.post(f"{house}/v1/txt2img", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     image: dict[str, Any] = answer.json()["images"][0]
