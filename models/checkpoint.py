@@ -45,7 +45,8 @@ def resolve(path_or_id: str, download: Download = fetch) -> Path:
     """The folder of a model given as a folder, a single file or a hub id such as `owner/name`.
 
     `download` brings the files of a hub id; `partial(fetch, half=True)` those in half precision,
-    where there are such. Hub files go to the usual Hugging Face cache; HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE hold.
+    where there are such. They go to the usual Hugging Face cache; HF_ENDPOINT, HF_TOKEN and
+    HF_HUB_OFFLINE hold.
     """
     path = Path(path_or_id).expanduser()
     if path.is_dir():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.formats.errors import CheckpointError, CheckpointMissing
 from models.formats.files import read_json
@@ -65,7 +66,7 @@ class ModelsHome:
             return sorted(path.stem for path in below.glob("*.safetensors"))
         return sorted(path.name for path in below.iterdir() if _is_added(path))
 
-    def describe(self, kind: Kind, name: str) -> dict[str, object]:
+    def describe(self, kind: Kind, name: str) -> dict[str, Any]:
         """What the manifest of an added thing says."""
         return read_json(self.manifest(kind, name))
 

@@ -12,7 +12,7 @@ import sys
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,7 @@ class Original:
     unet: nn.Module
     first_stage: Autoencoder
     state: dict[str, Tensor]
-    text: nn.Module | None = None
-    others: dict[str, Tensor] = field(default_factory=dict)
+    text: Any = None
 
 
 def small(name: str) -> Family:

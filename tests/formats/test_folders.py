@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def as_sharded_pickles(part: Path, tensors: dict[str, Tensor]) -> None:
     stem = "pytorch_model" if part.name == "text_encoder" else "diffusion_pytorch_model"
     names = sorted(tensors)
     halves = {1: names[: len(names) // 2], 2: names[len(names) // 2 :]}
-    where = {}
+    where: dict[str, str] = {}
     for number, chosen in halves.items():
         file = f"{stem}-0000{number}-of-00002.bin"
         torch.save({name: tensors[name] for name in chosen}, part / file)
@@ -107,7 +108,7 @@ _PADDLE_CLIP = {
 
 def as_paddle(part: Path, tensors: dict[str, Tensor]) -> None:
     """As ppdiffusers writes it: numpy arrays in a pickle, matrices the other way round."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, tensor in tensors.items():
         matrix = tensor.ndim == 2 and "_embedding.weight" not in name
         if part.name == "text_encoder":
@@ -150,7 +151,7 @@ def test_a_folder_of_shards_loads_as_it_is(folder: Path, tiny: Path) -> None:
     tensors = weights(folder, "unet")
     (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
     names = sorted(tensors)
-    where = {}
+    where: dict[str, str] = {}
     for number, chosen in enumerate((names[::2], names[1::2]), start=1):
         file = f"diffusion_pytorch_model-0000{number}-of-00002.safetensors"
         save_file({name: tensors[name] for name in chosen}, folder / "unet" / file)

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from models.bert import BertConfig, BertEncoder
 from models.config import TextEncoderConfig, UNetConfig
-from models.embedders import (
-    ClassEmbedder,
-    ClassEmbedderConfig,
-    SpatialRescaler,
-    SpatialRescalerConfig,
-)
 from models.first_stages import build_first_stage
 from models.formats.configs import component_config, first_stage_config
 from models.formats.errors import UnknownFamily
@@ -25,21 +16,9 @@ from models.formats.keys.paddle import paddle_plan
 from models.formats.original import take_apart
 from models.formats.parts import Shape, shapes_of
 from models.formats.spelling import component_plan
-from models.text_encoder import TextEncoder
-from models.unet import UNet
+from tests.formats.networks import BUILDERS
 from tests.formats.published import FAMILIES, FIRST_STAGES, mapping, original
 from tests.published import REFINER, SD15, SDXL, key_list, published
-
-BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
-    "unet": lambda config: UNet(UNetConfig.from_dict(config)),
-    "vae": build_first_stage,
-    "vqvae": build_first_stage,
-    "text_encoder": lambda config: TextEncoder(TextEncoderConfig.from_dict(config)),
-    "text_encoder_2": lambda config: TextEncoder(TextEncoderConfig.from_dict(config)),
-    "bert": lambda config: BertEncoder(BertConfig.from_dict(config)),
-    "class_embedder": lambda config: ClassEmbedder(ClassEmbedderConfig.from_dict(config)),
-    "rescaler": lambda config: SpatialRescaler(SpatialRescalerConfig.from_dict(config)),
-}
 
 
 def network_shapes(part: str, config: dict[str, Any]) -> dict[str, Shape]:

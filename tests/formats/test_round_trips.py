@@ -11,21 +11,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.bert import BertConfig, BertEncoder
-from models.checkpoint import load_component, resolve
-from models.config import TextEncoderConfig, UNetConfig
-from models.embedders import (
-    ClassEmbedder,
-    ClassEmbedderConfig,
-    SpatialRescaler,
-    SpatialRescalerConfig,
-)
+from models.checkpoint import resolve
+from models.config import TextEncoderConfig
 from models.first_stage import FirstStage
 from models.formats.converting import Conversion
 from models.formats.families import Family
 from models.loading import load_model
 from models.text_encoder import TextEncoder
 from models.unet import UNet
+from tests.formats.networks import component
 from tests.formats.references import (
     CONTEXT,
     FAMILIES,
@@ -171,14 +165,9 @@ def check_unet(theirs: nn.Module, family: Family, ours: UNet) -> None:
     assert close(ours(x, t, context), expected)
 
 
-def only_unet(folder: Path) -> UNet:
-    return load_component(
-        folder / "unet", lambda config: UNet(UNetConfig.from_dict(config)), FLOAT, CPU
-    )
-
-
 def depth_of(unet: nn.Module) -> int:
-    return max(len(m.transformer_blocks) for m in unet.modules() if hasattr(m, "proj_in"))
+    transformers: list[Any] = [m for m in unet.modules() if hasattr(m, "transformer_blocks")]
+    return max(len(transformer.transformer_blocks) for transformer in transformers)
 
 
 def check_first_stage(made: Original, ours: FirstStage) -> None:
@@ -192,24 +181,19 @@ def check_first_stage(made: Original, ours: FirstStage) -> None:
 
 def check_text(made: Original, folder: Path) -> None:
     ids = torch.randint(3, 60, (2, 20))
-    if "text_encoder" in made.family.parts:
-        build: Any = lambda config: TextEncoder(TextEncoderConfig.from_dict(config))  # noqa: E731
-        features = load_component(folder / "text_encoder", build, FLOAT, CPU)(ids)
+    parts = made.family.parts
+    if "text_encoder" in parts:
+        features = component(folder, "text_encoder")(ids)
         assert close(features.last, made.text(input_ids=ids).last_hidden_state)
-    if "bert" in made.family.parts:
-        build = lambda config: BertEncoder(BertConfig.from_dict(config))  # noqa: E731
-        ours = load_component(folder / "bert", build, FLOAT, CPU)(ids)
-        assert close(ours, made.text(input_ids=ids)[0])
-    if "class_embedder" in made.family.parts:
-        build = lambda config: ClassEmbedder(ClassEmbedderConfig.from_dict(config))  # noqa: E731
+    if "bert" in parts:
+        assert close(component(folder, "bert")(ids), made.text(input_ids=ids)[0])
+    if "class_embedder" in parts:
         table = made.state["cond_stage_model.embedding.weight"]
-        ours = load_component(folder / "class_embedder", build, FLOAT, CPU)
+        ours = component(folder, "class_embedder")
         assert torch.equal(ours(torch.tensor([10]))[0, 0], table[10])
-    if "rescaler" in made.family.parts:
-        build = lambda config: SpatialRescaler(SpatialRescalerConfig.from_dict(config))  # noqa: E731
+    if "rescaler" in parts:
         weight = made.state["cond_stage_model.channel_mapper.weight"]
-        ours = load_component(folder / "rescaler", build, FLOAT, CPU)
-        assert torch.equal(ours.channel_mapper.weight, weight)
+        assert torch.equal(component(folder, "rescaler").channel_mapper.weight, weight)
 
 
 def test_the_averaged_weights_are_used_where_a_file_holds_them(only: Only, tmp_path: Path) -> None:
@@ -224,8 +208,8 @@ def test_the_averaged_weights_are_used_where_a_file_holds_them(only: Only, tmp_p
         if key.startswith("model.diffusion_model.")
     }
     made.state |= average | last_step
-    check_unet(made.unet, made.family, only_unet(as_lightning_checkpoint(made, tmp_path)))
-    check_unet(made.unet, made.family, only_unet(as_single_safetensors(made, tmp_path)))
+    check_unet(made.unet, made.family, component(as_lightning_checkpoint(made, tmp_path), "unet"))
+    check_unet(made.unet, made.family, component(as_single_safetensors(made, tmp_path), "unet"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -242,10 +226,8 @@ def test_files_in_half_precision(dtype: torch.dtype, only: Only, tmp_path: Path)
     rounded = half(made.unet.state_dict(), dtype)
     made.unet.load_state_dict({k: v.float() for k, v in rounded.items()})
     for folder in (as_single_safetensors(made, tmp_path), as_lightning_checkpoint(made, tmp_path)):
-        check_unet(made.unet, made.family, only_unet(folder))
-        stored = load_component(
-            folder / "unet", lambda config: UNet(UNetConfig.from_dict(config)), dtype, CPU
-        )
+        check_unet(made.unet, made.family, component(folder, "unet"))
+        stored = component(folder, "unet", dtype)
         assert torch.equal(
             stored.conv_in.weight,
             made.state["model.diffusion_model.input_blocks.0.0.weight"],
