@@ -74,8 +74,10 @@ class Conversion:
     def run(self) -> Converted:
         """Raises CheckpointError of every kind."""
         done = self._folder() if self.source.is_dir() else self._file()
-        for path in sorted(self.target.rglob("*.json")):
-            done.hashes[str(path.relative_to(self.target))] = _hash(path)
+        for path in sorted(self.target.rglob("*")):
+            name = str(path.relative_to(self.target))
+            if path.is_file() and name not in done.hashes:
+                done.hashes[name] = _hash(path)
         return done
 
     def _expect(self, found: Kind) -> None:

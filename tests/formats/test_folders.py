@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -193,7 +194,12 @@ def test_the_command_adds_lists_its_name_and_refuses_a_second(
     assert str(home.find("model", "mine")) in capsys.readouterr().out.replace("\n", "")
     manifest = home.describe("model", "mine")
     assert manifest["title"] == "StableDiffusionPipeline"
-    assert len(manifest["sha256"]) == len(list((home.root / "models/mine").rglob("*.json"))) + 2
+    files = {p for p in home.find("model", "mine").rglob("*") if p.is_file()}
+    files.remove(home.manifest("model", "mine"))
+    assert manifest["sha256"] == {
+        str(p.relative_to(home.find("model", "mine"))): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in files
+    }
     assert main(["models", "add", str(folder), "--name", "mine"]) == 1
     assert "there is a model 'mine' already" in capsys.readouterr().err
     assert main(["models", "add", str(folder), "--name", "../mine"]) == 1
