@@ -1,0 +1,39 @@
+"""The comparison at full size, tried on small networks: it passes what is right, and only that."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.full_size import TOLERANCE, compare, findings, network_of
+from tests.tiny_models import write_tiny_refiner, write_tiny_sd
+
+
+def test_networks_of_a_model_are_compared_part_by_part(tmp_path: Path) -> None:
+    write_tiny_sd(tmp_path / "published" / "small")
+    write_tiny_refiner(tmp_path / "published" / "refiner")
+    found = list(findings(tmp_path / "published", ["small", "refiner"], tmp_path / "scratch"))
+    assert [(finding.checkpoint, finding.part) for finding in found] == [
+        ("small", "unet"),
+        ("small", "vae"),
+        ("small", "text_encoder"),
+        ("refiner", "unet"),
+        ("refiner", "vae"),
+        ("refiner", "text_encoder_2"),
+    ]
+    assert all(finding.parameters > 1000 for finding in found)
+    assert [finding for finding in found if finding.error > TOLERANCE] == []
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_network_that_is_off_is_found(part: str, tmp_path: Path) -> None:
+    folder = write_tiny_sd(tmp_path / "small")
+    network = network_of(json.loads((folder / part / "config.json").read_text()))
+    assert network is not None
+    right = network.run_ours
+    off = replace(network, run_ours=lambda module: [1.001 * out for out in right(module)])
+    _, error = compare(off, tmp_path / "scratch")
+    assert error == pytest.approx(1e-3, rel=0.1)
