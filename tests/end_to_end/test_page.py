@@ -10,9 +10,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from protocol.job import FinishReason
+from protocol.presence import ModelReport, ModelState, WorkerReport, WorkerState
 from protocol.tasks import Task
 from tests.end_to_end.visiting import DONE_WITHIN_MS, develop, pictures, visited
 from tests.service.conftest import ABLE, running
+from tests.service.fake_worker import NAME
 
 
 @pytest.fixture
@@ -128,6 +131,34 @@ def test_it_offers_what_the_model_can_do(browser: Browser, redis_url: str) -> No
         boxes = service.worker.seen[1].boxes
         assert boxes is not None
         assert boxes[0].model_dump() == {"class": 3, "x": 0, "y": 0.25, "width": 0.5, "height": 0.5}
+        page.close()
+
+
+def test_a_flagged_picture_is_told(browser: Browser, redis_url: str) -> None:
+    with running(redis_url) as service, visited(browser, service.url) as page:
+        service.worker.finish_reason = FinishReason.CONTENT_FILTERED
+        develop(page, "a cat")
+        expect(page.locator("figure")).to_contain_text("safety checker has flagged this picture")
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (ModelState.LOADING, "It is being loaded: 40 %."),
+        (ModelState.FAILED, "It could not be loaded: its tensors end"),
+        (ModelState.ON_DEMAND, "It is loaded when it is asked for."),
+    ],
+)
+def test_it_says_how_it_is_with_a_model(
+    browser: Browser, redis_url: str, state: ModelState, told: str
+) -> None:
+    with running(redis_url) as service:
+        model = ModelReport(name="tiny", state=state, progress=0.4, detail="its tensors end")
+        worker = WorkerReport(name=NAME, state=WorkerState.READY, model="tiny", models=(model,))
+        service.worker.presence.report(worker)
+        page = browser.new_page()
+        page.goto(service.url)
+        expect(page.locator("#model-state")).to_have_text(told)
         page.close()
 
 

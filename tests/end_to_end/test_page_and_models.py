@@ -17,14 +17,11 @@ from safetensors.torch import save_file
 
 from models.loading import load_model
 from models.lora.merging import layers_of
-from protocol.job import FinishReason
 from protocol.keys import Extra
 from tests.end_to_end.test_tasks import encoded
 from tests.end_to_end.visiting import develop, pictures, visited
 from tests.lora import spelled
 from tests.running_house import running_house
-from tests.service.conftest import CARD, running
-from tests.service.fake_worker import FakeWorker
 from tests.tiny_models import (
     CONTEXT,
     write_tiny_controlnet,
@@ -273,18 +270,3 @@ def test_all_of_it_fits_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
-
-
-def test_a_flagged_picture_is_told(
-    browser: Browser, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    delivered = FakeWorker._deliver
-
-    def flagged(*arguments: Any) -> Any:
-        result = delivered(*arguments)
-        return result.model_copy(update={"finish_reason": FinishReason.CONTENT_FILTERED})
-
-    monkeypatch.setattr(FakeWorker, "_deliver", flagged)
-    with running(redis_url, CARD) as service, visited(browser, service.url) as page:
-        develop(page, PROMPT)
-        expect(newest(page)).to_contain_text("safety checker has flagged this picture")

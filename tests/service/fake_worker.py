@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 
 from protocol.catalogue import Catalogue, ModelCard
 from protocol.errors import DarkroomError
-from protocol.job import ImageResult, JobResult, JobState, Phase, Progress, Timings
+from protocol.job import FinishReason, ImageResult, JobResult, JobState, Phase, Progress, Timings
 from protocol.keys import result_key
 from protocol.presence import Presence, WorkerReport, WorkerState
 from protocol.progress import ProgressBoard
@@ -47,6 +47,7 @@ class FakeWorker:
         self.board = ProgressBoard(self.redis)
         self.seen: list[GenerationRequest] = []
         self.error: DarkroomError | None = None  # what the next jobs fail with
+        self.finish_reason = FinishReason.SUCCESS  # how the next pictures come out
         self.hold_at_step = -1  # a running job waits there until `release`
         self.released = threading.Event()
         self.released.set()
@@ -147,6 +148,7 @@ class FakeWorker:
             height=request.height,
             format=request.output_format,
             bytes=len(packed.getvalue()),
+            finish_reason=self.finish_reason,
         )
 
     def _draw(self, request: GenerationRequest, seed: int) -> Image.Image:
