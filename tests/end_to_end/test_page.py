@@ -142,15 +142,16 @@ def test_a_flagged_picture_is_told(browser: Browser, redis_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "name", "told"),
     [
-        (ModelState.LOADING, "It is being loaded: 40 %."),
-        (ModelState.FAILED, "It could not be loaded: its tensors end"),
-        (ModelState.ON_DEMAND, "It is loaded when it is asked for."),
+        (ModelState.READY, "tiny", ""),
+        (ModelState.LOADING, "tiny · loading, 40 %", "It is being loaded: 40 %."),
+        (ModelState.FAILED, "tiny · in trouble", "It could not be loaded: its tensors end"),
+        (ModelState.ON_DEMAND, "tiny · on demand", "It is loaded when it is asked for."),
     ],
 )
 def test_it_says_how_it_is_with_a_model(
-    browser: Browser, redis_url: str, state: ModelState, told: str
+    browser: Browser, redis_url: str, state: ModelState, name: str, told: str
 ) -> None:
     with running(redis_url) as service:
         model = ModelReport(name="tiny", state=state, progress=0.4, detail="its tensors end")
@@ -158,6 +159,7 @@ def test_it_says_how_it_is_with_a_model(
         service.worker.presence.report(worker)
         page = browser.new_page()
         page.goto(service.url)
+        expect(page.locator("#model option")).to_have_text(name)
         expect(page.locator("#model-state")).to_have_text(told)
         page.close()
 

@@ -162,15 +162,6 @@ def test_each_model_offers_what_it_can_do(page: Page) -> None:
     expect(page.locator(".tabs label:visible")).to_have_text(["From words"])
 
 
-def test_a_model_says_how_it_is(page: Page) -> None:
-    options = page.locator("#model option").all_text_contents()
-    assert options[0] == "able"
-    assert any(" · on demand" in option for option in options)
-    unused = next(option.split(" ·")[0] for option in options if "on demand" in option)
-    page.locator("#model").select_option(unused)
-    expect(page.locator("#model-state")).to_have_text("It is loaded when it is asked for.")
-
-
 def test_loras_and_learned_words(page: Page, house: str) -> None:
     page.locator("#prompt").fill("the red")
     page.get_by_role("button", name="my-cat").click()
