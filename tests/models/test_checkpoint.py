@@ -107,7 +107,7 @@ def test_a_pickle_beside_the_weights_is_never_opened(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["no/such/folder/here", "../up", "/nowhere", "a b"])
 def test_what_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
-    with pytest.raises(CheckpointMissing, match="neither a folder, nor a .safetensors"):
+    with pytest.raises(CheckpointMissing, match=r"neither a folder, nor a .safetensors"):
         resolve(name)
 
 
