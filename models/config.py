@@ -80,6 +80,7 @@ _CONDITIONAL_ONLY = (
     "addition_embed_type",
     "addition_time_embed_dim",
     "projection_class_embeddings_input_dim",
+    "time_cond_proj_dim",
 )
 _UNCONDITIONAL_ONLY = ("attn_norm_num_groups", "downsample_type", "upsample_type")
 
@@ -102,7 +103,8 @@ class UNetConfig:
     the heads of a level in the former, the width of a head in the latter (None: one head);
     `num_attention_heads` is the number of heads in both. UNet2DModel itself does not know that
     key: here it is what a config.json says of networks with as many heads at every level
-    whatever its width (inpainting_big and lsun_churches256 of the paper: 8).
+    whatever its width (inpainting_big and lsun_churches256 of the paper: 8). `time_cond_proj_dim`
+    is the width in which a network that was distilled with guidance is told how strong that is.
     """
 
     sample_size: int = 64
@@ -128,6 +130,7 @@ class UNetConfig:
     addition_embed_type: str | None = None
     addition_time_embed_dim: int | None = None
     projection_class_embeddings_input_dim: int | None = None
+    time_cond_proj_dim: int | None = None
 
     def __post_init__(self) -> None:
         if self.addition_embed_type not in (None, "text_time"):

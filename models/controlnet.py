@@ -29,7 +29,7 @@ _SHARED = (
     "projection_class_embeddings_input_dim",
 )
 # Of a UNet's configuration, what the way down has no part in.
-_UNET_ONLY = ("up_block_types", "out_channels", "sample_size")
+_UNET_ONLY = ("up_block_types", "out_channels", "sample_size", "time_cond_proj_dim")
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,13 @@ class Conditioning:
     """What the network is told: context (T, D), None for a network without attention to any.
 
     For SDXL also pooled text (P,) and time_ids (6,) or (5,): sizes and crop, or the refiner's.
+    Networks distilled with guidance: how strong that is, embedded (G,).
     """
 
     context: Tensor | None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
+    guidance: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -308,11 +310,18 @@ def _contexts(
 
 
 def _added(said: list[Conditioning]) -> AddedConditioning | None:
-    pooled = [c.pooled for c in said if c.pooled is not None]
-    ids = [c.time_ids for c in said if c.time_ids is not None]
-    if not pooled or not ids:
-        return None
-    return AddedConditioning(torch.stack(pooled), torch.stack(ids))
+    added = AddedConditioning(
+        _stacked([c.pooled for c in said]),
+        _stacked([c.time_ids for c in said]),
+        _stacked([c.guidance for c in said]),
+    )
+    return added if added.tensors else None
+
+
+def _stacked(of_each: list[Tensor | None]) -> Tensor | None:
+    """As rows of one tensor; of one model, all have it or none."""
+    there = [tensor for tensor in of_each if tensor is not None]
+    return torch.stack(there) if there else None
 
 
 def _controls(rows: list[Trajectory], dtype: torch.dtype) -> Controls | None:

@@ -129,6 +129,8 @@ KINDS: Mapping[str, Kind] = {
     # Its tokenizer's files say that it has another vocabulary; all else is Stable Diffusion 1.x.
     "JapaneseStableDiffusionPipeline": Kind(_FROM_WORDS, _clip),
     "StableDiffusionImg2ImgPipeline": Kind(_FROM_WORDS, _clip),
+    "LatentConsistencyModelPipeline": Kind(_FROM_WORDS, _clip),
+    "LatentConsistencyModelImg2ImgPipeline": Kind(_FROM_WORDS, _clip),
     "StableDiffusionInpaintPipeline": Kind(_FROM_WORDS, _clip, _stable_inpainting),
     # Its encoder wants depth as well, which a client's picture has not.
     "StableDiffusionLDM3DPipeline": Kind(("txt2img",), _clip),

@@ -56,13 +56,11 @@ class Refine:
         return self.model.latent_shape(self.recipe.width, self.recipe.height)
 
     def begin(self, before: Trajectory) -> Trajectory:
-        guided = self.recipe.guidance_scale > 1
         return Trajectory(
             self._table(),
             before.x,
             before.noise,
-            self.model.conditioner.positive(self.recipe),
-            self.model.conditioner.negative(self.recipe) if guided else None,
+            *self.model.said(self.recipe),
             self.recipe.guidance_scale,
             self.recipe.guidance_rescale,
             guided_between=self.recipe.guided_between,

@@ -8,7 +8,7 @@ engine uses the same parts, with images joining and leaving between steps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.beside import Beside
 from models.conditioners import Conditioner
-from models.denoising import Control, Controls, Trajectory, advance
+from models.denoising import Conditioning, Control, Controls, Trajectory, advance
 from models.executors.controlled import ControlledRuns
 from models.executors.networks import Executors, Run
 from models.first_stage import FirstStage, Posterior
@@ -30,7 +30,7 @@ from models.recipe import ControlPicture, Recipe
 from models.samplers import SamplerTable
 from models.samplers.parts import compile_part
 from models.schedule import NoiseSchedule
-from models.unet import AddedConditioning, UNet
+from models.unet import AddedConditioning, UNet, guidance_embedding
 
 _NUMBERS = count()
 
@@ -137,15 +137,15 @@ class LatentDiffusion:
 
     def begin(self, recipe: Recipe, noise: ImageNoise, source: Tensor | None = None) -> Trajectory:
         """One picture before its first step, from noise or from the `source` latents (C, h, w)."""
-        guided = recipe.guidance_scale > 1
+        positive, negative = self.said(recipe)
         trajectory = Trajectory.start(
             self.table(recipe, from_noise=source is None),
             noise,
             self.device,
-            self.conditioner.positive(recipe),
+            positive,
             source=source,
             mask=self._known_mask(recipe),
-            negative=self.conditioner.negative(recipe) if guided else None,
+            negative=negative,
             guidance_scale=recipe.guidance_scale,
             guidance_rescale=recipe.guidance_rescale,
             guided_between=recipe.guided_between,
@@ -154,6 +154,17 @@ class LatentDiffusion:
         # Afterwards, for it may draw noise too, and the initial noise comes first.
         trajectory.concat = self._shown(recipe, noise)
         return trajectory
+
+    def said(self, recipe: Recipe) -> tuple[Conditioning, Conditioning | None]:
+        """What the network is told, and what the picture is guided away from, if it is.
+
+        A network distilled with guidance is told how strong that is, and needs no second row.
+        """
+        positive, width = self.conditioner.positive(recipe), self.unet.config.time_cond_proj_dim
+        if width is not None:
+            guidance = guidance_embedding(recipe.guidance_scale, width).to(self.device)
+            return replace(positive, guidance=guidance), None
+        return positive, self.conditioner.negative(recipe) if recipe.guidance_scale > 1 else None
 
     @torch.inference_mode()
     def _control(self, shown: ControlPicture, recipe: Recipe) -> Control:
@@ -204,7 +215,7 @@ class LatentDiffusion:
         controls: Controls | None,
     ) -> Tensor:
         said = () if context is None else (context,)
-        more = () if added is None else (added.pooled, added.time_ids)
+        more = () if added is None else added.tensors
         if controls is None:
             return self._in_patches(self.executors.denoiser, x, timestep, *said, *more)
         run = self._controlled.get(self.unet, controls.nets, self.executors.controlled)

@@ -8,9 +8,10 @@ sampler table's business.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -32,13 +33,27 @@ from models.layers import (
 
 @dataclass(frozen=True)
 class AddedConditioning:
-    """What SDXL adds to the time embedding: pooled text (B, P) and time ids.
+    """What some networks are told beside the time, each as a part of its embedding.
 
-    The ids are (B, 6), sizes and crop; for the refiner (B, 5), with an aesthetic score.
+    SDXL: pooled text (B, P) and time ids, (B, 6) of sizes and crop; for the refiner (B, 5), with an
+    aesthetic score. Networks distilled with guidance: how strong that is, (B, G), embedded.
     """
 
-    pooled: Tensor
-    time_ids: Tensor
+    pooled: Tensor | None = None
+    time_ids: Tensor | None = None
+    guidance: Tensor | None = None
+
+    @classmethod
+    def of(cls, config: UNetConfig, told: Sequence[Tensor]) -> Self | None:
+        """What a UNet of this configuration is told, from the tensors of it; None if nothing."""
+        names = ["pooled", "time_ids"] if config.addition_embed_type else []
+        names += ["guidance"] if config.time_cond_proj_dim else []
+        return cls(**dict(zip(names, told, strict=True))) if names else None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those that there are, in one order."""
+        return tuple(t for t in (self.pooled, self.time_ids, self.guidance) if t is not None)
 
 
 @dataclass(frozen=True)
@@ -67,13 +82,30 @@ def sinusoid(t: Tensor, dim: int, *, flip_sin_to_cos: bool = True, shift: int = 
     return torch.cat([cos, sin] if flip_sin_to_cos else [sin, cos], dim=-1)
 
 
+def guidance_embedding(scale: float, dim: int) -> Tensor:
+    """How strong guidance is, a number, as networks distilled with it are told: (dim,) float32.
+
+    A positional embedding of 1000 (scale - 1) (Luo et al. 2023, "Latent Consistency Models",
+    section 4.2), rounded as in their published code: angles are large.
+    """
+    half = dim // 2
+    step = torch.log(torch.tensor(10000.0)) / (half - 1)
+    angles = torch.tensor(1000.0 * (scale - 1.0)) * torch.exp(-step * torch.arange(half))
+    return torch.cat([angles.sin(), angles.cos()])
+
+
 class TimestepEmbedding(nn.Module):
-    def __init__(self, dim_in: int, dim_out: int) -> None:
+    """x (B, I), and beside it what is `told`, (B, T), of a network that was told it in training."""
+
+    def __init__(self, dim_in: int, dim_out: int, dim_told: int | None = None) -> None:
         super().__init__()
         self.linear_1 = RowLinear(dim_in, dim_out)
+        if dim_told is not None:
+            self.cond_proj = RowLinear(dim_told, dim_in, bias=False)
         self.linear_2 = RowLinear(dim_out, dim_out)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        x = x if told is None else x + self.cond_proj(told)
         out: Tensor = self.linear_2(F.silu(self.linear_1(x)))
         return out
 
@@ -296,7 +328,9 @@ class Descent(nn.Module):
         self.config = config
         channels = config.block_out_channels
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
-        self.time_embedding = TimestepEmbedding(channels[0], 4 * channels[0])
+        self.time_embedding = TimestepEmbedding(
+            channels[0], 4 * channels[0], config.time_cond_proj_dim
+        )
         if config.addition_embed_type == "text_time":
             self.add_embedding = _added_embedding(config)
         self.down_blocks = nn.ModuleList(DownLevel(i, config) for i in range(len(channels)))
@@ -321,18 +355,29 @@ class Descent(nn.Module):
         self, timestep: Tensor, added: AddedConditioning | None, dtype: torch.dtype
     ) -> Tensor:
         """(B,) -> (B, 4·C0): sinusoid and MLP, plus SDXL's sizes, crops and pooled text."""
-        config = self.config
-        time: Tensor = self.time_embedding(
-            self._position(timestep, config.block_out_channels[0]).to(dtype)
-        )
-        if config.addition_embed_type is None:
+        added = added or AddedConditioning()
+        position = self._position(timestep, self.config.block_out_channels[0])
+        time: Tensor = self.time_embedding(position.to(dtype), self._guidance(added, dtype))
+        if self.config.addition_embed_type is None:
             return time
-        if added is None or config.addition_time_embed_dim is None:
+        return time + self.add_embedding(self._pooled_and_ids(added).to(dtype))
+
+    def _guidance(self, added: AddedConditioning, dtype: torch.dtype) -> Tensor | None:
+        """What a network that was distilled with guidance is told of it."""
+        if self.config.time_cond_proj_dim is None:
+            return None
+        if added.guidance is None:
+            raise ValueError("this UNet needs added conditioning: its guidance")
+        return added.guidance.to(dtype)
+
+    def _pooled_and_ids(self, added: AddedConditioning) -> Tensor:
+        """(B, P + ids·D), what `add_embedding` takes."""
+        each = self.config.addition_time_embed_dim
+        if added.pooled is None or added.time_ids is None or each is None:
             raise ValueError("this UNet needs added conditioning: pooled text and time ids")
-        ids = self._position(added.time_ids.flatten(), config.addition_time_embed_dim)
-        ids = ids.unflatten(0, added.time_ids.shape).flatten(1)  # (B, ids·D)
-        vector = torch.cat([added.pooled, ids.to(added.pooled.dtype)], dim=-1)
-        return time + self.add_embedding(vector.to(dtype))
+        ids = self._position(added.time_ids.flatten(), each)
+        ids = ids.unflatten(0, added.time_ids.shape).flatten(1)
+        return torch.cat([added.pooled, ids.to(added.pooled.dtype)], dim=-1)
 
     def _position(self, t: Tensor, dim: int) -> Tensor:
         flip, shift = self.config.flip_sin_to_cos, self.config.freq_shift

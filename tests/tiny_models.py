@@ -103,6 +103,26 @@ def write_tiny_inpainting(folder: Path, **scheduler: Any) -> Path:
     return folder
 
 
+def write_tiny_distilled(folder: Path) -> Path:
+    """The model in `folder` with a network that was distilled with guidance, for few steps."""
+    path = folder / "unet/config.json"
+    config = json.loads(path.read_text("utf-8")) | {"time_cond_proj_dim": 24}
+    torch.manual_seed(5)
+    unet = UNet(UNetConfig.from_dict(config))
+    with torch.no_grad():
+        unet.time_embedding.cond_proj.weight.mul_(4)  # so that guidance is seen
+    save_component(unet, config, folder / "unet", "diffusion_pytorch_model", torch.float32)
+    scheduler = folder / "scheduler/scheduler_config.json"
+    lcm = {"_class_name": "LCMScheduler", "clip_sample": False, "original_inference_steps": 50}
+    _write(scheduler, json.loads(scheduler.read_text("utf-8")) | lcm)
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    index["scheduler"] = ["diffusers", "LCMScheduler"]
+    if index["_class_name"] == "StableDiffusionPipeline":
+        index["_class_name"] = "LatentConsistencyModelPipeline"
+    _write(folder / "model_index.json", index)
+    return folder
+
+
 def write_tiny_sdxl(folder: Path, **scheduler: Any) -> Path:
     """An SDXL base in the small: two text encoders, sizes and pooled text in the embedding."""
     torch.manual_seed(2)
@@ -168,7 +188,7 @@ def write_tiny_controlnet(folder: Path, model: Path, seed: int = 3) -> Path:
     torch.manual_seed(seed)
     unet = UNetConfig.from_dict(json.loads((model / "unet/config.json").read_text("utf-8")))
     config = ControlNetConfig(
-        replace(unet, in_channels=unet.out_channels),
+        replace(unet, in_channels=unet.out_channels, time_cond_proj_dim=None),
         conditioning_embedding_out_channels=(8, 8, 16),
     )
     net, stem = ControlNet(config), "diffusion_pytorch_model"

@@ -31,6 +31,8 @@ _REFINER = {
     "reads_aesthetic_score": True,
     "default_strength": 0.3,
 }
+# Distilled with guidance (Luo et al. 2023), by the defaults of diffusers' pipeline for them.
+_DISTILLED = {"default_steps": 4, "default_guidance_scale": 8.5}
 _UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
 
 
@@ -58,6 +60,8 @@ def task_entries(model: LatentDiffusion) -> dict[str, Any]:
                 "max_side": 2 * LARGEST_UPSCALED,
                 "max_pixels": LARGEST_UPSCALED**2,
             }
+    if model.unet.config.time_cond_proj_dim is not None:
+        entries |= _DISTILLED
     if model.repaints:
         entries["default_strength"] = 1.0
     return entries

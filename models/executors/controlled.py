@@ -27,10 +27,10 @@ class _Denoise(nn.Module):
         self._channels = unet.config.out_channels  # further ones are not for ControlNets
 
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor, *more: Tensor) -> Tensor:
-        """more: for SDXL pooled text and time ids; a hint for each net; their weights (N, nets)."""
+        """more: what the UNet is told beside the time, a hint for each net, their weights
+        (N, nets)."""
         hints, weights = more[-len(self.nets) - 1 : -1], more[-1]
-        ids = more[: -len(self.nets) - 1]
-        added = AddedConditioning(*ids) if ids else None
+        added = AddedConditioning.of(self.unet.config, more[: -len(self.nets) - 1])
         heard = [
             net(x[:, : self._channels], timestep, context, hint, added).scaled(weight)
             for net, hint, weight in zip(self.nets, hints, weights.unbind(1), strict=True)

@@ -74,9 +74,9 @@ class _Denoise(nn.Module):
         self.unet = unet
 
     def forward(self, x: Tensor, timestep: Tensor, *said: Tensor) -> Tensor:
-        """said: the context, if the UNet reads one, and for SDXL pooled text and time ids."""
-        context, *added = said or (None,)
-        out: Tensor = self.unet(x, timestep, context, AddedConditioning(*added) if added else None)
+        """said: the context, if the UNet reads one, and what it is told beside the time."""
+        context, *told = said or (None,)
+        out: Tensor = self.unet(x, timestep, context, AddedConditioning.of(self.unet.config, told))
         return out
 
 
@@ -103,8 +103,8 @@ _TIME_IDS = {6: (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0), 5: (1024.0, 1024.0, 
 
 
 def denoiser(unet: UNet) -> Network:
-    """(x, timestep) to the prediction; with a context where the UNet reads one, and for SDXL
-    with (pooled, time_ids) after it.
+    """(x, timestep) to the prediction; with a context where the UNet reads one, and after it the
+    `AddedConditioning.tensors` of SDXL and of networks distilled with guidance.
 
     x has all channels that the UNet takes: latents, and what the picture is conditioned on.
     """
@@ -127,6 +127,8 @@ def denoiser(unet: UNet) -> Network:
         if config.pooled_dim is not None:
             ids = torch.tensor(_TIME_IDS[config.time_ids], device=weight.device)
             inputs += [random(config.pooled_dim), ids.expand(rows, -1)]
+        if config.time_cond_proj_dim is not None:
+            inputs += [random(config.time_cond_proj_dim)]
         return tuple(inputs)
 
     free: tuple[tuple[int, ...], ...] = ((0, 2, 3), (0,))
@@ -134,6 +136,8 @@ def denoiser(unet: UNet) -> Network:
         free += ((0, 1),)
     if config.pooled_dim is not None:
         free += ((0,), (0,))
+    if config.time_cond_proj_dim is not None:
+        free += ((0,),)
     return Network("denoiser", _Denoise(unet), examples, free)
 
 
