@@ -7,8 +7,7 @@ those that the files' headers announce, in whatever spelling.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +18,31 @@ from models.anatomy import Anatomy, Component
 from models.bert import BertConfig, BertEncoder
 from models.checkpoint import CheckpointError, differences, read_json
 from models.config import TextEncoderConfig, UNetConfig
+from models.controlnet import ControlNet, ControlNetConfig
 from models.embedders import (
     ClassEmbedder,
     ClassEmbedderConfig,
     SpatialRescaler,
     SpatialRescalerConfig,
 )
-from models.first_stage import FirstStage
 from models.first_stages import build_first_stage
+from models.footprint import META, network_bytes, weights_bytes
+from models.formats.configs import controlnet_config
 from models.formats.families import family_of_network
 from models.formats.headers import read_header
-from models.formats.kinds import kind_of
+from models.formats.kinds import CLASS_KINDS, Kind, kind_of
 from models.formats.parts import Shape, shapes_of
 from models.formats.single_file import is_single_file, laid_out
 from models.formats.spelling import component_plan
 from models.formats.stored import LocalFiles, Stored, StoredFiles, hub_files
 from models.kinds import KINDS
 from models.loading import BUNDLED, load_model
+from models.lora.names import other_kind
 from models.pipeline import LatentDiffusion
+from models.safety import SafetyChecker, VisionConfig, ships_safety_checker
 from models.text_encoder import TextEncoder
 from models.unet import UNet
 
-META = torch.device("meta")
 PRECISIONS = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 _BUILD: Mapping[str, Callable[[dict[str, Any]], nn.Module]] = {
@@ -52,11 +54,23 @@ _BUILD: Mapping[str, Callable[[dict[str, Any]], nn.Module]] = {
     "vae": build_first_stage,
     "vqvae": build_first_stage,
     "unet": lambda c: UNet(UNetConfig.from_dict(c)),
+    "safety_checker": lambda c: SafetyChecker(VisionConfig.from_dict(c)),
+}
+_BUILD_ALONE: Mapping[Kind, Callable[[dict[str, Any]], nn.Module]] = {
+    "vae": build_first_stage,
+    "controlnet": lambda c: ControlNet(ControlNetConfig.from_dict(c)),
+}
+_TITLES: Mapping[Kind, str] = {
+    "lora": "a LoRA",
+    "embedding": "a word learned by textual inversion",
+    "controlnet": "a ControlNet",
+    "vae": "a first stage",
 }
 
 
 def inspect(path_or_id: str) -> Anatomy:
-    """What is to be said of a folder, a safetensors file, a hub id or "bundled".
+    """What is to be said of a folder, a safetensors file, a hub id or "bundled": of a model, or of
+    what goes with one.
 
     Of a hub's model the small files are fetched, and of the weights the headers only. Raises
     CheckpointError for what is no checkpoint at all.
@@ -65,8 +79,7 @@ def inspect(path_or_id: str) -> Anatomy:
     if path.is_dir():
         return _folder(LocalFiles(path))
     if is_single_file(path):
-        kind = kind_of(read_header(path).shapes)
-        return _folder(LocalFiles(laid_out(path))) if kind == "model" else Anatomy(f"a {kind}")
+        return _file(path)
     if path.exists():
         raise CheckpointError(
             f"{path} is no safetensors file, and is not opened: `darkroom models add {path}` "
@@ -75,14 +88,56 @@ def inspect(path_or_id: str) -> Anatomy:
     return _folder(hub_files(path_or_id))
 
 
+def _file(path: Path) -> Anatomy:
+    shapes = read_header(path).shapes
+    kind = kind_of(shapes)
+    if kind in ("model", "vae"):
+        return _folder(LocalFiles(laid_out(path)))
+    if kind == "lora":
+        return Anatomy(_TITLES[kind], problems=tuple(_other_kinds(shapes)))
+    if kind == "embedding":
+        return Anatomy(_TITLES[kind])
+    ours = shapes_of(component_plan(kind, shapes), shapes)
+    return _alone(kind, controlnet_config(ours, family_of_network(ours)), lambda: _stored(path))
+
+
+def _stored(path: Path) -> Stored:
+    return {key: (entry.dtype, entry.shape) for key, entry in read_header(path).entries.items()}
+
+
+def _other_kinds(keys: Collection[str]) -> Iterator[str]:
+    """What of a LoRA's file is of another kind of adapter; whether it fits, each model tells."""
+    for key in sorted(keys):
+        if kind := other_kind(key):
+            yield f"{kind} is not supported: {key}"
+
+
+def _alone(
+    kind: Kind, config: dict[str, Any], stored: Callable[[], Stored], folder: Path | None = None
+) -> Anatomy:
+    """A network that is added on its own."""
+    network, part = _network(kind, lambda: _BUILD_ALONE[kind](config), stored)
+    weights = {}
+    if network is not None:
+        sizes = (("fp16", torch.float16), ("fp32", torch.float32))
+        weights = {name: network_bytes(network, dtype) for name, dtype in sizes}
+    pipeline = str(config["_class_name"])
+    return Anatomy(_TITLES[kind], folder, pipeline, components=(part,), weights=weights)
+
+
 def _folder(files: StoredFiles) -> Anatomy:
+    alone = files.folder / "config.json"
+    if alone.is_file() and not (files.folder / "model_index.json").is_file():
+        config = read_json(alone)
+        if what := CLASS_KINDS.get(str(config.get("_class_name"))):
+            return _alone(what, config, lambda: files.stored(""), files.folder)
     index = read_json(files.folder / "model_index.json")
     pipeline = str(index.get("_class_name"))
     kind = KINDS.get(pipeline)
     if kind is None:
         unknown = f"pipeline {pipeline!r} is not supported; have {', '.join(KINDS)}"
         return Anatomy("an unknown model", files.folder, pipeline, problems=(unknown,))
-    parts = tuple(_component(files, name) for name in _BUILD if any(index.get(name) or ()))
+    parts = tuple(_component(files, name) for name in _BUILD if _has(files.folder, index, name))
     problems = [f"{name} is not named in model_index.json" for name in _absent(index)]
     described: dict[str, Any] = {}
     try:
@@ -102,13 +157,28 @@ def _absent(index: Mapping[str, Any]) -> list[str]:
     return [name for name, any_of in wanted.items() if not any(map(index.get, any_of))]
 
 
+def _has(folder: Path, index: Mapping[str, Any], name: str) -> bool:
+    if name == "safety_checker":
+        return ships_safety_checker(folder)
+    return any(index.get(name) or ())
+
+
 def _component(files: StoredFiles, name: str) -> Component:
     """The network in the folder `name`, held against what its configuration says."""
-    parameters, expected = 0, None
+    config = files.folder / name / "config.json"
+    _, part = _network(name, lambda: _BUILD[name](read_json(config)), lambda: files.stored(name))
+    return part
+
+
+def _network(
+    name: str, build: Callable[[], nn.Module], headers: Callable[[], Stored]
+) -> tuple[nn.Module | None, Component]:
+    """A network without weights, if it can be built, and how it compares with what is stored."""
+    network, parameters, expected = None, 0, None
     problems: list[str] = []
     try:
         with META:
-            network = _BUILD[name](read_json(files.folder / name / "config.json"))
+            network = build()
         state = network.state_dict()
         parameters = sum(tensor.numel() for tensor in state.values())
         expected = {key: tuple(tensor.shape) for key, tensor in state.items()}
@@ -116,14 +186,14 @@ def _component(files: StoredFiles, name: str) -> Component:
         problems.append(f"{name}: {error}")
     stored: Stored = {}
     try:
-        stored = files.stored(name)
+        stored = headers()
         if expected is not None:
             problems += _differences(name, expected, stored)
     except CheckpointError as error:
         problems.append(f"{name}: {error}")
     counted = Counter(PRECISIONS.get(dtype, dtype) for dtype, _ in stored.values())
     precisions = tuple(precision for precision, _ in counted.most_common())
-    return Component(name, parameters, precisions, tuple(problems))
+    return network, Component(name, parameters, precisions, tuple(problems))
 
 
 def _differences(name: str, expected: Mapping[str, Shape], stored: Stored) -> Iterator[str]:
@@ -142,7 +212,7 @@ def _described(skeleton: LatentDiffusion) -> dict[str, Any]:
         "side": skeleton.unet.config.sample_size * factor,
         "prediction": skeleton.noise_schedule.prediction_type,
         "weights": {
-            name: weights_bytes(skeleton, dtype)
+            name: weights_bytes(skeleton, dtype, safety=ships_safety_checker(skeleton.folder))
             for name, dtype in (("fp16", torch.float16), ("fp32", torch.float32))
         },
     }
@@ -155,28 +225,3 @@ def _title(skeleton: LatentDiffusion) -> str:
         return family_of_network(shapes).title
     except CheckpointError:
         return str(read_json(skeleton.folder / "model_index.json")["_class_name"])
-
-
-def weights_bytes(model: LatentDiffusion, dtype: torch.dtype) -> int:
-    """The bytes that the weights of all networks take in `dtype`; a first stage that overflows in
-    half precision takes as many as in single."""
-    return sum(_bytes(network, dtype) for network in networks(model))
-
-
-def networks(part: object) -> Iterator[nn.Module]:
-    """Every network that a model is made of, each once."""
-    if isinstance(part, nn.Module):
-        yield part
-    elif isinstance(part, tuple):
-        for inner in part:
-            yield from networks(inner)
-    elif is_dataclass(part) and not isinstance(part, type):
-        for item in fields(part):
-            if item.name != "executors":  # they run networks that are listed already
-                yield from networks(getattr(part, item.name))
-
-
-def _bytes(network: nn.Module, dtype: torch.dtype) -> int:
-    upcast = isinstance(network, FirstStage) and getattr(network.config, "force_upcast", False)
-    item = torch.float32.itemsize if upcast else dtype.itemsize
-    return item * sum(tensor.numel() for tensor in network.state_dict().values())

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from models.checkpoint import CheckpointError
 from models.conditioners.clip import text_stages
-from models.inspecting import META, weights_bytes
+from models.footprint import META, weights_bytes
 from models.loading import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
 from models.replacing import with_tiny
+from models.safety import ships_safety_checker
 from protocol.catalogue import ModelCard
 from protocol.declarations import BadCatalogue, Declared, read_declarations
 from worker.card import model_card, model_name
@@ -35,7 +36,7 @@ class Offering:
     """A model that can be served.
 
     `source`: where it is. `skeleton`: its networks without weights. `size`: the bytes that these
-    take.
+    take, with the safety checker if one looks at its pictures.
     """
 
     declared: Declared
@@ -117,13 +118,14 @@ def _offering(
         tiny = first_stage_folder(declared.tiny_vae, settings, half=False)
         skeleton = with_tiny(skeleton, tiny)
     dtype = weights_dtype(device, declared.precision or settings.worker_precision)
+    safety = settings.worker_safety != "off" and ships_safety_checker(skeleton.folder)
     return Offering(
         declared,
         source,
         skeleton,
         model_card(skeleton, model_name(source), entries),
         _tokenizer_json(skeleton),
-        weights_bytes(skeleton, dtype),
+        weights_bytes(skeleton, dtype, safety=safety),
     )
 
 

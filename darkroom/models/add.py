@@ -63,12 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _judge(folder: Path) -> None:
-    """Refuse a model whose networks lack a key, or have one too many or of another shape."""
+def _judge(made: Path) -> None:
+    """Refuse networks that lack a key, or have one too many or of another shape, and LoRAs that are
+    of another kind."""
     from models.formats.errors import CheckpointError
     from models.inspecting import inspect
 
-    wrong = inspect(str(folder)).all_problems
+    wrong = inspect(str(made)).all_problems
     if wrong:
         more = f" … and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
         raise CheckpointError("it does not load: " + "; ".join(wrong[:_TOLD]) + more)

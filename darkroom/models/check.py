@@ -14,9 +14,10 @@ class CannotCheck(RuntimeError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.description = (
-        "Read the headers and configuration files of a model, and say what it is, how much memory "
-        "its weights take, and every key that is missing, unexpected or of another shape. No "
-        "weight is read; of a hub id only the small files and the headers are fetched."
+        "Read the headers and configuration files of a model, or of a ControlNet or VAE, and say "
+        "what it is, how much memory its weights take, and every key that is missing, unexpected "
+        "or of another shape. No weight is read; of a hub id only the small files and the headers "
+        "are fetched."
     )
     parser.epilog = "exit status: 0 if it is sound, else 1"
     parser.add_argument(
@@ -28,15 +29,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what there is to say."""
     # Only here: the other commands need nothing of the worker's packages.
     from models.formats.errors import CheckpointError
+    from models.formats.home import ModelsHome
     from models.inspecting import inspect
     from worker.measuring import step_bytes
     from worker.settings import WorkerSettings
 
     console = Console()
     settings = WorkerSettings()
-    added = settings.models_home / "models" / arguments.source
+    added = ModelsHome(settings.models_home).places(arguments.source)
     try:
-        anatomy = inspect(str(added) if added.is_dir() else arguments.source)
+        anatomy = inspect(str(next(iter(added), arguments.source)))
     except CheckpointError as error:
         raise CannotCheck(str(error)) from error
     folder = anatomy.folder

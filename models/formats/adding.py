@@ -52,11 +52,12 @@ def add(
     kind: Kind | None = None,
     tokenizer: str | None = None,
     report: Report = lambda share, what: None,
-    judge: Callable[[Path], None] = lambda folder: None,
+    judge: Callable[[Path], None] = lambda made: None,
 ) -> Added:
     """Add what is at `source`, a file, a folder or a hub id (also owner/name/file), to `home`.
 
-    `judge` sees the folder of a model before it is put in its place, and raises if it is unsound.
+    `judge` sees what was made, a folder or a safetensors file, before it is put in its place, and
+    raises if it is unsound.
 
     Raises CheckpointError of every kind; then nothing was added.
     """
@@ -68,8 +69,8 @@ def add(
     try:
         made = convert(path, staging, kind=kind, tokenizer=vocabulary, within=within, report=report)
         _check(staging)
-        if made["kind"] == "model":
-            judge(staging)
+        flat = staging / FLAT
+        judge(flat if flat.is_file() else staging)
         place = _put(staging, home, made, name, source)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

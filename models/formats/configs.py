@@ -143,6 +143,38 @@ def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -
     return config
 
 
+def tiny_config(shapes: Shapes) -> Config:
+    """For AutoencoderTiny; its latents are those that the network sees, so they are not scaled."""
+    encoder, decoder = (
+        _blocks_between(shapes, f"{half}.layers") for half in ("encoder", "decoder")
+    )
+    width, in_channels = shapes["encoder.layers.0.weight"][:2]
+    last = max(_places(shapes, "decoder.layers"))
+    return {
+        "_class_name": "AutoencoderTiny",
+        "act_fn": "relu",
+        "in_channels": in_channels,
+        "out_channels": shapes[f"decoder.layers.{last}.weight"][0],
+        "latent_channels": shapes["decoder.layers.0.weight"][1],
+        "encoder_block_out_channels": [width] * len(encoder),
+        "decoder_block_out_channels": [shapes["decoder.layers.0.weight"][0]] * len(decoder),
+        "num_encoder_blocks": encoder,
+        "num_decoder_blocks": decoder,
+        "scaling_factor": 1.0,
+    }
+
+
+def _blocks_between(shapes: Shapes, prefix: str) -> list[int]:
+    """How many blocks of a sequence stand between one convolution of its own and the next."""
+    counts: list[int] = []
+    for place in sorted(_places(shapes, prefix)):
+        if f"{prefix}.{place}.weight" in shapes:
+            counts.append(0)
+        elif counts:
+            counts[-1] += 1
+    return counts[:-1]
+
+
 def _coder_type(shapes: Shapes, block: str) -> str:
     way = "DownEncoder" if block.startswith("encoder") else "UpDecoder"
     attends = f"{block}.attentions.0.to_q.weight" in shapes
@@ -234,8 +266,13 @@ def _levels(shapes: Shapes, prefix: str) -> range:
 
 def _count(shapes: Shapes, prefix: str) -> int:
     """How many modules there are in the list `prefix`."""
+    return len(_places(shapes, prefix))
+
+
+def _places(shapes: Shapes, prefix: str) -> set[int]:
+    """The places in the list `prefix` that have parameters."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\..*")
-    return len({match[1] for key in shapes if (match := pattern.fullmatch(key))})
+    return {int(match[1]) for key in shapes if (match := pattern.fullmatch(key))}
 
 
 def _widths(shapes: Shapes, levels: range, before: str = "") -> list[int]:

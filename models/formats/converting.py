@@ -14,13 +14,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.formats.arrays import Tensors, shapes_of_arrays
-from models.formats.configs import clip_config, controlnet_config, first_stage_config
+from models.formats.configs import (
+    clip_config,
+    controlnet_config,
+    first_stage_config,
+    tiny_config,
+)
 from models.formats.errors import CheckpointError, CheckpointMismatch, Malformed
 from models.formats.families import detect, family_of_network
 from models.formats.files import read_json
 from models.formats.hub import CONVERTIBLE, PEFT_CONFIG, PEFT_WEIGHTS, choose, rendering
 from models.formats.keys.paddle import paddle_plan
-from models.formats.kinds import Kind, kind_of
+from models.formats.keys.tiny import HALVES, Half, half_of, tiny_plan
+from models.formats.kinds import CLASS_KINDS, Kind, kind_of
 from models.formats.layout import stem, write_json, write_json_files
 from models.formats.original import MARKS, SCALE_FACTOR, take_apart
 from models.formats.parts import Part, Plan, Shape, shapes_of
@@ -31,12 +37,6 @@ from models.formats.writing import write_safetensors
 # Hears the bytes done, the bytes there are, and what is being written.
 Report = Callable[[int, int, str], None]
 
-_CLASS_KINDS: dict[str, Kind] = {
-    "AutoencoderKL": "vae",
-    "VQModel": "vae",
-    "AutoencoderTiny": "vae",
-    "ControlNetModel": "controlnet",
-}
 # Where a header has what PEFT's configuration says.
 PEFT_METADATA = "lora_adapter_metadata"
 
@@ -89,6 +89,8 @@ class Conversion:
     def _file(self) -> Converted:
         tensors = read_weights(self.source)
         shapes = shapes_of_arrays(tensors)
+        if half := half_of(shapes):
+            return self._tiny(half, tensors)
         kind = kind_of(shapes)
         self._expect(kind)
         if kind == "model":
@@ -153,6 +155,28 @@ class Conversion:
         write_json(self.target / "config.json", config)
         return self._flat(kind, tensors, plan, "diffusion_pytorch_model.safetensors")
 
+    def _tiny(self, half: Half, tensors: Tensors) -> Converted:
+        """A tiny autoencoder, of which the source is one half; the other lies beside it."""
+        self._expect("vae")
+        [other] = [name for name in HALVES if name != half]
+        beside = self.source.with_name(other.join(self.source.name.rsplit(half, 1)))
+        if beside == self.source or not beside.is_file():
+            raise CheckpointError(
+                f"{self.source.name} is the {half} of a tiny autoencoder; its {other} must lie "
+                f"beside it, by the same name with {other} in place of {half}"
+            )
+        halves = {half: tensors, other: read_weights(beside)}
+        if half_of(halves[other]) != other:
+            raise CheckpointError(f"{beside.name} is no {other} of a tiny autoencoder")
+        joined = {
+            f"{name}.{key}": tensor for name in halves for key, tensor in halves[name].items()
+        }
+        plan = tiny_plan(halves)
+        write_json(
+            self.target / "config.json", tiny_config(shapes_of(plan, shapes_of_arrays(joined)))
+        )
+        return self._flat("vae", joined, plan, "diffusion_pytorch_model.safetensors")
+
     def _flat(
         self, kind: Kind, tensors: Tensors, plan: Plan | None = None, name: str = FLAT
     ) -> Converted:
@@ -191,7 +215,8 @@ class Conversion:
         if PEFT_CONFIG in names:
             return self._adapter_folder(names)
         raise CheckpointError(
-            f"{self.source} has none of model_index.json, config.json and {PEFT_CONFIG}"
+            f"{self.source} has none of model_index.json, config.json and {PEFT_CONFIG}; of a "
+            "folder with other files say which"
         )
 
     def _adapter_folder(self, names: list[str]) -> Converted:
@@ -246,11 +271,11 @@ class Conversion:
 
     def _network_folder(self, names: list[str]) -> Converted:
         config = read_json(self._inside("config.json"))
-        kind = _CLASS_KINDS.get(str(config.get("_class_name")))
+        kind = CLASS_KINDS.get(str(config.get("_class_name")))
         if kind is None:
             raise CheckpointError(
                 f"{self.source}/config.json is of {config.get('_class_name')!r}; "
-                f"have {', '.join(_CLASS_KINDS)}"
+                f"have {', '.join(CLASS_KINDS)}"
             )
         self._expect(kind)
         chosen = rendering(names, half=False, suffixes=CONVERTIBLE)

@@ -57,6 +57,12 @@ class ModelsHome:
             raise CheckpointMissing(f"no {kind} {name!r} has been added; there are: {have}")
         return place
 
+    def places(self, name: str) -> list[Path]:
+        """Where things of that name are, of whatever kind; a model first."""
+        if not _NAME.fullmatch(name):
+            return []
+        return [place for kind in _FOLDERS if (place := self.place(kind, name)).exists()]
+
     def names(self, kind: Kind) -> list[str]:
         """What has been added of a kind, in order."""
         below = self.root / _FOLDERS[kind]

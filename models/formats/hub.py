@@ -59,13 +59,16 @@ def fetch(repository: str, *, half: bool = False, suffixes: Collection[str] = SA
 
 
 def fetch_small(repository: str) -> Path:
-    """The folder in the cache with a model's small files; of its weights, what was there before.
+    """The folder in the cache with the small files of a model, or of a network that is a repository
+    of its own; of the weights, what was there before.
 
     Raises CheckpointError.
     """
     files = list_files(repository)
     if files is None:
         return _cached(repository)
+    if "model_index.json" not in files and "config.json" in files:
+        return download(repository, ["config.json"])
     chosen = choose(files, half=False, suffixes=SAFE)
     return download(repository, [name for name in chosen if not name.endswith(SAFE)])
 
@@ -182,9 +185,9 @@ def fetch_source(said: str) -> Path:
     Raises CheckpointError.
     """
     repository, file = "/".join(said.split("/")[:2]), "/".join(said.split("/")[2:])
-    if file:
-        return download(repository, [file]) / file
     files = list_files(repository)
+    if file:
+        return download(repository, [file, *_other_halves(file, files or ())]) / file
     if files is None or "model_index.json" in files:
         return fetch(repository, suffixes=CONVERTIBLE)
     if "config.json" in files:
@@ -200,6 +203,13 @@ def fetch_source(said: str) -> Path:
         )  # fmt: skip
         raise CheckpointError(f"{repository} holds {which}")
     return download(repository, single) / single[0]
+
+
+def _other_halves(file: str, files: Collection[str]) -> list[str]:
+    """The encoder to a decoder, and the other way round: tiny autoencoders come in two files."""
+    swapped = {"encoder": "decoder", "decoder": "encoder"}
+    names = (other.join(file.rsplit(half, 1)) for half, other in swapped.items())
+    return [name for name in names if name != file and name in files]
 
 
 def fetch_tokenizer(repository: str) -> Path:

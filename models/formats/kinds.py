@@ -8,10 +8,19 @@ from typing import Literal
 
 from models.formats.errors import CheckpointError
 from models.formats.families import CONTROLNET, UNET
+from models.formats.keys.tiny import half_of
 from models.formats.parts import Shape
 
 Kind = Literal["model", "lora", "embedding", "controlnet", "vae"]
 KINDS: tuple[Kind, ...] = ("model", "lora", "embedding", "controlnet", "vae")
+
+# Networks that are folders of their own, by the `_class_name` of their config.json.
+CLASS_KINDS: Mapping[str, Kind] = {
+    "AutoencoderKL": "vae",
+    "VQModel": "vae",
+    "AutoencoderTiny": "vae",
+    "ControlNetModel": "controlnet",
+}
 
 _LORA = re.compile(
     r".*(?:\.lora_(?:up|down|A|B|mid)\b|\.lora\.(?:up|down)\.|_lora\.(?:up|down)\."
@@ -38,6 +47,11 @@ def kind_of(shapes: Mapping[str, Shape]) -> Kind:
         return "vae"
     if _is_embedding(shapes):
         return "embedding"
+    if half := half_of(keys):
+        raise CheckpointError(
+            f"it is the {half} of a tiny autoencoder, whose other half is a file of its own: "
+            "`darkroom models add` makes one of the two"
+        )
     if any(key.startswith(("down_blocks.", "text_model.", "input_blocks.")) for key in keys):
         raise CheckpointError(
             "it holds one network of a model only: add the folder that it belongs to"

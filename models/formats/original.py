@@ -55,7 +55,8 @@ _CLIP = {
 }
 
 
-_LOSS = re.compile(r"(?:first_stage_model\.)?loss\..*")
+# Of a first stage's file: what it was trained with, and the counters of an average of its weights.
+_OF_TRAINING = re.compile(r"(?:first_stage_model\.)?loss\..*|model_ema\.(?:decay|num_updates)")
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def take_apart(shapes: Mapping[str, Shape], family: Family) -> Contents:
     return Contents(components, tuple(sorted(unknown)))
 
 
-def is_training_loss(key: str) -> bool:
-    """Whether a key is of the networks that a first stage was trained with."""
-    return _LOSS.fullmatch(key) is not None
+def is_of_training(key: str) -> bool:
+    """Whether a key of a first stage's file is no part of it, but of how it was trained."""
+    return _OF_TRAINING.fullmatch(key) is not None
 
 
 def _unet(shapes: Mapping[str, Shape], family: Family) -> Plan:

@@ -9,7 +9,7 @@ from models.formats.families import CONTROLNET, UNET, detect, family_of_controln
 from models.formats.keys.autoencoder import autoencoder_plan
 from models.formats.keys.diffusers import diffusers_plan
 from models.formats.keys.unet import unet_plan
-from models.formats.original import FIRST_STAGE, is_training_loss, take_apart
+from models.formats.original import FIRST_STAGE, is_of_training, take_apart
 from models.formats.parts import Plan, Shape, below, prefixed
 
 # The decoder's first and last modules in the original spelling, which ours has not.
@@ -44,7 +44,7 @@ def _first_stage(prefix: str, shapes: Mapping[str, Shape]) -> Plan:
 
 def _with_rest(plan: Plan, shapes: Mapping[str, Shape]) -> Plan:
     used = {part.key for part in plan.values()}
-    rest = [key for key in shapes if key not in used and not is_training_loss(key)]
+    rest = [key for key in shapes if key not in used and not is_of_training(key)]
     return plan | diffusers_plan(rest)
 
 

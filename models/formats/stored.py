@@ -23,7 +23,8 @@ class StoredFiles(Protocol):
     def folder(self) -> Path: ...
 
     def stored(self, part: str) -> Stored:
-        """What the files of the component `part` hold. Raises CheckpointError."""
+        """What the files of the component `part` hold; "": of the only one there is. Raises
+        CheckpointError."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ class HubFiles:
     names: tuple[str, ...]
 
     def stored(self, part: str) -> Stored:
-        inside = {n.removeprefix(f"{part}/") for n in self.names if n.startswith(f"{part}/")}
+        folder = f"{part}/" if part else ""
+        inside = {n.removeprefix(folder) for n in self.names if n.startswith(folder)}
         weights = [n for n in rendering(inside, half=False, suffixes=SAFE) if n.endswith(SAFE)]
         if not weights:
-            raise CheckpointMissing(f"{self.repository} has no safetensors in {part}/")
+            where = f" in {folder}" if part else ""
+            raise CheckpointMissing(f"{self.repository} has no safetensors{where}")
         found: dict[str, tuple[str, Shape]] = {}
         for name in weights:
-            found |= read_remote_header(self.repository, f"{part}/{name}")
+            found |= read_remote_header(self.repository, folder + name)
         return found
 
 

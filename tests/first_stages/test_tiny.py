@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.checkpoint import CheckpointError
-from models.first_stages import build_first_stage
+from models.first_stages import build_first_stage, load_first_stage
+from models.formats.adding import add
+from models.formats.home import ModelsHome
+from models.inspecting import inspect
 from models.loading import load_model
 from protocol.presence import Presence
 from protocol.request import Decoder
@@ -102,6 +106,53 @@ def test_an_operator_may_declare_one_that_was_added(tmp_path: Path, redis_url: s
     (offer,) = opened.offers
     assert offer.card.decoders == ("full", "tiny")
     assert opened.engine.models["sd"].model.tiny is not None
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Path:
+    """The two files of TAESD as their author publishes them."""
+    for half in ("encoder", "decoder"):
+        file = f"taesd_{half}.safetensors"
+        shutil.copyfile(shared_file(f"data/taesd/{file}"), tmp_path / file)
+    return tmp_path
+
+
+@pytest.mark.parametrize("named", ["encoder", "decoder"])
+def test_its_two_files_are_added_as_one(upstream: Path, tmp_path: Path, named: str) -> None:
+    home = ModelsHome(tmp_path / "home")
+    added = add(str(upstream / f"taesd_{named}.safetensors"), home, name="taesd", kind="vae")
+    assert (added.kind, added.place) == ("vae", home.root / "vaes" / "taesd")
+    assert inspect(str(added.place)).sound
+    config, weights = trained("taesd")
+    ours = load_first_stage(added.place, torch.float32, torch.device("cpu"))
+    assert ours.config == build_first_stage(config).config
+    assert ours.state_dict().keys() == weights.keys()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in ours.state_dict().items())
+
+
+def test_its_pickles_are_added_as_well(upstream: Path, tmp_path: Path) -> None:
+    for file in upstream.glob("*.safetensors"):
+        torch.save(load_file(file), file.with_suffix(".pth"))
+        file.unlink()
+    added = add(str(upstream / "taesd_decoder.pth"), ModelsHome(tmp_path / "home"))
+    assert inspect(str(added.place)).sound
+
+
+def test_half_of_it_is_refused(upstream: Path, tmp_path: Path) -> None:
+    home = ModelsHome(tmp_path / "home")
+    encoder, decoder = (upstream / f"taesd_{half}.safetensors" for half in ("encoder", "decoder"))
+    with pytest.raises(CheckpointError, match="decoder of a tiny autoencoder, whose other half"):
+        inspect(str(decoder))
+    shutil.copyfile(decoder, encoder)
+    with pytest.raises(CheckpointError, match=r"taesd_encoder\.safetensors is no encoder"):
+        add(str(decoder), home)
+    encoder.unlink()
+    with pytest.raises(CheckpointError, match="its encoder must lie beside it"):
+        add(str(decoder), home)
+    renamed = decoder.rename(upstream / "tiny.safetensors")
+    with pytest.raises(CheckpointError, match="its encoder must lie beside it"):
+        add(str(renamed), home)
+    assert home.names("vae") == []
 
 
 def test_one_for_other_latents_is_refused(tmp_path: Path) -> None:

@@ -226,6 +226,40 @@ def test_a_model_that_would_not_load_is_not_added(
     assert list(home.root.iterdir()) == []
 
 
+def test_what_goes_with_models_is_held_against_our_networks_too(
+    folder: Path,
+    home: ModelsHome,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(home.root))
+    tensors = weights(folder, "vae")
+    del tensors["encoder.conv_in.bias"]
+    save_file(tensors, folder / "vae/diffusion_pytorch_model.safetensors")
+    pair = {f"lora_unet_mid.lora_{way}.weight": torch.randn(2, 2) for way in ("up", "down")}
+    save_file(pair | {"lora_unet_mid.dora_scale": torch.ones(2)}, folder / "style.safetensors")
+    refused = {
+        "vae": "vae: missing: encoder.conv_in.bias",
+        "style.safetensors": "DoRA is not supported: lora_unet_mid.dora_scale",
+    }
+    for source, reason in refused.items():
+        assert main(["models", "add", str(folder / source)]) == 1
+        assert reason in capsys.readouterr().err
+    assert list(home.root.iterdir()) == []
+
+
+def test_what_was_added_is_checked_by_its_name(
+    folder: Path,
+    home: ModelsHome,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(home.root))
+    add(str(folder / "vae"), home, name="fine")
+    assert main(["models", "check", "fine"]) == 0
+    assert capsys.readouterr().out.startswith("fine: a first stage (AutoencoderKL)\n")
+
+
 def original_vae(folder: Path) -> dict[str, Tensor]:
     from tests.first_stages.compvis import original_weights
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from models.formats.hub import SAFE, choose
 from tests.formats.loopback_hub import LARGE, Hub, Repository, serving
+from tests.shared_files import shared_file
 from tests.tiny_models import write_tiny_sd
 
 ROOT = Path(__file__).parents[2]
@@ -201,6 +202,19 @@ def test_one_file_of_a_repository_is_added(hub: Hub, tmp_path: Path) -> None:
     assert one.returncode == 0, one.stderr
     assert (tmp_path / "added" / "loras" / "style.safetensors").read_bytes() == raw
     assert hub.downloads("b.safetensors") == []
+
+
+def test_both_files_of_a_tiny_autoencoder_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    files = {
+        f"{half}.safetensors": shared_file(f"data/taesd/{half}.safetensors").read_bytes()
+        for half in ("taesd_encoder", "taesd_decoder", "taesdxl_decoder")
+    }
+    hub.repositories["somebody/tiny-vaes"] = Repository(files)
+    source = "somebody/tiny-vaes/taesd_decoder.safetensors"
+    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", source, "--name", "taesd")
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "added/vaes/taesd/config.json").is_file()
+    assert hub.downloads("taesdxl_decoder.safetensors") == []
 
 
 def test_one_rendering_of_each_component_is_chosen() -> None:

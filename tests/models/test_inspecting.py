@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from models.controlnet import ControlNet, ControlNetConfig
 from models.formats.errors import CheckpointError
 from models.formats.headers import ITEM_BYTES, read_header
 from models.inspecting import inspect
-from tests.published import key_list
+from tests.formats.test_controlnet_files import CANNY, original_name
+from tests.published import key_list, published
 from tests.shared_files import shared_file
-from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
+from tests.tiny_models import write_tiny_controlnet, write_tiny_sd, write_tiny_sdxl
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -134,7 +137,12 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
         lora,
         {f"{name}.lora_down.weight": ("F16", (4, 8)), f"{name}.lora_up.weight": ("F16", (8, 4))},
     )
-    assert inspect(str(lora)).title == "a lora"
+    assert inspect(str(lora)).lines() == ["a LoRA", "sound"]
+    write_header(lora, {f"{name}.hada_w1_a": ("F16", (4, 8))})
+    assert inspect(str(lora)).all_problems == (f"LoHa is not supported: {name}.hada_w1_a",)
+    word = tmp_path / "word.safetensors"
+    write_header(word, {"emb_params": ("F16", (2, 768))})
+    assert inspect(str(word)).lines() == ["a word learned by textual inversion", "sound"]
     (tmp_path / "model.ckpt").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="models add"):
         inspect(str(tmp_path / "model.ckpt"))
@@ -142,11 +150,48 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
         inspect(str(tmp_path))
 
 
+def test_a_network_that_goes_with_models_is_described(tiny: Path, tmp_path: Path) -> None:
+    vae = inspect(str(tiny / "vae"))
+    assert (vae.title, vae.pipeline) == ("a first stage", "AutoencoderKL")
+    [part] = vae.components
+    assert vae.sound
+    assert vae.weights == {"fp32": 4 * part.parameters, "fp16": 2 * part.parameters}
+    net = inspect(str(write_tiny_controlnet(tmp_path / "edges", tiny)))
+    assert net.sound
+    assert net.lines()[0] == "a ControlNet (ControlNetModel)"
+    file = tiny / "vae/diffusion_pytorch_model.safetensors"
+    changed(file, lambda tensors: tensors.pop("encoder.conv_in.bias"))
+    assert inspect(str(tiny / "vae")).all_problems == ("vae: missing: encoder.conv_in.bias",)
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange/config.json").write_text('{"_class_name": "T2IAdapter"}')
+    with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
+        inspect(str(tmp_path / "strange"))
+
+
+def test_a_controlnet_in_one_file_is_described(tmp_path: Path) -> None:
+    """By the published keys of its UNet, with what a ControlNet has beside them."""
+    config = ControlNetConfig.from_dict(published(CANNY, "config.json"))
+    with torch.device("meta"):
+        ours = {n: tuple(t.shape) for n, t in ControlNet(config).state_dict().items()}
+    file = tmp_path / "control_v11p_sd15_canny.safetensors"
+    write_header(file, {original_name(name): ("F16", shape) for name, shape in ours.items()})
+    told = inspect(str(file))
+    assert told.sound, told
+    assert told.weights["fp16"] == 2 * 361_279_120
+    changed(file, lambda tensors: tensors.pop("control_model.middle_block_out.0.bias"))
+    assert inspect(str(file)).all_problems == (
+        "controlnet: missing: controlnet_mid_block.bias",
+    )  # fmt: skip
+
+
 # Parameters of the published files; their weights in bytes follow, SDXL's first stage in fp32.
 PUBLISHED = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": (
         "Stable Diffusion 1.x", 512,
-        {"text_encoder": 123_060_480, "vae": 83_653_863, "unet": 859_520_964},
+        {
+            "text_encoder": 123_060_480, "vae": 83_653_863, "unet": 859_520_964,
+            "safety_checker": 303_981_588,
+        },
     ),
     "stabilityai/stable-diffusion-xl-base-1.0": (
         "SDXL base", 1024,
@@ -163,16 +208,16 @@ def test_published_checkpoints_are_sound_and_as_large_as_they_are(
     name: str, tmp_path: Path
 ) -> None:
     title, side, parameters = PUBLISHED[name]
-    published = name.replace("/", "__")
+    checkpoint = name.replace("/", "__")
     folder = tmp_path / "published"
-    shutil.copytree(shared_file(f"facts/checkpoints/configs/{published}"), folder)
+    shutil.copytree(shared_file(f"facts/checkpoints/configs/{checkpoint}"), folder)
     vocabulary = shared_file("data/clip_bpe")
     for tokenizer in folder.glob("tokenizer*"):
         for file in ("vocab.json", "merges.txt"):
             shutil.copyfile(vocabulary / file, tokenizer / file)
     for part in parameters:
-        stem = "model" if part.startswith("text") else "diffusion_pytorch_model"
-        shapes = key_list(f"{published}.{part}")
+        stem = "diffusion_pytorch_model" if part in ("vae", "unet") else "model"
+        shapes = key_list(f"{checkpoint}.{part}")
         tensors = {key: ("F16", shape) for key, shape in shapes.items()}
         write_header(folder / part / f"{stem}.safetensors", tensors)
     anatomy = inspect(str(folder))

@@ -36,6 +36,15 @@ def test_of_a_hubs_weights_only_the_headers_are_fetched(tmp_path: Path) -> None:
         assert "cannot fetch 'somebody/nothing'" in unknown.stderr
 
 
+def test_a_network_that_is_a_repository_of_its_own_is_checked(tmp_path: Path) -> None:
+    files = files_of(write_tiny_sd(tmp_path / "tiny") / "vae")
+    with serving(Hub({"somebody/vae": Repository(files)})) as hub:
+        sound = run(hub, tmp_path, "-m", "darkroom", "models", "check", "somebody/vae")
+        assert sound.returncode == 0, sound.stderr
+        assert sound.stdout.startswith("somebody/vae: a first stage (AutoencoderKL)\n")
+        assert not list((tmp_path / "hf").rglob("*.safetensors"))
+
+
 def test_a_repository_that_is_a_first_stage_is_fetched(tmp_path: Path) -> None:
     folder = write_tiny_sd(tmp_path / "tiny") / "vae"
     files = files_of(folder) | {"sdxl_vae.safetensors": b"another rendering", "README.md": b"hi"}

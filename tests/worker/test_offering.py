@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
 from models.formats.errors import CheckpointError
+from models.safety import load_safety_checker
 from protocol.declarations import BadCatalogue
 from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
+from tests.tiny_safety import write_tiny_safety
 from worker.offering import Plan, plan
+from worker.safety import Mode
 from worker.settings import WorkerSettings
 from worker.sources import locate
 
@@ -83,6 +88,24 @@ def test_an_entry_that_cannot_be_described_hurts_no_other(folder: Path) -> None:
     assert "nowhere" in found.broken["gone"]
     assert found.broken["leaning"].startswith("its refiner gone cannot be loaded: ")
     assert found.broken["wrong"].startswith("models.wrong.defaults: default_steps: ")
+
+
+def test_a_safety_checker_takes_its_place_unless_it_is_off(folder: Path) -> None:
+    watched = folder / "home" / "models" / "watched"
+    shutil.copytree(folder / "home" / "models" / "small", watched)
+    black, white = (np.full((32, 32, 3), level, np.uint8) for level in (0, 255))
+    white[:, ::2] = 40
+    write_tiny_safety(watched, black, white)
+    checker = load_safety_checker(watched, torch.float32, CPU)
+    sizes = {}
+    for name, safety in (("small", "flag"), ("watched", "off"), ("watched", "flag")):
+        settings = WorkerSettings(
+            model=name, models_home=folder / "home", worker_safety=cast(Mode, safety)
+        )
+        sizes[name, safety] = plan(settings, CPU).offerings[name].size
+    assert sizes["watched", "off"] == sizes["small", "flag"]
+    taken = sum(parameter.nbytes for parameter in checker.parameters())
+    assert sizes["watched", "flag"] == sizes["small", "flag"] + taken
 
 
 def test_without_a_catalogue_the_one_model_is_described(folder: Path, tmp_path: Path) -> None:
