@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         if settings.catalogue is not None:
             _print_declared(console, settings.catalogue)
         else:
-            _print_chosen(console, settings.model)
+            _print_chosen(console, settings)
     else:
         console.print(_table(served or []))
     return 0
@@ -87,33 +87,44 @@ def _print_declared(console: Console, file: Path) -> None:
         console.print(told, highlight=False, soft_wrap=True)
 
 
-def _print_chosen(console: Console, model: str | None) -> None:
-    text = f"No Darkroom is running. It would serve: {_chosen(model)}"
+def _print_chosen(console: Console, settings: Settings) -> None:
+    text = f"No Darkroom is running. It would serve: {_chosen(settings)}"
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def _chosen(model: str | None) -> str:
+def _chosen(settings: Settings) -> str:
     """The configured model in words, read from its configuration files where they are here.
 
     Raises:
-        NoSuchModel: the settings name neither a model's folder nor a hub id.
+        NoSuchModel: the settings name neither a model's folder or file nor a hub id.
     """
-    # Only here: it is the worker's to load models, this command reads three small files.
-    import models
-
-    bundled = Path(models.__file__).parent / "bundled"
-    folder = bundled if model in (None, "bundled") else Path(str(model)).expanduser()
+    model, folder = settings.model, _folder(settings)
     if (folder / "model_index.json").is_file():
-        name = "the bundled model" if folder == bundled else str(folder)
+        name = "the bundled model" if model in (None, "bundled") else str(folder)
         return f"{name}, {_read(folder / 'model_index.json')['_class_name']}, {_size(folder)}"
+    if folder.suffix == ".safetensors" and folder.is_file():
+        return f"{folder}, a single file"
     if str(model).count("/") == 1 and not folder.exists():
         return f"{model}, from the Hugging Face hub"
     raise NoSuchModel(f"{folder} holds no model: there is no model_index.json")
 
 
+def _folder(settings: Settings) -> Path:
+    """Where the configured model is, if it is here: what comes along, what was added, or a path."""
+    # Only here: it is the worker's to load models, this command reads three small files.
+    import models
+
+    if settings.model in (None, "bundled"):
+        return Path(models.__file__).parent / "bundled"
+    said = str(settings.model)
+    added = settings.models_home / "models" / said
+    return added if "/" not in said and added.is_dir() else Path(said).expanduser()
+
+
 def _size(folder: Path) -> str:
     """The size the model was made for; the autoencoder halves the image between its levels."""
-    levels = len(_read(folder / "vae" / "config.json")["block_out_channels"])
+    first_stage = next(folder / name for name in ("vae", "vqvae") if (folder / name).is_dir())
+    levels = len(_read(first_stage / "config.json")["block_out_channels"])
     side = _read(folder / "unet" / "config.json")["sample_size"] * 2 ** (levels - 1)
     return f"{side}×{side}"
 

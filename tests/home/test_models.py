@@ -24,6 +24,21 @@ def test_a_folder_is_read(
     assert said.endswith("tiny, StableDiffusionPipeline, 32×32")
 
 
+def test_what_was_added_and_a_single_file_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_sd(tmp_path / "home" / "models" / "mine")
+    (folder / "vae").rename(folder / "vqvae")  # as the paper's models have it
+    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DARKROOM_MODEL", "mine")
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.strip().endswith("mine, StableDiffusionPipeline, 32×32")
+    (tmp_path / "one.safetensors").write_bytes(b"")
+    monkeypatch.setenv("DARKROOM_MODEL", str(tmp_path / "one.safetensors"))
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.strip().endswith("one.safetensors, a single file")
+
+
 def test_a_hub_id_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
