@@ -3,7 +3,9 @@
 Pure: the time and who waits in, one move out; no torch, no threads, no Redis. Models whose jobs are
 held are never let go of; of the others the one goes first whose last job is longest ago. When all
 that could make room are busy for longer than their `patience`, the one least recently loaded takes
-no more jobs, so that its last leaves: two busy models that do not fit together take turns.
+no more jobs, so that its last leaves: two busy models that do not fit together take turns. A newcomer
+has as much patience to get its first job in: else the other, waiting since it left, would have it
+out again at once.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ NO_MOVE = Move()
 
 @dataclass
 class _Stay:
-    """Since when a model is in memory, and when it last had a job."""
+    """Since when a model is in memory, when it last had a job, and whether it had any."""
 
     since: float
     used: float
+    had_a_job: bool = False
 
 
 @dataclass
@@ -101,6 +104,7 @@ class Residency:
         in_use = {one for name in in_use for one in self._party(name)} & self._stays.keys()
         for name in in_use:
             self._stays[name].used = now
+            self._stays[name].had_a_job = True
         self.leaving = frozenset()
         if self.loading is not None:
             return NO_MOVE
@@ -143,9 +147,10 @@ class Residency:
         size = self._size(absent)
         short = max(self.taken + size - self.budget, size - free)
         movable = [n for n in self._by_last_use() if n not in party and not self._must_stay(n)]
-        evicted, left = self._enough([n for n in movable if n not in in_use], short)
+        idle = [n for n in movable if n not in in_use and not self._is_new(n, now)]
+        evicted, left = self._enough(idle, short)
         # That too little is free although nobody else is there may be a matter of counting.
-        alone = in_use.isdisjoint(movable) and self._fits(size - self._size(evicted))
+        alone = idle == movable and self._fits(size - self._size(evicted))
         if left <= 0 or alone:
             self.loading = absent[0]
             return Move(self._let_go(evicted).evicted, self.loading)
@@ -154,6 +159,10 @@ class Residency:
             due.sort(key=self._since)
             self.leaving = frozenset([*evicted, *self._enough(due, left)[0]])
         return NO_MOVE
+
+    def _is_new(self, name: str, now: float) -> bool:
+        """Whether it may still be waiting for its first job."""
+        return not self._stays[name].had_a_job and now < self._since(name) + self.patience
 
     def _enough(self, movable: Sequence[str], short: float) -> tuple[list[str], float]:
         """As many of these as it takes to free `short` bytes, and what is then still short."""

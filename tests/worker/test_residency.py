@@ -18,13 +18,14 @@ def residency(budget: float = inf, **lodgers: Lodger) -> Residency:
 
 
 def bring(books: Residency, now: float, *names: str, in_use: tuple[str, ...] = ()) -> list[str]:
-    """Load these one after the other; answers those that went for it."""
+    """Load these one after the other, and have a job drawn by each; answers those that went."""
     gone: list[str] = []
     for name in names:
         move = books.turn(now, {name: 0.0}, in_use)
         gone += move.evicted
         assert move.load is not None, name
         books.loaded(now)
+        books.turn(now, {}, [name])
     return gone
 
 
@@ -57,6 +58,20 @@ def test_a_busy_model_takes_no_more_jobs_once_another_has_waited_long_enough() -
     assert books.turn(PATIENCE + 1, {"b": PATIENCE + 1}, []) == Move(("a",), "b")
 
 
+def test_a_newcomer_gets_its_first_job_in_before_the_other_has_it_out() -> None:
+    books = residency(100, a=Lodger(100), b=Lodger(100))
+    assert books.turn(0, {"a": 0.0}, []) == Move((), "a")
+    books.loaded(0)
+    long = {"b": 5 * PATIENCE}
+    assert books.turn(PATIENCE / 2, long, []) == Move()
+    assert list(books.takes) == ["a"]
+    books.turn(PATIENCE / 2, long, ["a"])
+    assert books.turn(PATIENCE / 2 + 1, long, []) == Move(("a",), "b")
+    books.loaded(PATIENCE)
+    # One that no job comes for goes once its time is over.
+    assert books.turn(2 * PATIENCE, {"a": PATIENCE}, []) == Move(("b",), "a")
+
+
 def test_when_nobody_waits_any_more_the_busy_model_goes_on() -> None:
     books = residency(100, a=Lodger(100), b=Lodger(100))
     bring(books, 0, "a")
@@ -78,6 +93,7 @@ def test_a_model_comes_after_what_it_needs_and_goes_before_it() -> None:
     books.turn(5, {}, ["base"])
     assert books.turn(6, {"other": 0.0}, []) == Move(("base",), "other")
     books.loaded(6)
+    books.turn(6, {}, ["other"])
     assert books.turn(7, {"base": 0.0}, ["refiner"]) == Move(("other",), "base")
 
 

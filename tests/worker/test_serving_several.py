@@ -60,15 +60,20 @@ class Holding(FakeEngine):
 
 @dataclass
 class Disk:
-    """Where models come from: `slow` ones wait to be let through, those in `broken` do not come."""
+    """Where models come from: `slow` ones wait to be let through, those in `broken` do not come.
+
+    All take some `seconds`.
+    """
 
     broken: dict[str, str] = field(default_factory=dict)
     slow: dict[str, threading.Event] = field(default_factory=dict)
+    seconds: float = 0.0
     tried: list[str] = field(default_factory=list)
 
     def load(self, name: str, report: Report) -> Resident:
         self.tried.append(name)
         report(0.5, "half of it")
+        time.sleep(self.seconds)
         if name in self.slow:
             assert self.slow[name].wait(20)
         if name in self.broken:
@@ -203,7 +208,8 @@ def test_a_model_is_loaded_when_a_job_comes_for_it_while_another_is_drawn(
 def test_two_busy_models_that_do_not_fit_together_take_turns(redis: Redis, queue: JobQueue) -> None:
     lodgers = {"one": Lodger(2), "two": Lodger(2)}
     ids = [queue.submit(request(model="one", steps=4)) for _ in range(30)]
-    with serving(redis, lodgers, Disk(), budget=3, step_s=0.02) as served:
+    # The other is seen to wait while one is loaded: it must not have it out again at once.
+    with serving(redis, lodgers, Disk(seconds=0.2), budget=3, step_s=0.02) as served:
         wait_for(lambda: served.engine.models == {"one"})
         other = queue.submit(request(model="two"))
         assert outcome(queue, other).state is JobState.FINISHED
