@@ -147,8 +147,10 @@ def test_a_perfect_denoiser_ends_at_x0(
         assume(noise_schedule.prediction_type == "epsilon")
         assume(schedule not in ("linspace", "trailing"))
         assume(strength is None or int(steps * strength) == steps)
-    if sampler in TOLD_ROUNDED and strength is None:
-        strength = 1.0  # pure noise is at no level of the table's
+    if sampler in (*TOLD_ROUNDED, "lcm", "tcd") and strength is None:
+        # Pure noise is at no level of the table's; and the two that are told of timestep 0, as by
+        # "leading" of one step, hold that nothing is left to do.
+        strength = 1.0
     table = compiled(sampler, schedule, steps, noise_schedule, strength)
     network = Perfect(table, sampler, schedule, noise_schedule)
     *_, x = walk(table, network, Z0, NOISE, lambda row: unit_noise(7 + row))
