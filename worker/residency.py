@@ -3,9 +3,9 @@
 Pure: the time and who waits in, one move out; no torch, no threads, no Redis. Models whose jobs are
 held are never let go of; of the others the one goes first whose last job is longest ago. When all
 that could make room are busy for longer than their `patience`, the one least recently loaded takes
-no more jobs, so that its last leaves: two busy models that do not fit together take turns. A newcomer
-has as much patience to get its first job in: else the other, waiting since it left, would have it
-out again at once.
+no more jobs, so that its last leaves: two busy models that do not fit together take turns. A
+newcomer has as much patience to get its first job in: else the other, waiting since it left, would
+have it out again at once.
 """
 
 from __future__ import annotations
