@@ -114,8 +114,8 @@ def convert(
     """
     limits = limits or Limits.for_input(_size(source))
     job = {
-        "source": str(source),
-        "target": str(target),
+        "source": str(source.absolute()),
+        "target": str(target.absolute()),  # the child is at home in it
         "kind": kind,
         "tokenizer": None if tokenizer is None else str(tokenizer),
         "within": None if within is None else str(within),

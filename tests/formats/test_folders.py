@@ -136,6 +136,15 @@ def test_a_folder_in_another_format_is_added_as_safetensors(
     load_model(str(added.place), CPU)
 
 
+def test_the_models_home_may_be_told_from_here(
+    folder: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    added = add(str(folder), ModelsHome(Path("home")), name="mine")
+    assert added.place == Path("home/models/mine")
+    assert same_weights(added.place, tiny)
+
+
 def test_paddles_text_encoder_without_a_configuration_we_know(
     folder: Path, home: ModelsHome
 ) -> None:
