@@ -3,7 +3,7 @@
     python -m bench.null_worker
 
 Every picture is the same 64 × 64 gradient, ready at once. What a request takes with this worker is
-what HTTP, queue, encoding and store add to any model. It never loads torch.
+what HTTP, queue, encoding and store add to any model.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from typing import Any, Self
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from models.checkpoint import read_json
 from models.cleaning import clean
+from models.formats.files import read_json
 from models.vocabularies import Vocabulary, read_vocabulary
 from models.wording import Piece, Wording
 

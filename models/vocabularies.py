@@ -16,8 +16,8 @@ from typing import Any
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
-from models.checkpoint import CheckpointError, CheckpointMissing
 from models.config import UnsupportedConfig
+from models.formats.errors import CheckpointError, CheckpointMissing
 
 Config = Mapping[str, Any]  # tokenizer_config.json
 
