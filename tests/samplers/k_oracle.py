@@ -3,7 +3,7 @@
 x is seen where the network is asked, and at the end. Noise is injected.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,9 @@ STOCHASTIC = tuple(name for name in SAMPLERS if name.endswith(("_ancestral", "_s
 # Ours of these are stepped with x of variance 1: theirs times the signal of its level.
 UNIT_VARIANCE = ("dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde")
 
+# (x, sigma) -> x with what is known of it at that level.
+Known = Callable[[FloatArray, float], FloatArray]
+
 
 def k_walk(
     sampler: str,
@@ -39,16 +42,20 @@ def k_walk(
     x: FloatArray,
     sigmas: FloatArray,
     config: dict[str, Any],
+    known: Known | None = None,
 ) -> Iterator[FloatArray]:
     """x before every evaluation and at the end; it begins as z0 + sigma * noise.
 
-    `sigmas` ends in 0.
+    `sigmas` ends in 0. `known`: what of x is given after each step, of samplers that ask the
+    network once in each.
     """
     noise = BrownianNoise()
     seen: list[tuple[FloatArray, float]] = []
 
     def model(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         level = float(sigma[0])
+        if known is not None:
+            x.copy_(torch.tensor(known(x.numpy(), level)))  # the sampler goes on with this one
         seen.append((x.numpy(), level))
         noise.row += 1
         scale = (level**2 + 1) ** -0.5
@@ -66,5 +73,6 @@ def k_walk(
         start, levels = torch.tensor(x), torch.tensor(sigmas)
         last = SAMPLERS[sampler](model, start, levels, disable=True, **options)
     unit = sampler in UNIT_VARIANCE
-    for x_seen, sigma in [*seen, (last.numpy(), 0.0)]:
+    end = last.numpy() if known is None else known(last.numpy(), 0.0)
+    for x_seen, sigma in [*seen, (end, 0.0)]:
         yield x_seen * (sigma**2 + 1) ** -0.5 if unit else x_seen
