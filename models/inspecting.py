@@ -16,7 +16,7 @@ from torch import nn
 
 from models.anatomy import Anatomy, Component
 from models.bert import BertConfig, BertEncoder
-from models.checkpoint import CheckpointError, differences, read_json
+from models.checkpoint import CheckpointError, CheckpointMissing, differences, read_json
 from models.config import TextEncoderConfig, UNetConfig
 from models.controlnet import ControlNet, ControlNetConfig
 from models.embedders import (
@@ -84,6 +84,11 @@ def inspect(path_or_id: str) -> Anatomy:
         raise CheckpointError(
             f"{path} is no safetensors file, and is not opened: `darkroom models add {path}` "
             "converts it"
+        )
+    if path_or_id.count("/") != 1 or path_or_id.startswith((".", "/", "~")):
+        raise CheckpointMissing(
+            f"{path_or_id!r} is neither a folder, a .safetensors file, a hub id (owner/name), nor "
+            "the name of what was added"
         )
     return _folder(hub_files(path_or_id))
 

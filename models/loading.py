@@ -22,6 +22,8 @@ from models.unet import UNet
 
 BUNDLED = Path(__file__).parent / "bundled"
 
+FOUND = 0.1  # the share of loading that is done once all files are here
+
 Report = Callable[[float, str], None]
 
 
@@ -54,7 +56,8 @@ def load_model(
     dtype = dtype or default_dtype(device)
     report(0.0, "finding files")
     half = dtype != torch.float32
-    folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id, partial(fetch, half=half))
+    download = partial(fetch, half=half, report=_Fetching(report))
+    folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id, download)
     index = read_json(folder / "model_index.json")
     kind = KINDS.get(str(index.get("_class_name")))
     if kind is None:
@@ -62,7 +65,7 @@ def load_model(
             f"{path_or_id}: pipeline {index.get('_class_name')!r} is not supported; "
             f"have {', '.join(KINDS)}"
         )
-    report(0.1, "what reads requests")
+    report(FOUND, "what reads requests")
     published = Published(folder, index, dtype, device)
     conditioner, beside = kind.conditioner(published), kind.beside(published)
     if embeddings is not None:
@@ -86,6 +89,22 @@ def load_model(
         patches=kind.patches,
         tiny=_tiny(folder / "tiny_vae", autoencoder, dtype, device),
     )
+
+
+class _Fetching:
+    """Tells how much of a model has been fetched, once for each percent: a
+    `models.formats.hub.Report`."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._told = -1
+
+    def __call__(self, here: int, total: int) -> None:
+        percent = 100 * here // max(total, 1)
+        if percent != self._told:
+            self._told = percent
+            words = f"fetching, {here / 1e9:.2f} of {total / 1e9:.2f} GB"
+            self._report(FOUND * min(here / max(total, 1), 1.0), words)
 
 
 def _tiny(

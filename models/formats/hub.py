@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from models.formats.errors import CheckpointError, CheckpointMissing, Malformed
 from models.formats.parts import Shape
 
 Download = Callable[[str], Path]
+# Hears the bytes that are here and those there are; the latter grow until all files have begun.
+Report = Callable[[int, int], None]
 
 SAFE = (".safetensors",)
 # In this order of preference; all but the first are for `darkroom models add` only.
@@ -43,11 +46,17 @@ PARTS = (
 )
 
 
-def fetch(repository: str, *, half: bool = False, suffixes: Collection[str] = SAFE) -> Path:
+def fetch(
+    repository: str,
+    *,
+    half: bool = False,
+    suffixes: Collection[str] = SAFE,
+    report: Report | None = None,
+) -> Path:
     """The folder in the cache with the model of a hub id, fetched as far as it is not there.
 
-    `half` prefers fp16 renderings. Raises CheckpointMissing, and CheckpointError for a repository
-    that has nothing to fetch.
+    `half` prefers fp16 renderings; `report` hears how far it is, in other threads. Raises
+    CheckpointMissing, and CheckpointError for a repository that has nothing to fetch.
     """
     files = list_files(repository)
     if files is None:
@@ -55,7 +64,7 @@ def fetch(repository: str, *, half: bool = False, suffixes: Collection[str] = SA
     chosen = choose(files, half=half, suffixes=suffixes)
     if not any(name.endswith(tuple(suffixes)) for name in chosen):
         raise CheckpointError(_nothing(repository, files, suffixes))
-    return download(repository, chosen)
+    return download(repository, chosen, report)
 
 
 def fetch_small(repository: str) -> Path:
@@ -162,14 +171,39 @@ def list_files(repository: str) -> list[str] | None:
         raise _in_words(repository, error) from error
 
 
-def download(repository: str, names: Collection[str], **options: Any) -> Path:
+def download(repository: str, names: Collection[str], report: Report | None = None) -> Path:
     """The snapshot folder with at least the files `names`; what is partly there is resumed."""
     from huggingface_hub import snapshot_download
 
+    bars = _bars(report)
     try:
-        return Path(snapshot_download(repository, allow_patterns=_literal(names), **options))
+        return Path(snapshot_download(repository, allow_patterns=_literal(names), tqdm_class=bars))
     except Exception as error:
         raise _in_words(repository, error) from error
+
+
+def _bars(report: Report | None) -> Any:
+    """The bars of the hub's client, for terminals only; `report` hears of the bytes as well."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bars(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            # Those that came over the net are another bar's, and may be fewer.
+            self._told = options.get("name") == "huggingface_hub.snapshot_download"
+            self._here = 0
+            self._telling = Lock()  # files are fetched in several threads
+            options.setdefault("disable", None)  # where there is no terminal
+            super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            with self._telling:
+                self._here += int(n or 0)
+                if report is not None and self._told:
+                    report(self._here, int(self.total or 0))
+            shown: bool | None = super().update(n)
+            return shown
+
+    return Bars
 
 
 def _literal(names: Collection[str]) -> list[str]:

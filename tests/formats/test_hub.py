@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,6 +112,44 @@ def test_a_download_goes_on_where_it_was_cut(hub: Hub, tmp_path: Path) -> None:
     folder = fetched(hub, tmp_path, "somebody/large")
     assert (folder / "unet/model.safetensors").read_bytes() == raw
     assert hub.downloads("model.safetensors") == [None, f"bytes={10 << 20}-"]
+
+
+REPORT = """
+import sys
+from models.formats.hub import fetch
+fetch(sys.argv[1], report=lambda here, total: print(here, total))
+"""
+
+
+def test_how_far_a_download_is_is_told(hub: Hub, tmp_path: Path) -> None:
+    raw = os.urandom(24 << 20)
+    files = {"unet/model.safetensors": raw, "model_index.json": b"{}"}
+    hub.repositories["somebody/large"] = Repository(files)
+    ran = run(hub, tmp_path, "-c", REPORT, "somebody/large")
+    assert ran.returncode == 0, ran.stderr
+    told = [tuple(map(int, line.split())) for line in ran.stdout.splitlines()]
+    assert len(told) > 2
+    assert told == sorted(told)
+    assert told[-1] == (total := sum(map(len, files.values())), total)
+    assert "Fetching" not in ran.stderr  # no bars where no terminal shows them
+    assert "%" not in ran.stderr
+
+
+LOAD = """
+import sys, torch
+from models.loading import load_model
+def tell(share, what):
+    print(f"{share:.4f} {what}")
+load_model(sys.argv[1], torch.device("cpu"), report=tell)
+"""
+
+
+def test_loading_tells_how_much_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    ran = run(hub, tmp_path, "-c", LOAD, "somebody/tiny")
+    assert ran.returncode == 0, ran.stderr
+    fetching = [line for line in ran.stdout.splitlines() if "fetching, " in line]
+    assert len(fetching) > 1
+    assert re.fullmatch(r"0\.1000 fetching, (0\.01) of \1 GB", fetching[-1])
 
 
 def test_what_the_hub_refuses_is_said_in_words(hub: Hub, tmp_path: Path) -> None:

@@ -148,6 +148,8 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
         inspect(str(tmp_path / "model.ckpt"))
     with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
         inspect(str(tmp_path))
+    with pytest.raises(CheckpointError, match="nor the name of what was added"):
+        inspect("nobody")
 
 
 def test_a_network_that_goes_with_models_is_described(tiny: Path, tmp_path: Path) -> None:
