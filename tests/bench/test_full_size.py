@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from bench.full_size import TOLERANCE, compare, findings, network_of
+from bench.full_size.__main__ import earlier, findings
+from bench.full_size.finding import TOLERANCE, Finding
+from bench.full_size.folders import compare, network_of
 from tests.tiny_models import write_tiny_refiner, write_tiny_sd
 
 
@@ -37,3 +39,11 @@ def test_a_network_that_is_off_is_found(part: str, tmp_path: Path) -> None:
     off = replace(network, run_ours=lambda module: [1.001 * out for out in right(module)])
     _, error = compare(off, tmp_path / "scratch")
     assert error == pytest.approx(1e-3, rel=0.1)
+
+
+def test_what_was_found_of_other_checkpoints_is_kept(tmp_path: Path) -> None:
+    found = [Finding(name, "unet", 7, 1e-6, 2.0, "2026-11-23T12:00:00+00:00") for name in "abc"]
+    file = tmp_path / "results.json"
+    assert earlier(file, ["a"]) == []
+    file.write_text(json.dumps({"networks": [asdict(finding) for finding in found]}))
+    assert earlier(file, ["b", "d"]) == [found[0], found[2]]

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @dataclass(frozen=True)
 class Inpainted:
-    """Where the mask is 0, what is painted on stays; elsewhere x goes on."""
+    """x with the picture that is painted on, at the level of x, where the mask is 0."""
 
     mask: FloatArray
 

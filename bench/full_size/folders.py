@@ -1,35 +1,25 @@
-"""Published networks at their full size, with the same random weights, beside their reference.
+"""Checkpoints in the layout of diffusers: each network beside that of diffusers or transformers.
 
-    python -m bench.full_size FOLDER [NAME …]
-
-FOLDER holds one folder for each checkpoint with the configurations it was published with
-(`unet/config.json` and so on; no weights). Each network is built with random weights by diffusers
-or transformers, which writes it in the published format; we load the file and so does the
-reference, one after the other, and both compute the same inputs in single precision. Told is the
-relative difference, ‖ours − theirs‖ / ‖theirs‖. The largest, SDXL's UNet, takes 11 GB of memory and
-as much of the disk. The exit status is 1 if a difference is above 1e-4.
+Each is built with random weights by the reference, which writes it in the published format; we load
+the file and so does the reference, one after the other, and both compute the same inputs.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import shutil
 import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.report import arguments, publish, table
-from bench.workloads import WRITTEN
+from bench.full_size.finding import CPU, outputs, random, random_ids, worst
 from models.checkpoint import load_component
 from models.config import TextEncoderConfig, UNetConfig
 from models.controlnet import ControlNet, ControlNetConfig
@@ -38,21 +28,8 @@ from models.safety import SafetyChecker, VisionConfig
 from models.text_encoder import TextEncoder
 from models.unet import AddedConditioning, UNet
 
-TOLERANCE = 1e-4
 PARTS = ("unet", "vae", "vqvae", "text_encoder", "text_encoder_2", "safety_checker", ".")
-CPU = torch.device("cpu")
 SIDE = 32  # of the latents; the networks are whole, their inputs need not be
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One network of a checkpoint. `parameters` in all; `error` relative, of its worst output."""
-
-    checkpoint: str
-    part: str
-    parameters: int
-    error: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -64,10 +41,6 @@ class Network:
     theirs: Callable[[Path], Any]
     run_ours: Callable[[Any], list[Tensor]]
     run_theirs: Callable[[Any], list[Tensor]]
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
 def network_of(config: dict[str, Any]) -> Network | None:
@@ -175,7 +148,7 @@ def _text(config: dict[str, Any], kind: str) -> Network:
     built: Any = getattr(transformers, kind)
     plain = {key: v for key, v in config.items() if key not in ("torch_dtype", "dtype")}
     length = config["max_position_embeddings"]
-    ids = torch.randint(config["vocab_size"] - 2, (1, length), generator=torch.Generator())
+    ids = random_ids(config["vocab_size"], length)
     ids[0, -3:] = config["vocab_size"] - 1
 
     def run_ours(encoder: TextEncoder) -> list[Tensor]:
@@ -229,63 +202,21 @@ def compare(network: Network, path: Path) -> tuple[int, float]:
         built.save_pretrained(path)
         del built
         gc.collect()
-        mine = _outputs(network.ours, network.run_ours, path)
-        reference = _outputs(network.theirs, network.run_theirs, path)
-    pairs = zip(mine, reference, strict=True)
-    return parameters, max(float((a - b).norm() / b.norm()) for a, b in pairs)
+        mine = outputs(lambda: network.ours(path).eval(), network.run_ours)
+        reference = outputs(lambda: network.theirs(path).eval(), network.run_theirs)
+    return parameters, worst(mine, reference)
 
 
-def _outputs(
-    load: Callable[[Path], Any], run: Callable[[Any], list[Tensor]], path: Path
-) -> list[Tensor]:
-    network = load(path).eval()
-    outputs = [out.clone() for out in run(network)]
-    del network
-    gc.collect()
-    return outputs
-
-
-def findings(configurations: Path, names: list[str], scratch: Path) -> Iterator[Finding]:
-    for name in names:
-        for part in PARTS:
-            file = configurations / name / part / "config.json"
-            if not file.is_file():
-                continue
-            network = network_of(json.loads(file.read_text("utf-8")))
-            if network is None:
-                print(f"{name}/{part}: of no kind that is compared", file=sys.stderr)
-                continue
-            began = time.monotonic()
-            path = scratch / name / part
-            parameters, error = compare(network, path)
-            shutil.rmtree(path)
-            yield Finding(name, part, parameters, error, time.monotonic() - began)
-
-
-def options() -> argparse.ArgumentParser:
-    parser = arguments("full_size", __doc__)
-    parser.add_argument("folder", type=Path, help="the published configurations")
-    parser.add_argument("names", nargs="*", help="folders in it; default: all")
-    return parser
-
-
-def main() -> int:
-    given = options().parse_args()
-    names = given.names or sorted(path.name for path in given.folder.iterdir() if path.is_dir())
-    found = []
-    WRITTEN.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=WRITTEN) as scratch:
-        for finding in findings(given.folder, names, Path(scratch)):
-            print(f"{finding.checkpoint}/{finding.part}: {finding.error:.1e}", file=sys.stderr)
-            found.append(finding)
-    columns = ("checkpoint", "part", "parameters", "difference", "s")
-    rows = [tuple(asdict(finding).values()) for finding in found]
-    title = f"Beside diffusers and transformers, float32, at most {TOLERANCE:g}"
-    publish("full_size", given, "cpu", [table(title, columns, rows)], {
-        "tolerance": TOLERANCE, "networks": [asdict(finding) for finding in found],
-    })  # fmt: skip
-    return 0 if all(finding.error <= TOLERANCE for finding in found) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def compared(folder: Path, scratch: Path) -> Iterator[tuple[str, int, float]]:
+    """Part, parameters and difference of each network whose configuration is in `folder`."""
+    for part in PARTS:
+        file = folder / part / "config.json"
+        if not file.is_file():
+            continue
+        network = network_of(json.loads(file.read_text("utf-8")))
+        if network is None:
+            print(f"{folder.name}/{part}: of no kind that is compared", file=sys.stderr)
+            continue
+        path = scratch / folder.name / part
+        yield part, *compare(network, path)
+        shutil.rmtree(path)
