@@ -6,11 +6,11 @@ FOLDER holds one folder for each checkpoint with the configurations it was publi
 diffusers' layout `unet/config.json` and so on, for CompVis' own its .yaml; no weights). Each
 network is built with random weights by an independent reference: diffusers, transformers or
 CompVis' code. They are written in the published format, loaded by us, and compute the same inputs
-as the reference in single precision. CompVis' checkpoints are whole .ckpt files, which are added as
-`darkroom models add` does. Told is the relative difference, ‖ours − theirs‖ / ‖theirs‖.
+as the reference in single precision. Told is the relative difference, ‖ours − theirs‖ / ‖theirs‖.
 
-The largest are SDXL's UNet and the full file of Stable Diffusion 1.4, 11 GB of memory and as much
-of the disk. What was computed before of other checkpoints is kept. The exit status is 1 if a
+CompVis' checkpoints are whole .ckpt files, added as `darkroom models add` does. They need CompVis'
+code (`pip install --no-deps stable-diffusion-sdkit`) and 13 GB of the disk. Most memory, 11 GB, is
+for SDXL's UNet. What was found before of other checkpoints is kept. The exit status is 1 if a
 difference is above 1e-4.
 """
 
