@@ -37,6 +37,8 @@ class FirstStageConfig:
         raise NotImplementedError
 
 
+SDXL_SCALING_FACTOR = 0.13025
+
 _CODER_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu",),
     "norm_type": ("group",),
@@ -90,8 +92,11 @@ class AutoencoderConfig(CoderConfig):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         # `force_upcast` is true by default in files that leave it out, but Stable Diffusion 1.x
-        # files predate it and decode soundly in half precision; only a written `true` counts.
-        return cls(**select(cls, data, _CODER_NEUTRAL))
+        # files predate it and decode soundly in half precision. SDXL's does not, whoever leaves it
+        # out (stabilityai/sdxl-vae does): it is told by its scale.
+        chosen = select(cls, data, _CODER_NEUTRAL)
+        of_sdxl = chosen.get("scaling_factor") == SDXL_SCALING_FACTOR
+        return cls(**{"force_upcast": of_sdxl, **chosen})
 
     def to_dict(self) -> dict[str, Any]:
         return {"_class_name": "AutoencoderKL", "act_fn": "silu", **asdict(self)}

@@ -48,11 +48,12 @@ def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
 def load_first_stage(folder: Path, dtype: torch.dtype, device: torch.device) -> FirstStage:
     """The first stage of `folder`/config.json.
 
-    In single precision whatever `dtype` says if the file asks for it: SDXL's autoencoder overflows
-    in half precision.
+    In single precision whatever `dtype` says if its configuration asks for it: SDXL's autoencoder
+    overflows in half precision.
     """
-    config = read_json(folder / "config.json")
-    chosen = torch.float32 if config.get("force_upcast") else dtype
+    with torch.device("meta"):
+        config = build_first_stage(read_json(folder / "config.json")).config
+    chosen = torch.float32 if config.force_upcast else dtype
     return load_component(folder, build_first_stage, chosen, device)
 
 
@@ -61,17 +62,19 @@ def load_alike(
 ) -> FirstStage:
     """The first stage of `folder`, which is for the latents of `like`.
 
-    Where its configuration does not say by what its latents are scaled, or whether half precision
-    is enough for it, as that of a single file, it is as with `like`.
+    Where its configuration does not say by what its latents are scaled, as that of a single file,
+    or whether half precision is enough for it, it is as with `like`.
 
     Raises CheckpointError if its latents are of another shape.
     """
     config = read_json(folder / "config.json")
-    unsaid = config.get("_class_name") == "AutoencoderKL" and "scaling_factor" not in config
-    upcast = unsaid and like.config.force_upcast and "force_upcast" not in config
+    unsaid: dict[str, Any] = {}
+    if config.get("_class_name") == "AutoencoderKL":
+        asked = ("scaling_factor", "force_upcast")
+        unsaid = {key: getattr(like.config, key) for key in asked if key not in config}
+    upcast = unsaid.get("force_upcast", False)
     stage = load_first_stage(folder, torch.float32 if upcast else dtype, device)
-    if unsaid:
-        stage.config = replace(stage.config, scaling_factor=like.config.scaling_factor)
+    stage.config = replace(stage.config, **unsaid)
     shapes = [(s.config.latent_channels, s.config.factor) for s in (stage, like)]
     if shapes[0] != shapes[1]:
         sizes = ", the model's have ".join(f"{c} channels for {f} pixels" for c, f in shapes)

@@ -13,6 +13,7 @@ from models.loading import load_model
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
 from models.replacing import first_stage_of, with_first_stage
+from tests.published import published
 from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 
@@ -33,6 +34,43 @@ def test_latents_are_the_same_and_pictures_those_of_the_other(
     assert torch.equal(pictures[0], pictures[1])
     assert not torch.equal(pictures[0], pictures[2])
     assert replaced.number != tiny_sd.number
+
+
+@pytest.mark.parametrize(
+    ("said", "precision"), [(None, torch.float32), (False, torch.float16), (True, torch.float32)]
+)
+def test_precision_is_the_models_own_where_a_file_does_not_say(
+    said: bool | None, precision: torch.dtype, tmp_path: Path
+) -> None:
+    """As stabilityai/sdxl-vae, which does not, and overflows in half precision like SDXL's own."""
+    model = write_tiny_sdxl(tmp_path / "xl")
+    path = model / "vae/config.json"
+    config = json.loads(path.read_text()) | {"scaling_factor": 0.13025}
+    path.write_text(json.dumps(config | {"force_upcast": True}))
+    other = write_tiny_sdxl(tmp_path / "other")
+    del config["force_upcast"]
+    told = {} if said is None else {"force_upcast": said}
+    (other / "vae/config.json").write_text(json.dumps(config | told))
+    loaded = load_model(str(model), torch.device("cpu"), torch.float16)
+    assert loaded.autoencoder.dtype == torch.float32
+    replaced = with_first_stage(loaded, first_stage_of(str(other), half=True)).autoencoder
+    assert replaced.dtype == precision
+    assert replaced.config.force_upcast is (said is not False)
+    assert "force_upcast" not in published("stabilityai__sdxl-vae", "config.json")
+
+
+def test_sdxls_first_stage_overflows_in_half_precision_whoever_leaves_that_out(
+    tmp_path: Path,
+) -> None:
+    model = write_tiny_sdxl(tmp_path / "xl")
+    path = model / "vae/config.json"
+    config = json.loads(path.read_text())
+    del config["force_upcast"]
+    for scale, precision in ((0.13025, torch.float32), (0.18215, torch.float16)):
+        path.write_text(json.dumps(config | {"scaling_factor": scale}))
+        stage = load_model(str(model), torch.device("cpu"), torch.float16).autoencoder
+        assert stage.dtype == precision
+        assert stage.config.force_upcast is (precision == torch.float32)
 
 
 def test_a_first_stage_of_another_shape_is_refused(
