@@ -37,11 +37,16 @@ def on_meta(config: dict[str, Any]) -> FirstStage:
 
 @pytest.mark.parametrize(
     ("model", "part"),
-    [("Intel__ldm3d", "vae"), ("Intel__ldm3d-4c", "vae"), ("CompVis__ldm-celebahq-256", "vqvae")],
+    [
+        ("Intel__ldm3d", "vae/"),
+        ("Intel__ldm3d-4c", "vae/"),
+        ("CompVis__ldm-celebahq-256", "vqvae/"),
+        ("stabilityai__sdxl-vae", ""),
+    ],
 )
 def test_files_of_the_diffusers_layout(model: str, part: str) -> None:
-    stage = on_meta(published(model, f"{part}/config.json"))
-    assert shapes(stage) == key_list(f"{model}.{part}")
+    stage = on_meta(published(model, f"{part}config.json"))
+    assert shapes(stage) == key_list(f"{model}.{part.strip('/') or 'vae'}")
 
 
 def test_celebahq_is_scaled_by_nothing() -> None:
