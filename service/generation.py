@@ -1,7 +1,7 @@
 """From a validated body to an accepted job: the steps in their order."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from anyio import CapacityLimiter, to_thread
@@ -65,10 +65,12 @@ class Generation:
         image: bytes | None = None,
         mask: bytes | None = None,
         controls: Sequence[bytes] = (),
+        expect: Callable[[str], Awaitable[None]] | None = None,
     ) -> str:
         """Check everything, keep the input images, queue the job; returns its id.
 
-        With the `idempotency_key` of an earlier try, that is the same job once more.
+        With the `idempotency_key` of an earlier try, that is the same job once more. `expect` hears
+        of the id before the queue does, so that whoever waits misses no news.
         Raises `InvalidRequest` and its like before anything is kept.
         """
         offer = await self.offers.now(draft.model)
@@ -86,6 +88,8 @@ class Generation:
                 self.idempotency.job_id, visitor.client, idempotency_key, same
             )
         async with admitted(self.limits, visitor, request, job_id):
+            if expect is not None:
+                await expect(job_id)
             if inputs:
                 await to_thread.run_sync(self.hold, [kept.record.key for kept in inputs])
             for kept in inputs:

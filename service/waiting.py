@@ -93,7 +93,7 @@ class JobWatcher:
         waited for first, and only if there is none so soon, it is looked at.
         """
         with self._waiting(job_id) as waiter:
-            await self._subscribe(job_id)
+            await self.expect(job_id)
             queued = JobView(id=job_id, state=JobState.QUEUED)
             shown = view = queued if fresh else await self.now(job_id)
             yield view
@@ -135,8 +135,11 @@ class JobWatcher:
                 # Its channel is left when the next one is joined: nothing may block here.
                 del self._waiters[job_id]
 
-    async def _subscribe(self, job_id: str) -> None:
-        """Listen to news of a job; now and then, stop listening to those nobody waits for."""
+    async def expect(self, job_id: str) -> None:
+        """Listen to news of a job, best before it is queued: nothing comes before the end of a
+        short one. Now and then, stop listening to those nobody waits for."""
+        if channel(job_id) in self._channels:
+            return
         # Without a link there is no news; the waiter polls, and the next link subscribes to all.
         with suppress(RedisError, TimeoutError):
             async with asyncio.timeout(self._poll_s), self._subscribing:

@@ -102,10 +102,10 @@ async def semantic(request: Request, services: ServicesDep, answers: AnswersDep)
 
 
 async def _generate(task: Task, request: Request, services: Services, answers: Answers) -> Response:
-    job_id, kind = await _accept(task, request, services)
     preferences = Preferences.of(request.headers)
-    location = str(request.app.url_path_for("get_job", job_id=job_id))
     patience_s = preferences.patience_s(services.settings.max_wait_s)
+    job_id, kind = await _accept(task, request, services, waits=patience_s > 0)
+    location = str(request.app.url_path_for("get_job", job_id=job_id))
     view = await _unless_client_leaves(request, _finished(services, job_id, patience_s))
     match view:
         case JobView(state=JobState.FINISHED):
@@ -124,8 +124,10 @@ async def _generate(task: Task, request: Request, services: Services, answers: A
             return problem_response(request, DeadlineExceeded(patience_s), location)
 
 
-async def _accept(task: Task, request: Request, services: Services) -> tuple[str, ResponseKind]:
-    """Read, validate and queue; afterwards nothing of the body is kept.
+async def _accept(
+    task: Task, request: Request, services: Services, waits: bool
+) -> tuple[str, ResponseKind]:
+    """Read, validate and queue; afterwards nothing of the body is kept. `waits`: for the pictures.
 
     Requests with images share a few threads, for decoding needs memory.
     """
@@ -140,8 +142,9 @@ async def _accept(task: Task, request: Request, services: Services) -> tuple[str
     image, mask = getattr(body, "image", None), getattr(body, "mask", None)
     controls = [control.image for control in body.controls or ()]
     key = request.headers.get(HEADER)
+    expect = services.watcher.expect if waits else None
     job_id = await services.generation.submit(
-        task, body, visitor, key, image=image, mask=mask, controls=controls
+        task, body, visitor, key, image=image, mask=mask, controls=controls, expect=expect
     )
     upload.let_go()
     return job_id, body.response
