@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from protocol.job import TERMINAL, JobState
+from protocol.job import TERMINAL, FinishReason, JobState
 from protocol.tasks import Task
 
 TIMEOUT_S = 30.0
@@ -32,6 +32,16 @@ class Step:
     step: int = 0
     steps: int = 0
     position: int | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture's file, the files that come with it by what their names end in ("depth.png"), and
+    whether the model's safety checker has flagged it."""
+
+    content: bytes
+    extras: Mapping[str, bytes]
+    flagged: bool
 
 
 class Client:
@@ -90,9 +100,22 @@ class Client:
         """Give a job up."""
         await self._ask("DELETE", job)
 
-    async def image(self, job: str, index: int) -> bytes:
-        """The file of picture `index` of a finished job."""
-        return (await self._ask("GET", f"{job}/images/{index}")).content
+    async def pictures(self, job: str) -> list[Picture]:
+        """What came of a finished job."""
+        view = (await self._ask("GET", job)).json()
+        return [await self._picture(job, told) for told in view["result"]["images"]]
+
+    async def _picture(self, job: str, told: Mapping[str, Any]) -> Picture:
+        path = f"{job}/images/{told['index']}"
+        extras = {
+            f"{extra['kind']}.{extra['format']}": await self._file(f"{path}/{extra['kind']}")
+            for extra in told.get("extras") or ()
+        }
+        flagged = told["finish_reason"] == FinishReason.CONTENT_FILTERED
+        return Picture(await self._file(path), extras, flagged)
+
+    async def _file(self, path: str) -> bytes:
+        return (await self._ask("GET", path)).content
 
     async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         with self._in_our_words():

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from darkroom.addresses import server_url
 from darkroom.child import ProgramFailed
-from darkroom.client import Client, ServerUnreachable, Step
+from darkroom.client import Client, Picture, ServerUnreachable, Step
 from darkroom.display import QuietDisplay
 from darkroom.house import House, open_house
 from darkroom.until_stopped import until_stopped
@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("out.png"),
         metavar="FILE",
         help="where to write it; its ending (.png, .jpg, .webp) says the format (default: "
-        "out.png); several become out-1.png, out-2.png and so on",
+        "out.png); several become out-1.png, out-2.png and so on, and what comes with a picture "
+        "out-depth.png or out-sound.wav",
     )
     parser.add_argument("--url", help="the server to ask (default: this machine's, by HOST, PORT)")
 
@@ -54,11 +55,23 @@ async def _generate(arguments: argparse.Namespace, console: Console) -> bool:
     wished = wish(arguments)
     wished.fields["output_format"] = FORMATS[output.suffix.lower()]
     async with _some_server(arguments.url, console) as client:
-        images = await _draw(client, wished, arguments.n or 1, console)
-    for path, image in zip(_paths(output, len(images)), images, strict=True):
-        path.write_bytes(image)
-        console.print(f"wrote {path}", highlight=False)
+        pictures = await _draw(client, wished, console)
+    for path, picture in zip(_paths(output, len(pictures)), pictures, strict=True):
+        _write(path, picture, console)
     return True
+
+
+def _write(path: Path, picture: Picture, console: Console) -> None:
+    """The picture, and beside it what comes with it: out.png, out-depth.png."""
+    files = {path: picture.content} | {
+        path.with_name(f"{path.stem}-{ending}"): content
+        for ending, content in picture.extras.items()
+    }
+    for file, content in files.items():
+        file.write_bytes(content)
+        console.print(f"wrote {file}", highlight=False)
+    if picture.flagged:
+        console.print(f"{path}: the model's safety checker has flagged it", highlight=False)
 
 
 def _paths(output: Path, count: int) -> list[Path]:
@@ -100,8 +113,8 @@ async def _house_of_the_moment(settings: Settings, display: QuietDisplay) -> Asy
             display.close()
 
 
-async def _draw(client: Client, wished: Wish, count: int, console: Console) -> list[bytes]:
-    """The files of so many pictures. If we are stopped meanwhile, the job is cancelled."""
+async def _draw(client: Client, wished: Wish, console: Console) -> list[Picture]:
+    """What is wished for. If we are stopped meanwhile, the job is cancelled."""
     submitting = asyncio.ensure_future(client.submit(wished.task, wished.fields))
     try:
         job = await asyncio.shield(submitting)
@@ -110,7 +123,7 @@ async def _draw(client: Client, wished: Wish, count: int, console: Console) -> l
         # Stopped before the answer came, the job may be queued all the same.
         await client.cancel(await submitting)
         raise
-    return [await client.image(job, index) for index in range(count)]
+    return await client.pictures(job)
 
 
 async def _show_progress(steps: AsyncIterator[Step], console: Console) -> None:

@@ -8,6 +8,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.keys import AudioFormat
 from protocol.tasks import Task
 
 
@@ -63,6 +64,12 @@ def add_wishes(parser: argparse.ArgumentParser) -> None:
         help="enlarge what was drawn by so much, and draw it once more",
     )
     parser.add_argument("--refiner", metavar="MODEL", help="who takes over the last steps")
+    parser.add_argument(
+        "--audio",
+        dest="audio_format",
+        choices=[file_format.value for file_format in AudioFormat],
+        help="of a model that draws sounds: what it sounds like, too, in such a file",
+    )
 
 
 def wish(arguments: argparse.Namespace) -> Wish:
@@ -71,6 +78,7 @@ def wish(arguments: argparse.Namespace) -> Wish:
     named = (
         *("prompt", "negative_prompt", "model", "steps", "seed", "n", "sampler", "schedule"),
         *("guidance_scale", "loras", "image", "mask", "strength", "hires_scale", "refiner"),
+        "audio_format",
     )
     fields = {name: getattr(arguments, name) for name in named}
     fields |= {"width": width, "height": height}

@@ -55,13 +55,13 @@ async def _served(url: str) -> list[dict[str, Any]]:
 
 
 def _table(models: list[dict[str, Any]]) -> Table:
-    table = Table("model", "size", "tasks", "samplers", "state", box=None, header_style="bold")
+    table = Table("model", "size", "tasks", "by default", "state", box=None, header_style="bold")
     for model in models:
         table.add_row(
-            model["name"],
+            ", ".join([model["name"], *model["aliases"]]),
             f"{model['default_width']}×{model['default_height']}",
             ", ".join(model["tasks"]),
-            ", ".join(model["samplers"]),
+            f"{model['default_steps']} steps of {model['default_sampler']}",
             _state(model),
         )
     return table

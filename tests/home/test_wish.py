@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from darkroom.__main__ import main
+from protocol.job import FinishReason
 from protocol.request import Enlargement, GenerationRequest, LoraUse, Refinement
 from protocol.tasks import Task
 from tests.service.conftest import ABLE, Running, running
@@ -71,6 +72,22 @@ def test_the_files_given_say_what_to_do(service: Running, tmp_path: Path, pictur
     assert (enlarged.task, enlarged.width, enlarged.height) == (Task.UPSCALE, 128, 64)
     refined = drawn(service, output, "a cat", "--refiner", "finer")
     assert refined.refinement == Refinement(model="finer", start=0.8)
+
+
+def test_what_comes_with_pictures_is_written_beside_them(
+    redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = CARD.model_copy(update={"outputs": ("image", "sound")})
+    with running(redis_url, card) as service:
+        drawn(service, tmp_path / "tune.png", "a fugue", "-n", "2", "--audio", "flac")
+        assert "flagged" not in capsys.readouterr().err
+        service.worker.finish_reason = FinishReason.CONTENT_FILTERED
+        drawn(service, tmp_path / "other.png", "a fugue")
+    names = ["other.png", "tune-1-sound.flac", "tune-1.png", "tune-2-sound.flac", "tune-2.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "tune-2-sound.flac").read_bytes() == b"sound 1"
+    said = capsys.readouterr().err.replace("\n", "")
+    assert f"{tmp_path / 'other.png'}: the model's safety checker has flagged it" in said
 
 
 @pytest.mark.parametrize(

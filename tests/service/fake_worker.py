@@ -21,8 +21,17 @@ from rq.serializers import JSONSerializer
 
 from protocol.catalogue import Catalogue, ModelCard
 from protocol.errors import DarkroomError
-from protocol.job import FinishReason, ImageResult, JobResult, JobState, Phase, Progress, Timings
-from protocol.keys import result_key
+from protocol.job import (
+    ExtraFile,
+    FinishReason,
+    ImageResult,
+    JobResult,
+    JobState,
+    Phase,
+    Progress,
+    Timings,
+)
+from protocol.keys import Extra, ExtraFormat, extra_key, result_key
 from protocol.presence import Presence, WorkerReport, WorkerState
 from protocol.progress import ProgressBoard
 from protocol.queue import CANCEL_FIELD, ERROR_FIELD, REQUEST, queue_name
@@ -149,7 +158,17 @@ class FakeWorker:
             format=request.output_format,
             bytes=len(packed.getvalue()),
             finish_reason=self.finish_reason,
+            extras=self._sound(job_id, request, index),
         )
+
+    def _sound(self, job_id: str, request: GenerationRequest, index: int) -> tuple[ExtraFile, ...]:
+        """Of a model that has any: a file that says which picture it belongs to."""
+        if request.audio_format is None:
+            return ()
+        file_format = ExtraFormat(request.audio_format)
+        key, content = extra_key(job_id, index, Extra.SOUND, file_format), b"sound %d" % index
+        self.store.put(key, content, file_format.content_type)
+        return (ExtraFile(kind=Extra.SOUND, key=key, format=file_format, bytes=len(content)),)
 
     def _draw(self, request: GenerationRequest, seed: int) -> Image.Image:
         if not request.task.takes_image:
