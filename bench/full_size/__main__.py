@@ -9,9 +9,9 @@ CompVis' code. They are written in the published format, loaded by us, and compu
 as the reference in single precision. Told is the relative difference, ‖ours − theirs‖ / ‖theirs‖.
 
 CompVis' checkpoints are whole .ckpt files, added as `darkroom models add` does. They need CompVis'
-code (`pip install --no-deps stable-diffusion-sdkit`) and 13 GB of the disk. Most memory, 11 GB, is
-for SDXL's UNet. What was found before of other checkpoints is kept. The exit status is 1 if a
-difference is above 1e-4.
+code (`pip install --no-deps stable-diffusion-sdkit`). The largest take 13 GB of memory and as much
+of the disk; all of them 20 minutes of two cores. What was found before of other checkpoints is
+kept. The exit status is 1 if a difference is above 1e-4.
 """
 
 from __future__ import annotations
