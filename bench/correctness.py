@@ -34,6 +34,7 @@ from models.executors.networks import denoiser
 from models.loading import default_device, load_model
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
+from models.unet import AddedConditioning
 from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 # ‖ours − theirs‖ / ‖theirs‖. Two orders of additions in half precision differ by some 1e-3 through
@@ -111,9 +112,10 @@ def _against_diffusers(
             return kind.from_pretrained(path / part, torch_dtype=dtype).to(model.device)
 
     x, timestep, context, *added = _inputs(model, side, ROWS)
-    named = dict(zip(("text_embeds", "time_ids"), added, strict=False))
+    told = AddedConditioning.of(model.unet.config, added) or AddedConditioning()
+    named = {"text_embeds": told.pooled, "time_ids": told.time_ids} if model.is_sdxl else None
     unet = load(diffusers.UNet2DConditionModel, "unet", model.dtype)
-    theirs = unet(x, timestep, context, added_cond_kwargs=named or None).sample
+    theirs = unet(x, timestep, context, timestep_cond=told.guidance, added_cond_kwargs=named).sample
     yield "UNet", relative_error(model.executors.denoiser(x, timestep, context, *added), theirs)
     autoencoder = load(diffusers.AutoencoderKL, "vae", model.autoencoder.dtype)
     z = x[:1].to(model.autoencoder.dtype)

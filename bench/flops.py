@@ -99,6 +99,5 @@ def synchronize(device: torch.device) -> None:
 
 
 def _added(config: UNetConfig) -> AddedConditioning | None:
-    if config.pooled_dim is None:
-        return None
-    return AddedConditioning(torch.empty(1, config.pooled_dim), torch.empty(1, config.time_ids))
+    widths = (config.pooled_dim, config.time_ids, config.time_cond_proj_dim)
+    return AddedConditioning.of(config, [torch.empty(1, width) for width in widths if width])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,14 @@ def test_arithmetic_is_what_is_published(name: str, side: int, expected: Sequenc
         encode_flops(model.autoencoder, 8 * side) / GIGA,
     )
     assert counted == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+def test_being_told_its_guidance_is_one_matrix_more(name: str) -> None:
+    unet = ARCHITECTURES[name].unet
+    told = replace(unet, time_cond_proj_dim=256)
+    more = unet_flops(told, 16) - unet_flops(unet, 16)
+    assert more == 2 * 256 * unet.block_out_channels[0]
 
 
 def test_arithmetic_of_both_text_encoders() -> None:
