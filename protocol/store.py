@@ -16,6 +16,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, from_url
 
 from protocol.errors import StoreUnavailable, UnknownImage
+from protocol.folder import Folder
 from protocol.keys import is_key
 from protocol.observing import Observe, observed
 
@@ -33,10 +34,14 @@ class ObjectStore:
     Raises `UnknownImage` for a key that holds nothing and `StoreUnavailable` for any other trouble.
     """
 
-    def __init__(self, store: Any, observe: Observe = lambda *_: None) -> None:
-        """`observe` is told how long each operation took."""
+    def __init__(
+        self, store: Any, observe: Observe = lambda *_: None, folder: Folder | None = None
+    ) -> None:
+        """`observe` is told how long each operation took. `folder`: where the store's files are, if
+        they are on this machine."""
         self._store = store
         self._observe = observe
+        self._folder = folder
 
     @classmethod
     def open(cls, url: str, observe: Observe = lambda *_: None) -> "ObjectStore":
@@ -50,8 +55,9 @@ class ObjectStore:
             case "memory":
                 return cls(MemoryStore(), observe)
             case "file":
-                folder = Path(unquote(urlsplit(url).path))
-                return cls(LocalStore(folder, mkdir=True, automatic_cleanup=True), observe)
+                root = Path(unquote(urlsplit(url).path))
+                store = LocalStore(root, mkdir=True, automatic_cleanup=True)
+                return cls(store, observe, Folder(root))
             case _:
                 bucket = from_url(url, retry_config=RETRY)  # type: ignore[call-overload]
                 return cls(bucket, observe)
@@ -59,14 +65,16 @@ class ObjectStore:
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write `data` under `key`; written twice is harmless, the last one stays."""
         with self._asked("put", key):
-            if isinstance(self._store, LocalStore):  # a folder has no place for attributes
-                obstore.put(self._store, key, data)
+            if self._folder:
+                self._folder.write(key, data)
             else:
                 obstore.put(self._store, key, data, attributes={"Content-Type": content_type})
 
     def get(self, key: str) -> bytes:
         """The whole blob under `key`."""
         with self._asked("get", key):
+            if self._folder:
+                return self._folder.read(key)
             return bytes(obstore.get(self._store, key).bytes())
 
     def delete(self, key: str) -> None:

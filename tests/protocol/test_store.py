@@ -1,5 +1,7 @@
 """The object store, in a folder and in memory; whatever is not a key of ours is refused."""
 
+import resource
+import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -82,6 +84,50 @@ def test_the_folder_holds_nothing_but_whole_files(tmp_path: Path) -> None:
     store = ObjectStore.open(tmp_path.as_uri())
     store.put(KEY, b"one", "image/png")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / KEY]
+
+
+def test_a_folder_that_is_swept_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever deletes the last file of a folder deletes the folder."""
+    store = ObjectStore.open(tmp_path.as_uri())
+    opening, opened = Path.open, []
+
+    def lose_and_open(path: Path, mode: str = "r", *more: object) -> object:
+        opened.append(path)
+        if len(opened) == 1:
+            path.parent.rmdir()
+        return opening(path, mode, *more)  # type: ignore[call-overload]  # as it was called
+
+    monkeypatch.setattr(Path, "open", lose_and_open)
+    store.put(KEY, b"one", "image/png")
+    assert len(opened) == 2
+    assert store.get(KEY) == b"one"
+
+
+def test_a_disk_that_fills_up_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    store = ObjectStore.open(tmp_path.as_uri())
+    store.put(KEY, b"old", "image/png")
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.put(KEY, b"new" * 1000, "image/png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert store.get(KEY) == b"old"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / KEY]
+
+
+def test_whatever_else_is_wrong_with_a_folder_is_an_error_of_ours(tmp_path: Path) -> None:
+    store = ObjectStore.open(tmp_path.as_uri())
+    (tmp_path / "results").write_bytes(b"a file where a folder should be")
+    with pytest.raises(StoreUnavailable):
+        store.put(KEY, b"one", "image/png")
+    with pytest.raises(StoreUnavailable):
+        store.get(KEY)
 
 
 def test_a_bucket_signs_urls_and_its_absence_is_an_error_of_ours(
