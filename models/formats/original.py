@@ -37,7 +37,7 @@ _LEFT_OUT = re.compile(
     r"|model_ema\..*"
     r"|.*\.position_ids"
     r"|.*\.logit_scale|cond_stage_model\.transformer\.to_logits\.\w+"
-    r"|cond_stage_model\.transformer\.text_projection\.weight"
+    r"|(?:cond_stage_model|conditioner\.embedders\.0)\.transformer\.text_projection\.weight"
     r"|(?:first_stage_model\.|cond_stage_model\.)?loss\..*"
     r"|cond_stage_model\.(?:encoder|decoder|quant_conv|post_quant_conv|quantize)\..*"
     r")"

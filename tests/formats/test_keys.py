@@ -177,6 +177,26 @@ def test_old_files_of_civitai() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("sd-v1-4.ckpt", "cond_stage_model."),
+        ("sd_xl_base_1.0.safetensors", "conditioner.embedders.0."),
+    ],
+)
+def test_what_clip_has_for_pictures_is_left_out(name: str, prefix: str) -> None:
+    """Programs that take checkpoints apart and write them anew write it, too."""
+    shapes = original(name)
+    more = {
+        f"{prefix}transformer.text_projection.weight": (768, 768),
+        f"{prefix}logit_scale": (),
+        f"{prefix}transformer.text_model.embeddings.position_ids": (1, 77),
+    }
+    contents, plain = (take_apart(s, detect(s)) for s in (shapes | more, shapes))
+    assert contents.unknown == ()
+    assert set(contents.components["text_encoder"]) == set(plain.components["text_encoder"])
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"context": 1024}, "Stable Diffusion 2"),
