@@ -5,8 +5,9 @@
 Redis, API and worker are the real programs (`bench.null_worker` draws nothing), and the client
 shares the cores with them. Measured are the time that a lone client, and two, wait for a picture in
 base64; how many requests are accepted a second when a crowd asks for no more than an id; how long a
-look at a job takes while two hundred clients wait for theirs; and what memory the API takes. The
-milliseconds of a core that each process spends on a request vary less on a busy machine.
+look at a job takes while two hundred clients wait for theirs; and what memory the API takes. How
+fast the machine is just then, the time of an answer says that takes no work, and what milliseconds
+of a core each process spends on a picture.
 """
 
 from __future__ import annotations
@@ -71,6 +72,10 @@ async def picture(connection: Connection) -> None:
     (await connection.post(PATH, BODY)).expect(200)
 
 
+async def bare_answer(connection: Connection) -> None:
+    (await connection.get("/healthz")).expect(200)
+
+
 async def polls_among_waiting(house: Premises, clients: int, seconds: float) -> Latency:
     """Looks at a job, by one who asks again at once, while `clients` wait for pictures.
 
@@ -105,7 +110,9 @@ class Findings:
 async def measure(seconds: float, clients: int) -> Findings:
     async with premises(WORKER, NO_BOUND) as house:
         await timed(house.url, 1, min(1.0, seconds), picture)  # warm
-        before_mb, before_s = house.memory_mb(), house.cpu_s()
+        before_mb = house.memory_mb()
+        bare = await timed(house.url, 1, min(1.0, seconds), bare_answer)
+        before_s = house.cpu_s()
         alone = await timed(house.url, 1, seconds, picture)
         cpu_ms = {
             name: 1000 * (after - before_s[name]) / len(alone)
@@ -115,6 +122,7 @@ async def measure(seconds: float, clients: int) -> Findings:
         polls = await polls_among_waiting(house, clients, seconds)
         flooded = await flood(house.url, BODY, FLOODING, seconds)
         latencies = [
+            Latency.of("nothing but an answer, 1 client", bare),
             Latency.of("a picture, 1 client", alone),
             Latency.of("a picture, 2 clients", pair),
             polls,
