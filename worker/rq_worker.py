@@ -109,7 +109,7 @@ class RqWorker(BaseWorker):
         Raises EngineBroken when only a new process can help.
         """
         self._register()
-        self._install_signal_handlers()
+        self.heed_signals()
         settings = self._settings
         try:
             with (
@@ -237,7 +237,8 @@ class RqWorker(BaseWorker):
         except RedisError:
             self.ip_address = "unknown"
 
-    def _install_signal_handlers(self) -> None:
+    def heed_signals(self) -> None:
+        """From now on SIGTERM and SIGINT end `work` in order, though it may not have begun."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.loop.stop())

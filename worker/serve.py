@@ -63,6 +63,7 @@ def serve(
     reporter = Reporter(ProgressBoard(redis))
     worker = RqWorker(redis, name, models, engine, delivery, reporter, metrics, settings, tracing)
     publish(redis, offers)
+    worker.heed_signals()  # before anybody hears that it serves: else it could go without goodbye
     announcer.serve(busy=lambda: bool(worker.loop.claims))
     logger.info("ready", extra={"worker": name, "models": list(models.names)})
     sweeper = Sweeper(store, Holdings(redis, settings), settings, settings.worker_sweep_s)
