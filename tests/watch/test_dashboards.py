@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from protocol.tasks import Task
 from tests.home.processes import wait_until
 from tests.tiny_models import write_tiny_sd
 from tests.watch.house import DRAWING, WORKER, open_house
@@ -93,3 +95,13 @@ def test_dashboards_are_what_grafana_is_told_to_read() -> None:
     for dashboard in DASHBOARDS.glob("*.json"):
         ids = [panel["id"] for panel in json.loads(dashboard.read_text("utf-8"))["panels"]]
         assert len(set(ids)) == len(ids)
+
+
+def test_the_time_to_a_picture_is_that_of_every_task() -> None:
+    of_pictures = {
+        found[1] for _, asked in questions() if (found := re.search(r'route=~"([^"]+)"', asked))
+    }
+    assert of_pictures
+    for routes in of_pictures:
+        for task in Task:
+            assert re.fullmatch(routes, f"/v1/{task}"), task
