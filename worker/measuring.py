@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from dataclasses import asdict
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from models.denoising import Trajectory
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
+from models.stopwatch import best_seconds
 from worker.profile import LEAST_ROWS, Measurement, StepProfile, row_counts
 
 logger = logging.getLogger(__name__)
@@ -79,7 +81,8 @@ def measure(
             batch = model.start(recipe, range(rows // one.rows))
             model.advance(batch)  # the first of a shape may choose kernels or capture a graph
             before = _watch_memory(model.device)
-            seconds[rows] = min(_timed(model, batch) for _ in range(REPEATS))
+            left_s = deadline - time.monotonic()
+            seconds[rows] = best_seconds(partial(_step, model, batch), REPEATS, left_s)
         except torch.OutOfMemoryError:
             if rows == LEAST_ROWS:
                 raise
@@ -92,12 +95,11 @@ def measure(
     return Measurement(group, seconds, bytes_per_cell)
 
 
-def _timed(model: LatentDiffusion, batch: list[Trajectory]) -> float:
-    started = time.perf_counter()
+def _step(model: LatentDiffusion, batch: list[Trajectory]) -> None:
+    """A step, to its end."""
     model.advance(batch)
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
-    return time.perf_counter() - started
 
 
 def _watch_memory(device: torch.device) -> int:

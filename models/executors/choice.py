@@ -24,12 +24,14 @@ from models.executors import compiled, networks, openvino
 from models.executors.eager import eager_executors
 from models.executors.networks import Executors, Network, Run
 from models.pipeline import LatentDiffusion
+from models.stopwatch import best_seconds
 
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LARGEST_ERROR = 0.03  # of a network in bfloat16: root mean square, as a share of the output's
 REPEATS = 5
+CLOSE = 1.5  # times the best at few rows: who takes longer is not tried at more
 COMPILE_S = 180.0  # about what compiling takes: it is tried only where there is time for it
 
 Candidates = dict[str, Callable[[], Run]]  # name -> how to make it
@@ -40,8 +42,9 @@ class Wanted:
     """What an operator leaves open.
 
     executor: auto, eager, openvino or compile. precision: auto, fp32 or bf16. rows: of a crowd,
-    beside those of a single guided picture. patience_s: how long measuring may take. cache:
-    folder for converted graphs and choices; None keeps nothing.
+    beside those of a single guided picture. patience_s: how long a network may be measured; every
+    candidate is tried once whatever that takes. cache: folder for converted graphs and choices;
+    None keeps nothing.
     """
 
     executor: str = "auto"
@@ -102,43 +105,64 @@ def _choose(network: Network, exact: Run, rows: tuple[int, ...], wanted: Wanted)
     file = wanted.cache and wanted.cache / f"{network.name}-{_key(network, wanted)}.choice"
     if (name := _read(file)) in candidates:
         return name, candidates[name]()
-    made: dict[str, Run] = {}
-    seconds: dict[str, float] = {}
+    runs = _exact_enough(network, exact, candidates, rows[0])
+    if not runs:
+        raise ValueError(f"no executor of {', '.join(candidates)} is exact enough for this model")
+    name = _remember(file, _fastest(network, runs, rows, wanted.patience_s))
+    return name, runs.get(name) or candidates[name]()
+
+
+def _exact_enough(
+    network: Network, exact: Run, candidates: Candidates, rows: int
+) -> dict[str, Run]:
+    """The candidates whose outputs differ little from those of eager float32: in the root mean
+    square, as a share of the output's own. They are warm then."""
+    inputs = network.examples(rows)
+    expected = exact(*inputs).float()
+    found = {}
     for name, make in candidates.items():
         run = make()
-        error = _error(run, exact, network)
-        if error > LARGEST_ERROR:
-            log.warning("%s by %s is off by %.3f: not used", network.name, name, error)
-            continue
-        made[name] = run
-        seconds[name] = sum(_seconds(run, network, n) / n for n in rows)
-        log.info("%s by %s: %.1f ms a row", network.name, name, 1e3 * seconds[name] / len(rows))
-    if not made:
-        raise ValueError(f"no executor of {', '.join(candidates)} is exact enough for this model")
-    name = _remember(file, min(seconds, key=seconds.__getitem__))
-    return name, made.get(name) or candidates[name]()
+        if run is not exact:
+            difference = run(*inputs).float() - expected
+            error = float(difference.square().mean().sqrt() / expected.square().mean().sqrt())
+            if error > LARGEST_ERROR:
+                log.warning("%s by %s is off by %.3f: not used", network.name, name, error)
+                continue
+        found[name] = run
+    return found
 
 
-def _error(run: Run, exact: Run, network: Network) -> float:
-    """Root mean square of the difference to eager float32, as a share of the output's own."""
-    if run is exact:
-        return 0.0
-    inputs = network.examples(2)
-    expected = exact(*inputs).float()
-    difference = run(*inputs).float() - expected
-    return float(difference.square().mean().sqrt() / expected.square().mean().sqrt())
+def _fastest(
+    network: Network, runs: dict[str, Run], rows: tuple[int, ...], patience_s: float
+) -> str:
+    """The one with the least time for a row, at all of the row counts that there is time for.
+
+    The first is always measured. At more rows only those run that may still win.
+    """
+    if len(runs) == 1:
+        return next(iter(runs))
+    ends = time.perf_counter() + patience_s
+    seconds = dict.fromkeys(runs, 0.0)  # a row, summed over the row counts
+    for turn, count in enumerate(rows):
+        left_s = ends - time.perf_counter()
+        least = min(seconds.values())
+        racing = [name for name in runs if seconds[name] <= CLOSE * least]
+        if turn and (len(racing) == 1 or _foretold(seconds, racing, turn, count) > left_s):
+            break
+        inputs = network.examples(count)
+        for name in racing:
+            taken = best_seconds(partial(runs[name], *inputs), REPEATS, left_s / len(racing))
+            seconds[name] += taken / count
+            log.info(
+                "%s by %s: %.1f ms a row of %d", network.name, name, 1e3 * taken / count, count
+            )
+        seconds = {name: seconds[name] for name in racing}
+    return min(seconds, key=seconds.__getitem__)
 
 
-def _seconds(run: Run, network: Network, rows: int) -> float:
-    """Best wall time of one call on `rows` rows, after one to warm up."""
-    inputs = network.examples(rows)
-    run(*inputs)
-    best = float("inf")
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        run(*inputs)
-        best = min(best, time.perf_counter() - started)
-    return best
+def _foretold(seconds: dict[str, float], racing: list[str], turns: int, rows: int) -> float:
+    """Seconds that one call of each would take, were a row as long as it was on average."""
+    return sum(seconds[name] / turns * rows for name in racing)
 
 
 def _key(network: Network, wanted: Wanted) -> str:
