@@ -27,7 +27,6 @@ from models.embedders import (
 )
 from models.first_stages import build_first_stage
 from models.footprint import META, network_bytes, weights_bytes
-from models.formats.configs import controlnet_config
 from models.formats.families import family_of_network
 from models.formats.headers import read_header
 from models.formats.kinds import CLASS_KINDS, Kind, kind_of
@@ -59,12 +58,14 @@ _BUILD: Mapping[str, Callable[[dict[str, Any]], nn.Module]] = {
 _BUILD_ALONE: Mapping[Kind, Callable[[dict[str, Any]], nn.Module]] = {
     "vae": build_first_stage,
     "controlnet": lambda c: ControlNet(ControlNetConfig.from_dict(c)),
+    "unet": _BUILD["unet"],
 }
 _TITLES: Mapping[Kind, str] = {
     "lora": "a LoRA",
     "embedding": "a word learned by textual inversion",
     "controlnet": "a ControlNet",
     "vae": "a first stage",
+    "unet": "a UNet",
 }
 
 
@@ -96,18 +97,11 @@ def inspect(path_or_id: str) -> Anatomy:
 def _file(path: Path) -> Anatomy:
     shapes = read_header(path).shapes
     kind = kind_of(shapes)
-    if kind in ("model", "vae"):
-        return _folder(LocalFiles(laid_out(path)))
     if kind == "lora":
         return Anatomy(_TITLES[kind], problems=tuple(_other_kinds(shapes)))
     if kind == "embedding":
         return Anatomy(_TITLES[kind])
-    ours = shapes_of(component_plan(kind, shapes), shapes)
-    return _alone(kind, controlnet_config(ours, family_of_network(ours)), lambda: _stored(path))
-
-
-def _stored(path: Path) -> Stored:
-    return {key: (entry.dtype, entry.shape) for key, entry in read_header(path).entries.items()}
+    return _folder(LocalFiles(laid_out(path)))
 
 
 def _other_kinds(keys: Collection[str]) -> Iterator[str]:
@@ -117,17 +111,16 @@ def _other_kinds(keys: Collection[str]) -> Iterator[str]:
             yield f"{kind} is not supported: {key}"
 
 
-def _alone(
-    kind: Kind, config: dict[str, Any], stored: Callable[[], Stored], folder: Path | None = None
-) -> Anatomy:
+def _alone(kind: Kind, config: dict[str, Any], files: StoredFiles) -> Anatomy:
     """A network that is added on its own."""
-    network, part = _network(kind, lambda: _BUILD_ALONE[kind](config), stored)
+    build = _BUILD_ALONE[kind]
+    network, part = _network(kind, lambda: build(config), lambda: files.stored(""))
     weights = {}
     if network is not None:
         sizes = (("fp16", torch.float16), ("fp32", torch.float32))
         weights = {name: network_bytes(network, dtype) for name, dtype in sizes}
     pipeline = str(config["_class_name"])
-    return Anatomy(_TITLES[kind], folder, pipeline, components=(part,), weights=weights)
+    return Anatomy(_TITLES[kind], files.folder, pipeline, components=(part,), weights=weights)
 
 
 def _folder(files: StoredFiles) -> Anatomy:
@@ -135,7 +128,7 @@ def _folder(files: StoredFiles) -> Anatomy:
     if alone.is_file() and not (files.folder / "model_index.json").is_file():
         config = read_json(alone)
         if what := CLASS_KINDS.get(str(config.get("_class_name"))):
-            return _alone(what, config, lambda: files.stored(""), files.folder)
+            return _alone(what, config, files)
     index = read_json(files.folder / "model_index.json")
     pipeline = str(index.get("_class_name"))
     kind = KINDS.get(pipeline)

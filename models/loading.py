@@ -26,6 +26,16 @@ FOUND = 0.1  # the share of loading that is done once all files are here
 
 Report = Callable[[float, str], None]
 
+# What a UNet has in common with the one whose place it takes: what it is told, and what it draws.
+_SHARED = (
+    "in_channels",
+    "out_channels",
+    "cross_attention_dim",
+    "addition_embed_type",
+    "addition_time_embed_dim",
+    "projection_class_embeddings_input_dim",
+)
+
 
 def default_device() -> torch.device:
     """The best device present: CUDA, then Apple's, then the CPU."""
@@ -45,18 +55,20 @@ def load_model(
     dtype: torch.dtype | None = None,
     report: Report = lambda fraction, what: None,
     embeddings: Path | None = None,
+    unet: Path | None = None,
 ) -> LatentDiffusion:
     """Load a model in the published diffusers layout.
 
     `path_or_id` is a folder, a hub id or "bundled". `report` hears the share done, 0 to 1, and
-    what comes next. `embeddings`: a folder of words learned by textual inversion.
+    what comes next. `embeddings`: a folder of words learned by textual inversion. `unet`: the
+    folder of a network in place of the model's own, as `latent-consistency/lcm-sdxl` for SDXL.
     Raises CheckpointError (missing, mismatching or unsupported).
     """
     device = device or default_device()
     dtype = dtype or default_dtype(device)
     report(0.0, "finding files")
     half = dtype != torch.float32
-    download = partial(fetch, half=half, report=_Fetching(report))
+    download = partial(fetch, half=half, report=Fetching(report))
     folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id, download)
     index = read_json(folder / "model_index.json")
     kind = KINDS.get(str(index.get("_class_name")))
@@ -73,14 +85,14 @@ def load_model(
     report(0.3, "autoencoder")
     autoencoder = load_first_stage(first_stage_folder(folder), dtype, device)
     report(0.5, "unet")
-    unet = load_component(folder / "unet", lambda c: UNet(UNetConfig.from_dict(c)), dtype, device)
+    denoiser = _unet(folder / "unet", unet, dtype, device)
     schedule = NoiseSchedule.from_config(read_json(folder / "scheduler/scheduler_config.json"))
     report(1.0, "loaded")
     return LatentDiffusion(
         conditioner=conditioner,
-        unet=unet,
+        unet=denoiser,
         autoencoder=autoencoder,
-        executors=eager_executors(unet, autoencoder),
+        executors=eager_executors(denoiser, autoencoder),
         noise_schedule=schedule,
         device=device,
         dtype=dtype,
@@ -91,8 +103,19 @@ def load_model(
     )
 
 
-class _Fetching:
-    """Tells how much of a model has been fetched, once for each percent: a
+def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.device) -> UNet:
+    """The model's own, or another that is told the same and draws the same latents."""
+    unet = load_component(other or own, lambda c: UNet(UNetConfig.from_dict(c)), dtype, device)
+    replaced = UNetConfig.from_dict(read_json(own / "config.json"))
+    pairs = {key: (getattr(unet.config, key), getattr(replaced, key)) for key in _SHARED}
+    wrong = [f"{key} {its}, not {wanted}" for key, (its, wanted) in pairs.items() if its != wanted]
+    if wrong:
+        raise CheckpointError(f"{other} does not fit the model: it has {'; '.join(wrong)}")
+    return unet
+
+
+class Fetching:
+    """Tells how much has been fetched, once for each percent, as what comes first of loading: a
     `models.formats.hub.Report`."""
 
     def __init__(self, report: Report) -> None:

@@ -65,9 +65,9 @@ ServedName = Annotated[Text, Field(pattern=_NAME)]
 class Declared(Record):
     """A model that is to be served.
 
-    `source` is a folder, a file, a hub id or the name of a model that was added; `vae` likewise,
-    in place of the model's own, and `tiny_vae`, to decode fast beside it. `defaults` are entries of
-    its card. `refiner` names another entry, which is in memory whenever this is.
+    `source` is a folder, a file, a hub id or the name of a model that was added; `vae` and `unet`
+    likewise, in place of the model's own, and `tiny_vae`, to decode fast beside it. `defaults` are
+    entries of its card. `refiner` names another entry, which is in memory whenever this is.
     """
 
     source: Text = Field(min_length=1)
@@ -77,6 +77,7 @@ class Declared(Record):
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp8"] | None = None
     vae: Text | None = Field(default=None, min_length=1)
     tiny_vae: Text | None = Field(default=None, min_length=1)
+    unet: Text | None = Field(default=None, min_length=1)
     refiner: ServedName | None = None
     defaults: Annotated[dict[str, Any], AfterValidator(_card_entries)] = Field(default_factory=dict)
 

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     models_home: Path = Field(
         default_factory=lambda: _user_data_dir() / "darkroom",
         description="Folder of what the operator has added: models/, loras/, embeddings/, "
-        "controlnets/, vaes/.",
+        "controlnets/, vaes/, unets/.",
     )
     device: str = Field(
         default="auto",

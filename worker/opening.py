@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 import torch
 
-from models.loading import load_model
+from models.formats.hub import fetch_part
+from models.loading import Fetching, load_model
 from models.replacing import with_first_stage, with_tiny
 from protocol.presence import WorkerState
 from worker.additions import Offer
@@ -23,7 +25,7 @@ from worker.residency import Lodger, Residency
 from worker.resident import Resident
 from worker.settings import WorkerSettings
 from worker.shelf import Shelf
-from worker.sources import first_stage_folder
+from worker.sources import first_stage_folder, unet_folder
 from worker.warmup import empty_engine, ready_resident, weights_dtype
 
 LOADED = 0.9  # the share of getting ready that loading is; the rest is warming up
@@ -96,14 +98,15 @@ def _load(
     declared, card = offering.declared, offering.card
     precision = declared.precision or settings.worker_precision
     dtype = weights_dtype(device, precision)
-    model = load_model(
-        offering.source,
-        device,
-        dtype,
-        lambda share, what: report(LOADED * share, what),
-        settings.models_home / EMBEDDINGS,
-    )
     half = dtype != torch.float32
+
+    def loading(share: float, what: str) -> None:
+        report(LOADED * share, what)
+
+    download = partial(fetch_part, half=half, report=Fetching(loading))
+    unet = unet_folder(declared, settings, download)
+    words = settings.models_home / EMBEDDINGS
+    model = load_model(offering.source, device, dtype, loading, words, unet)
     if declared.vae is not None:
         model = with_first_stage(model, first_stage_folder(declared.vae, settings, half=half))
     if declared.tiny_vae is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from models.checkpoint import resolve
-from models.formats.hub import fetch_small
-from models.replacing import first_stage_of
+from models.formats.hub import Download, fetch_part, fetch_small
+from models.replacing import network_of
+from protocol.declarations import Declared
 from worker.settings import WorkerSettings
 
 
@@ -25,8 +27,20 @@ def locate(source: str, added: Path, base: Path = Path()) -> str:
 def first_stage_folder(source: str, settings: WorkerSettings, *, half: bool) -> Path:
     """Where the first stage `source` of a declaration is: among the VAEs that were added, at a path
     taken from the catalogue's folder, or fetched from the hub."""
-    base = settings.catalogue.resolve().parent if settings.catalogue else Path()
-    return first_stage_of(locate(source, settings.models_home / "vaes", base), half=half)
+    place = locate(source, settings.models_home / "vaes", _base(settings))
+    return network_of(place, "vae", partial(fetch_part, half=half))
+
+
+def unet_folder(declared: Declared, settings: WorkerSettings, download: Download) -> Path | None:
+    """Likewise of the UNet that a declaration puts in place of the model's own, if it does."""
+    if declared.unet is None:
+        return None
+    place = locate(declared.unet, settings.models_home / "unets", _base(settings))
+    return network_of(place, "unet", download)
+
+
+def _base(settings: WorkerSettings) -> Path:
+    return settings.catalogue.resolve().parent if settings.catalogue else Path()
 
 
 def without_weights(source: str) -> Path:

@@ -32,7 +32,12 @@ _REFINER = {
     "default_strength": 0.3,
 }
 # Distilled with guidance (Luo et al. 2023), by the defaults of diffusers' pipeline for them.
-_DISTILLED = {"default_steps": 4, "default_guidance_scale": 8.5}
+_DISTILLED = {
+    "default_steps": 4,
+    "default_guidance_scale": 8.5,
+    "default_sampler": "lcm",
+    "default_schedule": "lcm",
+}
 _UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
 
 

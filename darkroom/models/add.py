@@ -9,9 +9,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from protocol.settings import Settings
 
-HELP = "add a model, LoRA, embedding, ControlNet or VAE"
+HELP = "add a model, LoRA, embedding, ControlNet, VAE or UNet"
 _TOLD = 20  # problems that are listed; a wrong file has thousands
-_KINDS = ("model", "lora", "embedding", "controlnet", "vae")
+_KINDS = ("model", "lora", "embedding", "controlnet", "vae", "unet")
 
 
 class CannotAdd(RuntimeError):

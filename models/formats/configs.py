@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from models.formats.families import Family
+from models.formats.families import Family, family_of_network
 from models.formats.parts import Shape
 
 Shapes = Mapping[str, Shape]
@@ -56,6 +56,8 @@ def _conditional(shapes: Shapes, family: Family, widths: list[int]) -> Config:
             "addition_time_embed_dim": _TIME_ID,
             "projection_class_embeddings_input_dim": shapes["add_embedding.linear_1.weight"][1],
         }
+    if "time_embedding.cond_proj.weight" in shapes:
+        config["time_cond_proj_dim"] = shapes["time_embedding.cond_proj.weight"][1]
     return config
 
 
@@ -141,6 +143,19 @@ def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -
     if scaling_factor is not None:
         config["scaling_factor"] = scaling_factor
     return config
+
+
+def config_alone(kind: str, shapes: Shapes) -> Config:
+    """Of a first stage, ControlNet or UNet whose file of weights is all there is.
+
+    A first stage alone does not say its scaling factor: that of the model it is used in holds.
+
+    Raises UnknownFamily.
+    """
+    if kind == "vae":
+        return first_stage_config(shapes)
+    family = family_of_network(shapes)
+    return unet_config(shapes, family) if kind == "unet" else controlnet_config(shapes, family)
 
 
 def tiny_config(shapes: Shapes) -> Config:

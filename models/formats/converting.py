@@ -14,14 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.formats.arrays import Tensors, shapes_of_arrays
-from models.formats.configs import (
-    clip_config,
-    controlnet_config,
-    first_stage_config,
-    tiny_config,
-)
+from models.formats.configs import clip_config, config_alone, tiny_config
 from models.formats.errors import CheckpointError, CheckpointMismatch, Malformed
-from models.formats.families import detect, family_of_network
+from models.formats.families import detect
 from models.formats.files import read_json
 from models.formats.hub import CONVERTIBLE, PEFT_CONFIG, PEFT_WEIGHTS, choose, rendering
 from models.formats.keys.paddle import paddle_plan
@@ -146,13 +141,7 @@ class Conversion:
 
     def _network(self, kind: Kind, tensors: Tensors, shapes: Mapping[str, Shape]) -> Converted:
         plan = component_plan(kind, shapes)
-        ours = shapes_of(plan, shapes)
-        if kind == "vae":
-            # Alone it does not say its scaling factor: that of the model it is used in holds.
-            config = first_stage_config(ours)
-        else:
-            config = controlnet_config(ours, family_of_network(ours))
-        write_json(self.target / "config.json", config)
+        write_json(self.target / "config.json", config_alone(kind, shapes_of(plan, shapes)))
         return self._flat(kind, tensors, plan, "diffusion_pytorch_model.safetensors")
 
     def _tiny(self, half: Half, tensors: Tensors) -> Converted:

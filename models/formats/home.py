@@ -2,7 +2,7 @@
 
 models/<name>/            a folder in the published layout, with manifest.json
 controlnets/<name>/       config.json and weights, with manifest.json
-vaes/<name>/              the same
+vaes/<name>/, unets/<name>/    the same
 loras/<name>.safetensors         with <name>.json, its manifest
 embeddings/<name>.safetensors    the same
 """
@@ -24,6 +24,7 @@ _FOLDERS: dict[Kind, str] = {
     "embedding": "embeddings",
     "controlnet": "controlnets",
     "vae": "vaes",
+    "unet": "unets",
 }
 _FILES: tuple[Kind, ...] = ("lora", "embedding")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -97,7 +97,13 @@ def read_remote_header(repository: str, name: str) -> dict[str, tuple[str, Shape
     return {key: (told.dtype, tuple(told.shape)) for key, told in header.tensors.items()}
 
 
-def fetch_part(repository: str, *, half: bool = False, suffixes: Collection[str] = SAFE) -> Path:
+def fetch_part(
+    repository: str,
+    *,
+    half: bool = False,
+    suffixes: Collection[str] = SAFE,
+    report: Report | None = None,
+) -> Path:
     """The folder in the cache with a single component that is a repository of its own.
 
     Raises CheckpointMissing, and CheckpointError for a repository that has no weights.
@@ -108,7 +114,7 @@ def fetch_part(repository: str, *, half: bool = False, suffixes: Collection[str]
     weights = rendering(files, half=half, suffixes=suffixes)
     if not weights:
         raise CheckpointError(_nothing(repository, files, suffixes))
-    return download(repository, [*weights, *_configs(files)])
+    return download(repository, [*weights, *_configs(files)], report)
 
 
 def _nothing(repository: str, files: Collection[str], suffixes: Collection[str]) -> str:

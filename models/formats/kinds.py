@@ -11,8 +11,8 @@ from models.formats.families import CONTROLNET, UNET
 from models.formats.keys.tiny import half_of
 from models.formats.parts import Shape
 
-Kind = Literal["model", "lora", "embedding", "controlnet", "vae"]
-KINDS: tuple[Kind, ...] = ("model", "lora", "embedding", "controlnet", "vae")
+Kind = Literal["model", "lora", "embedding", "controlnet", "vae", "unet"]
+KINDS: tuple[Kind, ...] = ("model", "lora", "embedding", "controlnet", "vae", "unet")
 
 # Networks that are folders of their own, by the `_class_name` of their config.json.
 CLASS_KINDS: Mapping[str, Kind] = {
@@ -20,6 +20,8 @@ CLASS_KINDS: Mapping[str, Kind] = {
     "VQModel": "vae",
     "AutoencoderTiny": "vae",
     "ControlNetModel": "controlnet",
+    "UNet2DConditionModel": "unet",
+    "UNet2DModel": "unet",
 }
 
 _LORA = re.compile(
@@ -28,6 +30,8 @@ _LORA = re.compile(
 )
 # Widths of the text encoders whose vocabulary an embedding extends: CLIP-L, CLIP-H, CLIP-bigG.
 _EMBEDDING_WIDTHS = (768, 1024, 1280)
+# Of a UNet whose parameters have diffusers' names.
+_UNET_KEYS = {"conv_in.weight", "conv_out.weight", "time_embedding.linear_1.weight"}
 _EMBEDDING_KEYS = {"emb_params", "clip_l", "clip_g", "string_to_param.*"}
 
 
@@ -43,6 +47,8 @@ def kind_of(shapes: Mapping[str, Shape]) -> Kind:
         return "controlnet"
     if any(key.startswith(UNET) for key in keys):
         return "model"
+    if keys >= _UNET_KEYS:
+        return "unet"
     if _is_first_stage(shapes):
         return "vae"
     if _is_embedding(shapes):
@@ -52,7 +58,7 @@ def kind_of(shapes: Mapping[str, Shape]) -> Kind:
             f"it is the {half} of a tiny autoencoder, whose other half is a file of its own: "
             "`darkroom models add` makes one of the two"
         )
-    if any(key.startswith(("down_blocks.", "text_model.", "input_blocks.")) for key in keys):
+    if any(key.startswith(("text_model.", "input_blocks.")) for key in keys):
         raise CheckpointError(
             "it holds one network of a model only: add the folder that it belongs to"
         )

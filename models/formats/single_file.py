@@ -1,4 +1,4 @@
-"""A single safetensors file of a model or a VAE, as if it were a folder of the published layout.
+"""A single safetensors file of a model, or of one network, as if it were a folder as published.
 
 The folder is made once in the user's cache: small JSON files and the tokenizer, and in place of
 every component's weights a link to the file. `weights` finds out which keys belong to whom.
@@ -13,11 +13,11 @@ import struct
 import tempfile
 from pathlib import Path
 
-from models.formats.configs import first_stage_config
+from models.formats.configs import config_alone
 from models.formats.errors import CheckpointError
 from models.formats.families import detect
 from models.formats.headers import Entry, Header, read_header
-from models.formats.kinds import kind_of
+from models.formats.kinds import CLASS_KINDS, Kind, kind_of
 from models.formats.layout import stem, write_json, write_json_files
 from models.formats.original import MARKS, SCALE_FACTOR, take_apart
 from models.formats.parts import shapes_of
@@ -65,10 +65,11 @@ def _lay_out(path: Path, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     try:
-        if kind_of(header.shapes) == "vae":
-            _lay_out_vae(path, header, making)
-        else:
+        kind = kind_of(header.shapes)
+        if kind == "model":
             _lay_out_model(path, header, making)
+        else:
+            _lay_out_network(path, header, kind, making)
         # Another process may have been quicker; its folder says the same.
         os.rename(making, folder)
     except OSError:
@@ -79,10 +80,12 @@ def _lay_out(path: Path, folder: Path) -> Path:
     return folder
 
 
-def _lay_out_vae(path: Path, header: Header, folder: Path) -> None:
-    shapes = shapes_of(component_plan("vae", header.shapes), header.shapes)
-    write_json(folder / "config.json", first_stage_config(shapes))
-    (folder / f"{stem('vae')}{_SUFFIX}").symlink_to(path)
+def _lay_out_network(path: Path, header: Header, kind: Kind, folder: Path) -> None:
+    if kind not in CLASS_KINDS.values():
+        raise CheckpointError(f"it is a {kind}, and no network")
+    shapes = shapes_of(component_plan(kind, header.shapes), header.shapes)
+    write_json(folder / "config.json", config_alone(kind, shapes))
+    (folder / f"{stem(kind)}{_SUFFIX}").symlink_to(path)
 
 
 def _lay_out_model(path: Path, header: Header, folder: Path) -> None:

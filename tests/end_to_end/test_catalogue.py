@@ -15,7 +15,7 @@ import pytest
 from models.inspecting import inspect
 from tests.end_to_end.test_tasks import encoded
 from tests.running_house import running_house
-from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
+from tests.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
 
 CATALOGUE = """
 memory_budget = {budget}
@@ -34,6 +34,7 @@ vae = "./other-vae"
 
 [models.extra]
 source = "sd"
+unet = "./quick"
 
 [models.broken]
 source = "./broken"
@@ -47,6 +48,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = folder / "home"
     write_tiny_sd(home / "models" / "sd")
     large = write_tiny_sdxl(folder / "xl")
+    write_tiny_distilled(write_tiny_sd(folder / "quick"))
     shutil.copytree(write_tiny_sdxl(folder / "yl") / "vae", folder / "other-vae")
     broken = Path(shutil.copytree(large, folder / "broken"))
     weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
@@ -99,6 +101,7 @@ def test_all_that_is_declared_is_offered_and_one_loads_on_demand(client: httpx.C
     assert (before["small"]["default_steps"], before["small"]["description"]) == (2, "a small one")
     assert (before["large"]["ready"], before["large"]["on_demand"]) == (False, True)
     assert before["large"]["family"] == "sdxl"
+    assert (before["extra"]["default_sampler"], before["extra"]["default_steps"]) == ("lcm", 4)
     assert drawn(client, model="large")["images"]
     assert wait_for_ready(client, "small", "large")["large"]["workers"] == 1
     assert drawn(client, model="small")["images"]
@@ -112,6 +115,11 @@ def test_where_room_is_needed_the_one_used_last_stays(client: httpx.Client) -> N
     again = drawn(client, model="large")["images"][0]["base64"]
     assert again == first  # a model that went and came back draws what it drew
     wait_for_ready(client, "small", "large")
+
+
+def test_another_unet_takes_the_place_of_a_models_own(client: httpx.Client) -> None:
+    pictures = [drawn(client, model=name)["images"][0]["base64"] for name in ("small", "extra")]
+    assert pictures[0] != pictures[1]
 
 
 def test_a_model_may_be_called_by_an_alias(client: httpx.Client) -> None:

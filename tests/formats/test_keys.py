@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 
 from models.config import TextEncoderConfig, UNetConfig
 from models.first_stages import build_first_stage
-from models.formats.configs import component_config, first_stage_config
+from models.formats.configs import component_config, config_alone, first_stage_config
 from models.formats.errors import UnknownFamily
 from models.formats.families import detect, families
 from models.formats.keys.paddle import paddle_plan
+from models.formats.kinds import kind_of
 from models.formats.original import take_apart
 from models.formats.parts import Shape, shapes_of
 from models.formats.spelling import component_plan
@@ -113,6 +115,21 @@ def test_configurations_say_what_the_published_ones_say(name: str, model: str, p
         assert build_on_meta(ours).config == build_on_meta(theirs).config
     else:
         assert TextEncoderConfig.from_dict(ours) == TextEncoderConfig.from_dict(theirs)
+
+
+@pytest.mark.parametrize("model", [SD15, SDXL, REFINER])
+@pytest.mark.parametrize("told", [None, 256])
+def test_a_unet_alone_says_what_it_is(model: str, told: int | None) -> None:
+    """As sdxl_lightning_4step_unet.safetensors, or LCM's, which are told their guidance."""
+    shapes = key_list(f"{model}.unet" if model != SD15 else "CompVis__stable-diffusion-v1-4.unet")
+    if told:
+        shapes |= {"time_embedding.cond_proj.weight": (shapes["conv_in.weight"][0], told)}
+    assert kind_of(shapes) == "unet"
+    found = shapes_of(component_plan("unet", shapes), shapes)
+    ours = UNetConfig.from_dict(config_alone("unet", found))
+    theirs = UNetConfig.from_dict(published(model, "unet/config.json"))
+    assert comparable(ours) == comparable(replace(theirs, time_cond_proj_dim=told))
+    assert network_shapes("unet", ours.to_dict()) == found
 
 
 def comparable(config: UNetConfig) -> dict[str, Any]:

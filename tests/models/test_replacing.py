@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from models.checkpoint import CheckpointError, CheckpointMissing
+from models.formats.hub import fetch_part as fetch
 from models.loading import load_model
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
-from models.replacing import first_stage_of, with_first_stage
+from models.replacing import first_stage_of, network_of, with_first_stage
 from tests.published import published
-from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
+from tests.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
+
+CPU = torch.device("cpu")
 
 
 def drawn(model: LatentDiffusion) -> torch.Tensor:
@@ -71,6 +74,16 @@ def test_sdxls_first_stage_overflows_in_half_precision_whoever_leaves_that_out(
         stage = load_model(str(model), torch.device("cpu"), torch.float16).autoencoder
         assert stage.dtype == precision
         assert stage.config.force_upcast is (precision == torch.float32)
+
+
+def test_a_unet_in_place_of_a_models_own(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+    distilled = write_tiny_distilled(write_tiny_sd(tmp_path / "distilled"))
+    of_both = load_model(str(tiny_sd.folder), CPU, unet=network_of(str(distilled), "unet", fetch))
+    assert torch.equal(drawn(of_both), drawn(load_model(str(distilled), CPU)))
+    assert not torch.equal(drawn(of_both), drawn(tiny_sd))
+    other = write_tiny_sdxl(tmp_path / "xl") / "unet"
+    with pytest.raises(CheckpointError, match=r"does not fit .*_type text_time, not"):
+        load_model(str(tiny_sd.folder), torch.device("meta"), unet=other)
 
 
 def test_a_first_stage_of_another_shape_is_refused(

@@ -11,10 +11,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from models.formats.adding import add
 from models.formats.errors import CheckpointError
+from models.formats.home import ModelsHome
 from models.safety import load_safety_checker
 from protocol.declarations import BadCatalogue
-from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
+from tests.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
 from tests.tiny_safety import write_tiny_safety
 from worker.offering import Plan, plan
 from worker.safety import Mode
@@ -88,6 +90,19 @@ def test_an_entry_that_cannot_be_described_hurts_no_other(folder: Path) -> None:
     assert "nowhere" in found.broken["gone"]
     assert found.broken["leaning"].startswith("its refiner gone cannot be loaded: ")
     assert found.broken["wrong"].startswith("models.wrong.defaults: default_steps: ")
+
+
+def test_a_unet_may_take_the_place_of_a_models_own(folder: Path, tmp_path: Path) -> None:
+    distilled = write_tiny_distilled(write_tiny_sd(tmp_path / "distilled"))
+    added = add(str(distilled / "unet"), ModelsHome(folder / "home"), name="fast")
+    assert added.place == folder / "home/unets/fast"
+    entries = '[models.quick]\nsource = "small"\nunet = "fast"\n[models.plain]\nsource = "small"\n'
+    found = planned(folder, entries + '[models.wrong]\nsource = "./large"\nunet = "fast"\n')
+    quick, plain = found.offerings["quick"], found.offerings["plain"]
+    assert quick.skeleton.unet.config.time_cond_proj_dim
+    assert (quick.card.default_steps, quick.card.default_sampler) == (4, "lcm")
+    assert (plain.card.default_steps, plain.card.default_sampler) == (20, "plms")
+    assert "does not fit the model" in found.broken["wrong"]
 
 
 def test_a_safety_checker_takes_its_place_unless_it_is_off(folder: Path) -> None:
