@@ -1,6 +1,6 @@
 """Ours beside diffusers, with the same weights, in the same run, rounds taken in turn.
 
-    python -m bench.peers [--workload bundled|sd15|sdxl] [--rounds 5] [--no-compile]
+    python -m bench.peers [--workload bundled|sd15|sdxl] [--rounds 5] [--no-compile] [--only NAME …]
 
 Three settings: one picture at a time; eight alike at once, which diffusers draws as one batch; and
 eight at once with different samplers, step counts and tasks, which it can only draw one after
@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -173,21 +173,30 @@ class OpenVinoNetwork(torch.nn.Module):
 
 
 def peers(
-    workload: Workload, device: torch.device, dtype: torch.dtype, with_compile: bool
+    workload: Workload,
+    device: torch.device,
+    dtype: torch.dtype,
+    with_compile: bool,
+    only: Collection[str],
 ) -> dict[str, Diffusers]:
-    """diffusers, and every way here to run its network faster."""
+    """diffusers, and every way here to run its network faster; of these `only` some, if any are
+    named: a large network has not room beside all of the others."""
     plain = load_diffusers(workload, device, dtype)
-    found = {"diffusers": plain}
+    cpu = device.type == "cpu"
+    halves = cpu and has_bfloat16()
+
+    def by_openvino(hint: str) -> Diffusers:
+        return plain.with_network(OpenVinoNetwork(plain.unet, hint))
+
+    ways: dict[str, Callable[[], Diffusers]] = {"diffusers": lambda: plain}
     if with_compile:
-        found["diffusers + compile"] = plain.with_network(compiled(plain.unet, device))
-    if device.type == "cpu":
-        found["diffusers + OpenVINO"] = plain.with_network(OpenVinoNetwork(plain.unet, "f32"))
-    if device.type == "cpu" and has_bfloat16():
-        halved = load_diffusers(workload, device, torch.bfloat16)
-        found["diffusers, bf16"] = halved
-        network = OpenVinoNetwork(plain.unet, "bf16")
-        found["diffusers + OpenVINO, bf16"] = plain.with_network(network)
-    return found
+        ways["diffusers + compile"] = lambda: plain.with_network(compiled(plain.unet, device))
+    if cpu:
+        ways["diffusers + OpenVINO"] = lambda: by_openvino("f32")
+    if halves:
+        ways["diffusers, bf16"] = lambda: load_diffusers(workload, device, torch.bfloat16)
+        ways["diffusers + OpenVINO, bf16"] = lambda: by_openvino("bf16")
+    return {name: make() for name, make in ways.items() if not only or name in only}
 
 
 def pictures(
@@ -208,7 +217,7 @@ def pictures(
         return lambda: system.one(crowd[0])
 
     difference = _difference(
-        draw(engine, crowd[:1]).outcomes[0].pixels[0], others["diffusers"].one(crowd[0])[0]
+        draw(engine, crowd[:1]).outcomes[0].pixels[0], next(iter(others.values())).one(crowd[0])[0]
     )
     settings: list[tuple[str, int, Draw, Callable[[Diffusers], Draw]]] = [
         ("one", 1, lambda: draw(engine, crowd[:1]), alone),
@@ -294,6 +303,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--workload", choices=WORKLOADS, default=BUNDLED_EMOJI.name)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-compile", action="store_true", help="where there is no compiler")
+    parser.add_argument("--only", action="append", default=[], help="this of them, by its name")
     return parser
 
 
@@ -304,7 +314,8 @@ def main() -> None:
     if given.smoke:
         workload, rounds = workload.smaller(), 1
     model = ready_model(workload)
-    others = peers(workload, device, model.dtype, not (given.no_compile or given.smoke))
+    with_compile = not (given.no_compile or given.smoke)
+    others = peers(workload, device, model.dtype, with_compile, given.only)
     whole = device.type != "cpu" or workload.name == "bundled"
     results = (pictures if whole else steps)(model, others, workload, rounds)
     synchronize(device)
