@@ -28,7 +28,7 @@ run: $(RUN)
 test: check
 	@.ci/programs
 	@.ci/redis
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
