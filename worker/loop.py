@@ -117,6 +117,11 @@ class Loop:
         """
         self._stops += 1
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stops > 0
+
     def wake(self) -> None:
         """There may be a job."""
         self._announced = True

@@ -108,8 +108,8 @@ class RqWorker(BaseWorker):
 
         Raises EngineBroken when only a new process can help.
         """
-        self._register()
-        self.heed_signals()
+        if not self._register():
+            return True
         settings = self._settings
         try:
             with (
@@ -243,15 +243,17 @@ class RqWorker(BaseWorker):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.loop.stop())
 
-    def _register(self) -> None:
-        while True:
+    def _register(self) -> bool:
+        """Whether Redis knows of us; not, if we are told to stop before it answers."""
+        while not self.loop.stopping:
             try:
                 self.connection.delete(self.key)  # a try before, cut short half-way
                 self.bootstrap(logging_level="WARNING")
-                return
+                return True
             except RedisError as error:
                 logger.warning("cannot register", extra={"error": type(error).__name__})
                 time.sleep(REDIS_RETRY_S)
+        return False
 
 
 class RqLedger:

@@ -13,6 +13,7 @@ def main() -> None:
     store = ObjectStore.open(os.environ["OBJECT_STORE_URL"])
     engine = FakeEngine(step_s=float(sys.argv[1]))
     worker, delivery = make_worker(settings(os.environ["REDIS_URL"]), engine, store, Metrics())
+    worker.heed_signals()
     worker.work()
     delivery.close()
 

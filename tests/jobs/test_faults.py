@@ -25,7 +25,7 @@ from tests.jobs.harness import (
     settings,
     wait_for,
 )
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 from tests.worker.fake_engine import FakeEngine
 from worker.rq_worker import STALLED
 
@@ -163,6 +163,15 @@ def test_redis_goes_and_returns_while_a_job_is_drawn(outage: str) -> None:
             second = queue.submit(request())
             assert outcome(queue, second).state is JobState.FINISHED
         assert engine.admitted == [first, second]
+
+
+def test_a_worker_that_never_reached_redis_ends_when_told_to(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}/0"
+    with running_worker(settings(nobody)) as worker:
+        wait_for(lambda: "cannot register" in caplog.text)
+        assert not worker.loop.stopping
 
 
 def test_a_worker_listed_nowhere_any_more_registers_again(redis_url: str) -> None:
