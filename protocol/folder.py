@@ -5,7 +5,9 @@ that the whole service adds to one; this takes 0.06 and 0.01.
 """
 
 import secrets
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 TRIES = 3  # to make a folder that is deleted, being empty, before the file is in it
 
@@ -24,25 +26,19 @@ class Folder:
         name and is never read."""
         path = self._root / name
         unfinished = path.with_name(f"{path.name}#{secrets.randbits(63)}")
-        self._write_new(unfinished, data)
         try:
+            with _created(unfinished) as file:
+                file.write(data)
             unfinished.replace(path)
         except OSError:
             unfinished.unlink(missing_ok=True)
             raise
 
-    def _write_new(self, path: Path, data: bytes) -> None:
-        for _ in range(TRIES):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                file = path.open("xb")
-            except FileNotFoundError:
-                continue
-            try:
-                with file:
-                    file.write(data)
-            except OSError:
-                path.unlink(missing_ok=True)
-                raise
-            return
-        raise OSError(f"no folder stays for {path.name}")
+
+def _created(path: Path) -> BinaryIO:
+    """A new file, in a folder that is made if need be."""
+    for _ in range(TRIES):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return path.open("xb")
+    raise OSError(f"no folder stays for {path.name}")
