@@ -94,6 +94,12 @@ _ATTENTION_BLOCKS = {"AttnDownBlock2D", "AttnUpBlock2D"}
 _CROSS_ATTENTION_BLOCKS = {"CrossAttnDownBlock2D", "CrossAttnUpBlock2D"}
 
 
+def misfit(pairs: Mapping[str, tuple[Any, Any]]) -> str | None:
+    """In words, where what a network has is not what is wanted of it; None if all of it is."""
+    wrong = [f"{key} {its}, not {wanted}" for key, (its, wanted) in pairs.items() if its != wanted]
+    return f"it has {'; '.join(wrong)}" if wrong else None
+
+
 @dataclass(frozen=True)
 class UNetConfig:
     """The UNets of latent diffusion (Rombach et al. 2022, table 12 to 15; Podell et al. 2023).

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import UNetConfig, UnsupportedConfig
+from models.config import UNetConfig, UnsupportedConfig, misfit
 from models.unet import AddedConditioning, Descent, Residuals
 
 _NUMBERS = count()
@@ -84,8 +84,7 @@ class ControlNetConfig:
         pairs = {key: (getattr(self.descent, key), getattr(unet, key)) for key in _SHARED}
         pairs["latent channels"] = self.descent.in_channels, unet.out_channels
         pairs["pixels per latent"] = self.factor, factor
-        wrong = [f"{key} {mine}, not {its}" for key, (mine, its) in pairs.items() if mine != its]
-        return f"it has {'; '.join(wrong)}" if wrong else None
+        return misfit(pairs)
 
 
 class HintEmbedding(nn.Module):

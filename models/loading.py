@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import CheckpointError, load_component, read_json, resolve
-from models.config import UNetConfig
+from models.config import UNetConfig, misfit
 from models.executors.eager import eager_executors
 from models.first_stage import FirstStage
 from models.first_stages import first_stage_folder, load_alike, load_first_stage
@@ -106,11 +106,12 @@ def load_model(
 def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.device) -> UNet:
     """The model's own, or another that is told the same and draws the same latents."""
     unet = load_component(other or own, lambda c: UNet(UNetConfig.from_dict(c)), dtype, device)
+    if other is None:
+        return unet
     replaced = UNetConfig.from_dict(read_json(own / "config.json"))
     pairs = {key: (getattr(unet.config, key), getattr(replaced, key)) for key in _SHARED}
-    wrong = [f"{key} {its}, not {wanted}" for key, (its, wanted) in pairs.items() if its != wanted]
-    if wrong:
-        raise CheckpointError(f"{other} does not fit the model: it has {'; '.join(wrong)}")
+    if wrong := misfit(pairs):
+        raise CheckpointError(f"{other} does not fit the model: {wrong}")
     return unet
 
 
