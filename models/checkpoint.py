@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.formats.errors import CheckpointError, CheckpointMismatch, CheckpointMissing
 from models.formats.files import read_json, weight_files
-from models.formats.hub import Download, fetch
+from models.formats.hub import Download, fetch, is_hub_id
 from models.formats.parts import Shape
 from models.formats.single_file import is_single_file, laid_out
 from models.formats.weights import Weights
@@ -53,7 +53,7 @@ def resolve(path_or_id: str, download: Download = fetch) -> Path:
         return path
     if is_single_file(path):
         return laid_out(path)
-    if path_or_id.count("/") != 1 or path_or_id.startswith((".", "/", "~")):
+    if not is_hub_id(path_or_id):
         raise CheckpointMissing(
             f"{path_or_id!r} is neither a folder, nor a .safetensors file, "
             "nor a hub id (owner/name)"

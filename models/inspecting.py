@@ -29,6 +29,7 @@ from models.first_stages import build_first_stage
 from models.footprint import META, network_bytes, weights_bytes
 from models.formats.families import family_of_network
 from models.formats.headers import read_header
+from models.formats.hub import is_hub_id
 from models.formats.kinds import CLASS_KINDS, Kind, kind_of
 from models.formats.parts import Shape, shapes_of
 from models.formats.single_file import is_single_file, laid_out
@@ -86,7 +87,7 @@ def inspect(path_or_id: str) -> Anatomy:
             f"{path} is no safetensors file, and is not opened: `darkroom models add {path}` "
             "converts it"
         )
-    if path_or_id.count("/") != 1 or path_or_id.startswith((".", "/", "~")):
+    if not is_hub_id(path_or_id):
         raise CheckpointMissing(
             f"{path_or_id!r} is neither a folder, a .safetensors file, a hub id (owner/name), nor "
             "the name of what was added"

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from models.checkpoint import CheckpointError
 from models.conditioners.clip import text_stages
 from models.footprint import META, weights_bytes
-from models.formats.hub import fetch_small
+from models.formats.hub import fetch_part, fetch_small
 from models.loading import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
 from models.replacing import with_tiny
@@ -24,7 +24,7 @@ from protocol.catalogue import ModelCard
 from protocol.declarations import BadCatalogue, Declared, read_declarations
 from worker.card import model_card, model_name
 from worker.settings import WorkerSettings
-from worker.sources import first_stage_folder, locate, unet_folder, without_weights
+from worker.sources import locate, network_folder, without_weights
 from worker.warmup import weights_dtype
 
 logger = logging.getLogger(__name__)
@@ -114,10 +114,12 @@ def _offering(
 ) -> Offering:
     folder = BUNDLED if source == "bundled" else without_weights(source)
     words = settings.models_home / EMBEDDINGS
-    unet = unet_folder(declared, settings, fetch_small)
+    unet = None
+    if declared.unet is not None:
+        unet = network_folder(declared.unet, "unet", settings, fetch_small)
     skeleton = load_model(str(folder), META, torch.float32, embeddings=words, unet=unet)
     if declared.tiny_vae is not None:
-        tiny = first_stage_folder(declared.tiny_vae, settings, half=False)
+        tiny = network_folder(declared.tiny_vae, "vae", settings, fetch_part)
         skeleton = with_tiny(skeleton, tiny)
     dtype = weights_dtype(device, declared.precision or settings.worker_precision)
     safety = settings.worker_safety != "off" and ships_safety_checker(skeleton.folder)

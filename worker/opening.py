@@ -25,7 +25,7 @@ from worker.residency import Lodger, Residency
 from worker.resident import Resident
 from worker.settings import WorkerSettings
 from worker.shelf import Shelf
-from worker.sources import first_stage_folder, unet_folder
+from worker.sources import network_folder
 from worker.warmup import empty_engine, ready_resident, weights_dtype
 
 LOADED = 0.9  # the share of getting ready that loading is; the rest is warming up
@@ -103,14 +103,17 @@ def _load(
     def loading(share: float, what: str) -> None:
         report(LOADED * share, what)
 
-    download = partial(fetch_part, half=half, report=Fetching(loading))
-    unet = unet_folder(declared, settings, download)
+    download = partial(fetch_part, half=half)
+    unet = None
+    if declared.unet is not None:
+        told = partial(download, report=Fetching(loading))
+        unet = network_folder(declared.unet, "unet", settings, told)
     words = settings.models_home / EMBEDDINGS
     model = load_model(offering.source, device, dtype, loading, words, unet)
     if declared.vae is not None:
-        model = with_first_stage(model, first_stage_folder(declared.vae, settings, half=half))
+        model = with_first_stage(model, network_folder(declared.vae, "vae", settings, download))
     if declared.tiny_vae is not None:
-        model = with_tiny(model, first_stage_folder(declared.tiny_vae, settings, half=half))
+        model = with_tiny(model, network_folder(declared.tiny_vae, "vae", settings, download))
     report(LOADED, "warming up")
     chosen = settings.model_copy(update={"worker_precision": precision})
     return ready_resident(model, (card.default_width, card.default_height), chosen)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from models.checkpoint import resolve
-from models.formats.hub import Download, fetch_part, fetch_small
+from models.formats.hub import Download, fetch_small
 from models.replacing import network_of
-from protocol.declarations import Declared
 from worker.settings import WorkerSettings
 
 
@@ -24,23 +23,16 @@ def locate(source: str, added: Path, base: Path = Path()) -> str:
     return str(path) if path.exists() or source.startswith((".", "/", "~")) else source
 
 
-def first_stage_folder(source: str, settings: WorkerSettings, *, half: bool) -> Path:
-    """Where the first stage `source` of a declaration is: among the VAEs that were added, at a path
-    taken from the catalogue's folder, or fetched from the hub."""
-    place = locate(source, settings.models_home / "vaes", _base(settings))
-    return network_of(place, "vae", partial(fetch_part, half=half))
+def network_folder(
+    source: str, part: Literal["vae", "unet"], settings: WorkerSettings, download: Download
+) -> Path:
+    """Where the network `source` is, which a declaration puts in place of a model's own.
 
-
-def unet_folder(declared: Declared, settings: WorkerSettings, download: Download) -> Path | None:
-    """Likewise of the UNet that a declaration puts in place of the model's own, if it does."""
-    if declared.unet is None:
-        return None
-    place = locate(declared.unet, settings.models_home / "unets", _base(settings))
-    return network_of(place, "unet", download)
-
-
-def _base(settings: WorkerSettings) -> Path:
-    return settings.catalogue.resolve().parent if settings.catalogue else Path()
+    Among those that were added, at a path taken from the catalogue's folder, or on the hub, from
+    where `download` brings it.
+    """
+    base = settings.catalogue.resolve().parent if settings.catalogue else Path()
+    return network_of(locate(source, settings.models_home / f"{part}s", base), part, download)
 
 
 def without_weights(source: str) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -46,6 +47,11 @@ PARTS = (
 )
 
 
+def is_hub_id(text: str) -> bool:
+    """Whether it reads as owner/name, and as no path."""
+    return text.count("/") == 1 and not text.startswith((".", "/", "~"))
+
+
 def fetch(
     repository: str,
     *,
@@ -58,13 +64,8 @@ def fetch(
     `half` prefers fp16 renderings; `report` hears how far it is, in other threads. Raises
     CheckpointMissing, and CheckpointError for a repository that has nothing to fetch.
     """
-    files = list_files(repository)
-    if files is None:
-        return _cached(repository)
-    chosen = choose(files, half=half, suffixes=suffixes)
-    if not any(name.endswith(tuple(suffixes)) for name in chosen):
-        raise CheckpointError(_nothing(repository, files, suffixes))
-    return download(repository, chosen, report)
+    chosen = partial(choose, half=half, suffixes=suffixes)
+    return _fetch(repository, chosen, suffixes, report)
 
 
 def fetch_small(repository: str) -> Path:
@@ -108,13 +109,27 @@ def fetch_part(
 
     Raises CheckpointMissing, and CheckpointError for a repository that has no weights.
     """
+
+    def chosen(files: Collection[str]) -> list[str]:
+        return [*rendering(files, half=half, suffixes=suffixes), *_configs(files)]
+
+    return _fetch(repository, chosen, suffixes, report)
+
+
+def _fetch(
+    repository: str,
+    chosen: Callable[[Collection[str]], list[str]],
+    suffixes: Collection[str],
+    report: Report | None,
+) -> Path:
+    """What is chosen of a repository's files, if any weights are among it."""
     files = list_files(repository)
     if files is None:
         return _cached(repository)
-    weights = rendering(files, half=half, suffixes=suffixes)
-    if not weights:
+    names = chosen(files)
+    if not any(name.endswith(tuple(suffixes)) for name in names):
         raise CheckpointError(_nothing(repository, files, suffixes))
-    return download(repository, [*weights, *_configs(files)], report)
+    return download(repository, names, report)
 
 
 def _nothing(repository: str, files: Collection[str], suffixes: Collection[str]) -> str:

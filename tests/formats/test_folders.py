@@ -22,8 +22,9 @@ from models.config import UNetConfig
 from models.first_stages import load_alike
 from models.formats.adding import add
 from models.formats.home import ModelsHome
+from models.formats.hub import fetch_part
 from models.loading import load_model
-from models.replacing import first_stage_of
+from models.replacing import network_of
 from models.unet import UNet
 from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
 
@@ -47,8 +48,11 @@ def folder(tiny: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> ModelsHome:
-    return ModelsHome(tmp_path / "home")
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelsHome:
+    """Where things are added, by the command line too."""
+    home = ModelsHome(tmp_path / "home")
+    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(home.root))
+    return home
 
 
 def weights(folder: Path, part: str) -> dict[str, Tensor]:
@@ -193,12 +197,8 @@ def test_a_rendering_in_half_precision_alone_loads_and_is_added(
 
 
 def test_the_command_adds_lists_its_name_and_refuses_a_second(
-    folder: Path,
-    home: ModelsHome,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, home: ModelsHome, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(home.root))
     assert main(["models", "add", str(folder), "--name", "mine"]) == 0
     assert str(home.find("model", "mine")) in capsys.readouterr().out.replace("\n", "")
     manifest = home.describe("model", "mine")
@@ -218,16 +218,12 @@ def test_the_command_adds_lists_its_name_and_refuses_a_second(
 
 
 def test_a_model_that_would_not_load_is_not_added(
-    folder: Path,
-    home: ModelsHome,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, home: ModelsHome, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tensors = weights(folder, "unet")
     del tensors["conv_out.bias"]
     tensors["extra"] = torch.zeros(1)
     save_file(tensors, folder / "unet/diffusion_pytorch_model.safetensors")
-    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(home.root))
     assert main(["models", "add", str(folder)]) == 1
     said = capsys.readouterr().err
     assert "unet: missing: conv_out.bias" in said
@@ -236,12 +232,8 @@ def test_a_model_that_would_not_load_is_not_added(
 
 
 def test_what_goes_with_models_is_held_against_our_networks_too(
-    folder: Path,
-    home: ModelsHome,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, home: ModelsHome, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(home.root))
     tensors = weights(folder, "vae")
     del tensors["encoder.conv_in.bias"]
     save_file(tensors, folder / "vae/diffusion_pytorch_model.safetensors")
@@ -258,12 +250,8 @@ def test_what_goes_with_models_is_held_against_our_networks_too(
 
 
 def test_what_was_added_is_checked_by_its_name(
-    folder: Path,
-    home: ModelsHome,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, home: ModelsHome, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(home.root))
     add(str(folder / "vae"), home, name="fine")
     assert main(["models", "check", "fine"]) == 0
     assert capsys.readouterr().out.startswith("fine: a first stage (AutoencoderKL)\n")
@@ -293,7 +281,7 @@ def test_a_vae_alone_replaces_another_and_is_scaled_like_it(
     added = add(str(tmp_path / "vae.ckpt"), home)
     assert (added.kind, added.place) == ("vae", home.find("vae", "vae"))
     like = load_model(str(model), CPU, torch.float16).autoencoder
-    for folder in (added.place, first_stage_of(str(tmp_path / "vae.safetensors"), half=False)):
+    for folder in (added.place, network_of(str(tmp_path / "vae.safetensors"), "vae", fetch_part)):
         assert "scaling_factor" not in json.loads((folder / "config.json").read_text())
         stage = load_alike(folder, like, torch.float16, CPU)
         assert stage.config.scaling_factor == 0.13025

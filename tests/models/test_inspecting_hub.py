@@ -50,8 +50,9 @@ def test_a_repository_that_is_a_first_stage_is_fetched(tmp_path: Path) -> None:
     files = files_of(folder) | {"sdxl_vae.safetensors": b"another rendering", "README.md": b"hi"}
     with serving(Hub({"somebody/vae": Repository(files)})) as hub:
         script = (
-            "from models.replacing import first_stage_of\n"
-            "print(first_stage_of('somebody/vae', half=False))"
+            "from models.formats.hub import fetch_part\n"
+            "from models.replacing import network_of\n"
+            "print(network_of('somebody/vae', 'vae', fetch_part))"
         )
         ran = run(hub, tmp_path, "-c", script)
         assert ran.returncode == 0, ran.stderr

@@ -13,7 +13,7 @@ from models.formats.hub import fetch_part as fetch
 from models.loading import load_model
 from models.pipeline import LatentDiffusion
 from models.recipe import Recipe
-from models.replacing import first_stage_of, network_of, with_first_stage
+from models.replacing import network_of, with_first_stage
 from tests.published import published
 from tests.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
 
@@ -29,7 +29,7 @@ def test_latents_are_the_same_and_pictures_those_of_the_other(
     tiny_sd: LatentDiffusion, tmp_path: Path
 ) -> None:
     other = write_tiny_sdxl(tmp_path / "xl")  # a first stage of the same shape, other weights
-    replaced = with_first_stage(tiny_sd, first_stage_of(str(other), half=False))
+    replaced = with_first_stage(tiny_sd, network_of(str(other), "vae", fetch))
     latents = drawn(replaced)
     assert torch.equal(latents, drawn(tiny_sd))
     theirs = load_model(str(other), torch.device("cpu"))
@@ -56,7 +56,7 @@ def test_precision_is_the_models_own_where_a_file_does_not_say(
     (other / "vae/config.json").write_text(json.dumps(config | told))
     loaded = load_model(str(model), torch.device("cpu"), torch.float16)
     assert loaded.autoencoder.dtype == torch.float32
-    replaced = with_first_stage(loaded, first_stage_of(str(other), half=True)).autoencoder
+    replaced = with_first_stage(loaded, network_of(str(other), "vae", fetch)).autoencoder
     assert replaced.dtype == precision
     assert replaced.config.force_upcast is (said is not False)
     assert "force_upcast" not in published("stabilityai__sdxl-vae", "config.json")
@@ -105,4 +105,4 @@ def test_a_first_stage_of_another_shape_is_refused(
 @pytest.mark.parametrize("source", ["/nowhere/vae", "vae", "a/b/c"])
 def test_what_is_nowhere_is_told(source: str) -> None:
     with pytest.raises(CheckpointMissing, match="neither a folder nor a hub id"):
-        first_stage_of(source, half=False)
+        network_of(source, "vae", fetch)
