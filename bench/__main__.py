@@ -1,32 +1,47 @@
-"""The benchmarks, one after another: python -m bench [NAME…] [--smoke]
+"""Run benchmarks by name: python -m bench [NAME…] [OPTION…]
 
-Each is a program of its own (`python -m bench.NAME`), with its own options, table and JSON line.
-Without names: those that say how fast the bundled model is served on this machine.
+Each benchmark has options, a table and a JSON line of its own; options that this program does not
+have are passed on (`python -m bench overhead --help` shows those of one). Without names: those that
+measure how fast the bundled model is served on this machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
+import sys
+from itertools import takewhile
 
-from darkroom.child import this_python
+from darkroom.processes.process import this_python
 
-# How long each takes on two cores, roughly, in minutes: 0.5, 1, 3, 5, 1.
-USUAL = ("overhead", "offline", "peers", "online", "components")
-ALL = (*USUAL, "soak", "same_bytes", "simulate", "step_times", "redis_traffic", "additions")
+MODULES = {
+    "overhead": "bench.serving.overhead",
+    "offline": "bench.engine.offline",
+    "peers": "bench.engine.peers",
+    "online": "bench.serving.online",
+    "components": "bench.engine.components",
+    "soak": "bench.serving.soak",
+    "same_bytes": "bench.serving.same_bytes",
+    "simulate": "bench.simulation.simulate",
+    "step_times": "bench.engine.step_times",
+    "redis_traffic": "bench.serving.redis_traffic",
+    "extra_networks": "bench.engine.extra_networks",
+    "correctness": "bench.engine.correctness",
+    "full_size": "bench.full_size",
+}
+# About 0.5, 1, 3, 5 and 1 minutes on two cores.
+DEFAULT = ("overhead", "offline", "peers", "online", "components")
 
 
 def main() -> int:
-    """The exit status: how many of them failed."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}")
-    parser.add_argument("--smoke", action="store_true", help="seconds each: do they run?")
-    given = parser.parse_args()
-    failed = 0
-    for name in given.names or USUAL:
-        command = [*this_python(f"bench.{name}"), *(["--smoke"] if given.smoke else [])]
-        failed += subprocess.run(command, check=False).returncode != 0
-    return failed
+    """Run the benchmarks; return how many of them failed."""
+    names = list(takewhile(lambda word: not word.startswith("-"), sys.argv[1:]))
+    options = sys.argv[1 + len(names) :]
+    unknown = [name for name in names if name not in MODULES]
+    if unknown or (not names and {"-h", "--help"} & set(options)):
+        print(f"{__doc__}\nNames: {', '.join(MODULES)}", file=sys.stderr)
+        return len(unknown)
+    commands = [[*this_python(MODULES[name]), *options] for name in names or DEFAULT]
+    return sum(subprocess.run(command, check=False).returncode != 0 for command in commands)
 
 
 if __name__ == "__main__":

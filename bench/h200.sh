@@ -31,15 +31,15 @@ run() {
   echo "== $program $* ($label)"
   local keep=(--label "$label")
   [ -z "${smoke[*]}" ] || keep=()
-  timeout "$limit" "$python" -m "bench.$program" "$@" "${smoke[@]}" "${keep[@]}" \
+  timeout "$limit" "$python" -m bench "$program" "$@" "${smoke[@]}" "${keep[@]}" \
     || failed+=("$program $* ($label)")
 }
 
 # The kernels, the graphs and eight bits, as the chip computes them. A kernel that cannot take some
 # inputs may also warn, which is no failure here.
 tests() {
-  timeout 240 "$python" -m pytest -q -p no:cacheprovider -W default tests/cuda \
-    --ignore tests/cuda/test_h200.py tests/models/test_attention.py || failed+=(tests)
+  timeout 240 "$python" -m pytest -q -p no:cacheprovider -W default tests/models/cuda \
+    --ignore tests/models/cuda/test_h200.py tests/models/networks/test_attention.py || failed+=(tests)
 }
 
 correctness() { run h200 300 correctness; }
@@ -92,7 +92,7 @@ if [ -z "${smoke[*]}" ]; then
     stem=$(basename "$file" .json)
     mv "$file" "bench/results/h200-${stem%%-h200*}${stem#*-h200}.json"
   done
-  "$python" -m bench.summary h200 >bench/results/h200.md || failed+=(summary)
+  "$python" -m bench.common.summary h200 >bench/results/h200.md || failed+=(summary)
   [ -z "${OUT:-}" ] || tar -cf "$OUT/h200.tar" -C bench/results $(cd bench/results && ls | grep '^h200')
 fi
 

@@ -5,19 +5,19 @@ import sys
 
 from pydantic import ValidationError
 
-from darkroom import api, generate, keys, models, up, worker
 from darkroom.addresses import PortTaken
-from darkroom.child import ProgramFailed
 from darkroom.client import Refused, ServerUnreachable
-from darkroom.devices import NoDevices
-from darkroom.embedded_redis import EmbeddedRedisError
-from darkroom.keys import NoSuchKey
-from darkroom.models.add import CannotAdd
-from darkroom.models.check import CannotCheck
-from darkroom.models.list import NoSuchModel
-from darkroom.server_binary import NoServerBinary
-from protocol.declarations import BadCatalogue
+from darkroom.commands import api, generate, keys, models, up, worker
+from darkroom.commands.keys import NoSuchKey
+from darkroom.commands.models.add import CannotAdd
+from darkroom.commands.models.check import CannotCheck
+from darkroom.commands.models.list import NoSuchModel
+from darkroom.processes.devices import NoDevices
+from darkroom.processes.embedded_redis import EmbeddedRedisError
+from darkroom.processes.process import ProgramFailed
+from darkroom.processes.server_binary import NoServerBinary
 from protocol.errors import DarkroomError
+from protocol.registry.models_config import BadCatalogue
 
 COMMANDS = {
     "up": up,

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import httpx
 
-from protocol.job import TERMINAL, FinishReason, JobState
-from protocol.tasks import Task
+from protocol.queue.job import TERMINAL, FinishReason, JobState
+from protocol.request.tasks import Task
 
 TIMEOUT_S = 30.0
 SILENCE_S = 120.0  # longest silence between two events; the server sends signs of life in between

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from protocol.presence import WorkerReport
+from protocol.registry.presence import WorkerReport
 
 NAME_WIDTH = 6
 STYLES = {"redis": "red", "worker": "magenta", "api": "cyan"}

@@ -16,21 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.beside import Beside
+from models.autoencoders.first_stage import FirstStage, Posterior
+from models.autoencoders.pixels import to_bytes
+from models.autoencoders.preview import LinearPreview, decoded_small, mixed_small
 from models.conditioners import Conditioner
-from models.denoising import Conditioning, Control, Controls, Trajectory, advance
+from models.conditioners.concat_conditioning import Beside
+from models.denoising.denoiser import Conditioning, Control, Controls, Trajectory, advance
+from models.denoising.noise import ImageNoise
+from models.denoising.patches import Patches
+from models.denoising.sampling_params import ControlPicture, Recipe
+from models.executors.base import Executors, Run
 from models.executors.controlled import ControlledRuns
-from models.executors.networks import Executors, Run
-from models.first_stage import FirstStage, Posterior
-from models.noise import ImageNoise
-from models.patches import Patches
-from models.pixels import to_bytes
-from models.preview import LinearPreview, decoded_small, mixed_small
-from models.recipe import ControlPicture, Recipe
+from models.networks.unet import AddedConditioning, UNet, guidance_embedding
 from models.samplers import SamplerTable
-from models.samplers.parts import compile_part
-from models.schedule import NoiseSchedule
-from models.unet import AddedConditioning, UNet, guidance_embedding
+from models.samplers.noise_schedule import NoiseSchedule
+from models.samplers.partial import compile_part
 
 _NUMBERS = count()
 
@@ -97,7 +97,7 @@ class LatentDiffusion:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) -> pictures (B, H, W, 3), uint8 on the CPU; of a model that
-        tells depth as well (B, H, W, 5), see `models.pixels`."""
+        tells depth as well (B, H, W, 5), see `models.autoencoders.pixels`."""
         z = latents / self.autoencoder.config.scaling_factor
         z, scale = z.to(self.autoencoder.dtype), self.autoencoder.config.factor
         image = self._in_patches(self.executors.decoder, z, scale=scale).float()
@@ -243,7 +243,8 @@ class LatentDiffusion:
 
 @dataclass(frozen=True)
 class _Encoding:
-    """How pictures that are shown beside the latents are encoded: a `models.beside.Encoding`."""
+    """How pictures that are shown beside the latents are encoded: a
+    `models.conditioners.concat_conditioning.Encoding`."""
 
     model: LatentDiffusion
     noise: ImageNoise

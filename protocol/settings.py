@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from protocol.topology import CLUSTER, SENTINEL, Topology, has_topology
+from protocol.connection.topology import CLUSTER, SENTINEL, Topology, has_topology
 
 PLAIN_SCHEMES = ("redis", "rediss")
 REDIS_SCHEMES = (

@@ -4,12 +4,12 @@ import sys
 
 from uvicorn import Server
 
-from protocol.access import KeyRecords
-from protocol.logs import start_logging
-from protocol.redis_client import connect
+from protocol.auth.api_keys import KeyRecords
+from protocol.connection.redis_client import connect
+from protocol.telemetry.logs import start_logging
 from service.app import create_app
-from service.connections import server_config
-from service.keys import check_door
+from service.auth.api_keys import check_door
+from service.http_protocol import server_config
 from service.settings import ServiceSettings
 
 

@@ -10,37 +10,41 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from protocol.access import KeyRecords
-from protocol.catalogue import Catalogue
-from protocol.idempotency import IdempotencyKeys
-from protocol.limits import Limits
-from protocol.presence import Presence
-from protocol.progress import ProgressBoard
-from protocol.queue import JobQueue
-from protocol.redis_client import connect, connect_async
-from protocol.store import ObjectStore
-from protocol.tracing import Tracing, start_tracing
-from service.bodies import body_schemas
-from service.census import CensusCollector
-from service.dependencies import Services
-from service.door import Authenticate, KnownHost, SameOrigin
-from service.fetching import Fetching
-from service.generation import Generation
-from service.guard import Guard
-from service.keys import KeyRing
-from service.loop_lag import watching_loop_lag
-from service.metrics import Metrics
-from service.middleware import RequestId, SecurityHeaders
-from service.offers import Offers
-from service.problems import NoSurprises, add_problem_handlers
-from service.requests import WatchRequests
+from protocol.auth.api_keys import KeyRecords
+from protocol.auth.limits import Limits
+from protocol.connection.redis_client import connect, connect_async
+from protocol.queue.idempotency import IdempotencyKeys
+from protocol.queue.job_queue import JobQueue
+from protocol.queue.progress import ProgressBoard
+from protocol.registry.model_registry import Catalogue
+from protocol.registry.presence import Presence
+from protocol.storage.object_store import ObjectStore
+from protocol.telemetry.setup import start_tracing
+from protocol.telemetry.tracing import Tracing
+from service.auth.api_keys import KeyRing
+from service.images.image_urls import Fetching
+from service.images.ssrf_guard import Guard
+from service.jobs.generation import Generation
+from service.jobs.job_watcher import JobWatcher
+from service.jobs.micro_batcher import Together
+from service.jobs.model_directory import Offers
+from service.jobs.tokens import TokenCounters
+from service.middleware.access_log import WatchRequests
+from service.middleware.authentication import Authenticate
+from service.middleware.body_limit import LimitUploads
+from service.middleware.errors import NoSurprises
+from service.middleware.headers import RequestId, SecurityHeaders
+from service.middleware.same_origin import SameOrigin
+from service.middleware.tracing import TraceRequests
+from service.middleware.trusted_host import KnownHost
 from service.routes import generation, health, jobs, models, pages
+from service.routes.deps import Services
+from service.schemas.problems import add_problem_handlers
+from service.schemas.requests import body_schemas
 from service.settings import ServiceSettings
-from service.together import Together
-from service.tokens import TokenCounters
-from service.tracing import TraceRequests
-from service.uploading import LimitUploads
-from service.waiting import JobWatcher
+from service.telemetry.loop_lag import watching_loop_lag
+from service.telemetry.metrics import Metrics
+from service.telemetry.queue_stats_collector import CensusCollector
 
 TITLE = "Darkroom"
 DESCRIPTION = "Pictures from latent diffusion models, by HTTP. Every error is an RFC 9457 problem."

@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 import redis
 
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 
 def pytest_configure() -> None:

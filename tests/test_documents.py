@@ -10,7 +10,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from models.samplers import SAMPLERS, SCHEDULES
-from protocol.drafts import Draft
+from protocol.request.generation_params import Draft
 from protocol.settings import Settings
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings

@@ -41,11 +41,11 @@ NEVER = {
 
 # Package of others -> folder -> the only files there that know it.
 ONLY_IN = {
-    "rq": {"": {"protocol/queue.py", "worker/rq_worker.py"}},
-    "obstore": {"": {"protocol/store.py"}},
-    "opentelemetry": {"": {"protocol/otel.py"}},
-    "PIL": {"service": {"service/images.py"}},
-    "soundfile": {"": {"worker/sound_file.py"}},
+    "rq": {"": {"protocol/queue/job_queue.py", "worker/consumer/rq_worker.py"}},
+    "obstore": {"": {"protocol/storage/object_store.py"}},
+    "opentelemetry": {"": {"protocol/telemetry/otel.py"}},
+    "PIL": {"service": {"service/images/uploaded_images.py"}},
+    "soundfile": {"": {"worker/output/sound_file.py"}},
 }
 
 # Folder -> extras whose requirements it may use, beside the base.

@@ -20,7 +20,7 @@ import torch
 
 import models
 from models.pipeline import LatentDiffusion
-from models.tokenizer import Tokenizer
+from models.text.tokenizer import Tokenizer
 from training import checkpointing, data, icons, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder, with_scaling_factor
 from training.card import StageRecord, card, licences

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.attention import use_kernel
-from models.clip_layers import SelfAttention
+from models.networks.attention import use_kernel
+from models.networks.clip_layers import SelfAttention
 
 
 def matmul_attention(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from models.autoencoder import AutoencoderKL
+from models.autoencoders.autoencoder_kl import AutoencoderKL
 from training.checkpointing import Stateful
 from training.discriminator import (
     adaptive_weight,

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from models.autoencoder import AutoencoderKL
+from models.autoencoders.autoencoder_kl import AutoencoderKL
 from training.autoencoder_stage import COLUMNS, edge_loss, in_rows
 from training.checkpointing import Stateful
 from training.ema import EMA

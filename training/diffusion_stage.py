@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from models.autoencoder import AutoencoderKL
+from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.conditioners.clip import ClipConditioner, TextStage
+from models.denoising.sampling_params import Recipe
 from models.executors.eager import eager_executors
+from models.networks.text_encoder import TextEncoder
+from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
-from models.recipe import Recipe
-from models.schedule import NoiseSchedule
-from models.text_encoder import TextEncoder
-from models.tokenizer import Tokenizer
-from models.unet import UNet
+from models.samplers.noise_schedule import NoiseSchedule
+from models.text.tokenizer import Tokenizer
 from training.attention import use_training_kernel
 from training.checkpointing import Stateful
 from training.ema import EMA

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import save_component
+from models.checkpoints.checkpoint import save_component
 from models.conditioners.clip import text_stages
 from models.pipeline import LatentDiffusion
 from training.diffusion_stage import SCHEDULER

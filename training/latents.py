@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from models.autoencoder import AutoencoderKL
+from models.autoencoders.autoencoder_kl import AutoencoderKL
 from training.grids import from_pixels
 
 

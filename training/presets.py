@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.config import TextEncoderConfig, UNetConfig
-from models.first_stage_config import AutoencoderConfig
+from models.autoencoders.first_stage_config import AutoencoderConfig
+from models.networks.config import TextEncoderConfig, UNetConfig
 
 
 @dataclass(frozen=True)

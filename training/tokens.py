@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from models.tokenizer import Tokenizer
+from models.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -12,24 +12,24 @@ from contextlib import closing
 
 import torch
 
-from models.loading import default_device
-from protocol.logs import start_logging
-from protocol.presence import Presence, WorkerState
-from protocol.redis_client import connect
-from protocol.tracing import start_tracing
-from worker import ports
-from worker.additions import LOOK_S as ADDITIONS_S
-from worker.additions import Additions
-from worker.announcer import REPEAT_S, Announcer
-from worker.demand import LOOK_S, Demand
-from worker.engine import Engine
-from worker.gpu import gpu_collector
-from worker.metrics import Metrics
-from worker.opening import open_shelf
-from worker.rq_worker import RqLedger
+from models.loading.loader import default_device
+from protocol.connection.redis_client import connect
+from protocol.registry.presence import Presence, WorkerState
+from protocol.telemetry.logs import start_logging
+from protocol.telemetry.setup import start_tracing
+from worker import interfaces as ports
+from worker.consumer.rq_worker import RqLedger
+from worker.engine.engine import Engine
+from worker.model_info.extra_networks import LOOK_S as ADDITIONS_S
+from worker.model_info.extra_networks import Additions
+from worker.model_manager.load_requests import LOOK_S, Demand
+from worker.model_manager.startup import open_shelf
+from worker.periodic_runner import Chore, Ticker
 from worker.serve import serve
 from worker.settings import WorkerSettings
-from worker.ticker import Chore, Ticker
+from worker.telemetry.gpu import gpu_collector
+from worker.telemetry.heartbeat import REPEAT_S, Announcer
+from worker.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.loading import default_device
+from models.loading.loader import default_device
 
 
 def devices() -> list[str]:

@@ -1,6 +1,6 @@
 """Where an engine meets the queue and the store: serve jobs until told to stop.
 
-Knows no torch: the engine is whatever keeps to `worker.ports.Engine`.
+Knows no torch: the engine is whatever keeps to `worker.interfaces.Engine`.
 """
 
 import logging
@@ -10,24 +10,25 @@ from contextlib import AbstractContextManager, closing, nullcontext
 
 from redis import Redis
 
-from protocol.catalogue import Catalogue, ModelCard
 from protocol.errors import QueueUnavailable
-from protocol.holdings import Holdings
-from protocol.presence import WorkerState
-from protocol.progress import ProgressBoard
-from protocol.store import ObjectStore
-from protocol.tracing import NO_TRACING, Tracing
-from worker.announcer import Announcer
-from worker.deliver import Delivery
-from worker.engine_metrics import EngineCollector
-from worker.loop import EngineBroken
-from worker.metrics import Metrics
-from worker.ports import Engine, Models
-from worker.reporter import Reporter
-from worker.rq_worker import RqLedger, RqWorker
+from protocol.queue.progress import ProgressBoard
+from protocol.registry.model_registry import Catalogue
+from protocol.registry.presence import WorkerState
+from protocol.request.model_card import ModelCard
+from protocol.storage.object_store import ObjectStore
+from protocol.storage.pins import Holdings
+from protocol.telemetry.tracing import NO_TRACING, Tracing
+from worker.consumer.consumer import EngineBroken
+from worker.consumer.progress_reporter import Reporter
+from worker.consumer.rq_worker import RqLedger, RqWorker
+from worker.interfaces import Engine, Models
+from worker.output.garbage_collector import Sweeper
+from worker.output.output_processor import Delivery
+from worker.periodic_runner import Chore, Ticker
 from worker.settings import WorkerSettings
-from worker.sweeper import Sweeper
-from worker.ticker import Chore, Ticker
+from worker.telemetry.engine_metrics import EngineCollector
+from worker.telemetry.heartbeat import Announcer
+from worker.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

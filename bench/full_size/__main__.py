@@ -1,6 +1,6 @@
 """Published networks at their full size, with the same random weights, beside their reference.
 
-    python -m bench.full_size FOLDER [NAME …]
+    python -m bench full_size FOLDER [NAME …]
 
 FOLDER holds one folder for each checkpoint with the configurations it was published with (for
 diffusers' layout `unet/config.json` and so on, for CompVis' own its .yaml; no weights). Each
@@ -26,10 +26,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.common.report import RESULTS, arguments, publish, table
+from bench.common.workloads import WRITTEN
 from bench.full_size import folders, originals
 from bench.full_size.finding import TOLERANCE, Finding
-from bench.report import RESULTS, arguments, publish, table
-from bench.workloads import WRITTEN
 
 NAME = "full_size"
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.full_size.finding import random, random_ids
-from tests.formats.references import bert_state, clip_state
+from tests.models.checkpoints.references import bert_state, clip_state
 
 Params = Mapping[str, Any]  # `params` of a class in a configuration
 

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from bench.full_size.finding import CPU, outputs, random, random_ids, worst
-from models.checkpoint import load_component
-from models.config import TextEncoderConfig, UNetConfig
-from models.controlnet import ControlNet, ControlNetConfig
-from models.first_stages import load_first_stage
-from models.safety import SafetyChecker, VisionConfig
-from models.text_encoder import TextEncoder
-from models.unet import AddedConditioning, UNet
+from models.autoencoders.registry import load_first_stage
+from models.checkpoints.checkpoint import load_component
+from models.networks.config import TextEncoderConfig, UNetConfig
+from models.networks.controlnet import ControlNet, ControlNetConfig
+from models.networks.safety_checker import SafetyChecker, VisionConfig
+from models.networks.text_encoder import TextEncoder
+from models.networks.unet import AddedConditioning, UNet
 
 PARTS = ("unet", "vae", "vqvae", "text_encoder", "text_encoder_2", "safety_checker", ".")
 SIDE = 32  # of the latents; the networks are whole, their inputs need not be

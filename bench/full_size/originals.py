@@ -19,21 +19,21 @@ from torch import Tensor
 
 from bench.full_size.ckpt import Computed, Original
 from bench.full_size.finding import CPU, outputs, worst
-from models.bert import BertConfig, BertEncoder
-from models.checkpoint import load_component, read_json
-from models.config import TextEncoderConfig, UNetConfig
-from models.embedders import (
+from models.autoencoders.registry import first_stage_folder, load_first_stage
+from models.checkpoints.checkpoint import load_component, read_json
+from models.checkpoints.convert.install import add
+from models.checkpoints.convert.model_store import ModelsHome
+from models.networks.bert import BertConfig, BertEncoder
+from models.networks.config import TextEncoderConfig, UNetConfig
+from models.networks.embedders import (
     ClassEmbedder,
     ClassEmbedderConfig,
     SpatialRescaler,
     SpatialRescalerConfig,
 )
-from models.first_stages import first_stage_folder, load_first_stage
-from models.formats.adding import add
-from models.formats.home import ModelsHome
-from models.schedule import NoiseSchedule
-from models.text_encoder import TextEncoder
-from models.unet import UNet
+from models.networks.text_encoder import TextEncoder
+from models.networks.unet import UNet
+from models.samplers.noise_schedule import NoiseSchedule
 
 CLIP = "CompVis__stable-diffusion-v1-4/text_encoder/config.json"
 _PAPER = "CompVis__latent-diffusion"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.simulation.requests import Kind, Mix
-from worker.profile import Group, Measurement, StepProfile
+from worker.engine.step_profile import Group, Measurement, StepProfile
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Device:
 
 
 def measured(path: Path) -> Device:
-    """A device as `python -m bench.step_times` has measured it."""
+    """A device as `python -m bench step_times` has measured it."""
     kept: Mapping[str, object] = json.loads(path.read_text())
     seconds = kept["seconds"]
     assert isinstance(seconds, dict)

@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from functools import partial
 
-from bench import null_worker
-from bench.null_worker import NullEngine
-from worker.ports import AdmittedJob
+from bench.common import null_worker
+from bench.common.null_worker import NullEngine
+from worker.interfaces import AdmittedJob
 
 
 class PacedEngine(NullEngine):

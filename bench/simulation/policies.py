@@ -10,13 +10,13 @@ from typing import Protocol
 
 from bench.simulation.devices import Device
 from bench.simulation.requests import Kind, Request
-from worker.batcher import Batcher, room
-from worker.profile import Group
+from worker.engine.batcher import Batcher, room
+from worker.engine.step_profile import Group
 
 
 @dataclass(eq=False)
 class Slot:
-    """A request in the device's hands; a `worker.batcher.Candidate`."""
+    """A request in the device's hands; a `worker.engine.batcher.Candidate`."""
 
     request: Request
     admitted_at: float
@@ -62,7 +62,8 @@ class Policy(Protocol):
 
 
 class StepLevel:
-    """Ours: whoever comes has the next step, if there is a slot; `worker.batcher` chooses."""
+    """Ours: whoever comes has the next step, if there is a slot; `worker.engine.batcher`
+    chooses."""
 
     def __init__(self, device: Device) -> None:
         self._slots: list[Slot] = []

@@ -19,15 +19,15 @@ from typing import Any
 
 from redis import Redis
 
-from bench.null_worker import CARD
-from darkroom.child import this_python
-from protocol.job import TERMINAL
-from protocol.presence import Presence
-from protocol.queue import JobQueue
-from protocol.redis_client import connect
-from protocol.request import GenerationRequest
+from bench.common.null_worker import CARD
+from darkroom.processes.process import this_python
+from protocol.connection.redis_client import connect
+from protocol.queue.job import TERMINAL
+from protocol.queue.job_queue import JobQueue
+from protocol.registry.presence import Presence
+from protocol.request.request import GenerationRequest
 from protocol.settings import Settings
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 STEP_S = 0.05
 LONG = 900  # steps of a job that outlasts the measurement
@@ -77,7 +77,7 @@ def measure(jobs: int, seconds: float) -> RedisCost:
         with connect(server.url) as redis:
             redis.flushall()
             queue = JobQueue(redis, settings)
-            with _worker("bench.null_worker", settings=settings):
+            with _worker("bench.common.null_worker", settings=settings):
                 _wait_for_worker(redis)
                 return _cost_of_jobs(redis, queue, jobs, idle, busy)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.profile import Group
+from worker.engine.step_profile import Group
 
 HEADER = ("at_s", "width", "height", "steps", "guided", "priority")
 BURST_S = 20.0  # times the mean time between requests: how long a burst, or a lull, lasts

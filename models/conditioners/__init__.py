@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from models.denoising import Conditioning
-from models.embeddings import EmbeddingCache
-from models.recipe import Recipe
-from models.tokenizer import Tokenizer
+from models.conditioners.embedding_cache import EmbeddingCache
+from models.denoising.denoiser import Conditioning
+from models.denoising.sampling_params import Recipe
+from models.text.tokenizer import Tokenizer
 
 
 class Conditioner(Protocol):

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from models.bert import BertEncoder
-from models.denoising import Conditioning
-from models.embeddings import EmbeddingCache
-from models.emphasis import emphasised
-from models.recipe import Recipe
-from models.tokenizer import Tokenizer, aligned_rows
-from models.wording import Wording
+from models.conditioners.embedding_cache import EmbeddingCache
+from models.denoising.denoiser import Conditioning
+from models.denoising.sampling_params import Recipe
+from models.networks.bert import BertEncoder
+from models.text.emphasis import emphasised
+from models.text.tokenizer import Tokenizer, aligned_rows
+from models.text.wording import Wording
 
 
 @dataclass(frozen=True)

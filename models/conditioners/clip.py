@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from models.conditioners import Conditioner
-from models.denoising import Conditioning
-from models.embeddings import EmbeddingCache
-from models.emphasis import emphasised
-from models.recipe import Recipe
-from models.text_encoder import TextEncoder, TextFeatures
-from models.tokenizer import Tokenizer, aligned_rows
-from models.wording import Wording
+from models.conditioners.embedding_cache import EmbeddingCache
+from models.denoising.denoiser import Conditioning
+from models.denoising.sampling_params import Recipe
+from models.networks.text_encoder import TextEncoder, TextFeatures
+from models.text.emphasis import emphasised
+from models.text.tokenizer import Tokenizer, aligned_rows
+from models.text.wording import Wording
 
 # What the refiner is guided away from, in the published code (Stability-AI/generative-models).
 NEGATIVE_AESTHETIC_SCORE = 2.5

@@ -12,29 +12,19 @@ import copy
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
-from typing import NamedTuple, TypeGuard
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.unet import TimestepEmbedding, UNet
+from models.cuda.float8 import FLOAT8, LARGEST, SMALLEST_SCALE, Rows8
+from models.networks.unet import TimestepEmbedding, UNet
 
-FLOAT8 = torch.float8_e4m3fn
-LARGEST = torch.finfo(FLOAT8).max  # 448
-# Of a row of nothing but zeros, so that no division is by zero.
-SMALLEST_SCALE = 1e-12
 # Tensor cores take tiles of sixteen in eight bits.
 TILE = 16
 
 Arithmetic = Callable[[Tensor, "Rows8", Tensor | None], Tensor]
-
-
-class Rows8(NamedTuple):
-    """A matrix (M, K) as float8 `values` times a scale for every row, (M, 1) float32."""
-
-    values: Tensor
-    scales: Tensor
 
 
 def available(device: torch.device) -> bool:

@@ -12,11 +12,11 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from models.choosing import choose, fastest
-from models.layers import NormSiLU, norm_silu
+from models.denoising.slot_update import COLUMNS, SlotUpdate, slot_update
+from models.networks.attention_autotune import choose, fastest
+from models.networks.layers import NormSiLU, norm_silu
+from models.networks.unet import GEGLU, geglu
 from models.samplers.table import HISTORY
-from models.unet import GEGLU, geglu
-from models.update import COLUMNS, SlotUpdate, slot_update
 
 
 def choose_fused(network: nn.Module, forward: Callable[[], object]) -> dict[str, str]:

@@ -17,11 +17,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models.choosing import repeated
 from models.cuda.agreement import agreeing
 from models.cuda.rows import ROWS, group_for, plan, sufficient
 from models.cuda.stage import Stage, Staged
-from models.executors.networks import Network, Run
+from models.executors.base import Network, Run
+from models.networks.attention_autotune import repeated
 
 log = logging.getLogger(__name__)
 

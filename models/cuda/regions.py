@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.layers import ResnetBlock
-from models.unet import TransformerBlock
+from models.networks.layers import ResnetBlock
+from models.networks.unet import TransformerBlock
 
 # Kinds of block times shapes of their inputs: SDXL has some twenty, and context lengths multiply.
 RECOMPILATIONS = 256

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from models.executors.networks import Network, Run
-from models.sharing import twin
+from models.executors.base import Network, Run
+from models.networks.sharing import twin
 
 
 class Stage:

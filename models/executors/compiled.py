@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.executors.networks import Network, Run
+from models.executors.base import Network, Run
 from models.executors.variants import alike
 
 ROWS = (2, 4, 8, 16)  # of the compiled graphs; more rows are run in parts

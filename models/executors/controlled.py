@@ -10,9 +10,9 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from models.controlnet import ControlNet
-from models.executors.networks import Network, Run, denoiser
-from models.unet import AddedConditioning, UNet
+from models.executors.base import Network, Run, denoiser
+from models.networks.controlnet import ControlNet
+from models.networks.unet import AddedConditioning, UNet
 
 MOST = 4  # ControlNets in all the sets that stay ready: each is a third of a UNet
 

@@ -13,10 +13,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models.executors.networks import Executors, Network, Run, decoder, denoiser, encoder
-from models.first_stage import FirstStage
-from models.layers import RowLinear, row_multiple
-from models.unet import UNet
+from models.autoencoders.first_stage import FirstStage
+from models.executors.base import Executors, Network, Run, decoder, denoiser, encoder
+from models.networks.layers import RowLinear, row_multiple
+from models.networks.unet import UNet
 
 EMBEDDED_ROWS = 32  # from here on matrix products of a CPU keep to one kernel
 

@@ -2,7 +2,7 @@
 
 Converting takes seconds, so the converted graph (IR) is kept on disk under the hash of the weights
 and of what made it; the next start reads it in a moment. A row's bits do not depend on the rows
-beside it (measured: `tests/models/test_executors.py` holds it).
+beside it (measured: `tests/models/executors/test_executors.py` holds it).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from models.executors.networks import Network, fingerprint
+from models.executors.base import Network, fingerprint
 
 if TYPE_CHECKING:
     import openvino

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from models.executors.base import Adaptable, Executors, Network, Run, denoiser
 from models.executors.eager import Eager
-from models.executors.networks import Adaptable, Executors, Network, Run, denoiser
-from models.unet import UNet
+from models.networks.unet import UNet
 
 RunVariant = Callable[[Executors, UNet], Executors]
 

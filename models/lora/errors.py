@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.checkpoint import CheckpointError
+from models.checkpoints.checkpoint import CheckpointError
 
 MOST_NAMED = 12  # keys that an error lists for each reason; the rest is counted
 

@@ -8,10 +8,10 @@ from functools import cached_property
 
 from torch import nn
 
-from models.config import UNetConfig
 from models.lora.factors import Shape
 from models.lora.names import UNET, spellings
 from models.lora.original_names import original_name
+from models.networks.config import UNetConfig
 
 Layer = tuple[str, str]  # component and module path, in the names of our networks
 

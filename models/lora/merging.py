@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from models.conditioners import Conditioner
 from models.conditioners.clip import ClipConditioner, text_stages
-from models.embeddings import EmbeddingCache
+from models.conditioners.embedding_cache import EmbeddingCache
 from models.executors.variants import RunVariant, run_alike
 from models.lora.factors import Factors
 from models.lora.layers import Layers
 from models.lora.names import TEXT, TEXT_2, UNET
 from models.lora.reading import LoRA
+from models.networks.sharing import twin
 from models.pipeline import LatentDiffusion
-from models.sharing import twin
 
 Weighted = Sequence[tuple[LoRA, float]]  # and how strongly, 1 as it was trained
 

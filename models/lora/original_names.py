@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from models.config import UNetConfig
+from models.networks.config import UNetConfig
 
 _OUTSIDE = {
     "conv_in": "input_blocks.0.0",
@@ -29,7 +29,8 @@ _IN_A_BLOCK = re.compile(r"(?:(down|up)_blocks\.(\d+)|mid_block)\.([a-z]+)\.(\d+
 
 
 def original_name(path: str, config: UNetConfig) -> str | None:
-    """The original name of the layer at `path`, a module path of `models.unet.UNet`; None for
+    """The original name of the layer at `path`, a module path of `models.networks.unet.UNet`;
+    None for
     layers that the original code does not have."""
     if path in _OUTSIDE:
         return _OUTSIDE[path]

@@ -6,22 +6,22 @@ A new sampler is a new file with one function and its line in SAMPLERS.
 from collections.abc import Callable
 from functools import lru_cache
 
-from models.samplers.consistency import lcm, tcd
-from models.samplers.ddim import ddim
-from models.samplers.ddpm import ddpm
-from models.samplers.deis import deis
-from models.samplers.dpmpp import dpmpp_2m
-from models.samplers.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde
-from models.samplers.euler import euler, euler_ancestral
-from models.samplers.lms import lms
+from models.samplers.methods.consistency import lcm, tcd
+from models.samplers.methods.ddim import ddim
+from models.samplers.methods.ddpm import ddpm
+from models.samplers.methods.deis import deis
+from models.samplers.methods.dpmpp import dpmpp_2m
+from models.samplers.methods.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde
+from models.samplers.methods.euler import euler, euler_ancestral
+from models.samplers.methods.lms import lms
+from models.samplers.methods.plms import plms
+from models.samplers.methods.singlestep import dpmpp_2s_ancestral, dpmpp_sde
+from models.samplers.methods.two_stage import dpm2, dpm2_ancestral, heun
+from models.samplers.methods.unipc import unipc
+from models.samplers.noise_schedule import NoiseSchedule
 from models.samplers.plan import Plan
-from models.samplers.plms import plms
-from models.samplers.schedules import SCHEDULES, Schedule
-from models.samplers.singlestep import dpmpp_2s_ancestral, dpmpp_sde
+from models.samplers.schedules.registry import SCHEDULES, Schedule
 from models.samplers.table import HISTORY, SamplerTable
-from models.samplers.two_stage import dpm2, dpm2_ancestral, heun
-from models.samplers.unipc import unipc
-from models.schedule import NoiseSchedule
 
 __all__ = ["HISTORY", "SAMPLERS", "SCHEDULES", "Plan", "SamplerTable", "Schedule", "compile_table"]
 

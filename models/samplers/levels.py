@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.samplers.schedules import Schedule
+from models.samplers.noise_schedule import FloatArray, NoiseSchedule, PredictionType
+from models.samplers.schedules.registry import Schedule
 from models.samplers.spacing import (
     sigmas_at,
     spaced_timesteps,
@@ -19,7 +20,6 @@ from models.samplers.spacing import (
     within_training,
 )
 from models.samplers.table import CLEAN, Level
-from models.schedule import FloatArray, NoiseSchedule, PredictionType
 
 
 def level(sigma: float) -> Level:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from models.samplers.schedules import Schedule
+from models.samplers.noise_schedule import NoiseSchedule, PredictionType
+from models.samplers.schedules.registry import Schedule
 from models.samplers.spacing import rows_skipped
-from models.schedule import NoiseSchedule, PredictionType
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from models.schedule import FloatArray, NoiseSchedule
+from models.samplers.noise_schedule import FloatArray, NoiseSchedule
 
 Spacing = Literal["leading", "linspace", "trailing"]
 

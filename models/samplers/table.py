@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from models.schedule import FloatArray
+from models.samplers.noise_schedule import FloatArray
 
 # How many predictions a row can look at, its own first. Four-step Adams-Bashforth needs four, and
 # PLMS evaluates its second level twice, which puts one unused prediction in between.

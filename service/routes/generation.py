@@ -9,19 +9,19 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from protocol.drafts import parse
 from protocol.errors import DarkroomError, DeadlineExceeded, JobCancelled
-from protocol.idempotency import HEADER
-from protocol.job import JobState, JobView
-from protocol.tasks import Task
-from service.answers import Answers, GenerationAnswer, JobAnswer, json_response
-from service.bodies import BODIES, ResponseKind, request_body
-from service.dependencies import AnswersDep, Services, ServicesDep
-from service.keys import Visitor
-from service.preferences import Preferences
-from service.problems import DOOR, documented, problem_response
-from service.reading import read_fields
-from service.uploading import Upload
+from protocol.queue.idempotency import HEADER
+from protocol.queue.job import JobState, JobView
+from protocol.request.generation_params import parse
+from protocol.request.tasks import Task
+from service.auth.api_keys import Visitor
+from service.middleware.body_limit import Upload
+from service.routes.deps import AnswersDep, Services, ServicesDep
+from service.schemas.body_parser import read_fields
+from service.schemas.preferences import Preferences
+from service.schemas.problems import DOOR, documented, problem_response
+from service.schemas.requests import BODIES, ResponseKind, request_body
+from service.schemas.responses import Answers, GenerationAnswer, JobAnswer, json_response
 
 router = APIRouter(prefix="/v1", tags=["pictures"])
 

@@ -7,9 +7,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from protocol.errors import NotReady
-from protocol.presence import WorkerReport, WorkerState
-from service.dependencies import ServicesDep
-from service.problems import documented
+from protocol.registry.presence import WorkerReport, WorkerState
+from service.routes.deps import ServicesDep
+from service.schemas.problems import documented
 
 router = APIRouter(tags=["health"])
 

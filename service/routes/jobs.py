@@ -9,11 +9,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import UnknownImage
-from protocol.job import TERMINAL, ImageResult, JobView
-from protocol.keys import Extra, ExtraFormat
-from service.answers import JobAnswer, json_response, previews_of
-from service.dependencies import AnswersDep, JobDep, JobIdPath, ServicesDep, VisitorDep
-from service.problems import DOOR, documented
+from protocol.queue.job import TERMINAL, ImageResult, JobView
+from protocol.request.object_keys import Extra, ExtraFormat
+from service.routes.deps import AnswersDep, JobDep, JobIdPath, ServicesDep, VisitorDep
+from service.schemas.problems import DOOR, documented
+from service.schemas.responses import JobAnswer, json_response, previews_of
 
 PROBLEMS = documented(*DOOR, 404, 422, 500, 503)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)

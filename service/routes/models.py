@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from protocol.catalogue import ModelCard, true_name
-from protocol.presence import ModelState, WorkerReport
-from protocol.samplers import SAMPLER_TITLES, SCHEDULE_TITLES
-from service.dependencies import ServicesDep
-from service.problems import DOOR, documented
+from protocol.registry.presence import ModelState, WorkerReport
+from protocol.request.model_card import ModelCard, true_name
+from protocol.request.samplers import SAMPLER_TITLES, SCHEDULE_TITLES
+from service.routes.deps import ServicesDep
+from service.schemas.problems import DOOR, documented
 
 router = APIRouter(prefix="/v1", tags=["models"], responses=documented(*DOOR, 500, 503))
 

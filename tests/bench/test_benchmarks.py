@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from bench.drive import Outcome, alike
-from bench.flops import decode_flops, encode_flops, text_flops, unet_flops
-from bench.policies import RequestLevel
-from bench.soak import Sample, trends
-from bench.workloads import ARCHITECTURES, TINY
+from bench.common.drive import Outcome, alike
+from bench.common.workloads import ARCHITECTURES, TINY
+from bench.engine.flops import decode_flops, encode_flops, text_flops, unet_flops
+from bench.serving.policies import RequestLevel
+from bench.serving.soak import Sample, trends
 from tests.worker.fake_engine import FakeEngine
-from worker.ports import AdmittedJob
+from worker.interfaces import AdmittedJob
 
 GIGA = 1e9
 
@@ -30,7 +30,7 @@ def job(number: int) -> AdmittedJob:
 
 def smoke(name: str, *options: str) -> dict[str, Any]:
     """The last line of a smoke run."""
-    command = [sys.executable, "-W", "ignore", "-m", f"bench.{name}", "--smoke", *options]
+    command = [sys.executable, "-W", "ignore", "-m", "bench", name, "--smoke", *options]
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     result: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
@@ -58,7 +58,7 @@ def test_same_bytes() -> None:
 
 
 def test_additions() -> None:
-    found = smoke("additions")
+    found = smoke("extra_networks")
     assert found["loras"]["every layer"]["mib"] > found["loras"]["attention"]["mib"] > 1
     assert found["safety"]["look_ms"] > 0
 

@@ -11,7 +11,7 @@ import pytest
 from bench.full_size.__main__ import earlier, findings
 from bench.full_size.finding import TOLERANCE, Finding
 from bench.full_size.folders import compare, network_of
-from tests.tiny_models import write_tiny_refiner, write_tiny_sd
+from tests.support.tiny_models import write_tiny_refiner, write_tiny_sd
 
 
 def test_networks_of_a_model_are_compared_part_by_part(tmp_path: Path) -> None:

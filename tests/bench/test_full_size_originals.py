@@ -14,7 +14,7 @@ import torch
 from bench.full_size.ckpt import Original
 from bench.full_size.finding import TOLERANCE
 from bench.full_size.originals import CHECKPOINTS, OURS, built, compared, original, written
-from tests.shared_files import shared_file
+from tests.support.shared_files import shared_file
 
 pytest.importorskip("ldm", reason="stable-diffusion-sdkit is not installed")
 

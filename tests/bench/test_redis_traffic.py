@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from redis import Redis
 
-from bench.redis_traffic import Traffic, started
+from bench.serving.redis_traffic import Traffic, started
 
 
 def test_commands_and_bytes_are_counted_from_the_start_on(redis_url: str) -> None:

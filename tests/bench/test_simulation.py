@@ -24,7 +24,7 @@ from bench.simulation.requests import (
     write_trace,
 )
 from bench.simulation.run import QueueCost, quantile, simulate, summary
-from worker.profile import Measurement
+from worker.engine.step_profile import Measurement
 
 SIZE = (4, 8, 8)
 # A step takes 0.1 s with 2 rows and 0.2 s with 8; decoding takes 0.05 s.
@@ -125,7 +125,7 @@ def test_quantiles() -> None:
 
 def test_the_benchmark_runs_and_shows_what_it_is_for() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "bench.simulate", "--smoke"],
+        [sys.executable, "-m", "bench.simulation.simulate", "--smoke"],
         capture_output=True,
         text=True,
         check=True,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.jobs.harness import close_clients
+from tests.worker.consumer.harness import close_clients
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import redis
 
-from tests.chaos.house import House, Program
+from tests.chaos.stack import House, Program
 
 TICK_S = 0.05
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from protocol.job import TERMINAL, JobState
-from protocol.queue import STATES
+from protocol.queue.job import TERMINAL, JobState
+from protocol.queue.job_queue import STATES
 
 JOB = b"rq:job:"
 WORKER = b"rq:worker:"

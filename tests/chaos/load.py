@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from protocol.job import TERMINAL, JobState
+from protocol.queue.job import TERMINAL, JobState
 
 TRY_AGAIN_S = 0.2
 POLL_S = 0.3

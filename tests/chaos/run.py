@@ -12,11 +12,11 @@ from pathlib import Path
 
 import redis
 
-from protocol.job import TERMINAL
-from protocol.queue import STATES
+from protocol.queue.job import TERMINAL
+from protocol.queue.job_queue import STATES
 from tests.chaos.faults import Adversary, faults
-from tests.chaos.house import House, open_house, wait_for
 from tests.chaos.load import Load, draw_references, recipes
+from tests.chaos.stack import House, open_house, wait_for
 from tests.chaos.verdict import Verdict, judge
 from worker.settings import WorkerSettings
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protocol.queue import JobQueue
+from protocol.queue.job_queue import JobQueue
 from tests.chaos.bucket import Bucket
-from tests.jobs.harness import ChildWorker, child_worker
+from tests.worker.consumer.harness import ChildWorker, child_worker
 
 # What to look for in the traffic with Redis.
 COMPRESSED = b"\r\nx"  # how a job's data begins, which only the answer to a claim brings

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from tests.chaos.faults import Adversary, Course, Fault
-from tests.chaos.house import House, Program
+from tests.chaos.stack import House, Program
 
 PROGRAMS = [SimpleNamespace(pid=1)]
 HOUSE = cast(House, SimpleNamespace(apis=PROGRAMS, workers=PROGRAMS))

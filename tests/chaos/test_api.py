@@ -6,16 +6,16 @@ from typing import Any
 
 import httpx
 
-from protocol.catalogue import Catalogue
-from protocol.job import JobState
+from protocol.queue.job import JobState
+from protocol.registry.model_registry import Catalogue
 from tests.chaos.bucket import Bucket
-from tests.chaos.house import Program
 from tests.chaos.journal import read_journal
 from tests.chaos.proxy import Proxy
 from tests.chaos.single import worker
-from tests.jobs.harness import MODEL, client, job_queue, outcome, wait_for
-from tests.redis_server import RedisServer, free_port
+from tests.chaos.stack import Program
 from tests.service.conftest import CARD, word_tokenizer
+from tests.support.redis_server import RedisServer, free_port
+from tests.worker.consumer.harness import MODEL, client, job_queue, outcome, wait_for
 
 SUBMISSION = b"failure_ttl"  # among what is written when a job is queued
 

@@ -10,15 +10,15 @@ from threading import Event
 
 import pytest
 
-from protocol.job import JobState
-from protocol.keys import new_job_id
-from protocol.queue import JobQueue
+from protocol.queue.job import JobState
+from protocol.queue.job_queue import JobQueue
+from protocol.request.object_keys import new_job_id
 from tests.chaos.bucket import Bucket
 from tests.chaos.journal import read_journal
 from tests.chaos.proxy import Proxy
 from tests.chaos.single import COMPRESSED, RESULT, drawing, worker
-from tests.jobs.harness import job_queue, outcome, request, wait_for
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
+from tests.worker.consumer.harness import job_queue, outcome, request, wait_for
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from protocol.job import JobState
-from protocol.keys import new_job_id
-from protocol.queue import JobQueue
+from protocol.queue.job import JobState
+from protocol.queue.job_queue import JobQueue
+from protocol.request.object_keys import new_job_id
 from tests.chaos.bucket import Bucket
 from tests.chaos.journal import History, read_journal
 from tests.chaos.proxy import Proxy
 from tests.chaos.single import RESULT, drawing, worker
-from tests.jobs.harness import client, job_queue, outcome, request, settings, wait_for
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
+from tests.worker.consumer.harness import client, job_queue, outcome, request, settings, wait_for
 
 TROUBLES = {"down": True, "full": True, "slow_s": 0.5, "deaf_writes": 2}
 

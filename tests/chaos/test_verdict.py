@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.job import JobState
+from protocol.queue.job import JobState
 from tests.chaos.journal import Entry, History, Journal
 from tests.chaos.load import Notes
 from tests.chaos.verdict import Verdict, judge

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from protocol.job import JobState
+from protocol.queue.job import JobState
 from tests.chaos.faults import Incident
 from tests.chaos.journal import History, Journal
 from tests.chaos.load import Notes, error_counts

@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from protocol.declarations import read_declarations
+from protocol.registry.models_config import read_declarations
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
 

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from bench.page_picture import chromium
-from tests.end_to_end.visiting import QUIET
-from tests.running_house import running_house
-from tests.tiny_models import write_tiny_sd
+from bench.docs.page_screenshot import chromium
+from tests.end_to_end.browser import QUIET
+from tests.support.local_stack import running_house
+from tests.support.tiny_models import write_tiny_sd
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 
 import httpx
 
-from protocol.request import LONGEST_PROMPT
-from tests.redis_server import free_port
-from tests.running_house import wait_until_ready
-from tests.service.pictures import gradient, in_base64, packed
-from tests.tiny_models import write_tiny_sd
+from protocol.request.request import LONGEST_PROMPT
+from tests.service.sample_images import gradient, in_base64, packed
+from tests.support.local_stack import wait_until_ready
+from tests.support.redis_server import free_port
+from tests.support.tiny_models import write_tiny_sd
 
 KEY = "canary-key-of-the-operator-0123456789"
 

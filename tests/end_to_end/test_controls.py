@@ -15,14 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from models.controlnets import ControlNets
-from models.loading import load_model
-from models.recipe import ControlPicture, Recipe
+from models.denoising.sampling_params import ControlPicture, Recipe
+from models.loading.controlnets import ControlNets
+from models.loading.loader import load_model
 from tests.end_to_end.test_tasks import COMMON, SIZE, encoded
 from tests.end_to_end.test_tasks import picture as opened
-from tests.models.test_pipeline import ours
-from tests.running_house import running_house
-from tests.tiny_models import write_tiny_controlnet, write_tiny_sd, write_tiny_sdxl
+from tests.models.pipeline.test_pipeline import ours
+from tests.support.local_stack import running_house
+from tests.support.tiny_models import write_tiny_controlnet, write_tiny_sd, write_tiny_sdxl
 
 
 @pytest.fixture(scope="module")

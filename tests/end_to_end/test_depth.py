@@ -15,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from models.loading import load_model
+from models.denoising.sampling_params import Recipe
+from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
-from models.recipe import Recipe
-from tests.running_house import running_house
-from tests.tiny_models import write_tiny_ldm3d, write_tiny_vae
+from tests.support.local_stack import running_house
+from tests.support.tiny_models import write_tiny_ldm3d, write_tiny_vae
 
 RECIPE = {
     "prompt": "the red cat", "width": 48, "height": 32, "steps": 2, "seed": 9,

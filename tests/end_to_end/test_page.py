@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from protocol.job import FinishReason
-from protocol.presence import ModelReport, ModelState, WorkerReport, WorkerState
-from protocol.tasks import Task
-from tests.end_to_end.visiting import DONE_WITHIN_MS, develop, pictures, visited
+from protocol.queue.job import FinishReason
+from protocol.registry.presence import ModelReport, ModelState, WorkerReport, WorkerState
+from protocol.request.tasks import Task
+from tests.end_to_end.browser import DONE_WITHIN_MS, develop, pictures, visited
 from tests.service.conftest import ABLE, running
 from tests.service.fake_worker import NAME
 

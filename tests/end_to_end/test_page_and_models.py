@@ -15,14 +15,14 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from safetensors.torch import save_file
 
-from models.loading import load_model
+from models.loading.loader import load_model
 from models.lora.merging import layers_of
-from protocol.keys import Extra
+from protocol.request.object_keys import Extra
+from tests.end_to_end.browser import develop, pictures, visited
 from tests.end_to_end.test_tasks import encoded
-from tests.end_to_end.visiting import develop, pictures, visited
-from tests.lora import spelled
-from tests.running_house import running_house
-from tests.tiny_models import (
+from tests.models.lora import spellings as spelled
+from tests.support.local_stack import running_house
+from tests.support.tiny_models import (
     CONTEXT,
     write_tiny_controlnet,
     write_tiny_ldm3d,

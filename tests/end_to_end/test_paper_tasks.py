@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.family import small_models as small
-from tests.running_house import running_house
+from tests.models.published import small_models as small
+from tests.support.local_stack import running_house
 
 WRITERS = {
     "faces": small.write_unconditional,

@@ -16,8 +16,8 @@ import soundfile
 from PIL import Image
 
 from models.sound import sound_of
-from tests.running_house import running_house
-from tests.tiny_models import write_tiny_sd
+from tests.support.local_stack import running_house
+from tests.support.tiny_models import write_tiny_sd
 
 RECIPE = {
     "prompt": "the red cat", "width": 48, "height": 32, "steps": 2, "seed": 9, "n": 2,

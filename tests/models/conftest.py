@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.loading import load_model
+from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
-from tests.tiny_models import write_tiny_sd, write_tiny_sdxl
+from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 
 @pytest.fixture(scope="session")

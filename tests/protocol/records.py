@@ -2,8 +2,7 @@
 
 from hypothesis import strategies as st
 
-from protocol.catalogue import ModelCard
-from protocol.job import (
+from protocol.queue.job import (
     ExtraFile,
     FinishReason,
     ImageResult,
@@ -14,11 +13,27 @@ from protocol.job import (
     Progress,
     Timings,
 )
-from protocol.keys import AudioFormat, Extra, ExtraFormat, OutputFormat, extra_key, result_key
-from protocol.presence import WorkerReport, WorkerState
-from protocol.prompts import PromptSyntax
-from protocol.request import SEEDS, Box, ControlUse, Decoder, GenerationRequest, LoraUse, Priority
-from protocol.tasks import Task
+from protocol.registry.presence import WorkerReport, WorkerState
+from protocol.request.model_card import ModelCard
+from protocol.request.object_keys import (
+    AudioFormat,
+    Extra,
+    ExtraFormat,
+    OutputFormat,
+    extra_key,
+    result_key,
+)
+from protocol.request.prompts import PromptSyntax
+from protocol.request.request import (
+    SEEDS,
+    Box,
+    ControlUse,
+    Decoder,
+    GenerationRequest,
+    LoraUse,
+    Priority,
+)
+from protocol.request.tasks import Task
 
 CARD = ModelCard(
     name="tiny",

@@ -12,15 +12,15 @@ import uvicorn
 from fastapi import FastAPI
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from protocol.catalogue import ModelCard
-from protocol.store import ObjectStore
-from protocol.tasks import Task
-from protocol.tokenizer import PublishedTokenizer
+from protocol.registry.tokenizer import PublishedTokenizer
+from protocol.request.model_card import ModelCard
+from protocol.request.tasks import Task
+from protocol.storage.object_store import ObjectStore
 from service.app import create_app
-from service.connections import server_config
+from service.http_protocol import server_config
 from service.settings import ServiceSettings
-from tests.redis_server import free_port
 from tests.service.fake_worker import FakeWorker
+from tests.support.redis_server import free_port
 
 CARD = ModelCard(
     name="tiny",

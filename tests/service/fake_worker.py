@@ -1,6 +1,7 @@
 """A worker without a model: takes jobs off the queue and draws what a test can recognise.
 
-It keeps to what `protocol.queue` says of a job's record in Redis; leases and crashes are not its
+It keeps to what `protocol.queue.job_queue` says of a job's record in Redis; leases and crashes
+are not its
 business. What has no image gives noise of the picture's seed, img2img the image back, inpaint the
 image with red where the mask is white, upscale larger pixels, semantic the map in grey.
 """
@@ -19,9 +20,9 @@ from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from protocol.catalogue import Catalogue, ModelCard
+from protocol.connection.redis_client import connect
 from protocol.errors import DarkroomError
-from protocol.job import (
+from protocol.queue.job import (
     ExtraFile,
     FinishReason,
     ImageResult,
@@ -31,13 +32,14 @@ from protocol.job import (
     Progress,
     Timings,
 )
-from protocol.keys import Extra, ExtraFormat, extra_key, result_key
-from protocol.presence import Presence, WorkerReport, WorkerState
-from protocol.progress import ProgressBoard
-from protocol.queue import CANCEL_FIELD, ERROR_FIELD, REQUEST, queue_name
-from protocol.redis_client import connect
-from protocol.request import GenerationRequest, Priority, Task
-from protocol.store import ObjectStore
+from protocol.queue.job_queue import CANCEL_FIELD, ERROR_FIELD, REQUEST, queue_name
+from protocol.queue.progress import ProgressBoard
+from protocol.registry.model_registry import Catalogue
+from protocol.registry.presence import Presence, WorkerReport, WorkerState
+from protocol.request.model_card import ModelCard
+from protocol.request.object_keys import Extra, ExtraFormat, extra_key, result_key
+from protocol.request.request import GenerationRequest, Priority, Task
+from protocol.storage.object_store import ObjectStore
 
 RED = (255, 0, 0)
 NAME = "fake"

@@ -27,11 +27,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from protocol.store import ObjectStore
-from tests.redis_server import RedisServer, free_port
+from protocol.storage.object_store import ObjectStore
 from tests.service.conftest import CARD, word_tokenizer
 from tests.service.fake_worker import FakeWorker
-from tests.service.pictures import (
+from tests.service.sample_images import (
     gradient,
     in_base64,
     packed,
@@ -40,6 +39,7 @@ from tests.service.pictures import (
     with_chunks,
     with_segments,
 )
+from tests.support.redis_server import RedisServer, free_port
 
 FOLDER = Path(__file__).parent / "hostile"
 LINES = ("bodies", "forms", "heads", "paths", "raw")

@@ -10,16 +10,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from models.autoencoder import AutoencoderKL
+from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.conditioners.clip import ClipConditioner, TextStage
+from models.denoising.sampling_params import Recipe
 from models.executors.eager import eager_executors
-from models.loading import load_model
+from models.loading.loader import load_model
+from models.networks.text_encoder import TextEncoder
+from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
-from models.recipe import Recipe
-from models.schedule import NoiseSchedule
-from models.text_encoder import TextEncoder
-from models.tokenizer import Tokenizer
-from models.unet import UNet
+from models.samplers.noise_schedule import NoiseSchedule
+from models.text.tokenizer import Tokenizer
 from training import vocabulary
 from training.card import StageRecord, card
 from training.diffusion_stage import SCHEDULER

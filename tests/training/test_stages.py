@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.autoencoder import AutoencoderKL
-from models.tokenizer import Tokenizer
+from models.autoencoders.autoencoder_kl import AutoencoderKL
+from models.text.tokenizer import Tokenizer
 from training import checkpointing, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder
 from training.decoder_stage import DecoderStage, refine

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from models.tokenizer import Tokenizer
+from models.text.tokenizer import Tokenizer
 from training import vocabulary
 
 TEXTS = ["red heart", "a slice of pizza", "crescent moon", "smiling face with heart-eyes"] * 3

@@ -1,5 +1,5 @@
 """The same care as in the tests of jobs."""
 
-from tests.jobs.conftest import clients_are_closed
+from tests.worker.consumer.conftest import clients_are_closed
 
 __all__ = ["clients_are_closed"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from protocol.errors import JobFailed
-from worker.ports import AdmittedJob, EngineTimings
+from worker.interfaces import AdmittedJob, EngineTimings
 
 TIMINGS = EngineTimings(encode=0.1, denoise=0.2, decode=0.3)
 

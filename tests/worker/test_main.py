@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from protocol.presence import Presence, WorkerState
-from protocol.redis_client import connect
+from protocol.connection.redis_client import connect
+from protocol.registry.presence import Presence, WorkerState
 
 
 def test_a_failed_start_is_shown_with_its_reason(redis_url: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ BLOCK = 1024
 
 
 def geglu(projected: Tensor) -> Tensor:
-    """As `models.unet.geglu`: (..., 2·inner) -> (..., inner)."""
+    """As `models.networks.unet.geglu`: (..., 2·inner) -> (..., inner)."""
     projected = projected.contiguous()
     inner = projected.shape[-1] // 2
     out = projected.new_empty((*projected.shape[:-1], inner))

@@ -19,7 +19,8 @@ MERGED = 64  # tiles that the merging kernel reads at a time
 
 
 def norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
-    """As `models.layers.norm_silu`; x (B, C, H, W) is brought to channels-last if it is not."""
+    """As `models.networks.layers.norm_silu`; x (B, C, H, W) is brought to channels-last if it is
+    not."""
     x = x.contiguous(memory_format=torch.channels_last)
     batch, channels, height, width = x.shape
     pixels, per_group = height * width, channels // groups

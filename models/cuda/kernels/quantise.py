@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.cuda.fp8 import LARGEST, SMALLEST_SCALE, Rows8
+from models.cuda.float8 import LARGEST, SMALLEST_SCALE, Rows8
 
 
 def quantise(x: Tensor) -> Rows8:

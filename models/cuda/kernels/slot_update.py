@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.update import COLUMNS
+from models.denoising.slot_update import COLUMNS
 
 BLOCK = 512
 
@@ -27,7 +27,7 @@ def slot_update(
     unit: Tensor,
     coefficients: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """As `models.update.slot_update`."""
+    """As `models.denoising.slot_update.slot_update`."""
     batch, channels, height, width = x.shape
     pixels, depth = height * width, history.shape[1]
     inputs = (x, positive, negative, history, fresh, mask, latents, unit, coefficients)

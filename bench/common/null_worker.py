@@ -1,0 +1,103 @@
+"""A worker whose model costs nothing: the real loop, leases and delivery, and no network.
+
+    python -m bench.common.null_worker
+
+Every picture is the same 64 × 64 gradient, ready at once. What a request takes with this worker is
+what HTTP, queue, encoding and store add to any model.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from models.text.tokenizer import Tokenizer
+from protocol.connection.redis_client import connect
+from protocol.registry.presence import Presence
+from protocol.request.model_card import ModelCard
+from worker.interfaces import AdmittedJob, Engine, EngineTimings, OneModel, Pixels
+from worker.periodic_runner import Chore, Ticker
+from worker.serve import serve
+from worker.settings import WorkerSettings
+from worker.telemetry.heartbeat import REPEAT_S, Announcer
+from worker.telemetry.metrics import Metrics
+
+TOKENIZER = Path(__file__).parents[2] / "models/bundled/tokenizer"
+SIDE = 64
+CARD = ModelCard(
+    name="null",
+    family="null",
+    default_width=SIDE,
+    default_height=SIDE,
+    min_side=SIDE,
+    max_side=SIDE,
+    max_pixels=SIDE * SIDE,
+    samplers=("ddim",),
+    schedules=("leading",),
+    default_sampler="ddim",
+    default_schedule="leading",
+)
+
+
+class NullEngine:
+    """Finishes in its next step whatever it has; a `worker.interfaces.Engine`."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._jobs: list[AdmittedJob] = []
+        self._pixels = _gradient()
+        self.batch_rows = 0
+
+    @property
+    def free_slots(self) -> int:
+        return max(0, self._slots - len(self._jobs))
+
+    @property
+    def idle(self) -> bool:
+        return not self._jobs
+
+    def admit(self, job: AdmittedJob) -> None:
+        self._jobs.append(job)
+
+    def cancel(self, job_id: str) -> None:
+        self._jobs = [job for job in self._jobs if job.id != job_id]
+
+    def step(self) -> None:
+        jobs, self._jobs = self._jobs, []
+        self.batch_rows = len(jobs)
+        for job in jobs:
+            steps = job.request.steps
+            job.listener.on_progress(steps, steps)
+            for index in range(job.request.n):
+                job.listener.on_image(index, self._pixels, job.request.image_seed(index))
+            job.listener.on_done(EngineTimings())
+
+
+def _gradient() -> Pixels:
+    ramp = np.linspace(0, 255, SIDE, dtype=np.uint8)
+    red, green = np.meshgrid(ramp, ramp)
+    return np.stack([red, green, 255 - red], axis=-1)
+
+
+def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
+    settings = WorkerSettings()
+    tokenizer = Tokenizer.from_folder(TOKENIZER).to_json()
+    name = f"null-{os.getpid()}"
+    metrics = Metrics()
+    with connect(settings.redis_url, metrics.meters.redis) as redis:
+        announcer = Announcer(Presence(redis), name)
+        announcer.say(model=CARD.name)
+        with Ticker(Chore(REPEAT_S, announcer.repeat)):
+            engine = make_engine(settings.worker_slots)
+            models, offers = OneModel(CARD.name), [(CARD, tokenizer)]
+            status = serve(settings, redis, name, engine, models, offers, announcer, metrics)
+        announcer.leave()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

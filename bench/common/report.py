@@ -1,0 +1,107 @@
+"""What every benchmark has in common: its arguments, its table for people, its JSON line.
+
+The table comes first and the JSON is the last line of what is printed. A full run also keeps that
+line as `bench/results/<name>-<label>.json`; a smoke run shows only that the benchmark works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parents[1] / "results"
+WIDTH = 110  # columns of a table, wherever it is printed to
+CPU_INFO = Path("/proc/cpuinfo")
+PACKAGES = ("torch", "diffusers", "openvino")
+
+
+def arguments(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark takes."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m bench {name}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--smoke", action="store_true", help="seconds only: does it run?")
+    parser.add_argument(
+        "--label", help="keep the result under this name (default: cpu or cuda; none if --smoke)"
+    )
+    return parser
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    """Rows of figures: floats get three significant digits, what was not measured a dash."""
+    built = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        built.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        built.add_row(*map(_cell, row))
+    return built
+
+
+def publish(
+    name: str,
+    given: argparse.Namespace,
+    device: str,
+    tables: Iterable[Table],
+    figures: Mapping[str, Any],
+) -> None:
+    """Print the tables, then everything as JSON; keep the JSON if the run was a full one."""
+    console = Console(width=WIDTH)
+    for each in tables:
+        console.print(each)
+    line = json.dumps({"benchmark": name, **surroundings(device), **figures})
+    label = given.label or (None if given.smoke else device.partition(":")[0])
+    if label:
+        (RESULTS / f"{name}-{label}.json").write_text(line + "\n")
+    print(line, flush=True)
+
+
+def surroundings(device: str) -> dict[str, Any]:
+    """On what, with what and when; without loading any of it."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device,
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": dict(_versions()),
+    }
+
+
+def _versions() -> Iterable[tuple[str, str]]:
+    for package in PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            continue
+
+
+def _cpu_name() -> str:
+    if CPU_INFO.exists():
+        for line in CPU_INFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "–"
+        case float():
+            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        case _:
+            return str(value)

@@ -1,0 +1,101 @@
+"""The whole service for a benchmark: Redis, a worker of our choice, the API, each a process."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from darkroom.display import QuietDisplay
+from darkroom.processes.process import this_python
+from darkroom.processes.stack import open_house
+from protocol.settings import Settings
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Premises:
+    """A running service: its address and its processes."""
+
+    url: str
+    redis: psutil.Process
+    worker: psutil.Process
+    api: psutil.Process
+
+    @property
+    def processes(self) -> dict[str, psutil.Process]:
+        return {"api": self.api, "worker": self.worker, "redis": self.redis}
+
+    def memory_mb(self) -> dict[str, float]:
+        """Resident memory of each process now, in MiB."""
+        return {name: resident_mb(process) for name, process in self.processes.items()}
+
+    def cpu_s(self) -> dict[str, float]:
+        """Seconds of a core that each process has used since it began."""
+        return {name: sum(process.cpu_times()[:2]) for name, process in self.processes.items()}
+
+
+@asynccontextmanager
+async def premises(
+    worker: Sequence[str], environment: Mapping[str, str]
+) -> AsyncIterator[Premises]:
+    """Open a house in a folder of its own; `environment` holds settings that differ from default.
+
+    Its lines are shown if it breaks down.
+    """
+    display = QuietDisplay(Console(stderr=True))
+    with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as home, _environment(environment):
+        try:
+            async with open_house(Path(home), Settings(port=0), display, worker) as house:
+                yield Premises(
+                    house.url,
+                    _redis(),
+                    _child(worker[1:]),
+                    _child(this_python("darkroom", "api")[1:]),
+                )
+        except BaseException:
+            display.show_kept()
+            raise
+        finally:
+            display.close()
+
+
+def resident_mb(process: psutil.Process) -> float:
+    return process.memory_info().rss / MEBIBYTE
+
+
+def _child(arguments: Sequence[str]) -> psutil.Process:
+    """The child of ours whose command line ends with `arguments`."""
+    for process in psutil.Process().children():
+        if process.cmdline()[-len(arguments) :] == [*arguments]:
+            return process
+    raise RuntimeError(f"no child process was called with {arguments}")
+
+
+def _redis() -> psutil.Process:
+    """The child of ours that is the server; it has written its own command line."""
+    for process in psutil.Process().children():
+        if "-server" in process.cmdline()[0]:
+            return process
+    raise RuntimeError("no child process is a server")
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

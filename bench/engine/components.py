@@ -1,0 +1,181 @@
+"""Where a picture's time goes: each network by rows and by executor, the text, the file.
+
+    python -m bench components [--workload bundled|sd15|sdxl] [--compile]
+
+Milliseconds are the median of several calls; the share is of the fastest matrix product measured
+here in the precision of the executor (`bench.engine.flops`). What the executor pads is no work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+
+from bench.common.drive import alike, photo, ready_model
+from bench.common.report import arguments, publish, table
+from bench.common.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
+from bench.engine.flops import (
+    TOKENS,
+    decode_flops,
+    encode_flops,
+    peak_flops,
+    synchronize,
+    text_flops,
+    unet_flops,
+)
+from models.conditioners.clip import text_stages
+from models.executors import base as networks
+from models.executors import compiled, openvino
+from models.executors.base import Network, Run
+from models.executors.eager import eager_executors
+from models.loading.loader import default_device
+from models.pipeline import LatentDiffusion
+from worker.engine.pixels import image_tensor
+from worker.output.image_files import encode
+
+ROWS = {"denoiser": (1, 2, 4, 8, 16), "decoder": (1, 2, 4), "encoder": (1, 2, 4)}
+# Large networks on a CPU take seconds a row.
+LARGE_ROWS = {"denoiser": (2,), "decoder": (1,), "encoder": (1,)}
+REPEATS = 7
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A component: milliseconds a call and a row of it, and the rate of its arithmetic."""
+
+    component: str
+    executor: str
+    rows: int
+    ms: float
+    ms_per_row: float
+    tflops: float | None = None
+    share_of_limit: float | None = None
+
+
+def executors(
+    model: LatentDiffusion, network: Network, with_compile: bool
+) -> Iterator[tuple[str, Run]]:
+    """Every way there is here to run `network`, by name and precision, made one after another."""
+    if model.device.type != "cpu":
+        chosen = getattr(model.executors, network.name)
+        yield f"{model.executors.name} {_short(model.dtype)}", chosen
+        return
+    eager = getattr(eager_executors(model.unet, model.autoencoder), network.name)
+    yield "eager fp32", eager
+    if openvino.available():
+        yield "openvino fp32", openvino.OpenVino(network, torch.float32, None)
+    if openvino.available() and openvino.has_bfloat16():
+        yield "openvino bf16", openvino.OpenVino(network, torch.bfloat16, None)
+    if with_compile and compiled.available():
+        yield "compile fp32", compiled.Compiled(network, torch.float32, eager)
+
+
+def measure(
+    model: LatentDiffusion, workload: Workload, repeats: int, with_compile: bool
+) -> Iterator[Measured]:
+    peaks = {
+        name: peak_flops(model.device, dtype)
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
+    peaks[_short(model.dtype)] = peak_flops(model.device, model.dtype)
+    small = workload is BUNDLED_EMOJI or model.device.type != "cpu"
+    _, latent_side, _ = model.latent_shape(workload.side, workload.side)
+    flops = {
+        "denoiser": unet_flops(model.unet.config, latent_side),
+        "decoder": decode_flops(model.autoencoder.config, latent_side),
+        "encoder": encode_flops(model.autoencoder.config, workload.side),
+    }
+    for network in (
+        networks.denoiser(model.unet),
+        networks.decoder(model.autoencoder, latent_side),
+        networks.encoder(model.autoencoder, workload.side),
+    ):
+        for name, run in executors(model, network, with_compile):
+            for rows in ROWS[network.name] if small else LARGE_ROWS[network.name]:
+                seconds = median(partial(run, *network.examples(rows)), model.device, repeats)
+                rate = rows * flops[network.name] / seconds
+                share = rate / peaks[name.rpartition(" ")[2]]
+                yield _measured(network.name, name, rows, seconds, rate, share)
+    tokens = torch.zeros(1, TOKENS, dtype=torch.long, device=model.device)
+    encoders = [stage.encoder for stage in text_stages(model.conditioner)]
+    seconds = median(lambda: [read(tokens) for read in encoders], model.device, repeats)
+    rate = sum(text_flops(encoder.config) for encoder in encoders) / seconds
+    yield _measured("text", f"eager {_short(model.dtype)}", 1, seconds, rate)
+    request = alike(workload, 0).request
+    pixels = ((image_tensor(photo(workload.side)) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+    seconds = median(lambda: encode(pixels, request, 0), model.device, repeats)
+    yield _measured("PNG file", "one thread", 1, seconds)
+
+
+@torch.inference_mode()
+def median(act: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Seconds of one call, after one to get warm."""
+    act()
+    taken = []
+    for _ in range(repeats):
+        synchronize(device)
+        started = time.perf_counter()
+        act()
+        synchronize(device)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def _measured(
+    component: str,
+    executor: str,
+    rows: int,
+    seconds: float,
+    rate: float | None = None,
+    share: float | None = None,
+) -> Measured:
+    ms = 1000 * seconds
+    tflops = None if rate is None else rate / 1e12
+    return Measured(component, executor, rows, ms, ms / rows, tflops, share)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
+
+
+def options() -> argparse.ArgumentParser:
+    parser = arguments("components", __doc__)
+    parser.add_argument("--workload", choices=WORKLOADS, default=BUNDLED_EMOJI.name)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--compile", action="store_true", help="also torch.compile: minutes")
+    return parser
+
+
+def main() -> None:
+    given = options().parse_args()
+    workload = WORKLOADS[given.workload]
+    model = ready_model(workload)
+    repeats = 1 if given.smoke else given.repeats
+    measured = [asdict(one) for one in measure(model, workload, repeats, given.compile)]
+    publish(
+        "components" if workload.name == "bundled" else f"components-{workload.name}",
+        given,
+        str(default_device()),
+        [
+            table(
+                f"{workload.name} {workload.side}²",
+                ("component", "executor", "rows", "ms", "ms a row", "TFLOP/s", "of the limit"),
+                (row.values() for row in measured),
+            )
+        ],
+        {
+            "workload": workload.name, "side": workload.side, "repeats": repeats,
+            "threads": torch.get_num_threads(), "chosen": model.executors.name,
+            "components": measured,
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Pictures per second through the engine, in process, beside what the device could do.
+
+    python -m bench offline [--workload bundled|sd15|sdxl] [--slots 8] [--images 64]
+
+A closed set of pictures, more than there are slots, so that the batch stays full. TFLOP/s counts
+the arithmetic of the pictures only (padding is not work); the limit is the fastest matrix product
+measured in the same run. On a CPU the large models are drawn in two steps, for whole pictures of
+theirs take minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+from bench.common.drive import alike, draw, engine_for, mixed, precision, ready_model
+from bench.common.report import arguments, publish, table
+from bench.common.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
+from bench.engine.flops import peak_flops, picture_flops
+from models.loading.loader import default_device
+from models.pipeline import LatentDiffusion
+
+
+def measure(
+    model: LatentDiffusion, workload: Workload, slots: int, images: int
+) -> list[dict[str, object]]:
+    """Images alike and images mixed; the arithmetic of a mix is not counted."""
+    engine = engine_for(workload.name, model, slots)
+    draw(engine, [alike(workload.smaller(), seed) for seed in range(slots)])  # every batch, warm
+    peak = peak_flops(model.device, precision(model))
+    flops = picture_flops(model, workload)
+    same = draw(engine, [alike(workload, seed) for seed in range(images)])
+    mix = draw(engine, [mixed(workload, seed) for seed in range(images)])
+    rate = flops * same.images_per_s
+    return [
+        {
+            "requests": "alike", "images": images, "images_per_s": same.images_per_s,
+            "mean_rows": same.mean_rows, "tflops": rate / 1e12, "peak_tflops": peak / 1e12,
+            "share_of_limit": rate / peak,
+        },
+        {
+            "requests": "mixed", "images": images, "images_per_s": mix.images_per_s,
+            "mean_rows": mix.mean_rows,
+        },
+    ]  # fmt: skip
+
+
+def options() -> argparse.ArgumentParser:
+    parser = arguments("offline", __doc__)
+    parser.add_argument("--workload", choices=WORKLOADS, default=BUNDLED_EMOJI.name)
+    parser.add_argument("--slots", type=int, default=8, help="pictures drawn together")
+    parser.add_argument("--images", type=int, default=64)
+    return parser
+
+
+def main() -> None:
+    given = options().parse_args()
+    device = default_device()
+    workload, images = WORKLOADS[given.workload], given.images
+    if given.smoke or (device.type == "cpu" and workload is not BUNDLED_EMOJI):
+        workload, images = workload.smaller(), given.slots + 1
+    started = time.perf_counter()
+    model = ready_model(workload)
+    ready_s = time.perf_counter() - started
+    rows = measure(model, workload, given.slots, images)
+    columns = (
+        "requests",
+        "images",
+        "images_per_s",
+        "mean_rows",
+        "tflops",
+        "peak_tflops",
+        "share_of_limit",
+    )
+    title = f"{workload.name} {workload.side}², {workload.steps} steps, {given.slots} slots"
+    publish(
+        "offline" if workload.name == "bundled" else f"offline-{workload.name}",
+        given,
+        str(device),
+        [table(title, columns, ([row.get(column) for column in columns] for row in rows))],
+        {
+            "workload": workload.name, "side": workload.side, "steps": workload.steps,
+            "guidance_scale": workload.guidance_scale, "slots": given.slots,
+            "executor": model.executors.name, "dtype": str(precision(model)),
+            "threads": torch.get_num_threads(), "ready_s": ready_s,
+            "results": rows,
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands of the `darkroom` command line, one module each."""

@@ -1,0 +1,134 @@
+"""`darkroom models`: what a running server serves, or what one would serve if started now."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from darkroom.addresses import server_url
+from darkroom.client import Client, ServerUnreachable
+from darkroom.signals import until_stopped
+from protocol.registry.models_config import read_declarations
+from protocol.settings import Settings
+
+HELP = "list the models"
+
+
+class NoSuchModel(RuntimeError):
+    """The model that the settings name is not where they say."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = (
+        "List the models of a running Darkroom. Where none runs, tell which ones "
+        "DARKROOM_CATALOGUE declares, or which DARKROOM_MODEL chooses."
+    )
+    parser.add_argument("--url", help="the server to ask (default: this machine's, by HOST, PORT)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list."""
+    settings = Settings()
+    console = Console()
+    url = arguments.url or server_url(settings)
+    try:
+        served = until_stopped(_served(url))
+    except ServerUnreachable:
+        if arguments.url:
+            raise
+        if settings.catalogue is not None:
+            _print_declared(console, settings.catalogue)
+        else:
+            _print_chosen(console, settings)
+    else:
+        console.print(_table(served or []))
+    return 0
+
+
+async def _served(url: str) -> list[dict[str, Any]]:
+    async with Client.connected(url) as client:
+        return await client.models()
+
+
+def _table(models: list[dict[str, Any]]) -> Table:
+    table = Table("model", "size", "tasks", "by default", "state", box=None, header_style="bold")
+    for model in models:
+        table.add_row(
+            ", ".join([model["name"], *model["aliases"]]),
+            f"{model['default_width']}×{model['default_height']}",
+            ", ".join(model["tasks"]),
+            f"{model['default_steps']} steps of {model['default_sampler']}",
+            _state(model),
+        )
+    return table
+
+
+def _state(model: dict[str, Any]) -> str:
+    if model["ready"]:
+        return "ready"
+    if model["loading"] is not None:
+        return f"loading, {model['loading']:.0%} done"
+    if model["trouble"]:
+        return f"cannot be loaded: {model['trouble']}"
+    return "loads on demand" if model["on_demand"] else "no worker"
+
+
+def _print_declared(console: Console, file: Path) -> None:
+    declared = read_declarations(file).models
+    console.print(f"No Darkroom is running. It would serve, by {file}:", highlight=False)
+    for name, model in declared.items():
+        also = f" (also {', '.join(model.aliases)})" if model.aliases else ""
+        when = "always there" if model.resident is True else "on demand"
+        told = f"  {name}{also}: {model.source}, {when}"
+        console.print(told, highlight=False, soft_wrap=True)
+
+
+def _print_chosen(console: Console, settings: Settings) -> None:
+    text = f"No Darkroom is running. It would serve: {_chosen(settings)}"
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def _chosen(settings: Settings) -> str:
+    """The configured model in words, read from its configuration files where they are here.
+
+    Raises:
+        NoSuchModel: the settings name neither a model's folder or file nor a hub id.
+    """
+    model, folder = settings.model, _folder(settings)
+    if (folder / "model_index.json").is_file():
+        name = "the bundled model" if model in (None, "bundled") else str(folder)
+        return f"{name}, {_read(folder / 'model_index.json')['_class_name']}, {_size(folder)}"
+    if folder.suffix == ".safetensors" and folder.is_file():
+        return f"{folder}, a single file"
+    if str(model).count("/") == 1 and not folder.exists():
+        return f"{model}, from the Hugging Face hub"
+    raise NoSuchModel(f"{folder} holds no model: there is no model_index.json")
+
+
+def _folder(settings: Settings) -> Path:
+    """Where the configured model is, if it is here: what comes along, what was added, or a path."""
+    # Only here: it is the worker's to load models, this command reads three small files.
+    import models
+
+    if settings.model in (None, "bundled"):
+        return Path(models.__file__).parent / "bundled"
+    said = str(settings.model)
+    added = settings.models_home / "models" / said
+    return added if "/" not in said and added.is_dir() else Path(said).expanduser()
+
+
+def _size(folder: Path) -> str:
+    """The size the model was made for; the autoencoder halves the image between its levels."""
+    first_stage = next(folder / name for name in ("vae", "vqvae") if (folder / name).is_dir())
+    levels = len(_read(first_stage / "config.json")["block_out_channels"])
+    side = _read(folder / "unet" / "config.json")["sample_size"] * 2 ** (levels - 1)
+    return f"{side}×{side}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

@@ -1,0 +1,157 @@
+"""The Redis-compatible server that comes with the house, for those who run none of their own.
+
+It listens on a unix socket only, in a folder nobody else may enter, behind a password made anew at
+each start. What it has acknowledged is on disk (`appendfsync always`), so an accepted job survives
+a crash of anything. One folder serves one server: a lock says so, held by the server itself.
+"""
+
+import asyncio
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+
+from darkroom.processes.process import Program
+from darkroom.processes.server_binary import find_server_binary
+from protocol.connection.redis_client import connect_async, redis_errors
+from protocol.errors import QueueUnavailable
+
+LONGEST_SOCKET_PATH = 103  # bytes; sockaddr_un.sun_path holds 104 on macOS, 108 on Linux
+POLL_S = 0.02
+
+CONFIGURATION = """\
+# Written at each start; changes are lost.
+port 0
+unixsocket {socket}
+unixsocketperm 600
+requirepass {password}
+dir {folder}
+logfile {log}
+daemonize no
+save ""
+appendonly yes
+appendfsync always
+maxmemory-policy noeviction
+"""
+
+
+class EmbeddedRedisError(RuntimeError):
+    """Another server uses the folder."""
+
+
+@dataclass(frozen=True)
+class EmbeddedRedis:
+    """A folder made ready for one server. `lock` is the open file descriptor of its lock."""
+
+    folder: Path
+    socket: Path
+    password: str
+    lock: int
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    @property
+    def url(self) -> str:
+        """Address with password, as `REDIS_URL` takes it."""
+        return f"unix://:{self.password}@{quote(str(self.socket))}?db=0"
+
+    def program(self, show: Callable[[str, str], None]) -> Program:
+        """The server as a program of the house.
+
+        Raises:
+            NoServerBinary: this machine has none.
+        """
+        return Program(
+            name="redis",
+            command=[
+                str(find_server_binary(note=self.folder / "server")),
+                str(self.folder / "redis.conf"),
+            ],
+            ready=self._answers,
+            show=show,
+            advice=f"its log is {self.log}",
+            pass_fds=[self.lock],
+        )
+
+    async def _answers(self) -> None:
+        """Wait until the server has read its file of commands and answers."""
+        async with connect_async(self.url) as client:
+            while True:
+                try:
+                    with redis_errors():
+                        await client.ping()
+                    return
+                except QueueUnavailable:
+                    await asyncio.sleep(POLL_S)
+
+
+@contextmanager
+def embedded_redis(folder: Path) -> Iterator[EmbeddedRedis]:
+    """Make `folder` ready for a server: private, locked, with a new password and configuration.
+
+    Raises:
+        EmbeddedRedisError: another server uses it.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    with _locked(folder / "lock") as lock, _private_socket(folder) as socket:
+        server = EmbeddedRedis(folder, socket, secrets.token_urlsafe(24), lock)
+        configuration = CONFIGURATION.format(
+            socket=_quoted(server.socket),
+            password=server.password,
+            folder=_quoted(folder),
+            log=_quoted(server.log),
+        )
+        _write_private(folder / "redis.conf", configuration)
+        yield server
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """Hold the lock, without waiting for it. It is free when every holder of the file has ended."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _lock(descriptor, path.parent)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise EmbeddedRedisError(
+            f"another Darkroom is using {folder}: stop it, or choose another --home"
+        ) from error
+
+
+@contextmanager
+def _private_socket(folder: Path) -> Iterator[Path]:
+    """A path for the socket that nobody else may reach: in `folder`, unless that is too long."""
+    socket = folder / "redis.sock"
+    if len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH:
+        yield socket
+        return
+    with TemporaryDirectory(prefix="darkroom-") as shorter:
+        yield Path(shorter) / "redis.sock"
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)
+
+
+def _quoted(path: Path) -> str:
+    """A path as the server's configuration takes it, spaces and quotes included."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,1 @@
+"""First stages: autoencoders between pixels and latents."""

@@ -1,0 +1,179 @@
+"""What `vae/config.json` and `vqvae/config.json` say: the configurations of all first stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from models.checkpoints.errors import UnsupportedConfig
+from models.networks.config import select
+
+
+@dataclass(frozen=True)
+class FirstStageConfig:
+    """What every first stage says of itself: channels of the image and of its latents.
+
+    `scaling_factor` times the latents have about unit variance.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = 4
+    scaling_factor: float = 1.0
+    force_upcast: bool = False
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent along each side."""
+        raise NotImplementedError
+
+    @property
+    def widest(self) -> int:
+        """Channels of the decoder's widest feature map at the resolution of the picture."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """As config.json says it."""
+        raise NotImplementedError
+
+
+SDXL_SCALING_FACTOR = 0.13025
+
+_CODER_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "act_fn": ("silu",),
+    "norm_type": ("group",),
+    "lookup_from_codebook": (False,),
+    "use_quant_conv": (True,),
+    "use_post_quant_conv": (True,),
+}
+
+
+@dataclass(frozen=True)
+class CoderConfig(FirstStageConfig):
+    """Encoder and decoder of the paper's autoencoders, level by level, the finest first.
+
+    The `up_block_types` go the other way, as the decoder does.
+    """
+
+    sample_size: int = 512
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",) * 4
+    up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",) * 4
+    layers_per_block: int = 2
+    norm_num_groups: int = 32
+    mid_block_add_attention: bool = True
+
+    def __post_init__(self) -> None:
+        levels = len(self.block_out_channels)
+        for name, known in (
+            ("down_block_types", {"DownEncoderBlock2D", "AttnDownEncoderBlock2D"}),
+            ("up_block_types", {"UpDecoderBlock2D", "AttnUpDecoderBlock2D"}),
+        ):
+            kinds = getattr(self, name)
+            if len(kinds) != levels or not set(kinds) <= known:
+                raise UnsupportedConfig(f"{name}={kinds}: {levels} of {sorted(known)} are wanted")
+
+    @property
+    def factor(self) -> int:
+        return 1 << (len(self.block_out_channels) - 1)
+
+    @property
+    def widest(self) -> int:
+        # What comes from the level below is enlarged before it is made narrower.
+        return max(self.block_out_channels[:2])
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig(CoderConfig):
+    """The KL-regularised autoencoder (Rombach et al. 2022, section 3.1 and appendix G)."""
+
+    scaling_factor: float = 0.18215
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        # `force_upcast` is true by default in files that leave it out, but Stable Diffusion 1.x
+        # files predate it and decode soundly in half precision. SDXL's does not, whoever leaves it
+        # out (stabilityai/sdxl-vae does): it is told by its scale.
+        chosen = select(cls, data, _CODER_NEUTRAL)
+        of_sdxl = chosen.get("scaling_factor") == SDXL_SCALING_FACTOR
+        return cls(**{"force_upcast": of_sdxl, **chosen})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"_class_name": "AutoencoderKL", "act_fn": "silu", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class VQConfig(CoderConfig):
+    """The autoencoder with a codebook (Rombach et al. 2022, section 3.1; Esser et al. 2021).
+
+    Where a file says no `scaling_factor`, it is 1: the models of the paper that use a codebook
+    were trained on latents as they are.
+    """
+
+    latent_channels: int = 3
+    num_vq_embeddings: int = 256
+    vq_embed_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vq_embed_dim not in (None, self.latent_channels):
+            raise UnsupportedConfig(
+                f"vq_embed_dim={self.vq_embed_dim}: as many as latent_channels are wanted"
+            )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**select(cls, data, _CODER_NEUTRAL))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"_class_name": "VQModel", "act_fn": "silu", **asdict(self)}
+
+
+_TINY_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "act_fn": ("relu",),
+    "upsample_fn": ("nearest",),
+    "upsampling_scaling_factor": (2,),
+    "shift_factor": (0.0,),
+}
+
+# Of tiny autoencoders; repeated from the others, or about storing latents as bytes.
+_TINY_IRRELEVANT = {"block_out_channels", "latent_magnitude", "latent_shift"}
+
+
+@dataclass(frozen=True)
+class TinyConfig(FirstStageConfig):
+    """A distilled autoencoder of convolutions only (Bohan 2023, github.com/madebyollin/taesd).
+
+    Its latents are those that the network sees: scaled, so its own factor is 1.
+    """
+
+    encoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
+    decoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
+    num_encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
+    num_decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)
+
+    def __post_init__(self) -> None:
+        for side in ("encoder", "decoder"):
+            widths = getattr(self, f"{side}_block_out_channels")
+            if len(set(widths)) != 1 or len(widths) != len(self.num_encoder_blocks):
+                levels = len(self.num_encoder_blocks)
+                raise UnsupportedConfig(f"{side}_block_out_channels={widths}: {levels} equal ones")
+        if len(self.num_decoder_blocks) != len(self.num_encoder_blocks):
+            raise UnsupportedConfig(f"num_decoder_blocks={self.num_decoder_blocks}")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        kept = {key: value for key, value in data.items() if key not in _TINY_IRRELEVANT}
+        return cls(**select(cls, kept, _TINY_NEUTRAL))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"_class_name": "AutoencoderTiny", "act_fn": "relu", **asdict(self)}
+
+    @property
+    def factor(self) -> int:
+        return 1 << (len(self.num_encoder_blocks) - 1)
+
+    @property
+    def widest(self) -> int:
+        return self.decoder_block_out_channels[-1]

@@ -1,0 +1,123 @@
+"""Reading and writing models in the published diffusers layout.
+
+Only safetensors files are opened: they hold numbers and cannot run code. Networks are built on
+the meta device (no memory, no initialisation) and given the file's tensors. Loading is strict:
+every key that is missing, unexpected or of another shape is named, and nothing is loaded.
+
+    folder/model_index.json          which pipeline, which components
+    folder/unet/config.json          + diffusion_pytorch_model[.fp16].safetensors, or its shards
+    folder/vae/…, text_encoder/… (model[.fp16].safetensors), tokenizer/…, scheduler/…
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from models.checkpoints.detect.single_file import is_single_file, laid_out
+from models.checkpoints.errors import CheckpointError, CheckpointMismatch, CheckpointMissing
+from models.checkpoints.files import read_json, weight_files
+from models.checkpoints.hub import Download, fetch, is_hub_id
+from models.checkpoints.parts import Shape
+from models.checkpoints.weights import Weights
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointMismatch",
+    "CheckpointMissing",
+    "differences",
+    "load_component",
+    "read_json",
+    "resolve",
+    "save_component",
+]
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def resolve(path_or_id: str, download: Download = fetch) -> Path:
+    """The folder of a model given as a folder, a single file or a hub id such as `owner/name`.
+
+    `download` brings the files of a hub id; `partial(fetch, half=True)` those in half precision,
+    where there are such. They go to the usual Hugging Face cache; HF_ENDPOINT, HF_TOKEN and
+    HF_HUB_OFFLINE hold.
+    """
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        return path
+    if is_single_file(path):
+        return laid_out(path)
+    if not is_hub_id(path_or_id):
+        raise CheckpointMissing(
+            f"{path_or_id!r} is neither a folder, nor a .safetensors file, "
+            "nor a hub id (owner/name)"
+        )
+    return download(path_or_id)
+
+
+def load_component(
+    folder: Path, build: Callable[[dict[str, Any]], M], dtype: torch.dtype, device: torch.device
+) -> M:
+    """The network of `folder`/config.json, built by `build(config)`, with the folder's weights.
+
+    On the meta device it is only built: its weights need not be there.
+    """
+    config = read_json(folder / "config.json")
+    with torch.device("meta"):
+        module = build(config)
+    if device.type == "meta":
+        return module.eval().requires_grad_(False)
+    half = dtype in (torch.float16, torch.bfloat16)
+    weights = Weights.open(folder.name, weight_files(folder, half=half), device)
+    assign_strictly(module, weights, dtype)
+    return module.eval().requires_grad_(False)
+
+
+def assign_strictly(module: nn.Module, weights: Weights, dtype: torch.dtype) -> None:
+    """Give `module` the `weights` as its parameters, in `dtype`; all must fit, or none is used.
+
+    One tensor of the file at a time is in memory beside the network.
+    """
+    expected = {name: tuple(p.shape) for name, p in module.state_dict().items()}
+    wrong = differences(expected, weights.shapes)
+    if any(wrong):
+        raise CheckpointMismatch(weights.source, *wrong)
+    parameters = {name: _arranged(weights.tensor(name).to(dtype)) for name in expected}
+    module.load_state_dict(parameters, assign=True)
+
+
+def differences(
+    expected: Mapping[str, Shape], found: Mapping[str, Shape]
+) -> tuple[list[str], list[str], list[str]]:
+    """The parameters that are missing, unexpected and misshapen, each by its name."""
+    missing = sorted(expected.keys() - found.keys())
+    unexpected = sorted(found.keys() - expected.keys())
+    misshapen = [
+        f"{name} is {found[name]}, expected {shape}"
+        for name, shape in sorted(expected.items())
+        if name in found and found[name] != shape
+    ]
+    return missing, unexpected, misshapen
+
+
+def _arranged(tensor: Tensor) -> Tensor:
+    """Convolution weights channels-last: measured faster on CPU and on tensor cores."""
+    if tensor.ndim == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor.contiguous()
+
+
+def save_component(
+    module: nn.Module, config: Mapping[str, Any], folder: Path, stem: str, dtype: torch.dtype
+) -> None:
+    """Write config.json and `stem`.safetensors in the layout that `load_component` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(dict(config), indent=2, sort_keys=True) + "\n")
+    tensors = {n: t.detach().to("cpu", dtype).contiguous() for n, t in module.state_dict().items()}
+    save_file(tensors, folder / f"{stem}.safetensors", metadata={"format": "pt"})

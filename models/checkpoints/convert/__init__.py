@@ -1,0 +1,1 @@
+"""Conversion of checkpoints to the diffusers layout, in a limited child process."""

@@ -1,0 +1,1 @@
+"""Detection of what a checkpoint file contains."""

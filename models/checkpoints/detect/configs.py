@@ -1,0 +1,294 @@
+"""`config.json` of each component of a single file: what its shapes say, and its family.
+
+Shapes here are those of our names. The keys written are those of diffusers and transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from models.checkpoints.detect.families import Family, family_of_network
+from models.checkpoints.parts import Shape
+
+Shapes = Mapping[str, Shape]
+Config = dict[str, Any]
+
+_CLIP_HEAD = 64  # channels of a head in every CLIP text encoder of these families
+_BERT_HEAD = 64  # and in the paper's
+_TIME_ID = 256  # channels that each of SDXL's sizes and crops is embedded in
+
+
+def unet_config(shapes: Shapes, family: Family) -> Config:
+    """For UNet2DConditionModel, or UNet2DModel where nothing attends to a context."""
+    levels = _levels(shapes, "down_blocks")
+    config: Config = {
+        "sample_size": family.sample_size,
+        "in_channels": shapes["conv_in.weight"][1],
+        "out_channels": shapes["conv_out.weight"][0],
+        "block_out_channels": _widths(shapes, levels),
+        "layers_per_block": _count(shapes, "down_blocks.0.resnets"),
+        "down_block_types": [_block_type(shapes, f"down_blocks.{i}", "Down") for i in levels],
+        "up_block_types": [_block_type(shapes, f"up_blocks.{i}", "Up") for i in levels],
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "norm_eps": 1e-5,
+    }
+    if family.signature.context:
+        return config | _conditional(shapes, family, config["block_out_channels"])
+    return config | _unconditional(shapes, family)
+
+
+def _conditional(shapes: Shapes, family: Family, widths: list[int]) -> Config:
+    """In a UNet2DConditionModel file `attention_head_dim` is the number of heads."""
+    projection = shapes["mid_block.attentions.0.proj_in.weight"]
+    config = {
+        "_class_name": "UNet2DConditionModel",
+        "cross_attention_dim": family.signature.context,
+        "attention_head_dim": [family.heads(width) for width in widths],
+        "transformer_layers_per_block": _depths(shapes, len(widths)),
+        "use_linear_projection": len(projection) == 2,
+    }
+    if "add_embedding.linear_1.weight" in shapes:
+        config |= {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": _TIME_ID,
+            "projection_class_embeddings_input_dim": shapes["add_embedding.linear_1.weight"][1],
+        }
+    if "time_embedding.cond_proj.weight" in shapes:
+        config["time_cond_proj_dim"] = shapes["time_embedding.cond_proj.weight"][1]
+    return config
+
+
+def _depths(shapes: Shapes, levels: int) -> list[int]:
+    """Transformer blocks of each level; where none attends, as many as in the middle or one."""
+    middle = _count(shapes, "mid_block.attentions.0.transformer_blocks")
+    found = [
+        _count(shapes, f"down_blocks.{i}.attentions.0.transformer_blocks") for i in range(levels)
+    ]
+    return [depth or (middle if i == levels - 1 else 1) for i, depth in enumerate(found)]
+
+
+def _unconditional(shapes: Shapes, family: Family) -> Config:
+    """In a UNet2DModel file `attention_head_dim` is the width of a head."""
+    resampling = "resnet" if "down_blocks.0.downsamplers.0.conv1.weight" in shapes else "conv"
+    config: Config = {
+        "_class_name": "UNet2DModel",
+        "downsample_type": resampling,
+        "upsample_type": resampling,
+    }
+    if family.head_width is None:
+        config["num_attention_heads"] = family.heads_at_each_level
+    else:
+        config["attention_head_dim"] = family.head_width
+    added, width = (
+        shapes["mid_block.resnets.0.time_emb_proj.weight"][0],
+        shapes["mid_block.resnets.0.conv1.weight"][0],
+    )
+    if added == 2 * width:
+        config |= {"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": 32}
+    return config
+
+
+def _block_type(shapes: Shapes, block: str, way: str) -> str:
+    if f"{block}.attentions.0.proj_in.weight" in shapes:
+        return f"CrossAttn{way}Block2D"
+    if f"{block}.attentions.0.to_q.weight" in shapes:
+        return f"Attn{way}Block2D"
+    sampler = f"{block}.{way.lower()}samplers.0.conv1.weight"
+    return f"Resnet{way}sampleBlock2D" if sampler in shapes else f"{way}Block2D"
+
+
+def controlnet_config(shapes: Shapes, family: Family) -> Config:
+    """For ControlNetModel: a UNet's way down, and the convolutions that read the hint."""
+    levels = _levels(shapes, "down_blocks")
+    widths = _widths(shapes, levels)
+    hint = [f"controlnet_cond_embedding.blocks.{i}.weight" for i in range(0, 6, 2)]
+    return _conditional(shapes, family, widths) | {
+        "_class_name": "ControlNetModel",
+        "in_channels": shapes["conv_in.weight"][1],
+        "block_out_channels": widths,
+        "layers_per_block": _count(shapes, "down_blocks.0.resnets"),
+        "down_block_types": [_block_type(shapes, f"down_blocks.{i}", "Down") for i in levels],
+        "conditioning_embedding_out_channels": [
+            *(shapes[name][1] for name in hint),
+            shapes["controlnet_cond_embedding.conv_out.weight"][1],
+        ],
+    }
+
+
+def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -> Config:
+    """For AutoencoderKL, or VQModel where there is a codebook.
+
+    `scaling_factor` None leaves it out: a first stage alone does not know it.
+    """
+    levels = _levels(shapes, "encoder.down_blocks")
+    config: Config = {
+        "_class_name": "AutoencoderKL",
+        "in_channels": shapes["encoder.conv_in.weight"][1],
+        "out_channels": shapes["decoder.conv_out.weight"][0],
+        "latent_channels": shapes["post_quant_conv.weight"][1],
+        "block_out_channels": _widths(shapes, levels, "encoder."),
+        "layers_per_block": _count(shapes, "encoder.down_blocks.0.resnets"),
+        "down_block_types": [_coder_type(shapes, f"encoder.down_blocks.{i}") for i in levels],
+        "up_block_types": [_coder_type(shapes, f"decoder.up_blocks.{i}") for i in levels],
+        "act_fn": "silu",
+    }
+    if "encoder.mid_block.attentions.0.to_q.weight" not in shapes:
+        config["mid_block_add_attention"] = False
+    if "quantize.embedding.weight" in shapes:
+        config["_class_name"] = "VQModel"
+        config["num_vq_embeddings"] = shapes["quantize.embedding.weight"][0]
+    if scaling_factor is not None:
+        config["scaling_factor"] = scaling_factor
+    return config
+
+
+def config_alone(kind: str, shapes: Shapes) -> Config:
+    """Of a first stage, ControlNet or UNet whose file of weights is all there is.
+
+    A first stage alone does not say its scaling factor: that of the model it is used in holds.
+
+    Raises UnknownFamily.
+    """
+    if kind == "vae":
+        return first_stage_config(shapes)
+    family = family_of_network(shapes)
+    return unet_config(shapes, family) if kind == "unet" else controlnet_config(shapes, family)
+
+
+def tiny_config(shapes: Shapes) -> Config:
+    """For AutoencoderTiny; its latents are those that the network sees, so they are not scaled."""
+    encoder, decoder = (
+        _blocks_between(shapes, f"{half}.layers") for half in ("encoder", "decoder")
+    )
+    width, in_channels = shapes["encoder.layers.0.weight"][:2]
+    last = max(_places(shapes, "decoder.layers"))
+    return {
+        "_class_name": "AutoencoderTiny",
+        "act_fn": "relu",
+        "in_channels": in_channels,
+        "out_channels": shapes[f"decoder.layers.{last}.weight"][0],
+        "latent_channels": shapes["decoder.layers.0.weight"][1],
+        "encoder_block_out_channels": [width] * len(encoder),
+        "decoder_block_out_channels": [shapes["decoder.layers.0.weight"][0]] * len(decoder),
+        "num_encoder_blocks": encoder,
+        "num_decoder_blocks": decoder,
+        "scaling_factor": 1.0,
+    }
+
+
+def _blocks_between(shapes: Shapes, prefix: str) -> list[int]:
+    """How many blocks of a sequence stand between one convolution of its own and the next."""
+    counts: list[int] = []
+    for place in sorted(_places(shapes, prefix)):
+        if f"{prefix}.{place}.weight" in shapes:
+            counts.append(0)
+        elif counts:
+            counts[-1] += 1
+    return counts[:-1]
+
+
+def _coder_type(shapes: Shapes, block: str) -> str:
+    way = "DownEncoder" if block.startswith("encoder") else "UpDecoder"
+    attends = f"{block}.attentions.0.to_q.weight" in shapes
+    return f"Attn{way}Block2D" if attends else f"{way}Block2D"
+
+
+def clip_config(shapes: Shapes, *, hidden_act: str) -> Config:
+    """For CLIPTextModel, or CLIPTextModelWithProjection where there is a projection."""
+    vocabulary, width = shapes["text_model.embeddings.token_embedding.weight"]
+    projected = "text_projection.weight" in shapes
+    return {
+        "architectures": ["CLIPTextModelWithProjection" if projected else "CLIPTextModel"],
+        "model_type": "clip_text_model",
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": shapes["text_model.encoder.layers.0.mlp.fc1.weight"][0],
+        "num_hidden_layers": _count(shapes, "text_model.encoder.layers"),
+        "num_attention_heads": max(width // _CLIP_HEAD, 1),
+        "max_position_embeddings": shapes["text_model.embeddings.position_embedding.weight"][0],
+        "hidden_act": hidden_act,
+        "projection_dim": shapes["text_projection.weight"][0] if projected else width,
+        # The historic value of all published files; see `TextEncoder`.
+        "eos_token_id": 2,
+    }
+
+
+def bert_config(shapes: Shapes) -> Config:
+    """For LDMBertModel."""
+    vocabulary, width = shapes["model.embed_tokens.weight"]
+    return {
+        "architectures": ["LDMBertModel"],
+        "model_type": "ldmbert",
+        "vocab_size": vocabulary,
+        "max_position_embeddings": shapes["model.embed_positions.weight"][0],
+        "d_model": width,
+        "encoder_layers": _count(shapes, "model.layers"),
+        "encoder_ffn_dim": shapes["model.layers.0.fc1.weight"][0],
+        "encoder_attention_heads": shapes["model.layers.0.self_attn.q_proj.weight"][0]
+        // _BERT_HEAD,
+        "head_dim": _BERT_HEAD,
+    }
+
+
+def class_embedder_config(shapes: Shapes) -> Config:
+    """For ClassEmbedder, under the names of the paper's configuration."""
+    classes, width = shapes["embedding.weight"]
+    return {"_class_name": "ClassEmbedder", "n_classes": classes, "embed_dim": width}
+
+
+def rescaler_config(shapes: Shapes) -> Config:
+    """For SpatialRescaler: two halvings, as a first stage of factor 4 asks for."""
+    out_channels, in_channels = shapes["channel_mapper.weight"][:2]
+    return {
+        "_class_name": "SpatialRescaler",
+        "n_stages": 2,
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+    }
+
+
+def component_config(part: str, shapes: Shapes, family: Family, scaling_factor: float) -> Config:
+    """The configuration of the component in folder `part`."""
+    return _MAKERS[part](shapes, family, scaling_factor)
+
+
+def _family_first_stage(shapes: Shapes, family: Family, scaling_factor: float) -> Config:
+    config = first_stage_config(shapes, scaling_factor=scaling_factor)
+    factor = 2 ** (len(config["block_out_channels"]) - 1)
+    config["sample_size"] = family.sample_size * factor
+    return config | ({"force_upcast": True} if family.force_upcast else {})
+
+
+_MAKERS: dict[str, Callable[[Shapes, Family, float], Config]] = {
+    "unet": lambda shapes, family, _: unet_config(shapes, family),
+    "vae": _family_first_stage,
+    "vqvae": _family_first_stage,
+    # CLIP ViT-L/14 as OpenAI trained it, and ViT-bigG/14 as open_clip did.
+    "text_encoder": lambda shapes, *_: clip_config(shapes, hidden_act="quick_gelu"),
+    "text_encoder_2": lambda shapes, *_: clip_config(shapes, hidden_act="gelu"),
+    "bert": lambda shapes, *_: bert_config(shapes),
+    "class_embedder": lambda shapes, *_: class_embedder_config(shapes),
+    "rescaler": lambda shapes, *_: rescaler_config(shapes),
+}
+
+
+def _levels(shapes: Shapes, prefix: str) -> range:
+    return range(_count(shapes, prefix))
+
+
+def _count(shapes: Shapes, prefix: str) -> int:
+    """How many modules there are in the list `prefix`."""
+    return len(_places(shapes, prefix))
+
+
+def _places(shapes: Shapes, prefix: str) -> set[int]:
+    """The places in the list `prefix` that have parameters."""
+    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\..*")
+    return {int(match[1]) for key in shapes if (match := pattern.fullmatch(key))}
+
+
+def _widths(shapes: Shapes, levels: range, before: str = "") -> list[int]:
+    return [shapes[f"{before}down_blocks.{i}.resnets.0.conv1.weight"][0] for i in levels]

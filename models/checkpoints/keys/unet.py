@@ -1,0 +1,173 @@
+"""The UNet of openaimodel.py (CompVis/latent-diffusion, Stability-AI/generative-models).
+
+There the way down is one list of blocks, `input_blocks`, and the way up another, with the change
+of resolution in between; ours has a list for each level. ControlNet (Zhang et al. 2023) is the
+same way down, with a convolution at each exit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from models.checkpoints.errors import UnknownFamily
+from models.checkpoints.keys.rules import Rule, apply, renamed
+from models.checkpoints.parts import Plan, as_matrix, head_third
+
+Heads = Callable[[int], int]
+
+_ENDS = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+    "middle_block.0": "mid_block.resnets.0",
+    "middle_block.1": "mid_block.attentions.0",
+    "middle_block.2": "mid_block.resnets.1",
+    "zero_convs.{n}.0": "controlnet_down_blocks.{n}",
+    "middle_block_out.0": "controlnet_mid_block",
+    "input_hint_block.0": "controlnet_cond_embedding.conv_in",
+    "input_hint_block.14": "controlnet_cond_embedding.conv_out",
+    # Between the two are convolutions, each followed by an activation without parameters.
+    **{f"input_hint_block.{2 * i + 2}": f"controlnet_cond_embedding.blocks.{i}" for i in range(6)},
+}
+
+_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+
+# A transformer's own names are the same in both; so are those of a convolution named `conv`.
+_TRANSFORMER = {name: name for name in ("norm", "proj_in", "transformer_blocks", "proj_out")}
+_PIXEL_ATTENTION = {"norm": "group_norm"}
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where each block of the two lists belongs; `per_level` resnets on the way down."""
+
+    levels: int
+    per_level: int
+
+    def down(self, block: int, child: int) -> str:
+        level, place = divmod(block - 1, self.per_level + 1)
+        if place == self.per_level:
+            return f"down_blocks.{level}.downsamplers.0"
+        return f"down_blocks.{level}.{('resnets', 'attentions')[child]}.{place}"
+
+    def up(self, block: int, child: int, *, attends: bool) -> str:
+        level, place = divmod(block, self.per_level + 1)
+        if child == 0:
+            return f"up_blocks.{level}.resnets.{place}"
+        if child == 1 and attends:
+            return f"up_blocks.{level}.attentions.{place}"
+        return f"up_blocks.{level}.upsamplers.0"
+
+
+def unet_plan(keys: Collection[str], heads: Heads) -> Plan:
+    """Where our UNet's (or ControlNet's) parameters come from; keys without their prefix.
+
+    `heads` says how many heads attention over pixels has for so many channels: its matrices are
+    stored in an order that depends on it, and no key tells it.
+
+    Raises UnknownFamily.
+    """
+    return apply(_rules(frozenset(keys), heads), keys)
+
+
+def _rules(keys: frozenset[str], heads: Heads) -> list[Rule]:
+    places = _places(keys)
+    ends = {old.format(n=n): new.format(n=n) for old, new in _ENDS.items() for n in range(64)}
+    modules = [(old, new) for old, new in ends.items() if any(_below(key, old) for key in keys)]
+    for kind, block, child in sorted(_children(keys)):
+        old = f"{kind}_blocks.{block}.{child}"
+        attends = f"{old}.norm.weight" in keys
+        if kind == "output":
+            modules.append((old, places.up(block, child, attends=attends)))
+        elif block > 0:
+            modules.append((old, places.down(block, child)))
+    return [rule for old, new in modules for rule in _module_rules(keys, old, new, heads)]
+
+
+def _below(key: str, module: str) -> bool:
+    return key.startswith(module + ".")
+
+
+def _module_rules(keys: frozenset[str], old: str, new: str, heads: Heads) -> list[Rule]:
+    """The rules for what is in one module, by what kind it is."""
+    before, after = re.escape(old) + r"\.", new + "."
+    if f"{old}.in_layers.0.weight" in keys:
+        return renamed(_RESNET, before, after)
+    if f"{old}.qkv.weight" in keys:
+        return [*renamed(_PIXEL_ATTENTION, before, after), *_pixel_rules(before, after, heads)]
+    if f"{old}.proj_in.weight" in keys:
+        return renamed(_TRANSFORMER, before, after)
+    if f"{old}.weight" in keys:
+        return [Rule(rf"{before}(weight|bias)", rf"{after}\1")]
+    # Changes of resolution: a strided convolution `op` going down, a `conv` going up.
+    return [Rule(rf"{before}(?:op|conv)\.(weight|bias)", rf"{after}conv.\1")]
+
+
+def _pixel_rules(before: str, after: str, heads: Heads) -> list[Rule]:
+    """Attention over pixels: convolutions over a sequence there, matrices here."""
+    return [
+        *(
+            Rule(rf"{before}qkv\.(weight|bias)", rf"{after}{name}.\1", head_third(i, heads))
+            for i, name in enumerate(("to_q", "to_k", "to_v"))
+        ),
+        Rule(rf"{before}proj_out\.weight", rf"{after}to_out.0.weight", as_matrix),
+        Rule(rf"{before}proj_out\.bias", rf"{after}to_out.0.bias"),
+    ]
+
+
+def _children(keys: frozenset[str]) -> set[tuple[str, int, int]]:
+    """(input or output, number of the block, number of the child) of every child of a block."""
+    pattern = re.compile(r"(input|output)_blocks\.(\d+)\.(\d+)\..*")
+    matches = (pattern.fullmatch(key) for key in keys)
+    return {(m[1], int(m[2]), int(m[3])) for m in matches if m}
+
+
+def _places(keys: frozenset[str]) -> _Places:
+    """How many levels, and how many resnets each: told by where the resolution changes."""
+    children = _children(keys)
+    ups = {block for kind, block, child in children if kind == "output"}
+    downs = {block for kind, block, child in children if kind == "input"}
+    per_level = _first_change(keys, children)
+    if per_level is None:
+        per_level = len(downs) - 1
+    levels, rest = divmod(len(downs), per_level + 1)
+    if rest or downs != set(range(len(downs))) or (ups and len(ups) != len(downs)):
+        raise UnknownFamily(
+            f"{len(downs)} blocks down and {len(ups)} up, with {per_level} resnets to a level, "
+            "are not the blocks of a latent diffusion UNet"
+        )
+    return _Places(levels, per_level)
+
+
+def _first_change(keys: frozenset[str], children: set[tuple[str, int, int]]) -> int | None:
+    """The resnets of a level: the first block up that ends in a convolution or a second resnet
+    has that number; without a way up (ControlNet), the first strided convolution tells."""
+    changes = {
+        block
+        for kind, block, child in children
+        if kind == "output"
+        and child > 0
+        and {f"output_blocks.{block}.{child}.{name}.weight" for name in ("conv", "in_layers.0")}
+        & keys
+    }
+    if changes:
+        return min(changes)
+    strides = {
+        block - 1
+        for kind, block, child in children
+        if kind == "input" and f"input_blocks.{block}.{child}.op.weight" in keys
+    }
+    return min(strides, default=None)

@@ -1,0 +1,1 @@
+"""Readers of weight files. None of them runs code from a file."""

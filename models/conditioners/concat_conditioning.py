@@ -1,0 +1,134 @@
+"""What some networks are shown beside the latents: further channels of their input, at every step.
+
+Rombach et al. 2022, section 4.3: "spatially aligned conditioning". What a recipe leaves out is
+shown blank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.denoising.sampling_params import Recipe
+from models.networks.embedders import SpatialRescaler
+
+
+class Encoding(Protocol):
+    """What a picture (3, H, W) in [-1, 1] is as latents (C, h, w), scaled to unit variance."""
+
+    def likeliest(self, image: Tensor) -> Tensor: ...
+
+    def sample(self, image: Tensor) -> Tensor:
+        """By the next noise that is drawn for the picture to be."""
+
+
+class Beside(Protocol):
+    """Makes of a recipe what its network is shown."""
+
+    @property
+    def repaints(self) -> bool:
+        """Whether the network itself sees what is to stay of the picture."""
+
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+        """(K, h, w) for latents of `size` (h, w)."""
+
+    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+        """The decoded picture (H, W, 3), uint8, as it is handed out."""
+
+
+@dataclass(frozen=True)
+class PaperInpainting:
+    """The picture without what is to be repainted, encoded, and the mask: (C + 1, h, w).
+
+    As in CompVis/latent-diffusion, scripts/inpaint.py: the hole is black, the mask -1 and 1, and
+    in the end the picture is put back where it was to stay.
+    """
+
+    repaints: bool = True
+
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+        image, mask = _given(recipe)
+        seen = encoding.likeliest(torch.where(mask >= 0.5, -1.0, image))
+        hole = F.interpolate(2 * _binary(mask)[None] - 1, size=size)[0]
+        return torch.cat([seen, hole.to(seen)])
+
+    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+        if recipe.image is None or recipe.mask is None:
+            return picture
+        kept = ((recipe.image / 2 + 0.5) * 255).round().to(torch.uint8)
+        return torch.where(recipe.mask >= 0.5, picture.movedim(-1, 0), kept).movedim(0, -1)
+
+
+@dataclass(frozen=True)
+class StableInpainting:
+    """The mask, 0 and 1, and the picture with a grey hole, encoded: (1 + C, h, w).
+
+    As in runwayml/stable-diffusion, scripts/inpaint_st.py, which samples the latents.
+    """
+
+    repaints: bool = True
+
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+        image, mask = _given(recipe)
+        seen = encoding.sample(torch.where(mask >= 0.5, 0.0, image))
+        hole = F.interpolate(_binary(mask)[None], size=size)[0]
+        return torch.cat([hole.to(seen), seen])
+
+    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+        return picture
+
+
+@dataclass(frozen=True)
+class SmallPicture:
+    """The picture to be upscaled, as it is: (3, h, w) (Rombach et al. 2022, section 4.4)."""
+
+    device: torch.device
+    repaints: bool = False
+
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+        if recipe.small is None:
+            return torch.zeros(3, *size, device=self.device)
+        return recipe.small.to(self.device)
+
+    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+        return picture
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A map of classes, brought to the size of the latents: (3, h, w) (section 4.3.2)."""
+
+    rescaler: SpatialRescaler
+    device: torch.device
+    repaints: bool = False
+
+    @property
+    def classes(self) -> int:
+        return self.rescaler.config.in_channels
+
+    @torch.inference_mode()
+    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+        shape = (1, recipe.height, recipe.width)
+        labels = torch.zeros(shape) if recipe.labels is None else recipe.labels
+        one_hot = F.one_hot(labels.long(), self.classes).movedim(-1, 1)
+        weight = self.rescaler.channel_mapper.weight
+        shown: Tensor = self.rescaler(one_hot.to(weight))[0]
+        return shown.float()
+
+    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+        return picture
+
+
+def _given(recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Image (3, H, W) and mask (1, H, W); without them all is to be painted."""
+    size = (recipe.height, recipe.width)
+    image = torch.zeros(3, *size) if recipe.image is None else recipe.image
+    return image, torch.ones(1, *size) if recipe.mask is None else recipe.mask
+
+
+def _binary(mask: Tensor) -> Tensor:
+    return (mask >= 0.5).float()

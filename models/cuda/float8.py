@@ -1,0 +1,20 @@
+"""Matrices in eight bits (float8 e4m3) with a scale per row."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+FLOAT8 = torch.float8_e4m3fn
+LARGEST = torch.finfo(FLOAT8).max  # 448
+# Of a row of nothing but zeros, so that no division is by zero.
+SMALLEST_SCALE = 1e-12
+
+
+class Rows8(NamedTuple):
+    """A matrix (M, K) as float8 `values` times a scale for every row, (M, 1) float32."""
+
+    values: Tensor
+    scales: Tensor

@@ -1,0 +1,1 @@
+"""One denoising step for a batch of images."""

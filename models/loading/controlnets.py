@@ -1,0 +1,84 @@
+"""The ControlNets that the operator has added, loaded when a picture asks for them.
+
+    folder/<name>/config.json, diffusion_pytorch_model.safetensors
+
+Names come from the folder, never from a request: what is not there by name is not there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from models.checkpoints.checkpoint import CheckpointError, load_component, read_json
+from models.checkpoints.errors import UnsupportedConfig
+from models.networks.controlnet import ControlNet, ControlNetConfig
+from models.pipeline import LatentDiffusion
+
+KEPT = 4  # of those in memory, the ones asked for last
+
+
+def load_controlnet(folder: Path, dtype: torch.dtype, device: torch.device) -> ControlNet:
+    """Raises CheckpointError (missing, mismatching) or UnsupportedConfig."""
+    return load_component(
+        folder, lambda config: ControlNet(ControlNetConfig.from_dict(config)), dtype, device
+    )
+
+
+class ControlNets:
+    """ControlNets by name, in a folder that may be absent. May be used from several threads."""
+
+    def __init__(self, folder: Path, kept: int = KEPT) -> None:
+        self._folder = folder
+        self._kept = kept
+        self._loaded: OrderedDict[tuple[object, ...], ControlNet] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def misfits(self, model: LatentDiffusion) -> Mapping[str, str | None]:
+        """Each by name, with the reason why it cannot tell this model; None where it can."""
+        return {name: self._misfit(name, model) for name in self._weights()}
+
+    def fitting(self, model: LatentDiffusion) -> tuple[str, ...]:
+        """The names of those that can tell this model where things are to be."""
+        return tuple(name for name, why_not in self.misfits(model).items() if why_not is None)
+
+    def get(self, name: str, model: LatentDiffusion) -> ControlNet:
+        """The ControlNet of that name, as precise and on the same device as the model.
+
+        Raises CheckpointError if there is none of that name, or it cannot be loaded or does not
+        fit the model.
+        """
+        weights = self._weights().get(name)
+        if weights is None:
+            raise CheckpointError(f"no ControlNet is called {name!r}")
+        if why_not := self._misfit(name, model):
+            raise CheckpointError(f"the ControlNet {name!r} does not fit the model: {why_not}")
+        # With the time of the file: what an operator has put in its place is another.
+        key = name, weights.stat().st_mtime_ns, model.dtype, model.device
+        with self._lock:
+            if key not in self._loaded:
+                while len(self._loaded) >= self._kept:
+                    self._loaded.popitem(last=False)
+                self._loaded[key] = load_controlnet(self._folder / name, model.dtype, model.device)
+            self._loaded.move_to_end(key)
+            return self._loaded[key]
+
+    def _weights(self) -> dict[str, Path]:
+        """The file with the weights of each that is there whole, by name."""
+        found = sorted(self._folder.glob("*/*.safetensors"))
+        return {
+            weights.parent.name: weights
+            for weights in found
+            if (weights.parent / "config.json").is_file()
+        }
+
+    def _misfit(self, name: str, model: LatentDiffusion) -> str | None:
+        try:
+            config = ControlNetConfig.from_dict(read_json(self._folder / name / "config.json"))
+        except (CheckpointError, UnsupportedConfig) as error:
+            return str(error)
+        return config.misfit(model.unet.config, model.autoencoder.config.factor)

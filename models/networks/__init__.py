@@ -1,0 +1,1 @@
+"""Networks, with the layer names of published checkpoints."""

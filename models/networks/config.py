@@ -1,0 +1,282 @@
+"""What a checkpoint's JSON files say about its networks, as frozen records.
+
+The field names are those of the published files (`unet/config.json`, `vae/config.json`,
+`text_encoder/config.json`), so a file becomes a record without a map. Published files also carry
+switches that this code does not implement. Each is listed with the values that leave the result
+as it is; any other value is refused, because drawing wrongly in silence is worse than refusing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from models.checkpoints.errors import UnsupportedConfig
+
+
+def select(
+    cls: type[Any],
+    data: Mapping[str, Any],
+    neutral: Mapping[str, tuple[Any, ...]],
+    foreign: Collection[str] = (),
+) -> dict[str, Any]:
+    """The entries of `data` that are fields of `cls`; refuses every other key that matters.
+
+    foreign: fields that a file of this kind does not have.
+    """
+    names = {field.name for field in fields(cls)} - set(foreign)
+    chosen: dict[str, Any] = {}
+    for key, value in data.items():
+        if key in names:
+            chosen[key] = tuple(value) if isinstance(value, list) else value
+        elif not key.startswith("_") and value not in neutral.get(key, (None,)):
+            raise UnsupportedConfig(f"{cls.__name__}: {key}={value!r} is not supported")
+    return chosen
+
+
+def _per_level(value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:
+    return (value,) * levels if isinstance(value, int) else tuple(value)
+
+
+# Keys of a published UNet file with the values that change nothing.
+_UNET_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "act_fn": ("silu",),
+    "add_attention": (True,),
+    "addition_embed_type_num_heads": (64,),
+    "center_input_sample": (False,),
+    "class_embeddings_concat": (False,),
+    "conv_in_kernel": (3,),
+    "conv_out_kernel": (3,),
+    "downsample_padding": (1,),
+    "dropout": (0.0,),
+    "dual_cross_attention": (False,),
+    "mid_block_scale_factor": (1,),
+    "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D"),
+    "only_cross_attention": (False, None),
+    "resnet_out_scale_factor": (1.0,),
+    "resnet_skip_time_act": (False,),
+    "time_embedding_type": ("positional",),
+    "upcast_attention": (False, None),
+    "attention_type": ("default",),
+}
+
+# What a UNet2DModel file means where it is silent: other things than a UNet2DConditionModel file.
+_UNCONDITIONAL_DEFAULTS: dict[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "block_out_channels": (224, 448, 672, 896),
+    "down_block_types": ("DownBlock2D",) + ("AttnDownBlock2D",) * 3,
+    "up_block_types": ("AttnUpBlock2D",) * 3 + ("UpBlock2D",),
+}
+
+# Keys that only one of the two classes has.
+_CONDITIONAL_ONLY = (
+    "cross_attention_dim",
+    "transformer_layers_per_block",
+    "use_linear_projection",
+    "addition_embed_type",
+    "addition_time_embed_dim",
+    "projection_class_embeddings_input_dim",
+    "time_cond_proj_dim",
+)
+_UNCONDITIONAL_ONLY = ("attn_norm_num_groups", "downsample_type", "upsample_type")
+
+_PLAIN_BLOCKS = {
+    "DownBlock2D",
+    "UpBlock2D",
+    "ResnetDownsampleBlock2D",
+    "ResnetUpsampleBlock2D",
+}
+_ATTENTION_BLOCKS = {"AttnDownBlock2D", "AttnUpBlock2D"}
+_CROSS_ATTENTION_BLOCKS = {"CrossAttnDownBlock2D", "CrossAttnUpBlock2D"}
+
+
+def misfit(pairs: Mapping[str, tuple[Any, Any]]) -> str | None:
+    """In words, where what a network has is not what is wanted of it; None if all of it is."""
+    wrong = [f"{key} {its}, not {wanted}" for key, (its, wanted) in pairs.items() if its != wanted]
+    return f"it has {'; '.join(wrong)}" if wrong else None
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The UNets of latent diffusion (Rombach et al. 2022, table 12 to 15; Podell et al. 2023).
+
+    A file of diffusers' UNet2DConditionModel or, with `cross_attention_dim` None, of its
+    UNet2DModel, which reads no context. `attention_head_dim` means two things, as it does there:
+    the heads of a level in the former, the width of a head in the latter (None: one head);
+    `num_attention_heads` is the number of heads in both. UNet2DModel itself does not know that
+    key: here it is what a config.json says of networks with as many heads at every level
+    whatever its width (inpainting_big and lsun_churches256 of the paper: 8). `time_cond_proj_dim`
+    is the width in which a network that was distilled with guidance is told how strong that is.
+    """
+
+    sample_size: int = 64
+    in_channels: int = 4
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    layers_per_block: int = 2
+    transformer_layers_per_block: int | tuple[int, ...] = 1
+    attention_head_dim: int | tuple[int, ...] | None = 8
+    num_attention_heads: int | tuple[int, ...] | None = None
+    cross_attention_dim: int | None = 768
+    use_linear_projection: bool = False
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    attn_norm_num_groups: int | None = None
+    resnet_time_scale_shift: str = "default"
+    downsample_type: str = "conv"
+    upsample_type: str = "conv"
+    flip_sin_to_cos: bool = True
+    freq_shift: int = 0
+    addition_embed_type: str | None = None
+    addition_time_embed_dim: int | None = None
+    projection_class_embeddings_input_dim: int | None = None
+    time_cond_proj_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.addition_embed_type not in (None, "text_time"):
+            raise UnsupportedConfig(f"addition_embed_type={self.addition_embed_type!r}")
+        if self.resnet_time_scale_shift not in ("default", "scale_shift"):
+            raise UnsupportedConfig(f"resnet_time_scale_shift={self.resnet_time_scale_shift!r}")
+        for key in ("downsample_type", "upsample_type"):
+            if getattr(self, key) not in ("conv", "resnet"):
+                raise UnsupportedConfig(f"{key}={getattr(self, key)!r}: have conv, resnet")
+        if self.is_unconditional:
+            self._check_unconditional()
+        elif self.attention_head_dim is None and self.num_attention_heads is None:
+            raise UnsupportedConfig("attention_head_dim=None: cross attention needs its heads")
+        self._check_blocks()
+
+    def _check_unconditional(self) -> None:
+        if self.resnet_time_scale_shift != "default" and self.attn_norm_num_groups is None:
+            raise UnsupportedConfig("scale_shift without attn_norm_num_groups: attention unnormed")
+        for key in ("attention_head_dim", "num_attention_heads"):
+            if isinstance(getattr(self, key), tuple):
+                raise UnsupportedConfig(f"{key}={getattr(self, key)!r} of a UNet2DModel")
+
+    def _check_blocks(self) -> None:
+        attentive = _ATTENTION_BLOCKS if self.is_unconditional else _CROSS_ATTENTION_BLOCKS
+        for way, kinds in (("Down", self.down_block_types), ("Up", self.up_block_types)):
+            known = {kind for kind in attentive | _PLAIN_BLOCKS if way in kind}
+            for kind in kinds:
+                if kind not in known:
+                    raise UnsupportedConfig(f"block type {kind!r}: have {sorted(known)}")
+            if len(kinds) != len(self.block_out_channels):
+                raise UnsupportedConfig(f"{kinds} for block_out_channels={self.block_out_channels}")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        kind = data.get("_class_name", "UNet2DConditionModel")
+        if kind == "UNet2DConditionModel":
+            return cls(**select(cls, data, _UNET_NEUTRAL, foreign=_UNCONDITIONAL_ONLY))
+        if kind != "UNet2DModel":
+            raise UnsupportedConfig(f"_class_name={kind!r}: have UNet2DConditionModel, UNet2DModel")
+        # How many times a learned time embedding knows: `time_embedding_type` says it is not one.
+        said = {key: value for key, value in data.items() if key != "num_train_timesteps"}
+        chosen = select(cls, said, _UNET_NEUTRAL, foreign=_CONDITIONAL_ONLY)
+        return cls(**{**_UNCONDITIONAL_DEFAULTS, **chosen, "cross_attention_dim": None})
+
+    def to_dict(self) -> dict[str, Any]:
+        kind = "UNet2DModel" if self.is_unconditional else "UNet2DConditionModel"
+        foreign = _CONDITIONAL_ONLY if self.is_unconditional else _UNCONDITIONAL_ONLY
+        kept = {key: value for key, value in asdict(self).items() if key not in foreign}
+        return {"_class_name": kind, **kept}
+
+    @property
+    def is_unconditional(self) -> bool:
+        """Whether the network reads no context: its attention is that of pixels alone."""
+        return self.cross_attention_dim is None
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Attention heads of each level."""
+        levels = len(self.block_out_channels)
+        if self.num_attention_heads is not None:
+            return _per_level(self.num_attention_heads, levels)
+        said = self.attention_head_dim
+        if self.is_unconditional:
+            return tuple(c // said if isinstance(said, int) else 1 for c in self.block_out_channels)
+        assert said is not None  # __post_init__ has refused it
+        return _per_level(said, levels)
+
+    @property
+    def transformer_depth(self) -> tuple[int, ...]:
+        """Transformer blocks after each resnet of each level that has attention."""
+        return _per_level(self.transformer_layers_per_block, len(self.block_out_channels))
+
+    @property
+    def pooled_dim(self) -> int | None:
+        """The width of the pooled text that SDXL adds to the time embedding; None: it adds none.
+
+        What is left of the added embedding's input beside the embedded ids: six of them, or the
+        five of the refiner, whose one text encoder gives a context as wide as the pooled text.
+        """
+        whole, each = self.projection_class_embeddings_input_dim, self.addition_time_embed_dim
+        if self.addition_embed_type is None or whole is None or each is None:
+            return None
+        ids = 5 if whole - 5 * each == self.cross_attention_dim else 6
+        return whole - ids * each
+
+    @property
+    def time_ids(self) -> int:
+        """How many sizes, crops and scores SDXL adds to the time embedding."""
+        whole, each = self.projection_class_embeddings_input_dim, self.addition_time_embed_dim
+        if self.pooled_dim is None or whole is None or each is None:
+            return 0
+        return (whole - self.pooled_dim) // each
+
+
+# transformers writes many keys that concern training or other tasks; they change no feature.
+_TEXT_IRRELEVANT = {
+    "architectures",
+    "attention_dropout",
+    "bos_token_id",
+    "dropout",
+    "dtype",
+    "initializer_factor",
+    "initializer_range",
+    "model_type",
+    "pad_token_id",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+}
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """A CLIP text transformer (Radford et al. 2021)."""
+
+    vocab_size: int = 49408
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    max_position_embeddings: int = 77
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    eos_token_id: int = 49407
+    projection_dim: int = 512
+    with_projection: bool = False
+
+    def __post_init__(self) -> None:
+        if self.hidden_act not in ("quick_gelu", "gelu"):
+            raise UnsupportedConfig(f"hidden_act={self.hidden_act!r}: have quick_gelu, gelu")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        kept = {key: value for key, value in data.items() if key not in _TEXT_IRRELEVANT}
+        projected = "CLIPTextModelWithProjection" in (data.get("architectures") or ())
+        return cls(**{**select(cls, kept, {}), "with_projection": projected})
+
+    def to_dict(self) -> dict[str, Any]:
+        data = asdict(self)
+        projected = data.pop("with_projection")
+        architecture = "CLIPTextModelWithProjection" if projected else "CLIPTextModel"
+        return {"architectures": [architecture], "model_type": "clip_text_model", **data}

@@ -1,0 +1,50 @@
+"""Euler and ancestral Euler steps in sigma space.
+
+Karras et al. 2022, algorithm 1 without its correction; the ancestral form overshoots the next level
+and adds fresh noise back.
+"""
+
+from models.samplers.methods.sigma_space import (
+    Split,
+    Step,
+    all_the_way,
+    derivative,
+    down_and_up,
+    input_scale,
+    steps_of,
+)
+from models.samplers.noise_schedule import PredictionType
+from models.samplers.plan import Plan
+from models.samplers.table import Row, SamplerTable
+
+
+def euler(plan: Plan) -> SamplerTable:
+    return _compile(plan, all_the_way)
+
+
+def euler_ancestral(plan: Plan) -> SamplerTable:
+    return _compile(plan, down_and_up)
+
+
+def _compile(plan: Plan, split: Split) -> SamplerTable:
+    start, steps = steps_of(plan)
+    rows = []
+    for step in steps:
+        down, up = split(step.sigma, step.sigma_next)
+        rows.append(euler_row(step, down, plan.prediction_type, noise=up))
+    return SamplerTable.from_rows(start, rows)
+
+
+def euler_row(step: Step, down: float, prediction_type: PredictionType, noise: float = 0.0) -> Row:
+    """Along the derivative at x from the step's sigma down to another."""
+    predict_x, predict_output = derivative(step.sigma, prediction_type)
+    return Row(
+        timestep=step.timestep,
+        input_scale=input_scale(step.sigma),
+        predict_x=predict_x,
+        predict_output=predict_output,
+        keep_x=1.0,
+        history=(down - step.sigma,),
+        noise=noise,
+        known=step.known,
+    )

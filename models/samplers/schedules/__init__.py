@@ -1,0 +1,1 @@
+"""Noise level schedules by name."""

@@ -1,0 +1,204 @@
+"""Which executor runs each network on a CPU: the one that measures fastest.
+
+The choice is made once for a machine and a model, and kept on disk. Workers that share the folder
+share the choice, so a job that moves from one to another is drawn the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from models.executors import base as networks
+from models.executors import compiled, openvino
+from models.executors.base import Executors, Network, Run
+from models.executors.eager import eager_executors
+from models.executors.stopwatch import best_seconds
+from models.pipeline import LatentDiffusion
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+LARGEST_ERROR = 0.03  # of a network in bfloat16: root mean square, as a share of the output's
+REPEATS = 5
+CLOSE = 1.5  # times the best at few rows: who takes longer is not tried at more
+COMPILE_S = 180.0  # about what compiling takes: it is tried only where there is time for it
+
+Candidates = dict[str, Callable[[], Run]]  # name -> how to make it
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an operator leaves open.
+
+    executor: auto, eager, openvino or compile. precision: auto, fp32 or bf16. rows: of a crowd,
+    beside those of a single guided picture. patience_s: how long a network may be measured; every
+    candidate is tried once whatever that takes. cache: folder for converted graphs and choices;
+    None keeps nothing.
+    """
+
+    executor: str = "auto"
+    precision: str = "auto"
+    same_bytes: bool = True
+    rows: int = 16
+    patience_s: float = 10.0
+    cache: Path | None = None
+
+
+def choose_executors(model: LatentDiffusion, wanted: Wanted) -> Executors:
+    """The fastest executors for a model on the CPU, of those that `wanted` allows.
+
+    Raises ValueError if the one asked for by name is not available here.
+    """
+    eager = eager_executors(model.unet, model.autoencoder, same_bytes=wanted.same_bytes)
+    side = model.unet.config.sample_size
+    denoiser = networks.denoiser(model.unet)
+    decoder = networks.decoder(model.autoencoder, side)
+    encoder = networks.encoder(model.autoencoder, side * model.autoencoder.config.factor)
+    denoising, denoise = _choose(denoiser, eager.denoiser, (2, wanted.rows), wanted)
+    decoding, decode = _choose(decoder, eager.decoder, (1,), wanted)
+    encoding, encode = _choose(encoder, eager.encoder, (1,), wanted)
+    name = f"denoiser {denoising}, decoder {decoding}, encoder {encoding}"
+    log.info("executors: %s", name)
+    # With ControlNets eagerly: a graph would hold the UNet's weights a second time.
+    return Executors(denoise, decode, encode, eager.controlled, name)
+
+
+def _candidates(network: Network, eager: Run, wanted: Wanted) -> Candidates:
+    found: Candidates = {}
+    asked = wanted.executor
+    precisions = _precisions(wanted.precision)
+    if openvino.available() and asked in ("auto", "openvino"):
+        for name in precisions:
+            make = partial(openvino.OpenVino, network, DTYPES[name], wanted.cache)
+            found[f"openvino {name}"] = make
+    patient = asked == "compile" or (asked == "auto" and wanted.patience_s >= COMPILE_S)
+    if compiled.available() and patient and network.name == "denoiser":
+        for name in precisions:
+            found[f"compile {name}"] = partial(compiled.Compiled, network, DTYPES[name], eager)
+    if asked in ("auto", "eager") or (asked == "compile" and network.name != "denoiser"):
+        found["eager fp32"] = lambda: eager
+    if not found:
+        raise ValueError(f"executor is {asked!r}, which is not available on this machine")
+    return found
+
+
+def _precisions(asked: str) -> list[str]:
+    if asked != "auto":
+        return [asked]
+    return ["fp32", "bf16"] if openvino.available() and openvino.has_bfloat16() else ["fp32"]
+
+
+def _choose(network: Network, exact: Run, rows: tuple[int, ...], wanted: Wanted) -> tuple[str, Run]:
+    """The candidate that was chosen here before, or the one that measures fastest now."""
+    candidates = _candidates(network, exact, wanted)
+    file = wanted.cache and wanted.cache / f"{network.name}-{_key(network, wanted)}.choice"
+    if (name := _read(file)) in candidates:
+        return name, candidates[name]()
+    runs = _exact_enough(network, exact, candidates, rows[0])
+    if not runs:
+        raise ValueError(f"no executor of {', '.join(candidates)} is exact enough for this model")
+    name = _remember(file, _fastest(network, runs, rows, wanted.patience_s))
+    return name, runs.get(name) or candidates[name]()
+
+
+def _exact_enough(
+    network: Network, exact: Run, candidates: Candidates, rows: int
+) -> dict[str, Run]:
+    """The candidates whose outputs differ little from those of eager float32: in the root mean
+    square, as a share of the output's own. They are warm then."""
+    inputs = network.examples(rows)
+    expected = exact(*inputs).float()
+    found = {}
+    for name, make in candidates.items():
+        run = make()
+        if run is not exact:
+            difference = run(*inputs).float() - expected
+            error = float(difference.square().mean().sqrt() / expected.square().mean().sqrt())
+            if error > LARGEST_ERROR:
+                log.warning("%s by %s is off by %.3f: not used", network.name, name, error)
+                continue
+        found[name] = run
+    return found
+
+
+def _fastest(
+    network: Network, runs: dict[str, Run], rows: tuple[int, ...], patience_s: float
+) -> str:
+    """The one with the least time for a row, at all of the row counts that there is time for.
+
+    The first is always measured. At more rows only those run that may still win.
+    """
+    if len(runs) == 1:
+        return next(iter(runs))
+    ends = time.perf_counter() + patience_s
+    seconds = dict.fromkeys(runs, 0.0)  # a row, summed over the row counts
+    for turn, count in enumerate(rows):
+        left_s = ends - time.perf_counter()
+        least = min(seconds.values())
+        racing = [name for name in runs if seconds[name] <= CLOSE * least]
+        if turn and (len(racing) == 1 or _foretold(seconds, racing, turn, count) > left_s):
+            break
+        inputs = network.examples(count)
+        for name in racing:
+            taken = best_seconds(partial(runs[name], *inputs), REPEATS, left_s / len(racing))
+            seconds[name] += taken / count
+            log.info(
+                "%s by %s: %.1f ms a row of %d", network.name, name, 1e3 * taken / count, count
+            )
+        seconds = {name: seconds[name] for name in racing}
+    return min(seconds, key=seconds.__getitem__)
+
+
+def _foretold(seconds: dict[str, float], racing: list[str], turns: int, rows: int) -> float:
+    """Seconds that one call of each would take, were a row as long as it was on average."""
+    return sum(seconds[name] / turns * rows for name in racing)
+
+
+def _key(network: Network, wanted: Wanted) -> str:
+    """Of everything that a choice depends on."""
+    what = (
+        networks.fingerprint(network),
+        _cpu(),
+        str(torch.get_num_threads()),
+        json.dumps(asdict(replace(wanted, cache=None))),
+    )
+    return hashlib.sha256("\n".join(what).encode()).hexdigest()[:32]
+
+
+def _cpu() -> str:
+    with suppress(OSError), open("/proc/cpuinfo") as lines:
+        return next((line for line in lines if line.startswith("model name")), "")
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def _read(file: Path | None) -> str:
+    """The choice made before, or nothing."""
+    with suppress(OSError):
+        return "" if file is None else file.read_text()
+    return ""
+
+
+def _remember(file: Path | None, name: str) -> str:
+    """What holds for all who share the folder: the choice of whoever was first."""
+    if file is None:
+        return name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent) as draft:
+        os.chmod(draft.name, 0o644)  # for workers of other users too
+        draft.write(name)
+        draft.flush()
+        with suppress(FileExistsError):
+            os.link(draft.name, file)
+    return file.read_text()

@@ -1,0 +1,1 @@
+"""Connections to Redis: clients, topology, key names and Lua scripts."""

@@ -1,0 +1,1 @@
+"""The job queue: submission, job records, progress, idempotency and statistics."""

@@ -1,0 +1,236 @@
+"""The queue of jobs, as the service uses it. The only file here that knows RQ.
+
+A job is an RQ job, so `rq info` and RQ's dashboards show it: a hash that names our one function,
+with the request as its only argument, in JSON. RQ is never asked to run it: the worker reads the
+request and draws (`worker.consumer.rq_worker`). Every call here is one round trip, most of them
+one script
+of `lua/`; those that ask the same of many jobs still are.
+
+RQ's registries are never counted with its own methods here: those tidy up while they look, and two
+lookers may put one job into the queue twice.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from pydantic import ValidationError
+from redis import Redis
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.results import Result
+from rq.serializers import JSONSerializer
+
+from protocol.connection.keyspace import key
+from protocol.connection.pipelined_script import Bulk
+from protocol.connection.redis_client import redis_errors
+from protocol.connection.scripts import script
+from protocol.errors import DarkroomError, ErrorRecord, JobFailed, UnknownJob
+from protocol.queue.job import JobResult, JobState, JobView, Phase, Progress
+from protocol.queue.submission import (
+    GENERATE,
+    REQUEST,
+    Submission,
+    arguments,
+    now_as_rq_writes_it,
+    outcome,
+    queue_name,
+)
+from protocol.request.object_keys import is_job_id, new_job_id
+from protocol.request.request import GenerationRequest, Priority
+from protocol.settings import Settings
+from protocol.storage.pins import Holdings
+from protocol.telemetry.context import NO_CONTEXT, JobContext
+
+__all__ = ["CANCEL_FIELD", "ERROR_FIELD", "GENERATE", "REQUEST", "JobQueue", "Submission"]
+__all__ += ["queue_name", "wake_channel"]
+
+CANCEL_FIELD = "cancel"  # in the job's hash: somebody asked a running job to stop
+ERROR_FIELD = "error"  # in the job's hash: an ErrorRecord as JSON
+
+STATES = {
+    JobStatus.CREATED: JobState.QUEUED,
+    JobStatus.QUEUED: JobState.QUEUED,
+    JobStatus.DEFERRED: JobState.QUEUED,
+    JobStatus.SCHEDULED: JobState.QUEUED,
+    JobStatus.RATE_LIMITED: JobState.QUEUED,
+    JobStatus.READY_TO_ENQUEUE: JobState.QUEUED,
+    JobStatus.STARTED: JobState.RUNNING,
+    JobStatus.FINISHED: JobState.FINISHED,
+    JobStatus.FAILED: JobState.FAILED,
+    JobStatus.CANCELED: JobState.CANCELLED,
+    JobStatus.STOPPED: JobState.CANCELLED,
+}
+
+
+def wake_channel(queue: str) -> str:
+    """Where the jobs of a pool are announced, so that an idle worker need not poll quickly."""
+    return key("wake", queue)
+
+
+class JobQueue:
+    """Jobs of every model, in Redis. Raises `QueueUnavailable` when Redis is away."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._holdings = Holdings(redis, settings)
+        self._submit = Bulk(redis, script("submit"))
+        self._view = Bulk(redis, script("view"))
+        self._cancel = Bulk(redis, script("cancel"))
+
+    def submit(
+        self,
+        request: GenerationRequest,
+        job_id: str | None = None,
+        context: JobContext = NO_CONTEXT,
+        client: str = "",
+    ) -> str:
+        """Queue `request` and return the job's id; what returns is durable.
+
+        With a `job_id` of the caller's, submitting again is harmless: the job exists once, and
+        stays what it was first submitted as. `client` is whose it is: it shares the queue fairly
+        with others', and only its client is shown it (`view`).
+
+        Raises:
+            QueueFull: `max_queue_length` jobs wait for this model.
+            ClientQueueFull: `max_queue_per_client` of them are this client's.
+            WouldMissDeadline: at the measured rate its turn comes after its deadline.
+        """
+        [answer] = self.submit_many([Submission(request, job_id or new_job_id(), client, context)])
+        if isinstance(answer, DarkroomError):
+            raise answer
+        return answer
+
+    def submit_many(self, submissions: Sequence[Submission]) -> list[str | DarkroomError]:
+        """The same for many, in one round trip: for each its id, or the error that refuses it."""
+        with redis_errors():
+            answers = self._submit([arguments(one, self._settings) for one in submissions])
+        return [
+            outcome(one, answer, self._settings)
+            for one, answer in zip(submissions, answers, strict=True)
+        ]
+
+    def hold(self, input_keys: Sequence[str]) -> None:
+        """Keep inputs from being swept, from before they are written until no job can need them.
+
+        Raises StoreUnavailable if one is being deleted, and that takes too long.
+        """
+        self._holdings.hold(input_keys)
+
+    def view(self, job_id: str, client: str | None = None) -> JobView:
+        """The job at this moment. Raises UnknownJob if there is none, or no more.
+
+        `client`: who asks; another's job is as unknown as none. None is the operator, who sees all.
+        """
+        [answer] = self.view_many([(job_id, client)])
+        if isinstance(answer, DarkroomError):
+            raise answer
+        return answer
+
+    def view_many(self, asked: Sequence[tuple[str, str | None]]) -> list[JobView | DarkroomError]:
+        """The same for many (job id, client), in one round trip."""
+        legal = [job_id for job_id, _ in asked if is_job_id(job_id)]
+        with redis_errors():
+            found = dict(zip(legal, self._view([[job_id] for job_id in legal]), strict=True))
+        return [self._seen(job_id, client, found.get(job_id)) for job_id, client in asked]
+
+    def cancel(self, job_id: str, client: str | None = None) -> JobView:
+        """Ask for a job to stop: at once while it waits, between two steps once it runs.
+
+        What has ended stays as it is. Raises UnknownJob, as `view` does.
+        """
+        if not is_job_id(job_id):
+            raise UnknownJob(job_id)
+        keep = self._settings.failure_ttl_s
+        with redis_errors():
+            [found] = self._cancel([[job_id, client or "", keep, now_as_rq_writes_it()]])
+        answer = self._seen(job_id, client, found)
+        if isinstance(answer, DarkroomError):
+            raise answer
+        return answer
+
+    def position(self, job_id: str) -> int | None:
+        """Jobs ahead of a waiting one (0 = next); None if it does not wait, or very far back."""
+        return self.view(job_id).position
+
+    def states(self, job_ids: Iterable[str]) -> dict[str, JobState]:
+        """How many jobs at once stand, by id; those there are no records of are left out."""
+        ids = list(job_ids)
+        with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hget(Job.key_for(job_id), "status")
+            found = zip(ids, map(_text, pipe.execute()), strict=True)
+        return {job_id: STATES[JobStatus(text)] for job_id, text in found if text in STATES}
+
+    def depth(self, model: str) -> int:
+        """Jobs that wait for `model`."""
+        return sum(self.depths(model).values())
+
+    def depths(self, model: str) -> dict[Priority, int]:
+        """Jobs that wait for `model`, by priority."""
+        with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for priority in Priority:
+                pipe.llen(Queue.redis_queue_namespace_prefix + queue_name(model, priority))
+            return dict(zip(Priority, pipe.execute(), strict=True))
+
+    def _seen(self, job_id: str, client: str | None, found: Any) -> JobView | DarkroomError:
+        """The answer of `lua/view.lua` in our words."""
+        status = _text(found[0]) if found else None
+        if status not in STATES or (client is not None and client != _text(found[1])):
+            return UnknownJob(job_id)
+        _, _, error, progress, ahead, rate, result = found
+        state = STATES[JobStatus(status)]
+        match state:
+            case JobState.QUEUED:
+                per_second = float(rate or 0)
+                eta = ahead / per_second if ahead is not None and per_second > 0 else None
+                news = _latest(progress, state)
+                loading = news if news and news.phase is Phase.LOAD else None
+                return JobView(id=job_id, state=state, position=ahead, eta_s=eta, progress=loading)
+            case JobState.FINISHED:
+                return self._finished(job_id, _latest(progress, state), result)
+            case JobState.FAILED:
+                return JobView(id=job_id, state=state, error=_error_record(_text(error)))
+            case _:
+                return JobView(id=job_id, state=state, progress=_latest(progress, state))
+
+    def _finished(self, job_id: str, progress: Progress | None, entries: Any) -> JobView:
+        try:
+            [(entry_id, fields)] = entries
+            payload = dict(zip(map(bytes.decode, fields[::2]), fields[1::2], strict=True))
+            latest = Result.restore(job_id, entry_id.decode(), payload, self._redis, JSONSerializer)
+            result = JobResult.model_validate(latest.return_value)
+        except (ValueError, KeyError, TypeError):
+            # Not written by a worker of ours, or cut short: there is nothing to show.
+            error = JobFailed("its result cannot be read").to_record()
+            return JobView(id=job_id, state=JobState.FAILED, error=error)
+        return JobView(id=job_id, state=JobState.FINISHED, progress=progress, result=result)
+
+
+def _latest(text: Any, state: JobState) -> Progress | None:
+    """The last word about a job, unless it speaks of another state: an earlier attempt's."""
+    with suppress(ValidationError, TypeError):
+        progress = Progress.model_validate_json(text)
+        return progress if progress.state is state else None
+    return None
+
+
+def _error_record(text: str | None) -> ErrorRecord:
+    """Why a job failed, as the worker wrote it; a job that stock RQ failed says nothing."""
+    if text is None:
+        return DarkroomError().to_record()
+    try:
+        return ErrorRecord.model_validate_json(text)
+    except ValidationError:
+        return DarkroomError().to_record()
+
+
+def _text(value: object) -> str | None:
+    """Redis' bytes as text; whatever is not text is as good as absent."""
+    if not isinstance(value, bytes):
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None

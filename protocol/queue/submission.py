@@ -1,0 +1,106 @@
+"""A job on its way into the queue, and what the queue says to it.
+
+What is written is an RQ job: the hash that RQ's own enqueue would write, less the fields it leaves
+empty. Ours are `client` (whose it is), `work`, `place`, `deadline_at` and `late` (see `lua/`).
+"""
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from protocol.errors import (
+    ClientQueueFull,
+    DarkroomError,
+    DeadlineExceeded,
+    QueueFull,
+    WouldMissDeadline,
+)
+from protocol.request.object_keys import new_job_id
+from protocol.request.request import GenerationRequest, Priority
+from protocol.settings import Settings
+from protocol.telemetry.context import NO_CONTEXT, JobContext
+
+GENERATE = "worker.jobs.generate"  # the one function that jobs name
+REQUEST = "request"  # its one argument
+DESCRIPTION = "generate"  # RQ's default would show and log the prompt
+
+# The call as RQ keeps it: function, object, arguments, keyword arguments.
+CALL = f'["{GENERATE}",null,[],{{"{REQUEST}":'.encode(), b"}]"
+
+FAST = 1  # zlib's level: a prompt is short, and every request pays
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is asked of the queue. Submitting the same `job_id` again changes nothing.
+
+    `client` is an opaque name of who asks, "" for nobody in particular.
+    """
+
+    request: GenerationRequest
+    job_id: str = field(default_factory=new_job_id)
+    client: str = ""
+    context: JobContext = NO_CONTEXT
+
+
+def queue_name(model: str, priority: Priority = Priority.NORMAL) -> str:
+    """The RQ queue of a model's jobs of one priority; that of the normal ones names the pool."""
+    pool = f"darkroom-{model}"
+    return pool if priority is Priority.NORMAL else f"{pool}:{priority.value}"
+
+
+def arguments(submission: Submission, settings: Settings) -> list[str | bytes | float]:
+    """What `lua/submit.lua` is called with."""
+    request = submission.request
+    life_s = min(request.deadline_s or settings.job_lifetime_s, settings.job_lifetime_s)
+    return [
+        queue_name(request.model),
+        queue_name(request.model, request.priority),
+        submission.job_id,
+        submission.client,
+        request.work,
+        settings.max_queue_length,
+        settings.max_queue_per_client,
+        "" if request.deadline_s is None else request.deadline_s,
+        life_s,
+        settings.failure_ttl_s,
+        now_as_rq_writes_it(),
+        *("data", zlib.compress(request.model_dump_json().encode().join(CALL), FAST)),
+        *("description", DESCRIPTION),
+        *("timeout", settings.job_timeout_s),
+        *("result_ttl", settings.result_ttl_s),
+        *("failure_ttl", settings.failure_ttl_s),
+        *("meta", json.dumps(submission.context.model_dump(exclude_defaults=True))),
+        *("late", DeadlineExceeded(life_s).to_record().model_dump_json()),
+    ]
+
+
+def outcome(
+    submission: Submission, answer: Sequence[bytes | int], settings: Settings
+) -> str | DarkroomError:
+    """The job's id, or why it was refused: the answer of `lua/submit.lua` in our words."""
+    match answer:
+        case [b"queued" | b"known"]:
+            return submission.job_id
+        case [b"full", int() as waiting, bytes() as rate]:
+            limit = settings.max_queue_length
+            return QueueFull(waiting, limit, _until_there_is_room(waiting, limit, rate))
+        case [b"client", int() as waiting, bytes() as rate]:
+            limit = settings.max_queue_per_client
+            return ClientQueueFull(waiting, limit, _until_there_is_room(waiting, limit, rate))
+        case [b"late", bytes() as wait, bytes()]:
+            deadline_s = submission.request.deadline_s or 0.0
+            return WouldMissDeadline(float(wait), deadline_s, float(wait) - deadline_s)
+        case _:
+            raise ValueError(f"not an answer of the submit script: {answer!r}")
+
+
+def now_as_rq_writes_it() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _until_there_is_room(waiting: int, limit: int, rate: bytes) -> float | None:
+    """Seconds until one more has room, at `rate` jobs per second; None if the rate is not known."""
+    return (waiting - limit + 1) / float(rate) if float(rate) > 0 else None

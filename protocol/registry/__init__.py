@@ -1,0 +1,1 @@
+"""Registered models, the operator's models.toml, and live workers."""

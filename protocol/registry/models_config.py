@@ -1,0 +1,143 @@
+"""What is to be served: the catalogue file of the operator, `models.toml`.
+
+    memory_budget = "20 GiB"
+
+    [models.sd15]
+    source = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    aliases = ["default"]
+    resident = true
+    defaults = { steps = 25, sampler = "dpmpp_2m" }
+
+Everything is checked when it is read; what is wrong is told with the name of its entry.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from protocol.record import Float, Int, Record, Text
+from protocol.request.model_card import ModelCard
+
+ON_DEMAND: Literal["on-demand"] = "on-demand"
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+# An operator need not say what a model's own entry says: who it is, and what follows from it.
+_NOT_A_DEFAULT = {"name", "aliases", "family", "tokenizer_sha256", "refiners"}
+
+
+class BadCatalogue(ValueError):
+    """A catalogue file cannot be used; the message names the entry and what is wrong with it."""
+
+
+def _bytes(value: object) -> object:
+    """A number of bytes as people write it: 20 GiB, 8GB, 500M."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", value.upper())
+    if found is None:
+        raise ValueError("must be a number of bytes, as in 20 GiB or 8GB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _card_entries(defaults: dict[str, Any]) -> dict[str, Any]:
+    """Defaults by the names of the card's entries: `steps` stands for `default_steps`."""
+    known = ModelCard.model_fields.keys() - _NOT_A_DEFAULT
+    entries = {}
+    for name, value in defaults.items():
+        entry = f"default_{name}" if f"default_{name}" in known else name
+        if entry not in known:
+            raise ValueError(f"{name} is no entry of a card; there are {', '.join(sorted(known))}")
+        entries[entry] = tuple(value) if isinstance(value, list) else value
+    return entries
+
+
+Bytes = Annotated[Int, BeforeValidator(_bytes), Field(ge=1)]
+ServedName = Annotated[Text, Field(pattern=_NAME)]
+
+
+class Declared(Record):
+    """A model that is to be served.
+
+    `source` is a folder, a file, a hub id or the name of a model that was added; `vae` and `unet`
+    likewise, in place of the model's own, and `tiny_vae`, to decode fast beside it. `defaults` are
+    entries of its card. `refiner` names another entry, which is in memory whenever this is.
+    """
+
+    source: Text = Field(min_length=1)
+    aliases: tuple[ServedName, ...] = ()
+    resident: Literal[True, "on-demand"] = ON_DEMAND
+    idle_unload_s: Annotated[Float, Field(gt=0)] | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp8"] | None = None
+    vae: Text | None = Field(default=None, min_length=1)
+    tiny_vae: Text | None = Field(default=None, min_length=1)
+    unet: Text | None = Field(default=None, min_length=1)
+    refiner: ServedName | None = None
+    defaults: Annotated[dict[str, Any], AfterValidator(_card_entries)] = Field(default_factory=dict)
+
+
+class Declarations(Record):
+    """Every model that is to be served, by name, and the bytes that their weights may take."""
+
+    models: dict[ServedName, Declared] = Field(min_length=1)
+    memory_budget: Bytes | None = None
+
+    @model_validator(mode="after")
+    def _names_are_clear(self) -> Self:
+        meant: dict[str, str] = dict.fromkeys(self.models, "a model")
+        for name, declared in self.models.items():
+            for alias in declared.aliases:
+                if alias in meant:
+                    raise ValueError(
+                        f"models.{name}: the alias {alias!r} is {meant[alias]} already"
+                    )
+                meant[alias] = f"an alias of {name!r}"
+        return self
+
+    @model_validator(mode="after")
+    def _refiners_are_there(self) -> Self:
+        for name, declared in self.models.items():
+            if (refiner := declared.refiner) is None:
+                continue
+            if refiner not in self.models or refiner == name:
+                raise ValueError(f"models.{name}: the refiner {refiner!r} is no other entry")
+            if self.models[refiner].refiner is not None:
+                raise ValueError(f"models.{name}: the refiner {refiner!r} has one itself")
+        return self
+
+
+def read_declarations(path: Path) -> Declarations:
+    """The catalogue in the file at `path`. Raises BadCatalogue."""
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise BadCatalogue(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadCatalogue(f"{path} is not TOML: {error}") from error
+    try:
+        return Declarations.model_validate(_as_json(data))
+    except ValidationError as error:
+        faults = [
+            _place(fault["loc"]) + fault["msg"].removeprefix("Value error, ")
+            for fault in error.errors()
+        ]
+        raise BadCatalogue(f"{path}:\n  " + "\n  ".join(faults)) from error
+
+
+def _as_json(value: Any) -> Any:
+    """Lists as tuples, which is what records hold."""
+    if isinstance(value, Mapping):
+        return {name: _as_json(inner) for name, inner in value.items()}
+    return tuple(map(_as_json, value)) if isinstance(value, list) else value
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where in the file: `models.xl.steps: `."""
+    parts = [str(part) for part in location if part != "[key]"]
+    return ".".join(parts) + ": " if parts else ""

@@ -1,0 +1,1 @@
+"""The object store, and the pins that keep its objects from deletion."""

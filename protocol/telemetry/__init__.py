@@ -1,0 +1,1 @@
+"""Logs, metrics and traces that both programs share."""

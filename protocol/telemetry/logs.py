@@ -1,0 +1,84 @@
+"""Logs of both programs: one line per event, with ids, never with prompts or keys.
+
+    {"at": "2026-01-31T12:00:00.123456Z", "level": "info", "logger": "worker.consumer.consumer",
+     "event": "job left", "job": "…", "request": "…", "state": "finished"}
+
+or, for people at a terminal,
+
+    12:00:00.123 info    job left  job=… request=… state=finished
+
+The text of a foreign exception may quote what it choked on, so only its kind and place are told.
+"""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+
+from protocol.settings import LogFormat, Settings
+from protocol.telemetry.context import request_id
+
+# What every record carries anyway; anything else came in by `extra`.
+STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "taskName", "color_message"}
+# Loggers of libraries that tell each connection or each request, which we tell ourselves.
+TALKATIVE = ("httpx", "httpcore", "urllib3", "opentelemetry", "rq.worker")
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON; its `extra` become fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        event = {
+            "at": at,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **fields_of(record),
+        }
+        return json.dumps(event, default=str)
+
+
+class TextLines(logging.Formatter):
+    """A record as a line for people; what could forge a line or move the cursor is escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
+        fields = "".join(f" {key}={value}" for key, value in fields_of(record).items())
+        line = f"{at} {record.levelname.lower():7} {record.getMessage()}{fields and ' '}{fields}"
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """What came with the event: its `extra`, the request it belongs to, the error it tells of."""
+    fields = {key: value for key, value in vars(record).items() if key not in STANDARD}
+    if of_request := request_id.get():
+        fields.setdefault("request", of_request)
+    if record.exc_info and record.exc_info[1] is not None:
+        fields |= exception_fields(record.exc_info[1])
+    return fields
+
+
+def exception_fields(error: BaseException) -> dict[str, object]:
+    """What went wrong and where, in fields for a log; not the exception's own words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {
+        "error": type(error).__name__,
+        "trace": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+
+
+def start_logging(settings: Settings) -> None:
+    """Send this process's logs to standard error, in the form and from the level asked for."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_formatter(settings.log_format))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _formatter(form: LogFormat) -> logging.Formatter:
+    if form is LogFormat.AUTO:
+        form = LogFormat.TEXT if sys.stderr.isatty() else LogFormat.JSON
+    return TextLines() if form is LogFormat.TEXT else JsonLines()

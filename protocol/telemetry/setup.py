@@ -1,0 +1,24 @@
+"""Start tracing where an endpoint is set."""
+
+from protocol.telemetry.tracing import NO_TRACING, Tracing
+
+
+class TracingMissing(RuntimeError):
+    """Traces were asked for, but the packages that make them are not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
+            "install darkroom[tracing], or unset it"
+        )
+
+
+def start_tracing(program: str, endpoint: str | None) -> Tracing:
+    """Tracing to the OTLP collector at `endpoint`, or none. Raises TracingMissing."""
+    if endpoint is None:
+        return NO_TRACING
+    try:
+        from protocol.telemetry.otel import OpenTelemetry
+    except ImportError as error:
+        raise TracingMissing from error
+    return OpenTelemetry(program, endpoint)

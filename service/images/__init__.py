@@ -1,0 +1,1 @@
+"""Uploaded images: download, sanitization, decoding."""

@@ -1,0 +1,1 @@
+"""Job submission and waiting for results."""

@@ -1,0 +1,1 @@
+"""ASGI middleware; `service.app` shows their order."""

@@ -1,0 +1,65 @@
+"""The layers around every request. Each does one thing; `app.create_app` shows their order."""
+
+import re
+import uuid
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from protocol.telemetry import context
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")  # nothing that could break a log line or a header
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    # For JSON and pictures; pages bring their own.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+}
+
+
+class RequestId:
+    """Names each request: by the client's `X-Request-Id` if harmless, else by a fresh one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["request_id"] = request_id
+        context.request_id.set(request_id)  # for logs, and for the job it may bring
+        await self.app(scope, receive, _with_headers(send, [("X-Request-Id", request_id)]))
+
+
+class SecurityHeaders:
+    """Adds the headers that keep browsers from being too helpful, unless the route set its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await self.app(scope, receive, _with_headers(send, SECURITY_HEADERS.items()))
+
+
+def _with_headers(send: Send, headers: Iterable[tuple[str, str]]) -> Send:
+    """A `send` that adds `headers` to the response, where it does not have them yet."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            present = MutableHeaders(scope=message)
+            for name, value in headers:
+                present.setdefault(name, value)
+        await send(message)
+
+    return sending

@@ -1,0 +1,34 @@
+"""A span around every request that somebody may want to see in a trace."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from protocol.telemetry.tracing import Tracing
+from service.middleware.access_log import NO_ANSWER, ROUTINE, method_of, route_of
+
+
+class TraceRequests:
+    """Only there when tracing is on."""
+
+    def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
+        self.app = app
+        self.tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in ROUTINE:
+            await self.app(scope, receive, send)
+            return
+        status = NO_ANSWER
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        parent = Headers(scope=scope).get("traceparent", "")
+        with self.tracing.request(method_of(scope), parent) as finish:
+            try:
+                await self.app(scope, receive, sending)
+            finally:
+                finish(route_of(scope), status)

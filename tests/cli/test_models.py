@@ -1,0 +1,122 @@
+"""`darkroom models` where nothing runs: which model the settings choose."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from darkroom.__main__ import main
+from tests.support.redis_server import free_port
+from tests.support.tiny_models import write_tiny_sd
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", str(free_port()))
+
+
+def test_a_folder_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DARKROOM_MODEL", str(write_tiny_sd(tmp_path / "tiny")))
+    assert main(["models"]) == 0
+    said = capsys.readouterr().out.strip()
+    assert said.endswith("tiny, StableDiffusionPipeline, 32×32")
+
+
+def test_what_was_added_and_a_single_file_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_sd(tmp_path / "home" / "models" / "mine")
+    (folder / "vae").rename(folder / "vqvae")  # as the paper's models have it
+    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DARKROOM_MODEL", "mine")
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.strip().endswith("mine, StableDiffusionPipeline, 32×32")
+    (tmp_path / "one.safetensors").write_bytes(b"")
+    monkeypatch.setenv("DARKROOM_MODEL", str(tmp_path / "one.safetensors"))
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.strip().endswith("one.safetensors, a single file")
+
+
+def test_a_hub_id_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DARKROOM_MODEL", "somebody/some-model")
+    assert main(["models"]) == 0
+    assert "somebody/some-model, from the Hugging Face hub" in capsys.readouterr().out
+
+
+def test_a_folder_without_a_model_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DARKROOM_MODEL", str(tmp_path))
+    assert main(["models"]) == 1
+    assert f"{tmp_path} holds no model" in capsys.readouterr().err
+
+
+def test_a_sound_checkpoint_is_described(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_sd(tmp_path / "tiny")
+    assert main(["models", "check", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{folder}: StableDiffusionPipeline"
+    facts = dict(line.split(maxsplit=1) for line in lines[1:-1])
+    assert facts["tasks"] == "txt2img, img2img, inpaint"
+    assert (facts["size"], facts["predicts"]) == ("32×32", "epsilon")
+    assert facts["unet"].endswith("parameters, stored as fp32")
+    assert "GiB in fp16" in facts["memory"]
+    assert lines[-1] == "sound"
+    assert "a step" not in "".join(lines)
+
+
+def test_what_workers_have_measured_of_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_sd(tmp_path / "tiny")
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("DARKROOM_WORKER_CACHE", str(tmp_path / "cache"))
+    # 2^22 bytes for each of 8 x 8 cells of the two rows of a guided picture.
+    for model, size in ((tmp_path / "another", 2.0**30), (folder, 2.0**22)):
+        kept = {"group": [4, 8, 8], "seconds": {"2": 0.1}, "bytes_per_cell": size}
+        file = tmp_path / "cache" / f"steps-{model.name}.json"
+        file.write_text(json.dumps(kept | {"model": str(model)}))
+    assert main(["models", "check", str(folder)]) == 0
+    assert "  a step          0.50 GiB for each picture" in capsys.readouterr().out
+
+
+def test_what_is_wrong_with_a_checkpoint_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_sd(tmp_path / "home" / "models" / "tiny")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(tmp_path / "home"))
+    assert main(["models", "check", "tiny"]) == 1
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: ")]
+    assert len(wrong) == 2
+    assert "scheduler_config.json is missing" in wrong[0]
+    assert "unet has no weights" in wrong[1]
+
+
+def test_what_is_not_there_cannot_be_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"PK")
+    assert main(["models", "check", str(tmp_path / "model.ckpt")]) == 1
+    assert "darkroom models add" in capsys.readouterr().err
+
+
+def test_a_catalogue_is_told_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text('[models.a]\nsource = "x/y"\naliases = ["b"]\n[models.c]\nsource = "z"\n')
+    monkeypatch.setenv("DARKROOM_CATALOGUE", str(file))
+    assert main(["models"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[-2:] == ["a (also b): x/y, on demand", "c: z, on demand"]
+    file.write_text("[models.a]\n")
+    assert main(["models"]) == 1
+    assert "models.a.source: Field required" in capsys.readouterr().err

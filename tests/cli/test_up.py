@@ -1,0 +1,184 @@
+"""The whole house: real Redis, a real worker with a tiny model of random weights, real HTTP."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.cli.processes import children, is_alive, wait_until
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.tiny_models import write_tiny_sd
+
+ADDRESS = re.compile(r"Darkroom is ready: (\S+)")
+SIDE = 32  # pixels of the tiny model's pictures
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="darkroom-test-") as folder:
+        yield Path(folder) / "home"
+
+
+class Up:
+    """A running `darkroom up`, its address, and everything it has printed."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.url = self._read_until(ADDRESS)
+
+    def _read_until(self, wanted: re.Pattern[str]) -> str:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if found := wanted.search(line):
+                return found[1]
+        raise AssertionError("it ended without being ready:\n" + "".join(self.lines))
+
+    def wait_for(self, wanted: str) -> None:
+        self._read_until(re.compile(f"({wanted})"))
+
+    def programs(self) -> list[int]:
+        """Process ids of Redis, worker and API, and whatever they started."""
+        return children(self.process.pid)
+
+    def end(self) -> str:
+        """Read what is left to be printed; returns everything."""
+        rest, _ = self.process.communicate()
+        return "".join(self.lines) + rest
+
+
+def environment(model: Path, **more: str) -> dict[str, str]:
+    ours = {
+        "DARKROOM_MODEL": str(model),
+        "DARKROOM_DEVICE": "cpu",
+        "PORT": "0",
+        "HOST": "127.0.0.1",
+    }
+    return {**os.environ, **ours, **more}
+
+
+def darkroom(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "darkroom", *arguments]
+
+
+@contextmanager
+def up(home: Path, model: Path, **more: str) -> Iterator[Up]:
+    process = subprocess.Popen(
+        darkroom("up", "--home", str(home)),
+        env=environment(model, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        try:
+            yield Up(process)
+        finally:
+            process.kill()
+
+
+def generate(url: str, model: Path, output: Path, *options: str) -> None:
+    subprocess.run(
+        darkroom("generate", "a cat", "-o", str(output), "--url", url, *options),
+        env=environment(model),
+        check=True,
+    )
+
+
+def test_from_the_first_start_to_ctrl_c(home: Path, model: Path, tmp_path: Path) -> None:
+    with up(home, model) as house:
+        assert httpx.get(f"{house.url}/healthz").is_success
+        assert httpx.get(f"{house.url}/readyz").is_success
+
+        first, again = tmp_path / "first.png", tmp_path / "again.png"
+        for output in (first, again):
+            generate(house.url, model, output, "--steps", "2", "--seed", "7", "--sampler", "ddim")
+        with Image.open(first) as image:
+            assert image.size == (SIDE, SIDE)
+        assert first.read_bytes() == again.read_bytes()
+
+        listed = subprocess.run(
+            darkroom("models", "--url", house.url), capture_output=True, text=True, check=True
+        )
+        assert "ready" in listed.stdout
+
+        programs = house.programs()
+        assert len(programs) >= 3
+        house.process.send_signal(signal.SIGINT)
+        said = house.end()
+    assert house.process.returncode == 0, said
+    assert "Darkroom has stopped." in said
+    assert re.search(r"worker │ [\d:.]+ info    job taken  job=", said)  # for people, not in JSON
+    assert [pid for pid in programs if is_alive(pid)] == []
+
+
+def test_killed_itself_it_leaves_no_process(home: Path, model: Path) -> None:
+    with up(home, model) as house:
+        programs = house.programs()
+        house.process.kill()
+        for pid in programs:
+            wait_until(lambda pid=pid: not is_alive(pid), f"{pid} is gone")  # type: ignore[misc]
+
+
+def test_a_program_that_is_killed_comes_back(home: Path, model: Path, tmp_path: Path) -> None:
+    with up(home, model) as house:
+        for pid in house.programs():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: _ready(house.url), "it is ready again")
+        generate(house.url, model, tmp_path / "after.png", "--steps", "2")
+        house.process.send_signal(signal.SIGTERM)
+        said = house.end()
+    assert said.count("was killed by SIGKILL; starting it again") == 3
+
+
+def test_a_redis_of_ones_own_replaces_the_embedded_one(home: Path, model: Path) -> None:
+    with RedisServer() as server, up(home, model, REDIS_URL=server.url) as house:
+        assert httpx.get(f"{house.url}/readyz").is_success
+        assert not (home / "redis").exists()
+        house.process.send_signal(signal.SIGTERM)
+        house.end()
+
+
+def test_a_model_that_is_not_there_is_told(home: Path, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        darkroom("up", "--home", str(home)),
+        env=environment(tmp_path / "nowhere"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "nowhere" in ran.stderr, ran.stdout
+
+
+def test_generate_starts_a_house_of_the_moment(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "cat.webp"
+    subprocess.run(
+        darkroom("generate", "a cat", "-o", str(output), "--steps", "2"),
+        env=environment(model, PORT=str(free_port())),
+        check=True,
+    )
+    with Image.open(output) as image:
+        assert (image.format, image.size) == ("WEBP", (SIDE, SIDE))
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz").is_success
+    except httpx.TransportError:
+        return False

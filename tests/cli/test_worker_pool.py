@@ -1,0 +1,149 @@
+"""A worker for each device: kept running, and stopped together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from protocol.connection.redis_client import connect
+from protocol.queue.job import JobState
+from protocol.queue.job_queue import JobQueue
+from protocol.registry.presence import Presence
+from protocol.request.request import GenerationRequest
+from protocol.settings import Settings
+from tests.cli.processes import children, is_alive, wait_until
+from tests.support.redis_server import free_port
+from tests.support.tiny_models import write_tiny_sd
+
+REQUEST = {
+    "task": "txt2img", "model": "tiny", "prompt": "a cat", "negative_prompt": "",
+    "width": 32, "height": 32, "steps": 2, "sampler": "ddim", "schedule": "leading",
+    "guidance_scale": 3.0, "seed": 1, "n": 1, "output_format": "png", "quality": 90,
+}  # fmt: skip
+ENDLESS = {**REQUEST, "steps": 1000, "width": 128, "height": 128, "n": 8}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
+
+
+class RunningFleet:
+    """`darkroom worker --devices cpu,cpu` and the Redis it works for."""
+
+    def __init__(self, process: subprocess.Popen[bytes], settings: Settings) -> None:
+        self.process = process
+        self.settings = settings
+        wait_until(lambda: len(self.serving()) == 2, "two workers serve")
+
+    def serving(self) -> set[str]:
+        with connect(self.settings.redis_url) as redis:
+            return {r.name for r in Presence(redis).workers() if r.state.serves}
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers and of what they started."""
+        return children(self.process.pid)
+
+    def states(self, *job_ids: str) -> list[JobState]:
+        with connect(self.settings.redis_url) as redis:
+            queue = JobQueue(redis, self.settings)
+            return [queue.view(job_id).state for job_id in job_ids]
+
+    def submit(self, recipe: dict[str, object]) -> str:
+        with connect(self.settings.redis_url) as redis:
+            queue = JobQueue(redis, self.settings)
+            return queue.submit(GenerationRequest.model_validate(recipe))
+
+
+@contextmanager
+def fleet(redis_url: str, model: Path, folder: Path, **more: str) -> Iterator[RunningFleet]:
+    store = (folder / "pictures").as_uri()
+    environment = {
+        **os.environ,
+        "REDIS_URL": redis_url,
+        "OBJECT_STORE_URL": store,
+        "DARKROOM_MODEL": str(model),
+        "DARKROOM_WORKER_EXECUTOR": "eager",
+        "DARKROOM_WORKER_CACHE": str(folder / "cache"),
+        "DARKROOM_WORKER_METRICS_PORT": "0",
+        **more,
+    }
+    command = [sys.executable, "-m", "darkroom", "worker", "--devices", "cpu,cpu"]
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            yield RunningFleet(process, Settings(redis_url=redis_url, object_store_url=store))
+        finally:
+            process.kill()
+
+
+def test_a_worker_that_is_killed_comes_back_and_serves(
+    redis_url: str, model: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    with fleet(redis_url, model, tmp_path, DARKROOM_WORKER_METRICS_PORT=str(port)) as it:
+        for offset in (0, 1):
+            answer = httpx.get(f"http://127.0.0.1:{port + offset}/metrics")
+            assert "darkroom_worker" in answer.text
+        before = it.serving()
+        for pid in it.workers():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(it.serving() - before) == 2, "two new workers serve")
+        job = it.submit(REQUEST)
+        wait_until(lambda: it.states(job) == [JobState.FINISHED], "a picture is drawn")
+
+
+def test_sigterm_stops_all_of_them(redis_url: str, model: Path, tmp_path: Path) -> None:
+    with fleet(redis_url, model, tmp_path) as it:
+        workers = it.workers()
+        assert len(workers) == 2
+        it.process.send_signal(signal.SIGTERM)
+        assert it.process.wait() == 0
+        assert [pid for pid in workers if is_alive(pid)] == []
+        assert it.serving() == set()
+
+
+def test_a_second_sigterm_hands_back_what_is_drawn(
+    redis_url: str, model: Path, tmp_path: Path
+) -> None:
+    grace = "3600"
+    with fleet(redis_url, model, tmp_path, DARKROOM_WORKER_SHUTDOWN_GRACE_S=grace) as it:
+        jobs = [it.submit(ENDLESS) for _ in range(2)]
+        wait_until(lambda: set(it.states(*jobs)) == {JobState.RUNNING}, "both are drawn")
+        it.process.send_signal(signal.SIGTERM)
+        time.sleep(1.0)  # a signal like one that is pending would count once
+        assert it.process.poll() is None
+        it.process.send_signal(signal.SIGTERM)
+        assert it.process.wait() == 0
+        assert it.states(*jobs) == [JobState.QUEUED, JobState.QUEUED]
+
+
+def test_killed_itself_it_leaves_no_worker(redis_url: str, model: Path, tmp_path: Path) -> None:
+    with fleet(redis_url, model, tmp_path) as it:
+        workers = it.workers()
+        it.process.kill()
+        for pid in workers:
+            wait_until(lambda pid=pid: not is_alive(pid), f"{pid} is gone")  # type: ignore[misc]
+
+
+def test_one_that_cannot_start_ends_all(redis_url: str, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "darkroom", "worker", "--devices", "cpu,cpu"],
+        env={
+            **os.environ,
+            "REDIS_URL": redis_url,
+            "OBJECT_STORE_URL": tmp_path.as_uri(),
+            "DARKROOM_MODEL": str(tmp_path / "nowhere"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "ended with status 1 before it was ready" in ran.stderr

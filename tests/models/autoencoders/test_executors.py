@@ -1,0 +1,39 @@
+"""Every kind of first stage is run by every executor: also by those that trace it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.autoencoders.registry import build_first_stage
+from models.executors import openvino
+from models.executors.base import decoder, encoder
+from models.executors.eager import Eager, OneByOne
+from tests.models.autoencoders.test_against_references import CONFIGS, lively
+
+TINY = {
+    "_class_name": "AutoencoderTiny",
+    "encoder_block_out_channels": [8, 8, 8],
+    "decoder_block_out_channels": [8, 8, 8],
+    "num_encoder_blocks": [1, 2, 1],
+    "num_decoder_blocks": [2, 1, 1],
+}
+KINDS = {name: CONFIGS[name] for name in ("vq-attention",)} | {"tiny": TINY}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_openvino_gives_what_pytorch_gives(kind: str, tmp_path: Path) -> None:
+    stage = build_first_stage(KINDS[kind])
+    lively(stage)
+    for network in (decoder(stage, 8), encoder(stage, 32)):
+        traced = OneByOne(openvino.OpenVino(network, torch.float32, tmp_path))
+        exact = Eager(network, same_bytes=False)
+        (example,) = network.examples(2)
+        larger = torch.cat([example, example.flip(-1)], dim=-1)
+        for x in (example, larger):
+            expected = exact(x)
+            error = (traced(x) - expected).abs().max() / expected.abs().max()
+            assert error < 1e-4

@@ -1,0 +1,171 @@
+"""Previews: the clean latents that a sampler is after, small pictures of them, and their cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.autoencoders.preview import LARGEST_SIDE, LinearPreview, clean_latents
+from models.denoising.sampling_params import Recipe
+from models.loading.loader import BUNDLED, load_model
+from models.loading.replacements import with_tiny
+from models.pipeline import LatentDiffusion
+from models.samplers import SAMPLERS, compile_table
+from models.samplers.noise_schedule import NoiseSchedule, PredictionType
+from tests.support.tiny_models import write_tiny_sd, write_tiny_vae
+from tests.worker.engine.test_engine import Heard, request, run
+from worker.engine import previews
+from worker.engine.engine import Engine
+from worker.engine.resident import unmeasured
+from worker.interfaces import AdmittedJob, Pixels
+
+Z0 = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+
+
+def told(kind: PredictionType, x: Tensor, level: tuple[float, float]) -> Tensor:
+    """What a network says that knows the picture, at x = s z0 + n e."""
+    s, n = level
+    noise = (x - s * Z0) / n
+    match kind:
+        case "epsilon":
+            return noise
+        case "v_prediction":
+            return (s * noise - n * Z0) / (s * s + n * n) ** 0.5
+    return Z0
+
+
+@pytest.mark.parametrize("kind", get_args(PredictionType))
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_a_network_that_knows_the_picture_is_seen_to(sampler: str, kind: PredictionType) -> None:
+    """Its clean latents are the picture at every row of every sampler, as the engine steps it."""
+    schedule = NoiseSchedule(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=kind
+    )
+    table = compile_table(sampler, "linspace", 8, schedule)
+    seen = 0
+    for row in range(1, len(table)):
+        level = float(table.known_signal[row - 1]), float(table.known_noise[row - 1])
+        if level[1] < 1e-3:
+            continue
+        x = level[0] * Z0 + level[1] * torch.randn(Z0.shape, generator=torch.Generator())
+        prediction = table.predict_x[row] * x + table.predict_output[row] * told(kind, x, level)
+        clean = clean_latents(table, row, kind, x, prediction)
+        assert clean is not None
+        torch.testing.assert_close(clean, Z0, rtol=0, atol=2e-3)
+        seen += 1
+    assert seen >= 5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
+    return load_model(str(write_tiny_sd(tmp_path_factory.mktemp("sd"))), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def bundled() -> LatentDiffusion:
+    return load_model(str(BUNDLED), torch.device("cpu"))
+
+
+def test_colours_are_about_those_of_the_picture(bundled: LatentDiffusion) -> None:
+    sketch = LinearPreview.fitted(bundled.autoencoder)
+    recipes = [
+        Recipe(prompt, width=64, height=64, steps=6, seed=seed, guidance_scale=4)
+        for seed, prompt in enumerate(["a slice of pizza", "a red heart"])
+    ]
+    latents = torch.stack([t.x for t in list(bundled.generate(recipes))[-1]])
+    pictures = bundled.decode(latents).permute(0, 3, 1, 2).float() / 255
+    wanted = F.avg_pool2d(pictures, bundled.autoencoder.config.factor)
+    mixed = torch.stack([sketch(one) for one in latents])
+    assert np.corrcoef(mixed.flatten(), wanted.flatten())[0, 1] > 0.7
+
+
+@pytest.mark.parametrize("tiny", [False, True])
+def test_previews_are_small(model: LatentDiffusion, tiny: bool, tmp_path: Path) -> None:
+    if tiny:
+        write_tiny_vae(tmp_path)
+        seen_by = with_tiny(model, tmp_path)
+    else:
+        seen_by = replace(model, sketch=LinearPreview.fitted(model.autoencoder))
+    for size in ((8, 12), (300, 90)):
+        picture = seen_by.preview(torch.randn(4, *size))
+        assert picture is not None
+        assert picture.dtype == torch.uint8
+        height, width, channels = picture.shape
+        assert max(height, width) <= LARGEST_SIDE
+        assert channels == 3
+        assert abs(height / width - size[0] / size[1]) < 0.05 * size[0] / size[1]
+    assert model.preview(torch.zeros(4, 8, 8)) is None
+
+
+@dataclass
+class Watcher(Heard):
+    """A listener that sees its pictures before they are done."""
+
+    seen: list[Pixels] = field(default_factory=list)
+
+    def on_preview(self, pixels: Pixels) -> None:
+        self.seen.append(pixels)
+
+
+def drawn(model: LatentDiffusion, **changes: object) -> Watcher:
+    engine, watcher = Engine({"tiny": unmeasured(model, 4)}, max_slots=4), Watcher()
+    engine.admit(AdmittedJob("it", request(n=2, steps=6, **changes), None, None, watcher))
+    run(engine)
+    return watcher
+
+
+def test_only_who_asks_sees_previews_and_gets_the_same_picture(
+    model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sketched = replace(model, sketch=LinearPreview.fitted(model.autoencoder))
+    monkeypatch.setattr(previews, "EVERY_S", 0.0)
+    monkeypatch.setattr(previews, "SHARE", 1e6)
+    blind, watching = drawn(sketched), drawn(sketched, previews=True)
+    assert not blind.seen
+    assert len(watching.seen) == 5  # of the first picture, at every row but the first
+    assert all(picture.shape == (8, 8, 3) for picture in watching.seen)
+    for index in range(2):
+        assert np.array_equal(blind.images[index][0], watching.images[index][0])
+    assert not drawn(model, previews=True).seen  # there is nothing to show it with
+
+
+@dataclass
+class Clock:
+    """Goes on when it is told to."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("spent", "pause"), [(0.001, previews.EVERY_S), (2.0, 40.0)])
+def test_previews_take_a_small_share_of_the_time(
+    model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch, spent: float, pause: float
+) -> None:
+    clock = Clock(7.0)
+
+    def slow(self: LinearPreview, latents: Tensor) -> Tensor:
+        clock.now += spent
+        return torch.zeros(3, 8, 8)
+
+    monkeypatch.setattr(LinearPreview, "__call__", slow)
+    monkeypatch.setattr(previews, "time", clock)
+    sketched = replace(model, sketch=LinearPreview(torch.zeros(3, 4), torch.zeros(3)))
+    engine, watcher = Engine({"tiny": unmeasured(sketched, 4)}, max_slots=4), Watcher()
+    engine.admit(AdmittedJob("it", request(steps=6, previews=True), None, None, watcher))
+    (slot,) = engine._slots
+    engine.step()
+    assert not watcher.seen
+    engine.step()
+    assert len(watcher.seen) == 1
+    assert slot.running.preview_due == pytest.approx(7.0 + pause)
+    assert not previews.looks([slot], 7.0 + 0.99 * pause)
+    assert previews.looks([slot], 7.0 + 1.01 * pause)

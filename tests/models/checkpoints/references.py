@@ -1,0 +1,289 @@
+"""Small checkpoints in the original spelling, made of the original code's own networks.
+
+CompVis' UNet and autoencoders (stable-diffusion-sdkit), open_clip's text encoder, transformers'
+CLIP and diffusers' copy of the paper's text encoder, with random weights. What they compute is
+what our networks must compute from the file they are written to.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.checkpoints.detect.families import Family, Signature, families
+from tests.models.autoencoders.compvis import Autoencoder
+
+WIDTH, CONTEXT, HEAD_WIDTH, HEADS = 32, 48, 16, 4
+
+# Arguments of CompVis' UNetModel: every kind of block of each family, with few channels.
+_UNETS: dict[str, dict[str, Any]] = {
+    "sd1": {"attention_resolutions": [2, 1], "channel_mult": (1, 2, 2), "num_heads": HEADS},
+    "sd1-inpainting": {"attention_resolutions": [1], "channel_mult": (1, 2), "num_heads": HEADS},
+    "ldm-unconditional": {"attention_resolutions": [4, 2], "channel_mult": (1, 2, 3)},
+    "ldm-churches": {
+        "attention_resolutions": [1, 2],
+        "channel_mult": (1, 2, 2),
+        "num_heads": HEADS,
+        "use_scale_shift_norm": True,
+        "resblock_updown": True,
+    },
+    "ldm-inpainting": {
+        "attention_resolutions": [4, 2],
+        "channel_mult": (1, 2, 3),
+        "num_heads": HEADS,
+        "resblock_updown": True,
+    },
+    "ldm-super-resolution": {"attention_resolutions": [4], "channel_mult": (1, 2, 2)},
+    "ldm-semantic": {"attention_resolutions": [32], "channel_mult": (1, 2), "num_heads": HEADS},
+    "ldm-class": {"attention_resolutions": [2, 1], "channel_mult": (1, 2)},
+    "ldm-class-v2": {"attention_resolutions": [2], "channel_mult": (1, 2), "num_heads": 1},
+    "ldm-text": {"attention_resolutions": [4, 2], "channel_mult": (1, 2, 3)},
+    "ldm-text-large": {"attention_resolutions": [2, 1], "channel_mult": (1, 2), "num_heads": HEADS},
+    "ldm-layout": {"attention_resolutions": [2], "channel_mult": (1, 2), "transformer_depth": 3},
+}
+# Families whose latents have three channels; the others have four.
+_OUT_CHANNELS_3 = {
+    "ldm-unconditional", "ldm-inpainting", "ldm-super-resolution", "ldm-semantic",
+    "ldm-class-v2", "ldm-text", "ldm-layout",
+}  # fmt: skip
+FAMILIES = tuple(_UNETS)
+
+_SCHEDULE = ("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod")
+
+
+@dataclass
+class Original:
+    """A checkpoint: its family, its networks, and the state dict that its file holds."""
+
+    family: Family
+    unet: nn.Module
+    first_stage: Autoencoder
+    state: dict[str, Tensor]
+    text: Any = None
+
+
+def small(name: str) -> Family:
+    """The family of that name with the widths used here."""
+    (family,) = (family for family in families() if family.name == name)
+    context = CONTEXT if family.signature.context else 0
+    signature = Signature(family.signature.in_channels, WIDTH, context)
+    if family.head_width is not None:
+        return replace(family, signature=signature, head_width=HEAD_WIDTH)
+    heads = 1 if family.heads_at_each_level == 1 else HEADS
+    return replace(family, signature=signature, heads_at_each_level=heads)
+
+
+@torch.no_grad()
+def shaken(network: nn.Module) -> nn.Module:
+    """`network` with weights that all matter: what it begins with at zero is not."""
+    for parameter in network.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    return network.eval().requires_grad_(False)
+
+
+def compvis_unet(family: Family) -> nn.Module:
+    """CompVis' UNet in the small shape of `family`."""
+    pytest.importorskip("ldm", reason="stable-diffusion-sdkit is not installed")
+    code = importlib.import_module("ldm.modules.diffusionmodules.openaimodel")
+    depth = _UNETS[family.name].get("transformer_depth", 1)
+    arguments = {
+        "image_size": 16,
+        "in_channels": family.signature.in_channels,
+        "out_channels": 3 if family.name in _OUT_CHANNELS_3 else 4,
+        "model_channels": WIDTH,
+        "num_res_blocks": 2,
+        **({} if "num_heads" in _UNETS[family.name] else {"num_head_channels": HEAD_WIDTH}),
+        **_UNETS[family.name],
+    }
+    if family.signature.context:
+        # A context for each block: the package has no other way to build several.
+        arguments |= {"use_spatial_transformer": True, "context_dim": [CONTEXT] * depth}
+    lists = types.ModuleType("omegaconf.listconfig")
+    lists.__dict__["ListConfig"] = tuple  # the class that its own configurations have lists in
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "omegaconf", types.ModuleType("omegaconf"))
+        patch.setitem(sys.modules, "omegaconf.listconfig", lists)
+        network: nn.Module = code.UNetModel(**arguments)
+    return shaken(network)
+
+
+def averaged(unet: nn.Module) -> dict[str, Tensor]:
+    """What CompVis' own moving average writes for a UNet."""
+    code = importlib.import_module("ldm.modules.ema")
+    wrapper = nn.Module()
+    wrapper.diffusion_model = unet.requires_grad_(True)
+    state: dict[str, Tensor] = code.LitEma(wrapper).state_dict()
+    unet.requires_grad_(False)
+    return {f"model_ema.{name}": tensor for name, tensor in state.items()}
+
+
+def compvis_first_stage(family: Family) -> Autoencoder:
+    """CompVis' autoencoder: with a codebook for three channels, attention on one level."""
+    quantised = "vqvae" in family.parts and family.name not in ("ldm-churches", "ldm-text-large")
+    config = {
+        "_class_name": "VQModel" if quantised else "AutoencoderKL",
+        "block_out_channels": [32, 64],
+        "layers_per_block": 2,
+        "latent_channels": 3 if family.name in _OUT_CHANNELS_3 else 4,
+        "num_vq_embeddings": 24,
+        "down_block_types": ["DownEncoderBlock2D"] * 2,
+        "mid_block_add_attention": family.name != "ldm-inpainting",
+    }
+    if family.name == "ldm-class":
+        config["down_block_types"] = ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]
+    network = shaken(Autoencoder(config))
+    assert isinstance(network, Autoencoder)
+    return network
+
+
+def clip_text(vocabulary: int = 99) -> nn.Module:
+    """transformers' CLIP text encoder."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=CONTEXT if vocabulary == 99 else 64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        max_position_embeddings=77,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
+    )
+    return shaken(CLIPTextModel(config))
+
+
+def clip_state(network: nn.Module) -> dict[str, Tensor]:
+    """Its weights as files spell them, with the buffer that old ones hold."""
+    state = {
+        f"text_model.{name.removeprefix('text_model.')}": tensor
+        for name, tensor in network.state_dict().items()
+    }
+    return {**state, "text_model.embeddings.position_ids": torch.arange(77)[None]}
+
+
+@contextmanager
+def open_clip_transformer() -> Iterator[Any]:
+    """open_clip's module of networks, which wants torchvision for a class that text never uses."""
+    found = find_spec("open_clip")
+    if found is None or found.origin is None:
+        pytest.skip("open_clip_torch is not installed")
+    package = types.ModuleType("open_clip")
+    package.__path__ = [str(Path(found.origin).parent)]
+    vision = types.ModuleType("torchvision.ops.misc")
+    vision.__dict__["FrozenBatchNorm2d"] = nn.Identity
+    stand_ins = {
+        "open_clip": package,
+        "torchvision": types.ModuleType("torchvision"),
+        "torchvision.ops": types.ModuleType("torchvision.ops"),
+        "torchvision.ops.misc": vision,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in stand_ins.items():
+            patch.setitem(sys.modules, name, module)
+        yield importlib.import_module("open_clip.transformer")
+        for name in [name for name in sys.modules if name.startswith("open_clip.")]:
+            del sys.modules[name]
+
+
+def bert_text() -> nn.Module:
+    """diffusers' copy of the paper's text encoder."""
+    code = importlib.import_module("diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion")
+    config = code.LDMBertConfig(
+        vocab_size=60,
+        max_position_embeddings=20,
+        encoder_layers=2,
+        encoder_ffn_dim=96,
+        encoder_attention_heads=2,
+        head_dim=64,
+        d_model=CONTEXT,
+    )
+    return shaken(code.LDMBertModel(config))
+
+
+_BERT = {
+    "model.embed_tokens.weight": "token_emb.weight",
+    "model.embed_positions.weight": "pos_emb.emb.weight",
+    "model.layer_norm.": "norm.",
+}
+_BERT_LAYER = {
+    "self_attn_layer_norm": (0, "0"),
+    "self_attn.q_proj": (0, "1.to_q"),
+    "self_attn.k_proj": (0, "1.to_k"),
+    "self_attn.v_proj": (0, "1.to_v"),
+    "self_attn.out_proj": (0, "1.to_out"),
+    "final_layer_norm": (1, "0"),
+    "fc1": (1, "1.net.0.0"),
+    "fc2": (1, "1.net.2"),
+}
+
+
+def bert_state(network: nn.Module) -> dict[str, Tensor]:
+    """Its weights as the paper's x_transformer.py names them."""
+    return {_bert_name(name): tensor for name, tensor in network.state_dict().items()}
+
+
+def _bert_name(name: str) -> str:
+    for ours, theirs in _BERT.items():
+        if name.startswith(ours):
+            return f"transformer.{theirs}{name[len(ours) :]}"
+    if name.startswith("model.layers."):
+        number, rest = name.removeprefix("model.layers.").split(".", 1)
+        module, kind = rest.rsplit(".", 1)
+        half, theirs = _BERT_LAYER[module]
+        return f"transformer.attn_layers.layers.{2 * int(number) + half}.{theirs}.{kind}"
+    return f"transformer.{name}"
+
+
+def original(name: str) -> Original:
+    """A small checkpoint of the family `name`, with everything its published file holds."""
+    torch.manual_seed(len(name))
+    family = small(name)
+    unet, first_stage = compvis_unet(family), compvis_first_stage(family)
+    state = {
+        **{f"model.diffusion_model.{k}": v for k, v in unet.state_dict().items()},
+        **{f"first_stage_model.{k}": v for k, v in first_stage.state_dict().items()},
+        **{name: torch.rand(1000) for name in _SCHEDULE},
+        "model_ema.decay": torch.tensor(0.9999),
+        "model_ema.num_updates": torch.tensor(7, dtype=torch.int32),
+    }
+    made = Original(family, unet, first_stage, state)
+    _add_conditioning(made)
+    return made
+
+
+def _add_conditioning(made: Original) -> None:
+    parts = made.family.parts
+    if "text_encoder" in parts:
+        made.text = clip_text()
+        spelled = clip_state(made.text)
+        made.state |= {f"cond_stage_model.transformer.{k}": v for k, v in spelled.items()}
+    if "bert" in parts:
+        made.text = bert_text()
+        made.state |= {f"cond_stage_model.{k}": v for k, v in bert_state(made.text).items()}
+    if "class_embedder" in parts:
+        made.state["cond_stage_model.embedding.weight"] = torch.randn(11, CONTEXT)
+    if "rescaler" in parts:
+        made.state["cond_stage_model.channel_mapper.weight"] = torch.randn(3, 13, 1, 1)
+    if made.family.name == "ldm-churches":
+        made.state["scale_factor"] = torch.tensor(0.37)
+    if made.family.name == "ldm-inpainting":
+        copies = made.first_stage.state_dict()
+        made.state |= {f"cond_stage_model.{k}": v for k, v in copies.items()}
+
+
+def half(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The same numbers in fewer bits; whole numbers stay what they are."""
+    return {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}

@@ -1,0 +1,103 @@
+"""ControlNets as first published (`control_model.*`): every key, and what they compute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.checkpoints.convert.conversion import Conversion
+from models.checkpoints.detect.configs import controlnet_config
+from models.checkpoints.detect.families import family_of_network
+from models.checkpoints.detect.spelling import component_plan
+from models.checkpoints.parts import Shape
+from models.loading.controlnets import load_controlnet
+from models.networks.controlnet import ControlNet, ControlNetConfig
+from tests.models.checkpoints.references import CONTEXT, HEADS, WIDTH, shaken, small
+from tests.support.published import published
+from tests.support.shared_files import shared_file
+
+CANNY = "lllyasviel__control_v11p_sd15_canny"
+TOLERANCE = 1e-4  # relative to the largest value of the reference
+
+# What the way down of a UNet has not: lllyasviel/ControlNet, cldm/cldm.py.
+OWN = {
+    "controlnet_mid_block": "middle_block_out.0",
+    "controlnet_cond_embedding.conv_in": "input_hint_block.0",
+    **{f"controlnet_cond_embedding.blocks.{i}": f"input_hint_block.{2 * i + 2}" for i in range(6)},
+    "controlnet_cond_embedding.conv_out": "input_hint_block.14",
+    **{f"controlnet_down_blocks.{i}": f"zero_convs.{i}.0" for i in range(12)},
+}
+
+
+def original_name(name: str) -> str:
+    """The key of the original file; those of the UNet by the published pairs of names."""
+    layer, _, part = name.rpartition(".")
+    if layer in OWN:
+        return f"control_model.{OWN[layer]}.{part}"
+    pairs = json.loads(shared_file("facts/checkpoints/keys/mapping/sd1.unet.json").read_text())
+    found: str = pairs[name]
+    return found.replace("model.diffusion_model.", "control_model.")
+
+
+def test_every_published_key_has_its_place() -> None:
+    config = ControlNetConfig.from_dict(published(CANNY, "config.json"))
+    with torch.device("meta"):
+        ours = {n: tuple(t.shape) for n, t in ControlNet(config).state_dict().items()}
+    file: dict[str, Shape] = {original_name(name): shape for name, shape in ours.items()}
+    assert len(file) == 340
+    plan = component_plan("controlnet", file)
+    assert {name: part.key for name, part in plan.items()} == {
+        name: original_name(name) for name in ours
+    }
+    told = controlnet_config(ours, family_of_network(ours))
+    descent = config.descent
+    by_level = replace(
+        descent,
+        attention_head_dim=descent.heads,
+        transformer_layers_per_block=descent.transformer_depth,
+    )
+    assert ControlNetConfig.from_dict(told) == replace(config, descent=by_level)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_it_computes_what_diffusers_computes(
+    only: Callable[..., None], tmp_path: Path, suffix: str
+) -> None:
+    only(small("sd1"))
+    config = published(CANNY, "config.json") | {
+        "block_out_channels": [WIDTH, 64, 96, 96],
+        "cross_attention_dim": CONTEXT,
+        "attention_head_dim": HEADS,
+        "conditioning_embedding_out_channels": [16, 16, 32, 32],
+    }
+    theirs = shaken(diffusers.ControlNetModel.from_config(config))
+    state = {original_name(n): t.clone().contiguous() for n, t in theirs.state_dict().items()}
+    file, folder = tmp_path / f"control.{suffix}", tmp_path / "edges"
+    _save(state, file)
+    folder.mkdir()
+    assert Conversion(file, folder).run().kind == "controlnet"
+    ours = load_controlnet(folder, torch.float32, torch.device("cpu"))
+    x, context = torch.randn(2, 4, 16, 16), torch.randn(2, 7, CONTEXT)
+    timestep = torch.tensor([3.0, 771.0])
+    image = torch.rand(2, 3, 128, 128)
+    with torch.no_grad():
+        expected = theirs(x, timestep, context, image)
+        told = ours(x, timestep, context, ours.embed(image))
+    pairs = zip(told.skips, expected.down_block_res_samples, strict=True)
+    for mine, its in (*pairs, (told.mid, expected.mid_block_res_sample)):
+        assert float((mine - its).abs().max()) < TOLERANCE * float(its.abs().max())
+
+
+def _save(state: dict[str, Tensor], file: Path) -> None:
+    if file.suffix == ".pth":
+        torch.save(state, file)
+    else:
+        save_file(state, file)

@@ -1,0 +1,299 @@
+"""Models from a hub on loopback, through huggingface_hub as it is, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.checkpoints.hub import SAFE, choose
+from tests.models.checkpoints.loopback_hub import LARGE, Hub, Repository, serving
+from tests.support.shared_files import shared_file
+from tests.support.tiny_models import write_tiny_sd
+
+ROOT = Path(__file__).parents[3]
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_sd(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def hub(tiny: Path) -> Iterator[Hub]:
+    """With a model in the published layout, and renderings beside it that nobody needs."""
+    files = files_of(tiny)
+    pickles = {"unet/diffusion_pytorch_model.bin": b"no", "model.ckpt": b"no", "README.md": b"hi"}
+    with serving(Hub({"somebody/tiny": Repository({**files, **pickles})})) as served:
+        yield served
+
+
+def run(hub: Hub, home: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own that knows of no hub but this one."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(home),
+        "HF_HOME": str(home / "hf"),
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DARKROOM_MODELS_HOME": str(home / "added"),
+        **settings,
+    }
+    return subprocess.run(
+        [sys.executable, *command], env=environment, cwd=home, capture_output=True, text=True
+    )
+
+
+FETCH = """
+import sys
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.hub import fetch
+try:
+    print(fetch(sys.argv[1], half="half" in sys.argv))
+except CheckpointError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+def fetched(hub: Hub, home: Path, repository: str = "somebody/tiny", **settings: str) -> Path:
+    ran = run(hub, home, "-c", FETCH, repository, **settings)
+    assert ran.returncode == 0, ran.stderr
+    return Path(ran.stdout.strip())
+
+
+def refused(hub: Hub, home: Path, repository: str = "somebody/tiny", **settings: str) -> str:
+    ran = run(hub, home, "-c", FETCH, repository, **settings)
+    assert ran.returncode == 1
+    return ran.stderr.strip().splitlines()[-1]
+
+
+def test_a_model_is_fetched_whole_and_nothing_else(hub: Hub, tiny: Path, tmp_path: Path) -> None:
+    folder = fetched(hub, tmp_path)
+    assert files_of(folder) == files_of(tiny)
+    assert len(hub.repositories["somebody/tiny"].files["unet/config.json"]) < LARGE
+    assert len(hub.repositories["somebody/tiny"].files[UNET]) > LARGE
+
+
+def test_without_the_hub_the_cache_serves(hub: Hub, tiny: Path, tmp_path: Path) -> None:
+    folder = fetched(hub, tmp_path)
+    hub.asked.clear()
+    assert fetched(hub, tmp_path, HF_HUB_OFFLINE="1") == folder
+    assert hub.asked == []
+    away = Hub(url="http://127.0.0.1:9")  # the port of `discard`: nobody listens
+    assert fetched(away, tmp_path) == folder
+    said = refused(hub, tmp_path, "somebody/other", HF_HUB_OFFLINE="1")
+    assert said == (
+        "CheckpointMissing: somebody/other is not in the cache, and the hub cannot be asked"
+    )
+
+
+def test_a_download_goes_on_where_it_was_cut(hub: Hub, tmp_path: Path) -> None:
+    """The client writes pieces of 10 MiB: what it has of them is not fetched again."""
+    raw = os.urandom(24 << 20)
+    hub.repositories["somebody/large"] = Repository(
+        {"unet/model.safetensors": raw, "model_index.json": b"{}"}
+    )
+    hub.cut_next = 15 << 20
+    folder = fetched(hub, tmp_path, "somebody/large")
+    assert (folder / "unet/model.safetensors").read_bytes() == raw
+    assert hub.downloads("model.safetensors") == [None, f"bytes={10 << 20}-"]
+
+
+REPORT = """
+import sys
+from models.checkpoints.hub import fetch
+fetch(sys.argv[1], report=lambda here, total: print(here, total))
+"""
+
+
+def test_how_far_a_download_is_is_told(hub: Hub, tmp_path: Path) -> None:
+    raw = os.urandom(24 << 20)
+    files = {"unet/model.safetensors": raw, "model_index.json": b"{}"}
+    hub.repositories["somebody/large"] = Repository(files)
+    ran = run(hub, tmp_path, "-c", REPORT, "somebody/large")
+    assert ran.returncode == 0, ran.stderr
+    told = [tuple(map(int, line.split())) for line in ran.stdout.splitlines()]
+    assert len(told) > 2
+    assert told == sorted(told)
+    assert told[-1] == (total := sum(map(len, files.values())), total)
+    assert "Fetching" not in ran.stderr  # no bars where no terminal shows them
+    assert "%" not in ran.stderr
+
+
+LOAD = """
+import sys, torch
+from models.loading.loader import load_model
+def tell(share, what):
+    print(f"{share:.4f} {what}")
+load_model(sys.argv[1], torch.device("cpu"), report=tell)
+"""
+
+
+def test_loading_tells_how_much_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    ran = run(hub, tmp_path, "-c", LOAD, "somebody/tiny")
+    assert ran.returncode == 0, ran.stderr
+    fetching = [line for line in ran.stdout.splitlines() if "fetching, " in line]
+    assert len(fetching) > 1
+    assert re.fullmatch(r"0\.1000 fetching, (0\.01) of \1 GB", fetching[-1])
+
+
+def test_what_the_hub_refuses_is_said_in_words(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["somebody/gated"] = Repository(
+        dict(hub.repositories["somebody/tiny"].files), gated=True
+    )
+    cannot = "CheckpointMissing: cannot fetch"
+    assert refused(hub, tmp_path, HF_TOKEN="hf_bad") == (
+        f"{cannot} 'somebody/tiny' from the hub: the token in HF_TOKEN is not accepted"
+    )
+    missing = "there is no such repository, or it is private and HF_TOKEN may not see it"
+    for token in ({}, {"HF_TOKEN": "hf_good"}):
+        said = refused(hub, tmp_path, "somebody/nothing", **token)
+        assert said == f"{cannot} 'somebody/nothing' from the hub: {missing}"
+    assert refused(hub, tmp_path, "somebody/gated", HF_TOKEN="hf_good") == (
+        f"{cannot} 'somebody/gated' from the hub: "
+        "its owner asks for consent: accept it on its page, and set HF_TOKEN"
+    )
+
+
+def test_a_repository_of_pickles_only_is_refused_saying_what_to_do(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.repositories["somebody/old"] = Repository(
+        {"model_index.json": b"{}", "unet/config.json": b"{}", "unet/pytorch_model.bin": b"x"}
+    )
+    assert refused(hub, tmp_path, "somebody/old") == (
+        "CheckpointError: somebody/old holds no safetensors, only unet/pytorch_model.bin: "
+        "convert it once with `darkroom models add somebody/old`"
+    )
+    assert not any(path.endswith(".bin") for _, path, _ in hub.asked)
+
+
+def test_a_model_is_added_from_the_hub(hub: Hub, tiny: Path, tmp_path: Path) -> None:
+    """The UNet stands there as a pickle; what is added are safetensors, and loads."""
+    files = files_of(tiny)
+    weights = load_file(tiny / UNET)
+    torch.save(weights, tmp_path / "unet.bin")
+    files["unet/diffusion_pytorch_model.bin"] = (tmp_path / "unet.bin").read_bytes()
+    del files[UNET]
+    hub.repositories["somebody/mixed"] = Repository(files)
+    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", "somebody/mixed", "--name", "mine")
+    assert ran.returncode == 0, ran.stderr
+    folder = tmp_path / "added" / "models" / "mine"
+    assert str(folder) in ran.stdout
+    assert not list(folder.rglob("*.bin"))
+    added = load_file(folder / UNET)
+    assert added.keys() == weights.keys()
+    assert all(torch.equal(added[name], weights[name]) for name in weights)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["source"] == "somebody/mixed"
+    assert manifest["kind"] == "model"
+
+
+def test_a_component_that_is_a_repository_of_its_own_is_added(
+    hub: Hub, tiny: Path, tmp_path: Path
+) -> None:
+    """As stabilityai/sd-vae-ft-mse, in the days of pickles."""
+    weights = load_file(tiny / "vae/diffusion_pytorch_model.safetensors")
+    torch.save(weights, tmp_path / "vae.bin")
+    hub.repositories["somebody/vae"] = Repository(
+        {
+            "config.json": (tiny / "vae/config.json").read_bytes(),
+            "diffusion_pytorch_model.bin": (tmp_path / "vae.bin").read_bytes(),
+        }
+    )
+    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", "somebody/vae")
+    assert ran.returncode == 0, ran.stderr
+    folder = tmp_path / "added" / "vaes" / "vae"
+    added = load_file(folder / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(added[name], tensor) for name, tensor in weights.items())
+    assert json.loads((folder / "config.json").read_text())["_class_name"] == "AutoencoderKL"
+
+
+def test_one_file_of_a_repository_is_added(hub: Hub, tmp_path: Path) -> None:
+    pair = {
+        "lora_te.lora_down.weight": torch.ones(2, 4),
+        "lora_te.lora_up.weight": torch.ones(4, 2),
+    }
+    save_file(pair, tmp_path / "style.safetensors")
+    raw = (tmp_path / "style.safetensors").read_bytes()
+    hub.repositories["somebody/styles"] = Repository(
+        {"style.safetensors": raw, "b.safetensors": raw}
+    )
+    which = run(hub, tmp_path, "-m", "darkroom", "models", "add", "somebody/styles")
+    assert which.returncode == 1
+    assert "several files, say which: somebody/styles/b.safetensors" in which.stderr
+    one = run(hub, tmp_path, "-m", "darkroom", "models", "add", "somebody/styles/style.safetensors")
+    assert one.returncode == 0, one.stderr
+    assert (tmp_path / "added" / "loras" / "style.safetensors").read_bytes() == raw
+    assert hub.downloads("b.safetensors") == []
+
+
+def test_both_files_of_a_tiny_autoencoder_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    files = {
+        f"{half}.safetensors": shared_file(f"data/taesd/{half}.safetensors").read_bytes()
+        for half in ("taesd_encoder", "taesd_decoder", "taesdxl_decoder")
+    }
+    hub.repositories["somebody/tiny-vaes"] = Repository(files)
+    source = "somebody/tiny-vaes/taesd_decoder.safetensors"
+    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", source, "--name", "taesd")
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "added/vaes/taesd/config.json").is_file()
+    assert hub.downloads("taesdxl_decoder.safetensors") == []
+
+
+def test_one_rendering_of_each_component_is_chosen() -> None:
+    files = [
+        "model_index.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors.index.json",
+        "text_encoder/model-00001-of-00002.safetensors",
+        "text_encoder/model-00002-of-00002.safetensors",
+        "text_encoder/model.safetensors.index.fp16.json",
+        "text_encoder/model.fp16-00001-of-00001.safetensors",
+        "tokenizer/vocab.json",
+        "tokenizer/run.py",
+        "vae_1_0/diffusion_pytorch_model.safetensors",
+    ]
+    full = set(choose(files, half=False, suffixes=SAFE))
+    small = set(choose(files, half=True, suffixes=SAFE))
+    always = {
+        "model_index.json",
+        "unet/config.json",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/config.json",
+        "tokenizer/vocab.json",
+    }
+    assert full == always | {
+        "unet/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors.index.json",
+        "text_encoder/model-00001-of-00002.safetensors",
+        "text_encoder/model-00002-of-00002.safetensors",
+    }
+    assert small == always | {
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/model.safetensors.index.fp16.json",
+        "text_encoder/model.fp16-00001-of-00001.safetensors",
+    }

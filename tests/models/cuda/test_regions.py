@@ -1,0 +1,42 @@
+"""Blocks through torch.compile compute the same, a block of one kind is compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from models.cuda.regions import compile_regions, regions, release_regions
+from models.networks.unet import UNet
+from models.pipeline import LatentDiffusion
+from tests.models.cuda.test_graphs import inputs
+
+
+def test_compiled_blocks_compute_the_same_and_blocks_alike_share(tiny_sd: LatentDiffusion) -> None:
+    compiled: list[GraphModule] = []
+
+    def backend(graph: GraphModule, _: list[Any]) -> Callable[..., Any]:
+        compiled.append(graph)
+        return graph.forward
+
+    unet = UNet(tiny_sd.unet.config).eval()
+    torch._dynamo.reset()
+    given = inputs(unet, 2)
+    with torch.inference_mode():
+        expected = unet(*given)
+        compile_regions(unet, backend)
+        torch.testing.assert_close(unet(*given), expected)
+        blocks = len(list(regions(unet)))
+        first = len(compiled)
+        assert 0 < first < blocks  # some are alike
+        unet(*inputs(unet, 3))
+        again = len(compiled)
+        unet(*inputs(unet, 4))
+        unet(*inputs(unet, 8))
+        assert len(compiled) == again  # the number of rows is free by now
+        release_regions(unet)
+        unet(*inputs(unet, 2, tokens=154))
+        assert len(compiled) == again
+    torch._dynamo.reset()

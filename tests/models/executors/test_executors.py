@@ -1,0 +1,265 @@
+"""What runs the networks: the same function, the same bits in any company, chosen once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.executors import base as networks
+from models.executors import compiled, openvino
+from models.executors.base import Network, Run
+from models.executors.eager import Eager, OneByOne
+from models.executors.variants import alike
+from models.loading.loader import BUNDLED, load_model
+from models.networks.layers import ResnetBlock
+from models.networks.sharing import twin
+from models.pipeline import LatentDiffusion
+from models.tuning.executor_autotune import LARGEST_ERROR, Wanted, choose_executors
+from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
+
+ROWS = (1, 2, 3, 5, 8, 16, 17)
+CROWD = 24
+KEPT = Path(os.environ["DARKROOM_WORKER_CACHE"])  # converted once for all tests here
+
+
+@pytest.fixture(scope="module", params=["sd", "sdxl"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    (write_tiny_sd if request.param == "sd" else write_tiny_sdxl)(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(model: Path) -> LatentDiffusion:
+    return load_model(str(model), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def parts(tiny: LatentDiffusion) -> list[Network]:
+    side = tiny.unet.config.sample_size
+    return [
+        networks.denoiser(tiny.unet),
+        networks.decoder(tiny.autoencoder, side),
+        networks.encoder(tiny.autoencoder, side * tiny.autoencoder.config.factor),
+    ]
+
+
+def eager(network: Network) -> Run:
+    run = Eager(network, same_bytes=network.name == "denoiser")
+    return run if network.name == "denoiser" else OneByOne(run)
+
+
+def in_float32(network: Network) -> Run:
+    return openvino.OpenVino(network, torch.float32, KEPT)
+
+
+def in_bfloat16(network: Network) -> Run:
+    return openvino.OpenVino(network, torch.bfloat16, KEPT)
+
+
+def larger(inputs: tuple[Tensor, ...], network: Network) -> tuple[Tensor, ...]:
+    """The same with feature maps that are larger and not square, and a longer context."""
+    grown = []
+    for tensor, free in zip(inputs, network.free, strict=True):
+        if 2 in free:
+            tensor = torch.nn.functional.interpolate(
+                tensor, (tensor.shape[-2] * 2, tensor.shape[-1] * 3), mode="bilinear"
+            )
+        elif 1 in free:
+            tensor = tensor.repeat(1, 2, 1)
+        grown.append(tensor)
+    return tuple(grown)
+
+
+def test_openvino_computes_the_same_function_at_every_size(parts: list[Network]) -> None:
+    for network in parts:
+        run, expected = in_float32(network), eager(network)
+        for inputs in (network.examples(3), larger(network.examples(2), network)):
+            wanted = expected(*inputs)
+            torch.testing.assert_close(
+                run(*inputs), wanted, rtol=0, atol=1e-4 * float(wanted.std())
+            )
+
+
+@pytest.mark.parametrize("make", [eager, in_float32, in_bfloat16])
+def test_a_row_has_the_same_bits_in_any_company(
+    parts: list[Network], make: Callable[[Network], Run]
+) -> None:
+    dice = random.Random(3)
+    for network in parts:
+        crowd, run = network.examples(CROWD), make(network)
+        alone = run(*(t[7:8] for t in crowd))[0]
+        for rows in ROWS:
+            order = dice.sample([i for i in range(CROWD) if i != 7], rows)
+            place = dice.randrange(rows)
+            order[place] = 7
+            out = run(*(t[order] for t in crowd))
+            assert torch.equal(out[place], alone), (network.name, rows, place)
+
+
+def test_without_the_promise_eager_is_the_plain_module(parts: list[Network]) -> None:
+    network = parts[0]
+    inputs = network.examples(1)
+    with torch.inference_mode():
+        assert torch.equal(Eager(network, same_bytes=False)(*inputs), network.module(*inputs))
+
+
+class Small(torch.nn.Module):
+    """A network of two layers, because compiling a UNet takes minutes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = ResnetBlock(8, 8, 16, groups=4, eps=1e-5)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        out: Tensor = self.block(x, time)
+        return out
+
+
+def small() -> Network:
+    torch.manual_seed(0)
+
+    def examples(rows: int) -> tuple[Tensor, ...]:
+        return torch.randn(rows, 8, 4, 4), torch.randn(rows, 16)
+
+    return Network("denoiser", Small().eval(), examples, ((0, 2, 3), (0,)))
+
+
+@pytest.mark.skipif(not compiled.available(), reason="needs a C++ compiler")
+def test_a_compiled_network_computes_the_same_and_leaves_other_sizes_to_eager() -> None:
+    network = small()
+    exact = eager(network)
+    run = compiled.Compiled(network, torch.float32, otherwise=exact, rows=(2, 4))
+    assert isinstance(alike(run, network), Eager)
+    for rows in (1, 3, 4, 6):
+        inputs = network.examples(rows)
+        torch.testing.assert_close(run(*inputs), exact(*inputs), rtol=0, atol=1e-5)
+    other = larger(network.examples(2), network)
+    assert torch.equal(run(*other), exact(*other))
+
+
+def test_converted_graphs_are_kept_and_told_apart_by_their_weights(
+    tiny: LatentDiffusion, tmp_path: Path
+) -> None:
+    network = networks.denoiser(tiny.unet)
+    inputs = network.examples(2)
+    first = openvino.OpenVino(network, torch.float32, tmp_path)(*inputs)
+    (kept,) = tmp_path.glob("*.xml")
+    before = kept.read_bytes()
+    again = openvino.OpenVino(network, torch.float32, tmp_path)(*inputs)
+    assert torch.equal(first, again)
+    assert kept.read_bytes() == before
+    bias = tiny.unet.conv_out.bias
+    assert bias is not None
+    bias.data += 1
+    try:
+        changed = openvino.OpenVino(networks.denoiser(tiny.unet), torch.float32, tmp_path)(*inputs)
+    finally:
+        bias.data -= 1
+    assert len(list(tmp_path.glob("*.xml"))) == 2
+    torch.testing.assert_close(changed, first + 1, rtol=0, atol=1e-4)
+
+
+def variant(network: Network, *names: str) -> Network:
+    """The same network with other values in these parameters."""
+    changed = {name: network.module.get_parameter(name) * 1.5 + 0.01 for name in names}
+    return replace(network, module=twin(network.module, changed))
+
+
+def test_a_variant_is_run_as_the_model_is_and_leaves_it_as_it_was(
+    parts: list[Network], tmp_path: Path
+) -> None:
+    network = parts[0]
+    weights = [name for name, p in network.module.named_parameters() if p.ndim > 1]
+    assert {network.module.get_parameter(name).ndim for name in weights} == {2, 4}
+    other = variant(network, *weights[::2])
+    inputs = network.examples(3)
+    wanted = eager(other)(*inputs)
+    for run in (openvino.OpenVino(network, torch.float32, tmp_path), eager(network)):
+        before = run(*inputs)
+        varied = alike(run, other)
+        assert type(varied) is type(run)
+        told = varied(*inputs)
+        torch.testing.assert_close(told, wanted, rtol=0, atol=1e-4 * float(wanted.std()))
+        assert not torch.allclose(told, before, atol=0.01)
+        assert torch.equal(run(*inputs), before)
+    assert len(list(tmp_path.glob("*.xml"))) == 1  # nothing was converted anew
+
+
+def test_a_variant_whose_constants_are_not_found_is_converted(parts: list[Network]) -> None:
+    network = parts[0]
+    other = variant(network, "unet.conv_out.bias")  # folded into another constant
+    inputs = network.examples(2)
+    wanted = eager(other)(*inputs)
+    told = alike(openvino.OpenVino(network, torch.float32, None), other)(*inputs)
+    torch.testing.assert_close(told, wanted, rtol=0, atol=1e-4 * float(wanted.std()))
+
+
+def test_a_variant_is_eager_where_nothing_better_is_known(parts: list[Network]) -> None:
+    network = parts[0]
+    other, inputs = variant(network, "unet.conv_in.weight"), network.examples(2)
+    run = alike(lambda *inputs: network.module(*inputs), other)
+    assert torch.equal(run(*inputs), eager(other)(*inputs))
+
+
+def test_graphs_nobody_asked_for_in_months_are_removed(
+    parts: list[Network], tmp_path: Path
+) -> None:
+    old = [tmp_path / "denoiser-of-another-model.xml", tmp_path / "denoiser-of-another-model.bin"]
+    for file in old:
+        file.write_text("")
+        os.utime(file, (0, 0))
+    openvino.OpenVino(parts[1], torch.float32, tmp_path)
+    assert not any(file.exists() for file in old)
+
+
+def test_nothing_is_told_to_the_makers_of_openvino(parts: list[Network]) -> None:
+    in_float32(parts[1])
+    assert sys.modules["openvino_telemetry"] is None
+
+
+def test_whoever_is_first_chooses_for_all_who_share_the_folder(
+    tiny: LatentDiffusion, tmp_path: Path
+) -> None:
+    wanted = Wanted(cache=tmp_path, rows=4)
+    first = choose_executors(tiny, wanted)
+    for file in tmp_path.glob("denoiser-*.choice"):
+        file.write_text("eager fp32")
+    assert first.name.split(", ")[1:] == choose_executors(tiny, wanted).name.split(", ")[1:]
+    assert choose_executors(tiny, wanted).name.startswith("denoiser eager fp32")
+
+
+def test_what_is_asked_for_is_taken_or_refused(tiny: LatentDiffusion) -> None:
+    asked = replace(Wanted(executor="openvino", precision="fp32"))
+    assert choose_executors(tiny, asked).name == (
+        "denoiser openvino fp32, decoder openvino fp32, encoder openvino fp32"
+    )
+    assert "eager" in choose_executors(tiny, Wanted(executor="eager")).name
+
+
+def test_bfloat16_is_gated_by_its_error(
+    tiny: LatentDiffusion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr("models.tuning.executor_autotune.LARGEST_ERROR", 1e-9)
+    with pytest.raises(ValueError, match="openvino bf16"):
+        choose_executors(tiny, Wanted(executor="openvino", precision="bf16"))
+    assert "not used" in caplog.text
+
+
+def test_the_bundled_model_passes_the_gate_in_bfloat16() -> None:
+    bundled = load_model(str(BUNDLED), torch.device("cpu"))
+    network = networks.denoiser(bundled.unet)
+    inputs = network.examples(4)
+    wanted = eager(network)(*inputs)
+    error = (in_bfloat16(network)(*inputs) - wanted).square().mean().sqrt()
+    assert error < LARGEST_ERROR * wanted.square().mean().sqrt()

@@ -1,0 +1,55 @@
+"""LoRAs as `darkroom models add` takes them in: what PEFT says beside its file comes along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.checkpoints.convert.install import add
+from models.checkpoints.convert.model_store import ModelsHome
+from models.checkpoints.errors import CheckpointError
+from models.lora.merging import layers_of
+from models.lora.names import UNET
+from models.lora.reading import read
+from models.lora.registry import LoraShelf
+from models.pipeline import LatentDiffusion
+from tests.models.lora import spellings as spelled
+
+
+@pytest.fixture
+def adapter(sd: LatentDiffusion, tmp_path: Path) -> Path:
+    """A folder as PEFT writes it, with alpha three times the rank."""
+    layers = layers_of(sd)
+    chosen = [layer for layer in layers.shapes if layer[0] == UNET and layer[1].endswith("to_k")]
+    pairs = spelled.random_pairs(layers, chosen, rank=4)
+    folder = tmp_path / "adapter"
+    spelled.save(folder / "adapter_model.safetensors", spelled.peft(pairs, bare=True))
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 12}))
+    return folder
+
+
+@pytest.mark.parametrize("inside", ["", "adapter_model.safetensors", "adapter_model.bin"])
+def test_what_peft_wrote_keeps_its_strength(
+    sd: LatentDiffusion, adapter: Path, tmp_path: Path, inside: str
+) -> None:
+    if inside.endswith(".bin"):
+        file = adapter / "adapter_model.safetensors"
+        torch.save(load_file(file), adapter / inside)
+        file.unlink()
+    home = tmp_path / "home"
+    added = add(str(adapter / inside), ModelsHome(home), name="style")
+    assert (added.kind, added.place) == ("lora", home / "loras/style.safetensors")
+    layers = layers_of(sd)
+    assert LoraShelf(home / "loras").fitting(layers) == ("style",)
+    scales = [factors.scale for factors in read(added.place, layers).factors.values()]
+    assert {*scales} == {3.0}
+
+
+def test_an_adapter_without_weights_is_refused(adapter: Path, tmp_path: Path) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"none of adapter_model\.safetensors"):
+        add(str(adapter), ModelsHome(tmp_path / "home"), name="style")

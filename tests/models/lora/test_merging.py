@@ -1,0 +1,185 @@
+"""Merged weights against diffusers and PEFT, with the same random numbers; and what is shared."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import peft
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.denoising.sampling_params import Recipe
+from models.lora.factors import Factors
+from models.lora.merging import _sum, layers_of, networks, with_loras
+from models.lora.names import TEXT, UNET
+from models.lora.reading import LoRA, read
+from models.pipeline import LatentDiffusion
+from tests.models.lora import spellings as spelled
+from tests.models.lora.spellings import Pairs
+
+TOLERANCE = 1e-5
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.named_parameters())
+
+
+def assert_equal(ours: nn.Module, theirs: nn.Module, names: str = "{}") -> None:
+    expected = {names.format(name): p for name, p in theirs.named_parameters()}
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter, expected[name], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def fused(folder: Path, files: Sequence[Path], strengths: Sequence[float]) -> Any:
+    """The diffusers pipeline with these LoRAs fused into its weights."""
+    name = "StableDiffusionXLPipeline" if (folder / "tokenizer_2").exists() else None
+    kind = getattr(diffusers, name or "StableDiffusionPipeline")
+    told = {} if name else {"safety_checker": None, "feature_extractor": None}
+    pipeline = kind.from_pretrained(folder, **told)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's, of several adapters at once
+        for file in files:
+            pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=file.stem)
+    pipeline.set_adapters([file.stem for file in files], list(strengths))
+    pipeline.fuse_lora(adapter_names=[file.stem for file in files])
+    pipeline.unload_lora_weights()
+    return pipeline
+
+
+def trained_layers(model: LatentDiffusion) -> list[tuple[str, str]]:
+    """Those that kohya's trainer changes: transformers, their projections, and convolutions."""
+    kinds = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "net.0.proj", "net.2",
+             "conv1", "conv2", "conv_shortcut", "0.conv", "q_proj", "k_proj", "v_proj",
+             "out_proj", "fc1", "fc2")  # fmt: skip
+    return [layer for layer in layers_of(model).shapes if layer[1].endswith(kinds)]
+
+
+STRENGTHS = {"first": 0.8, "second": -0.6, "third": 1.7}
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_several_loras_of_different_trainers_are_merged_as_diffusers_does(
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model: LatentDiffusion = request.getfixturevalue(family)
+    folder: Path = request.getfixturevalue(f"{family}_folder")
+    layers = layers_of(model)
+    trained = trained_layers(model)
+    assert {len(layers.shapes[layer]) for layer in trained} == {2, 4}
+    first = spelled.random_pairs(layers, trained, rank=4, seed=1)
+    second = spelled.random_pairs(layers, spelled.attention_of(layers), rank=2, seed=2)
+    in_unet = [layer for layer in trained if layer[0] == UNET]
+    third = spelled.random_pairs(layers, in_unet, rank=3, seed=3)
+    two = family == "sdxl"
+    files = [
+        spelled.save(tmp_path / "first.safetensors", spelled.kohya(first, 2.0, two_encoders=two)),
+        spelled.save(tmp_path / "second.safetensors", spelled.diffusers(second)),
+        spelled.save(tmp_path / "third.safetensors", spelled.peft(third)),
+    ]
+    theirs = fused(folder, files, list(STRENGTHS.values()))
+    loras = [(read(file, layers), STRENGTHS[file.stem]) for file in files]
+    ours = with_loras(model, loras)
+    for component, network in networks(ours).items():
+        prefix = "text_model." if component == TEXT else ""  # which transformers 5 leaves out
+        assert_equal(network, getattr(theirs, component), prefix + "{}")
+    assert any(  # and the LoRAs do change something
+        not torch.equal(a, b)
+        for a, b in zip(model.unet.parameters(), ours.unet.parameters(), strict=True)
+    )
+
+
+def test_original_block_names_are_merged_as_diffusers_does(
+    sdxl: LatentDiffusion, sdxl_folder: Path, tmp_path: Path
+) -> None:
+    layers = layers_of(sdxl)
+    chosen = [layer for layer in trained_layers(sdxl) if layer[0] == UNET]
+    pairs = spelled.random_pairs(layers, chosen)
+    tensors = spelled.kohya_original(pairs, sdxl.unet.config, alpha=1.0)
+    file = spelled.save(tmp_path / "sgm.safetensors", tensors)
+    theirs = fused(sdxl_folder, [file], [1.25])
+    assert_equal(with_loras(sdxl, [(read(file, layers), 1.25)]).unet, theirs.unet)
+
+
+@pytest.mark.parametrize("rank_stabilised", [False, True])
+def test_what_peft_writes_is_merged_as_peft_does(
+    sd: LatentDiffusion, sd_folder: Path, tmp_path: Path, rank_stabilised: bool
+) -> None:
+    unet = diffusers.UNet2DConditionModel.from_pretrained(sd_folder / "unet")
+    config = peft.LoraConfig(
+        r=4,
+        lora_alpha=6,
+        target_modules=["to_q", "to_out.0", "conv1", "proj_in"],
+        alpha_pattern={} if rank_stabilised else {"to_q": 3},
+        use_rslora=rank_stabilised,
+    )
+    theirs = peft.get_peft_model(unet, config)
+    torch.manual_seed(4)
+    for name, parameter in theirs.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(parameter, std=0.1)
+    theirs.save_pretrained(str(tmp_path))
+    layers = layers_of(sd)
+    lora = read(tmp_path / "adapter_model.safetensors", layers)
+    assert_equal(with_loras(sd, [(lora, 1.0)]).unet, theirs.merge_and_unload())
+
+
+def lora(model: LatentDiffusion, *endings: str, seed: int = 0) -> LoRA:
+    layers = layers_of(model)
+    chosen = [layer for layer in layers.shapes if layer[1].endswith(endings)]
+    return made(f"lora{seed}", spelled.random_pairs(layers, chosen, seed=seed))
+
+
+def made(name: str, pairs: Pairs) -> LoRA:
+    return LoRA(name, {layer: Factors(down, up, 1.0) for layer, (down, up) in pairs.items()})
+
+
+def test_a_variant_shares_every_layer_that_is_not_touched(sd: LatentDiffusion) -> None:
+    one = lora(sd, "attn1.to_q", "conv1")
+    before = {name: p.clone() for name, p in weights(sd.unet).items()}
+    variant = with_loras(sd, [(one, 1.0)])
+    for name, parameter in weights(variant.unet).items():
+        touched = (UNET, name.removesuffix(".weight")) in one.factors
+        assert (parameter.data_ptr() == sd.unet.get_parameter(name).data_ptr()) is not touched
+        assert parameter.stride() == before[name].stride()  # as the kernels want it
+    assert variant.autoencoder is sd.autoencoder
+    assert variant.conditioner is sd.conditioner  # and so what it has read before
+    assert variant.executors.decoder is sd.executors.decoder
+    assert variant.number != sd.number
+    assert all(torch.equal(p, before[name]) for name, p in weights(sd.unet).items())
+
+
+def test_a_changed_text_encoder_reads_its_prompts_itself(sd: LatentDiffusion) -> None:
+    variant = with_loras(sd, [(lora(sd, "q_proj", "mlp.fc1"), 1.0)])
+    assert variant.unet is sd.unet
+    assert variant.executors is sd.executors
+    recipe = Recipe("the red cat")
+    mine, theirs = (m.conditioner.positive(recipe).context for m in (variant, sd))
+    assert mine is not None
+    assert theirs is not None
+    assert not torch.allclose(mine, theirs)
+
+
+def test_strengths_add_up_and_zero_is_nothing(sd: LatentDiffusion) -> None:
+    one = lora(sd, "to_k")
+    half = with_loras(sd, [(one, 0.5), (one, 0.75), (one, -0.25)])
+    assert_equal(half.unet, with_loras(sd, [(one, 1.0)]).unet)
+    assert_equal(with_loras(sd, [(one, 0.0)]).unet, sd.unet)
+
+
+def test_half_precision_is_merged_in_single(sd: LatentDiffusion) -> None:
+    """A change far below the weight's last bit must not be rounded away before it is added."""
+    layer = (UNET, "mid_block.attentions.0.proj_in")
+    weight = sd.unet.get_parameter(f"{layer[1]}.weight")
+    tiny = 2.0**-12 * torch.ones_like(weight[:, :1])
+    half = torch.ones_like(weight).half()
+    pairs = {layer: (torch.ones(1, weight.shape[1], 1, 1), tiny)}
+    factors = [(f, 1.0) for f in made("tiny", pairs).factors.values()]
+    one, many = _sum(half, factors), _sum(half, 8 * factors)
+    assert one.dtype == torch.float16
+    assert torch.equal(one, torch.ones_like(one))
+    assert torch.equal(many, torch.full_like(many, 1 + 8 * 2.0**-12))

@@ -1,0 +1,276 @@
+"""Every spelling of a LoRA means the same; what is not understood is named and refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.lora.errors import LoraError
+from models.lora.layers import Layers
+from models.lora.merging import layers_of
+from models.lora.names import TEXT, TEXT_2, UNET
+from models.lora.original_names import original_name
+from models.lora.reading import LoRA, check, read
+from models.networks.config import UNetConfig
+from models.networks.unet import UNet
+from models.pipeline import LatentDiffusion
+from tests.models.lora import spellings as spelled
+from tests.models.lora.spellings import Pairs
+from tests.support.published import REFINER, SD15, SDXL, key_list, published
+from tests.support.shared_files import shared_file
+
+Tensors = dict[str, Tensor]
+
+
+def only(pairs: Pairs, component: str) -> Pairs:
+    return {layer: pair for layer, pair in pairs.items() if layer[0] == component}
+
+
+def assert_says(lora: LoRA, pairs: Pairs, scale: float = 1.0) -> None:
+    assert set(lora.factors) == set(pairs)
+    for layer, (down, up) in pairs.items():
+        factors = lora.factors[layer]
+        assert torch.equal(factors.down, down)
+        assert torch.equal(factors.up, up)
+        assert factors.scale == pytest.approx(scale)
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_all_spellings_mean_the_same(
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model: LatentDiffusion = request.getfixturevalue(family)
+    layers, config = layers_of(model), model.unet.config
+    attention = spelled.random_pairs(layers, spelled.attention_of(layers))
+    everything = spelled.random_pairs(layers, layers.shapes, seed=1)
+    files: list[tuple[Pairs, Tensors]] = [
+        (everything, spelled.kohya(everything)),
+        (everything, spelled.kohya(everything, two_encoders=True)),
+        (only(everything, UNET), spelled.kohya_original(only(everything, UNET), config)),
+        (only(everything, UNET), spelled.comfy(only(everything, UNET), config)),
+        (everything, spelled.diffusers(everything)),
+        (everything, spelled.diffusers(everything, text_model=False)),
+        (attention, spelled.processors(attention)),
+        (only(attention, UNET), spelled.processors(only(attention, UNET), prefix=False)),
+        (everything, spelled.peft(everything)),
+        (only(everything, UNET), spelled.peft(only(everything, UNET), bare=True)),
+    ]
+    for index, (pairs, tensors) in enumerate(files):
+        file = spelled.save(tmp_path / f"{index}.safetensors", tensors)
+        check(file, layers)
+        assert_says(read(file, layers), pairs)
+
+
+def test_no_two_layers_of_a_model_share_a_name_but_those_of_equal_encoders(
+    sd: LatentDiffusion, sdxl: LatentDiffusion
+) -> None:
+    assert [name for name, layer in layers_of(sd).named.items() if layer is None] == []
+    shared = [name for name, layer in layers_of(sdxl).named.items() if layer is None]
+    assert shared
+    # What PEFT writes of one network does not say which; the oldest processors neither.
+    assert all(name.startswith(("base_model.model.", "text_model.")) for name in shared)
+
+
+@pytest.mark.parametrize(
+    ("model", "mapping"), [(SD15, "sd1"), (SDXL, "sdxl-base"), (REFINER, "sdxl-refiner")]
+)
+def test_original_names_are_those_of_the_published_files(model: str, mapping: str) -> None:
+    config = UNetConfig.from_dict(published(model, "unet/config.json"))
+    file = shared_file(f"facts/checkpoints/keys/mapping/{mapping}.unet.json")
+    expected = json.loads(file.read_text("utf-8"))
+    with torch.device("meta"):
+        unet = UNet(config)
+    layers = Layers.of({UNET: unet}, config)
+    assert len(layers.shapes) == sum(len(shape) > 1 for shape in key_list(f"{model}.unet").values())
+    for _, path in layers.shapes:
+        told = expected[f"{path}.weight"]
+        original = told if isinstance(told, str) else told[0]
+        assert original == f"model.diffusion_model.{original_name(path, config)}.weight"
+
+
+def test_alphas_scale_and_count_from_the_rank(sd: LatentDiffusion, tmp_path: Path) -> None:
+    layers = layers_of(sd)
+    pairs = spelled.random_pairs(layers, spelled.attention_of(layers), rank=4)
+    file = spelled.save(tmp_path / "a.safetensors", spelled.kohya(pairs, alpha=6.0))
+    assert_says(read(file, layers), pairs, scale=1.5)
+
+
+@pytest.mark.parametrize(
+    ("config", "scale"),
+    [
+        ({"r": 4, "lora_alpha": 2}, 0.5),
+        ({"r": 4, "lora_alpha": 2, "use_rslora": True}, 1.0),
+        ({"r": 4, "lora_alpha": 1, "alpha_pattern": {"to_q": 8.0}}, 2.0),
+        ({"r": 4, "lora_alpha": 1, "alpha_pattern": {"^mid_block.attentions.0": 8.0}}, 0.25),
+    ],
+)
+def test_peft_tells_alphas_in_the_header_or_beside_the_file(
+    sd: LatentDiffusion, tmp_path: Path, config: dict[str, object], scale: float
+) -> None:
+    layers = layers_of(sd)
+    chosen = [layer for layer in layers.shapes if layer[0] == UNET and layer[1].endswith("to_q")]
+    pairs = spelled.random_pairs(layers, chosen, rank=4)
+    header = spelled.metadata(unet=config)
+    file = spelled.save(tmp_path / "header.safetensors", spelled.peft(pairs), **header)
+    assert_says(read(file, layers), pairs, scale)
+    bare = spelled.peft(pairs, bare=True)
+    beside = spelled.save(tmp_path / "adapter_model.safetensors", bare)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    assert_says(read(beside, layers), pairs, scale)
+
+
+def test_a_linear_change_fits_a_convolution_of_one_pixel(
+    sd: LatentDiffusion, tmp_path: Path
+) -> None:
+    layers = layers_of(sd)
+    layer = (UNET, "mid_block.attentions.0.proj_in")
+    assert layers.shapes[layer][2:] == (1, 1)
+    down, up = spelled.random_pairs(layers, [layer])[layer]
+    flat = {layer: (down[:, :, 0, 0], up[:, :, 0, 0])}
+    factors = read(spelled.save(tmp_path / "a.safetensors", spelled.kohya(flat)), layers).factors
+    shape = torch.Size(layers.shapes[layer])
+    expected = (up[:, :, 0, 0] @ down[:, :, 0, 0])[:, :, None, None]
+    torch.testing.assert_close(factors[layer].delta(shape, torch.device("cpu")), expected)
+
+
+def test_a_convolution_split_in_three(sd: LatentDiffusion, tmp_path: Path) -> None:
+    """LyCORIS' "use_cp": the change is that of three convolutions one after the other."""
+    layers = layers_of(sd)
+    layer = (UNET, "mid_block.resnets.0.conv1")
+    out, inside, *_ = layers.shapes[layer]
+    down, mid, up = torch.randn(3, inside, 1, 1), torch.randn(3, 3, 3, 3), torch.randn(out, 3, 1, 1)
+    name = "lora_unet_mid_block_resnets_0_conv1"
+    tensors = {f"{name}.lora_{part}.weight": t for part, t in
+               {"down": down, "mid": mid, "up": up}.items()}  # fmt: skip
+    factors = read(spelled.save(tmp_path / "a.safetensors", tensors), layers).factors[layer]
+    delta = factors.delta(torch.Size(layers.shapes[layer]), torch.device("cpu"))
+    x = torch.randn(1, inside, 5, 5)
+    convolved = nn.functional.conv2d
+    torch.testing.assert_close(
+        convolved(x, delta, padding=1),
+        convolved(convolved(convolved(x, down), mid, padding=1), up),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+
+
+def lora_of(changes: dict[str, Tensor | None]) -> Tensors:
+    """One good change of one layer, with these keys put in or taken out."""
+    tensors = {f"{LAYER}.lora_down.weight": torch.randn(2, 64),
+               f"{LAYER}.lora_up.weight": torch.randn(64, 2)}  # fmt: skip
+    return {key: t for key, t in {**tensors, **changes}.items() if t is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lora_unet_nowhere.lora_down.weight": torch.zeros(2, 2)}, "lora_unet_nowhere"),
+        ({"lora_te2_text_model_x.alpha": torch.zeros(())}, "keys of no layer.*lora_te2_text"),
+        ({"some.weight": torch.zeros(2)}, "keys of no layer of this model: some.weight"),
+        ({f"{LAYER}.dora_scale": torch.ones(64, 1)}, "DoRA is not supported"),
+        ({"unet.x.lora_magnitude_vector": torch.ones(64)}, "DoRA is not supported"),
+        ({f"{LAYER}.hada_w1_a": torch.ones(64, 1)}, "LoHa is not supported"),
+        ({f"{LAYER}.lokr_w2": torch.ones(64, 1)}, "LoKr is not supported"),
+        ({f"{LAYER}.oft_blocks": torch.ones(2, 2, 2)}, "OFT is not supported"),
+        ({f"{LAYER}.diff": torch.ones(64, 64)}, "full difference"),
+        ({"unet.x.lora_B.bias": torch.ones(64)}, "biases"),
+        ({"bundle_emb.hat.string_to_param.*": torch.ones(2, 32)}, "textual inversion"),
+        ({f"{LAYER}.lora_up.weight": None}, "without both factors"),
+        ({f"{LAYER}.lora_up.weight": torch.ones(64, 3)}, "shapes that do not fit"),
+        ({f"{LAYER}.lora_up.weight": torch.ones(32, 2)}, r"weight of \(64, 64\)"),
+        ({f"{LAYER}.lora_down.weight": torch.ones(2, 64, 3, 3)}, "shapes that do not fit"),
+        ({f"{LAYER}.alpha": torch.ones(2)}, "alphas that are no number"),
+        ({f"{LAYER}.lora_down.weight": torch.ones(2, 64).int()}, "no floating-point"),
+        ({f"unet.{'mid_block.attentions.0.transformer_blocks.0.attn1.to_q'}.lora_A.weight":
+          torch.ones(2, 64)}, "changed twice"),
+        ({f"{LAYER}.lora_down.weight": None, f"{LAYER}.lora_up.weight": None}, "no LoRA keys"),
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_is_named(
+    sd: LatentDiffusion, tmp_path: Path, changes: dict[str, Tensor | None], said: str
+) -> None:
+    file = spelled.save(tmp_path / "odd.safetensors", lora_of(changes), format="pt")
+    for look in (check, read):
+        with pytest.raises(LoraError, match=said):
+            look(file, layers_of(sd))
+
+
+def test_numbers_that_are_not_finite_are_refused(sd: LatentDiffusion, tmp_path: Path) -> None:
+    tensors = lora_of({f"{LAYER}.alpha": torch.tensor(float("nan"))})
+    with pytest.raises(LoraError, match="not finite"):
+        read(spelled.save(tmp_path / "nan.safetensors", tensors), layers_of(sd))
+
+
+def test_a_file_for_another_model_names_a_few_of_its_keys(
+    sd: LatentDiffusion, sdxl: LatentDiffusion, tmp_path: Path
+) -> None:
+    layers = layers_of(sdxl)
+    tensors = spelled.kohya(spelled.random_pairs(layers, layers.shapes), two_encoders=True)
+    file = spelled.save(tmp_path / "sdxl.safetensors", tensors)
+    with pytest.raises(LoraError, match=r"LoRA sdxl does not fit: .* and \d+ more") as caught:
+        check(file, layers_of(sd))
+    assert len(str(caught.value)) < 5000
+
+
+def peft_file(folder: Path, layers: Layers, **config: object) -> Path:
+    pairs = spelled.random_pairs(layers, [(UNET, "conv_in")])
+    header = spelled.metadata(unet=config)
+    return spelled.save(folder / "p.safetensors", spelled.peft(pairs), **header)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"fan_in_fan_out": True},
+        {"use_dora": True},
+        {"lora_alpha": "much"},
+        {"alpha_pattern": {"(a+)+$": 3}},
+        {"alpha_pattern": {"to_q": None}},
+        {"alpha_pattern": 5},
+    ],
+)
+def test_peft_configurations_that_cannot_be_computed_are_refused(
+    sd: LatentDiffusion, tmp_path: Path, config: dict[str, object]
+) -> None:
+    layers = layers_of(sd)
+    check(peft_file(tmp_path, layers, lora_alpha=3), layers)
+    with pytest.raises(LoraError, match="PEFT configuration"):
+        check(peft_file(tmp_path, layers, **config), layers)
+
+
+def test_encoders_that_a_file_does_not_tell_apart(sdxl: LatentDiffusion, tmp_path: Path) -> None:
+    layers = layers_of(sdxl)
+    [layer] = [one for one in layers.shapes if one[0] == TEXT and one[1].endswith("0.mlp.fc1")]
+    assert (TEXT_2, layer[1]) in layers.shapes
+    pairs = spelled.random_pairs(layers, [layer])
+    file = spelled.save(tmp_path / "bare.safetensors", spelled.peft(pairs, bare=True))
+    with pytest.raises(LoraError, match="either of two layers"):
+        check(file, layers)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:-1]),
+        lambda file: file.write_bytes((2**40).to_bytes(8, "little") + file.read_bytes()[8:]),
+        lambda file: file.write_bytes(file.read_bytes().replace(b'"F32"', b'"F99"')),
+        lambda file: file.unlink(),
+    ],
+    ids=["empty", "cut short", "endless header", "unknown type", "gone"],
+)
+def test_files_that_are_no_safetensors_are_refused(
+    sd: LatentDiffusion, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    file = spelled.save(tmp_path / "bad.safetensors", lora_of({}))
+    spoil(file)
+    with pytest.raises(LoraError, match="LoRA bad cannot be read"):
+        check(file, layers_of(sd))

@@ -1,0 +1,73 @@
+"""The LoRAs an operator has added: found by name, never elsewhere, checked by their headers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.lora.errors import LoraError
+from models.lora.merging import layers_of
+from models.lora.names import UNET
+from models.lora.registry import LoraShelf
+from models.pipeline import LatentDiffusion
+from tests.models.lora import spellings as spelled
+
+
+def add(model: LatentDiffusion, folder: Path, name: str) -> Path:
+    layers = layers_of(model)
+    pairs = spelled.random_pairs(layers, [(UNET, "down_blocks.0.attentions.0.proj_in")])
+    return spelled.save(folder / f"{name}.safetensors", spelled.kohya(pairs))
+
+
+def test_a_model_is_offered_what_fits_it(
+    sd: LatentDiffusion, sdxl: LatentDiffusion, tmp_path: Path
+) -> None:
+    shelf = LoraShelf(tmp_path / "loras")
+    assert shelf.fitting(layers_of(sd)) == ()  # there is no folder yet
+    first = add(sd, tmp_path / "loras", "b.with.dots")
+    layers = layers_of(sdxl)
+    pairs = spelled.random_pairs(layers, [(UNET, "down_blocks.1.attentions.0.proj_in")])
+    spelled.save(tmp_path / "loras/a.safetensors", spelled.kohya(pairs))
+    (tmp_path / "loras/notes.txt").write_text("x")
+    (tmp_path / "loras/folder.safetensors").mkdir()
+    (tmp_path / "loras/broken.safetensors").write_bytes(b"\0" * 9)
+    assert shelf.fitting(layers_of(sd)) == ("b.with.dots",)
+    assert shelf.fitting(layers) == ("a",)
+    misfits = shelf.misfits(layers)
+    assert list(misfits) == ["a", "b.with.dots", "broken"]
+    assert "cannot be read" in str(misfits["broken"])
+    assert "does not fit" in str(misfits["b.with.dots"])
+    first.unlink()
+    assert shelf.fitting(layers_of(sd)) == ()
+
+
+def test_a_file_is_looked_at_once_until_it_changes(
+    sd: LatentDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+
+    def counted(file: Path, layers: object) -> None:
+        looked.append(file)
+        if file.stat().st_size > 100_000:
+            raise LoraError("too large")
+
+    monkeypatch.setattr("models.lora.registry.check", counted)
+    file = add(sd, tmp_path, "one")
+    shelf, layers = LoraShelf(tmp_path), layers_of(sd)
+    for _ in range(3):
+        assert shelf.fitting(layers) == ("one",)
+    assert shelf.fitting(layers_of(sd)) == ("one",)  # equal layers, found anew
+    assert looked == [file]
+    file.write_bytes(b"\0" * 200_000)
+    assert shelf.misfits(layers) == {"one": "too large"}
+    assert looked == [file, file]
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "outside.safetensors", "", "."])
+def test_no_name_leads_out_of_the_folder(sd: LatentDiffusion, tmp_path: Path, name: str) -> None:
+    add(sd, tmp_path, "outside")
+    (tmp_path / "loras").mkdir()
+    shelf = LoraShelf(tmp_path / "loras")
+    with pytest.raises(LoraError, match="no LoRA is called"):
+        shelf.get(name, layers_of(sd))

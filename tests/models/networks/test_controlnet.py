@@ -1,0 +1,131 @@
+"""The ControlNet against diffusers: names, shapes, residuals, and the UNet that is told them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.checkpoints.errors import UnsupportedConfig
+from models.networks.config import UNetConfig
+from models.networks.controlnet import ControlNet, ControlNetConfig
+from models.networks.unet import AddedConditioning, Residuals, UNet
+from tests.support.published import SD15, SDXL, published, small_unet
+
+TOLERANCE = 1e-5  # relative to the largest value of the reference
+CANNY = "lllyasviel__control_v11p_sd15_canny"
+
+
+def small_controlnet(unet: dict[str, Any]) -> dict[str, Any]:
+    """For a UNet of that configuration, with few channels for the control picture."""
+    config = published(CANNY, "config.json")
+    shared = {key: unet[key] for key in config if key in unet and not key.startswith("_")}
+    more = ("addition_embed_type", "addition_time_embed_dim", "transformer_layers_per_block")
+    shared |= {key: unet[key] for key in more if key in unet}
+    return config | shared | {"conditioning_embedding_out_channels": [16, 16, 32, 32]}
+
+
+def shaken(network: nn.Module) -> nn.Module:
+    """With weights where training begins at zero, and norms that are not one and zero."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return network.eval()
+
+
+def seeded(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def close(ours: Tensor, theirs: Tensor) -> bool:
+    assert ours.shape == theirs.shape
+    return float((ours - theirs).abs().max()) < TOLERANCE * float(theirs.abs().max())
+
+
+def test_parameters_are_those_of_diffusers_at_the_published_configuration() -> None:
+    config = published(CANNY, "config.json")
+    with torch.device("meta"):
+        ours = ControlNet(ControlNetConfig.from_dict(config)).state_dict()
+        theirs = diffusers.ControlNetModel.from_config(config).state_dict()
+    assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
+    assert len(ours) == 340
+    assert sum(t.numel() for t in ours.values()) == 361_279_120
+
+
+@pytest.mark.parametrize("model", [SD15, SDXL])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_residuals_and_what_the_unet_makes_of_them(model: str, order: str) -> None:
+    unet_config = small_unet(model)
+    config = small_controlnet(unet_config) | {"controlnet_conditioning_channel_order": order}
+    theirs = shaken(diffusers.ControlNetModel.from_config(config))
+    their_unet = shaken(diffusers.UNet2DConditionModel.from_config(unet_config))
+    net = ControlNet(ControlNetConfig.from_dict(config)).eval()
+    net.load_state_dict(theirs.state_dict())
+    unet = UNet(UNetConfig.from_dict(unet_config)).eval()
+    unet.load_state_dict(their_unet.state_dict())
+    x, timestep, context = seeded(2, 4, 16, 24), torch.tensor([1.0, 500.0]), seeded(2, 77, 48)
+    image = seeded(2, 3, 128, 192).sigmoid()
+    added, kwargs = None, {}
+    if model == SDXL:
+        pooled, ids = seeded(2, 64), torch.tensor([[1024.0, 768, 0, 8, 1024, 768]] * 2)
+        added = AddedConditioning(pooled, ids)
+        kwargs = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
+    with torch.no_grad():
+        told = theirs(x, timestep, context, image, conditioning_scale=0.7, **kwargs)
+        ours = net(x, timestep, context, net.embed(image), added)
+        ours = Residuals(tuple(0.7 * skip for skip in ours.skips), 0.7 * ours.mid)
+        for mine, its in zip(ours.skips, told.down_block_res_samples, strict=True):
+            assert close(mine, its)
+        assert close(ours.mid, told.mid_block_res_sample)
+        expected = their_unet(
+            x,
+            timestep,
+            context,
+            down_block_additional_residuals=told.down_block_res_samples,
+            mid_block_additional_residual=told.mid_block_res_sample,
+            **kwargs,
+        ).sample
+        assert close(unet(x, timestep, context, added, ours), expected)
+        assert not close(unet(x, timestep, context, added), expected)
+
+
+@pytest.mark.parametrize("model", [SD15, SDXL])
+def test_configurations_survive_json_and_are_read_by_diffusers(model: str) -> None:
+    config = ControlNetConfig.from_dict(small_controlnet(small_unet(model)))
+    written = json.loads(json.dumps(config.to_dict()))
+    assert ControlNetConfig.from_dict(written) == config
+    with torch.device("meta"):
+        theirs = diffusers.ControlNetModel.from_config(written).state_dict()
+        ours = ControlNet(config).state_dict()
+    assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"global_pool_conditions": True},
+        {"controlnet_conditioning_channel_order": "hsv"},
+        {"_class_name": "ControlNetUnionModel"},
+        {"encoder_hid_dim": 768},
+        {"down_block_types": ["SimpleCrossAttnDownBlock2D"] * 4},
+    ],
+)
+def test_files_that_would_control_wrongly_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedConfig):
+        ControlNetConfig.from_dict(published(CANNY, "config.json") | change)
+
+
+def test_only_a_unet_of_its_kind_can_be_told_by_it() -> None:
+    canny = ControlNetConfig.from_dict(published(CANNY, "config.json"))
+    sd15 = UNetConfig.from_dict(published(SD15, "unet/config.json"))
+    inpainting = published("runwayml__stable-diffusion-inpainting", "unet/config.json")
+    sdxl = UNetConfig.from_dict(published(SDXL, "unet/config.json"))
+    assert canny.misfit(sd15, 8) is None
+    assert canny.misfit(UNetConfig.from_dict(inpainting), 8) is None
+    assert "cross_attention_dim 768, not 2048" in (canny.misfit(sdxl, 8) or "")
+    assert "pixels per latent 8, not 4" in (canny.misfit(sd15, 4) or "")

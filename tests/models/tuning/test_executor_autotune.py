@@ -1,0 +1,113 @@
+"""Who is measured, at which sizes, and for how long; on a clock that only the networks move."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.executors.base import Network, Run
+from models.executors.stopwatch import best_seconds
+from models.tuning import executor_autotune as choice
+from models.tuning.executor_autotune import LARGEST_ERROR, REPEATS
+
+ROWS = (2, 16)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
+
+
+class Contest:
+    """Runs that take as long for each row as is said, and what was run."""
+
+    def __init__(self, clock: Clock, patience_s: float, **seconds: Callable[[int], float]) -> None:
+        self.calls: list[tuple[str, int]] = []
+        network = Network("denoiser", nn.Identity(), lambda rows: (torch.ones(rows),), ((0,),))
+        runs = {name: self._run(name, clock, cost) for name, cost in seconds.items()}
+        self.won = choice._fastest(network, runs, ROWS, patience_s)
+
+    def _run(self, name: str, clock: Clock, seconds: Callable[[int], float]) -> Run:
+        def run(*inputs: Tensor) -> Tensor:
+            rows = len(inputs[0])
+            clock.now += rows * seconds(rows)
+            self.calls.append((name, rows))
+            return inputs[0]
+
+        return run
+
+
+def test_with_time_enough_both_sizes_count(clock: Clock) -> None:
+    few_rows = {2: 0.010, 16: 0.020}  # best alone, worst in a crowd
+    crowd = {2: 0.012, 16: 0.010}
+    contest = Contest(clock, 10.0, alone=few_rows.__getitem__, crowd=crowd.__getitem__)
+    assert contest.won == "crowd"
+    both = [(name, rows) for rows in ROWS for name in ("alone", "crowd") for _ in range(REPEATS)]
+    assert contest.calls == both
+
+
+def test_who_is_far_behind_is_not_tried_in_a_crowd(clock: Clock) -> None:
+    def slow(rows: int) -> float:
+        return 0.03
+
+    contest = Contest(clock, 60.0, a=lambda _: 0.010, b=lambda _: 0.011, slow=slow)
+    assert contest.won == "a"
+    assert ("slow", 2) in contest.calls
+    assert ("slow", 16) not in contest.calls
+    assert ("b", 16) in contest.calls
+    assert {rows for _, rows in Contest(clock, 60.0, a=lambda _: 0.01, slow=slow).calls} == {2}
+
+
+def test_a_network_that_takes_seconds_is_run_once_by_each(clock: Clock) -> None:
+    contest = Contest(clock, 10.0, a=lambda _: 8.0, b=lambda _: 7.0)
+    assert contest.won == "b"
+    assert contest.calls == [("a", 2), ("b", 2)]
+
+
+def test_alone_it_need_not_run(clock: Clock) -> None:
+    contest = Contest(clock, 10.0, only=lambda _: 1.0)
+    assert (contest.won, contest.calls) == ("only", [])
+
+
+def test_the_reference_is_computed_once_and_what_is_off_is_left_out() -> None:
+    calls = []
+
+    def exact(*inputs: Tensor) -> Tensor:
+        calls.append("exact")
+        return inputs[0]
+
+    def off_by(share: float) -> Callable[[], Run]:
+        return lambda: lambda *inputs: inputs[0] * (1 + share * LARGEST_ERROR)
+
+    def eager() -> Run:
+        return exact
+
+    network = Network("decoder", nn.Identity(), lambda rows: (torch.ones(rows, 3),), ((0,),))
+    candidates = {"near": off_by(0.9), "off": off_by(1.1), "eager": eager}
+    assert list(choice._exact_enough(network, exact, candidates, 2)) == ["near", "eager"]
+    assert calls == ["exact"]
+
+
+def test_no_call_is_begun_once_time_is_up(clock: Clock) -> None:
+    took = iter([4.0, 3.0, 2.0, 1.0])
+
+    def call() -> None:
+        clock.now += next(took)
+
+    assert best_seconds(call, 4, patience_s=7.0) == 3.0
+    assert best_seconds(call, 4, patience_s=0.0) == 2.0
+    assert best_seconds(call, 1, patience_s=9.0) == 1.0

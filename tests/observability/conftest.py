@@ -1,0 +1,16 @@
+"""One house for the tests that leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.observability.programs import DRAWING, House, open_house
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Redis, API, and a worker without a network."""
+    with open_house(tmp_path_factory.mktemp("house"), DRAWING) as house:
+        yield house

@@ -1,0 +1,89 @@
+"""A worker as a program, real but for engine and GPU: `python -m
+tests.observability.fake_gpu_worker`.
+
+Ready at once, and given to every fault there is: prompts say what the engine does (see
+`tests.worker.fake_engine`), "hang" among them; the GPU is full while the file GPU_IS_FULL exists.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from protocol.connection.redis_client import connect
+from protocol.registry.presence import Presence
+from protocol.telemetry.logs import start_logging
+from protocol.telemetry.setup import start_tracing
+from tests.observability.alert_model import CARD, word_tokenizer
+from tests.observability.fake_nvml import FakeNvml
+from tests.worker.fake_engine import Drawn, FakeEngine
+from worker.interfaces import EngineStats, EngineTimings, OneModel
+from worker.periodic_runner import Chore, Ticker
+from worker.serve import serve
+from worker.settings import WorkerSettings
+from worker.telemetry.gpu import GpuCollector
+from worker.telemetry.heartbeat import REPEAT_S, Announcer
+from worker.telemetry.metrics import Metrics
+
+STEP_S = 0.01
+HANG_S = 6.0
+
+
+class TroubledEngine(FakeEngine):
+    """Hangs too; and tells what it does, as if every second row was padding."""
+
+    def __init__(self) -> None:
+        super().__init__(step_s=STEP_S, timings=EngineTimings())
+        self._steps = 0
+
+    @property
+    def stats(self) -> EngineStats:
+        rows = max(1, self.batch_rows)
+        return EngineStats(
+            pictures=rows,
+            rows=rows,
+            rows_run=2 * rows,
+            width=64,
+            height=64,
+            cache_hits=self._steps,
+            cache_misses=1,
+        )
+
+    def _advance(self, job_id: str, drawn: Drawn) -> None:
+        self._steps += 1
+        if drawn.job.request.prompt == "hang" and drawn.step == 0:
+            time.sleep(HANG_S)
+        super()._advance(job_id, drawn)
+
+
+def main() -> int:
+    settings = WorkerSettings()
+    start_logging(settings)
+    metrics = Metrics()
+    full = Path(os.environ["GPU_IS_FULL"])
+    metrics.registry.register(GpuCollector(FakeNvml(full.exists), FakeNvml.UUID))
+    tracing = start_tracing("worker", settings.otlp_endpoint)
+    name = f"drawing-{os.getpid()}"
+    with connect(settings.redis_url, metrics.meters.redis) as redis:
+        announcer = Announcer(Presence(redis), name)
+        announcer.say(model=CARD.name)
+        with Ticker(Chore(REPEAT_S, announcer.repeat)):
+            status = serve(
+                settings,
+                redis,
+                name,
+                TroubledEngine(),
+                OneModel(CARD.name),
+                [(CARD, word_tokenizer())],
+                announcer,
+                metrics,
+                tracing,
+            )
+        announcer.leave()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

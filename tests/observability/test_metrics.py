@@ -1,0 +1,158 @@
+"""What is told to Prometheus: cheap, without side effects, and never a client's own words."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.cli.processes import wait_until
+from tests.observability.fake_nvml import FakeNvml
+from tests.observability.programs import DRAWING, House, open_house
+from worker.telemetry.gpu import NVML, GpuCollector, gpu_collector
+from worker.telemetry.metrics import shape_label
+
+SECRET = "canary-in-the-coal-mine"
+LABELS = {
+    "darkroom_http_requests": {"method", "route", "status"},
+    "darkroom_http_request_seconds": {"route", "le"},
+    "darkroom_http_problems": {"problem"},
+    "darkroom_queue_depth": {"model", "priority", "state"},
+    "darkroom_queue_oldest_seconds": {"model", "priority"},
+    "darkroom_queue_wait_seconds": {"priority", "le"},
+    "darkroom_redis_seconds": {"le"},
+    "darkroom_redis_errors": {"error"},
+    "darkroom_store_seconds": {"operation", "le"},
+    "darkroom_store_errors": {"operation"},
+    "darkroom_event_loop_lag_seconds": {"le"},
+    "darkroom_workers": {"model", "state"},
+    "darkroom_worker_batch_rows": {"shape", "le"},
+    "darkroom_worker_failures": {"reason"},
+    "darkroom_worker_jobs": {"state"},
+    "darkroom_worker_model_loads": {"outcome"},
+    "darkroom_worker_phase_seconds": {"phase", "le"},
+    "darkroom_worker_retries": {"reason"},
+    "darkroom_worker_step_seconds": {"le"},
+    "rq_jobs": {"queue", "status"},
+    "rq_workers": {"name", "state", "queues"},
+    "rq_workers_failed": {"name", "queues"},
+    "rq_workers_success": {"name", "queues"},
+    "rq_workers_working_time": {"name", "queues"},
+}
+
+
+def scraped(address: str) -> str:
+    answer = httpx.get(f"http://{address}/metrics")
+    answer.raise_for_status()
+    return answer.text
+
+
+def both(house: House) -> str:
+    return scraped(house.api.address) + scraped(house.workers[0].address)
+
+
+def labels_of(text: str) -> dict[str, set[str]]:
+    """The names of the labels of each family that has any."""
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.labels:
+                found.setdefault(family.name, set()).update(sample.labels)
+    return found
+
+
+def test_labels_are_words_of_ours(house: House) -> None:
+    headers = {"X-Request-Id": SECRET, "X-API-Key": SECRET}
+    house.draw(SECRET, negative_prompt=SECRET).raise_for_status()
+    job = house.draw("refuse", wait=False).json()["id"]
+    house.client.get(f"/{SECRET}", headers=headers)
+    house.client.request("PURGE", f"/{SECRET}", headers=headers)
+    house.draw(SECRET, wait=True, **{"model": SECRET, SECRET: SECRET})
+    wait_until(lambda: 'reason="JobFailed"' in both(house), "the failed job is counted")
+    text = both(house)
+    assert SECRET not in text
+    assert job not in text
+    found = labels_of(text)
+    process = {"python_info"}
+    assert {name: names for name, names in found.items() if name not in process} == {
+        name: names for name, names in LABELS.items() if name in found
+    }
+    # What is missing has nothing to tell yet.
+    assert LABELS.keys() - found.keys() <= {"darkroom_redis_errors"}
+    assert 'method="other"' in text
+
+
+def test_asking_changes_nothing(house: House) -> None:
+    house.draw().raise_for_status()
+    house.draw("refuse")
+    with redis.Redis.from_url(house.redis.url) as client:
+
+        def books() -> dict[bytes, object]:
+            """RQ's, but for its workers', who beat all the time."""
+            keys = [key for key in client.scan_iter("rq:*") if not key.startswith(b"rq:worker")]
+            return {key: client.dump(key) for key in keys}
+
+        before = books()
+        # What RQ's own counting would tidy away: the entry of a job that has expired.
+        client.zadd("rq:deferred:darkroom-drawing", {"expired-long-ago": 1})
+        for _ in range(3):
+            assert 'status="deferred"} 1.0' in scraped(house.api.address)
+        assert client.zrem("rq:deferred:darkroom-drawing", "expired-long-ago") == 1
+        assert books() == before
+
+
+def test_waits_of_twenty_minutes_have_their_bucket(house: House) -> None:
+    house.draw().raise_for_status()
+    text = both(house)
+    assert 'darkroom_http_request_seconds_bucket{le="1200.0",route="/v1/txt2img"}' in text
+    assert 'darkroom_worker_phase_seconds_bucket{le="1200.0",phase="total"}' in text
+    assert 'darkroom_queue_wait_seconds_bucket{le="1200.0",priority="normal"}' in text
+
+
+def test_redis_away_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    with open_house(tmp_path, DRAWING) as house:
+        assert "darkroom_redis_up 1.0" in scraped(house.api.address)
+        house.redis.pause()  # it hangs: worse than being gone
+        text = scraped(house.api.address)
+        house.redis.resume()
+        assert "darkroom_redis_up 0.0" in text
+        assert "darkroom_http_requests_total" in text
+        assert "darkroom_queue_depth{" not in text
+
+
+def test_sizes_have_few_words() -> None:
+    assert shape_label(512, 512) == "512"
+    assert shape_label(512, 768) == "640"
+    assert shape_label(64, 64) == "64"
+    sizes = range(64, 2049, 8)
+    assert len({shape_label(width, height) for width in sizes for height in sizes}) == 32
+
+
+def gpu_figures(collector: GpuCollector) -> str:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry).decode()
+
+
+def test_the_gpu_is_told_of_where_nvml_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml()
+    monkeypatch.setitem(sys.modules, NVML, nvml)
+    collector = gpu_collector(FakeNvml.UUID)
+    assert collector is not None
+    text = gpu_figures(collector)
+    assert f"darkroom_gpu_memory_used_bytes {20 * 2**30:.10e}".split(" ", maxsplit=1)[0] in text
+    assert "darkroom_gpu_utilisation_ratio 0.75" in text
+    nvml.lost = True  # as when a GPU falls off the bus
+    assert "darkroom_gpu" not in gpu_figures(collector)
+
+
+def test_without_nvml_there_is_no_gpu_to_tell_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, NVML, None)
+    assert gpu_collector(FakeNvml.UUID) is None
+    monkeypatch.setitem(sys.modules, NVML, FakeNvml())
+    assert gpu_collector("GPU-of-somebody-else") is None

@@ -1,0 +1,115 @@
+"""The operator's models.toml: what it means, and what is said of every mistake."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from protocol.registry.models_config import BadCatalogue, read_declarations
+
+SOUND = """
+memory_budget = "1.5 GiB"
+
+[models.base]
+source = "owner/base"
+aliases = ["default", "sd"]
+resident = true
+precision = "fp16"
+refiner = "second"
+defaults = { steps = 25, sampler = "ddim", default_guidance_scale = 5.0, max_images = 2 }
+
+[models.second]
+source = "/models/second"
+vae = "better"
+idle_unload_s = 600.0
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "models.toml"
+    file.write_text(text, "utf-8")
+    return file
+
+
+def test_everything_that_can_be_said(tmp_path: Path) -> None:
+    found = read_declarations(written(tmp_path, SOUND))
+    assert found.memory_budget == 1.5 * 2**30
+    base, second = found.models["base"], found.models["second"]
+    assert (base.resident, base.aliases, base.refiner) == (True, ("default", "sd"), "second")
+    # Short names stand for the card's defaults.
+    assert base.defaults == {
+        "default_steps": 25, "default_sampler": "ddim", "default_guidance_scale": 5.0,
+        "max_images": 2,
+    }  # fmt: skip
+    assert (second.resident, second.vae, second.idle_unload_s) == ("on-demand", "better", 600.0)
+
+
+@pytest.mark.parametrize(
+    ("written_size", "size"),
+    [("8GB", 8 * 10**9), ("8 GiB", 8 * 2**30), ("500m", 5 * 10**8), ("1024", 1024)],
+)
+def test_sizes_as_people_write_them(tmp_path: Path, written_size: str, size: int) -> None:
+    text = f'memory_budget = "{written_size}"\n[models.a]\nsource = "b"\n'
+    assert read_declarations(written(tmp_path, text)).memory_budget == size
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("", "models.a.source: Field required"),
+        ('source = "b"\nsteps = 3', "models.a.steps: Extra inputs"),
+        ('source = "b"\nresident = "always"', "models.a.resident: Input should be True or 'on-de"),
+        ('source = "b"\nidle_unload_s = 0.0', "models.a.idle_unload_s: Input should be greater"),
+        ('source = "b"\nprecision = "int4"', "models.a.precision: Input should be 'auto'"),
+        ('source = "b"\nrefiner = "ghost"', "models.a: the refiner 'ghost' is no other entry"),
+        ('source = "b"\nrefiner = "a"', "models.a: the refiner 'a' is no other entry"),
+        ('source = "b"\naliases = ["a"]', "models.a: the alias 'a' is a model already"),
+        (
+            'source = "b"\naliases = ["x", "x"]',
+            "models.a: the alias 'x' is an alias of 'a' already",
+        ),
+        ('source = "b"\ndefaults = { stepz = 3 }', "models.a.defaults: stepz is no"),
+        ('source = "b"\ndefaults = { name = "c" }', "models.a.defaults: name is no"),
+        ('source = "b"\n[models."a:b"]\nsource = "b"', "models.a:b: String should match"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, entry: str, complaint: str) -> None:
+    file = written(tmp_path, f"[models.a]\n{entry}\n")
+    with pytest.raises(BadCatalogue) as refused:
+        read_declarations(file)
+    assert str(file) in str(refused.value)
+    assert complaint in str(refused.value)
+
+
+def test_a_refiner_has_none_itself(tmp_path: Path) -> None:
+    chain = "".join(
+        f'[models.{name}]\nsource = "s"\n{more}\n'
+        for name, more in (("a", 'refiner = "b"'), ("b", 'refiner = "c"'), ("c", ""))
+    )
+    with pytest.raises(BadCatalogue, match=r"models\.a: the refiner 'b' has one itself"):
+        read_declarations(written(tmp_path, chain))
+
+
+@pytest.mark.parametrize(
+    "text", ["models = [", "", 'memory_budget = "much"\n[models.a]\nsource="b"']
+)
+def test_what_is_no_catalogue_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadCatalogue, match=r"models\.toml"):
+        read_declarations(written(tmp_path, text))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadCatalogue, match="cannot be read"):
+        read_declarations(tmp_path / "models.toml")
+
+
+def test_the_catalogue_in_the_readme_is_a_sound_one(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+    [example] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    found = read_declarations(written(tmp_path, example))
+    assert found.memory_budget == 20 * 2**30
+    assert {name for name, declared in found.models.items() if declared.resident is True} == {
+        "photo"
+    }

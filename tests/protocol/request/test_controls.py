@@ -1,0 +1,101 @@
+"""ControlNets of a request: of those that there are, each with its picture and its window."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from protocol.errors import InvalidRequest
+from protocol.request.generation_params import Draft, InputImage, parse
+from protocol.request.request import ControlUse, GenerationRequest, Task
+from protocol.request.resolve import complete
+from tests.protocol.records import CARD
+
+NAMES = ("canny", "depth", *(f"more{i}" for i in range(30)))
+WITH_CONTROLNETS = CARD.model_copy(update={"controlnets": NAMES})
+
+
+def picture(letter: str) -> InputImage:
+    side = CARD.default_width
+    return InputImage(key="inputs/" + 64 * letter, width=side, height=side)
+
+
+def completed(
+    *controls: dict[str, Any],
+    task: Task = Task.TXT2IMG,
+    card: Any = WITH_CONTROLNETS,
+    images: tuple[InputImage, ...] | None = None,
+) -> GenerationRequest:
+    fields = {"prompt": "a cat", "controls": list(controls)}
+    draft = parse(Draft, json.loads(json.dumps(fields)))
+    shown = tuple(picture(c) for c in "abcd"[: len(controls)]) if images is None else images
+    image = picture("e") if task.takes_image else None
+    mask = picture("f") if task.takes_mask else None
+    return complete(task, draft, card, lambda text: len(text.split()), image, mask, shown)
+
+
+@pytest.mark.parametrize("task", [Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT])
+def test_each_control_goes_with_its_picture(task: Task) -> None:
+    request = completed(
+        {"model": "depth", "weight": 0.5, "start": 0.1, "end": 0.6}, {"model": "canny"}, task=task
+    )
+    assert request.controls == (
+        ControlUse(model="depth", image_key="inputs/" + 64 * "a", weight=0.5, start=0.1, end=0.6),
+        ControlUse(model="canny", image_key="inputs/" + 64 * "b"),
+    )
+    own = {Task.TXT2IMG: "", Task.IMG2IMG: "e", Task.INPAINT: "ef"}[task]
+    assert request.input_keys == tuple("inputs/" + 64 * letter for letter in own + "ab")
+    assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
+
+
+def test_without_controls_nothing_is_said_of_them() -> None:
+    assert completed(card=CARD).controls == ()
+    assert completed(card=CARD).input_keys == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "problem", "controls"),
+    [
+        ("controls.0.model", "unknown-controlnet", [{"model": "Canny"}]),
+        ("controls.1.model", "unknown-controlnet", [{"model": "canny"}, {"model": "../canny"}]),
+        ("controls.0.start", "control-interval", [{"model": "canny", "start": 0.5, "end": 0.4}]),
+        ("controls.0.weight", "out-of-range", [{"model": "canny", "weight": 2.5}]),
+        ("controls.0.weight", "out-of-range", [{"model": "canny", "weight": -0.1}]),
+        ("controls.0.end", "out-of-range", [{"model": "canny", "end": 1.1}]),
+        ("controls.0.path", "unknown-field", [{"model": "canny", "path": "/etc"}]),
+        ("controls.0.model", "missing-field", [{"weight": 1}]),
+        ("controls", "too-many", [{"model": "canny"}] * 5),
+    ],
+)
+def test_what_is_refused(field: str, problem: str, controls: list[dict[str, Any]]) -> None:
+    with pytest.raises(InvalidRequest) as no:
+        completed(*controls)
+    assert (no.value.field, no.value.problem) == (field, problem)
+
+
+def test_a_control_without_its_picture_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="as many as there are controls"):
+        completed({"model": "canny"}, {"model": "depth"}, images=(picture("a"),))
+
+
+def test_a_refusal_names_what_there_is() -> None:
+    with pytest.raises(InvalidRequest, match=r"one of canny, depth, .* and 12 more$"):
+        completed({"model": "water"})
+    with pytest.raises(InvalidRequest, match="there are no ControlNets for"):
+        completed({"model": "canny"}, card=CARD)
+
+
+def test_work_grows_with_what_is_heard() -> None:
+    plain = completed().work
+    assert completed({"model": "canny"}).work == pytest.approx(plain * 4 / 3)
+    half = {"model": "canny", "start": 0.5}
+    assert completed(half, half).work == pytest.approx(plain * 4 / 3)
+
+
+def test_other_tasks_take_none() -> None:
+    card = WITH_CONTROLNETS.model_copy(update={"tasks": tuple(Task), "classes": 3})
+    draft = parse(Draft, {"class_id": 1, "controls": [{"model": "canny"}]})
+    with pytest.raises(InvalidRequest, match="absent for class"):
+        complete(Task.CLASS, draft, card, len, controls=[picture("a")])

@@ -1,0 +1,87 @@
+"""LoRAs of a request: from the field and from the prompt, of those that there are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.errors import InvalidRequest
+from protocol.request.generation_params import Draft
+from protocol.request.prompts import parse, without_loras
+from protocol.request.request import GenerationRequest, LoraUse, Task
+from protocol.request.resolve import complete
+from tests.protocol.records import CARD
+
+NAMES = ("pencil", "oil paint v1.5", "Ärger", *(f"more{i}" for i in range(30)))
+WITH_LORAS = CARD.model_copy(update={"loras": NAMES})
+
+
+def completed(prompt: str = "a cat", card: Any = WITH_LORAS, **fields: Any) -> GenerationRequest:
+    draft = Draft.model_validate_json(json.dumps({"prompt": prompt, **fields}))
+    return complete(Task.TXT2IMG, draft, card, lambda text: len(text.split()))
+
+
+def uses(**weights: float) -> tuple[LoraUse, ...]:
+    return tuple(LoraUse(name=name, weight=weight) for name, weight in weights.items())
+
+
+def test_the_field_and_the_prompt_say_the_same() -> None:
+    [in_field] = completed(loras=[{"name": "oil paint v1.5", "weight": -0.8}]).loras
+    request = completed("a <lora:oil paint v1.5:-0.8>cat")
+    assert request.loras == (in_field,)
+    assert in_field == LoraUse(name="oil paint v1.5", weight=-0.8)
+    assert request.prompt == "a cat"
+    assert completed("<lora:Ärger>x").loras == uses(Ärger=1.0)
+    assert completed().loras == ()
+
+
+def test_a_lora_named_twice_counts_with_the_sum() -> None:
+    request = completed("<lora:pencil:0.5> x <lora:pencil>", loras=[{"name": "pencil"}])
+    assert request.loras == uses(pencil=2.5)
+
+
+def test_what_was_completed_completes_to_itself() -> None:
+    """As when the recipe in a picture is sent again."""
+    request = completed("(a:1.2) <lora:pencil:0.5>\\<lora:x:1>", loras=[{"name": "more7"}])
+    again = completed(request.prompt, loras=[use.model_dump() for use in request.loras])
+    assert again.loras == request.loras
+    assert again.prompt == request.prompt
+
+
+@pytest.mark.parametrize(
+    ("field", "problem", "fields"),
+    [
+        ("loras", "unknown-lora", {"loras": [{"name": "Pencil"}]}),
+        ("loras", "unknown-lora", {"loras": [{"name": "../pencil"}]}),
+        ("prompt", "unknown-lora", {"prompt": "<lora:water:1>"}),
+        ("prompt", "unknown-lora", {"prompt": "<lora:pencil:1:0.5>"}),
+        ("prompt", "lora-weight", {"prompt": "<lora:pencil:4.5>"}),
+        ("prompt", "lora-weight", {"prompt": "<lora:pencil:-9>"}),
+        ("loras", "lora-weight", {"loras": [{"name": "pencil", "weight": 3}] * 2}),
+        ("loras", "too-many", {"prompt": "".join(f"<lora:more{i}>" for i in range(9))}),
+        ("negative_prompt", "lora-in-negative-prompt", {"negative_prompt": "<lora:pencil:1>"}),
+    ],
+)
+def test_what_is_refused(field: str, problem: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as no:
+        completed(**fields)
+    assert (no.value.field, no.value.problem) == (field, problem)
+
+
+def test_a_refusal_names_what_there_is() -> None:
+    with pytest.raises(InvalidRequest, match=r"one of pencil, oil paint v1\.5, .* and 13 more$"):
+        completed("<lora:water>")
+    with pytest.raises(InvalidRequest, match="there are no LoRAs for"):
+        completed("<lora:pencil>", CARD)
+
+
+@given(st.text("ab<lora:>1.\\( ", max_size=40))
+def test_a_prompt_loses_nothing_but_its_loras(text: str) -> None:
+    left = without_loras(text)
+    if not parse(text).loras:
+        assert left == text
+    assert parse(text).sections == parse(left).sections or "<lora:" in left

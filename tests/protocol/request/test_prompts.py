@@ -1,0 +1,165 @@
+"""The syntax of prompts: tables written from its rules, and properties that hold for any text."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.request.prompts import MOST_WEIGHT, LoraMention, Piece, Prompt, PromptSyntax, parse
+
+# Texts full of signs, so that brackets meet and miss each other.
+signs = st.lists(
+    st.sampled_from([*r"()[]\<>:", ":1.3)", "BREAK", "<lora:a:1>", "cat ", "1", ".", " "]),
+    max_size=40,
+).map("".join)
+anything = st.one_of(st.text(max_size=200), signs)
+
+
+def section(text: str) -> list[tuple[str, float]]:
+    (only,) = parse(text).sections
+    return [(piece.text, piece.weight) for piece in only]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a red cat", [("a red cat", 1.0)]),
+        ("", []),
+        ("an (important) word", [("an ", 1.0), ("important", 1.1), (" word", 1.0)]),
+        ("((twice))", [("twice", 1.21)]),
+        ("(((thrice)))", [("thrice", 1.331)]),
+        ("(said:1.3)", [("said", 1.3)]),
+        ("(spaced : 0.5 ) out", [("spaced ", 0.5), (" out", 1.0)]),
+        ("(.5:.5)", [(".5", 0.5)]),
+        ("(taken away:-1)", [("taken away", -1.0)]),
+        ("[less]", [("less", 0.9091)]),
+        ("[[less]]", [("less", 0.8264)]),
+        ("([as it was])", [("as it was", 1.0)]),
+        ("(a (b:2) c:1.5)", [("a ", 1.5), ("b", 3.0), (" c", 1.5)]),
+        ("one (two) (three)", [("one ", 1.0), ("two", 1.1), (" ", 1.0), ("three", 1.1)]),
+        ("(one)(two)", [("onetwo", 1.1)]),
+        ("(unclosed", [("unclosed", 1.1)]),
+        ("un [closed", [("un ", 1.0), ("closed", 0.9091)]),
+        ("(a (b", [("a ", 1.1), ("b", 1.21)]),
+        ("nothing open) here] either:1.3)", [("nothing open) here] either:1.3)", 1.0)]),
+        (r"\(literal\) \[too\] \<as\> this \\", [(r"(literal) [too] <as\> this " + "\\", 1.0)]),
+        (r"a \(b (c\) d:1.2)", [("a (b ", 1.0), ("c) d", 1.2)]),
+        (r"c:\dir \o/", [(r"c:\dir \o/", 1.0)]),
+        ("(a:1.3:2)", [("a:1.3", 2.0)]),
+        ("(a:one)", [("a:one", 1.1)]),
+        ("16:9 (3:4)", [("16:9 ", 1.0), ("3", 4.0)]),
+        ("()", []),
+        ("a < b", [("a < b", 1.0)]),
+        ("<hypernet:x:1>", [("<hypernet:x:1>", 1.0)]),
+        ("(x:1000)", [("x", MOST_WEIGHT)]),
+        ("(x:-1000)", [("x", -MOST_WEIGHT)]),
+        (
+            "a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).",
+            [
+                ("a ", 1.0), ("house", 1.573), (" ", 1.1), ("on", 1.0), (" a ", 1.1),
+                ("hill", 0.55), (", sun, ", 1.1), ("sky", 1.4641), (".", 1.1),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_weights(text: str, expected: list[tuple[str, float]]) -> None:
+    assert section(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sections"),
+    [
+        ("a BREAK b", ((Piece("a ", 1.0),), (Piece(" b", 1.0),))),
+        ("BREAK b", ((), (Piece(" b", 1.0),))),
+        ("a BREAK BREAK b", ((Piece("a ", 1.0),), (Piece(" ", 1.0),), (Piece(" b", 1.0),))),
+        ("a BREAK", ((Piece("a ", 1.0),),)),
+        ("a BREAK(b)BREAK ", ((Piece("a ", 1.0),), (Piece("b", 1.1),))),
+        ("(a BREAK b:1.2)", ((Piece("a ", 1.2),), (Piece(" b", 1.2),))),
+        ("a break, BREAKFAST, UNBREAKABLE", ((Piece("a break, BREAKFAST, UNBREAKABLE", 1.0),),)),
+    ],
+)  # fmt: skip
+def test_breaks(text: str, sections: tuple[tuple[Piece, ...], ...]) -> None:
+    assert parse(text).sections == sections
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "loras"),
+    [
+        ("a cat <lora:ink:0.8>", "a cat ", [("ink", 0.8)]),
+        ("<lora:ink>a cat<lora:pen v2:-1>", "a cat", [("ink", 1.0), ("pen v2", -1.0)]),
+        ("<lora:ink:0.8:0.5>", "", [("ink:0.8", 0.5)]),
+        ("<lora:ink:much>", "", [("ink:much", 1.0)]),
+        ("<lora:>", "<lora:>", []),
+        ("<lora:a", "<lora:a", []),
+        (r"\<lora:a:1>", "<lora:a:1>", []),
+        ("<lora:<lora:a>", "<lora:", [("a", 1.0)]),
+    ],
+)
+def test_loras_are_taken_out(text: str, said: str, loras: list[tuple[str, float]]) -> None:
+    pieces = tuple([Piece(said, 1.0)] if said else [])
+    assert parse(text) == Prompt((pieces,), tuple(LoraMention(*lora) for lora in loras))
+
+
+@given(text=anything)
+def test_any_text_parses_into_bounded_pieces(text: str) -> None:
+    prompt = parse(text)
+    assert prompt.sections
+    for pieces in prompt.sections:
+        assert all(-MOST_WEIGHT <= piece.weight <= MOST_WEIGHT for piece in pieces)
+        assert all(piece.text for piece in pieces)
+        neighbours = pairwise(pieces)
+        assert all(one.weight != other.weight for one, other in neighbours)
+
+
+@given(text=anything)
+def test_nothing_but_signs_is_lost(text: str) -> None:
+    kept = "".join(piece.text for pieces in parse(text).sections for piece in pieces)
+    letters = [c for c in text if c.isalpha()]
+    if "BREAK" not in text and "<lora:" not in text:
+        assert [c for c in kept if c.isalpha()] == letters
+
+
+@given(text=anything)
+def test_what_is_escaped_stays_as_it_is(text: str) -> None:
+    said = text.replace("BREAK", "break")
+    escaped = "".join(f"\\{c}" if c in r"\()[]<" else c for c in said)
+    assert parse(escaped) == parse(said, PromptSyntax.PLAIN)
+
+
+@given(text=anything)
+def test_plain_text_has_no_signs(text: str) -> None:
+    expected = (Piece(text, 1.0),) if text else ()
+    assert parse(text, PromptSyntax.PLAIN) == Prompt((expected,))
+
+
+@pytest.mark.parametrize("depth", [31, 32, 33, 10_000])
+def test_deep_brackets_end_in_a_bound(depth: int) -> None:
+    (weak,) = section("[" * depth + "cat" + "]" * depth)
+    assert weak == ("cat", round(1.1 ** -min(depth, 32), 4))
+    assert section("(" * depth + "cat" + ")" * depth) == [("cat", MOST_WEIGHT)]
+
+
+def test_infinite_numbers_are_bounded() -> None:
+    assert section(f"((x:0):{'9' * 400})") == [("x", 0.0)]
+    assert parse(f"<lora:a:{'9' * 400}>").loras == (LoraMention("a", MOST_WEIGHT),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 10_000 + ")" * 10_000,
+        "(" * 32 + "a[b](c:1.2)" * 1_800,
+        "a(" * 10_000,
+        ": " * 10_000,
+        ":" + "1" * 19_998,
+        "<lora:" * 3_333,
+        "<lora:" + "a:1" * 6_600,
+        "BREAK " * 3_333,
+        "\\" * 20_000,
+        " " * 20_000,
+    ],
+)
+def test_the_longest_hostile_texts_parse(text: str) -> None:
+    # A parse in quadratic time would outlast the limit of the test run.
+    assert parse(text).sections

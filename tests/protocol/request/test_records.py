@@ -1,0 +1,120 @@
+"""Every record and every error survives JSON, and refuses what it does not know."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from protocol import errors
+from protocol.errors import DarkroomError, ErrorRecord, InvalidRequest, shorten
+from protocol.queue.job import JobView
+from protocol.record import Record
+from protocol.request.model_card import ModelCard
+from protocol.request.request import SEEDS, GenerationRequest
+from tests.protocol import records
+from tests.protocol.records import CARD, requests, views
+
+EXAMPLES: list[DarkroomError] = [
+    errors.DarkroomError(),
+    errors.InvalidRequest("width", 500, "a multiple of 8", "size-not-a-multiple"),
+    errors.MalformedBody("body", "broken", "JSON", "invalid-json"),
+    errors.PayloadTooLarge("body", 10, "at most 5"),
+    errors.UnsupportedMediaType("Content-Type", "text/plain", "application/json"),
+    errors.UnknownHost("Host", "example.org", "a name of this service"),
+    errors.ForeignOrigin("Origin", "https://example.org", "this service's own"),
+    errors.Unauthorized(),
+    errors.Forbidden("admin"),
+    errors.RateLimited("requests", 60, 1.5),
+    errors.TooManyJobs(8),
+    errors.Overloaded(),
+    errors.TooSlow(10.0),
+    errors.NotFound("there is no such thing"),
+    errors.UnknownJob("0" * 32),
+    errors.UnknownImage("0 of job 1"),
+    errors.NotReady("no worker is running"),
+    errors.QueueFull(9, 8, 1.5),
+    errors.ClientQueueFull(9, 8),
+    errors.WouldMissDeadline(30.0, 10.0, 20.0),
+    errors.JobFailed("the pictures came out black"),
+    errors.JobCancelled("0" * 32),
+    errors.DeadlineExceeded(2.5),
+    errors.QueueUnavailable(),
+    errors.StoreUnavailable(),
+]
+
+
+@given(requests() | views | records.results | records.progress | records.reports | st.just(CARD))
+def test_records_survive_json(record: Record) -> None:
+    assert type(record).model_validate_json(record.model_dump_json()) == record
+    assert type(record).model_validate(json.loads(record.model_dump_json())) == record
+
+
+@given(requests())
+def test_requests_survive_the_queue(request: GenerationRequest) -> None:
+    kwargs = json.loads(json.dumps({"request": request.model_dump(mode="json")}))
+    assert GenerationRequest.model_validate(kwargs["request"]) == request
+
+
+@pytest.mark.parametrize("record", [CARD, JobView(id="0" * 32, state="queued")])
+def test_records_are_closed_and_frozen(record: Record) -> None:
+    with pytest.raises(ValidationError):
+        type(record).model_validate({**record.model_dump(), "surprise": 1})
+    with pytest.raises(ValidationError):
+        record.surprise = 1  # type: ignore[attr-defined]
+
+
+def test_every_error_has_an_example() -> None:
+    def below(kind: type[DarkroomError]) -> set[type[DarkroomError]]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    # Those of the protocol: a program's own, as of its start, never travel.
+    travel = {kind for kind in below(DarkroomError) if kind.__module__ == DarkroomError.__module__}
+    assert {type(error) for error in EXAMPLES} == travel
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_errors_survive_json(error: DarkroomError) -> None:
+    record = ErrorRecord.model_validate_json(error.to_record().model_dump_json())
+    again = DarkroomError.from_record(record)
+    assert type(again) is type(error)
+    assert (again.message, again.details) == (error.message, error.details)
+    assert vars(again) == vars(error)
+
+
+def test_an_error_of_another_version_is_still_an_error() -> None:
+    record = ErrorRecord(kind="FromTheFuture", message="who knows", details={"x": 1})
+    assert DarkroomError.from_record(record).message == "who knows"
+    mangled = ErrorRecord(kind="JobFailed", message="who knows", details={"x": 1})
+    assert DarkroomError.from_record(mangled).message == "who knows"
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists))
+def test_offending_values_are_shown_short_and_in_json(value: object) -> None:
+    shown = shorten(value)
+    json.dumps(shown, allow_nan=False)
+    assert len(str(shown)) <= errors.LONGEST_VALUE + 1
+    assert len(InvalidRequest("field", value, "better").message) < 6 * errors.LONGEST_VALUE
+
+
+def test_tracebacks_do_not_repeat_what_was_sent() -> None:
+    with pytest.raises(ValidationError) as caught:
+        ModelCard.model_validate({"name": {"canary": 1}})
+    assert "canary" not in str(caught.value)
+
+
+@given(requests(), st.integers(0, 63))
+def test_every_picture_has_a_seed_of_its_own(request: GenerationRequest, index: int) -> None:
+    assert 0 <= request.image_seed(index) < SEEDS
+    assert len({request.image_seed(index) for index in range(64)}) == 64
+    assert request.image_seed(0) == request.seed
+
+
+@given(requests(), st.sampled_from(["strength", "image_key", "mask_key"]))
+def test_inputs_and_tasks_belong_together(request: GenerationRequest, field: str) -> None:
+    fields = request.model_dump()
+    other = {"strength": 0.5, "image_key": "inputs/" + "0" * 64, "mask_key": "inputs/" + "1" * 64}
+    fields[field] = other[field] if fields[field] is None else None
+    with pytest.raises(ValidationError):
+        GenerationRequest.model_validate(fields)

@@ -1,0 +1,328 @@
+"""What a client sends becomes a request within the model's bounds, or is refused by name."""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import models.sound
+import protocol.request.sound
+from protocol.errors import InvalidRequest, NotReady
+from protocol.request.generation_params import Draft, InputImage, parse
+from protocol.request.prompts import PromptSyntax
+from protocol.request.prompts import parse as parse_prompt
+from protocol.request.request import Decoder, GenerationRequest
+from protocol.request.resolve import choose_card, complete
+from protocol.request.sizes import target_size, upscaled_size
+from protocol.request.tasks import NEEDED, TAKES, Task
+from tests.protocol.records import CARD
+
+IMAGE = InputImage(key="inputs/" + "0" * 64, width=64, height=64)
+MASK = InputImage(key="inputs/" + "1" * 64, width=64, height=64)
+INPUTS = {
+    Task.IMG2IMG: (IMAGE, None),
+    Task.INPAINT: (IMAGE, MASK),
+    Task.UPSCALE: (IMAGE, None),
+    Task.SEMANTIC: (IMAGE, None),
+}
+NOTHING = (None, None)
+ABLE = CARD.model_copy(
+    update={"tasks": tuple(Task), "classes": 10, "max_boxes": 2, "upscale_factor": 2}
+)
+SILENT = ABLE.model_copy(update={"max_prompt_tokens": 0})  # reads no words
+OWN: dict[Task, dict[str, object]] = {
+    Task.CLASS: {"class_id": 9},
+    Task.LAYOUT: {"boxes": [{"class": 3, "x": 0.7, "y": 0, "width": 0.3, "height": 1}]},
+}
+
+
+def box(**changes: object) -> dict[str, object]:
+    return {"class": 3, "x": 0.0, "y": 0.0, "width": 0.5, "height": 1.0} | changes
+
+
+T = TypeVar("T")
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+likely = st.sampled_from([0, 1, 8, 16, 20, 64, 65, 128, 256, 0.5, 1.0, "ddim", "png", "tiny"])
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def outcome_of(act: Callable[[], T]) -> T | InvalidRequest:
+    """What came of it, a refusal included."""
+    try:
+        return act()
+    except InvalidRequest as refusal:
+        return refusal
+
+
+@given(
+    st.sampled_from(Task),
+    st.dictionaries(st.sampled_from([*Draft.model_fields, "x"]), likely | json_values),
+)
+def test_a_draft_is_completed_or_refused_by_name(task: Task, fields: dict[str, object]) -> None:
+    inputs = INPUTS.get(task, NOTHING)
+    outcome = outcome_of(lambda: complete(task, parse(Draft, fields), ABLE, words, *inputs))
+    if isinstance(outcome, InvalidRequest):
+        assert outcome.field.split(".")[0] in {*fields, "prompt", *NEEDED}
+        assert outcome.bound
+    else:
+        request = outcome
+        assert CARD.allows_size(request.width, request.height)
+        assert request.steps <= CARD.max_steps
+        assert request.n <= CARD.max_images
+        assert request.guidance_scale <= CARD.max_guidance_scale
+        assert request.sampler in CARD.samplers
+        assert request.schedule in CARD.schedules
+        said = parse_prompt(request.prompt, request.prompt_syntax)
+        assert said.tokens(words, CARD.chunk_tokens) <= CARD.max_prompt_tokens
+        assert request.strength is None or int(request.steps * request.strength) >= 1
+        for field, value in fields.items():
+            assert value is None or getattr(request, field) == value
+
+
+@given(st.integers(), st.integers())
+def test_a_size_is_legal_or_refused(width: int, height: int) -> None:
+    outcome = outcome_of(lambda: target_size((width, height), CARD))
+    if isinstance(outcome, InvalidRequest):
+        assert outcome.field in ("width", "height")
+        assert width <= 0 or height <= 0 or not CARD.allows_size(width, height)
+    else:
+        assert outcome == (width, height)
+        assert CARD.allows_size(width, height)
+
+
+def test_each_draft_draws_a_seed_of_its_own() -> None:
+    requests = [complete(Task.TXT2IMG, Draft(prompt=""), CARD, words) for _ in range(10)]
+    assert len({request.seed for request in requests}) == 10
+
+
+def test_an_image_gives_its_size_unless_another_is_asked_for() -> None:
+    assert target_size((None, None), CARD, (128, 96)) == (128, 96)
+    assert target_size((64, 64), CARD, (50, 99)) == (64, 64)
+    assert target_size((64, None), CARD, (128, 96)) == (64, 96)
+    with pytest.raises(InvalidRequest) as refused:
+        target_size((None, None), CARD, (50, 96))
+    assert refused.value.field == "image"
+    with pytest.raises(InvalidRequest) as refused:
+        target_size((64, 64), CARD, (50, 99), (50, 98))
+    assert refused.value.field == "mask"
+
+
+@pytest.mark.parametrize(
+    ("image", "drawn"), [((16, 51), (32, 102)), ((7, 51), None), ((999, 64), None)]
+)
+def test_what_is_upscaled_grows_by_the_models_factor(
+    image: tuple[int, int], drawn: tuple[int, int] | None
+) -> None:
+    outcome = outcome_of(lambda: upscaled_size(ABLE, image))
+    assert outcome == drawn or (isinstance(outcome, InvalidRequest) and outcome.field == "image")
+
+
+@pytest.mark.parametrize("task", Task)
+def test_each_task_takes_what_is_its_own(task: Task) -> None:
+    fields = OWN.get(task, {})
+    request = complete(task, parse(Draft, fields), SILENT, words, *INPUTS.get(task, NOTHING))
+    assert (request.class_id is not None) == (task is Task.CLASS)
+    assert (request.boxes is not None) == (task is Task.LAYOUT)
+    assert (request.strength is not None) == task.takes("strength")
+    assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
+    for field in TAKES[task] & NEEDED:
+        less = {name: value for name, value in fields.items() if name != field}
+        image, mask = INPUTS.get(task, NOTHING)
+        image, mask = None if field == "image" else image, None if field == "mask" else mask
+        with pytest.raises(InvalidRequest) as refused:
+            complete(task, parse(Draft, less), SILENT, words, image, mask)
+        assert (refused.value.field, refused.value.problem) == (field, "missing-field")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("prompt", "x"), ("width", 64), ("strength", 0.5), ("class_id", 1), ("boxes", [box()])],
+)
+def test_what_a_task_has_no_use_for_is_refused(field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        complete(Task.UPSCALE, parse(Draft, {field: value}), ABLE, words, IMAGE)
+    assert (refused.value.field, refused.value.problem) == (field, "not-for-this-task")
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "wrong"),
+    [
+        (Task.CLASS, {"class_id": 10}, "class_id"),
+        (Task.LAYOUT, {"boxes": [box(**{"class": 10})]}, "boxes.0.class"),
+        (Task.LAYOUT, {"boxes": [box(), box(), box()]}, "boxes"),
+        (Task.LAYOUT, {"boxes": [box(), box(x=0.5, width=0.6)]}, "boxes.1.width"),
+        (Task.LAYOUT, {"boxes": [box(y=0.5, height=0.6)]}, "boxes.0.height"),
+        (Task.LAYOUT, {"boxes": [box(width=0.0)]}, "boxes.0.width"),
+        (Task.LAYOUT, {"boxes": []}, "boxes"),
+        (Task.LAYOUT, {"boxes": [{"x": 0, "y": 0, "width": 1, "height": 1}]}, "boxes.0.class"),
+    ],
+)
+def test_classes_and_boxes_are_within_the_models_bounds(
+    task: Task, fields: dict[str, object], wrong: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        complete(task, parse(Draft, fields), SILENT, words)
+    assert refused.value.field == wrong
+
+
+def test_words_are_for_models_that_read_them() -> None:
+    image, mask = INPUTS[Task.INPAINT]
+    for card, draft in ((ABLE, Draft()), (SILENT, Draft(prompt="x"))):
+        with pytest.raises(InvalidRequest) as refused:
+            complete(Task.INPAINT, draft, card, words, image, mask)
+        assert refused.value.field == "prompt"
+    assert complete(Task.INPAINT, Draft(), SILENT, words, image, mask).prompt == ""
+
+
+def test_a_decoder_is_one_that_the_model_has() -> None:
+    draft = Draft(prompt="x", decoder=Decoder.TINY)
+    with pytest.raises(InvalidRequest, match='decoder is "tiny", but must be one of full'):
+        complete(Task.TXT2IMG, draft, CARD, words)
+    both = CARD.model_copy(update={"decoders": tuple(Decoder)})
+    assert complete(Task.TXT2IMG, draft, both, words).decoder is Decoder.TINY
+
+
+def test_a_prompt_may_fill_its_bound_exactly() -> None:
+    bound = CARD.max_prompt_tokens
+    complete(Task.TXT2IMG, Draft(prompt="x " * bound), CARD, words)
+    with pytest.raises(InvalidRequest, match=f"{bound + 1} tokens.*at most {bound} tokens"):
+        complete(Task.TXT2IMG, Draft(prompt="x " * (bound + 1)), CARD, words)
+
+
+def test_signs_are_no_words_and_a_break_fills_its_row() -> None:
+    card = CARD.model_copy(update={"max_prompt_tokens": 24, "chunk_tokens": 8})
+    full = "(a:1.2) b [c] BREAK d BREAK " + "((e)) " * 8
+    complete(Task.TXT2IMG, Draft(prompt=full), card, words)
+    with pytest.raises(InvalidRequest, match="25 tokens"):
+        complete(Task.TXT2IMG, Draft(prompt=full + "f"), card, words)
+    signs = "( BREAK ) " * 8  # as text, 24 words
+    complete(Task.TXT2IMG, Draft(prompt=signs, prompt_syntax=PromptSyntax.PLAIN), card, words)
+    with pytest.raises(InvalidRequest, match="65 tokens"):
+        complete(Task.TXT2IMG, Draft(prompt=signs + "x"), card, words)
+
+
+def test_plain_prompts_name_no_loras() -> None:
+    said = "a cat <lora:unknown:1>"
+    draft = Draft(prompt=said, negative_prompt=said, prompt_syntax=PromptSyntax.PLAIN)
+    request = complete(Task.TXT2IMG, draft, CARD, words)
+    assert (request.prompt, request.negative_prompt, request.loras) == (said, said, ())
+
+
+def test_clip_skip_leaves_the_encoder_some_layers() -> None:
+    card = CARD.model_copy(update={"max_clip_skip": 3})
+    assert complete(Task.TXT2IMG, Draft(prompt="", clip_skip=3), card, words).clip_skip == 3
+    with pytest.raises(InvalidRequest, match="clip_skip is 4, but must be at most 3"):
+        complete(Task.TXT2IMG, Draft(prompt="", clip_skip=4), card, words)
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "accepted"), [(4, 0.25, True), (4, 0.24, False), (1, 1.0, True)]
+)
+def test_strength_leaves_at_least_one_step(steps: int, strength: float, accepted: bool) -> None:
+    draft = Draft(prompt="", steps=steps, strength=strength)
+    outcome = outcome_of(lambda: complete(Task.IMG2IMG, draft, CARD, words, IMAGE))
+    assert accepted == isinstance(outcome, GenerationRequest)
+    assert accepted or (isinstance(outcome, InvalidRequest) and outcome.field == "strength")
+
+
+def test_a_task_needs_a_model_that_can_do_it() -> None:
+    cards = {"tiny": CARD, "larger": ABLE.model_copy(update={"name": "larger"})}
+    assert choose_card(Task.UPSCALE, None, cards, ["tiny"]).name == "larger"
+    with pytest.raises(InvalidRequest, match=r"upscale \(larger\); tiny does txt2img") as no:
+        choose_card(Task.UPSCALE, "tiny", cards)
+    assert (no.value.field, no.value.problem) == ("model", "unsupported-task")
+    with pytest.raises(InvalidRequest, match="there is none here"):
+        choose_card(Task.UPSCALE, None, {"tiny": CARD})
+
+
+def test_the_model_is_the_one_named_else_a_preferred_else_any() -> None:
+    other = CARD.model_copy(update={"name": "other"})
+    cards = {"other": other, "tiny": CARD}
+    assert choose_card(Task.TXT2IMG, "tiny", cards) is CARD
+    assert choose_card(Task.TXT2IMG, None, cards, ["gone", "tiny"]) is CARD
+    assert choose_card(Task.TXT2IMG, None, cards) is other
+    with pytest.raises(InvalidRequest):
+        choose_card(Task.TXT2IMG, "gone", cards)
+    with pytest.raises(NotReady):
+        choose_card(Task.TXT2IMG, None, {})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "7"])
+def test_numbers_are_finite_numbers(value: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse(Draft, {"prompt": "", "guidance_scale": value})
+    assert refused.value.field == "guidance_scale"
+
+
+def test_completing_a_complete_request_changes_nothing() -> None:
+    first = complete(Task.TXT2IMG, Draft(prompt="x"), CARD, words)
+    said = first.model_dump(include=set(Draft.model_fields))
+    again: GenerationRequest = complete(Task.TXT2IMG, parse(Draft, said), CARD, words)
+    assert again == first
+
+
+def test_eta_belongs_to_ddim() -> None:
+    own = CARD.model_copy(
+        update={"samplers": ("ddim", "euler"), "default_sampler": "ddim", "default_eta": 1.0}
+    )
+
+    def eta(**fields: object) -> float:
+        draft = parse(Draft, {"prompt": "a cat", **fields})
+        return complete(Task.TXT2IMG, draft, own, len).eta
+
+    assert (eta(), eta(eta=0.0), eta(eta=0.3)) == (1.0, 0.0, 0.3)
+    assert (eta(sampler="euler"), eta(sampler="euler", eta=0)) == (0.0, 0.0)
+    with pytest.raises(InvalidRequest, match=r"eta is 0\.5.*only ddim has it"):
+        eta(sampler="euler", eta=0.5)
+
+
+def test_guidance_rescale_is_a_share() -> None:
+    draft = parse(Draft, {"prompt": "a cat", "guidance_rescale": 0.7})
+    assert complete(Task.TXT2IMG, draft, CARD, len).guidance_rescale == 0.7
+    with pytest.raises(InvalidRequest, match="guidance_rescale"):
+        parse(Draft, {"prompt": "a cat", "guidance_rescale": 1.2})
+
+
+def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
+    own = CARD.model_copy(update={"samplers": ("heun", "euler"), "default_sampler": "euler"})
+    works = [
+        complete(
+            Task.TXT2IMG,
+            parse(Draft, {"prompt": "a cat", "sampler": sampler, "steps": 10, "guidance_scale": 1}),
+            own,
+            len,
+        ).work
+        for sampler in ("euler", "heun")
+    ]
+    assert works[1] == pytest.approx(1.9 * works[0])
+
+
+def test_sounds_are_of_models_that_draw_sounds() -> None:
+    sounding = CARD.model_copy(update={"outputs": ("image", "sound"), "min_side": 8})
+    draft = parse(Draft, {"prompt": "a cat", "audio_format": "flac", "audio_stereo": True})
+    asked = complete(Task.TXT2IMG, draft, sounding, len)
+    assert (asked.audio_format, asked.audio_stereo) == ("flac", True)
+    with pytest.raises(InvalidRequest, match=r"audio_format is .flac.*gives image"):
+        complete(Task.TXT2IMG, draft, CARD, len)
+    narrow = parse(Draft, {"prompt": "a cat", "audio_format": "flac", "width": 16})
+    with pytest.raises(InvalidRequest, match="width is 16, but must be at least 22 for a sound"):
+        complete(Task.TXT2IMG, narrow, sounding, len)
+    with pytest.raises(InvalidRequest, match="audio_format"):
+        parse(Draft, {"prompt": "a cat", "audio_format": "ogg"})
+
+
+def test_a_sound_is_as_wide_as_its_window() -> None:
+    assert protocol.request.sound.NARROWEST == models.sound.NARROWEST

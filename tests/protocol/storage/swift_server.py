@@ -1,0 +1,151 @@
+"""A real S3-compatible server that checks signatures: OpenStack Swift with its s3api, on loopback.
+
+with SwiftServer() as server:
+    server.make_bucket("pictures")
+    environment = server.environment()      # what AWS clients, ours too, want to know
+
+Four processes (proxy, account, container, object) keep everything in a folder of their own, whose
+file system must know extended attributes.
+"""
+
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import timedelta
+from os import getuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import obstore
+from obstore.store import S3Store
+
+from darkroom.processes.parent_death import tied
+from tests.support.redis_server import free_port
+
+START_TIMEOUT_S = 60.0
+REGION = "us-east-1"
+ACCESS_KEY = "darkroom:tester"  # Swift's spelling: account and user
+SECRET_KEY = "a-secret-of-the-tests"
+RINGS = ("account", "container", "object")
+# Each part of the proxy is named for the class of Swift that does it; s3api checks signatures.
+PIPELINE = "catch_errors gatekeeper healthcheck listing_formats bulk s3api tempauth copy slo dlo"
+OPTIONS = {
+    "s3api": f"s3_acl = false\nlocation = {REGION}",
+    "tempauth": f"user_{ACCESS_KEY.replace(':', '_')} = {SECRET_KEY} .admin",
+}
+
+
+class SwiftServer:
+    """One running server; `stop` and `start` keep what is stored."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="darkroom-swift-"))
+        self.ports = {name: free_port() for name in ("proxy", *RINGS)}
+        self.processes: list[subprocess.Popen[bytes]] = []
+        (self.folder / "devices" / "disk").mkdir(parents=True)
+        for name, text in self._configuration():
+            (self.folder / name).write_text(text)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.ports['proxy']}"
+
+    def environment(self, secret: str = SECRET_KEY) -> dict[str, str]:
+        """The variables by which a client finds its way in."""
+        return {
+            "AWS_ENDPOINT": self.endpoint,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": secret,
+        }
+
+    def make_bucket(self, name: str) -> None:
+        """A PUT on the bucket itself, signed like any other."""
+        client = S3Store(
+            name,
+            endpoint=self.endpoint,
+            region=REGION,
+            access_key_id=ACCESS_KEY,
+            secret_access_key=SECRET_KEY,
+            client_options={"allow_http": True},
+        )
+        url = obstore.sign(client, "PUT", "", timedelta(minutes=1))
+        with urllib.request.urlopen(urllib.request.Request(url, method="PUT")) as answer:
+            assert answer.status == 200
+
+    def start(self) -> None:
+        """Start the four processes and wait until they answer."""
+        folder = Path(sys.executable).parent
+        with (self.folder / "log").open("ab") as log:
+            for name in self.ports:
+                command = [str(folder / f"swift-{name}-server"), str(self.folder / f"{name}.conf")]
+                self.processes.append(subprocess.Popen(tied(command), stdout=log, stderr=log))
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for port in self.ports.values():
+            while not _answers(port):
+                if time.monotonic() > deadline or any(one.poll() for one in self.processes):
+                    raise RuntimeError(f"Swift did not start:\n{(self.folder / 'log').read_text()}")
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the processes; whoever asks then finds nobody."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.processes.clear()
+
+    def __enter__(self) -> Self:
+        rings = [f"{name}:{self.ports[name]}" for name in RINGS]
+        command = [sys.executable, str(Path(__file__).with_name("rings.py"))]
+        subprocess.run([*command, str(self.folder), *rings], check=True)
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _configuration(self) -> Iterator[tuple[str, str]]:
+        """File by file, its name and text."""
+        yield "swift.conf", "[swift-hash]\nswift_hash_path_suffix = s\nswift_hash_path_prefix = p\n"
+        for name in RINGS:
+            application = f"[app:{name}-server]\nuse = egg:swift#{name}\n"
+            yield f"{name}.conf", self._server(name, f"{name}-server") + application
+        filters = "".join(
+            f"[filter:{name}]\nuse = egg:swift#{name}\n{OPTIONS.get(name, '')}\n"
+            for name in PIPELINE.split()
+        )
+        proxy = "[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = true\n"
+        yield "proxy.conf", self._server("proxy", f"{PIPELINE} proxy-server") + proxy + filters
+
+    def _server(self, name: str, pipeline: str) -> str:
+        return (
+            "[DEFAULT]\nbind_ip = 127.0.0.1\nworkers = 0\nlog_level = WARNING\n"
+            f"bind_port = {self.ports[name]}\nuser = {pwd.getpwuid(getuid()).pw_name}\n"
+            f"swift_dir = {self.folder}\ndevices = {self.folder / 'devices'}\n"
+            "mount_check = false\nfallocate_reserve = 0\n"
+            f"[pipeline:main]\npipeline = {pipeline}\n"
+        )
+
+
+def _answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthcheck", timeout=5).close()
+    except urllib.error.HTTPError as error:  # a refusal is an answer
+        error.close()
+    except OSError:
+        return False
+    return True

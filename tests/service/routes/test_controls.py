@@ -1,0 +1,120 @@
+"""ControlNets by HTTP: the pictures they are shown come in as safely as any other."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.service.conftest import CARD, Running, running
+from tests.service.sample_images import gradient, in_base64, left_half_white, opened, packed, same
+
+CONTROLNETS = ("canny", "depth")
+
+
+@pytest.fixture
+def service(redis_url: str) -> Iterator[Running]:
+    with running(redis_url, CARD.model_copy(update={"controlnets": CONTROLNETS})) as service:
+        yield service
+
+
+def kept(service: Running, key: str) -> Image.Image:
+    return opened(in_base64(service.store.get(key)))
+
+
+def control(model: str = "canny", **more: Any) -> dict[str, Any]:
+    return {"model": model, "image": in_base64(packed(gradient(40, 20))), **more}
+
+
+def test_their_pictures_are_kept_in_the_size_that_is_drawn(service: Running) -> None:
+    controls = [control(weight=0.5, end=0.8), control("depth", start=0.2)]
+    body = {"prompt": "a cat", "width": 48, "height": 32, "controls": controls}
+    answer = service.client.post("/v1/txt2img", json=body)
+    assert answer.status_code == 200, answer.text
+    (request,) = service.worker.seen
+    told = [(c.model, c.weight, c.start, c.end) for c in request.controls]
+    assert told == [("canny", 0.5, 0.0, 0.8), ("depth", 1.0, 0.2, 1.0)]
+    wanted = gradient(40, 20).resize((48, 32), Image.Resampling.LANCZOS)
+    for use in request.controls:
+        assert same(kept(service, use.image_key), wanted)
+
+
+def test_in_a_form_they_are_files(service: Running) -> None:
+    listed = [{"model": "canny", "weight": 0.25}, {"model": "depth"}]
+    pictures = [gradient(64, 64), gradient(64, 64).transpose(Image.Transpose.ROTATE_90)]
+    answer = service.client.post(
+        "/v1/img2img",
+        files={
+            "prompt": (None, "a cat"),
+            "image": packed(gradient(64, 64)),
+            "controls": (None, json.dumps(listed)),
+            "control_image_1": packed(pictures[1]),
+            "control_image_0": packed(pictures[0]),
+        },
+    )
+    assert answer.status_code == 200, answer.text
+    (request,) = service.worker.seen
+    assert [use.weight for use in request.controls] == [0.25, 1.0]
+    for use, picture in zip(request.controls, pictures, strict=True):
+        assert same(kept(service, use.image_key), picture)
+
+
+def test_inpainting_takes_them_too(service: Running) -> None:
+    body = {
+        "prompt": "a cat",
+        "image": in_base64(packed(gradient(64, 64))),
+        "mask": in_base64(packed(left_half_white(64, 64))),
+        "controls": [control()],
+    }
+    answer = service.client.post("/v1/inpaint", json=body)
+    assert answer.status_code == 200, answer.text
+    (request,) = service.worker.seen
+    assert len(set(request.input_keys)) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "problem", "controls"),
+    [
+        ("controls.0.model", "unknown-controlnet", [control("scribble")]),
+        ("controls.1.image", "bad-base64", [control(), {"model": "depth", "image": "!"}]),
+        ("controls.0.image", "bad-base64", [{"model": "canny", "image": "http://127.0.0.1/x.png"}]),
+        ("controls.0.image", "broken-image", [{"model": "canny", "image": "QUJD"}]),
+        ("controls.0.image", "empty-file", [{"model": "canny", "image": ""}]),
+        ("controls.0.image", "wrong-type", [{"model": "canny", "image": None}]),
+        ("controls.0.image", "missing-field", [{"model": "canny"}]),
+        ("controls.0", "wrong-type", ["canny"]),
+        ("controls", "wrong-type", {"model": "canny"}),
+        ("controls", "too-many", [control()] * 5),
+        (
+            "controls.0.image",
+            "image-too-large",
+            [{"model": "canny", "image": in_base64(packed(Image.new("L", (2000, 2000))))}],
+        ),
+    ],
+)
+def test_what_is_refused_and_where(
+    service: Running, field: str, problem: str, controls: Any
+) -> None:
+    answer = service.client.post("/v1/txt2img", json={"prompt": "a cat", "controls": controls})
+    assert answer.status_code == 422, answer.text
+    said = answer.json()
+    assert (said["field"], said["type"].rsplit(":")[-1]) == (field, problem)
+    assert service.worker.seen == []
+
+
+def test_files_that_belong_to_no_control_are_refused(service: Running) -> None:
+    fields: dict[str, Any] = {"prompt": (None, "a cat")}
+    fields["control_image_0"] = packed(gradient(64, 64))
+    for listed in ([], [{"model": "canny", "image": in_base64(packed(gradient(8, 8)))}]):
+        files = {**fields, "controls": (None, json.dumps(listed))} if listed else fields
+        answer = service.client.post("/v1/txt2img", files=files)
+        assert answer.status_code == 422, answer.text
+        assert "control_image_0" in answer.text
+
+
+def test_a_model_without_them_says_so(redis_url: str) -> None:
+    with running(redis_url) as plain:
+        answer = plain.client.post("/v1/txt2img", json={"prompt": "x", "controls": [control()]})
+    assert answer.status_code == 422
+    assert "there are no ControlNets for tiny" in answer.text

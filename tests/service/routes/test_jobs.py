@@ -1,0 +1,200 @@
+"""The life of a job as seen by HTTP: waiting, running, followed, cancelled, failed, left behind."""
+
+import json
+import socket
+import time
+from collections.abc import Generator
+from contextlib import closing
+from threading import Thread
+
+import httpx
+import pytest
+
+from protocol.errors import DarkroomError, InvalidRequest, JobFailed
+from service.routes.deps import Services
+from tests.service.conftest import Running
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+def submit(service: Running, **fields: object) -> str:
+    """Queue a job; gives its path."""
+    answer = service.client.post("/v1/txt2img", json={"prompt": "x", **fields}, headers=ASYNC)
+    assert answer.status_code == 202, answer.text
+    return answer.headers["location"]
+
+
+def events(service: Running, path: str) -> Generator[tuple[str, dict[str, object]]]:
+    """The server-sent events of a job, as they come: name and content."""
+    with httpx.stream("GET", f"{service.url}{path}/events", timeout=30) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        name = ""
+        for line in answer.iter_lines():
+            key, _, value = line.partition(": ")
+            if key == "event":
+                name = value
+            if key == "data":
+                yield name, json.loads(value)
+
+
+def until(service: Running, path: str, state: str) -> dict[str, object]:
+    """The job once it is in `state`."""
+    while (job := service.client.get(path).json())["state"] != state:
+        time.sleep(0.01)
+    return dict(job)
+
+
+def test_waiting_jobs_know_their_place(service: Running) -> None:
+    service.worker.hold()
+    paths = [submit(service) for _ in range(3)]
+    jobs = [service.client.get(path).json() for path in paths]
+    assert [(job["state"], job["position"]) for job in jobs] == [
+        ("queued", 0),
+        ("queued", 1),
+        ("queued", 2),
+    ]
+
+
+def test_a_running_job_tells_its_steps(service: Running) -> None:
+    service.worker.hold_at_step = 2
+    service.worker.hold()
+    path = submit(service)
+    until(service, path, "running")
+    while (progress := service.client.get(path).json().get("progress")) is None or (
+        progress["step"] < 2
+    ):
+        time.sleep(0.01)
+    assert progress == {"step": 2, "steps": 4, "phase": "denoise"}
+
+
+def test_events_follow_a_job_to_its_end(service: Running) -> None:
+    service.worker.hold()
+    path = submit(service, steps=20)
+    seen = []
+    with closing(events(service, path)) as news:
+        for name, job in news:
+            seen.append((name, job))
+            service.worker.release()
+    assert seen[0][0] == "queued"
+    assert seen[-1][0] == "finished"
+    assert seen[-1][1] == service.client.get(path).json()
+    steps = [job["progress"]["step"] for name, job in seen if name == "running"]  # type: ignore[index]
+    assert steps == sorted(steps)
+
+
+def test_who_stops_following_holds_nothing(service: Running) -> None:
+    service.worker.hold()
+    services: Services = service.app.state.services
+    with closing(events(service, submit(service))) as news:
+        assert next(news)[0] == "queued"
+        assert services.watcher.watched == 1
+    while services.watcher.watched:
+        time.sleep(0.01)
+
+
+def test_cancel_while_waiting(service: Running) -> None:
+    service.worker.hold()
+    path = submit(service)
+    assert service.client.delete(path).json()["state"] == "cancelled"
+    service.worker.release()
+    service.client.post("/v1/txt2img", json={"prompt": "another"}).raise_for_status()
+    assert [request.prompt for request in service.worker.seen] == ["another"]
+
+
+def test_cancel_while_running_ends_the_clients_wait(service: Running) -> None:
+    service.worker.hold_at_step = 2
+    service.worker.hold()
+    path = submit(service)
+    until(service, path, "running")
+    service.client.delete(path).raise_for_status()
+    assert until(service, path, "cancelled")["id"]
+
+
+def test_a_waiting_client_hears_of_a_cancel(service: Running) -> None:
+    service.worker.hold()
+    answers: list[httpx.Response] = []
+    url = f"{service.url}/v1/txt2img"
+    client = Thread(target=lambda: answers.append(httpx.post(url, json={"prompt": "x"})))
+    client.start()
+    while not (job_ids := service.worker.waiting()):
+        time.sleep(0.01)
+    (job_id,) = job_ids
+    service.client.delete(f"/v1/jobs/{job_id}").raise_for_status()
+    client.join()
+    assert answers[0].status_code == 409
+    assert answers[0].json()["type"].endswith(":job-cancelled")
+
+
+def test_an_ended_job_stays_as_it_is(service: Running) -> None:
+    body = service.client.post("/v1/txt2img", json={"prompt": "x"}).json()
+    assert service.client.delete(f"/v1/jobs/{body['id']}").json()["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "problem"),
+    [
+        (JobFailed("the pictures came out black"), 500, "job-failed"),
+        (InvalidRequest("width", 64, "smaller", "too-many-pixels"), 422, "too-many-pixels"),
+        (DarkroomError(), 500, "internal"),
+    ],
+)
+def test_a_workers_refusal_is_the_clients_problem(
+    service: Running, error: DarkroomError, status: int, problem: str
+) -> None:
+    service.worker.error = error
+    answer = service.client.post("/v1/txt2img", json={"prompt": "x"})
+    assert answer.status_code == status
+    assert answer.json()["detail"] == error.message
+    job = service.client.get(answer.json()["job"]).json()
+    assert job["state"] == "failed"
+    assert job["error"]["type"].endswith(problem)
+
+
+def test_a_full_queue_says_so(service: Running) -> None:
+    service.worker.hold()
+    for _ in range(8):
+        submit(service)
+    answer = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=ASYNC)
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_client_that_leaves_loses_nothing_and_holds_nothing(service: Running) -> None:
+    service.worker.hold()
+    services: Services = service.app.state.services
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{service.url}/v1/txt2img", json={"prompt": "left behind"}, timeout=0.5)
+    while services.watcher.watched:
+        time.sleep(0.01)
+    service.worker.release()
+    while not service.worker.seen:
+        time.sleep(0.01)
+    assert service.worker.seen[0].prompt == "left behind"
+
+
+def test_a_client_that_leaves_while_sending_does_no_harm(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+    head = b"POST /v1/txt2img HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head + b'Content-Length: 100\r\n\r\n{"prompt": "x')
+    counted = 'method="POST",route="/v1/txt2img",status="499"} 1.0'
+    while counted not in service.client.get("/metrics").text:
+        time.sleep(0.01)
+    assert not caplog.records
+    assert not service.worker.seen
+
+
+def test_pictures_that_are_not_there(service: Running) -> None:
+    body = service.client.post("/v1/txt2img", json={"prompt": "x"}).json()
+    images = f"/v1/jobs/{body['id']}/images"
+    assert service.client.get(f"{images}/0").status_code == 200
+    for index, status, field in (("1", 404, None), ("-1", 422, "index"), ("1.5", 422, "index")):
+        answer = service.client.get(f"{images}/{index}")
+        assert (answer.status_code, answer.json().get("field")) == (status, field)
+    service.worker.hold()
+    unfinished = submit(service)
+    answer = service.client.get(f"{unfinished}/images/0")
+    assert answer.status_code == 404
+    assert answer.json()["detail"].endswith("yet")

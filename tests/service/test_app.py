@@ -1,0 +1,172 @@
+"""What surrounds the pictures: models, health, metrics, headers, the reference, a failing Redis."""
+
+import logging
+import re
+from dataclasses import replace
+from typing import cast
+
+import httpx
+import pytest
+
+from protocol.registry.presence import WorkerReport, WorkerState
+from service.app import create_app
+from service.jobs.generation import Generation
+from tests.service.conftest import CARD, Running, running, serving, settings_for
+from tests.service.sample_images import gradient, in_base64, packed
+from tests.support.redis_server import RedisServer
+
+
+def test_models_are_listed_with_their_bounds(service: Running) -> None:
+    (model,) = service.client.get("/v1/models").json()["models"]
+    assert (model["name"], model["ready"], model["workers"]) == ("tiny", True, 1)
+    assert model["max_prompt_tokens"] == CARD.max_prompt_tokens
+
+
+def test_samplers_are_listed(service: Running) -> None:
+    answer = service.client.get("/v1/samplers").json()
+    assert answer["samplers"][0] == {"name": "ddim", "title": "DDIM", "models": ["tiny"]}
+    assert [choice["name"] for choice in answer["schedules"]] == ["leading", "karras"]
+
+
+def test_ready_says_why_not(service: Running) -> None:
+    assert service.client.get("/healthz").json() == {"status": "ok"}
+    assert service.client.get("/readyz").json()["workers"][0]["state"] == "ready"
+    loading = WorkerReport(name="fake", state=WorkerState.LOADING, progress=0.4, detail="unet")
+    service.worker.presence.report(loading)
+    answer = service.client.get("/readyz")
+    assert answer.status_code == 503
+    assert "worker fake is loading, 40% done (unet)" in answer.json()["detail"]
+    service.worker.report(WorkerState.SETUP_FAILED)
+    assert "setup failed" in service.client.get("/readyz").json()["detail"]
+    service.worker.presence.leave("fake")
+    assert "no worker is running" in service.client.get("/readyz").json()["detail"]
+
+
+def test_without_any_model_requests_are_refused(redis_url: str) -> None:
+    with serving(create_app(settings_for(redis_url))) as url:
+        answer = httpx.post(f"{url}/v1/txt2img", json={"prompt": "x"})
+    assert answer.status_code == 503
+    assert answer.json()["type"].endswith(":not-ready")
+
+
+def test_metrics_count_requests_and_waiting_jobs(service: Running) -> None:
+    service.client.post("/v1/txt2img", json={"prompt": "x"}).raise_for_status()
+    service.client.get("/nowhere")
+    service.worker.hold()
+    service.client.post("/v1/txt2img", json={"prompt": "x"}, headers={"Prefer": "respond-async"})
+    text = service.client.get("/metrics").text
+    counted = 'darkroom_http_requests_total{method="POST",route="/v1/txt2img",status="200"} 1.0'
+    assert counted in text
+    assert 'route="none",status="404"' in text
+    queued = 'darkroom_queue_depth{model="tiny",priority="normal",state="queued"} 1.0'
+    assert queued in text
+    assert 'darkroom_http_request_seconds_bucket{le="1200.0",route="/v1/txt2img"}' in text
+
+
+def test_requests_have_ids_and_answers_are_guarded(service: Running) -> None:
+    given = service.client.get("/healthz", headers={"X-Request-Id": "abc-123"})
+    assert given.headers["x-request-id"] == "abc-123"
+    assert given.headers["x-content-type-options"] == "nosniff"
+    replaced = service.client.get("/healthz", headers={"X-Request-Id": "a b\tc"})
+    assert len(replaced.headers["x-request-id"]) == 32
+
+
+PART = re.compile(r'(?:src|href)="(/pages/[^"]+)"|from "\./([^"]+)"')
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_need_nothing_from_elsewhere(service: Running, path: str) -> None:
+    page = service.client.get(path)
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for inline in ("<style", "<script>", " style=", " onclick="):
+        assert inline not in page.text
+    seen: set[str] = set()
+    wanted = {path}
+    while wanted - seen:
+        part = service.client.get((wanted - seen).pop())
+        seen.add(part.url.path)
+        assert part.status_code == 200
+        for elsewhere in ("@import", "http://", "https://", "//cdn"):
+            assert elsewhere not in part.text.replace("http://www.w3.org/2000/svg", "")
+        wanted |= {one or f"/pages/{other}" for one, other in PART.findall(part.text)}
+    assert {name.rpartition(".")[2] for name in wanted - {path}} == {"css", "js"}
+
+
+@pytest.mark.parametrize(
+    "name", ["playground.html", "none.js", "../app.py", "%2e%2e%2fapp.py", ".js", ""]
+)
+def test_of_the_pages_files_only_scripts_and_styles_are_given(service: Running, name: str) -> None:
+    assert service.client.get(f"/pages/{name}").status_code == 404
+
+
+def test_the_reference_describes_bodies_answers_and_problems(service: Running) -> None:
+    schema = service.client.get("/openapi.json").json()
+    schemas = schema["components"]["schemas"]
+    route = schema["paths"]["/v1/inpaint"]["post"]
+    content = route["requestBody"]["content"]
+    assert content["application/json"]["schema"]["$ref"].endswith("/Inpaint")
+    assert content["multipart/form-data"]["schema"]["$ref"].endswith("/InpaintForm")
+    assert set(schemas["Inpaint"]["required"]) == {"image", "mask"}
+    assert schemas["InpaintForm"]["properties"]["mask"]["format"] == "binary"
+    assert {"200", "202", "400", "413", "415", "422", "429", "503", "504"} <= set(
+        route["responses"]
+    )
+    assert set(schemas["Problem"]["required"]) == {"type", "title", "status", "detail"}
+    assert schemas["InpaintForm"]["properties"]["seed"]["type"] == "integer"
+    references = {part for part in str(schema).split("'") if part.startswith("#/")}
+    assert {reference.rpartition("/")[2] for reference in references} <= set(schemas)
+
+
+def test_a_wrong_method_is_told_the_right_ones(service: Running) -> None:
+    answer = service.client.put(f"/v1/jobs/{'0' * 32}")
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "DELETE"}
+    assert service.client.get("/v1/txt2img").headers["allow"] == "POST"
+
+
+def test_redis_away_is_a_problem_and_passes(redis_url: str) -> None:
+    with RedisServer() as server, running(server.url) as service:
+        server.stop()
+        answer = service.client.post("/v1/txt2img", json={"prompt": "x"})
+        assert answer.status_code == 503
+        assert answer.json()["type"].endswith(":queue-unavailable")
+        assert service.client.get("/readyz").status_code == 503
+        assert service.client.get("/healthz").status_code == 200
+        server.start()
+        assert service.client.get("/v1/models").status_code == 200
+
+
+def test_prompts_are_not_logged(service: Running, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    image = in_base64(packed(gradient()))
+    fields = {"prompt": "canary-one", "negative_prompt": "canary-two", "image": image}
+    service.client.post("/v1/img2img", json=fields).raise_for_status()
+    service.client.post("/v1/img2img", json=fields | {"steps": 99})
+    service.client.post("/v1/img2img", json=fields | {"canary-three": "canary-four"})
+    assert "canary" not in caplog.text
+
+
+class Broken:
+    """A part of the service that fails in words of its own."""
+
+    words = "canary at 0x7f00dead"
+
+    async def submit(self, *_: object, **__: object) -> str:
+        raise RuntimeError(self.words)
+
+
+def test_what_nobody_foresaw_says_nothing_of_itself(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = service.app.state
+    state.services = replace(state.services, generation=cast(Generation, Broken()))
+    answer = service.client.post("/v1/txt2img", json={"prompt": "x"})
+    assert answer.status_code == 500
+    assert answer.json()["type"].endswith(":internal")
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "canary" not in answer.text + caplog.text
+    assert "RuntimeError" in caplog.text

@@ -1,0 +1,188 @@
+"""Clients that take their time, or all the memory they can get: each loses its own connection."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from service.routes.deps import Services
+from tests.service.conftest import MAX_BODY_BYTES, Running, running
+from tests.support.redis_server import RedisServer
+
+HEAD = b"POST /v1/txt2img HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+BODY = b'{"prompt": "x"}'
+
+
+@pytest.fixture(scope="module")
+def service(redis_server: RedisServer) -> Iterator[Running]:
+    patience = {"header_timeout_s": 0.4, "body_timeout_s": 0.6, "send_timeout_s": 0.4}
+    with running(redis_server.url, max_bodies_bytes=2 * MAX_BODY_BYTES, **patience) as service:
+        yield service
+
+
+def connected(service: Running) -> socket.socket:
+    host, port = service.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes until the service closes the connection."""
+    received = b""
+    try:
+        while piece := connection.recv(65536):
+            received += piece
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def alive(service: Running) -> bool:
+    return service.client.post("/v1/txt2img", json={"prompt": "x"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"", b"POST", HEAD, HEAD + b"X-Long: " + b"x" * 100, b"\r\n\r\n"],
+    ids=["nothing", "a word", "headers", "half a header", "empty lines"],
+)
+def test_who_never_ends_their_head_is_cut_off(service: Running, beginning: bytes) -> None:
+    with closing(connected(service)) as connection:
+        connection.sendall(beginning)
+        assert answer(connection) == b""
+    assert alive(service)
+
+
+def test_a_head_sent_drop_by_drop_is_cut_off(service: Running) -> None:
+    with closing(connected(service)) as connection:
+        connection.settimeout(0.01)
+        connection.sendall(b"GET /")
+        answered = None
+        while answered is None:
+            try:
+                connection.sendall(b"x")
+                answered = connection.recv(100)
+            except TimeoutError:
+                time.sleep(0.03)
+            except ConnectionError:
+                answered = b""
+        assert answered == b""
+    assert alive(service)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        HEAD + b"X-Endless: ",
+        HEAD + b"\r\n".join(b"X-%d: y" % i for i in range(9000)) + b"\r\n",
+        CHUNKED + b"0\r\nX-Trailer: ",
+        CHUNKED + b"1;extension=",
+        b"GET /",
+    ],
+    ids=["header", "headers", "trailer", "chunk extension", "path"],
+)
+def test_endless_heads_are_cut_off(service: Running, endless: bytes) -> None:
+    with closing(connected(service)) as connection:
+        try:
+            connection.sendall(endless)
+            for _ in range(1000):  # 64 MB
+                connection.sendall(b"x" * 65536)
+        except OSError:
+            pass  # cut off, as it should be
+        else:
+            raise AssertionError("64 MB of headers were taken")
+        assert answer(connection)[:12] in (b"HTTP/1.1 400", b"")
+    assert alive(service)
+
+
+def test_trailers_are_no_headers(service: Running) -> None:
+    trailer = b"0\r\nPrefer: respond-async\r\nX-Request-Id: forged\r\n\r\n"
+    with closing(connected(service)) as connection:
+        connection.sendall(CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        connection.sendall(b"%x\r\n%b\r\n" % (len(BODY), BODY) + trailer)
+        answered = answer(connection)
+    assert answered.startswith(b"HTTP/1.1 200")
+    assert b"forged" not in answered
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(service: Running) -> None:
+    with closing(connected(service)) as connection:
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n" + BODY)
+        answered = answer(connection)
+    assert answered.startswith(b"HTTP/1.1 408")
+    assert b"urn:darkroom:problem:too-slow" in answered
+
+
+def test_a_body_sent_drop_by_drop_is_not_waited_for(service: Running) -> None:
+    with closing(connected(service)) as connection:
+        connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
+        connection.settimeout(0.01)
+        answered = b""
+        while not answered:
+            connection.sendall(b" ")
+            try:
+                answered = connection.recv(65536)
+            except TimeoutError:
+                time.sleep(0.02)
+    assert answered.startswith(b"HTTP/1.1 408")
+
+
+def test_all_bodies_together_are_bounded(service: Running) -> None:
+    """Two clients hold what the service may hold; a third is told so, then there is room again."""
+    services: Services = service.app.state.services
+    head = HEAD + b"Content-Length: %d\r\n\r\n" % MAX_BODY_BYTES
+    hogs = [connected(service) for _ in range(2)]
+    try:
+        for hog in hogs:
+            hog.sendall(head + b" " * (MAX_BODY_BYTES - 100))
+        refused = service.client.post("/v1/txt2img", content=b" " * 10_000, headers=JSON)
+        while refused.status_code != 503:  # the hogs' bytes are still on their way
+            refused = service.client.post("/v1/txt2img", content=b" " * 10_000, headers=JSON)
+        assert refused.json()["type"].endswith(":overloaded")
+        assert int(refused.headers["retry-after"]) > 0
+    finally:
+        for hog in hogs:
+            hog.close()
+    while not alive(service):
+        time.sleep(0.05)
+    assert services.watcher.watched == 0
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def test_a_body_is_let_go_of_while_its_client_waits(service: Running) -> None:
+    """More waiting clients with large bodies than could be held at once."""
+    service.worker.hold()
+    body = json.dumps({"prompt": "x"}).encode() + b" " * (MAX_BODY_BYTES - 100)
+    waiting = [connected(service) for _ in range(5)]
+    services: Services = service.app.state.services
+    for number, connection in enumerate(waiting):
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        while services.watcher.watched < number + 1:
+            time.sleep(0.01)
+    service.worker.release()
+    for connection in waiting:
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        connection.close()
+
+
+def test_who_does_not_read_is_cut_off(service: Running) -> None:
+    """An answer of megabytes to a client that takes nothing of it."""
+    fields = {"prompt": "x", "width": 128, "height": 256, "n": 4, "response": "base64"}
+    body = json.dumps(fields).encode()
+    head = HEAD + b"Content-Length: %d\r\n\r\n" % len(body)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = service.url.removeprefix("http://").split(":")
+        connection.connect((host, int(port)))
+        for _ in range(40):  # more than the system's own buffers hold
+            connection.sendall(head + body)
+        time.sleep(3)
+        connection.settimeout(20)
+        answered = answer(connection)
+    assert answered.count(b"HTTP/1.1 200") < 40
+    assert alive(service)

@@ -1,0 +1,44 @@
+"""A whole running Darkroom, as `darkroom up` starts it: embedded Redis, a worker, the API."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from tests.support.redis_server import free_port
+
+READY_WITHIN_S = 180.0
+
+
+@contextmanager
+def running_house(**settings: str) -> Iterator[str]:
+    """The address of a house with these environment variables, while the block runs."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    environment = {**os.environ, **settings, "PORT": str(port)}
+    with TemporaryDirectory(prefix="darkroom-") as home:
+        command = [sys.executable, "-m", "darkroom", "up", "--home", home]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+            try:
+                wait_until_ready(url, process)
+                yield url
+            finally:
+                process.send_signal(signal.SIGTERM)
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the house fell before it was ready"
+        try:
+            if httpx.get(f"{url}/readyz").is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"not ready within {READY_WITHIN_S} s")

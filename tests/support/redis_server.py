@@ -1,0 +1,135 @@
+"""A real Redis-compatible server for tests: on a unix socket and a TCP port of the loopback.
+
+with RedisServer() as server:
+    redis.Redis.from_url(server.url)
+    server.kill()       # SIGKILL, as a crash would
+    server.start()      # the same port, socket and data: what was appended is read back
+"""
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
+
+from darkroom.processes.parent_death import tied
+from darkroom.processes.server_binary import find_server_binary
+
+START_TIMEOUT_S = 20.0
+
+
+class RedisServer:
+    """One server process in a folder of its own; AOF is on, so a restart keeps the data.
+
+    `options` are more of its settings: `RedisServer(appendfsync="always")`.
+    """
+
+    def __init__(self, **options: str) -> None:
+        self.options = options
+        # Not pytest's tmp_path: the path of a unix socket may have at most 107 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="darkroom-redis-"))
+        self.port = free_port()
+        self.socket = self.folder / "redis.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Address by TCP, for tests that put a proxy between or pass a port on."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def unix_url(self) -> str:
+        """Address by unix socket."""
+        return f"unix://{self.socket}?db=0"
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        log = self.folder / "server.log"
+        arguments = {
+            "--bind": "127.0.0.1",
+            "--port": str(self.port),
+            "--unixsocket": str(self.socket),
+            "--dir": str(self.folder),
+            "--appendonly": "yes",
+            "--save": "",
+            "--daemonize": "no",
+            "--logfile": str(log),
+            **{f"--{name}": value for name, value in self.options.items()},
+        }
+        command = [str(find_server_binary())]
+        for flag, value in arguments.items():
+            command += [flag, value]
+        # Tied to us, so that a killed test run leaves no server. The tie is to a thread: only one
+        # that lasts will do.
+        lasting = threading.current_thread() is threading.main_thread()
+        self.process = subprocess.Popen(tied(command) if lasting else command)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the Redis server did not start:\n{log.read_text()}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End it in order (SIGTERM)."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL)."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Make it hang (SIGSTOP): connections stay open, nothing is answered."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Stop in order and start again with the same address and data."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        with redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=1) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(number)
+        self.process.wait()
+        self.process = None
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

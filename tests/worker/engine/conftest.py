@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.loading.loader import load_model
+from models.pipeline import LatentDiffusion
+from tests.support.tiny_models import write_tiny_sd
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
+    return load_model(str(write_tiny_sd(tmp_path_factory.mktemp("engine-sd"))), torch.device("cpu"))

@@ -1,0 +1,187 @@
+"""Jobs with ControlNets, and without, share the engine: each is drawn as if it were alone."""
+
+from __future__ import annotations
+
+import io
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.loading.controlnets import ControlNets
+from models.lora.merging import layers_of
+from models.lora.registry import LoraShelf
+from models.pipeline import LatentDiffusion
+from protocol.errors import JobFailed
+from protocol.request.object_keys import input_key
+from protocol.request.request import ControlUse, Enlargement, LoraUse
+from tests.models.lora import spellings as spelled
+from tests.support.tiny_models import write_tiny_controlnet
+from tests.worker.engine.test_engine import Heard, request, run
+from worker.engine.engine import Engine
+from worker.engine.merged_loras import MIB, Variants
+from worker.engine.resident import unmeasured
+from worker.interfaces import AdmittedJob, Pixels
+from worker.model_info.compatibility import fitting
+
+SLOTS = 6
+
+
+@pytest.fixture(scope="module")
+def home(model: LatentDiffusion, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    write_tiny_controlnet(home / "controlnets/edges", model.folder, seed=3)
+    write_tiny_controlnet(home / "controlnets/depth", model.folder, seed=4)
+    return home
+
+
+def png(turn: int) -> bytes:
+    y, x = np.mgrid[:32, :32]
+    lines = (((x + (turn + 1) * y) % 11 < 3) * 255).astype(np.uint8)
+    packed = io.BytesIO()
+    Image.fromarray(lines).convert("RGB").save(packed, "PNG")
+    return packed.getvalue()
+
+
+def engine_of(model: LatentDiffusion, home: Path) -> Engine:
+    nets = ControlNets(home / "controlnets")
+    return Engine({"tiny": unmeasured(model, SLOTS)}, SLOTS, controlnets=nets)
+
+
+Wanted = tuple[tuple[str, float, float, float], ...]  # of each control: model, weight, start, end
+
+SETS: list[Wanted] = [
+    (),
+    (("edges", 1.0, 0.0, 1.0),),
+    (("edges", 0.5, 0.3, 1.0),),
+    (("depth", 1.0, 0.0, 0.7),),
+    (("edges", 1.0, 0.0, 0.6), ("depth", 0.5, 0.3, 1.0)),
+]
+
+
+def job(engine: Engine, name: str, wanted: Wanted, **changes: object) -> Heard:
+    pictures = [png(i) for i in range(len(wanted))]
+    controls = tuple(
+        ControlUse(model=net, image_key=input_key(shown), weight=weight, start=start, end=end)
+        for (net, weight, start, end), shown in zip(wanted, pictures, strict=True)
+    )
+    heard = Heard()
+    asked = request(controls=controls, **changes)
+    engine.prepare(asked)
+    engine.admit(AdmittedJob(name, asked, None, None, heard, controls=tuple(pictures)))
+    return heard
+
+
+def picture(model: LatentDiffusion, home: Path, wanted: Wanted, **changes: object) -> Pixels:
+    """Drawn alone."""
+    engine = engine_of(model, home)
+    heard = job(engine, "alone", wanted, **changes)
+    run(engine)
+    return heard.images[0][0]
+
+
+def test_a_mixed_stream_gives_what_each_gives_alone(model: LatentDiffusion, home: Path) -> None:
+    dice = random.Random(8)
+    kinds: list[dict[str, object]] = [
+        {"seed": 1, "steps": 3},
+        {"seed": 2, "steps": 4, "guidance_scale": 1.0, "prompt": "the red cat"},
+    ]
+    expected = {
+        (s, k): picture(model, home, wanted, **kind)
+        for s, wanted in enumerate(SETS)
+        for k, kind in enumerate(kinds)
+    }
+    assert len({pixels.tobytes() for pixels in expected.values()}) == len(expected)
+    engine = engine_of(model, home)
+    waiting = list(expected)
+    dice.shuffle(waiting)
+    heard = []
+    while waiting or not engine.idle:
+        while waiting and engine.free_slots and dice.random() < 0.7:
+            s, k = waiting.pop()
+            heard.append(((s, k), job(engine, f"{len(waiting)}", SETS[s], **kinds[k])))
+        engine.step()
+    assert len(heard) == len(expected)
+    for choice, told in heard:
+        np.testing.assert_array_equal(told.images[0][0], expected[choice])
+
+
+def test_outside_their_window_pictures_share_steps_with_any(
+    model: LatentDiffusion, home: Path
+) -> None:
+    engine = engine_of(model, home)
+    job(engine, "free", (), steps=4)
+    job(engine, "told", (("edges", 1.0, 0.5, 1.0),), steps=4)
+    rows = []
+    while not engine.idle:
+        engine.step()
+        rows.append(engine.batch_rows)
+    assert rows[:2] == [4, 4]  # both pictures, guided
+    assert sorted(rows[2:6]) == [2, 2, 2, 2]  # then each by itself
+
+
+def test_a_larger_second_pass_hears_them_too(model: LatentDiffusion, home: Path) -> None:
+    second = Enlargement(width=64, height=64, steps=4, strength=0.5)
+    plain, told = (
+        picture(model, home, wanted, steps=2, enlargement=second) for wanted in (SETS[0], SETS[1])
+    )
+    assert plain.shape == told.shape == (64, 64, 3)
+    assert np.abs(plain.astype(int) - told.astype(int)).max() > 10
+
+
+def test_with_a_lora_the_variant_is_told(
+    model: LatentDiffusion, home: Path, tmp_path: Path
+) -> None:
+    layers = layers_of(model)
+    pairs = spelled.random_pairs(layers, spelled.attention_of(layers), seed=1)
+    spelled.save(tmp_path / "pencil.safetensors", spelled.kohya(pairs))
+    nets, resident = ControlNets(home / "controlnets"), unmeasured(model, SLOTS)
+    variants = Variants(LoraShelf(tmp_path), 64 * MIB)
+    engine = Engine({"tiny": resident}, SLOTS, controlnets=nets, variants=variants)
+    lora = (LoraUse(name="pencil"),)
+    heard = [
+        job(engine, f"{i}", wanted, steps=3, loras=loras)
+        for i, (wanted, loras) in enumerate(
+            [(SETS[0], ()), (SETS[1], ()), (SETS[0], lora), (SETS[1], lora)]
+        )
+    ]
+    run(engine)
+    drawn = [told.images[0][0].astype(int) for told in heard]
+    for i, one in enumerate(drawn):
+        for other in drawn[:i]:
+            assert np.abs(one - other).max() > 0
+    np.testing.assert_array_equal(drawn[1], picture(model, home, SETS[1], steps=3))
+
+
+def test_what_has_gone_fails_the_job_and_nothing_else(
+    model: LatentDiffusion, home: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(home, tmp_path / "home")
+    engine = engine_of(model, tmp_path / "home")
+    shutil.rmtree(tmp_path / "home/controlnets/depth")
+    with pytest.raises(JobFailed, match="no ControlNet is called 'depth'"):
+        job(engine, "gone", SETS[3])
+    weights = tmp_path / "home/controlnets/edges/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(JobFailed):
+        job(engine, "broken", SETS[1])
+    heard = job(engine, "fine", ())
+    run(engine)
+    assert len(heard.images) == 1
+
+
+def test_a_worker_without_them_says_so(model: LatentDiffusion) -> None:
+    engine = Engine({"tiny": unmeasured(model, SLOTS)}, SLOTS)
+    with pytest.raises(JobFailed, match="no ControlNets"):
+        job(engine, "none", SETS[1])
+
+
+def test_the_card_names_those_that_fit(model: LatentDiffusion, home: Path, tmp_path: Path) -> None:
+    assert fitting(model, home)["controlnets"]() == ("depth", "edges")
+    names = fitting(model, tmp_path)["controlnets"]
+    assert names() == ()
+    write_tiny_controlnet(tmp_path / "controlnets/late", model.folder)
+    assert names() == ("late",)

@@ -1,0 +1,235 @@
+"""The engine with a real, tiny network: jobs in, pictures out, in any company."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.cuda.stream import StreamedDecoder
+from models.pipeline import LatentDiffusion
+from protocol.errors import DarkroomError
+from protocol.request.request import GenerationRequest, OutputFormat, Task
+from worker.engine.decoding import BesideSteps
+from worker.engine.engine import Engine
+from worker.engine.resident import unmeasured
+from worker.interfaces import AdmittedJob, EngineTimings, Pixels
+
+KEY = "inputs/" + "0" * 64
+
+
+@dataclass
+class Heard:
+    """A listener that remembers."""
+
+    progress: list[tuple[int, int]] = field(default_factory=list)
+    images: dict[int, tuple[Pixels, int]] = field(default_factory=dict)
+    timings: EngineTimings | None = None
+
+    def on_progress(self, step: int, steps: int) -> None:
+        assert self.timings is None
+        self.progress.append((step, steps))
+
+    def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
+        assert index not in self.images
+        self.images[index] = (pixels, seed)
+
+    def on_done(self, timings: EngineTimings) -> None:
+        assert self.timings is None
+        self.timings = timings
+
+    def on_error(self, error: DarkroomError) -> None:
+        raise AssertionError(error)
+
+
+def request(**changes: object) -> GenerationRequest:
+    recipe: dict[str, object] = {
+        "task": Task.TXT2IMG, "model": "tiny", "prompt": "the cat", "negative_prompt": "",
+        "width": 32, "height": 32, "steps": 4, "sampler": "euler", "schedule": "linspace",
+        "guidance_scale": 3.0, "seed": 5, "n": 1, "output_format": OutputFormat.PNG, "quality": 90,
+    }  # fmt: skip
+    return GenerationRequest.model_validate(recipe | changes)
+
+
+def png(mode: str, size: tuple[int, int], colour: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size, colour).save(buffer, "PNG")  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+Admit = Callable[..., Heard]
+
+
+@pytest.fixture
+def engine(model: LatentDiffusion) -> Engine:
+    return Engine({"tiny": unmeasured(model, 4)}, max_slots=4)
+
+
+@pytest.fixture
+def admit(engine: Engine) -> Admit:
+    def admit(
+        job_id: str, image: bytes | None = None, mask: bytes | None = None, **changes: object
+    ) -> Heard:
+        heard = Heard()
+        engine.admit(AdmittedJob(job_id, request(**changes), image, mask, heard))
+        return heard
+
+    return admit
+
+
+def run(engine: Engine) -> None:
+    for _ in range(200):
+        if engine.idle:
+            return
+        engine.step()
+    raise AssertionError("the engine never became idle")
+
+
+def test_a_job_of_several_pictures(engine: Engine, admit: Admit) -> None:
+    heard = admit("job", n=3)
+    assert engine.free_slots == 1
+    run(engine)
+    assert heard.progress[-1] == (12, 12)
+    assert heard.progress == sorted(heard.progress)
+    assert [heard.images[i][1] for i in range(3)] == [5, 6, 7]
+    pictures = [heard.images[i][0] for i in range(3)]
+    assert all(p.shape == (32, 32, 3) and p.dtype == np.uint8 for p in pictures)
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert heard.timings is not None
+    assert min(heard.timings.encode, heard.timings.denoise, heard.timings.decode) > 0
+    assert engine.free_slots == 4
+
+
+def test_the_second_picture_of_a_job_is_the_first_of_the_next_seed(
+    engine: Engine, admit: Admit
+) -> None:
+    both, second = admit("both", n=2, seed=30), admit("second", seed=31)
+    run(engine)
+    np.testing.assert_allclose(both.images[1][0], second.images[0][0].astype(float), atol=1)
+
+
+def test_jobs_join_and_leave_between_steps(engine: Engine, admit: Admit) -> None:
+    long = admit("long", steps=9)
+    for _ in range(3):
+        engine.step()
+    short = admit("short", steps=2, sampler="dpmpp_2m", schedule="karras", guidance_scale=1.0)
+    engine.step()
+    assert engine.batch_rows == 3  # two of the guided job, one of the other
+    engine.step()
+    assert short.timings is not None
+    assert long.timings is None
+    assert engine.free_slots == 3
+    run(engine)
+    assert long.progress[-1] == (9, 9)
+
+
+def test_company_does_not_change_a_picture(engine: Engine, admit: Admit) -> None:
+    alone = admit("alone", seed=77)
+    run(engine)
+    crowded = admit("crowded", seed=77)
+    admit("other", steps=7, sampler="unipc", schedule="trailing", prompt="the red cat " * 60)
+    admit("wide", width=48)
+    run(engine)
+    np.testing.assert_allclose(crowded.images[0][0], alone.images[0][0].astype(float), atol=1)
+
+
+def test_shapes_take_turns(engine: Engine, admit: Admit) -> None:
+    wide, tall = admit("wide", width=48, steps=6), admit("tall", height=48, steps=6)
+    while len(wide.progress) < 6 and len(tall.progress) < 6:
+        engine.step()
+    # How many each had by then depends on how long their steps took.
+    assert min(len(wide.progress), len(tall.progress)) > 0
+    run(engine)
+    assert wide.images[0][0].shape == (32, 48, 3)
+    assert tall.images[0][0].shape == (48, 32, 3)
+
+
+def test_a_cancelled_job_is_heard_of_no_more(engine: Engine, admit: Admit) -> None:
+    stopped, other = admit("stopped", n=2), admit("other")
+    engine.step()
+    engine.cancel("stopped")
+    engine.cancel("never was")
+    assert engine.free_slots == 3
+    run(engine)
+    assert len(stopped.progress) == 1
+    assert not stopped.images
+    assert stopped.timings is None
+    assert other.timings is not None
+
+
+def test_img2img_keeps_to_the_picture_and_inpainting_to_what_is_outside_the_mask(
+    engine: Engine, admit: Admit
+) -> None:
+    image = png("RGB", (32, 32), (200, 30, 60))
+    faint = admit(
+        "faint", image, task=Task.IMG2IMG, image_key=KEY, strength=0.3, steps=10,
+        guidance_scale=1.0,
+    )  # fmt: skip
+    nothing = admit(
+        "nothing", image, png("L", (32, 32), 0), task=Task.INPAINT, image_key=KEY, mask_key=KEY,
+        strength=1.0, seed=1,
+    )  # fmt: skip
+    again = admit(
+        "again", image, png("L", (32, 32), 0), task=Task.INPAINT, image_key=KEY, mask_key=KEY,
+        strength=0.5, prompt="something else", seed=1, sampler="ddim", schedule="leading",
+    )  # fmt: skip
+    run(engine)
+    assert faint.progress[-1] == (3, 3)
+    # With nothing to repaint, prompt, strength and sampler do not matter.
+    np.testing.assert_allclose(nothing.images[0][0], again.images[0][0].astype(float), atol=1)
+
+
+def test_an_idle_engine_steps_harmlessly(engine: Engine) -> None:
+    assert engine.idle
+    engine.step()
+    assert engine.free_slots == 4
+
+
+def test_pictures_decoded_beside_the_steps_are_the_same(model: LatentDiffusion) -> None:
+    beside = StreamedDecoder(model.device)
+    models = {"tiny": unmeasured(model, 4)}
+    engines = (Engine(models, 4), Engine(models, 4, decoding=BesideSteps(beside)))
+    heard = [[Heard(), Heard()] for _ in engines]
+    for engine, (long, short) in zip(engines, heard, strict=True):
+        engine.admit(AdmittedJob("long", request(steps=9), None, None, long))
+        engine.admit(AdmittedJob("short", request(steps=2, n=2, seed=8), None, None, short))
+        run(engine)
+    beside.close()
+    for between, other in zip(*heard, strict=True):
+        assert between.timings is not None
+        assert other.timings is not None
+        for index, (pixels, seed) in between.images.items():
+            assert other.images[index][1] == seed
+            np.testing.assert_array_equal(pixels, other.images[index][0])
+
+
+def test_pictures_of_a_cancelled_job_are_dropped_while_they_are_decoded(
+    model: LatentDiffusion,
+) -> None:
+    held = threading.Event()
+
+    def decode(*latents: torch.Tensor) -> torch.Tensor:
+        assert held.wait(30)
+        return model.executors.decoder(*latents)
+
+    slow = replace(model, executors=replace(model.executors, decoder=decode))
+    with StreamedDecoder(model.device) as beside:
+        engine = Engine({"tiny": unmeasured(slow, 4)}, 4, decoding=BesideSteps(beside))
+        cancelled, kept = Heard(), Heard()
+        engine.admit(AdmittedJob("cancelled", request(steps=2), None, None, cancelled))
+        engine.admit(AdmittedJob("kept", request(steps=4), None, None, kept))
+        engine.step()
+        engine.step()
+        assert not cancelled.images
+        engine.cancel("cancelled")
+        held.set()
+        run(engine)
+    assert not cancelled.images
+    assert cancelled.timings is None
+    assert set(kept.images) == {0}

@@ -1,0 +1,120 @@
+"""What becomes of pictures that a model's safety checker flags, as the operator has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoints.checkpoint import CheckpointMissing
+from models.loading.loader import load_model
+from models.pipeline import LatentDiffusion
+from protocol.queue.job import FinishReason
+from protocol.storage.object_store import ObjectStore
+from tests.support.tiny_models import write_tiny_sd
+from tests.support.tiny_safety import write_tiny_safety
+from tests.worker.engine.test_engine import request
+from worker.consumer.job_run import HeldJob
+from worker.consumer.leases import Claim
+from worker.engine.engine import Engine
+from worker.engine.resident import Resident, unmeasured
+from worker.engine.safety import Mode, hidden, safety_of
+from worker.interfaces import Pixels, Screened
+from worker.output.output_processor import Delivery
+
+
+def picture(seed: int) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+
+
+FLAGGED, FINE = picture(1), picture(2)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
+    folder = write_tiny_sd(tmp_path_factory.mktemp("checked"))
+    return load_model(str(write_tiny_safety(folder, FLAGGED, FINE)), torch.device("cpu"))
+
+
+def screened(model: LatentDiffusion, mode: Mode, pixels: Pixels) -> Screened:
+    resident = replace(unmeasured(model, 2), safety=safety_of(model, mode))
+    return Engine({"tiny": resident}, 2).screen(request(), pixels)
+
+
+@pytest.mark.parametrize("mode", ["flag", "blank"])
+def test_what_is_flagged_is_told(model: LatentDiffusion, mode: Mode) -> None:
+    assert screened(model, mode, FLAGGED).finish_reason is FinishReason.CONTENT_FILTERED
+    fine = screened(model, mode, FINE)
+    assert fine.finish_reason is FinishReason.SUCCESS
+    assert fine.pixels is FINE
+
+
+def test_it_is_hidden_only_where_the_operator_says_so(model: LatentDiffusion) -> None:
+    assert screened(model, "flag", FLAGGED).pixels is FLAGGED
+    blank = screened(model, "blank", FLAGGED).pixels
+    np.testing.assert_array_equal(blank, hidden(FLAGGED))
+
+
+@pytest.mark.parametrize(("mode", "hides"), [("flag", False), ("blank", True), ("off", False)])
+def test_what_may_be_hidden_is_not_shown_before(
+    model: LatentDiffusion, mode: Mode, hides: bool
+) -> None:
+    resident = replace(unmeasured(model, 2), safety=safety_of(model, mode))
+    shown: list[str] = []
+    reporter: Any = SimpleNamespace(show=lambda job_id, file: shown.append(job_id))
+    delivery = Delivery(ObjectStore.open("memory:///"), 1, 0.0)
+    held = HeldJob(
+        Claim("the job", "execution", "", b"", "", 0),
+        request(),
+        Engine({"tiny": resident}, 2),
+        delivery,
+        reporter,
+        lambda held, outcome: None,
+    )
+    held.on_preview(FLAGGED)
+    delivery.submit(lambda: None).result()  # behind it, if it was begun
+    delivery.close()
+    assert shown == ([] if hides else ["the job"])
+
+
+def test_nobody_looks_where_it_is_off_or_none_was_published(
+    model: LatentDiffusion, tmp_path: Path
+) -> None:
+    assert screened(model, "off", FLAGGED) == Screened(FLAGGED)
+    other = load_model(str(write_tiny_sd(tmp_path)), torch.device("cpu"))
+    assert safety_of(other, "flag") is None
+
+
+def test_a_checker_that_is_missing_is_told_before_anything_is_drawn(
+    model: LatentDiffusion, tmp_path: Path
+) -> None:
+    (tmp_path / "model_index.json").write_bytes((model.folder / "model_index.json").read_bytes())
+    without = replace(model, folder=tmp_path)
+    with pytest.raises(CheckpointMissing, match="names a safety checker"):
+        safety_of(without, "flag")
+    assert safety_of(without, "off") is None
+
+
+@pytest.mark.parametrize("shape", [(512, 512, 3), (64, 256, 3), (8, 8, 3), (96, 96, 5)])
+def test_a_hidden_picture_says_so_and_shows_nothing_else(shape: tuple[int, int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    blank = hidden(noise)
+    assert blank.shape == shape
+    np.testing.assert_array_equal(blank, hidden(np.zeros(shape, dtype=np.uint8)))
+    colours = blank[..., :3]
+    assert (colours == colours[..., :1]).all()
+    written = float((colours[..., 0] != 128).mean())
+    assert 0.005 < written < 0.5
+    assert not blank[..., 3:].any()  # nor of depth
+
+
+def test_a_model_that_has_gone_lets_nothing_pass(model: LatentDiffusion) -> None:
+    engine = Engine({"tiny": Resident(model, unmeasured(model, 2).profile)}, 2)
+    engine.remove("tiny")
+    with pytest.raises(KeyError):
+        engine.screen(request(), FLAGGED)

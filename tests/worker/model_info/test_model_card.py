@@ -1,0 +1,109 @@
+"""What a worker says of its model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import diffusers
+import pytest
+
+from models.pipeline import LatentDiffusion
+from models.samplers import SAMPLERS, SCHEDULES, compile_table
+from models.samplers.noise_schedule import NoiseSchedule
+from models.samplers.schedules.registry import schedules_of
+from protocol.request.samplers import SAMPLER_TITLES, SCHEDULE_TITLES, evaluations
+from worker.model_info.model_card import model_card, model_name
+from worker.model_info.published_sampler import _SAMPLERS, published_sampler
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "stable-diffusion-v1-5"),
+        ("/some/folder/My Model (v2)/", "My-Model-v2"),
+        ("..", "model"),
+    ],
+)
+def test_names_fit_queues_and_urls(given: str, name: str) -> None:
+    assert model_name(given) == name
+
+
+def test_bounds_and_defaults_come_from_the_files(model: LatentDiffusion) -> None:
+    card = model_card(model, "somebody/tiny")
+    assert (card.name, card.family) == ("tiny", "sd1")
+    assert (card.size_multiple, card.min_side, card.default_width) == (4, 8, 32)
+    assert (card.default_sampler, card.default_schedule) == ("plms", "leading")
+    assert (card.chunk_tokens, card.max_prompt_tokens) == (75, 300)
+    assert card.max_clip_skip == 1  # of an encoder of two layers
+
+
+def test_a_file_beside_the_model_overrides_the_card(model: LatentDiffusion, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model.folder, tmp_path / "model"))
+    moved = replace(model, folder=folder)
+    (folder / "darkroom.json").write_text(json.dumps({"name": "mine", "default_steps": 7}))
+    card = model_card(moved, "somebody/tiny")
+    assert (card.name, card.default_steps) == ("mine", 7)
+    (folder / "darkroom.json").write_text(json.dumps({"default_stepz": 7}))
+    with pytest.raises(ValueError, match="default_stepz"):
+        model_card(moved, "somebody/tiny")
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"_class_name": "PNDMScheduler"}, ("plms", "leading")),
+        ({"_class_name": "LCMScheduler", "timestep_spacing": "leading"}, ("lcm", "lcm")),
+        ({"_class_name": "HeunDiscreteScheduler", "use_beta_sigmas": True}, ("heun", "beta")),
+        (
+            {
+                "_class_name": "DPMSolverMultistepScheduler",
+                "algorithm_type": "sde-dpmsolver++",
+                "use_karras_sigmas": True,
+            },
+            ("dpmpp_2m_sde", "karras"),
+        ),
+        ({"timestep_spacing": "trailing"}, ("dpmpp_2m", "trailing")),
+    ],
+)
+def test_samplers_are_those_that_were_published(
+    config: dict[str, object], expected: tuple[str, str]
+) -> None:
+    assert published_sampler(config) == expected
+
+
+def test_every_scheduler_that_has_its_table_is_known() -> None:
+    """Names of classes are diffusers', and what they stand for is ours."""
+    for scheduler, sampler in _SAMPLERS.items():
+        assert hasattr(diffusers, scheduler), scheduler
+        assert sampler in SAMPLERS
+
+
+def test_aligned_steps_are_offered_to_the_family_they_were_made_for() -> None:
+    assert set(schedules_of(sdxl=True)) ^ set(schedules_of(sdxl=False)) == {
+        "align-your-steps",
+        "align-your-steps-xl",
+    }
+
+
+def test_every_sampler_and_schedule_has_a_name_for_people() -> None:
+    assert list(SAMPLER_TITLES) == list(SAMPLERS)
+    assert list(SCHEDULE_TITLES) == list(SCHEDULES)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_work_counts_what_the_network_is_asked(sampler: str) -> None:
+    table = compile_table(sampler, "trailing", 10, NoiseSchedule())
+    extra = sampler == "plms"  # its first step is taken twice, which nobody waits for noticeably
+    assert evaluations(sampler, 10) == len(table) - extra
+
+
+def test_pictures_of_riffusion_can_be_heard(model: LatentDiffusion) -> None:
+    """Known by its published name, or by what an operator has declared."""
+    published = model_card(model, "riffusion/riffusion-model-v1")
+    declared = model_card(model, "somebody/tunes", {"family": "riffusion"})
+    assert published.family == declared.family == "riffusion"
+    assert published.outputs == declared.outputs == ("image", "sound")
+    assert "sound" not in model_card(model, "somebody/tunes").outputs

@@ -1,0 +1,49 @@
+"""Chores are done again and again, whatever becomes of them."""
+
+import logging
+import threading
+
+import pytest
+from redis import ConnectionError as RedisConnectionError
+
+from worker.periodic_runner import Chore, Ticker
+
+
+def test_a_failing_chore_stops_neither_itself_nor_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = 0
+    done = threading.Event()
+    failed_often = threading.Event()
+
+    def fail() -> None:
+        nonlocal failures
+        failures += 1
+        if failures == 3:
+            failed_often.set()
+        raise ValueError("a fault")
+
+    with Ticker(Chore(0.001, fail), Chore(0.001, done.set)):
+        assert failed_often.wait(20)
+        done.clear()
+        assert done.wait(20)
+    assert "a chore failed" in caplog.text
+
+
+def test_an_outage_of_redis_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    answers = iter([False, False, False, True, True])
+    end = threading.Event()
+
+    def ask_redis() -> None:
+        answer = next(answers, None)
+        if answer is None:
+            end.set()
+        elif not answer:
+            raise RedisConnectionError("away")
+
+    # The other has no need of Redis, and knows nothing of it.
+    with Ticker(Chore(0.0005, lambda: None), Chore(0.001, ask_redis)):
+        assert end.wait(20)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["redis is away", "redis is back"]

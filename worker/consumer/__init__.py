@@ -1,0 +1,1 @@
+"""Claiming jobs from the queue and running them on the engine."""

@@ -1,0 +1,1 @@
+"""The engine: continuous batching at the denoising step."""

@@ -1,0 +1,158 @@
+"""Which slots take the next step. Pure: candidates, bounds and the time in, batch out; no torch.
+
+Only slots of one group (one model, one latent shape) can share a run of the network. What
+priority, age and deadline mean is one number for each slot, the time at which it is due:
+
+    due = admitted + priority * patience      priority 0 (high), 1 (normal), 2 (low)
+    due = the latest moment to go on that still meets the deadline, if that comes first
+
+A slot that is due is at level 0; before, at 1 and 2, as many as it has patiences left. The groups
+that hold slots of the lowest level take turns by deficit round robin, paid in device time; inside
+a group slots go by level, then by due time, until the rows are used up. As a due time does not
+move while its slot waits, and newcomers become due after it, nobody starves; and as a batch lasts
+for one step, an urgent newcomer has the next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Generic, Protocol, TypeVar
+
+PATIENCE_S = 10.0  # what a level of priority is worth in waiting,
+PATIENCE = 3.0  # or this times what its remaining steps take alone, if that is longer
+SAFETY = 1.25  # of the predicted time, when telling whether a deadline is near
+
+
+class Candidate(Protocol):
+    """What deciding needs to know about a slot. Times are of one monotonic clock, in seconds."""
+
+    @property
+    def group(self) -> Hashable:
+        """Slots of equal groups can share a run of the network."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the network that a step of it takes: 2 if guided, else 1."""
+
+    @property
+    def admitted_at(self) -> float: ...
+
+    @property
+    def priority(self) -> int:
+        """0 high, 1 normal, 2 low."""
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When nobody waits for it any more."""
+
+    @property
+    def steps_left(self) -> int: ...
+
+
+class Limits(Protocol):
+    """What a step costs and how large a batch may be, as `worker.engine.step_profile` has
+    measured it."""
+
+    def step_seconds(self, group: Hashable, rows: int) -> float:
+        """Predicted seconds of one step of `rows` rows, above 0."""
+
+    def cap(self, group: Hashable) -> int:
+        """Rows that a batch of this group may have."""
+
+
+C = TypeVar("C", bound=Candidate)
+
+
+def room(held: Sequence[Candidate], slots: int) -> int:
+    """How many more to take on beside those `held`, where `slots` may step together: until one
+    group fills a batch, so that groups which take turns do so with full ones; twice `slots` at
+    most, for what is held here cannot be drawn elsewhere."""
+    largest = max(Counter(slot.group for slot in held).values(), default=0)
+    return max(0, min(slots - largest, 2 * slots - len(held)))
+
+
+class Batcher:
+    """Chooses batches, remembering what each group is owed."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        # Group -> seconds it is owed. Whoever was served goes to the end: ties go to the others.
+        self._credit: dict[Hashable, float] = {}
+
+    def choose(self, candidates: Sequence[C], now: float) -> list[C]:
+        """The slots of the next step, the most urgent first; empty only without candidates.
+
+        A slot that alone exceeds the cap is a batch of its own: it cannot be split.
+        """
+        queues: dict[Hashable, list[_Entry[C]]] = {}
+        for slot in candidates:
+            queues.setdefault(slot.group, []).append(self._entry(slot, now))
+        self._credit = {group: owed for group, owed in self._credit.items() if group in queues}
+        if not queues:
+            return []
+        levels = {group: min(entry.level for entry in queue) for group, queue in queues.items()}
+        batches = {
+            group: _first(queue, self._limits.cap(group))
+            for group, queue in queues.items()
+            if levels[group] == min(levels.values())
+        }
+        return batches[self._take_turn(batches)]
+
+    def _entry(self, slot: C, now: float) -> _Entry[C]:
+        alone_s = slot.steps_left * self._limits.step_seconds(slot.group, slot.rows)
+        patience_s = max(PATIENCE_S, PATIENCE * alone_s)
+        due = slot.admitted_at + slot.priority * patience_s
+        # Rounded, so that a slot just admitted is not one level further for the sake of a bit.
+        level = ceil(round(max(0.0, due - now) / patience_s, 6))
+        # What would come too late even if it were drawn alone must not hold up the others.
+        if slot.deadline_at is not None and now + alone_s <= slot.deadline_at:
+            rows = max(slot.rows, self._limits.cap(slot.group))
+            crowded_s = slot.steps_left * self._limits.step_seconds(slot.group, rows)
+            due = min(due, slot.deadline_at - SAFETY * crowded_s)
+            level = 0 if now >= due else level
+        return _Entry(level, due, slot.admitted_at, slot)
+
+    def _take_turn(self, batches: Mapping[Hashable, Sequence[Candidate]]) -> Hashable:
+        """The group whose turn it is. In every round a group earns in proportion to the rows of
+        its batch; it is served, and pays, once it owns what its step costs. All the rounds up to
+        that moment are gone through at once."""
+        for group in batches:
+            self._credit.setdefault(group, 0.0)
+        order = [group for group in self._credit if group in batches]
+        rows = {group: sum(slot.rows for slot in batches[group]) for group in order}
+        price = {group: self._limits.step_seconds(group, rows[group]) for group in order}
+        rounds = {group: (price[group] - self._credit[group]) / rows[group] for group in order}
+        chosen = min(order, key=rounds.__getitem__)
+        for group in order:
+            self._credit[group] += max(0.0, rounds[chosen]) * rows[group]
+        self._credit[chosen] = self._credit.pop(chosen) - price[chosen]
+        return chosen
+
+
+@dataclass(frozen=True)
+class _Entry(Generic[C]):
+    """A slot and its place: by level, then due time, then age."""
+
+    level: int
+    due: float
+    admitted_at: float
+    slot: C
+
+    @property
+    def place(self) -> tuple[int, float, float]:
+        return self.level, self.due, self.admitted_at
+
+
+def _first(queue: list[_Entry[C]], cap: int) -> list[C]:
+    """Slots of at most `cap` rows by their places; what does not fit is passed over, but the
+    first always goes."""
+    batch: list[C] = []
+    rows = 0
+    for entry in sorted(queue, key=lambda entry: entry.place):
+        if not batch or rows + entry.slot.rows <= cap:
+            batch.append(entry.slot)
+            rows += entry.slot.rows
+    return batch

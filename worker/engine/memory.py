@@ -1,0 +1,19 @@
+"""Free memory of the device."""
+
+from __future__ import annotations
+
+from math import inf
+
+import torch
+
+MEMORY_SHARE = 0.85  # of what is free, for steps; the rest is for decoding and for fragmentation
+
+
+def free_bytes(device: torch.device) -> float:
+    """What steps may use. Elsewhere than on CUDA memory is not bounded: there the system swaps
+    rather than refuses, and nobody can say how much a step took."""
+    if device.type != "cuda":
+        return inf
+    free, _ = torch.cuda.mem_get_info(device)
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return MEMORY_SHARE * (free + cached)

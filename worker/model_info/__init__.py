@@ -1,0 +1,1 @@
+"""Model descriptions and cards, read without loading weights."""

@@ -1,0 +1,72 @@
+"""What of a model's card depends on the tasks that it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.checkpoints.checkpoint import read_json
+from models.conditioners.clip import ClipConditioner
+from models.conditioners.concat_conditioning import ClassMap, SmallPicture
+from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, NothingSaid
+from models.loading.kinds import KINDS
+from models.pipeline import LatentDiffusion
+
+LARGEST_UPSCALED = 2048  # pixels along each side, in all its square
+
+# Steps and guidance of the published scripts and notebooks (CompVis/latent-diffusion), all with
+# DDIM. Where none are named, the card's own defaults hold.
+_PUBLISHED: Mapping[str, Mapping[str, Any]] = {
+    "LDMPipeline": {"default_steps": 200},
+    "LDMTextToImagePipeline": {"default_steps": 200, "default_guidance_scale": 5.0},
+    "LDMSuperResolutionPipeline": {"default_steps": 100, "default_eta": 1.0},
+    "LatentDiffusionClassPipeline": {"default_steps": 20, "default_guidance_scale": 3.0},
+    "LatentDiffusionInpaintPipeline": {"default_steps": 50},
+    "LatentDiffusionLayoutPipeline": {"default_steps": 200},
+    "LatentDiffusionSemanticPipeline": {"default_steps": 200},
+}
+# SDXL's refiner was trained on the last fifth of the noise levels, so it needs a picture to begin.
+_REFINER = {
+    "tasks": ("img2img", "inpaint"),
+    "reads_aesthetic_score": True,
+    "default_strength": 0.3,
+}
+# Distilled with guidance (Luo et al. 2023), by the defaults of diffusers' pipeline for them.
+_DISTILLED = {
+    "default_steps": 4,
+    "default_guidance_scale": 8.5,
+    "default_sampler": "lcm",
+    "default_schedule": "lcm",
+}
+_UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
+
+
+def task_entries(model: LatentDiffusion) -> dict[str, Any]:
+    """Entries of the card of `model`."""
+    pipeline = str(read_json(model.folder / "model_index.json")["_class_name"])
+    entries: dict[str, Any] = {"tasks": KINDS[pipeline].tasks, **_PUBLISHED.get(pipeline, {})}
+    if pipeline in _PUBLISHED:
+        entries["family"] = "ldm"
+    match model.conditioner:
+        case ClipConditioner(scored=True):
+            entries |= _REFINER
+        case ClassConditioner(classes=classes, guided=guided):
+            entries |= {"classes": classes, **({} if guided else _UNGUIDED)}
+        case LayoutConditioner(classes=classes, most_boxes=most):
+            entries |= {"classes": classes, "max_boxes": most, **_UNGUIDED}
+        case NothingSaid():
+            entries |= _UNGUIDED
+    match model.beside:
+        case ClassMap(classes=classes):
+            entries["classes"] = classes
+        case SmallPicture():
+            entries |= {
+                "upscale_factor": model.autoencoder.config.factor,
+                "max_side": 2 * LARGEST_UPSCALED,
+                "max_pixels": LARGEST_UPSCALED**2,
+            }
+    if model.unet.config.time_cond_proj_dim is not None:
+        entries |= _DISTILLED
+    if model.repaints:
+        entries["default_strength"] = 1.0
+    return entries

@@ -1,0 +1,1 @@
+"""Loading, eviction, warmup and profiling of models."""

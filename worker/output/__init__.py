@@ -1,0 +1,1 @@
+"""Encoding and storing results, and garbage collection of the store."""
