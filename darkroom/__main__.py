@@ -17,7 +17,7 @@ from darkroom.processes.embedded_redis import EmbeddedRedisError
 from darkroom.processes.process import ProgramFailed
 from darkroom.processes.server_binary import NoServerBinary
 from protocol.errors import DarkroomError
-from protocol.registry.models_config import BadCatalogue
+from protocol.registry.models_config import InvalidModelsConfig
 
 COMMANDS = {
     "up": up,
@@ -30,7 +30,7 @@ COMMANDS = {
 
 # What a person can do something about: told in a sentence, without a trace.
 EXPECTED = (
-    BadCatalogue,
+    InvalidModelsConfig,
     CannotAdd,
     CannotCheck,
     DarkroomError,

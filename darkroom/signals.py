@@ -10,7 +10,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 T = TypeVar("T")
 
 
-def until_stopped(
+def run_until_signal(
     work: Coroutine[Any, Any, T], hurry: Callable[[], None] = lambda: None
 ) -> T | None:
     """The result of `work`, or None if it was stopped by Ctrl-C, SIGTERM or SIGHUP.

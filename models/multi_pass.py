@@ -1,6 +1,6 @@
 """Second passes over a picture that has been drawn already, in whole or in part.
 
-`Refine`: another model takes the last steps (Podell et al. 2023, section 2.5). `Enlarge`: the
+`Refine`: another model takes the last steps (Podell et al. 2023, section 2.5). `HiresFixPass`: the
 picture is scaled up as latents, and redrawn in part at a size that the model could not have
 composed at once.
 """
@@ -12,8 +12,8 @@ from typing import Protocol
 
 import torch.nn.functional as F
 
-from models.denoising.denoiser import Trajectory
-from models.denoising.sampling_params import Recipe
+from models.denoising.denoiser import DenoisingState
+from models.denoising.sampling_params import SamplingParams
 from models.pipeline import LatentDiffusion
 from models.samplers import SamplerTable
 from models.samplers.partial import compile_rest
@@ -33,7 +33,7 @@ class Pass(Protocol):
     def shape(self) -> tuple[int, int, int]:
         """(C, h, w) of its latents."""
 
-    def begin(self, before: Trajectory) -> Trajectory:
+    def begin(self, before: DenoisingState) -> DenoisingState:
         """The trajectory that starts where `before`, which is done, has ended."""
 
 
@@ -45,7 +45,7 @@ class Refine:
     """
 
     model: LatentDiffusion
-    recipe: Recipe
+    recipe: SamplingParams
 
     @property
     def steps(self) -> int:
@@ -55,8 +55,8 @@ class Refine:
     def shape(self) -> tuple[int, int, int]:
         return self.model.latent_shape(self.recipe.width, self.recipe.height)
 
-    def begin(self, before: Trajectory) -> Trajectory:
-        return Trajectory(
+    def begin(self, before: DenoisingState) -> DenoisingState:
+        return DenoisingState(
             self._table(),
             before.x,
             before.noise,
@@ -79,11 +79,11 @@ class Refine:
 
 
 @dataclass(frozen=True)
-class Enlarge:
+class HiresFixPass:
     """The finished latents are the start of `recipe`: of its size, steps and strength."""
 
     model: LatentDiffusion
-    recipe: Recipe
+    recipe: SamplingParams
 
     @property
     def steps(self) -> int:
@@ -93,7 +93,7 @@ class Enlarge:
     def shape(self) -> tuple[int, int, int]:
         return self.model.latent_shape(self.recipe.width, self.recipe.height)
 
-    def begin(self, before: Trajectory) -> Trajectory:
+    def begin(self, before: DenoisingState) -> DenoisingState:
         size = self.shape[1:]
         larger = F.interpolate(before.x[None], size=size, mode="bicubic", antialias=True)[0]
         return self.model.begin(self.recipe, before.noise.resized(self.shape), larger)

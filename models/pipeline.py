@@ -21,10 +21,10 @@ from models.autoencoders.pixels import to_bytes
 from models.autoencoders.preview import LinearPreview, decoded_small, mixed_small
 from models.conditioners import Conditioner
 from models.conditioners.concat_conditioning import Beside
-from models.denoising.denoiser import Conditioning, Control, Controls, Trajectory, advance
+from models.denoising.denoiser import Conditioning, Control, Controls, DenoisingState, advance
 from models.denoising.noise import ImageNoise
 from models.denoising.patches import Patches
-from models.denoising.sampling_params import ControlPicture, Recipe
+from models.denoising.sampling_params import ControlPicture, SamplingParams
 from models.executors.base import Executors, Run
 from models.executors.controlled import ControlledRuns
 from models.networks.unet import AddedConditioning, UNet, guidance_embedding
@@ -119,7 +119,7 @@ class LatentDiffusion:
 
     # -- the whole way --------------------------------------------------------------------------
 
-    def start(self, recipe: Recipe, seeds: Sequence[int]) -> list[Trajectory]:
+    def start(self, recipe: SamplingParams, seeds: Sequence[int]) -> list[DenoisingState]:
         """The starts of pictures that differ by seed only: `seeds` count, not the recipe's."""
         posterior = self._posterior(recipe)
         starts = []
@@ -129,16 +129,18 @@ class LatentDiffusion:
             starts.append(self.begin(recipe, noise, source))
         return starts
 
-    def _posterior(self, recipe: Recipe) -> Posterior | None:
+    def _posterior(self, recipe: SamplingParams) -> Posterior | None:
         """Of the picture to start from, if there is one that the network does not see anyway."""
         if recipe.image is None or (self.repaints and recipe.strength == 1):
             return None
         return self.encode_image(recipe.image)
 
-    def begin(self, recipe: Recipe, noise: ImageNoise, source: Tensor | None = None) -> Trajectory:
+    def begin(
+        self, recipe: SamplingParams, noise: ImageNoise, source: Tensor | None = None
+    ) -> DenoisingState:
         """One picture before its first step, from noise or from the `source` latents (C, h, w)."""
         positive, negative = self.said(recipe)
-        trajectory = Trajectory.start(
+        trajectory = DenoisingState.start(
             self.table(recipe, from_noise=source is None),
             noise,
             self.device,
@@ -155,7 +157,7 @@ class LatentDiffusion:
         trajectory.concat = self._shown(recipe, noise)
         return trajectory
 
-    def said(self, recipe: Recipe) -> tuple[Conditioning, Conditioning | None]:
+    def said(self, recipe: SamplingParams) -> tuple[Conditioning, Conditioning | None]:
         """What the network is told, and what the picture is guided away from, if it is.
 
         A network distilled with guidance is told how strong that is, and needs no second row.
@@ -167,7 +169,7 @@ class LatentDiffusion:
         return positive, self.conditioner.negative(recipe) if recipe.guidance_scale > 1 else None
 
     @torch.inference_mode()
-    def _control(self, shown: ControlPicture, recipe: Recipe) -> Control:
+    def _control(self, shown: ControlPicture, recipe: SamplingParams) -> Control:
         """The hint of a control picture, at the size of the picture to be drawn."""
         size = (recipe.height, recipe.width)
         image = shown.image[None].to(self.device)
@@ -177,10 +179,10 @@ class LatentDiffusion:
         hint = shown.net.embed(image.to(self.dtype))[0].float()
         return Control(shown.net, hint, shown.weight, shown.between)
 
-    def _known_mask(self, recipe: Recipe) -> Tensor | None:
+    def _known_mask(self, recipe: SamplingParams) -> Tensor | None:
         return None if recipe.mask is None or self.repaints else self.latent_mask(recipe.mask)
 
-    def _shown(self, recipe: Recipe, noise: ImageNoise) -> Tensor | None:
+    def _shown(self, recipe: SamplingParams, noise: ImageNoise) -> Tensor | None:
         """What stands beside the latents, (K, h, w)."""
         if self.beside is None:
             return None
@@ -188,7 +190,7 @@ class LatentDiffusion:
         shown = self.beside.channels(recipe, size, _Encoding(self, noise))
         return shown.to(self.device, torch.float32)
 
-    def table(self, recipe: Recipe, *, from_noise: bool) -> SamplerTable:
+    def table(self, recipe: SamplingParams, *, from_noise: bool) -> SamplerTable:
         """The recipe's sampler, compiled for this model."""
         # Inpainting at full strength repaints from pure noise, as if there were no picture below.
         from_noise = from_noise or (recipe.mask is not None and recipe.strength == 1)
@@ -202,7 +204,7 @@ class LatentDiffusion:
             eta=recipe.eta,
         )
 
-    def advance(self, batch: list[Trajectory]) -> None:
+    def advance(self, batch: list[DenoisingState]) -> None:
         """One denoising step of every trajectory in `batch`."""
         advance(self._denoise, batch, self.dtype, self.executors.update)
 
@@ -226,11 +228,11 @@ class LatentDiffusion:
             return network(x, *rest)
         return self.patches.run(network, x, *rest, scale=scale)
 
-    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
         """A decoded picture (H, W, 3), uint8, as it is handed out."""
         return picture if self.beside is None else self.beside.finish(recipe, picture)
 
-    def generate(self, recipes: Sequence[Recipe]) -> Iterator[list[Trajectory]]:
+    def generate(self, recipes: Sequence[SamplingParams]) -> Iterator[list[DenoisingState]]:
         """Draw several pictures of one size together; yields after every step.
 
         The last yield holds the finished latents: `decode(torch.stack([t.x for t in last]))`.

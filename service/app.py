@@ -16,27 +16,27 @@ from protocol.connection.redis_client import connect, connect_async
 from protocol.queue.idempotency import IdempotencyKeys
 from protocol.queue.job_queue import JobQueue
 from protocol.queue.progress import ProgressBoard
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
 from protocol.storage.object_store import ObjectStore
 from protocol.telemetry.setup import start_tracing
 from protocol.telemetry.tracing import Tracing
-from service.auth.api_keys import KeyRing
+from service.auth.api_keys import ApiKeyBackend
 from service.images.image_urls import Fetching
 from service.images.ssrf_guard import Guard
 from service.jobs.generation import Generation
 from service.jobs.job_watcher import JobWatcher
-from service.jobs.micro_batcher import Together
-from service.jobs.model_directory import Offers
+from service.jobs.micro_batcher import MicroBatcher
+from service.jobs.model_directory import ModelDirectory
 from service.jobs.tokens import TokenCounters
-from service.middleware.access_log import WatchRequests
-from service.middleware.authentication import Authenticate
-from service.middleware.body_limit import LimitUploads
-from service.middleware.errors import NoSurprises
-from service.middleware.headers import RequestId, SecurityHeaders
-from service.middleware.same_origin import SameOrigin
-from service.middleware.tracing import TraceRequests
-from service.middleware.trusted_host import KnownHost
+from service.middleware.access_log import AccessLogMiddleware
+from service.middleware.authentication import AuthenticationMiddleware
+from service.middleware.body_limit import BodyLimitMiddleware
+from service.middleware.errors import ErrorMiddleware
+from service.middleware.headers import RequestIdMiddleware, SecurityHeadersMiddleware
+from service.middleware.same_origin import SameOriginMiddleware
+from service.middleware.tracing import TracingMiddleware
+from service.middleware.trusted_host import TrustedHostMiddleware
 from service.routes import generation, health, jobs, models, pages
 from service.routes.deps import Services
 from service.schemas.problems import add_problem_handlers
@@ -44,7 +44,7 @@ from service.schemas.requests import body_schemas
 from service.settings import ServiceSettings
 from service.telemetry.loop_lag import watching_loop_lag
 from service.telemetry.metrics import Metrics
-from service.telemetry.queue_stats_collector import CensusCollector
+from service.telemetry.queue_stats_collector import QueueStatsCollector
 
 TITLE = "Darkroom"
 DESCRIPTION = "Pictures from latent diffusion models, by HTTP. Every error is an RFC 9457 problem."
@@ -66,16 +66,16 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the client's Host
         middleware=[  # the first is the outermost
-            Middleware(RequestId),
-            Middleware(WatchRequests, metrics=metrics),
-            *([Middleware(TraceRequests, tracing=tracing)] if tracing.on else []),
-            Middleware(SecurityHeaders),
-            Middleware(NoSurprises),
-            Middleware(KnownHost, settings=settings),
+            Middleware(RequestIdMiddleware),
+            Middleware(AccessLogMiddleware, metrics=metrics),
+            *([Middleware(TracingMiddleware, tracing=tracing)] if tracing.on else []),
+            Middleware(SecurityHeadersMiddleware),
+            Middleware(ErrorMiddleware),
+            Middleware(TrustedHostMiddleware, settings=settings),
             *_cross_origin(settings),
-            Middleware(SameOrigin, origins=settings.allowed_origins),
-            Middleware(Authenticate, settings=settings),
-            Middleware(LimitUploads, settings=settings),
+            Middleware(SameOriginMiddleware, origins=settings.allowed_origins),
+            Middleware(AuthenticationMiddleware, settings=settings),
+            Middleware(BodyLimitMiddleware, settings=settings),
         ],
     )
     add_problem_handlers(app)
@@ -92,15 +92,15 @@ def _lifespan(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         redis = connect(settings.redis_url, metrics.meters.redis)
         news = connect_async(settings.redis_url)
-        census = CensusCollector(settings.redis_url)
-        catalogue, presence = Catalogue(redis), Presence(redis)
+        census = QueueStatsCollector(settings.redis_url)
+        catalogue, presence = ModelRegistry(redis), Presence(redis)
         queue = JobQueue(redis, settings)
         limits = Limits(redis, queue.states)
         decoding = CapacityLimiter(settings.decode_threads)
-        submissions = Together(queue.submit_many, "submissions")
+        submissions = MicroBatcher(queue.submit_many, "submissions")
         accept = Generation(
             settings,
-            Offers(catalogue, presence),
+            ModelDirectory(catalogue, presence),
             TokenCounters(catalogue),
             store,
             submissions,
@@ -127,7 +127,7 @@ def _lifespan(
                     watcher=watcher,
                     metrics=metrics,
                     decoding=decoding,
-                    keys=KeyRing(KeyRecords(redis), settings),
+                    keys=ApiKeyBackend(KeyRecords(redis), settings),
                     limits=limits,
                     fetching=_fetching(settings),
                 )

@@ -10,7 +10,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from models.samplers import SAMPLERS, SCHEDULES
-from protocol.request.generation_params import Draft
+from protocol.request.generation_params import GenerationParams
 from protocol.settings import Settings
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
@@ -43,7 +43,7 @@ def test_readme_names_no_setting_that_is_gone() -> None:
 
 
 def test_readme_names_every_sampler_schedule_and_field() -> None:
-    for name in (*SAMPLERS, *SCHEDULES, *Draft.model_fields):
+    for name in (*SAMPLERS, *SCHEDULES, *GenerationParams.model_fields):
         assert f"`{name}`" in README, name
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.conditioners.clip import ClipConditioner, TextStage
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.executors.eager import eager_executors
 from models.networks.text_encoder import TextEncoder
 from models.networks.unet import UNet
@@ -205,7 +205,7 @@ class DiffusionStage:
 
 def draw(model: LatentDiffusion, prompts: list[str], size: int, *, seed: int = 0) -> Image.Image:
     """A grid with one picture a prompt."""
-    common = Recipe("", width=size, height=size, steps=20, guidance_scale=GUIDANCE_SCALE)
+    common = SamplingParams("", width=size, height=size, steps=20, guidance_scale=GUIDANCE_SCALE)
     recipes = [replace(common, prompt=p, seed=seed + i) for i, p in enumerate(prompts)]
     *_, batch = model.generate(recipes)
     pixels = model.decode(torch.stack([trajectory.x for trajectory in batch]))

@@ -18,17 +18,17 @@ from protocol.registry.presence import Presence, WorkerState
 from protocol.telemetry.logs import start_logging
 from protocol.telemetry.setup import start_tracing
 from worker import interfaces as ports
-from worker.consumer.rq_worker import RqLedger
+from worker.consumer.rq_worker import RqJobSource
 from worker.engine.engine import Engine
 from worker.model_info.extra_networks import LOOK_S as ADDITIONS_S
 from worker.model_info.extra_networks import Additions
-from worker.model_manager.load_requests import LOOK_S, Demand
-from worker.model_manager.startup import open_shelf
-from worker.periodic_runner import Chore, Ticker
+from worker.model_manager.load_requests import LOOK_S, LoadRequests
+from worker.model_manager.startup import start_models
+from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.telemetry.gpu import gpu_collector
-from worker.telemetry.heartbeat import REPEAT_S, Announcer
+from worker.telemetry.heartbeat import REPEAT_S, Heartbeat
 from worker.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -46,11 +46,11 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
     # A connection that has gone dead is given up within a heartbeat, so the next one is in time.
     patience_s = settings.worker_heartbeat_s
     with connect(settings.redis_url, metrics.meters.redis, answer_timeout_s=patience_s) as redis:
-        announcer = Announcer(Presence(redis), name)
-        with Ticker(Chore(REPEAT_S, announcer.repeat)):
+        announcer = Heartbeat(Presence(redis), name)
+        with PeriodicRunner(PeriodicTask(REPEAT_S, announcer.repeat)):
             device = _device(settings)
             try:
-                opened = open_shelf(settings, device, announcer, metrics)
+                opened = start_models(settings, device, announcer, metrics)
             except Exception as error:  # whatever it is, it is shown, not hidden behind "starting"
                 logger.error("cannot start", exc_info=error)
                 announcer.say(state=WorkerState.SETUP_FAILED, detail=str(error))
@@ -58,9 +58,13 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
             watch_gpu(metrics, device)
             additions = Additions(redis, opened.offers)
 
-            def watch(ledger: RqLedger) -> Ticker:
-                demand = Demand(opened.shelf, ledger, redis, announcer, name, settings, metrics)
-                return Ticker(Chore(LOOK_S, demand.look), Chore(ADDITIONS_S, additions.look))
+            def watch(ledger: RqJobSource) -> PeriodicRunner:
+                demand = LoadRequests(
+                    opened.shelf, ledger, redis, announcer, name, settings, metrics
+                )
+                return PeriodicRunner(
+                    PeriodicTask(LOOK_S, demand.look), PeriodicTask(ADDITIONS_S, additions.look)
+                )
 
             with closing(opened.shelf):
                 status = serve(

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Chore:
+class PeriodicTask:
     """`work` is to be done every `every_s` seconds, first at once."""
 
     every_s: float
@@ -24,13 +24,13 @@ class Chore:
     due: float = field(default=0.0)
 
 
-class Ticker:
+class PeriodicRunner:
     """Runs chores from one thread until the `with` block is left.
 
     A chore that fails is tried again at its next turn. That Redis is away is told once per outage.
     """
 
-    def __init__(self, *chores: Chore) -> None:
+    def __init__(self, *chores: PeriodicTask) -> None:
         self._chores = chores
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
@@ -58,7 +58,7 @@ class Ticker:
     def _seconds_to_next(self) -> float:
         return max(0.0, min(chore.due for chore in self._chores) - time.monotonic())
 
-    def _do(self, number: int, chore: Chore) -> None:
+    def _do(self, number: int, chore: PeriodicTask) -> None:
         chore.due = time.monotonic() + chore.every_s
         was_away = bool(self._in_vain)
         try:

@@ -12,22 +12,22 @@ from redis import Redis
 
 from protocol.errors import QueueUnavailable
 from protocol.queue.progress import ProgressBoard
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import WorkerState
 from protocol.request.model_card import ModelCard
 from protocol.storage.object_store import ObjectStore
-from protocol.storage.pins import Holdings
+from protocol.storage.pins import Pins
 from protocol.telemetry.tracing import NO_TRACING, Tracing
 from worker.consumer.consumer import EngineBroken
 from worker.consumer.progress_reporter import Reporter
-from worker.consumer.rq_worker import RqLedger, RqWorker
+from worker.consumer.rq_worker import RqJobSource, RqWorker
 from worker.interfaces import Engine, Models
-from worker.output.garbage_collector import Sweeper
-from worker.output.output_processor import Delivery
-from worker.periodic_runner import Chore, Ticker
+from worker.output.garbage_collector import GarbageCollector
+from worker.output.output_processor import OutputProcessor
+from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.settings import WorkerSettings
 from worker.telemetry.engine_metrics import EngineCollector
-from worker.telemetry.heartbeat import Announcer
+from worker.telemetry.heartbeat import Heartbeat
 from worker.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -44,10 +44,10 @@ def serve(
     engine: Engine,
     models: Models,
     offers: Iterable[Offer],
-    announcer: Announcer,
+    announcer: Heartbeat,
     metrics: Metrics,
     tracing: Tracing = NO_TRACING,
-    beside: Callable[[RqLedger], AbstractContextManager[object]] = lambda ledger: nullcontext(),
+    beside: Callable[[RqJobSource], AbstractContextManager[object]] = lambda ledger: nullcontext(),
 ) -> int:
     """Make the `offers` and draw with `engine`; the exit status, 1 if the engine broke.
 
@@ -56,7 +56,7 @@ def serve(
     metrics.registry.register(EngineCollector(engine))
     metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
     store = ObjectStore.open(settings.object_store_url, metrics.meters.store)
-    delivery = Delivery(
+    delivery = OutputProcessor(
         store,
         settings.worker_delivery_threads,
         settings.worker_store_patience_s,
@@ -67,10 +67,10 @@ def serve(
     worker.heed_signals()  # before anybody hears that it serves: else it could go without goodbye
     announcer.serve(busy=lambda: bool(worker.loop.claims))
     logger.info("ready", extra={"worker": name, "models": list(models.names)})
-    sweeper = Sweeper(store, Holdings(redis, settings), settings, settings.worker_sweep_s)
+    sweeper = GarbageCollector(store, Pins(redis, settings), settings, settings.worker_sweep_s)
     try:
         with (
-            Ticker(Chore(settings.worker_sweep_s, sweeper.sweep)),
+            PeriodicRunner(PeriodicTask(settings.worker_sweep_s, sweeper.sweep)),
             closing(sweeper),
             beside(worker.ledger),
         ):
@@ -87,7 +87,7 @@ def serve(
 
 def publish(redis: Redis, offers: Iterable[Offer]) -> None:
     """Tell which models there are, however long it takes Redis to answer."""
-    catalogue = Catalogue(redis)
+    catalogue = ModelRegistry(redis)
     for card, tokenizer_json in offers:
         while True:
             try:

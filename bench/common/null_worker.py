@@ -20,10 +20,10 @@ from protocol.connection.redis_client import connect
 from protocol.registry.presence import Presence
 from protocol.request.model_card import ModelCard
 from worker.interfaces import AdmittedJob, Engine, EngineTimings, OneModel, Pixels
-from worker.periodic_runner import Chore, Ticker
+from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
-from worker.telemetry.heartbeat import REPEAT_S, Announcer
+from worker.telemetry.heartbeat import REPEAT_S, Heartbeat
 from worker.telemetry.metrics import Metrics
 
 TOKENIZER = Path(__file__).parents[2] / "models/bundled/tokenizer"
@@ -89,9 +89,9 @@ def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
     name = f"null-{os.getpid()}"
     metrics = Metrics()
     with connect(settings.redis_url, metrics.meters.redis) as redis:
-        announcer = Announcer(Presence(redis), name)
+        announcer = Heartbeat(Presence(redis), name)
         announcer.say(model=CARD.name)
-        with Ticker(Chore(REPEAT_S, announcer.repeat)):
+        with PeriodicRunner(PeriodicTask(REPEAT_S, announcer.repeat)):
             engine = make_engine(settings.worker_slots)
             models, offers = OneModel(CARD.name), [(CARD, tokenizer)]
             status = serve(settings, redis, name, engine, models, offers, announcer, metrics)

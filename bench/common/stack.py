@@ -14,7 +14,7 @@ from rich.console import Console
 
 from darkroom.display import QuietDisplay
 from darkroom.processes.process import this_python
-from darkroom.processes.stack import open_house
+from darkroom.processes.stack import local_stack
 from protocol.settings import Settings
 
 MEBIBYTE = 2**20
@@ -53,7 +53,7 @@ async def premises(
     display = QuietDisplay(Console(stderr=True))
     with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as home, _environment(environment):
         try:
-            async with open_house(Path(home), Settings(port=0), display, worker) as house:
+            async with local_stack(Path(home), Settings(port=0), display, worker) as house:
                 yield Premises(
                     house.url,
                     _redis(),

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from protocol.request.model_card import ModelCard
 from worker.model_info.model_card import model_card
@@ -39,9 +39,9 @@ def main() -> None:
     print(OUTPUT)
 
 
-def with_defaults(card: ModelCard, prompt: str, seed: int) -> Recipe:
+def with_defaults(card: ModelCard, prompt: str, seed: int) -> SamplingParams:
     """What a client gets who says no more than a prompt and a seed."""
-    return Recipe(
+    return SamplingParams(
         prompt,
         width=card.default_width,
         height=card.default_height,

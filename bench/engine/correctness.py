@@ -27,8 +27,8 @@ from bench.common.report import arguments, publish, table
 from bench.common.workloads import WORKLOADS, folder
 from models.conditioners.clip import text_stages
 from models.cuda import fp8
-from models.denoising.denoiser import Trajectory
-from models.denoising.sampling_params import Recipe
+from models.denoising.denoiser import DenoisingState
+from models.denoising.sampling_params import SamplingParams
 from models.executors.base import denoiser
 from models.loading.loader import default_device, load_model
 from models.networks.unet import AddedConditioning
@@ -151,8 +151,8 @@ def different_in_a_crowd(model: LatentDiffusion, side: int) -> tuple[int, int]:
     return latents, pictures
 
 
-def _trajectory(model: LatentDiffusion, side: int, number: int) -> Trajectory:
-    recipe = Recipe(
+def _trajectory(model: LatentDiffusion, side: int, number: int) -> DenoisingState:
+    recipe = SamplingParams(
         "the red cat",
         width=side,
         height=side,
@@ -163,7 +163,7 @@ def _trajectory(model: LatentDiffusion, side: int, number: int) -> Trajectory:
     return model.start(recipe, [number])[0]
 
 
-def _draw(model: LatentDiffusion, batch: list[Trajectory]) -> None:
+def _draw(model: LatentDiffusion, batch: list[DenoisingState]) -> None:
     while running := [t for t in batch if not t.done]:
         model.advance(running)
 

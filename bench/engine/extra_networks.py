@@ -18,16 +18,16 @@ import torch
 from safetensors.torch import save_file
 
 from bench.common.report import arguments, publish, table
-from models.denoising.denoiser import Trajectory
-from models.denoising.sampling_params import Recipe
+from models.denoising.denoiser import DenoisingState
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import default_device, load_model
 from models.lora.layers import Layer, Layers
 from models.lora.merging import layers_of
-from models.lora.registry import LoraShelf
+from models.lora.registry import LoraRegistry
 from models.networks.safety_checker import SafetyChecker, VisionConfig
 from models.pipeline import LatentDiffusion
 from protocol.request.request import LoraUse
-from worker.engine.merged_loras import MIB, Variants
+from worker.engine.merged_loras import MIB, MergedLoras
 from worker.engine.safety import Safety
 from worker.model_info.model_card import model_card
 from worker.model_manager.warmup import ready_model
@@ -88,7 +88,7 @@ def loras_figures(
 def lora_figures(
     model: LatentDiffusion, size: tuple[int, int], folder: Path, name: str, steps: int
 ) -> dict[str, float]:
-    variants = Variants(LoraShelf(folder), BUDGET)
+    variants = MergedLoras(LoraRegistry(folder), BUDGET)
     variants.fitting(model)  # as a worker does long before
     uses = (LoraUse(name=name),)
     alone = times(stepping(model, size), steps)
@@ -137,7 +137,7 @@ def safety_figures(
 def stepping(model: LatentDiffusion, size: tuple[int, int]) -> Callable[[], object]:
     """One step of a guided picture that never ends."""
     width, height = size
-    recipe = Recipe(
+    recipe = SamplingParams(
         "", width=width, height=height, steps=50, sampler="ddim", schedule="leading",
         guidance_scale=2.0,
     )  # fmt: skip
@@ -151,7 +151,7 @@ def stepping(model: LatentDiffusion, size: tuple[int, int]) -> Callable[[], obje
     return step
 
 
-def rewind(drawn: Trajectory) -> None:
+def rewind(drawn: DenoisingState) -> None:
     drawn.row = 0
     drawn.x = drawn.x / drawn.x.std()
 

@@ -40,7 +40,7 @@ from bench.common.drive import (
 from bench.common.report import arguments, publish, table
 from bench.common.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
 from bench.engine.flops import synchronize
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.executors.openvino import has_bfloat16
 from models.loading.loader import default_device
 from models.pipeline import LatentDiffusion
@@ -237,7 +237,7 @@ def steps(
     model: LatentDiffusion, others: dict[str, Diffusers], workload: Workload, rounds: int
 ) -> list[dict[str, object]]:
     """One guided denoising step of one picture: two rows through the network."""
-    recipe = Recipe(
+    recipe = SamplingParams(
         "red heart", width=workload.side, height=workload.side, steps=max(50, rounds + 2),
         guidance_scale=workload.guidance_scale,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from statistics import median
 import torch
 
 from bench.common.report import arguments, publish, table
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import default_device, load_model
 from worker.model_info.model_card import model_card
 from worker.model_manager.profiling import measure
@@ -34,7 +34,7 @@ def main() -> None:
     model = ready_model(model, size, WorkerSettings())
     measured = measure(model, size, 2 * given.slots, 0.0 if given.smoke else PATIENCE_S)
 
-    [drawn] = model.start(Recipe("", width=size[0], height=size[1], steps=1), [0])
+    [drawn] = model.start(SamplingParams("", width=size[0], height=size[1], steps=1), [0])
     decodings = []
     for _ in range(DECODINGS):
         started = time.perf_counter()

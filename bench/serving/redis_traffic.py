@@ -20,7 +20,7 @@ import httpx
 from redis import Redis
 
 from bench.common.report import arguments, publish, table
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.redis_server import RedisServer
 
 BODY = {"prompt": "red heart", "steps": 20, "response": "url"}
@@ -154,7 +154,7 @@ def _memory(redis: Redis) -> int:
 @contextmanager
 def _connected(server: RedisServer) -> Iterator[tuple[Redis, httpx.Client]]:
     with (
-        running_house(REDIS_URL=server.url) as house,
+        running_stack(REDIS_URL=server.url) as house,
         Redis.from_url(server.url) as redis,
         httpx.Client(base_url=house, timeout=120) as client,
     ):

@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from darkroom.addresses import server_url
 from darkroom.client import Client, Picture, ServerUnreachable, Step
-from darkroom.commands.generate_args import Wish, add_wishes, wish
+from darkroom.commands.generate_args import GenerateArgs, add_generate_args, wish
 from darkroom.display import QuietDisplay
 from darkroom.processes.process import ProgramFailed
-from darkroom.processes.stack import House, open_house
-from darkroom.signals import until_stopped
+from darkroom.processes.stack import LocalStack, local_stack
+from darkroom.signals import run_until_signal
 from protocol.queue.job import JobState
 from protocol.settings import Settings
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Draw a picture from words, from another picture, or both. A running Darkroom does it if "
         "one answers; otherwise one is started for this picture and stopped again."
     )
-    add_wishes(parser)
+    add_generate_args(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the picture; the exit status says whether it was written."""
-    written = until_stopped(_generate(arguments, Console(stderr=True)))
+    written = run_until_signal(_generate(arguments, Console(stderr=True)))
     return 0 if written else 130
 
 
@@ -100,11 +100,13 @@ async def _some_server(url: str | None, console: Console) -> AsyncIterator[Clien
 
 
 @asynccontextmanager
-async def _house_of_the_moment(settings: Settings, display: QuietDisplay) -> AsyncIterator[House]:
+async def _house_of_the_moment(
+    settings: Settings, display: QuietDisplay
+) -> AsyncIterator[LocalStack]:
     alone = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
     with tempfile.TemporaryDirectory(prefix="darkroom-") as home:
         try:
-            async with open_house(Path(home), alone, display) as house:
+            async with local_stack(Path(home), alone, display) as house:
                 yield house
         except ProgramFailed:
             display.show_kept()
@@ -113,7 +115,7 @@ async def _house_of_the_moment(settings: Settings, display: QuietDisplay) -> Asy
             display.close()
 
 
-async def _draw(client: Client, wished: Wish, console: Console) -> list[Picture]:
+async def _draw(client: Client, wished: GenerateArgs, console: Console) -> list[Picture]:
     """What is wished for. If we are stopped meanwhile, the job is cancelled."""
     submitting = asyncio.ensure_future(client.submit(wished.task, wished.fields))
     try:

@@ -13,14 +13,14 @@ from protocol.request.tasks import Task
 
 
 @dataclass(frozen=True)
-class Wish:
+class GenerateArgs:
     """A task and its fields; what was left out is the server's to choose."""
 
     task: Task
     fields: dict[str, object]
 
 
-def add_wishes(parser: argparse.ArgumentParser) -> None:
+def add_generate_args(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what is to be drawn, and how."""
     parser.add_argument("prompt", nargs="?", help='what to draw, as in "red heart"')
     parser.add_argument(
@@ -72,8 +72,8 @@ def add_wishes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def wish(arguments: argparse.Namespace) -> Wish:
-    """What `add_wishes` has understood."""
+def wish(arguments: argparse.Namespace) -> GenerateArgs:
+    """What `add_generate_args` has understood."""
     width, height = arguments.size or (None, None)
     named = (
         *("prompt", "negative_prompt", "model", "steps", "seed", "n", "sampler", "schedule"),
@@ -83,7 +83,7 @@ def wish(arguments: argparse.Namespace) -> Wish:
     fields = {name: getattr(arguments, name) for name in named}
     fields |= {"width": width, "height": height}
     given = {name: value for name, value in fields.items() if value is not None}
-    return Wish(_task(arguments), given)
+    return GenerateArgs(_task(arguments), given)
 
 
 def _task(arguments: argparse.Namespace) -> Task:

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from darkroom.display import TerminalDisplay
-from darkroom.processes.stack import open_house
-from darkroom.signals import until_stopped
+from darkroom.processes.stack import local_stack
+from darkroom.signals import run_until_signal
 from protocol.settings import Settings
 
 REQUEST = json.dumps({"prompt": "red heart"})
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Stand until stopped."""
     console = Console()
-    until_stopped(_up(arguments.home, console))
+    run_until_signal(_up(arguments.home, console))
     console.print("Darkroom has stopped.", highlight=False)
     return 0
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def _up(home: Path, console: Console) -> None:
     display = TerminalDisplay(console)
     try:
-        async with open_house(home, Settings(), display) as house:
+        async with local_stack(home, Settings(), display) as house:
             console.print(_welcome(house.url), highlight=False, markup=False, soft_wrap=True)
             try:
                 await house.stand()

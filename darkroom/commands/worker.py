@@ -4,8 +4,8 @@ import argparse
 import os
 
 from darkroom.processes.devices import device_list
-from darkroom.processes.worker_pool import Fleet
-from darkroom.signals import until_stopped
+from darkroom.processes.worker_pool import WorkerPool
+from darkroom.signals import run_until_signal
 from protocol.telemetry.logs import start_logging
 
 HELP = "run one worker alone, or one for each device"
@@ -55,11 +55,11 @@ def _run_fleet(devices: list[str]) -> int:
 
     settings = WorkerSettings()
     start_logging(settings)
-    fleet = Fleet(
+    fleet = WorkerPool(
         devices,
         settings,
         metrics_port=settings.worker_metrics_port,
         grace_s=settings.worker_shutdown_grace_s + ENDING_S,
     )
-    until_stopped(fleet.stand(), hurry=fleet.hurry)
+    run_until_signal(fleet.stand(), hurry=fleet.hurry)
     return 0

@@ -15,8 +15,8 @@ import sys
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def tied(command: list[str]) -> list[str]:
-    """The command line that runs `command` tied to the calling process.
+def bound_to_parent(command: list[str]) -> list[str]:
+    """The command line that runs `command` bound_to_parent to the calling process.
 
     The tie is to the calling *thread*: start it from one that lives as long as the process.
     """

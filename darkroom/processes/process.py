@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from darkroom.processes.parent_death import tied
+from darkroom.processes.parent_death import bound_to_parent
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -40,7 +40,7 @@ class Program:
     grace_s: float = 10.0
 
 
-class Child:
+class ManagedProcess:
     """A program kept running; `watch` ends only by raising `ProgramFailed`."""
 
     def __init__(self, program: Program) -> None:
@@ -60,9 +60,9 @@ class Child:
 
 
 @asynccontextmanager
-async def running(program: Program) -> AsyncIterator[Child]:
+async def running(program: Program) -> AsyncIterator[ManagedProcess]:
     """Keep `program` running inside the block; on leaving, it has ended."""
-    child = Child(program)
+    child = ManagedProcess(program)
     try:
         yield child
     finally:
@@ -71,7 +71,7 @@ async def running(program: Program) -> AsyncIterator[Child]:
             await child.watch
 
 
-async def _keep_running(program: Program, child: Child) -> None:
+async def _keep_running(program: Program, child: ManagedProcess) -> None:
     """Run it; when it dies after it was ready, run it again, waiting longer each time."""
     loop = asyncio.get_running_loop()
     pause_s = FIRST_PAUSE_S
@@ -88,10 +88,10 @@ async def _keep_running(program: Program, child: Child) -> None:
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _run_once(program: Program, child: Child) -> int:
+async def _run_once(program: Program, child: ManagedProcess) -> int:
     """Run the program to its end and return its exit status; cancelled, stop it first."""
     process = await asyncio.create_subprocess_exec(
-        *tied([*program.command]),
+        *bound_to_parent([*program.command]),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

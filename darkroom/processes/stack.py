@@ -1,6 +1,6 @@
 """The whole house in one block: Redis, one worker, the API, started in order and stopped in order.
 
-async with open_house(home, settings, display) as house:
+async with local_stack(home, settings, display) as house:
     await house.during(do_something_with(house.url))
 """
 
@@ -16,7 +16,7 @@ import httpx
 
 from darkroom.addresses import server_url, with_free_port
 from darkroom.processes.embedded_redis import embedded_redis
-from darkroom.processes.process import Child, Program, ProgramFailed, running, this_python
+from darkroom.processes.process import ManagedProcess, Program, ProgramFailed, running, this_python
 from protocol.connection.redis_client import connect
 from protocol.registry.presence import Presence, WorkerReport, WorkerState
 from protocol.settings import LogFormat, Settings
@@ -42,13 +42,13 @@ class Display(Protocol):
         """What the worker says of itself while it gets ready."""
 
 
-class House:
+class LocalStack:
     """A running house: every program started in it is kept running as long as `stack` is open."""
 
     def __init__(self, url: str, stack: AsyncExitStack) -> None:
         self.url = url
         self._stack = stack
-        self._children: list[Child] = []
+        self._children: list[ManagedProcess] = []
 
     async def start(self, *programs: Program) -> None:
         """Start programs and wait until all are ready. Raises what `during` raises."""
@@ -80,9 +80,9 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(
+async def local_stack(
     home: Path, settings: Settings, display: Display, worker: Sequence[str] = WORKER
-) -> AsyncIterator[House]:
+) -> AsyncIterator[LocalStack]:
     """Start everything and wait until it is ready; on leaving, nothing of it runs any more.
 
     `home` keeps the embedded Redis and the pictures; `worker` is the command that draws. An
@@ -95,7 +95,7 @@ async def open_house(
     """
     settings = with_free_port(settings)
     async with AsyncExitStack() as stack:
-        house = House(server_url(settings), stack)
+        house = LocalStack(server_url(settings), stack)
         redis_url = settings.redis_url
         if "redis_url" not in settings.model_fields_set:
             server = stack.enter_context(embedded_redis(home / "redis"))
@@ -136,7 +136,7 @@ def _api(environment: Mapping[str, str], display: Display, url: str) -> Program:
     )
 
 
-async def _all_ready(children: list[Child]) -> None:
+async def _all_ready(children: list[ManagedProcess]) -> None:
     for child in children:
         await child.is_ready.wait()
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from darkroom.processes.devices import all_devices, environments
-from darkroom.processes.process import Child, Program, running, this_python
+from darkroom.processes.process import ManagedProcess, Program, running, this_python
 from protocol.connection.redis_client import connect
 from protocol.errors import QueueUnavailable
 from protocol.registry.presence import Presence
@@ -23,7 +23,7 @@ METRICS_PORT = "DARKROOM_WORKER_METRICS_PORT"
 WORKER = this_python("darkroom", "worker")
 
 
-class Fleet:
+class WorkerPool:
     """One worker for each of `devices`; ["all"] stands for all there are.
 
     Metrics are served at `metrics_port` and the ports after it, or anywhere if it is 0. `grace_s`
@@ -37,7 +37,7 @@ class Fleet:
         self._settings = settings
         self._metrics_port = metrics_port
         self._grace_s = grace_s
-        self._children: list[Child] = []
+        self._children: list[ManagedProcess] = []
 
     async def stand(self) -> None:
         """Keep all running until cancelled.

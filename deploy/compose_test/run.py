@@ -34,7 +34,7 @@ JOBS, PICTURES_PER_JOB, SLOTS = 12, 2, 8
 RECIPE = {"prompt": "red heart", "steps": 100, "n": PICTURES_PER_JOB}
 
 
-class House:
+class LocalStack:
     """The running service, as a client with a key sees it."""
 
     def __init__(self, port: str, key: str) -> None:
@@ -94,7 +94,7 @@ def is_hardened(stack: Stack, container: str) -> None:
     assert not stack.succeeds("exec", container, "touch", "/written"), f"{container} writes to /"
 
 
-def draws(house: House) -> bytes:
+def draws(house: LocalStack) -> bytes:
     """A picture, drawn alone; its recipe is the first of those drawn in the crowd."""
     answer = house.ask("/v1/txt2img", {**RECIPE, "seed": 0})
     picture = base64.b64decode(answer["images"][0]["base64"])
@@ -102,7 +102,7 @@ def draws(house: House) -> bytes:
     return picture
 
 
-def survives_a_kill(stack: Stack, house: House, alone: bytes) -> None:
+def survives_a_kill(stack: Stack, house: LocalStack, alone: bytes) -> None:
     """Kill one of two workers while both draw: every job ends well, with the same bytes."""
     ids = [
         house.ask("/v1/txt2img", {**RECIPE, "seed": seed}, Prefer="respond-async")["id"]
@@ -138,7 +138,7 @@ def prometheus_says(port: str, query: str) -> dict[str, float]:
     }
 
 
-def check(stack: Stack, house: House, prometheus: str) -> None:
+def check(stack: Stack, house: LocalStack, prometheus: str) -> None:
     with said("two workers are ready"):
         until(lambda: house.workers() == 2, "two workers")
     for service in SERVICES:
@@ -147,7 +147,7 @@ def check(stack: Stack, house: House, prometheus: str) -> None:
             until(partial(stack.succeeds, "healthcheck", "run", container), container)
     print("ok  every container: not root, no capabilities, read-only, and healthy by its own check")
     try:
-        House(house.url.rpartition(":")[2], "").ask("/v1/models")
+        LocalStack(house.url.rpartition(":")[2], "").ask("/v1/models")
         raise AssertionError("no key was needed")
     except urllib.error.HTTPError as error:
         assert error.code == 401, error
@@ -178,7 +178,7 @@ def main() -> int:
             stack.make_images()
         with said("the unmodified compose file: Redis, API, two workers, Prometheus"):
             stack.up(*SERVICES)
-        check(stack, House(api, key), prometheus)
+        check(stack, LocalStack(api, key), prometheus)
     except Exception:
         traceback.print_exc()
         print(stack.logs(), file=sys.stderr)

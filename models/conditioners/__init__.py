@@ -6,7 +6,7 @@ from typing import Protocol
 
 from models.conditioners.embedding_cache import EmbeddingCache
 from models.denoising.denoiser import Conditioning
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.text.tokenizer import Tokenizer
 
 
@@ -22,6 +22,6 @@ class Conditioner(Protocol):
     def embeddings(self) -> EmbeddingCache:
         """What was read before."""
 
-    def positive(self, recipe: Recipe) -> Conditioning: ...
+    def positive(self, recipe: SamplingParams) -> Conditioning: ...
 
-    def negative(self, recipe: Recipe) -> Conditioning | None: ...
+    def negative(self, recipe: SamplingParams) -> Conditioning | None: ...

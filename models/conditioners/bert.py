@@ -8,7 +8,7 @@ import torch
 
 from models.conditioners.embedding_cache import EmbeddingCache
 from models.denoising.denoiser import Conditioning
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.networks.bert import BertEncoder
 from models.text.emphasis import emphasised
 from models.text.tokenizer import Tokenizer, aligned_rows
@@ -24,10 +24,10 @@ class BertConditioner:
     device: torch.device
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
 
-    def positive(self, recipe: Recipe) -> Conditioning:
+    def positive(self, recipe: SamplingParams) -> Conditioning:
         return self.embeddings.get(Wording.of(recipe.prompt), self._encode)
 
-    def negative(self, recipe: Recipe) -> Conditioning:
+    def negative(self, recipe: SamplingParams) -> Conditioning:
         return self.embeddings.get(Wording.of(recipe.negative_prompt), self._encode)
 
     @torch.inference_mode()

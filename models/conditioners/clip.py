@@ -10,7 +10,7 @@ from torch import Tensor
 from models.conditioners import Conditioner
 from models.conditioners.embedding_cache import EmbeddingCache
 from models.denoising.denoiser import Conditioning
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.networks.text_encoder import TextEncoder, TextFeatures
 from models.text.emphasis import emphasised
 from models.text.tokenizer import Tokenizer, aligned_rows
@@ -61,11 +61,11 @@ class ClipConditioner:
     def tokenizer(self) -> Tokenizer:
         return self.stages[0].tokenizer
 
-    def positive(self, recipe: Recipe) -> Conditioning:
+    def positive(self, recipe: SamplingParams) -> Conditioning:
         said = self.encode(recipe.prompt, recipe.clip_skip)
         return self._with_sizes(said, recipe, recipe.aesthetic_score)
 
-    def negative(self, recipe: Recipe) -> Conditioning:
+    def negative(self, recipe: SamplingParams) -> Conditioning:
         """The negative prompt; an empty one as the model was trained to read it."""
         said = self.encode(recipe.negative_prompt, recipe.clip_skip)
         if Wording.of(recipe.negative_prompt).empty and self.zero_empty_negative:
@@ -99,10 +99,10 @@ class ClipConditioner:
             return encoder.text_model.final_layer_norm(features.hidden_states[-1 - clip_skip])
         return features.last
 
-    def _with_sizes(self, said: Conditioning, recipe: Recipe, score: float) -> Conditioning:
+    def _with_sizes(self, said: Conditioning, recipe: SamplingParams, score: float) -> Conditioning:
         return replace(said, time_ids=self._time_ids(recipe, score)) if self.sdxl else said
 
-    def _time_ids(self, recipe: Recipe, score: float) -> Tensor:
+    def _time_ids(self, recipe: SamplingParams, score: float) -> Tensor:
         """Original size and crop corner in pixels, rows first; then target size, or the score."""
         size = [recipe.height, recipe.width]
         last = [score] if self.scored else size

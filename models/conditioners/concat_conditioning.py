@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.networks.embedders import SpatialRescaler
 
 
@@ -33,10 +33,10 @@ class Beside(Protocol):
     def repaints(self) -> bool:
         """Whether the network itself sees what is to stay of the picture."""
 
-    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
         """(K, h, w) for latents of `size` (h, w)."""
 
-    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
         """The decoded picture (H, W, 3), uint8, as it is handed out."""
 
 
@@ -50,13 +50,13 @@ class PaperInpainting:
 
     repaints: bool = True
 
-    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
         image, mask = _given(recipe)
         seen = encoding.likeliest(torch.where(mask >= 0.5, -1.0, image))
         hole = F.interpolate(2 * _binary(mask)[None] - 1, size=size)[0]
         return torch.cat([seen, hole.to(seen)])
 
-    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
         if recipe.image is None or recipe.mask is None:
             return picture
         kept = ((recipe.image / 2 + 0.5) * 255).round().to(torch.uint8)
@@ -72,13 +72,13 @@ class StableInpainting:
 
     repaints: bool = True
 
-    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
         image, mask = _given(recipe)
         seen = encoding.sample(torch.where(mask >= 0.5, 0.0, image))
         hole = F.interpolate(_binary(mask)[None], size=size)[0]
         return torch.cat([hole.to(seen), seen])
 
-    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
         return picture
 
 
@@ -89,12 +89,12 @@ class SmallPicture:
     device: torch.device
     repaints: bool = False
 
-    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
         if recipe.small is None:
             return torch.zeros(3, *size, device=self.device)
         return recipe.small.to(self.device)
 
-    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
         return picture
 
 
@@ -111,7 +111,7 @@ class ClassMap:
         return self.rescaler.config.in_channels
 
     @torch.inference_mode()
-    def channels(self, recipe: Recipe, size: tuple[int, int], encoding: Encoding) -> Tensor:
+    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
         shape = (1, recipe.height, recipe.width)
         labels = torch.zeros(shape) if recipe.labels is None else recipe.labels
         one_hot = F.one_hot(labels.long(), self.classes).movedim(-1, 1)
@@ -119,11 +119,11 @@ class ClassMap:
         shown: Tensor = self.rescaler(one_hot.to(weight))[0]
         return shown.float()
 
-    def finish(self, recipe: Recipe, picture: Tensor) -> Tensor:
+    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
         return picture
 
 
-def _given(recipe: Recipe) -> tuple[Tensor, Tensor]:
+def _given(recipe: SamplingParams) -> tuple[Tensor, Tensor]:
     """Image (3, H, W) and mask (1, H, W); without them all is to be painted."""
     size = (recipe.height, recipe.width)
     image = torch.zeros(3, *size) if recipe.image is None else recipe.image

@@ -9,7 +9,7 @@ import torch
 
 from models.conditioners.embedding_cache import EmbeddingCache
 from models.denoising.denoiser import Conditioning
-from models.denoising.sampling_params import Box, Recipe
+from models.denoising.sampling_params import Box, SamplingParams
 from models.networks.bert import BertEncoder
 from models.networks.embedders import ClassEmbedder
 
@@ -19,16 +19,16 @@ _UNGUIDED = 1000
 
 
 @dataclass(frozen=True)
-class NothingSaid:
+class Unconditional:
     """Of a network that attends to nothing but the picture."""
 
     tokenizer: None = None
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
 
-    def positive(self, recipe: Recipe) -> Conditioning:
+    def positive(self, recipe: SamplingParams) -> Conditioning:
         return Conditioning(None)
 
-    def negative(self, recipe: Recipe) -> None:
+    def negative(self, recipe: SamplingParams) -> None:
         """There is nothing to be guided away from."""
 
 
@@ -51,10 +51,10 @@ class ClassConditioner:
     def guided(self) -> bool:
         return self.classes < self.embedder.config.n_classes
 
-    def positive(self, recipe: Recipe) -> Conditioning:
+    def positive(self, recipe: SamplingParams) -> Conditioning:
         return self._embed(recipe.class_id)
 
-    def negative(self, recipe: Recipe) -> Conditioning | None:
+    def negative(self, recipe: SamplingParams) -> Conditioning | None:
         return self._embed(self.embedder.unconditional) if self.guided else None
 
     @torch.inference_mode()
@@ -88,10 +88,10 @@ class LayoutConditioner:
         covered, drawn or seen from inside. Which is which was never published."""
         return self.encoder.config.vocab_size // 16
 
-    def positive(self, recipe: Recipe) -> Conditioning:
+    def positive(self, recipe: SamplingParams) -> Conditioning:
         return self._encode(recipe.boxes)
 
-    def negative(self, recipe: Recipe) -> None:
+    def negative(self, recipe: SamplingParams) -> None:
         """The published model was not trained without boxes, so there is no guidance."""
 
     def tokens(self, boxes: tuple[Box, ...]) -> list[int]:

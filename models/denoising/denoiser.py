@@ -91,7 +91,7 @@ class Denoiser(Protocol):
 
 
 @dataclass(eq=False)
-class Trajectory:
+class DenoisingState:
     """One image on its way.
 
     x is (C, h, w) in the space of the sampler; history (HISTORY, C, h, w) holds its latest
@@ -135,7 +135,7 @@ class Trajectory:
         guidance_rescale: float = 0.0,
         guided_between: tuple[float, float] = (0.0, 1.0),
         controls: tuple[Control, ...] = (),
-    ) -> Trajectory:
+    ) -> DenoisingState:
         """At row 0: the image's initial noise, mixed with the `source` latents it starts from."""
         unit = noise.draw(device)
         x = table.start_noise * unit
@@ -206,7 +206,7 @@ class Trajectory:
 @torch.inference_mode()
 def advance(
     denoise: Denoiser,
-    batch: list[Trajectory],
+    batch: list[DenoisingState],
     dtype: torch.dtype,
     update: SlotUpdate = slot_update,
 ) -> None:
@@ -231,7 +231,7 @@ def advance(
         trajectory.row += 1
 
 
-def _coefficients(batch: list[Trajectory], like: Tensor) -> Tensor:
+def _coefficients(batch: list[DenoisingState], like: Tensor) -> Tensor:
     """Timestep, input scale and what `slot_update` takes of each trajectory's current row.
 
     From the tables' float64 to the batch's device and dtype in one transfer.
@@ -245,14 +245,14 @@ def _coefficients(batch: list[Trajectory], like: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64).to(like)
 
 
-def _inputs(batch: list[Trajectory], x: Tensor) -> Tensor:
+def _inputs(batch: list[DenoisingState], x: Tensor) -> Tensor:
     """The scaled latents, and after them whatever else the network is shown."""
     further = [t.concat for t in batch if t.concat is not None]
     return torch.cat([x, torch.stack(further)], dim=1) if further else x
 
 
 def _predictions(
-    denoise: Denoiser, batch: list[Trajectory], x: Tensor, timestep: Tensor, dtype: torch.dtype
+    denoise: Denoiser, batch: list[DenoisingState], x: Tensor, timestep: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """What the network says with and without the prompt; twice the same where unguided.
 
@@ -277,7 +277,7 @@ def _predictions(
 
 
 def _rescale(
-    coefficients: Tensor, positive: Tensor, negative: Tensor, batch: list[Trajectory]
+    coefficients: Tensor, positive: Tensor, negative: Tensor, batch: list[DenoisingState]
 ) -> None:
     """Guidance rescaled, of those pictures that ask for it: Lin et al. 2023, equations 15 and 16.
 
@@ -295,7 +295,7 @@ def _rescale(
 
 
 def _contexts(
-    said: list[Conditioning], batch: list[Trajectory], dtype: torch.dtype
+    said: list[Conditioning], batch: list[DenoisingState], dtype: torch.dtype
 ) -> Tensor | None:
     """(N, T, D), with contexts of several lengths brought to one length by repeating them whole.
 
@@ -324,7 +324,7 @@ def _stacked(of_each: list[Tensor | None]) -> Tensor | None:
     return torch.stack(there) if there else None
 
 
-def _controls(rows: list[Trajectory], dtype: torch.dtype) -> Controls | None:
+def _controls(rows: list[DenoisingState], dtype: torch.dtype) -> Controls | None:
     heard = [t.heard for t in rows]
     nets = {tuple(control.net for control in controls) for controls in heard}
     if nets == {()}:

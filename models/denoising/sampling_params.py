@@ -35,7 +35,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SamplingParams:
     """What `LatentDiffusion.start` needs beside the model.
 
     image (3, H, W) in [-1, 1] is what img2img and inpainting start from, mask (1, H, W) is 1

@@ -26,7 +26,7 @@ from models.conditioners.concat_conditioning import (
     SmallPicture,
     StableInpainting,
 )
-from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, NothingSaid
+from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.denoising.patches import Patches
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import TextEncoderConfig
@@ -90,8 +90,8 @@ def _layout(files: Published) -> LayoutConditioner:
     return LayoutConditioner(_bert_network(files), files.device)
 
 
-def _nothing(files: Published) -> NothingSaid:
-    return NothingSaid()
+def _nothing(files: Published) -> Unconditional:
+    return Unconditional()
 
 
 def _class(files: Published) -> ClassConditioner:

@@ -37,7 +37,7 @@ class LoraFile:
         return self.path.name.removesuffix(SUFFIX)
 
 
-class LoraShelf:
+class LoraRegistry:
     """LoRAs by name. May be used from several threads."""
 
     def __init__(self, folder: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.pipeline import LatentDiffusion
 
 # Mean over the pictures compared. At 25 dB two pictures look alike side by side: same objects,
@@ -37,7 +37,7 @@ STEPS = 8
 def _drawn(model: LatentDiffusion, size: tuple[int, int]) -> Tensor:
     width, height = size
     recipes = [
-        Recipe(prompt, width=width, height=height, steps=STEPS, seed=seed)
+        SamplingParams(prompt, width=width, height=height, steps=STEPS, seed=seed)
         for seed, prompt in enumerate(PROMPTS)
     ]
     last = list(model.generate(recipes))[-1]

@@ -12,7 +12,7 @@ from protocol.connection.keyspace import key
 Arguments = Sequence[str | bytes | float]
 
 
-class Bulk:
+class PipelinedScript:
     """A script, by its hash; Redis is sent the text when it turns out not to have it.
 
     Calls must bear repetition: redis-py repeats what got no answer. Raises what redis-py raises.

@@ -22,7 +22,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from protocol.connection.keyspace import key
-from protocol.connection.pipelined_script import Bulk
+from protocol.connection.pipelined_script import PipelinedScript
 from protocol.connection.redis_client import redis_errors
 from protocol.connection.scripts import script
 from protocol.errors import DarkroomError, ErrorRecord, JobFailed, UnknownJob
@@ -39,7 +39,7 @@ from protocol.queue.submission import (
 from protocol.request.object_keys import is_job_id, new_job_id
 from protocol.request.request import GenerationRequest, Priority
 from protocol.settings import Settings
-from protocol.storage.pins import Holdings
+from protocol.storage.pins import Pins
 from protocol.telemetry.context import NO_CONTEXT, JobContext
 
 __all__ = ["CANCEL_FIELD", "ERROR_FIELD", "GENERATE", "REQUEST", "JobQueue", "Submission"]
@@ -74,10 +74,10 @@ class JobQueue:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self._holdings = Holdings(redis, settings)
-        self._submit = Bulk(redis, script("submit"))
-        self._view = Bulk(redis, script("view"))
-        self._cancel = Bulk(redis, script("cancel"))
+        self._holdings = Pins(redis, settings)
+        self._submit = PipelinedScript(redis, script("submit"))
+        self._view = PipelinedScript(redis, script("view"))
+        self._cancel = PipelinedScript(redis, script("cancel"))
 
     def submit(
         self,

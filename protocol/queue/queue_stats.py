@@ -10,7 +10,7 @@ from datetime import datetime
 
 from redis import Redis
 
-from protocol.connection.pipelined_script import Bulk
+from protocol.connection.pipelined_script import PipelinedScript
 from protocol.connection.redis_client import redis_errors
 from protocol.connection.scripts import script
 from protocol.queue.submission import queue_name
@@ -47,7 +47,7 @@ class RqWorker:
 
 
 @dataclass(frozen=True)
-class Census:
+class QueueStats:
     """Everybody at one moment. Memory in bytes; `memory_limit` is 0 where there is none."""
 
     lanes: tuple[Lane, ...]
@@ -61,15 +61,15 @@ class Counting:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._script = Bulk(redis, script("census"))
+        self._script = PipelinedScript(redis, script("census"))
 
-    def __call__(self, models: list[str]) -> Census:
+    def __call__(self, models: list[str]) -> QueueStats:
         """The census of the queues of `models`."""
         with redis_errors():
             [(workers, lanes)] = self._script([[queue_name(model) for model in models]])
             memory = self._redis.info("memory")
         named = [(model, priority) for model in models for priority in Priority]
-        return Census(
+        return QueueStats(
             tuple(
                 _lane(model, priority, found)
                 for (model, priority), found in zip(named, lanes, strict=True)

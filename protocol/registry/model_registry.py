@@ -16,7 +16,7 @@ CARDS = key("models")
 TOKENIZERS = key("tokenizers")
 
 
-class Catalogue:
+class ModelRegistry:
     """The published models, in Redis. Raises `QueueUnavailable` when Redis is away."""
 
     def __init__(self, redis: Redis) -> None:

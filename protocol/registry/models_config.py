@@ -32,7 +32,7 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _NOT_A_DEFAULT = {"name", "aliases", "family", "tokenizer_sha256", "refiners"}
 
 
-class BadCatalogue(ValueError):
+class InvalidModelsConfig(ValueError):
     """A catalogue file cannot be used; the message names the entry and what is wrong with it."""
 
 
@@ -62,7 +62,7 @@ Bytes = Annotated[Int, BeforeValidator(_bytes), Field(ge=1)]
 ServedName = Annotated[Text, Field(pattern=_NAME)]
 
 
-class Declared(Record):
+class ModelConfig(Record):
     """A model that is to be served.
 
     `source` is a folder, a file, a hub id or the name of a model that was added; `vae` and `unet`
@@ -82,10 +82,10 @@ class Declared(Record):
     defaults: Annotated[dict[str, Any], AfterValidator(_card_entries)] = Field(default_factory=dict)
 
 
-class Declarations(Record):
+class ModelsConfig(Record):
     """Every model that is to be served, by name, and the bytes that their weights may take."""
 
-    models: dict[ServedName, Declared] = Field(min_length=1)
+    models: dict[ServedName, ModelConfig] = Field(min_length=1)
     memory_budget: Bytes | None = None
 
     @model_validator(mode="after")
@@ -112,22 +112,22 @@ class Declarations(Record):
         return self
 
 
-def read_declarations(path: Path) -> Declarations:
-    """The catalogue in the file at `path`. Raises BadCatalogue."""
+def read_models_config(path: Path) -> ModelsConfig:
+    """The catalogue in the file at `path`. Raises InvalidModelsConfig."""
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise BadCatalogue(f"{path} cannot be read: {error.strerror}") from error
+        raise InvalidModelsConfig(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadCatalogue(f"{path} is not TOML: {error}") from error
+        raise InvalidModelsConfig(f"{path} is not TOML: {error}") from error
     try:
-        return Declarations.model_validate(_as_json(data))
+        return ModelsConfig.model_validate(_as_json(data))
     except ValidationError as error:
         faults = [
             _place(fault["loc"]) + fault["msg"].removeprefix("Value error, ")
             for fault in error.errors()
         ]
-        raise BadCatalogue(f"{path}:\n  " + "\n  ".join(faults)) from error
+        raise InvalidModelsConfig(f"{path}:\n  " + "\n  ".join(faults)) from error
 
 
 def _as_json(value: Any) -> Any:

@@ -10,13 +10,13 @@ from protocol.request.model_card import ModelCard
 from protocol.request.request import ControlUse
 
 if TYPE_CHECKING:
-    from protocol.request.generation_params import Draft, InputImage
+    from protocol.request.generation_params import GenerationParams, InputImage
 
 MOST_NAMED = 20  # ControlNets that a refusal lists
 
 
 def chosen_controls(
-    draft: Draft, card: ModelCard, images: Sequence[InputImage]
+    draft: GenerationParams, card: ModelCard, images: Sequence[InputImage]
 ) -> tuple[ControlUse, ...]:
     """What `draft` wants, each with its image. Raises `InvalidRequest` for names that the card does
     not have, and for windows that end before they begin."""

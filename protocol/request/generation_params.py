@@ -35,10 +35,10 @@ from protocol.request.validation_errors import first_refusal
 
 DEFAULT_QUALITY = 90
 
-D = TypeVar("D", bound="Draft")
+D = TypeVar("D", bound="GenerationParams")
 
 
-class Draft(Record):
+class GenerationParams(Record):
     """What a client may say. What is left out and not of the task's own takes a default."""
 
     prompt: Prompt = Field(

@@ -10,11 +10,11 @@ from protocol.request.prompts import parse, without_loras
 from protocol.request.request import LARGEST_LORA_WEIGHT, MOST_LORAS, LoraUse
 
 if TYPE_CHECKING:
-    from protocol.request.generation_params import Draft
+    from protocol.request.generation_params import GenerationParams
 
 MOST_NAMED = 20  # LoRAs that a refusal lists
 
-D = TypeVar("D", bound="Draft")
+D = TypeVar("D", bound="GenerationParams")
 
 
 def chosen_loras(draft: D, card: ModelCard) -> D:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from protocol.errors import InvalidRequest
 from protocol.request.model_card import ModelCard
-from protocol.request.request import Enlargement, Refinement
+from protocol.request.request import HiresFix, Refinement
 
 if TYPE_CHECKING:
-    from protocol.request.generation_params import Draft
+    from protocol.request.generation_params import GenerationParams
 
 REFINER_START = 0.8
 HIRES_STRENGTH = 0.7
 
 
-def refinement(draft: Draft, card: ModelCard, steps: int) -> Refinement | None:
+def refinement(draft: GenerationParams, card: ModelCard, steps: int) -> Refinement | None:
     """Raises `InvalidRequest` for a refiner that this model does not have."""
     if draft.refiner is None:
         _absent(draft, ("refiner_start",), "refiner")
@@ -34,8 +34,8 @@ def refinement(draft: Draft, card: ModelCard, steps: int) -> Refinement | None:
 
 
 def enlargement(
-    draft: Draft, card: ModelCard, size: tuple[int, int], steps: int
-) -> Enlargement | None:
+    draft: GenerationParams, card: ModelCard, size: tuple[int, int], steps: int
+) -> HiresFix | None:
     """Raises `InvalidRequest` for a size that the model cannot draw, or too many steps."""
     if draft.hires_scale is None:
         _absent(draft, ("hires_steps", "hires_strength"), "hires_scale")
@@ -55,10 +55,10 @@ def enlargement(
     if int(steps * strength) < 1:
         bound = f"at least {1 / steps:.4g}, one of {steps} steps"
         raise InvalidRequest("hires_strength", strength, bound, "strength-too-small")
-    return Enlargement(width=width, height=height, steps=steps, strength=strength)
+    return HiresFix(width=width, height=height, steps=steps, strength=strength)
 
 
-def aesthetic_score(draft: Draft, card: ModelCard) -> float | None:
+def aesthetic_score(draft: GenerationParams, card: ModelCard) -> float | None:
     """Raises `InvalidRequest` if no network would read it."""
     given = draft.aesthetic_score
     if given is not None and draft.refiner is None and not card.reads_aesthetic_score:
@@ -67,7 +67,7 @@ def aesthetic_score(draft: Draft, card: ModelCard) -> float | None:
     return given
 
 
-def _absent(draft: Draft, fields: tuple[str, ...], without: str) -> None:
+def _absent(draft: GenerationParams, fields: tuple[str, ...], without: str) -> None:
     for field in fields:
         if (value := getattr(draft, field)) is not None:
             bound = f"absent, as {without} is"

@@ -130,7 +130,7 @@ class Refinement(Record):
     start: Cut
 
 
-class Enlargement(Record):
+class HiresFix(Record):
     """What has been drawn is scaled up to this size and drawn once more, as by img2img."""
 
     width: Side
@@ -178,7 +178,7 @@ class GenerationRequest(Record):
     loras: Loras = ()
     controls: Annotated[tuple[ControlUse, ...], Field(max_length=MOST_CONTROLS)] = ()
     refinement: Refinement | None = None
-    enlargement: Enlargement | None = None
+    enlargement: HiresFix | None = None
     aesthetic_score: Score | None = None
     output_format: OutputFormat
     quality: Quality

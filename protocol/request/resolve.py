@@ -1,8 +1,7 @@
-"""From what a client sent to what a worker draws: all validation, once, for every dialect.
+"""Resolve the parameters a client sent into a generation request. All validation is here, once.
 
-A `Draft` has the fields' own bounds; `complete` adds the model's, fills in every default and draws
-the seed. Images come in as `InputImage`: decoded, checked and brought to the size of the request.
-"""
+Adds the bounds of the model to those of the fields, fills in every default and draws the seed. Input
+images come in as `InputImage`: decoded, checked and resized to the size of the request."""
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from protocol.errors import InvalidRequest, NotReady
 from protocol.request.classes import chosen_boxes, chosen_class
 from protocol.request.controls import chosen_controls
-from protocol.request.generation_params import Draft, InputImage
+from protocol.request.generation_params import GenerationParams, InputImage
 from protocol.request.loras import chosen_loras
 from protocol.request.model_card import ModelCard, true_name
 from protocol.request.multi_pass import aesthetic_score, enlargement, refinement
@@ -58,7 +57,7 @@ def _unable(task: Task, card: ModelCard, able: list[str]) -> InvalidRequest:
 
 def complete(
     task: Task,
-    draft: Draft,
+    draft: GenerationParams,
     card: ModelCard,
     count_tokens: TokenCounter,
     image: InputImage | None = None,
@@ -140,7 +139,7 @@ def complete(
 
 
 def _check_fields(
-    task: Task, draft: Draft, image: InputImage | None, mask: InputImage | None
+    task: Task, draft: GenerationParams, image: InputImage | None, mask: InputImage | None
 ) -> None:
     """What the task cannot do without is there, and nothing that it has no use for."""
     files = {"image": image, "mask": mask}
@@ -154,7 +153,9 @@ def _check_fields(
             raise InvalidRequest(field, shown, f"absent for {task.value}", "not-for-this-task")
 
 
-def _check_words(task: Task, draft: Draft, card: ModelCard, count_tokens: TokenCounter) -> None:
+def _check_words(
+    task: Task, draft: GenerationParams, card: ModelCard, count_tokens: TokenCounter
+) -> None:
     if card.reads_words and task.takes("prompt") and "prompt" not in draft.model_fields_set:
         raise InvalidRequest("prompt", None, f"given for {task.value}", "missing-field")
     for field, text in (("prompt", draft.prompt), ("negative_prompt", draft.negative_prompt)):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from redis import Redis
 
 from protocol.connection.keyspace import RQ, key
-from protocol.connection.pipelined_script import Bulk
+from protocol.connection.pipelined_script import PipelinedScript
 from protocol.connection.redis_client import redis_errors
 from protocol.connection.scripts import script
 from protocol.errors import StoreUnavailable
@@ -22,14 +22,14 @@ DELETING_S = 60  # longer than the store tries to delete
 LOOK_EVERY_S = 0.02
 
 
-class Holdings:
+class Pins:
     """Raises `QueueUnavailable` when Redis is away."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._life_s = settings.job_lifetime_s + MARGIN_S
-        self._hold = Bulk(redis, script("hold"))
-        self._condemn = Bulk(redis, script("condemn"))
+        self._hold = PipelinedScript(redis, script("hold"))
+        self._condemn = PipelinedScript(redis, script("condemn"))
 
     def hold(self, keys: Sequence[str]) -> None:
         """Keep inputs for the life of a job. To be called before they are written.

@@ -8,12 +8,12 @@ from starlette.concurrency import run_in_threadpool
 from protocol.auth.limits import Limits, Rate
 from protocol.errors import DarkroomError, InvalidRequest, QueueUnavailable
 from protocol.request.request import GenerationRequest
-from service.auth.api_keys import Visitor
+from service.auth.api_keys import User
 
 
 @asynccontextmanager
 async def admitted(
-    limits: Limits, visitor: Visitor, request: GenerationRequest, job_id: str
+    limits: Limits, visitor: User, request: GenerationRequest, job_id: str
 ) -> AsyncIterator[None]:
     """The block submits the job; raises `RateLimited` or `TooManyJobs` where it may not."""
     if (per_minute := visitor.limits.pixel_steps_per_minute) is not None:
@@ -35,7 +35,7 @@ def pixel_steps(request: GenerationRequest) -> int:
     return request.width * request.height * request.steps * request.n
 
 
-def _spend(limits: Limits, visitor: Visitor, request: GenerationRequest, per_minute: int) -> None:
+def _spend(limits: Limits, visitor: User, request: GenerationRequest, per_minute: int) -> None:
     cost = pixel_steps(request)
     if cost > per_minute:  # no waiting would help
         bound = f"so that width x height x steps x n is at most {per_minute}, the share of this key"

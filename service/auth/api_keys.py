@@ -29,7 +29,7 @@ class NoKeys(DarkroomError):
 
 
 @dataclass(frozen=True)
-class Visitor:
+class User:
     """Who sends a request. `client` is the name jobs are submitted under, opaque and no secret.
 
     `owner`: whose jobs are shown; None: everybody's.
@@ -42,12 +42,12 @@ class Visitor:
     limits: KeyLimits = UNLIMITED
 
     @classmethod
-    def of_key(cls, key: ApiKey) -> "Visitor":
+    def of_key(cls, key: ApiKey) -> "User":
         owner = None if Scope.ADMIN in key.scopes else key.id
         return cls(key.id, owner, key.scopes, key.name, key.limits)
 
     @classmethod
-    def anybody(cls, address: str) -> "Visitor":
+    def anybody(cls, address: str) -> "User":
         """Where no keys are needed. This machine is nobody in particular: it may be a proxy."""
         client = "" if is_loopback(address) else f"address-{address}"
         return cls(client, None, frozenset({Scope.ADMIN}))
@@ -58,10 +58,10 @@ class Visitor:
             raise Forbidden(scope.value)
 
 
-ADMIN = Visitor("admin", None, frozenset({Scope.ADMIN}), "admin")
+ADMIN = User("admin", None, frozenset({Scope.ADMIN}), "admin")
 
 
-class KeyRing:
+class ApiKeyBackend:
     """The keys that open, read from Redis again every `FRESH_S` seconds.
 
     While Redis is away those last read go on opening: nothing can be asked for then anyway.
@@ -75,7 +75,7 @@ class KeyRing:
         self._read_at = 0.0
         self._reading = asyncio.Lock()
 
-    async def visitor(self, headers: Headers) -> Visitor:
+    async def visitor(self, headers: Headers) -> User:
         """Who shows which key. Raises `Unauthorized`."""
         token = _token(headers)
         if hmac.compare_digest(digest(token), self._admin_digest):
@@ -85,7 +85,7 @@ class KeyRing:
         )
         if key is None:
             raise Unauthorized
-        return Visitor.of_key(key)
+        return User.of_key(key)
 
     async def _known(self, age_s: float) -> dict[str, ApiKey]:
         """The keys as they were at most `age_s` seconds ago."""

@@ -42,14 +42,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Dissected:
+class SanitizedImage:
     """A file of the picture alone, and the EXIF block that was in it."""
 
     data: bytes
     exif: bytes = b""
 
 
-def dissect(field: str, data: bytes) -> Dissected:
+def strip_metadata(field: str, data: bytes) -> SanitizedImage:
     """`data` without what is no picture; what is neither PNG nor JPEG stays as it is.
 
     Raises `InvalidRequest` for a file of more parts or scans than any honest one has.
@@ -58,7 +58,7 @@ def dissect(field: str, data: bytes) -> Dissected:
         parts = _few(field, _chunks(data))
         picture = [part for part in parts if part.kind in PNG_PICTURE]
         exif = [data[part.start + 8 : part.end - 4] for part in parts if part.kind == PNG_EXIF]
-        return Dissected(_joined(PNG, data, picture), exif[0] if exif else b"")
+        return SanitizedImage(_joined(PNG, data, picture), exif[0] if exif else b"")
     if data.startswith(JPEG):
         parts = _few(field, _segments(data))
         scans = sum(part.kind[0] == START_OF_SCAN for part in parts)
@@ -67,8 +67,8 @@ def dissect(field: str, data: bytes) -> Dissected:
         picture = [part for part in parts if _is_picture(part, data)]
         blocks = [data[part.start + 4 : part.end] for part in parts if part.kind[0] == EXIF]
         exif = [block for block in blocks if block.startswith(EXIF_HEAD)]
-        return Dissected(_joined(JPEG, data, picture), exif[0] if exif else b"")
-    return Dissected(data)
+        return SanitizedImage(_joined(JPEG, data, picture), exif[0] if exif else b"")
+    return SanitizedImage(data)
 
 
 def orientation(exif: bytes) -> int:

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from protocol.errors import InvalidRequest
 from protocol.request.generation_params import InputImage
 from protocol.request.object_keys import input_key
-from service.images.image_sanitizer import dissect, orientation
+from service.images.image_sanitizer import orientation, strip_metadata
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 LABELS = ("PNG",)  # what maps of classes come in: their values must not be mixed
@@ -109,7 +109,7 @@ def _opened(
 
     Its size is checked before a pixel is unpacked.
     """
-    file = dissect(field, data)
+    file = strip_metadata(field, data)
     image: Image.Image = Image.open(io.BytesIO(file.data), formats=formats)
     width, height = image.size
     if width * height > max_pixels:

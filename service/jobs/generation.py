@@ -9,7 +9,7 @@ from anyio import CapacityLimiter, to_thread
 from protocol.auth.limits import Limits
 from protocol.queue.idempotency import IdempotencyKeys, fingerprint
 from protocol.queue.job_queue import Submission
-from protocol.request.generation_params import Draft, InputImage
+from protocol.request.generation_params import GenerationParams, InputImage
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest
@@ -21,7 +21,7 @@ from protocol.telemetry import context
 from protocol.telemetry.context import JobContext
 from protocol.telemetry.tracing import Tracing
 from service.auth.admission import admitted
-from service.auth.api_keys import Visitor
+from service.auth.api_keys import User
 from service.images.uploaded_images import (
     NEAREST,
     CanonicalImage,
@@ -30,8 +30,8 @@ from service.images.uploaded_images import (
     decode_labels,
     decode_mask,
 )
-from service.jobs.micro_batcher import Together
-from service.jobs.model_directory import Offer, Offers
+from service.jobs.micro_batcher import MicroBatcher
+from service.jobs.model_directory import ModelDirectory, Offer
 from service.jobs.tokens import TokenCounters
 from service.settings import ServiceSettings
 
@@ -46,10 +46,10 @@ class Generation:
     """What it takes to accept a job. `decoding` bounds the threads that images are prepared in."""
 
     settings: ServiceSettings
-    offers: Offers
+    offers: ModelDirectory
     tokens: TokenCounters
     store: ObjectStore
-    queue: Together[Submission, str]
+    queue: MicroBatcher[Submission, str]
     hold: Callable[[Sequence[str]], None]  # from the sweepers of the store
     limits: Limits
     idempotency: IdempotencyKeys
@@ -59,8 +59,8 @@ class Generation:
     async def submit(
         self,
         task: Task,
-        draft: Draft,
-        visitor: Visitor,
+        draft: GenerationParams,
+        visitor: User,
         idempotency_key: str | None,
         *,
         image: bytes | None = None,
@@ -100,7 +100,7 @@ class Generation:
         self._tell(request, job_id)
         return job_id
 
-    def _is_quick(self, draft: Draft, card: ModelCard) -> bool:
+    def _is_quick(self, draft: GenerationParams, card: ModelCard) -> bool:
         """Whether checking the words takes no time to speak of."""
         counted = self.tokens.has(card) or not card.reads_words
         return counted and len(draft.prompt) + len(draft.negative_prompt) <= SHORT
@@ -108,7 +108,7 @@ class Generation:
     def _prepare(
         self,
         task: Task,
-        draft: Draft,
+        draft: GenerationParams,
         card: ModelCard,
         image: bytes | None = None,
         mask: bytes | None = None,
@@ -125,7 +125,7 @@ class Generation:
 
     def _shown(
         self,
-        draft: Draft,
+        draft: GenerationParams,
         card: ModelCard,
         image: CanonicalImage | None,
         controls: Sequence[bytes],
@@ -142,7 +142,12 @@ class Generation:
         ]
 
     def _inputs(
-        self, task: Task, draft: Draft, card: ModelCard, image: bytes | None, mask: bytes | None
+        self,
+        task: Task,
+        draft: GenerationParams,
+        card: ModelCard,
+        image: bytes | None,
+        mask: bytes | None,
     ) -> tuple[CanonicalImage | None, CanonicalImage | None]:
         """Image and mask in the size of the picture to be drawn, or, to be upscaled, its own."""
         pixels, asked = self.settings.max_image_pixels, (draft.width, draft.height)

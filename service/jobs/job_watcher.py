@@ -17,7 +17,7 @@ from protocol.errors import QueueUnavailable
 from protocol.queue.job import TERMINAL, JobState, JobView, Progress
 from protocol.queue.job_queue import JobQueue
 from protocol.queue.progress import channel, progress_messages
-from service.jobs.micro_batcher import Together
+from service.jobs.micro_batcher import MicroBatcher
 
 RECONNECT_S = 0.5
 FIRST_LOOK_S = 0.02  # after acceptance, should the end have come before the subscription
@@ -50,7 +50,7 @@ class JobWatcher:
 
     def __init__(self, redis: AsyncRedis, queue: JobQueue, poll_s: float) -> None:
         self._redis = redis
-        self._views = Together(queue.view_many, "views")
+        self._views = MicroBatcher(queue.view_many, "views")
         self._poll_s = poll_s
         self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
         self._pubsub: PubSub | None = None

@@ -13,7 +13,7 @@ A = TypeVar("A")
 AskAll = Callable[[Sequence[Q]], Sequence[A | DarkroomError]]  # blocks; one answer for each
 
 
-class Together(Generic[Q, A]):
+class MicroBatcher(Generic[Q, A]):
     """Asks in a thread of its own; what comes while it is out goes along the next time.
 
     So a lone question waits for nobody, and a crowd's share one round trip and one change of

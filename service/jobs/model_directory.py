@@ -8,7 +8,7 @@ from itertools import chain
 
 from starlette.concurrency import run_in_threadpool
 
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
 from protocol.request.model_card import ModelCard, true_name
 
@@ -23,10 +23,10 @@ class Offer:
     serving: tuple[str, ...] = ()
 
 
-class Offers:
+class ModelDirectory:
     """The offer, at most `FRESH_S` seconds old. Raises `QueueUnavailable` when Redis is away."""
 
-    def __init__(self, catalogue: Catalogue, presence: Presence) -> None:
+    def __init__(self, catalogue: ModelRegistry, presence: Presence) -> None:
         self._catalogue = catalogue
         self._presence = presence
         self._offer = Offer()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tokenizers import Tokenizer
 
 from protocol.errors import NotReady
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.tokenizer import PublishedTokenizer, clean
 from protocol.request.model_card import ModelCard
 
@@ -14,7 +14,7 @@ from protocol.request.model_card import ModelCard
 class TokenCounters:
     """One counter per model, made from the catalogue when first needed and when it changes."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: ModelRegistry) -> None:
         self._catalogue = catalogue
         self._counters: dict[str, Callable[[str], int]] = {}  # by digest
         self._loading = threading.Lock()

@@ -19,7 +19,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 ROUTINE = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
-class WatchRequests:
+class AccessLogMiddleware:
     """Counts, times and logs every request: which route was asked, never in which words."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

@@ -8,13 +8,13 @@ from starlette.types import Scope as Call
 from protocol.auth.api_keys import Scope
 from protocol.auth.limits import Rate
 from protocol.errors import DarkroomError
-from service.auth.api_keys import Visitor
+from service.auth.api_keys import User
 from service.middleware.public_paths import HEALTH, METRICS, PAGES, SAFE_METHODS
 from service.middleware.refusal import refuse
 from service.settings import ServiceSettings
 
 
-class Authenticate:
+class AuthenticationMiddleware:
     """Lets those in who show a key for what they want (401, 403, 429); names them in the scope."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
@@ -25,18 +25,18 @@ class Authenticate:
     async def __call__(self, scope: Call, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self.open:
             try:
-                scope["visitor"] = visitor = await self._visitor(scope)
+                scope["user"] = visitor = await self._visitor(scope)
             except DarkroomError as error:
                 await refuse(error, scope, receive, send)
                 return
             scope["client_name"] = visitor.name
         await self.app(scope, receive, send)
 
-    async def _visitor(self, scope: Call) -> Visitor:
+    async def _visitor(self, scope: Call) -> User:
         if not self.keys_needed:
-            return Visitor.anybody(scope["client"][0] if scope.get("client") else "")
+            return User.anybody(scope["client"][0] if scope.get("client") else "")
         services = scope["app"].state.services
-        visitor: Visitor = await services.keys.visitor(Headers(scope=scope))
+        visitor: User = await services.keys.visitor(Headers(scope=scope))
         visitor.may(wanted_scope(scope["method"], scope["path"]))
         if visitor.limits.requests_per_minute is not None:
             rate = Rate("requests", visitor.limits.requests_per_minute)

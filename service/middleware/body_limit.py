@@ -80,7 +80,7 @@ class Upload:
         return message
 
 
-class LimitUploads:
+class BodyLimitMiddleware:
     """Puts each body under the bounds; a route may let go of it early (`scope["upload"]`)."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:

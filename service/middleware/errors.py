@@ -12,7 +12,7 @@ from service.schemas.problems import problem_response
 log = logging.getLogger(__name__)
 
 
-class NoSurprises:
+class ErrorMiddleware:
     """Answers what nobody foresaw, and logs it without its words: they may quote the request."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -22,7 +22,7 @@ SECURITY_HEADERS = {
 }
 
 
-class RequestId:
+class RequestIdMiddleware:
     """Names each request: by the client's `X-Request-Id` if harmless, else by a fresh one."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -39,7 +39,7 @@ class RequestId:
         await self.app(scope, receive, _with_headers(send, [("X-Request-Id", request_id)]))
 
 
-class SecurityHeaders:
+class SecurityHeadersMiddleware:
     """Adds the headers that keep browsers from being too helpful, unless the route set its own."""
 
     def __init__(self, app: ASGIApp) -> None:

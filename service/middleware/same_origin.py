@@ -11,7 +11,7 @@ from service.middleware.public_paths import SAFE_METHODS
 from service.middleware.refusal import refuse
 
 
-class SameOrigin:
+class SameOriginMiddleware:
     """Refuses what another site's page makes a browser change here (403).
 
     Forms may be sent anywhere without asking, but browsers say where from.

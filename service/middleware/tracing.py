@@ -7,7 +7,7 @@ from protocol.telemetry.tracing import Tracing
 from service.middleware.access_log import NO_ANSWER, ROUTINE, method_of, route_of
 
 
-class TraceRequests:
+class TracingMiddleware:
     """Only there when tracing is on."""
 
     def __init__(self, app: ASGIApp, tracing: Tracing) -> None:

@@ -15,7 +15,7 @@ from service.settings import ServiceSettings
 AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 
 
-class KnownHost:
+class TrustedHostMiddleware:
     """Refuses a Host header that does not mean us (421).
 
     A page of a site whose name was pointed at this machine is, to a browser, of one origin with us

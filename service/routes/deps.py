@@ -10,11 +10,11 @@ from protocol.auth.limits import Limits
 from protocol.queue.job import JobView
 from protocol.queue.job_queue import JobQueue
 from protocol.queue.progress import ProgressBoard
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
 from protocol.request.object_keys import JOB_ID
 from protocol.storage.object_store import ObjectStore
-from service.auth.api_keys import KeyRing, Visitor
+from service.auth.api_keys import ApiKeyBackend, User
 from service.images.image_urls import Fetching
 from service.jobs.generation import Generation
 from service.jobs.job_watcher import JobWatcher
@@ -28,7 +28,7 @@ class Services:
     """The parts of a running service, joined in `app.create_app`."""
 
     settings: ServiceSettings
-    catalogue: Catalogue
+    catalogue: ModelRegistry
     presence: Presence
     queue: JobQueue
     board: ProgressBoard
@@ -37,7 +37,7 @@ class Services:
     watcher: JobWatcher
     metrics: Metrics
     decoding: CapacityLimiter
-    keys: KeyRing
+    keys: ApiKeyBackend
     limits: Limits
     fetching: Fetching
 
@@ -50,13 +50,13 @@ async def _services(request: Request) -> Services:
     return services
 
 
-async def _visitor(request: Request) -> Visitor:
-    visitor: Visitor = request.scope["visitor"]
+async def _visitor(request: Request) -> User:
+    visitor: User = request.scope["user"]
     return visitor
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
-VisitorDep = Annotated[Visitor, Depends(_visitor)]
+VisitorDep = Annotated[User, Depends(_visitor)]
 JobIdPath = Annotated[str, Path(pattern=JOB_ID, description="32 hexadecimal digits.")]
 
 

@@ -14,7 +14,7 @@ from protocol.queue.idempotency import HEADER
 from protocol.queue.job import JobState, JobView
 from protocol.request.generation_params import parse
 from protocol.request.tasks import Task
-from service.auth.api_keys import Visitor
+from service.auth.api_keys import User
 from service.middleware.body_limit import Upload
 from service.routes.deps import AnswersDep, Services, ServicesDep
 from service.schemas.body_parser import read_fields
@@ -131,7 +131,7 @@ async def _accept(
 
     Requests with images share a few threads, for decoding needs memory.
     """
-    visitor: Visitor = request.scope["visitor"]
+    visitor: User = request.scope["user"]
     upload: Upload = request.scope["upload"]
     fields = await read_fields(request, BODIES[task], services.decoding)
     fields = await services.fetching.filled(fields, upload)

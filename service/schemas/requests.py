@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from pydantic.json_schema import models_json_schema
 
 from protocol.request.classes import AskedBoxes, ClassWord
-from protocol.request.generation_params import Draft
+from protocol.request.generation_params import GenerationParams
 from protocol.request.request import Prompt
 from protocol.request.tasks import OF_SOME_TASKS, TAKES, Task
 from service.schemas.controls import FILES, OF_A_FILE, ControlFiles
@@ -60,11 +60,11 @@ LabelFile = Annotated[
 ]
 
 
-class Body(Draft):
+class Body(GenerationParams):
     """What is asked of every task."""
 
     controls: ControlFiles | None = Field(
-        default=None, description=Draft.model_fields["controls"].description
+        default=None, description=GenerationParams.model_fields["controls"].description
     )
     response: ResponseKind = Field(
         default=ResponseKind.BASE64, description="Pictures inside the answer, or URLs of them."

@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 
 from protocol.connection.redis_client import connect
 from protocol.errors import QueueUnavailable
-from protocol.queue.queue_stats import Census, Counting
-from protocol.registry.model_registry import Catalogue
+from protocol.queue.queue_stats import Counting, QueueStats
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import ModelState, Presence, WorkerReport, WorkerState
 
 ANSWER_TIMEOUT_S = 1.5
@@ -20,13 +20,13 @@ ANSWER_TIMEOUT_S = 1.5
 STATES = {"queued": "queued", "started": "running"}
 
 
-class CensusCollector(Collector):
+class QueueStatsCollector(Collector):
     """Redis away is told by `darkroom_redis_up`, and by the absence of all the rest."""
 
     def __init__(self, redis_url: str) -> None:
         # Of its own, and impatient: Prometheus asks again soon, and wants to hear of an outage.
         self._redis = connect(redis_url, answer_timeout_s=ANSWER_TIMEOUT_S, retries=0)
-        self._catalogue = Catalogue(self._redis)
+        self._catalogue = ModelRegistry(self._redis)
         self._presence = Presence(self._redis)
         self._count = Counting(self._redis)
 
@@ -55,7 +55,7 @@ class CensusCollector(Collector):
         yield from _rq(census)
 
 
-def _jobs(census: Census) -> Iterator[Metric]:
+def _jobs(census: QueueStats) -> Iterator[Metric]:
     depth = GaugeMetricFamily(
         "darkroom_queue_depth",
         "Jobs that wait (queued) or are drawn (running).",
@@ -102,7 +102,7 @@ def _states(report: WorkerReport) -> list[tuple[str, str]]:
     return [(model.name, states[model.state]) for model in report.models]
 
 
-def _memory(census: Census) -> Iterator[Metric]:
+def _memory(census: QueueStats) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "darkroom_redis_memory_used_bytes", "Memory Redis uses.", value=census.memory_used
     )
@@ -113,7 +113,7 @@ def _memory(census: Census) -> Iterator[Metric]:
     )
 
 
-def _rq(census: Census) -> Iterator[Metric]:
+def _rq(census: QueueStats) -> Iterator[Metric]:
     workers = GaugeMetricFamily("rq_workers", "RQ workers.", labels=("name", "state", "queues"))
     jobs = GaugeMetricFamily("rq_jobs", "RQ jobs by status.", labels=("queue", "status"))
     for worker in census.workers:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import redis
 
-from tests.chaos.stack import House, Program
+from tests.chaos.stack import LocalStack, Program
 
 TICK_S = 0.05
 
@@ -28,7 +28,7 @@ class Fault:
 
     name: str
     part: Part
-    harm: Callable[[House, Program, random.Random], Course]
+    harm: Callable[[LocalStack, Program, random.Random], Course]
 
 
 @dataclass
@@ -40,13 +40,13 @@ class Incident:
     pid: int | None
 
 
-def _killed(house: House, program: Program, rng: random.Random) -> Course:
+def _killed(house: LocalStack, program: Program, rng: random.Random) -> Course:
     program.kill()
     yield rng.uniform(0.1, 1.0)
     program.start()
 
 
-def _stopped(house: House, program: Program, rng: random.Random) -> Course:
+def _stopped(house: LocalStack, program: Program, rng: random.Random) -> Course:
     program.ask_to_stop()
     while program.runs:
         yield 0.1
@@ -55,8 +55,8 @@ def _stopped(house: House, program: Program, rng: random.Random) -> Course:
 
 def _frozen(
     shortest_s: float, longest_s: float
-) -> Callable[[House, Program, random.Random], Course]:
-    def harm(house: House, program: Program, rng: random.Random) -> Course:
+) -> Callable[[LocalStack, Program, random.Random], Course]:
+    def harm(house: LocalStack, program: Program, rng: random.Random) -> Course:
         program.freeze()
         yield rng.uniform(shortest_s, longest_s)
         program.thaw()
@@ -66,8 +66,8 @@ def _frozen(
 
 def _redis_killed(
     shortest_s: float, longest_s: float
-) -> Callable[[House, Program, random.Random], Course]:
-    def harm(house: House, _: Program, rng: random.Random) -> Course:
+) -> Callable[[LocalStack, Program, random.Random], Course]:
+    def harm(house: LocalStack, _: Program, rng: random.Random) -> Course:
         house.redis.kill()
         yield rng.uniform(shortest_s, longest_s)
         house.redis.start()
@@ -75,47 +75,47 @@ def _redis_killed(
     return harm
 
 
-def _redis_hanging(house: House, _: Program, rng: random.Random) -> Course:
+def _redis_hanging(house: LocalStack, _: Program, rng: random.Random) -> Course:
     house.redis.pause()
     yield rng.uniform(1.0, 4.0)
     house.redis.resume()
 
 
-def _redis_pausing(house: House, _: Program, rng: random.Random) -> Course:
+def _redis_pausing(house: LocalStack, _: Program, rng: random.Random) -> Course:
     seconds = rng.uniform(1.0, 4.0)
     with redis.Redis.from_url(house.redis.url) as client:
         client.execute_command("CLIENT", "PAUSE", int(1000 * seconds), "ALL")
     yield seconds
 
 
-def _redis_full(house: House, _: Program, rng: random.Random) -> Course:
+def _redis_full(house: LocalStack, _: Program, rng: random.Random) -> Course:
     with redis.Redis.from_url(house.redis.url) as client:
         client.config_set("maxmemory", 1)
         yield rng.uniform(1.0, 4.0)
         client.config_set("maxmemory", 0)
 
 
-def _connections_reset(house: House, _: Program, rng: random.Random) -> Course:
+def _connections_reset(house: LocalStack, _: Program, rng: random.Random) -> Course:
     house.api_proxy.reset()
     house.worker_proxy.reset()
     yield 0.0
 
 
-def _answers_lost(house: House, _: Program, rng: random.Random) -> Course:
+def _answers_lost(house: LocalStack, _: Program, rng: random.Random) -> Course:
     house.api_proxy.lose_answers(5)
     house.worker_proxy.lose_answers(5)
     yield 1.0
 
 
-def _network_silent(house: House, _: Program, rng: random.Random) -> Course:
+def _network_silent(house: LocalStack, _: Program, rng: random.Random) -> Course:
     proxy = rng.choice((house.api_proxy, house.worker_proxy))
     proxy.mute()
     yield rng.uniform(1.0, 4.0)
     proxy.unmute()
 
 
-def _store(**trouble: float) -> Callable[[House, Program, random.Random], Course]:
-    def harm(house: House, _: Program, rng: random.Random) -> Course:
+def _store(**trouble: float) -> Callable[[LocalStack, Program, random.Random], Course]:
+    def harm(house: LocalStack, _: Program, rng: random.Random) -> Course:
         for name, value in trouble.items():
             setattr(house.bucket, name, value)
         yield rng.uniform(2.0, 6.0)
@@ -176,7 +176,7 @@ class Adversary:
     """Lets every fault happen equally often, in an order and after pauses drawn by lot."""
 
     def __init__(
-        self, house: House, repertoire: list[Fault], pause_s: float, rng: random.Random
+        self, house: LocalStack, repertoire: list[Fault], pause_s: float, rng: random.Random
     ) -> None:
         """`pause_s`: the mean time from one fault to the next."""
         self.incidents: list[Incident] = []

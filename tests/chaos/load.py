@@ -31,7 +31,7 @@ SIZES = ((32, 32), (48, 32), (32, 64))
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SamplingParams:
     """One request, to be sent many times; the same one gives the same pictures."""
 
     task: str
@@ -64,12 +64,12 @@ class Notes:
     errors: list[tuple[float, str]] = field(default_factory=list)  # when, what
 
 
-def recipes(rng: random.Random, count: int, steps: tuple[int, int]) -> list[Recipe]:
+def recipes(rng: random.Random, count: int, steps: tuple[int, int]) -> list[SamplingParams]:
     """Requests of every task and sampler, of several sizes, formats, step counts and guidances."""
     return [_recipe(rng, number, steps) for number in range(count)]
 
 
-def _recipe(rng: random.Random, number: int, steps: tuple[int, int]) -> Recipe:
+def _recipe(rng: random.Random, number: int, steps: tuple[int, int]) -> SamplingParams:
     width, height = rng.choice(SIZES)
     body: dict[str, Any] = {
         "prompt": rng.choice(("the red cat", "a cat", "the cat at the red", "red")),
@@ -82,14 +82,14 @@ def _recipe(rng: random.Random, number: int, steps: tuple[int, int]) -> Recipe:
     }
     task = ("txt2img", "txt2img", "img2img", "inpaint")[number % 4]
     if task == "txt2img":
-        return Recipe(task, body | {"width": width, "height": height})
+        return SamplingParams(task, body | {"width": width, "height": height})
     body |= {"image": _gradient(width, height, rng), "strength": rng.choice((0.4, 0.8))}
     if task == "inpaint":
         body["mask"] = _stencil(width, height)
-    return Recipe(task, body)
+    return SamplingParams(task, body)
 
 
-async def draw_references(url: str, wanted: Sequence[Recipe]) -> list[list[str]]:
+async def draw_references(url: str, wanted: Sequence[SamplingParams]) -> list[list[str]]:
     """The digests of the pictures of each recipe, each drawn alone."""
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
         drawn = []
@@ -106,7 +106,7 @@ class Load:
     def __init__(
         self,
         urls: Sequence[str],
-        wanted: Sequence[Recipe],
+        wanted: Sequence[SamplingParams],
         references: Sequence[list[str]],
         orders: int,
         clients: int,
@@ -142,7 +142,7 @@ class Load:
         self._next_url = (self._next_url + 1) % len(self._urls)
         return self._urls[self._next_url]
 
-    def recipe(self, index: int) -> Recipe:
+    def recipe(self, index: int) -> SamplingParams:
         return self._wanted[index]
 
     def check(self, job_id: str, index: int, digests: list[str]) -> None:

@@ -16,7 +16,7 @@ from protocol.queue.job import TERMINAL
 from protocol.queue.job_queue import STATES
 from tests.chaos.faults import Adversary, faults
 from tests.chaos.load import Load, draw_references, recipes
-from tests.chaos.stack import House, open_house, wait_for
+from tests.chaos.stack import LocalStack, local_stack, wait_for
 from tests.chaos.verdict import Verdict, judge
 from worker.settings import WorkerSettings
 
@@ -62,7 +62,7 @@ def play(plan: Plan, folder: Path) -> Verdict:
     repertoire = [
         fault for fault in faults(WorkerSettings().worker_lease_s) if plan.only in fault.name
     ]
-    with open_house(folder, plan.appendfsync, **settings) as house:
+    with local_stack(folder, plan.appendfsync, **settings) as house:
         references = asyncio.run(draw_references(house.urls[0], wanted))
         load = Load(house.urls, wanted, references, plan.jobs, plan.clients, rng)
         adversary = Adversary(house, repertoire, plan.pause_s, rng)
@@ -96,7 +96,7 @@ def _clash(load: Load, adversary: Adversary, faults_for_s: float) -> None:
     working.join()
 
 
-def _all_ended(house: House) -> bool:
+def _all_ended(house: LocalStack) -> bool:
     with redis.Redis.from_url(house.redis.url, decode_responses=True) as client:
         keys = list(client.scan_iter("rq:job:*", count=1000))
         with client.pipeline(transaction=False) as pipe:
@@ -105,7 +105,7 @@ def _all_ended(house: House) -> bool:
             return all(STATES.get(status) in TERMINAL for status in pipe.execute() if status)
 
 
-def _orphans(house: House, expired: bool) -> Iterator[str]:
+def _orphans(house: LocalStack, expired: bool) -> Iterator[str]:
     """Whatever speaks of jobs that have ended and would stay for ever; once `expired`, all that
     speaks of any job. Redis' keys, and members of its collections, and objects in the bucket.
     """

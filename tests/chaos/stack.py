@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from darkroom.processes.parent_death import tied
+from darkroom.processes.parent_death import bound_to_parent
 from tests.chaos.bucket import Bucket
 from tests.chaos.journal import Journal, read_journal
 from tests.chaos.proxy import Proxy
@@ -66,7 +66,7 @@ class Program:
         lasting = threading.current_thread() is threading.main_thread()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                tied(self._command) if lasting else self._command,
+                bound_to_parent(self._command) if lasting else self._command,
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -97,7 +97,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class House:
+class LocalStack:
     """Everything that runs, and everything that can be done to it."""
 
     redis: RedisServer
@@ -137,7 +137,7 @@ class House:
 
 
 @contextmanager
-def open_house(folder: Path, appendfsync: str, **settings: str) -> Iterator[House]:
+def local_stack(folder: Path, appendfsync: str, **settings: str) -> Iterator[LocalStack]:
     """Start everything below `folder` and wait until it serves; `settings` go to all programs."""
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer(appendfsync=appendfsync))
@@ -174,7 +174,7 @@ def open_house(folder: Path, appendfsync: str, **settings: str) -> Iterator[Hous
             )
             for number in range(WORKERS)
         ]
-        house = House(redis, api_proxy, worker_proxy, bucket, apis, workers, ports)
+        house = LocalStack(redis, api_proxy, worker_proxy, bucket, apis, workers, ports)
         for program in house.programs:
             program.start()
             stack.callback(program.kill)

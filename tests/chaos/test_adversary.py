@@ -5,15 +5,15 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from tests.chaos.faults import Adversary, Course, Fault
-from tests.chaos.stack import House, Program
+from tests.chaos.stack import LocalStack, Program
 
 PROGRAMS = [SimpleNamespace(pid=1)]
-HOUSE = cast(House, SimpleNamespace(apis=PROGRAMS, workers=PROGRAMS))
+HOUSE = cast(LocalStack, SimpleNamespace(apis=PROGRAMS, workers=PROGRAMS))
 
 
 def faults(open_wounds: set[str]) -> list[Fault]:
     def fault(name: str, part: Any) -> Fault:
-        def harm(_: House, __: Program, lot: random.Random) -> Course:
+        def harm(_: LocalStack, __: Program, lot: random.Random) -> Course:
             open_wounds.add(name)
             yield lot.uniform(0.0, 0.01)
             yield 0.0  # not well yet

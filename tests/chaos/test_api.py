@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from protocol.queue.job import JobState
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from tests.chaos.bucket import Bucket
 from tests.chaos.journal import read_journal
 from tests.chaos.proxy import Proxy
@@ -39,7 +39,7 @@ def test_an_api_killed_between_queueing_and_answering(tmp_path: Path) -> None:
         Bucket() as bucket,
         ThreadPoolExecutor(1) as pool,
     ):
-        Catalogue(client(server.url)).publish(
+        ModelRegistry(client(server.url)).publish(
             CARD.model_copy(update={"name": MODEL}), word_tokenizer()
         )
         ports = free_port(), free_port()

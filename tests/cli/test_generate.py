@@ -14,7 +14,7 @@ import pytest
 from models.text.tokenizer import Tokenizer
 from protocol.connection.redis_client import connect
 from protocol.queue.job_queue import JobQueue
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.request.model_card import ModelCard
 from protocol.settings import Settings
 from tests.cli.processes import wait_until
@@ -41,7 +41,7 @@ def api_without_workers(redis_url: str, tmp_path: Path) -> Iterator[str]:
     """An API that accepts jobs for a model that nobody draws."""
     with connect(redis_url) as redis:
         tokenizer = Tokenizer.from_folder(write_tiny_sd(tmp_path / "tiny") / "tokenizer")
-        Catalogue(redis).publish(CARD, tokenizer.to_json())
+        ModelRegistry(redis).publish(CARD, tokenizer.to_json())
     port = free_port()
     environment = {
         **os.environ,

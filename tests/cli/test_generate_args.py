@@ -10,7 +10,7 @@ from PIL import Image
 
 from darkroom.__main__ import main
 from protocol.queue.job import FinishReason
-from protocol.request.request import Enlargement, GenerationRequest, LoraUse, Refinement
+from protocol.request.request import GenerationRequest, HiresFix, LoraUse, Refinement
 from protocol.request.tasks import Task
 from tests.service.conftest import ABLE, Running, running
 
@@ -52,7 +52,7 @@ def test_words_and_numbers(service: Running, tmp_path: Path) -> None:
     assert (request.width, request.height, request.steps, request.seed) == (64, 32, 3, 5)
     assert (request.sampler, request.schedule, request.guidance_scale) == ("euler", "karras", 2)
     assert request.loras == (LoraUse(name="oil.paint"), LoraUse(name="pencil", weight=0.8))[::-1]
-    assert request.enlargement == Enlargement(width=96, height=48, steps=3, strength=0.7)
+    assert request.enlargement == HiresFix(width=96, height=48, steps=3, strength=0.7)
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == ["cat-1.webp", "cat-2.webp"]
     for name in written:

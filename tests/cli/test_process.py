@@ -90,8 +90,8 @@ async def test_a_program_deaf_to_sigterm_is_killed() -> None:
 def test_a_tied_program_dies_when_its_parent_is_killed() -> None:
     code = """
 import subprocess, time
-from darkroom.processes.parent_death import tied
-print(subprocess.Popen(tied(["sleep", "600"])).pid, flush=True)
+from darkroom.processes.parent_death import bound_to_parent
+print(subprocess.Popen(bound_to_parent(["sleep", "600"])).pid, flush=True)
 time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:

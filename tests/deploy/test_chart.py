@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from protocol.registry.models_config import read_declarations
+from protocol.registry.models_config import read_models_config
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
 
@@ -225,7 +225,7 @@ def test_a_catalogue_is_mounted_and_its_queues_are_looked_at(tmp_path: Path) -> 
     ]
     file = tmp_path / place.name
     file.write_text(config["data"][place.name])
-    declared = read_declarations(file)
+    declared = read_models_config(file)
     [scaled] = of_kind("several", "ScaledObject")
     [trigger] = scaled["spec"]["triggers"]
     assert f'model=~"{"|".join(declared.models)}"' in trigger["metadata"]["query"]

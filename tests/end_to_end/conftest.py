@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from bench.docs.page_screenshot import chromium
 from tests.end_to_end.browser import QUIET
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 
 
@@ -18,7 +18,7 @@ from tests.support.tiny_models import write_tiny_sd
 def darkroom_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a running house; the same one for every test here."""
     model = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
-    with running_house(DARKROOM_MODEL=str(model)) as url:
+    with running_stack(DARKROOM_MODEL=str(model)) as url:
         yield url
 
 

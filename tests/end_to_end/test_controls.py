@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from models.denoising.sampling_params import ControlPicture, Recipe
+from models.denoising.sampling_params import ControlPicture, SamplingParams
 from models.loading.controlnets import ControlNets
 from models.loading.loader import load_model
 from tests.end_to_end.test_tasks import COMMON, SIZE, encoded
 from tests.end_to_end.test_tasks import picture as opened
 from tests.models.pipeline.test_pipeline import ours
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_controlnet, write_tiny_sd, write_tiny_sdxl
 
 
@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(home: Path) -> Iterator[httpx.Client]:
     settings = {"DARKROOM_MODEL": str(home / "models/tiny"), "DARKROOM_MODELS_HOME": str(home)}
     with (
-        running_house(**settings, DARKROOM_WORKER_EXECUTOR="eager") as url,
+        running_stack(**settings, DARKROOM_WORKER_EXECUTOR="eager") as url,
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client
@@ -75,7 +75,7 @@ def test_what_comes_out_is_what_the_networks_draw(client: httpx.Client, home: Pa
     control = ControlPicture(net, shown, weight=0.8, between=(0.0, 0.7))
     said: dict[str, Any] = COMMON | SIZE
     scale = card(client)["default_guidance_scale"]
-    recipe = Recipe(**said, guidance_scale=scale, controls=(control,))
+    recipe = SamplingParams(**said, guidance_scale=scale, controls=(control,))
     assert np.abs(pixels.astype(int) - ours(model, recipe)).max() <= 1
     assert np.abs(pixels.astype(int) - drawn(client, [])).max() > 10
     np.testing.assert_array_equal(pixels, drawn(client, [told]))

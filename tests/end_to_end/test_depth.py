@@ -15,10 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_ldm3d, write_tiny_vae
 
 RECIPE = {
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[httpx.Client]:
     settings = {"DARKROOM_MODEL": str(folder), "DARKROOM_WORKER_EXECUTOR": "eager"}
-    with running_house(**settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with running_stack(**settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -48,7 +48,7 @@ def drawn(client: httpx.Client, **changes: Any) -> dict[str, Any]:
     return image
 
 
-def decoded(folder: Path, recipe: Recipe) -> np.ndarray[Any, Any]:
+def decoded(folder: Path, recipe: SamplingParams) -> np.ndarray[Any, Any]:
     """What the model itself decodes, before it is bytes: (C, H, W) in [0, 1]."""
     model: LatentDiffusion = load_model(str(folder), torch.device("cpu"))
     (last,) = list(model.generate([recipe]))[-1]
@@ -66,7 +66,7 @@ def test_a_picture_comes_with_its_depth(client: httpx.Client, folder: Path) -> N
     depth = Image.open(io.BytesIO(content))
     assert (depth.format, depth.mode, depth.size) == ("PNG", "I;16", (48, 32))
     # Green is the high byte and blue the low one of what the decoder gives beyond RGB.
-    channels = (255 * decoded(folder, Recipe(**RECIPE))).round()  # type: ignore[arg-type]
+    channels = (255 * decoded(folder, SamplingParams(**RECIPE))).round()  # type: ignore[arg-type]
     expected = channels[4] * 256 + channels[5]
     apart = np.abs(np.asarray(depth, np.int64) - expected)
     assert (apart > 1).mean() < 0.01  # but where rounding tips over

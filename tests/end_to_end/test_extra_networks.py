@@ -16,12 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.lora.merging import layers_of
 from models.pipeline import LatentDiffusion
 from tests.models.lora import spellings as spelled
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 from tests.support.tiny_safety import write_tiny_safety
 from worker.interfaces import Pixels
@@ -34,7 +34,7 @@ APPEARS_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
-class House:
+class LocalStack:
     url: str
     loras: Path
     model: LatentDiffusion
@@ -66,7 +66,7 @@ class House:
 
 
 def drawn(model: LatentDiffusion, prompt: str, seed: int) -> Pixels:
-    recipe = Recipe(
+    recipe = SamplingParams(
         prompt, width=32, height=32, steps=3, sampler="ddim", schedule="leading",
         guidance_scale=2.0, seed=seed,
     )  # fmt: skip
@@ -75,7 +75,7 @@ def drawn(model: LatentDiffusion, prompt: str, seed: int) -> Pixels:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     folder = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
     model = load_model(str(folder), torch.device("cpu"))
     pictures = (drawn(model, str(of["prompt"]), int(str(of["seed"]))) for of in (FLAGGED, FINE))
@@ -83,20 +83,20 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     home = tmp_path_factory.mktemp("home")
     settings = {"DARKROOM_MODEL": str(folder), "DARKROOM_MODELS_HOME": str(home)}
     (home / "loras").mkdir()
-    there = House("", home / "loras", model)
+    there = LocalStack("", home / "loras", model)
     there.add("pencil", seed=1)
     there.add("oil.paint", seed=2)
     (home / "loras/broken.safetensors").write_bytes(b"nothing")
-    with running_house(**settings, DARKROOM_WORKER_SAFETY="blank") as url:
-        yield House(url, home / "loras", model)
+    with running_stack(**settings, DARKROOM_WORKER_SAFETY="blank") as url:
+        yield LocalStack(url, home / "loras", model)
 
 
-def test_a_model_tells_which_loras_fit_it(house: House) -> None:
+def test_a_model_tells_which_loras_fit_it(house: LocalStack) -> None:
     assert set(house.offered()) >= {"oil.paint", "pencil"}
     assert "broken" not in house.offered()
 
 
-def test_a_lora_changes_the_picture_by_its_weight(house: House) -> None:
+def test_a_lora_changes_the_picture_by_its_weight(house: LocalStack) -> None:
     plain = house.file(**FINE)
     files = {
         house.file(**FINE, loras=[{"name": name, "weight": weight}])
@@ -109,7 +109,7 @@ def test_a_lora_changes_the_picture_by_its_weight(house: House) -> None:
     assert in_prompt == house.file(**FINE, loras=[{"name": "pencil", "weight": 0.5}])
 
 
-def test_requests_at_the_same_time_give_what_each_gives_alone(house: House) -> None:
+def test_requests_at_the_same_time_give_what_each_gives_alone(house: LocalStack) -> None:
     sets: list[list[dict[str, Any]]] = [
         [],
         [{"name": "pencil"}],
@@ -130,7 +130,7 @@ def test_requests_at_the_same_time_give_what_each_gives_alone(house: House) -> N
     assert [got[number] for number in range(12)] == 3 * wanted
 
 
-def test_what_there_is_not_is_refused_naming_what_there_is(house: House) -> None:
+def test_what_there_is_not_is_refused_naming_what_there_is(house: LocalStack) -> None:
     for fields in ({"loras": [{"name": "broken"}]}, {"prompt": "<lora:../tiny/unet:1>"}):
         answer = house.ask(**FINE | fields)
         assert answer.status_code == 422
@@ -138,7 +138,7 @@ def test_what_there_is_not_is_refused_naming_what_there_is(house: House) -> None
         assert "one of oil.paint, pencil" in answer.json()["bound"]
 
 
-def test_a_file_that_is_added_is_offered_without_a_restart(house: House) -> None:
+def test_a_file_that_is_added_is_offered_without_a_restart(house: LocalStack) -> None:
     house.add("watercolour", seed=5)
     deadline = time.monotonic() + APPEARS_WITHIN_S
     while "watercolour" not in house.offered():
@@ -151,7 +151,7 @@ def test_a_file_that_is_added_is_offered_without_a_restart(house: House) -> None
         time.sleep(0.1)
 
 
-def test_a_picture_that_is_flagged_is_told_and_hidden_and_no_other(house: House) -> None:
+def test_a_picture_that_is_flagged_is_told_and_hidden_and_no_other(house: LocalStack) -> None:
     assert house.image(**FINE)["finish_reason"] == "success"
     image = house.image(**FLAGGED)
     assert image["finish_reason"] == "content_filtered"

@@ -14,7 +14,7 @@ import pytest
 
 from models.loading.inspection import inspect
 from tests.end_to_end.test_tasks import encoded
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
 
 CATALOGUE = """
@@ -63,7 +63,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "DARKROOM_DEFAULT_MODEL": "stable",
         "DARKROOM_WORKER_TUNE_S": "0",
     }
-    with running_house(**settings) as url:
+    with running_stack(**settings) as url:
         yield url
 
 

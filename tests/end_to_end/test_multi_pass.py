@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.end_to_end.test_tasks import encoded
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_refiner, write_tiny_sdxl
 
 CATALOGUE = """
@@ -37,7 +37,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         "DARKROOM_DEFAULT_MODEL": "base",
         "DARKROOM_WORKER_TUNE_S": "0",
     }
-    with running_house(**settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with running_stack(**settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 

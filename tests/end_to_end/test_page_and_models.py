@@ -21,7 +21,7 @@ from protocol.request.object_keys import Extra
 from tests.end_to_end.browser import develop, pictures, visited
 from tests.end_to_end.test_tasks import encoded
 from tests.models.lora import spellings as spelled
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import (
     CONTEXT,
     write_tiny_controlnet,
@@ -76,7 +76,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "DARKROOM_WORKER_TUNE_S": "0",
         "DARKROOM_WORKER_EXECUTOR": "eager",
     }
-    with running_house(**settings) as url:
+    with running_stack(**settings) as url:
         yield url
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.models.published import small_models as small
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 
 WRITERS = {
     "faces": small.write_unconditional,
@@ -67,7 +67,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "DARKROOM_WORKER_EXECUTOR": "eager",
         "DARKROOM_WORKER_TUNE_S": "1",
     }
-    with running_house(**settings) as url:
+    with running_stack(**settings) as url:
         yield url
 
 

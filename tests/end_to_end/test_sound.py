@@ -16,7 +16,7 @@ import soundfile
 from PIL import Image
 
 from models.sound import sound_of
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 
 RECIPE = {
@@ -30,7 +30,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder: Path = write_tiny_sd(tmp_path_factory.mktemp("models") / "tunes")
     (folder / "darkroom.json").write_text(json.dumps({"family": "riffusion"}), "utf-8")
     settings = {"DARKROOM_MODEL": str(folder), "DARKROOM_WORKER_EXECUTOR": "eager"}
-    with running_house(**settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with running_stack(**settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 

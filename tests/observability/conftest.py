@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.observability.programs import DRAWING, House, open_house
+from tests.observability.programs import DRAWING, LocalStack, local_stack
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """Redis, API, and a worker without a network."""
-    with open_house(tmp_path_factory.mktemp("house"), DRAWING) as house:
+    with local_stack(tmp_path_factory.mktemp("house"), DRAWING) as house:
         yield house

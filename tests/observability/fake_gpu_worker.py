@@ -20,11 +20,11 @@ from tests.observability.alert_model import CARD, word_tokenizer
 from tests.observability.fake_nvml import FakeNvml
 from tests.worker.fake_engine import Drawn, FakeEngine
 from worker.interfaces import EngineStats, EngineTimings, OneModel
-from worker.periodic_runner import Chore, Ticker
+from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.telemetry.gpu import GpuCollector
-from worker.telemetry.heartbeat import REPEAT_S, Announcer
+from worker.telemetry.heartbeat import REPEAT_S, Heartbeat
 from worker.telemetry.metrics import Metrics
 
 STEP_S = 0.01
@@ -67,9 +67,9 @@ def main() -> int:
     tracing = start_tracing("worker", settings.otlp_endpoint)
     name = f"drawing-{os.getpid()}"
     with connect(settings.redis_url, metrics.meters.redis) as redis:
-        announcer = Announcer(Presence(redis), name)
+        announcer = Heartbeat(Presence(redis), name)
         announcer.say(model=CARD.name)
-        with Ticker(Chore(REPEAT_S, announcer.repeat)):
+        with PeriodicRunner(PeriodicTask(REPEAT_S, announcer.repeat)):
             status = serve(
                 settings,
                 redis,

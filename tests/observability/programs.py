@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from darkroom.processes.parent_death import tied
+from darkroom.processes.parent_death import bound_to_parent
 from tests.cli.processes import wait_until
 from tests.observability.alert_model import CARD
 from tests.support.redis_server import RedisServer, free_port
@@ -45,7 +45,7 @@ class Program:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                tied(self._command), env=self._environment, stdout=log, stderr=log
+                bound_to_parent(self._command), env=self._environment, stdout=log, stderr=log
             )
 
     def send(self, number: signal.Signals) -> None:
@@ -71,7 +71,7 @@ class Program:
             return False
 
 
-class House:
+class LocalStack:
     """One Redis, one API, and the workers asked for."""
 
     def __init__(self, folder: Path, redis: RedisServer, api: Program, workers: list[Program]):
@@ -106,7 +106,7 @@ class House:
 
 
 @contextmanager
-def open_house(folder: Path, *modules: str, **environment: str) -> Iterator[House]:
+def local_stack(folder: Path, *modules: str, **environment: str) -> Iterator[LocalStack]:
     """A house whose workers are these programs, once all of them are ready."""
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer())
@@ -122,7 +122,7 @@ def open_house(folder: Path, *modules: str, **environment: str) -> Iterator[Hous
         for program in (api, *workers):
             stack.callback(program.end)
             program.start()
-        house = House(folder, redis, api, workers)
+        house = LocalStack(folder, redis, api, workers)
         stack.callback(house.client.close)
         wait_until(house.ready, f"a house is ready; see {folder}")
         yield house

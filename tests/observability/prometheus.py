@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import yaml
 
-from darkroom.processes.parent_death import tied
+from darkroom.processes.parent_death import bound_to_parent
 from tests.cli.processes import wait_until
 from tests.observability.rules import CONFIG, impatient_rules
 from tests.support.redis_server import free_port
@@ -52,7 +52,7 @@ class Prometheus:
             "--log.level=error",
         ]
         with (self._folder / "prometheus.log").open("wb") as log:
-            self._process = subprocess.Popen(tied(command), stderr=log)
+            self._process = subprocess.Popen(bound_to_parent(command), stderr=log)
         wait_until(self._ready, f"Prometheus is ready; see {self._folder}")
         return self
 

@@ -17,7 +17,7 @@ from protocol.queue.job_queue import JobQueue
 from protocol.settings import Settings
 from tests.cli.processes import wait_until
 from tests.observability.alert_model import CARD
-from tests.observability.programs import DRAWING, WORKER, House, Program, open_house
+from tests.observability.programs import DRAWING, WORKER, LocalStack, Program, local_stack
 from tests.observability.prometheus import MISSING, PROMETHEUS, Prometheus
 from tests.observability.rules import alerts
 from tests.worker.consumer.harness import request
@@ -28,7 +28,7 @@ MOST_WAITING = 30
 class Watched:
     """A house and its Prometheus; remembers which alerts were seen."""
 
-    def __init__(self, house: House, prometheus: Prometheus, client: redis.Redis) -> None:
+    def __init__(self, house: LocalStack, prometheus: Prometheus, client: redis.Redis) -> None:
         self.house = house
         self.prometheus = prometheus
         self.client = client
@@ -43,7 +43,7 @@ class Watched:
 def watched(tmp_path: Path) -> Iterator[Watched]:
     limit = {"DARKROOM_MAX_QUEUE_LENGTH": str(MOST_WAITING)}
     with (
-        open_house(tmp_path, DRAWING, DRAWING, **limit) as house,
+        local_stack(tmp_path, DRAWING, DRAWING, **limit) as house,
         Prometheus(tmp_path, house.targets) as prometheus,
         redis.Redis.from_url(house.redis.url) as client,
     ):

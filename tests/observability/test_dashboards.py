@@ -13,7 +13,7 @@ import yaml
 
 from protocol.request.tasks import Task
 from tests.cli.processes import wait_until
-from tests.observability.programs import DRAWING, WORKER, open_house
+from tests.observability.programs import DRAWING, WORKER, local_stack
 from tests.observability.prometheus import MISSING, PROMETHEUS, Prometheus
 from tests.observability.rules import DASHBOARDS, ROOT
 from tests.support.tiny_models import write_tiny_sd
@@ -52,7 +52,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     small = write_tiny_sd(folder / "small")
     plain = {"DARKROOM_WORKER_EXECUTOR": "eager", "DARKROOM_WORKER_ATTENTION": "sdpa"}
     with (
-        open_house(folder, DRAWING, WORKER, DARKROOM_MODEL=str(small), **plain) as house,
+        local_stack(folder, DRAWING, WORKER, DARKROOM_MODEL=str(small), **plain) as house,
         Prometheus(folder, house.targets) as prometheus,
     ):
         real = {"model": "small", "sampler": "ddim", "steps": 3}

@@ -13,7 +13,7 @@ import pytest
 from protocol.telemetry.context import request_id
 from protocol.telemetry.logs import JsonLines, TextLines
 from tests.cli.processes import wait_until
-from tests.observability.programs import DRAWING, House, Program, open_house
+from tests.observability.programs import DRAWING, LocalStack, Program, local_stack
 
 PROMPT = "canary-of-the-logs"
 KEY = f"dk_0123456789ab_{'nobody-may-read-me':x<43}"
@@ -30,7 +30,7 @@ def about(program: Program, **fields: object) -> list[Line]:
     return [line for line in lines(program) if fields.items() <= line.items()]
 
 
-def test_both_programs_name_the_request_and_the_job(house: House) -> None:
+def test_both_programs_name_the_request_and_the_job(house: LocalStack) -> None:
     answer = house.client.post(
         "/v1/txt2img", json={"prompt": PROMPT}, headers={"X-Request-Id": "follow-me-1"}
     )
@@ -46,7 +46,7 @@ def test_both_programs_name_the_request_and_the_job(house: House) -> None:
     assert request["seconds"] > 0
 
 
-def test_neither_prompts_nor_keys_are_logged(house: House) -> None:
+def test_neither_prompts_nor_keys_are_logged(house: LocalStack) -> None:
     headers = {"Authorization": f"Bearer {KEY}", "X-API-Key": KEY}
     fields = {"prompt": PROMPT, "negative_prompt": PROMPT, PROMPT: PROMPT}
     assert house.client.post("/v1/txt2img", json=fields, headers=headers).status_code == 422
@@ -60,7 +60,7 @@ def test_neither_prompts_nor_keys_are_logged(house: House) -> None:
         assert KEY not in text
 
 
-def test_what_machines_ask_all_the_time_is_not_logged(house: House) -> None:
+def test_what_machines_ask_all_the_time_is_not_logged(house: LocalStack) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         assert house.client.get(path).is_success
     house.client.get("/v1/models").raise_for_status()
@@ -70,7 +70,7 @@ def test_what_machines_ask_all_the_time_is_not_logged(house: House) -> None:
 
 
 def test_prompts_are_logged_when_asked_for(tmp_path: Path) -> None:
-    with open_house(tmp_path, DRAWING, DARKROOM_LOG_PROMPTS="true") as house:
+    with local_stack(tmp_path, DRAWING, DARKROOM_LOG_PROMPTS="true") as house:
         house.draw(PROMPT).raise_for_status()
         [accepted] = about(house.api, event="job accepted")
         assert accepted["prompt"] == PROMPT
@@ -78,7 +78,7 @@ def test_prompts_are_logged_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_level_is_obeyed(tmp_path: Path) -> None:
-    with open_house(tmp_path, DRAWING, DARKROOM_LOG_LEVEL="error") as house:
+    with local_stack(tmp_path, DRAWING, DARKROOM_LOG_LEVEL="error") as house:
         house.draw().raise_for_status()
         assert lines(house.api) + lines(house.workers[0]) == []
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cli.processes import wait_until
 from tests.observability.fake_nvml import FakeNvml
-from tests.observability.programs import DRAWING, House, open_house
+from tests.observability.programs import DRAWING, LocalStack, local_stack
 from worker.telemetry.gpu import NVML, GpuCollector, gpu_collector
 from worker.telemetry.metrics import shape_label
 
@@ -52,7 +52,7 @@ def scraped(address: str) -> str:
     return answer.text
 
 
-def both(house: House) -> str:
+def both(house: LocalStack) -> str:
     return scraped(house.api.address) + scraped(house.workers[0].address)
 
 
@@ -66,7 +66,7 @@ def labels_of(text: str) -> dict[str, set[str]]:
     return found
 
 
-def test_labels_are_words_of_ours(house: House) -> None:
+def test_labels_are_words_of_ours(house: LocalStack) -> None:
     headers = {"X-Request-Id": SECRET, "X-API-Key": SECRET}
     house.draw(SECRET, negative_prompt=SECRET).raise_for_status()
     job = house.draw("refuse", wait=False).json()["id"]
@@ -87,7 +87,7 @@ def test_labels_are_words_of_ours(house: House) -> None:
     assert 'method="other"' in text
 
 
-def test_asking_changes_nothing(house: House) -> None:
+def test_asking_changes_nothing(house: LocalStack) -> None:
     house.draw().raise_for_status()
     house.draw("refuse")
     with redis.Redis.from_url(house.redis.url) as client:
@@ -106,7 +106,7 @@ def test_asking_changes_nothing(house: House) -> None:
         assert books() == before
 
 
-def test_waits_of_twenty_minutes_have_their_bucket(house: House) -> None:
+def test_waits_of_twenty_minutes_have_their_bucket(house: LocalStack) -> None:
     house.draw().raise_for_status()
     text = both(house)
     assert 'darkroom_http_request_seconds_bucket{le="1200.0",route="/v1/txt2img"}' in text
@@ -115,7 +115,7 @@ def test_waits_of_twenty_minutes_have_their_bucket(house: House) -> None:
 
 
 def test_redis_away_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
-    with open_house(tmp_path, DRAWING) as house:
+    with local_stack(tmp_path, DRAWING) as house:
         assert "darkroom_redis_up 1.0" in scraped(house.api.address)
         house.redis.pause()  # it hangs: worse than being gone
         text = scraped(house.api.address)

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.cli.processes import wait_until
-from tests.observability.programs import DRAWING, open_house
+from tests.observability.programs import DRAWING, local_stack
 
 STEPS = 5
 CLIENT_TRACE, CLIENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -65,7 +65,7 @@ def collecting() -> Iterator[Collector]:
 def test_a_picture_is_one_trace_from_http_to_denoising(tmp_path: Path) -> None:
     with collecting() as collector:
         tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-        with open_house(tmp_path, DRAWING, **tracing) as house:
+        with local_stack(tmp_path, DRAWING, **tracing) as house:
             body = {"prompt": "canary", "steps": STEPS, "width": 64, "height": 64}
             headers = {"traceparent": f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01"}
             answer = house.client.post("/v1/txt2img", json=body, headers=headers)

@@ -34,7 +34,7 @@ from protocol.queue.job import (
 )
 from protocol.queue.job_queue import CANCEL_FIELD, ERROR_FIELD, REQUEST, queue_name
 from protocol.queue.progress import ProgressBoard
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence, WorkerReport, WorkerState
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import Extra, ExtraFormat, extra_key, result_key
@@ -53,7 +53,7 @@ class FakeWorker:
     ) -> None:
         self.redis: Redis = connect(redis_url)
         self.store = store
-        self.card = Catalogue(self.redis).publish(card, tokenizer_json)
+        self.card = ModelRegistry(self.redis).publish(card, tokenizer_json)
         self.presence = Presence(self.redis)
         self.board = ProgressBoard(self.redis)
         self.seen: list[GenerationRequest] = []

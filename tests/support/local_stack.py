@@ -17,7 +17,7 @@ READY_WITHIN_S = 180.0
 
 
 @contextmanager
-def running_house(**settings: str) -> Iterator[str]:
+def running_stack(**settings: str) -> Iterator[str]:
     """The address of a house with these environment variables, while the block runs."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     environment = {**os.environ, **settings, "PORT": str(port)}

@@ -19,7 +19,7 @@ from typing import Self
 
 import redis
 
-from darkroom.processes.parent_death import tied
+from darkroom.processes.parent_death import bound_to_parent
 from darkroom.processes.server_binary import find_server_binary
 
 START_TIMEOUT_S = 20.0
@@ -69,7 +69,7 @@ class RedisServer:
         # Tied to us, so that a killed test run leaves no server. The tie is to a thread: only one
         # that lasts will do.
         lasting = threading.current_thread() is threading.main_thread()
-        self.process = subprocess.Popen(tied(command) if lasting else command)
+        self.process = subprocess.Popen(bound_to_parent(command) if lasting else command)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:

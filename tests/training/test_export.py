@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.conditioners.clip import ClipConditioner, TextStage
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.executors.eager import eager_executors
 from models.loading.loader import load_model
 from models.networks.text_encoder import TextEncoder
@@ -61,7 +61,7 @@ def exported(model: LatentDiffusion, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def latents(model: LatentDiffusion) -> torch.Tensor:
-    recipe = Recipe("red heart", width=SIDE, height=SIDE, steps=4, sampler="ddim", seed=3)
+    recipe = SamplingParams("red heart", width=SIDE, height=SIDE, steps=4, sampler="ddim", seed=3)
     *_, batch = model.generate([recipe])
     return torch.stack([trajectory.x for trajectory in batch])
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 from redis import ConnectionError as RedisConnectionError
 
-from worker.periodic_runner import Chore, Ticker
+from worker.periodic_runner import PeriodicRunner, PeriodicTask
 
 
 def test_a_failing_chore_stops_neither_itself_nor_the_others(
@@ -23,7 +23,7 @@ def test_a_failing_chore_stops_neither_itself_nor_the_others(
             failed_often.set()
         raise ValueError("a fault")
 
-    with Ticker(Chore(0.001, fail), Chore(0.001, done.set)):
+    with PeriodicRunner(PeriodicTask(0.001, fail), PeriodicTask(0.001, done.set)):
         assert failed_often.wait(20)
         done.clear()
         assert done.wait(20)
@@ -43,7 +43,7 @@ def test_an_outage_of_redis_is_told_once(caplog: pytest.LogCaptureFixture) -> No
             raise RedisConnectionError("away")
 
     # The other has no need of Redis, and knows nothing of it.
-    with Ticker(Chore(0.0005, lambda: None), Chore(0.001, ask_redis)):
+    with PeriodicRunner(PeriodicTask(0.0005, lambda: None), PeriodicTask(0.001, ask_redis)):
         assert end.wait(20)
     told = [record.getMessage() for record in caplog.records]
     assert told == ["redis is away", "redis is back"]

@@ -21,11 +21,11 @@ from protocol.queue.job import JobResult, JobState
 from protocol.request.request import GenerationRequest
 from protocol.telemetry.logs import exception_fields
 from protocol.telemetry.tracing import NO_TRACING, Tracing
-from worker.consumer.job_run import HeldJob, Stage
+from worker.consumer.job_run import JobRun, Stage
 from worker.consumer.leases import Claim, JobStatus
 from worker.consumer.progress_reporter import Reporter
 from worker.interfaces import Engine, Models, stats_of
-from worker.output.output_processor import Delivery
+from worker.output.output_processor import OutputProcessor
 from worker.telemetry.metrics import ENGINE_FAILED, HANDED_BACK, Metrics
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class EngineBroken(Exception):
     """Steps fail whichever job is drawn; only a new process can help."""
 
 
-class Ledger(Protocol):
+class JobSource(Protocol):
     """The queue, as the loop uses it; see `worker.consumer.leases`. Raises what redis-py raises."""
 
     def claim(self, idle: bool, models: Sequence[str]) -> Claim | None: ...
@@ -58,7 +58,7 @@ class Ledger(Protocol):
     def suspect(self, claim: Claim) -> JobStatus | None: ...
 
 
-class Loop:
+class Consumer:
     """Serves jobs with one engine. `stop`, `wake`, `cancel`, `lose`, `reconnected` and `told` may
     be called from any thread."""
 
@@ -66,8 +66,8 @@ class Loop:
         self,
         models: Models,
         engine: Engine,
-        ledger: Ledger,
-        delivery: Delivery,
+        ledger: JobSource,
+        delivery: OutputProcessor,
         reporter: Reporter,
         metrics: Metrics,
         job_timeout_s: float,
@@ -87,7 +87,7 @@ class Loop:
         self._grace_s = grace_s
         self._most_deliveries = most_deliveries
         self._tracing = tracing
-        self._held: dict[str, HeldJob] = {}  # by execution: a job lost may be claimed again
+        self._held: dict[str, JobRun] = {}  # by execution: a job lost may be claimed again
         self._cancelled: set[str] = set()  # job ids
         self._lost: set[str] = set()  # execution ids
         self._stops = 0
@@ -160,7 +160,7 @@ class Loop:
         self._metrics.left(state)
         logger.info("job left", extra={**claim.names, "state": state})
 
-    def _jobs(self) -> list[HeldJob]:
+    def _jobs(self) -> list[JobRun]:
         # A copy made in one go, because delivery threads take their jobs out at any time.
         return list(self._held.values())
 
@@ -245,7 +245,7 @@ class Loop:
             if held.claim.job_id == claim.job_id:  # lost, and come back to us before we noticed
                 self._drop(held)
                 self._forget(held.claim)
-        held = HeldJob(
+        held = JobRun(
             claim, request, self._engine, self._delivery, self._reporter, self._end, self._tracing
         )
         self._held[claim.execution_id] = held
@@ -260,7 +260,7 @@ class Loop:
             if held.stage is Stage.READY and self._engine.free_slots > 0:
                 self._admit(held)
 
-    def _admit(self, held: HeldJob) -> None:
+    def _admit(self, held: JobRun) -> None:
         held.stage = Stage.DRAWING
         try:
             self._engine.admit(held.admitted())
@@ -287,7 +287,7 @@ class Loop:
         if len(self._failed_alone) >= MOST_FAILED_ALONE:
             raise EngineBroken from error
 
-    def _suspect(self, jobs: list[HeldJob], error: Exception) -> None:
+    def _suspect(self, jobs: list[JobRun], error: Exception) -> None:
         """The engine failed, on one of these or by itself: each is tried alone, maybe elsewhere."""
         logger.error(
             "the engine failed",
@@ -313,7 +313,7 @@ class Loop:
                 held.end(DeadlineExceeded(self._job_timeout_s))
 
     def _drop(
-        self, held: HeldJob, ending: Callable[[Claim], JobStatus | None] | None = None
+        self, held: JobRun, ending: Callable[[Claim], JobStatus | None] | None = None
     ) -> None:
         self._engine.cancel(held.claim.job_id)
         held.stage = Stage.DROPPED
@@ -321,7 +321,7 @@ class Loop:
         if ending is not None:
             self._delivery.submit_ending(self._settle, held.claim, ending)
 
-    def _end(self, held: HeldJob, outcome: JobResult | DarkroomError) -> None:
+    def _end(self, held: JobRun, outcome: JobResult | DarkroomError) -> None:
         """In a delivery thread: a job has its pictures, or will never have them."""
         if isinstance(outcome, DarkroomError):
             self._fail(held.claim, outcome)

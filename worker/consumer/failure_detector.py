@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-class Vigil:
+class FailureDetector:
     """Guards the reaper's judgement.
 
     After an outage of Redis, or after this machine slept, every lease looks expired, also those of

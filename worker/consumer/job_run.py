@@ -25,12 +25,12 @@ from worker.interfaces import (
     Screening,
 )
 from worker.output.image_files import encode_preview
-from worker.output.output_processor import Delivery
+from worker.output.output_processor import OutputProcessor
 
 logger = logging.getLogger(__name__)
 
 # Told in a delivery thread how a job ended: its result, or why there is none.
-Ending = Callable[["HeldJob", JobResult | DarkroomError], None]
+Ending = Callable[["JobRun", JobResult | DarkroomError], None]
 
 
 class Stage(Enum):
@@ -41,7 +41,7 @@ class Stage(Enum):
     DROPPED = auto()  # nobody here cares any more
 
 
-class HeldJob:
+class JobRun:
     """A claimed job; it listens to the engine and sees its pictures delivered.
 
     `stage` belongs to the loop's thread, which is also the one that the engine calls back from.
@@ -52,7 +52,7 @@ class HeldJob:
         claim: Claim,
         request: GenerationRequest,
         engine: Engine,
-        delivery: Delivery,
+        delivery: OutputProcessor,
         reporter: Reporter,
         on_end: Ending,
         tracing: Tracing = NO_TRACING,

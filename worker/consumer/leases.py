@@ -32,7 +32,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from protocol.connection.keyspace import RQ, key
-from protocol.connection.pipelined_script import Arguments, Bulk
+from protocol.connection.pipelined_script import Arguments, PipelinedScript
 from protocol.connection.scripts import script
 from protocol.queue.job_queue import CANCEL_FIELD
 from protocol.queue.submission import now_as_rq_writes_it
@@ -111,7 +111,7 @@ class Leases:
         told = asdict(terms) | {"worker": worker, "poison_record": _flat(terms.poison_record)}
         self._terms = json.dumps(told)
         self._claim, self._settle, self._reap, self._late, self._awaited, self._give_up = (
-            Bulk(redis, _script(name))
+            PipelinedScript(redis, _script(name))
             for name in ("claim", "settle", "reap", "late", "awaited", "give_up")
         )
         self._renew = redis.register_script(_script("renew"))

@@ -37,13 +37,13 @@ from protocol.queue.job import JobResult
 from protocol.queue.job_queue import GENERATE, REQUEST, queue_name, wake_channel
 from protocol.request.request import GenerationRequest, Priority
 from protocol.telemetry.tracing import NO_TRACING, Tracing
-from worker.consumer.consumer import Loop
-from worker.consumer.failure_detector import Vigil
+from worker.consumer.consumer import Consumer
+from worker.consumer.failure_detector import FailureDetector
 from worker.consumer.leases import Claim, JobStatus, Leases, LeaseTerms
 from worker.consumer.progress_reporter import Reporter
 from worker.interfaces import Engine, Models
-from worker.output.output_processor import Delivery
-from worker.periodic_runner import Chore, Ticker
+from worker.output.output_processor import OutputProcessor
+from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import WORKER_DIED, Metrics
 
@@ -65,14 +65,14 @@ class RqWorker(BaseWorker):
         name: str,
         models: Models,
         engine: Engine,
-        delivery: Delivery,
+        delivery: OutputProcessor,
         reporter: Reporter,
         metrics: Metrics,
         settings: WorkerSettings,
         tracing: Tracing = NO_TRACING,
     ) -> None:
         """`name` must be a fresh one: RQ refuses that of a worker that died a moment ago."""
-        self.ledger = RqLedger(redis, name, models.names, settings)
+        self.ledger = RqJobSource(redis, name, models.names, settings)
         super().__init__(
             [
                 Queue(queue_name(model, priority), connection=redis, serializer=JSONSerializer)
@@ -90,8 +90,8 @@ class RqWorker(BaseWorker):
         self._reporter = reporter
         self._metrics = metrics
         self._settings = settings
-        self._vigil = Vigil(settings.worker_lease_s)
-        self.loop = Loop(
+        self._vigil = FailureDetector(settings.worker_lease_s)
+        self.loop = Consumer(
             models,
             engine,
             self.ledger,
@@ -115,13 +115,13 @@ class RqWorker(BaseWorker):
         try:
             with (
                 # By itself: no other chore may delay it, by waiting for an answer that is lost.
-                Ticker(Chore(settings.worker_heartbeat_s, self.beat)),
-                Ticker(
-                    Chore(settings.worker_cancel_poll_s, self.look_for_marks),
-                    Chore(settings.worker_progress_s, self._reporter.flush),
-                    Chore(settings.worker_reap_s, self.reap),
-                    Chore(settings.worker_reap_s, self.drop_late),
-                    Chore(1.0, self.watch_the_loop),
+                PeriodicRunner(PeriodicTask(settings.worker_heartbeat_s, self.beat)),
+                PeriodicRunner(
+                    PeriodicTask(settings.worker_cancel_poll_s, self.look_for_marks),
+                    PeriodicTask(settings.worker_progress_s, self._reporter.flush),
+                    PeriodicTask(settings.worker_reap_s, self.reap),
+                    PeriodicTask(settings.worker_reap_s, self.drop_late),
+                    PeriodicTask(1.0, self.watch_the_loop),
                 ),
             ):
                 self.loop.run(until_empty=burst)
@@ -257,8 +257,8 @@ class RqWorker(BaseWorker):
         return False
 
 
-class RqLedger:
-    """Leases with their contents in RQ's form; a `worker.consumer.consumer.Ledger`."""
+class RqJobSource:
+    """Leases with their contents in RQ's form; a `worker.consumer.consumer.JobSource`."""
 
     def __init__(
         self, redis: Redis, worker: str, models: Sequence[str], settings: WorkerSettings

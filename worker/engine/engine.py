@@ -16,7 +16,7 @@ from math import inf
 
 import torch
 
-from models.denoising.denoiser import Trajectory
+from models.denoising.denoiser import DenoisingState
 from models.loading.controlnets import ControlNets
 from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
@@ -25,10 +25,10 @@ from worker.engine.batcher import Batcher, room
 from worker.engine.controls import controls_of, nets_of
 from worker.engine.decoding import BetweenSteps, Decoding
 from worker.engine.memory import free_bytes
-from worker.engine.merged_loras import Variants
+from worker.engine.merged_loras import MergedLoras
 from worker.engine.previews import Look, looks, show
 from worker.engine.resident import LimitsOfEach, Resident
-from worker.engine.sampling_params import passes_of, recipe_of
+from worker.engine.sampling_params import passes_of, sampling_params_of
 from worker.engine.slots import RunningJob, Slot
 from worker.interfaces import AdmittedJob, EngineStats, Pixels, Screened
 
@@ -48,7 +48,7 @@ class Engine:
         *,
         decoding: Decoding | None = None,
         same_bytes: bool = True,
-        variants: Variants | None = None,
+        variants: MergedLoras | None = None,
         controlnets: ControlNets | None = None,
     ) -> None:
         """`max_slots` pictures at most step together; of several sizes or models, more are held.
@@ -238,7 +238,7 @@ class Engine:
         return False
 
     def _slots_of(self, job: AdmittedJob) -> list[Slot]:
-        name, recipe = job.request.model, recipe_of(job)
+        name, recipe = job.request.model, sampling_params_of(job)
         model = self._model_of(job.request)
         if job.request.controls:
             recipe = replace(recipe, controls=controls_of(job, model, self._nets()))
@@ -263,7 +263,7 @@ class Engine:
         ]
 
     def _group(
-        self, name: str, model: LatentDiffusion, trajectory: Trajectory
+        self, name: str, model: LatentDiffusion, trajectory: DenoisingState
     ) -> tuple[str | int, ...]:
         """What slots that step together have in common; ends in the size of their latents."""
         length = trajectory.context_length if self._same_bytes else 0

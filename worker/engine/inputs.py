@@ -11,7 +11,7 @@ from worker.interfaces import AdmittedJob
 
 
 def inputs_of(job: AdmittedJob) -> dict[str, Any]:
-    """Fields of the job's `models.denoising.sampling_params.Recipe`."""
+    """Fields of the job's `models.denoising.sampling_params.SamplingParams`."""
     request, fields = job.request, dict[str, Any]()
     if job.image is not None:
         match request.task:

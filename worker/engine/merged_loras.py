@@ -14,7 +14,7 @@ from models.executors.variants import run_alike, run_eagerly
 from models.lora.errors import LoraError
 from models.lora.layers import Layers
 from models.lora.merging import layers_of, networks, with_loras
-from models.lora.registry import LoraFile, LoraShelf
+from models.lora.registry import LoraFile, LoraRegistry
 from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
 from protocol.request.request import Loras
@@ -33,14 +33,14 @@ class _Variant:
     nbytes: int
 
 
-class Variants:
+class MergedLoras:
     """The variants of a worker's models, the least recently used forgotten first.
 
     What slots still draw with stays in memory until they have finished. May be used from several
     threads: merging takes a while, and is not for the one that steps.
     """
 
-    def __init__(self, shelf: LoraShelf, budget: int) -> None:
+    def __init__(self, shelf: LoraRegistry, budget: int) -> None:
         """`budget`: bytes that variants may take beside their models; the one used last is kept
         whatever it takes."""
         self.shelf = shelf

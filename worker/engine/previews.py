@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from models.autoencoders.preview import clean_latents
-from models.denoising.denoiser import Trajectory
+from models.denoising.denoiser import DenoisingState
 from worker.engine.slots import Slot
 from worker.interfaces import Pixels, Watching
 
@@ -26,7 +26,7 @@ class Look:
     """A picture that is to be shown after its next row, which begins with `x`."""
 
     slot: Slot
-    trajectory: Trajectory
+    trajectory: DenoisingState
     row: int
     x: Tensor
 

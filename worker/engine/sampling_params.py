@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from models.denoising.sampling_params import Recipe
-from models.multi_pass import Enlarge, Pass, Refine
+from models.denoising.sampling_params import SamplingParams
+from models.multi_pass import HiresFixPass, Pass, Refine
 from models.pipeline import LatentDiffusion
 from models.text.wording import Wording
 from protocol.errors import JobFailed
@@ -16,10 +16,10 @@ from worker.engine.inputs import inputs_of
 from worker.interfaces import AdmittedJob
 
 
-def recipe_of(job: AdmittedJob) -> Recipe:
+def sampling_params_of(job: AdmittedJob) -> SamplingParams:
     """The first pass of each picture of the job."""
     request = job.request
-    recipe = Recipe(
+    recipe = SamplingParams(
         prompt=_wording(request.prompt, request),
         negative_prompt=_wording(request.negative_prompt, request),
         clip_skip=request.clip_skip,
@@ -44,7 +44,7 @@ def recipe_of(job: AdmittedJob) -> Recipe:
 
 def passes_of(
     request: GenerationRequest,
-    recipe: Recipe,
+    recipe: SamplingParams,
     model: LatentDiffusion,
     others: Mapping[str, LatentDiffusion],
 ) -> list[tuple[str, Pass]]:
@@ -64,7 +64,7 @@ def passes_of(
             steps=larger.steps,
             strength=larger.strength,
         )
-        return [(request.model, Enlarge(model, second))]
+        return [(request.model, HiresFixPass(model, second))]
     return []
 
 

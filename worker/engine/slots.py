@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from models.denoising.denoiser import Trajectory
-from models.denoising.sampling_params import Recipe
+from models.denoising.denoiser import DenoisingState
+from models.denoising.sampling_params import SamplingParams
 from models.multi_pass import Pass
 from models.pipeline import LatentDiffusion
 from protocol.request.request import Decoder
@@ -21,7 +21,7 @@ class RunningJob:
     """A job inside the engine: how many of its pictures are still to come, and where time went."""
 
     job: AdmittedJob
-    recipe: Recipe
+    recipe: SamplingParams
     encode_s: float
     pending: int
     step: int = 0
@@ -56,7 +56,7 @@ class Slot:
     index: int
     seed: int
     model: LatentDiffusion
-    trajectory: Trajectory
+    trajectory: DenoisingState
     group: tuple[str | int, ...]
     later: list[tuple[str, Pass]] = field(default_factory=list)
     admitted_at: float = field(default_factory=time.monotonic)

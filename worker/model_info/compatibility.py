@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.loading.controlnets import ControlNets
 from models.lora.merging import layers_of
-from models.lora.registry import LoraShelf
+from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from worker.model_info.extra_networks import Names
 
@@ -18,7 +18,7 @@ CONTROLNETS = "controlnets"
 def fitting(model: LatentDiffusion, home: Path) -> dict[str, Names]:
     """The entries of the model's card that change when something is added to `home`. Of the model
     no weights are needed."""
-    shelf, layers = LoraShelf(home / LORAS), layers_of(model)
+    shelf, layers = LoraRegistry(home / LORAS), layers_of(model)
     nets = ControlNets(home / CONTROLNETS)
     return {
         LORAS: lambda: shelf.fitting(layers),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.request.model_card import ModelCard
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Additions:
     """`look` is to be called every `LOOK_S`."""
 
     def __init__(self, redis: Redis, offers: Sequence[Offer]) -> None:
-        self._catalogue = Catalogue(redis)
+        self._catalogue = ModelRegistry(redis)
         self._offers = offers
         self._told = {offer.card.name: offer.now() for offer in offers}
 

@@ -20,7 +20,7 @@ from models.loading.loader import BUNDLED, load_model
 from models.loading.replacements import with_tiny
 from models.networks.safety_checker import ships_safety_checker
 from models.pipeline import LatentDiffusion
-from protocol.registry.models_config import BadCatalogue, Declared, read_declarations
+from protocol.registry.models_config import InvalidModelsConfig, ModelConfig, read_models_config
 from protocol.request.model_card import ModelCard
 from worker.model_info.model_card import model_card, model_name
 from worker.model_info.sources import locate, network_folder, without_weights
@@ -33,14 +33,14 @@ EMBEDDINGS = "embeddings"  # the folder of learned words in the models' home
 
 
 @dataclass(frozen=True)
-class Offering:
+class ModelDescription:
     """A model that can be served.
 
     `source`: where it is. `skeleton`: its networks without weights. `size`: the bytes that these
     take, with the safety checker if one looks at its pictures.
     """
 
-    declared: Declared
+    declared: ModelConfig
     source: str
     skeleton: LatentDiffusion
     card: ModelCard
@@ -53,7 +53,7 @@ class Plan:
     """All that a worker is to serve: what is wrong with the rest, by name, and the bytes that
     weights may take, if they are bounded."""
 
-    offerings: Mapping[str, Offering]
+    offerings: Mapping[str, ModelDescription]
     broken: Mapping[str, str]
     budget: int | None
 
@@ -61,13 +61,13 @@ class Plan:
 def plan(settings: WorkerSettings, device: torch.device) -> Plan:
     """What the settings declare: the models of the catalogue, or the one they name.
 
-    Raises BadCatalogue, and, where only one model is named, CheckpointError and ValueError.
+    Raises InvalidModelsConfig, and, where only one model is named, CheckpointError and ValueError.
     """
     if settings.catalogue is None:
         offering = _single(settings, device)
         return Plan({offering.card.name: offering}, {}, None)
-    catalogue = read_declarations(settings.catalogue)
-    offerings: dict[str, Offering] = {}
+    catalogue = read_models_config(settings.catalogue)
+    offerings: dict[str, ModelDescription] = {}
     broken: dict[str, str] = {}
     for name, declared in catalogue.models.items():
         try:
@@ -83,15 +83,15 @@ def plan(settings: WorkerSettings, device: torch.device) -> Plan:
     return Plan(offerings, broken, catalogue.memory_budget)
 
 
-def _single(settings: WorkerSettings, device: torch.device) -> Offering:
-    declared = Declared(source=settings.model or "bundled", resident=True)
+def _single(settings: WorkerSettings, device: torch.device) -> ModelDescription:
+    declared = ModelConfig(source=settings.model or "bundled", resident=True)
     source = locate(declared.source, settings.models_home / "models")
     return _offering(declared, source, {}, settings, device)
 
 
 def _declared(
-    name: str, declared: Declared, settings: WorkerSettings, device: torch.device
-) -> Offering:
+    name: str, declared: ModelConfig, settings: WorkerSettings, device: torch.device
+) -> ModelDescription:
     assert settings.catalogue is not None
     source = locate(
         declared.source, settings.models_home / "models", settings.catalogue.resolve().parent
@@ -102,16 +102,16 @@ def _declared(
         return _offering(declared, source, declared.defaults | entries, settings, device)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
-        raise BadCatalogue(f"models.{name}.defaults: {faults}") from error
+        raise InvalidModelsConfig(f"models.{name}.defaults: {faults}") from error
 
 
 def _offering(
-    declared: Declared,
+    declared: ModelConfig,
     source: str,
     entries: Mapping[str, object],
     settings: WorkerSettings,
     device: torch.device,
-) -> Offering:
+) -> ModelDescription:
     folder = BUNDLED if source == "bundled" else without_weights(source)
     words = settings.models_home / EMBEDDINGS
     unet = None
@@ -123,7 +123,7 @@ def _offering(
         skeleton = with_tiny(skeleton, tiny)
     dtype = weights_dtype(device, declared.precision or settings.worker_precision)
     safety = settings.worker_safety != "off" and ships_safety_checker(skeleton.folder)
-    return Offering(
+    return ModelDescription(
         declared,
         source,
         skeleton,

@@ -8,7 +8,7 @@ from typing import Any
 from models.checkpoints.checkpoint import read_json
 from models.conditioners.clip import ClipConditioner
 from models.conditioners.concat_conditioning import ClassMap, SmallPicture
-from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, NothingSaid
+from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.loading.kinds import KINDS
 from models.pipeline import LatentDiffusion
 
@@ -54,7 +54,7 @@ def task_entries(model: LatentDiffusion) -> dict[str, Any]:
             entries |= {"classes": classes, **({} if guided else _UNGUIDED)}
         case LayoutConditioner(classes=classes, most_boxes=most):
             entries |= {"classes": classes, "max_boxes": most, **_UNGUIDED}
-        case NothingSaid():
+        case Unconditional():
             entries |= _UNGUIDED
     match model.beside:
         case ClassMap(classes=classes):

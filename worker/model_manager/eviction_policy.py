@@ -16,7 +16,7 @@ from math import inf
 
 
 @dataclass(frozen=True)
-class Lodger:
+class ModelEntry:
     """A model that may be in memory.
 
     `stays`: it is loaded first and never let go of. `needs`: the models it draws with, too, which
@@ -51,11 +51,11 @@ class _Stay:
 
 
 @dataclass
-class Residency:
+class EvictionPolicy:
     """The books of one worker's memory. `budget` is in bytes, and is never exceeded; `patience` in
     seconds: for how long the jobs of a model that is not there let others go on."""
 
-    lodgers: Mapping[str, Lodger]
+    lodgers: Mapping[str, ModelEntry]
     budget: float = inf
     patience: float = 10.0
     loading: str | None = None

@@ -17,9 +17,9 @@ from redis import Redis
 from protocol.connection.keyspace import key
 from protocol.errors import DarkroomError, JobFailed
 from protocol.registry.presence import ModelState, Presence, WorkerReport
-from worker.model_manager.model_manager import Shelf
+from worker.model_manager.model_manager import ModelManager
 from worker.settings import WorkerSettings
-from worker.telemetry.heartbeat import Announcer
+from worker.telemetry.heartbeat import Heartbeat
 from worker.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -35,16 +35,16 @@ class Waiting(Protocol):
     def give_up(self, model: str, error: DarkroomError) -> list[str]: ...
 
 
-class Demand:
+class LoadRequests:
     """`look` is to be called every `LOOK_S`; it raises what redis-py raises, and
     QueueUnavailable."""
 
     def __init__(
         self,
-        shelf: Shelf,
+        shelf: ModelManager,
         queue: Waiting,
         redis: Redis,
-        announcer: Announcer,
+        announcer: Heartbeat,
         name: str,
         settings: WorkerSettings,
         metrics: Metrics,

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from protocol.registry.presence import ModelReport, ModelState
 from worker.engine.resident import Resident
-from worker.model_manager.eviction_policy import Lodger, Move, Residency
+from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry, Move
 from worker.model_manager.loader import Loaded, Loader
 from worker.telemetry.metrics import Metrics
 
@@ -46,7 +46,7 @@ class _Trouble:
     again_at: float
 
 
-class Shelf:
+class ModelManager:
     """`broken`: the models that cannot be offered at all, and why. `free`: bytes for more weights,
     besides the budget of `books`."""
 
@@ -54,7 +54,7 @@ class Shelf:
         self,
         engine: Holder,
         loader: Loader,
-        books: Residency,
+        books: EvictionPolicy,
         broken: Mapping[str, str],
         metrics: Metrics,
         free: Callable[[], float] = lambda: inf,
@@ -204,7 +204,7 @@ class Shelf:
         return self._books.loading is not None and self._books.loading in self._party(name)
 
     def _party(self, name: str) -> tuple[str, ...]:
-        lodger = self._books.lodgers.get(name, Lodger(0))
+        lodger = self._books.lodgers.get(name, ModelEntry(0))
         return (*lodger.needs, name)
 
     def _report(self, name: str) -> ModelReport:

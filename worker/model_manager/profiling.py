@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from models.denoising.denoiser import Trajectory
-from models.denoising.sampling_params import Recipe
+from models.denoising.denoiser import DenoisingState
+from models.denoising.sampling_params import SamplingParams
 from models.executors.stopwatch import best_seconds
 from models.pipeline import LatentDiffusion
 from worker.engine.memory import free_bytes
@@ -68,7 +68,9 @@ def measure(
     """Time steps of growing batches of pictures, guided if the model can be, until the budget or
     the memory is used up; the smallest batch is timed whatever it takes."""
     width, height = size
-    recipe = Recipe("", width=width, height=height, steps=STEPS, sampler="ddim", guidance_scale=2.0)
+    recipe = SamplingParams(
+        "", width=width, height=height, steps=STEPS, sampler="ddim", guidance_scale=2.0
+    )
     group = model.latent_shape(width, height)
     [one] = model.start(recipe, [0])
     deadline = time.monotonic() + budget_s
@@ -94,7 +96,7 @@ def measure(
     return Measurement(group, seconds, bytes_per_cell)
 
 
-def _step(model: LatentDiffusion, batch: list[Trajectory]) -> None:
+def _step(model: LatentDiffusion, batch: list[DenoisingState]) -> None:
     """A step, to its end."""
     model.advance(batch)
     if model.device.type == "cuda":

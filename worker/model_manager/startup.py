@@ -18,15 +18,15 @@ from worker.engine.memory import free_bytes
 from worker.engine.resident import Resident
 from worker.model_info.compatibility import fitting
 from worker.model_info.extra_networks import Offer
-from worker.model_info.model_description import EMBEDDINGS, Offering, Plan, plan
+from worker.model_info.model_description import EMBEDDINGS, ModelDescription, Plan, plan
 from worker.model_info.sources import network_folder
 from worker.model_info.weights_dtype import weights_dtype
-from worker.model_manager.eviction_policy import Lodger, Residency
+from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry
 from worker.model_manager.loader import Loader, Report
-from worker.model_manager.model_manager import Shelf
+from worker.model_manager.model_manager import ModelManager
 from worker.model_manager.warmup import empty_engine, ready_resident
 from worker.settings import WorkerSettings
-from worker.telemetry.heartbeat import Announcer
+from worker.telemetry.heartbeat import Heartbeat
 from worker.telemetry.metrics import Metrics
 
 LOADED = 0.9  # the share of getting ready that loading is; the rest is warming up
@@ -37,12 +37,12 @@ class Opened:
     """A worker's engine, its models, and what it offers of them."""
 
     engine: Engine
-    shelf: Shelf
+    shelf: ModelManager
     offers: Sequence[Offer]
 
 
-def open_shelf(
-    settings: WorkerSettings, device: torch.device, announcer: Announcer, metrics: Metrics
+def start_models(
+    settings: WorkerSettings, device: torch.device, announcer: Heartbeat, metrics: Metrics
 ) -> Opened:
     """Read what is to be served, and load the first of it, telling how far that is.
 
@@ -58,7 +58,7 @@ def open_shelf(
     def tell(name: str, share: float, what: str) -> None:
         announcer.say(state=WorkerState.LOADING, model=name, detail=what, progress=share)
 
-    shelf = Shelf(
+    shelf = ModelManager(
         engine,
         Loader(load),
         _books(planned, settings),
@@ -76,15 +76,15 @@ def open_shelf(
     return Opened(engine, shelf, offers)
 
 
-def _books(planned: Plan, settings: WorkerSettings) -> Residency:
+def _books(planned: Plan, settings: WorkerSettings) -> EvictionPolicy:
     lodgers = {name: _lodger(offering) for name, offering in planned.offerings.items()}
     budget = inf if planned.budget is None else planned.budget
-    return Residency(lodgers, budget, settings.worker_model_patience_s)
+    return EvictionPolicy(lodgers, budget, settings.worker_model_patience_s)
 
 
-def _lodger(offering: Offering) -> Lodger:
+def _lodger(offering: ModelDescription) -> ModelEntry:
     declared = offering.declared
-    return Lodger(
+    return ModelEntry(
         offering.size,
         stays=declared.resident is True,
         needs=() if declared.refiner is None else (declared.refiner,),
@@ -93,7 +93,7 @@ def _lodger(offering: Offering) -> Lodger:
 
 
 def _load(
-    offering: Offering, settings: WorkerSettings, device: torch.device, report: Report
+    offering: ModelDescription, settings: WorkerSettings, device: torch.device, report: Report
 ) -> Resident:
     """Read the weights, then choose what runs them and measure it."""
     declared, card = offering.declared, offering.card

@@ -13,15 +13,15 @@ import torch
 import models.tuning.cuda_autotune as gpu
 from models.autoencoders.preview import LinearPreview
 from models.cuda.stream import StreamedDecoder
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.controlnets import ControlNets
-from models.lora.registry import LoraShelf
+from models.lora.registry import LoraRegistry
 from models.networks.attention import available_kernels, choose_kernels, use_kernel
 from models.pipeline import LatentDiffusion
 from models.tuning import executor_autotune as choice
 from worker.engine.decoding import BesideSteps, BetweenSteps, Decoding
 from worker.engine.engine import Engine
-from worker.engine.merged_loras import MIB, Variants
+from worker.engine.merged_loras import MIB, MergedLoras
 from worker.engine.resident import Resident
 from worker.engine.safety import safety_of
 from worker.model_info.compatibility import CONTROLNETS, LORAS
@@ -63,8 +63,8 @@ def empty_engine(device: torch.device, settings: WorkerSettings) -> Engine:
     if device.type == "cuda":
         decoding = BesideSteps(StreamedDecoder(device))
     same_bytes = settings.worker_same_bytes
-    variants = Variants(
-        LoraShelf(settings.models_home / LORAS), settings.worker_lora_cache_mb * MIB
+    variants = MergedLoras(
+        LoraRegistry(settings.models_home / LORAS), settings.worker_lora_cache_mb * MIB
     )
     return Engine(
         {},
@@ -120,7 +120,7 @@ def _use_attention(model: LatentDiffusion, attention: str) -> None:
 
 def _draw_one_step(model: LatentDiffusion, size: Size) -> None:
     width, height = size
-    recipe = Recipe("", width=width, height=height, steps=1, guidance_scale=2.0)
+    recipe = SamplingParams("", width=width, height=height, steps=1, guidance_scale=2.0)
     last = list(model.generate([recipe]))[-1]
     model.decode(torch.stack([t.x for t in last]))
 

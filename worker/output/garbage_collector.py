@@ -12,16 +12,16 @@ from protocol.errors import StoreUnavailable
 from protocol.request.object_keys import job_of
 from protocol.settings import Settings
 from protocol.storage.object_store import ObjectStore
-from protocol.storage.pins import MARGIN_S, Holdings
+from protocol.storage.pins import MARGIN_S, Pins
 
 logger = logging.getLogger(__name__)
 
 
-class Sweeper:
+class GarbageCollector:
     """One of all the workers' sweepers sweeps, once in `every_s` seconds."""
 
     def __init__(
-        self, store: ObjectStore, holdings: Holdings, settings: Settings, every_s: float
+        self, store: ObjectStore, holdings: Pins, settings: Settings, every_s: float
     ) -> None:
         self._store = store
         self._holdings = holdings

@@ -28,7 +28,7 @@ T = TypeVar("T")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 
-class Delivery:
+class OutputProcessor:
     """A pool of threads between the engine and the store."""
 
     def __init__(self, store: ObjectStore, threads: int, patience_s: float) -> None:

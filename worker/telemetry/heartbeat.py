@@ -11,7 +11,7 @@ from protocol.registry.presence import TTL_S, ModelReport, Presence, WorkerRepor
 REPEAT_S = TTL_S / 3
 
 
-class Announcer:
+class Heartbeat:
     """Holds the worker's latest report. `say` may be called from any thread."""
 
     def __init__(self, presence: Presence, name: str) -> None:

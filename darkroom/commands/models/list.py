@@ -10,8 +10,8 @@ from rich.table import Table
 
 from darkroom.addresses import server_url
 from darkroom.client import Client, ServerUnreachable
-from darkroom.signals import until_stopped
-from protocol.registry.models_config import read_declarations
+from darkroom.signals import run_until_signal
+from protocol.registry.models_config import read_models_config
 from protocol.settings import Settings
 
 HELP = "list the models"
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     url = arguments.url or server_url(settings)
     try:
-        served = until_stopped(_served(url))
+        served = run_until_signal(_served(url))
     except ServerUnreachable:
         if arguments.url:
             raise
@@ -78,7 +78,7 @@ def _state(model: dict[str, Any]) -> str:
 
 
 def _print_declared(console: Console, file: Path) -> None:
-    declared = read_declarations(file).models
+    declared = read_models_config(file).models
     console.print(f"No Darkroom is running. It would serve, by {file}:", highlight=False)
     for name, model in declared.items():
         also = f" (also {', '.join(model.aliases)})" if model.aliases else ""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.autoencoders.preview import LARGEST_SIDE, LinearPreview, clean_latents
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import BUNDLED, load_model
 from models.loading.replacements import with_tiny
 from models.pipeline import LatentDiffusion
@@ -76,7 +76,7 @@ def bundled() -> LatentDiffusion:
 def test_colours_are_about_those_of_the_picture(bundled: LatentDiffusion) -> None:
     sketch = LinearPreview.fitted(bundled.autoencoder)
     recipes = [
-        Recipe(prompt, width=64, height=64, steps=6, seed=seed, guidance_scale=4)
+        SamplingParams(prompt, width=64, height=64, steps=6, seed=seed, guidance_scale=4)
         for seed, prompt in enumerate(["a slice of pizza", "a red heart"])
     ]
     latents = torch.stack([t.x for t in list(bundled.generate(recipes))[-1]])

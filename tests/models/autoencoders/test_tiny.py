@@ -30,9 +30,9 @@ from worker.engine.engine import Engine
 from worker.engine.resident import unmeasured
 from worker.interfaces import AdmittedJob
 from worker.model_info.model_card import model_card
-from worker.model_manager.startup import open_shelf
+from worker.model_manager.startup import start_models
 from worker.settings import WorkerSettings
-from worker.telemetry.heartbeat import Announcer
+from worker.telemetry.heartbeat import Heartbeat
 from worker.telemetry.metrics import Metrics
 
 
@@ -101,8 +101,8 @@ def test_an_operator_may_declare_one_that_was_added(tmp_path: Path, redis_url: s
     settings = WorkerSettings(
         catalogue=catalogue, models_home=tmp_path / "home", worker_executor="eager", worker_slots=1
     )
-    announcer = Announcer(Presence(client(redis_url)), "w")
-    opened = open_shelf(settings, torch.device("cpu"), announcer, Metrics())
+    announcer = Heartbeat(Presence(client(redis_url)), "w")
+    opened = start_models(settings, torch.device("cpu"), announcer, Metrics())
     (offer,) = opened.offers
     assert offer.card.decoders == ("full", "tiny")
     assert opened.engine.models["sd"].model.tiny is not None

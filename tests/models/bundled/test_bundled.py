@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.docs.gallery import with_defaults
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
 from worker.model_info.model_card import model_card
@@ -26,14 +26,14 @@ def model() -> LatentDiffusion:
     return load_model("bundled", torch.device("cpu"))
 
 
-def draw(model: LatentDiffusion, *recipes: Recipe) -> NDArray[np.uint8]:
+def draw(model: LatentDiffusion, *recipes: SamplingParams) -> NDArray[np.uint8]:
     """(N, H, W, 3)."""
     *_, last = model.generate(recipes)
     pixels: NDArray[np.uint8] = model.decode(torch.stack([t.x for t in last])).numpy()
     return pixels
 
 
-def recipe(model: LatentDiffusion, prompt: str, seed: int = 0) -> Recipe:
+def recipe(model: LatentDiffusion, prompt: str, seed: int = 0) -> SamplingParams:
     return with_defaults(model_card(model, "bundled"), prompt, seed)
 
 
@@ -57,7 +57,7 @@ def test_diffusers_draws_the_same_picture_from_the_same_noise(
     side = model.unet.config.sample_size * model.autoencoder.config.factor
     [ours] = draw(
         model,
-        Recipe(
+        SamplingParams(
             prompt, width=side, height=side, steps=12, sampler="ddim", schedule="trailing",
             guidance_scale=4.0, seed=3,
         ),

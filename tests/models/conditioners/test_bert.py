@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.conditioners.bert import BertConditioner
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.networks.bert import BertConfig, BertEncoder
 from models.text.tokenizer import Tokenizer
 from models.text.wording import Wording
@@ -33,7 +33,7 @@ def conditioner(tmp_path_factory: pytest.TempPathFactory) -> BertConditioner:
 
 
 def context(conditioner: BertConditioner, text: str) -> Tensor:
-    said = conditioner.positive(Recipe(Wording(parse(text).sections))).context
+    said = conditioner.positive(SamplingParams(Wording(parse(text).sections))).context
     assert said is not None
     return said
 
@@ -52,5 +52,5 @@ def test_a_break_begins_a_row(conditioner: BertConditioner) -> None:
 
 
 def test_a_string_says_what_its_wording_says(conditioner: BertConditioner) -> None:
-    said = conditioner.negative(Recipe("", "the cat")).context
+    said = conditioner.negative(SamplingParams("", "the cat")).context
     assert said is context(conditioner, "(the cat:1.0)")

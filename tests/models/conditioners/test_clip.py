@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.checkpoints.checkpoint import save_component
 from models.conditioners.clip import ClipConditioner, most_clip_skip
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig
 from models.networks.text_encoder import TextEncoder
@@ -106,7 +106,7 @@ def test_clip_skip_of_sdxl_is_that_of_diffusers(deep_sdxl: Path, sdxl: ClipCondi
 
 
 def test_the_negative_prompt_leaves_out_the_same_layers(sd: ClipConditioner) -> None:
-    recipe = Recipe("the cat", "red", clip_skip=2)
+    recipe = SamplingParams("the cat", "red", clip_skip=2)
     assert sd.negative(recipe).context is sd.encode("red", 2).context
     assert sd.positive(recipe).context is sd.encode("the cat", 2).context
 
@@ -198,7 +198,7 @@ def test_an_empty_wording_is_an_empty_prompt(
     sdxl: ClipConditioner, tiny_sdxl: LatentDiffusion
 ) -> None:
     nothing = Wording(parse("<lora:ink:1>").sections)
-    negative = conditioner(tiny_sdxl).negative(Recipe("the cat", nothing))
+    negative = conditioner(tiny_sdxl).negative(SamplingParams("the cat", nothing))
     assert negative.context is not None
     assert not negative.context.any()
     assert sdxl.encode(nothing) is sdxl.encode("")

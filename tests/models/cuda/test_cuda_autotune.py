@@ -12,7 +12,7 @@ import torch
 
 from models.cuda.fp8 import emulated, in_eight_bits
 from models.cuda.graphs import Recorder, Replay
-from models.denoising.sampling_params import ControlPicture, Recipe
+from models.denoising.sampling_params import ControlPicture, SamplingParams
 from models.denoising.slot_update import slot_update
 from models.executors.eager import eager_executors
 from models.loading.controlnets import ControlNets
@@ -54,7 +54,7 @@ def test_a_prepared_model_hears_controlnets(tiny_sd: LatentDiffusion, tmp_path: 
     write_tiny_controlnet(tmp_path / "edges", tiny_sd.folder)
     net = ControlNets(tmp_path).get("edges", tiny_sd)
     image = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(5))
-    recipe = Recipe("a cat", width=32, height=32, steps=3, guidance_scale=4.0)
+    recipe = SamplingParams("a cat", width=32, height=32, steps=3, guidance_scale=4.0)
     told = replace(recipe, controls=(ControlPicture(net, image), ControlPicture(net, 1 - image)))
     ready = prepare(tiny_sd, SIZE, Wanted(rows=4), repeating)
     plain, expected, heard = (

@@ -8,9 +8,9 @@ from itertools import cycle
 import pytest
 import torch
 
-from models.denoising.denoiser import Conditioning, Trajectory, advance
+from models.denoising.denoiser import Conditioning, DenoisingState, advance
 from models.denoising.noise import ImageNoise
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, SCHEDULES, compile_table
@@ -20,24 +20,24 @@ from models.samplers.noise_schedule import NoiseSchedule
 ROUNDING = 2e-4
 
 
-def finish(model: LatentDiffusion, batch: list[Trajectory]) -> list[torch.Tensor]:
+def finish(model: LatentDiffusion, batch: list[DenoisingState]) -> list[torch.Tensor]:
     while running := [t for t in batch if not t.done]:
         model.advance(running)
     return [t.x for t in batch]
 
 
-def start(model: LatentDiffusion, recipe: Recipe) -> Trajectory:
+def start(model: LatentDiffusion, recipe: SamplingParams) -> DenoisingState:
     [trajectory] = model.start(recipe, [recipe.seed])
     return trajectory
 
 
-def mixed_recipes() -> list[Recipe]:
+def mixed_recipes() -> list[SamplingParams]:
     """Every sampler, schedules, step counts, guidance on and off, long prompts, all three tasks."""
     image = torch.linspace(-1, 1, 3 * 32 * 32).reshape(3, 32, 32)
     mask = torch.zeros(1, 32, 32)
     mask[:, 8:20, 8:20] = 1
     recipes = [
-        Recipe(
+        SamplingParams(
             "the cat " * (1 + 40 * (i % 3)),
             width=32,
             height=32,
@@ -50,7 +50,9 @@ def mixed_recipes() -> list[Recipe]:
         )
         for i, (sampler, schedule) in enumerate(zip(SAMPLERS, cycle(SCHEDULES), strict=False))
     ]
-    varied = Recipe("a red cat", width=32, height=32, steps=6, image=image, strength=0.5, seed=50)
+    varied = SamplingParams(
+        "a red cat", width=32, height=32, steps=6, image=image, strength=0.5, seed=50
+    )
     repainted = replace(varied, prompt="a cat", mask=mask, strength=0.9, sampler="euler", seed=51)
     return [*recipes, varied, repainted]
 
@@ -112,9 +114,9 @@ def test_guidance_is_an_extrapolation_away_from_the_negative() -> None:
         def __len__(self) -> int:
             return 1
 
-    def trajectory(scale: float, *, guided: bool) -> Trajectory:
+    def trajectory(scale: float, *, guided: bool) -> DenoisingState:
         positive, negative = (Conditioning(torch.full((77, 4), v)) for v in (2.0, 0.5))
-        return Trajectory.start(
+        return DenoisingState.start(
             Table(),  # type: ignore[arg-type]
             ImageNoise(0, (4, 2, 2)),
             torch.device("cpu"),
@@ -135,7 +137,7 @@ def test_guidance_is_an_extrapolation_away_from_the_negative() -> None:
 
 def test_a_seed_is_an_image_and_another_seed_another(tiny_sd: LatentDiffusion) -> None:
     def picture(seed: int) -> torch.Tensor:
-        recipe = Recipe("a cat", width=32, height=32, steps=2, seed=seed)
+        recipe = SamplingParams("a cat", width=32, height=32, steps=2, seed=seed)
         return finish(tiny_sd, [start(tiny_sd, recipe)])[0]
 
     assert torch.equal(picture(7), picture(7))
@@ -156,7 +158,7 @@ def test_half_precision_draws_nearly_the_same(
     """Latents stay float32 between steps, so only the networks' own rounding is left."""
     folder = str(request.getfixturevalue(name))
     single, half = (load_model(folder, torch.device("cpu"), d) for d in (torch.float32, dtype))
-    recipe = Recipe("the red cat", width=16, height=16, steps=2, guidance_scale=3.0)
+    recipe = SamplingParams("the red cat", width=16, height=16, steps=2, guidance_scale=3.0)
     [expected], [x] = (finish(model, [start(model, recipe)]) for model in (single, half))
     assert x.dtype == torch.float32
     error = float((x - expected).abs().max() / expected.abs().max())
@@ -165,8 +167,8 @@ def test_half_precision_draws_nearly_the_same(
     assert pictures.dtype == torch.uint8
 
 
-def interval(start: float, end: float, scale: float = 5.0) -> Recipe:
-    return Recipe(
+def interval(start: float, end: float, scale: float = 5.0) -> SamplingParams:
+    return SamplingParams(
         "the cat " * 40, width=32, height=32, steps=8, guidance_scale=scale, seed=9,
         guided_between=(start, end),
     )  # fmt: skip
@@ -204,7 +206,9 @@ def test_guidance_is_rescaled_for_those_who_ask_and_nobody_else_notices(
     tiny_sd: LatentDiffusion,
 ) -> None:
     """One step, to the last bit: alone, in a crowd, and beside a neighbour that is rescaled."""
-    plain = Recipe("the cat", width=32, height=32, steps=3, sampler="euler", guidance_scale=8.0)
+    plain = SamplingParams(
+        "the cat", width=32, height=32, steps=3, sampler="euler", guidance_scale=8.0
+    )
     asking = replace(plain, guidance_rescale=0.6, seed=1)
 
     def network(
@@ -218,7 +222,7 @@ def test_guidance_is_rescaled_for_those_who_ask_and_nobody_else_notices(
         are those without the prompt."""
         return torch.stack([row.sin() * (1 + i // 3) for i, row in enumerate(x)])
 
-    def step(recipes: list[Recipe]) -> list[torch.Tensor]:
+    def step(recipes: list[SamplingParams]) -> list[torch.Tensor]:
         batch = [start(tiny_sd, recipe) for recipe in recipes]
         advance(network, batch, torch.float32)
         return [t.x for t in batch]
@@ -235,7 +239,7 @@ def test_rescaled_guidance_has_the_spread_of_what_the_prompt_says() -> None:
     said, unsaid = torch.randn(2, 1, 4, 6, 5, generator=torch.Generator().manual_seed(0)) + 0.3
     table = compile_table("lcm", "trailing", 1, NoiseSchedule(prediction_type="sample"))
     positive, negative = Conditioning(torch.zeros(1, 4)), Conditioning(torch.ones(1, 4))
-    trajectory = Trajectory.start(
+    trajectory = DenoisingState.start(
         table,
         ImageNoise(0, (4, 6, 5)),
         torch.device("cpu"),

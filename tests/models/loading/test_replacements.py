@@ -10,7 +10,7 @@ import torch
 
 from models.checkpoints.checkpoint import CheckpointError, CheckpointMissing
 from models.checkpoints.hub import fetch_part as fetch
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.loading.replacements import network_of, with_first_stage
 from models.pipeline import LatentDiffusion
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def drawn(model: LatentDiffusion) -> torch.Tensor:
-    recipe = Recipe("the red cat", width=32, height=32, steps=2, seed=3, guidance_scale=1.0)
+    recipe = SamplingParams("the red cat", width=32, height=32, steps=2, seed=3, guidance_scale=1.0)
     return list(model.generate([recipe]))[-1][0].x
 
 

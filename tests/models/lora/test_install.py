@@ -15,7 +15,7 @@ from models.checkpoints.errors import CheckpointError
 from models.lora.merging import layers_of
 from models.lora.names import UNET
 from models.lora.reading import read
-from models.lora.registry import LoraShelf
+from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from tests.models.lora import spellings as spelled
 
@@ -44,7 +44,7 @@ def test_what_peft_wrote_keeps_its_strength(
     added = add(str(adapter / inside), ModelsHome(home), name="style")
     assert (added.kind, added.place) == ("lora", home / "loras/style.safetensors")
     layers = layers_of(sd)
-    assert LoraShelf(home / "loras").fitting(layers) == ("style",)
+    assert LoraRegistry(home / "loras").fitting(layers) == ("style",)
     scales = [factors.scale for factors in read(added.place, layers).factors.values()]
     assert {*scales} == {3.0}
 

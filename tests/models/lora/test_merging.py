@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.lora.factors import Factors
 from models.lora.merging import _sum, layers_of, networks, with_loras
 from models.lora.names import TEXT, UNET
@@ -157,7 +157,7 @@ def test_a_changed_text_encoder_reads_its_prompts_itself(sd: LatentDiffusion) ->
     variant = with_loras(sd, [(lora(sd, "q_proj", "mlp.fc1"), 1.0)])
     assert variant.unet is sd.unet
     assert variant.executors is sd.executors
-    recipe = Recipe("the red cat")
+    recipe = SamplingParams("the red cat")
     mine, theirs = (m.conditioner.positive(recipe).context for m in (variant, sd))
     assert mine is not None
     assert theirs is not None

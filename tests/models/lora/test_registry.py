@@ -9,7 +9,7 @@ import pytest
 from models.lora.errors import LoraError
 from models.lora.merging import layers_of
 from models.lora.names import UNET
-from models.lora.registry import LoraShelf
+from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from tests.models.lora import spellings as spelled
 
@@ -23,7 +23,7 @@ def add(model: LatentDiffusion, folder: Path, name: str) -> Path:
 def test_a_model_is_offered_what_fits_it(
     sd: LatentDiffusion, sdxl: LatentDiffusion, tmp_path: Path
 ) -> None:
-    shelf = LoraShelf(tmp_path / "loras")
+    shelf = LoraRegistry(tmp_path / "loras")
     assert shelf.fitting(layers_of(sd)) == ()  # there is no folder yet
     first = add(sd, tmp_path / "loras", "b.with.dots")
     layers = layers_of(sdxl)
@@ -54,7 +54,7 @@ def test_a_file_is_looked_at_once_until_it_changes(
 
     monkeypatch.setattr("models.lora.registry.check", counted)
     file = add(sd, tmp_path, "one")
-    shelf, layers = LoraShelf(tmp_path), layers_of(sd)
+    shelf, layers = LoraRegistry(tmp_path), layers_of(sd)
     for _ in range(3):
         assert shelf.fitting(layers) == ("one",)
     assert shelf.fitting(layers_of(sd)) == ("one",)  # equal layers, found anew
@@ -68,6 +68,6 @@ def test_a_file_is_looked_at_once_until_it_changes(
 def test_no_name_leads_out_of_the_folder(sd: LatentDiffusion, tmp_path: Path, name: str) -> None:
     add(sd, tmp_path, "outside")
     (tmp_path / "loras").mkdir()
-    shelf = LoraShelf(tmp_path / "loras")
+    shelf = LoraRegistry(tmp_path / "loras")
     with pytest.raises(LoraError, match="no LoRA is called"):
         shelf.get(name, layers_of(sd))

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoints.checkpoint import CheckpointError
-from models.denoising.sampling_params import ControlPicture, Recipe
+from models.denoising.sampling_params import ControlPicture, SamplingParams
 from models.executors.base import Network, Run
 from models.executors.controlled import ControlledRuns
 from models.loading.controlnets import ControlNets
@@ -23,7 +23,7 @@ from models.pipeline import LatentDiffusion
 from tests.models.pipeline.test_pipeline import as_tensor, assert_same_picture, ours, photograph
 from tests.support.tiny_models import write_tiny_controlnet
 
-RECIPE = Recipe(
+RECIPE = SamplingParams(
     "the red cat", "a bad cat", width=48, height=32, steps=6, sampler="ddim", schedule="leading",
     guidance_scale=4.0, seed=11,
 )  # fmt: skip
@@ -52,7 +52,7 @@ def shown(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
 
 
-def theirs(kind: str, folder: Path, nets: list[Path], recipe: Recipe, **inputs: Any) -> Any:
+def theirs(kind: str, folder: Path, nets: list[Path], recipe: SamplingParams, **inputs: Any) -> Any:
     """What a pipeline of diffusers draws."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -168,7 +168,7 @@ def test_a_picture_is_scaled_to_the_size_that_is_drawn(
     assert np.abs(small.astype(int) - large.astype(int)).mean() < 3
 
 
-def finals(model: LatentDiffusion, recipes: list[Recipe]) -> list[Tensor]:
+def finals(model: LatentDiffusion, recipes: list[SamplingParams]) -> list[Tensor]:
     *_, last = model.generate(recipes)
     return [trajectory.x for trajectory in last]
 

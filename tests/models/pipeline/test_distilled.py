@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.denoising.sampling_params import ControlPicture, Recipe
+from models.denoising.sampling_params import ControlPicture, SamplingParams
 from models.executors import base as networks
 from models.executors.eager import Eager
 from models.executors.openvino import OpenVino
@@ -36,7 +36,7 @@ from tests.support.tiny_models import (
 )
 from worker.model_info.model_card import model_card
 
-RECIPE = Recipe(
+RECIPE = SamplingParams(
     "the red cat", "a bad cat", width=48, height=32, steps=4, sampler="lcm", schedule="lcm",
     guidance_scale=8.5, seed=11,
 )  # fmt: skip
@@ -52,7 +52,7 @@ def model(folder: Path) -> LatentDiffusion:
     return load_model(str(folder), torch.device("cpu"))
 
 
-def theirs(kind: str, folder: Path, recipe: Recipe, **inputs: Any) -> Any:
+def theirs(kind: str, folder: Path, recipe: SamplingParams, **inputs: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         components = {"safety_checker": None} if "XL" not in kind else {}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.denoising.sampling_params import ControlPicture, Recipe
+from models.denoising.sampling_params import ControlPicture, SamplingParams
 from models.loading.controlnets import ControlNets
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
@@ -28,7 +28,7 @@ from tests.support.tiny_models import write_tiny_controlnet, write_tiny_inpainti
 
 MASK = np.zeros((32, 48), np.uint8)
 MASK[8:24, 12:36] = 255
-RECIPE = Recipe(
+RECIPE = SamplingParams(
     "the red cat", "a bad cat", width=48, height=32, steps=6, sampler="ddim", schedule="leading",
     guidance_scale=3.0, seed=8, image=as_tensor(photograph(48, 32)),
     mask=torch.from_numpy(MASK)[None] / 255,

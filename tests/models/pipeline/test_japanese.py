@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from models.checkpoints.checkpoint import save_component
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig
 from models.networks.text_encoder import TextEncoder
@@ -78,7 +78,7 @@ def test_pictures_are_those_of_diffusers(
     prompt: str,
     negative: str,
 ) -> None:
-    recipe = Recipe(
+    recipe = SamplingParams(
         prompt, negative, width=48, height=32, steps=4, sampler="plms", schedule="leading",
         guidance_scale=7.5, seed=3,
     )  # fmt: skip
@@ -98,7 +98,7 @@ def test_pictures_are_those_of_diffusers(
 
 
 def test_what_is_said_counts(model: LatentDiffusion) -> None:
-    recipes = [Recipe(text, width=16, height=16, steps=1) for text in ("猫", "犬")]
+    recipes = [SamplingParams(text, width=16, height=16, steps=1) for text in ("猫", "犬")]
     cat, dog = (model.conditioner.positive(recipe).context for recipe in recipes)
     assert cat is not None
     assert dog is not None

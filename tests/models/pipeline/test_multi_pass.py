@@ -11,10 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.denoising.denoiser import Trajectory
-from models.denoising.sampling_params import Recipe
+from models.denoising.denoiser import DenoisingState
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
-from models.multi_pass import Enlarge, Refine
+from models.multi_pass import HiresFixPass, Refine
 from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, compile_table
 from models.samplers.noise_schedule import NoiseSchedule
@@ -45,13 +45,13 @@ def refiner(refiner_folder: Path) -> LatentDiffusion:
     return load_model(str(refiner_folder), torch.device("cpu"))
 
 
-def finish(model: LatentDiffusion, picture: Trajectory) -> Trajectory:
+def finish(model: LatentDiffusion, picture: DenoisingState) -> DenoisingState:
     while not picture.done:
         model.advance([picture])
     return picture
 
 
-def pixels(model: LatentDiffusion, picture: Trajectory) -> NDArray[np.uint8]:
+def pixels(model: LatentDiffusion, picture: DenoisingState) -> NDArray[np.uint8]:
     made: NDArray[np.uint8] = model.decode(picture.x[None])[0].numpy()
     return made
 
@@ -70,7 +70,7 @@ def test_the_refiner_goes_on_where_the_base_ended(
     schedule: str,
     until: float,
 ) -> None:
-    recipe = Recipe(
+    recipe = SamplingParams(
         "the red cat", "a cat", width=48, height=32, steps=10, sampler=sampler,
         schedule=schedule, guidance_scale=4.0, seed=11, until=until,
     )  # fmt: skip
@@ -103,7 +103,7 @@ def test_the_refiner_alone_refines_a_picture(
     refiner: LatentDiffusion, refiner_folder: Path
 ) -> None:
     image = photograph(48, 32)
-    recipe = Recipe(
+    recipe = SamplingParams(
         "the red cat", "a cat", width=48, height=32, steps=8, sampler="euler",
         schedule="linspace", guidance_scale=4.0, seed=5, strength=0.6, image=as_tensor(image),
         aesthetic_score=7.0,
@@ -150,19 +150,21 @@ def test_a_single_step_cannot_be_shared() -> None:
 
 def test_enlarging_redraws_the_scaled_latents(tiny_sd: LatentDiffusion) -> None:
     """At the least strength the scaled picture is nearly left alone, at full strength not."""
-    recipe = Recipe("the cat", width=32, height=32, steps=6, sampler="ddim", schedule="leading")
+    recipe = SamplingParams(
+        "the cat", width=32, height=32, steps=6, sampler="ddim", schedule="leading"
+    )
     small = finish(tiny_sd, tiny_sd.start(recipe, [3])[0])
     plain = torch.nn.functional.interpolate(
         small.x[None], size=(16, 16), mode="bicubic", antialias=True
     )[0]
 
     def distance(strength: float) -> float:
-        larger = Recipe(
+        larger = SamplingParams(
             "the cat", width=64, height=64, steps=50, sampler="ddim", schedule="leading",
             strength=strength,
         )  # fmt: skip
         first = finish(tiny_sd, tiny_sd.start(recipe, [3])[0])
-        drawn = finish(tiny_sd, Enlarge(tiny_sd, larger).begin(first))
+        drawn = finish(tiny_sd, HiresFixPass(tiny_sd, larger).begin(first))
         assert drawn.x.shape == (4, 16, 16)
         return float((drawn.x - plain).square().mean().sqrt() / plain.std())
 
@@ -177,12 +179,12 @@ def test_the_second_pass_goes_on_drawing_from_the_pictures_own_noise(
     """Two passes of one seed are one recipe: the same seed gives the same, another seed another."""
 
     def drawn(seed: int) -> torch.Tensor:
-        recipe = Recipe("the cat", width=32, height=32, steps=3, sampler="euler_ancestral")
-        larger = Recipe(
+        recipe = SamplingParams("the cat", width=32, height=32, steps=3, sampler="euler_ancestral")
+        larger = SamplingParams(
             "the cat", width=48, height=48, steps=4, sampler="euler_ancestral", strength=0.7
         )
         first = finish(tiny_sd, tiny_sd.start(recipe, [seed])[0])
-        return finish(tiny_sd, Enlarge(tiny_sd, larger).begin(first)).x
+        return finish(tiny_sd, HiresFixPass(tiny_sd, larger).begin(first)).x
 
     assert torch.equal(drawn(1), drawn(1))
     assert not torch.allclose(drawn(1), drawn(2))

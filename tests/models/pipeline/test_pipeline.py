@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.pipeline import LatentDiffusion
 
 ONE_LEVEL = 1  # of 255, per pixel and channel
@@ -63,7 +63,7 @@ def reference_pipeline(pipeline: Any, folder: Path) -> tuple[Any, Any]:
     return pipe, pipe.scheduler.config
 
 
-def theirs(pipeline: Any, folder: Path, recipe: Recipe, **inputs: Any) -> NDArray[np.uint8]:
+def theirs(pipeline: Any, folder: Path, recipe: SamplingParams, **inputs: Any) -> NDArray[np.uint8]:
     """The picture that diffusers draws, (H, W, 3)."""
     pipe, published = reference_pipeline(pipeline, folder)
     scheduler, config = SCHEDULERS[recipe.sampler, recipe.schedule]
@@ -81,7 +81,7 @@ def theirs(pipeline: Any, folder: Path, recipe: Recipe, **inputs: Any) -> NDArra
     return np.asarray(image)
 
 
-def ours(model: LatentDiffusion, recipe: Recipe) -> NDArray[np.uint8]:
+def ours(model: LatentDiffusion, recipe: SamplingParams) -> NDArray[np.uint8]:
     for batch in model.generate([recipe]):
         last = batch
     pixels: NDArray[np.uint8] = model.decode(torch.stack([t.x for t in last]))[0].numpy()
@@ -109,7 +109,7 @@ def as_tensor(image: Image.Image) -> Tensor:
 def test_txt2img(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, sampler: str, schedule: str
 ) -> None:
-    recipe = Recipe(
+    recipe = SamplingParams(
         "the red cat", "a bad cat", width=48, height=32, steps=7, sampler=sampler,
         schedule=schedule, guidance_scale=4.0, seed=11,
     )  # fmt: skip
@@ -122,7 +122,7 @@ def test_txt2img(
 
 
 def test_txt2img_without_guidance(tiny_sd: LatentDiffusion, tiny_sd_folder: Path) -> None:
-    recipe = Recipe(
+    recipe = SamplingParams(
         "the cat", width=32, height=32, steps=5, sampler="ddim", schedule="leading",
         guidance_scale=1.0, seed=3,
     )  # fmt: skip
@@ -133,7 +133,7 @@ def test_txt2img_without_guidance(tiny_sd: LatentDiffusion, tiny_sd_folder: Path
 
 
 def test_rescaled_guidance_and_fresh_noise(tiny_sd: LatentDiffusion, tiny_sd_folder: Path) -> None:
-    recipe = Recipe(
+    recipe = SamplingParams(
         "the red cat", "a bad cat", width=32, height=32, steps=6, sampler="ddim",
         schedule="leading", eta=0.8, guidance_scale=300.0, guidance_rescale=0.7, seed=8,
     )  # fmt: skip
@@ -155,7 +155,7 @@ def test_txt2img_sdxl(
     schedule: str,
     negative: str,
 ) -> None:
-    recipe = Recipe(
+    recipe = SamplingParams(
         "the red cat!", negative, width=32, height=48, steps=4, sampler=sampler,
         schedule=schedule, guidance_scale=5.0, seed=5,
     )  # fmt: skip
@@ -171,7 +171,7 @@ def test_img2img(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, sampler: str, schedule: str, strength: float
 ) -> None:
     image = photograph(48, 32)
-    recipe = Recipe(
+    recipe = SamplingParams(
         "the red cat", width=48, height=32, steps=8, sampler=sampler, schedule=schedule,
         guidance_scale=3.0, seed=21, strength=strength, image=as_tensor(image),
     )  # fmt: skip
@@ -194,7 +194,7 @@ def test_inpaint(
 ) -> None:
     image, mask = photograph(48, 32), np.zeros((32, 48), np.uint8)
     mask[8:24, 12:36] = 255
-    recipe = Recipe(
+    recipe = SamplingParams(
         "the red cat", width=48, height=32, steps=6, sampler=sampler, schedule=schedule,
         guidance_scale=3.0, seed=8, strength=strength, image=as_tensor(image),
         mask=torch.from_numpy(mask)[None] / 255,

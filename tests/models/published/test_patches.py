@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.denoising.patches import Patches
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from tests.models.published import small_models as small
 
@@ -103,7 +103,7 @@ def test_a_large_picture_is_nearly_that_of_the_whole(tmp_path: Path) -> None:
     model = load_model(str(small.write_super_resolution(tmp_path)), torch.device("cpu"))
     assert model.patches == Patches(side=128, stride=64)
     smooth = F.interpolate(random(1, 3, 3, 4), size=(24, 28), mode="bicubic")[0].clamp(-1, 1)
-    recipe = Recipe(
+    recipe = SamplingParams(
         width=112, height=96, steps=4, sampler="ddim", schedule="leading", guidance_scale=1.0,
         seed=1, small=smooth,
     )  # fmt: skip

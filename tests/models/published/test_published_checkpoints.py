@@ -21,7 +21,7 @@ import transformers
 from torch import nn
 
 from models.autoencoders.registry import build_first_stage
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.text_encoder import TextEncoder
@@ -160,7 +160,7 @@ def test_shrunk_it_draws_what_diffusers_draws(checkpoint: Published, tmp_path: P
     folder = shrunk(checkpoint, tmp_path)
     model = load_model(str(folder), torch.device("cpu"))
     image = photograph(64, 64)
-    recipe = Recipe(
+    recipe = SamplingParams(
         "Photo of a café, 8k (masterpiece)", "blurry", width=64, height=64, steps=6,
         sampler=checkpoint.sampler, schedule="leading", guidance_scale=5.0, seed=7,
         strength=0.5, image=as_tensor(image) if checkpoint.pictures else None,

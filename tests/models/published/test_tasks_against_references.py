@@ -18,7 +18,7 @@ from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBe
 from torch import Tensor
 
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner
-from models.denoising.sampling_params import Box, Recipe
+from models.denoising.sampling_params import Box, SamplingParams
 from models.loading.loader import load_model
 from models.networks.bert import BertEncoder
 from models.pipeline import LatentDiffusion
@@ -86,19 +86,19 @@ def _first_stage(folder: Path) -> Any:
     return diffusers.VQModel.from_pretrained(folder)
 
 
-def drawn(model: LatentDiffusion, recipe: Recipe) -> tuple[Tensor, Tensor]:
+def drawn(model: LatentDiffusion, recipe: SamplingParams) -> tuple[Tensor, Tensor]:
     """Our latents (1, C, h, w) and picture (H, W, 3) from 0 to 1."""
     [last] = list(model.generate([recipe]))[-1]
     picture = model.finish(recipe, model.decode(last.x[None])[0])
     return last.x[None], picture.float() / 255
 
 
-def recipe(width: int = 32, height: int = 32, **changes: Any) -> Recipe:
+def recipe(width: int = 32, height: int = 32, **changes: Any) -> SamplingParams:
     usual: dict[str, Any] = {
         "width": width, "height": height, "steps": STEPS, "sampler": "ddim",
         "schedule": "leading", "guidance_scale": 1.0, "seed": SEED,
     }  # fmt: skip
-    return Recipe(**(usual | changes))
+    return SamplingParams(**(usual | changes))
 
 
 def assert_alike(ours: Tensor, theirs: Tensor) -> None:

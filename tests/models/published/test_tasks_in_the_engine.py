@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from models.denoising.sampling_params import Box, Recipe
+from models.denoising.sampling_params import Box, SamplingParams
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from protocol.errors import DarkroomError, InvalidRequest
-from protocol.request.generation_params import Draft, InputImage, parse
+from protocol.request.generation_params import GenerationParams, InputImage, parse
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import input_key
 from protocol.request.request import GenerationRequest
@@ -161,7 +161,7 @@ def asked(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest:
         for given in (case.image, case.mask)
         for w, h in [given.size if given else (0, 0)]
     )
-    return complete(case.task, parse(Draft, fields | changes), card, len, image, mask)
+    return complete(case.task, parse(GenerationParams, fields | changes), card, len, image, mask)
 
 
 def drawn(engine: Engine, case: Case, request: GenerationRequest) -> list[Pixels]:
@@ -187,7 +187,7 @@ def test_a_request_is_drawn_as_its_recipe(case: Case, loaded: Loaded) -> None:
     assert first.shape == second.shape == (height, width, 3)
     assert not np.array_equal(first, second)
     assert request.eta == (1.0 if case.task is Task.UPSCALE else 0.0)
-    recipe = Recipe(
+    recipe = SamplingParams(
         width=width, height=height, steps=3, sampler="ddim", schedule="leading", seed=6,
         eta=request.eta,
         **{"guidance_scale": 1.0} | case.meant,

@@ -14,7 +14,7 @@ from protocol.errors import QueueUnavailable
 from protocol.queue.job import TERMINAL, JobState, JobView
 from protocol.queue.job_queue import JobQueue
 from protocol.queue.progress import channel, progress_messages
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence, WorkerReport, WorkerState
 from protocol.settings import Settings
 from tests.protocol.records import CARD
@@ -65,7 +65,7 @@ async def hear_of(url: str, queue: JobQueue) -> JobState:
 def main(url: str, failover: bool) -> None:
     terms: WorkerSettings = settings(url, worker_lease_s=30.0)
     with connect(Settings(redis_url=url).redis_url) as redis:
-        Catalogue(redis).publish(CARD, "{}")
+        ModelRegistry(redis).publish(CARD, "{}")
         Presence(redis).report(WorkerReport(name="a", state=WorkerState.READY))
         assert [one.name for one in Presence(redis).workers()] == ["a"]
     queue = JobQueue(client(url), terms)

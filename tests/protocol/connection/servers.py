@@ -9,7 +9,7 @@ from typing import Any
 
 from redis import Redis, RedisError
 
-from darkroom.processes.parent_death import tied
+from darkroom.processes.parent_death import bound_to_parent
 from darkroom.processes.server_binary import find_server_binary
 from tests.support.redis_server import free_port
 
@@ -32,7 +32,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         log = (self.folder / "log").open("ab")
         with log:
-            self._process = subprocess.Popen(tied(self._command), stdout=log, stderr=log)
+            self._process = subprocess.Popen(bound_to_parent(self._command), stdout=log, stderr=log)
         return self
 
     def __exit__(self, *_: object) -> None:

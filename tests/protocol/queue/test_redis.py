@@ -11,7 +11,7 @@ from protocol.connection.redis_client import connect, connect_async
 from protocol.errors import QueueUnavailable
 from protocol.queue.job import JobState, Phase, Progress
 from protocol.queue.progress import ProgressBoard, channel, progress_messages
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import WORKERS, Presence, WorkerReport, WorkerState
 from tests.protocol.records import CARD
 from tests.support.redis_server import RedisServer
@@ -26,7 +26,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 
 def test_published_models_are_listed_by_name(redis: Redis) -> None:
-    catalogue = Catalogue(redis)
+    catalogue = ModelRegistry(redis)
     assert catalogue.cards() == {}
     other = catalogue.publish(CARD.model_copy(update={"name": "another"}), "{}")
     tiny = catalogue.publish(CARD, '{"a": 1}')
@@ -93,11 +93,11 @@ def test_progress_is_told_to_listeners_and_noise_is_not(redis_url: str, redis: R
 def test_a_redis_that_is_away_is_an_error_of_ours() -> None:
     with RedisServer() as server:
         redis = connect(server.unix_url)
-        assert Catalogue(redis).cards() == {}
+        assert ModelRegistry(redis).cards() == {}
         server.kill()
-        for ask in (Catalogue(redis).cards, Presence(redis).workers):
+        for ask in (ModelRegistry(redis).cards, Presence(redis).workers):
             with pytest.raises(QueueUnavailable):
                 ask()
         server.start()
-        assert Catalogue(redis).cards() == {}
+        assert ModelRegistry(redis).cards() == {}
         redis.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.registry.models_config import BadCatalogue, read_declarations
+from protocol.registry.models_config import InvalidModelsConfig, read_models_config
 
 SOUND = """
 memory_budget = "1.5 GiB"
@@ -34,7 +34,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_everything_that_can_be_said(tmp_path: Path) -> None:
-    found = read_declarations(written(tmp_path, SOUND))
+    found = read_models_config(written(tmp_path, SOUND))
     assert found.memory_budget == 1.5 * 2**30
     base, second = found.models["base"], found.models["second"]
     assert (base.resident, base.aliases, base.refiner) == (True, ("default", "sd"), "second")
@@ -52,7 +52,7 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
 )
 def test_sizes_as_people_write_them(tmp_path: Path, written_size: str, size: int) -> None:
     text = f'memory_budget = "{written_size}"\n[models.a]\nsource = "b"\n'
-    assert read_declarations(written(tmp_path, text)).memory_budget == size
+    assert read_models_config(written(tmp_path, text)).memory_budget == size
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_sizes_as_people_write_them(tmp_path: Path, written_size: str, size: int
 )
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, entry: str, complaint: str) -> None:
     file = written(tmp_path, f"[models.a]\n{entry}\n")
-    with pytest.raises(BadCatalogue) as refused:
-        read_declarations(file)
+    with pytest.raises(InvalidModelsConfig) as refused:
+        read_models_config(file)
     assert str(file) in str(refused.value)
     assert complaint in str(refused.value)
 
@@ -88,27 +88,27 @@ def test_a_refiner_has_none_itself(tmp_path: Path) -> None:
         f'[models.{name}]\nsource = "s"\n{more}\n'
         for name, more in (("a", 'refiner = "b"'), ("b", 'refiner = "c"'), ("c", ""))
     )
-    with pytest.raises(BadCatalogue, match=r"models\.a: the refiner 'b' has one itself"):
-        read_declarations(written(tmp_path, chain))
+    with pytest.raises(InvalidModelsConfig, match=r"models\.a: the refiner 'b' has one itself"):
+        read_models_config(written(tmp_path, chain))
 
 
 @pytest.mark.parametrize(
     "text", ["models = [", "", 'memory_budget = "much"\n[models.a]\nsource="b"']
 )
 def test_what_is_no_catalogue_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(BadCatalogue, match=r"models\.toml"):
-        read_declarations(written(tmp_path, text))
+    with pytest.raises(InvalidModelsConfig, match=r"models\.toml"):
+        read_models_config(written(tmp_path, text))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BadCatalogue, match="cannot be read"):
-        read_declarations(tmp_path / "models.toml")
+    with pytest.raises(InvalidModelsConfig, match="cannot be read"):
+        read_models_config(tmp_path / "models.toml")
 
 
 def test_the_catalogue_in_the_readme_is_a_sound_one(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
     [example] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
-    found = read_declarations(written(tmp_path, example))
+    found = read_models_config(written(tmp_path, example))
     assert found.memory_budget == 20 * 2**30
     assert {name for name, declared in found.models.items() if declared.resident is True} == {
         "photo"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from protocol.errors import InvalidRequest
-from protocol.request.generation_params import Draft, InputImage, parse
+from protocol.request.generation_params import GenerationParams, InputImage, parse
 from protocol.request.request import ControlUse, GenerationRequest, Task
 from protocol.request.resolve import complete
 from tests.protocol.records import CARD
@@ -29,7 +29,7 @@ def completed(
     images: tuple[InputImage, ...] | None = None,
 ) -> GenerationRequest:
     fields = {"prompt": "a cat", "controls": list(controls)}
-    draft = parse(Draft, json.loads(json.dumps(fields)))
+    draft = parse(GenerationParams, json.loads(json.dumps(fields)))
     shown = tuple(picture(c) for c in "abcd"[: len(controls)]) if images is None else images
     image = picture("e") if task.takes_image else None
     mask = picture("f") if task.takes_mask else None
@@ -96,6 +96,6 @@ def test_work_grows_with_what_is_heard() -> None:
 
 def test_other_tasks_take_none() -> None:
     card = WITH_CONTROLNETS.model_copy(update={"tasks": tuple(Task), "classes": 3})
-    draft = parse(Draft, {"class_id": 1, "controls": [{"model": "canny"}]})
+    draft = parse(GenerationParams, {"class_id": 1, "controls": [{"model": "canny"}]})
     with pytest.raises(InvalidRequest, match="absent for class"):
         complete(Task.CLASS, draft, card, len, controls=[picture("a")])

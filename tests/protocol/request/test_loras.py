@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import InvalidRequest
-from protocol.request.generation_params import Draft
+from protocol.request.generation_params import GenerationParams
 from protocol.request.prompts import parse, without_loras
 from protocol.request.request import GenerationRequest, LoraUse, Task
 from protocol.request.resolve import complete
@@ -21,7 +21,7 @@ WITH_LORAS = CARD.model_copy(update={"loras": NAMES})
 
 
 def completed(prompt: str = "a cat", card: Any = WITH_LORAS, **fields: Any) -> GenerationRequest:
-    draft = Draft.model_validate_json(json.dumps({"prompt": prompt, **fields}))
+    draft = GenerationParams.model_validate_json(json.dumps({"prompt": prompt, **fields}))
     return complete(Task.TXT2IMG, draft, card, lambda text: len(text.split()))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from protocol.errors import InvalidRequest
-from protocol.request.generation_params import Draft
-from protocol.request.request import Enlargement, GenerationRequest, Refinement, Task
+from protocol.request.generation_params import GenerationParams
+from protocol.request.request import GenerationRequest, HiresFix, Refinement, Task
 from protocol.request.resolve import complete
 from tests.protocol.records import CARD
 
@@ -16,7 +16,7 @@ BASE = CARD.model_copy(update={"refiners": ("sdxl-refiner", "other"), "max_side"
 
 
 def completed(task: Task = Task.TXT2IMG, **fields: Any) -> GenerationRequest:
-    draft = Draft(prompt="x", **{"width": 128, "height": 64, "steps": 10, **fields})
+    draft = GenerationParams(prompt="x", **{"width": 128, "height": 64, "steps": 10, **fields})
     return complete(task, draft, BASE, lambda text: 1)
 
 
@@ -28,7 +28,7 @@ def test_a_refiner_takes_over_the_last_fifth() -> None:
 
 def test_the_second_pass_has_the_steps_of_the_first() -> None:
     request = completed(hires_scale=2)
-    assert request.enlargement == Enlargement(width=256, height=128, steps=10, strength=0.7)
+    assert request.enlargement == HiresFix(width=256, height=128, steps=10, strength=0.7)
     assert request.work == pytest.approx(completed().work * (1 + 0.7 * 4))
 
 

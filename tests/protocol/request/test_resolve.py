@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import models.sound
 import protocol.request.sound
 from protocol.errors import InvalidRequest, NotReady
-from protocol.request.generation_params import Draft, InputImage, parse
+from protocol.request.generation_params import GenerationParams, InputImage, parse
 from protocol.request.prompts import PromptSyntax
 from protocol.request.prompts import parse as parse_prompt
 from protocol.request.request import Decoder, GenerationRequest
@@ -69,11 +69,13 @@ def outcome_of(act: Callable[[], T]) -> T | InvalidRequest:
 
 @given(
     st.sampled_from(Task),
-    st.dictionaries(st.sampled_from([*Draft.model_fields, "x"]), likely | json_values),
+    st.dictionaries(st.sampled_from([*GenerationParams.model_fields, "x"]), likely | json_values),
 )
 def test_a_draft_is_completed_or_refused_by_name(task: Task, fields: dict[str, object]) -> None:
     inputs = INPUTS.get(task, NOTHING)
-    outcome = outcome_of(lambda: complete(task, parse(Draft, fields), ABLE, words, *inputs))
+    outcome = outcome_of(
+        lambda: complete(task, parse(GenerationParams, fields), ABLE, words, *inputs)
+    )
     if isinstance(outcome, InvalidRequest):
         assert outcome.field.split(".")[0] in {*fields, "prompt", *NEEDED}
         assert outcome.bound
@@ -104,7 +106,7 @@ def test_a_size_is_legal_or_refused(width: int, height: int) -> None:
 
 
 def test_each_draft_draws_a_seed_of_its_own() -> None:
-    requests = [complete(Task.TXT2IMG, Draft(prompt=""), CARD, words) for _ in range(10)]
+    requests = [complete(Task.TXT2IMG, GenerationParams(prompt=""), CARD, words) for _ in range(10)]
     assert len({request.seed for request in requests}) == 10
 
 
@@ -133,7 +135,9 @@ def test_what_is_upscaled_grows_by_the_models_factor(
 @pytest.mark.parametrize("task", Task)
 def test_each_task_takes_what_is_its_own(task: Task) -> None:
     fields = OWN.get(task, {})
-    request = complete(task, parse(Draft, fields), SILENT, words, *INPUTS.get(task, NOTHING))
+    request = complete(
+        task, parse(GenerationParams, fields), SILENT, words, *INPUTS.get(task, NOTHING)
+    )
     assert (request.class_id is not None) == (task is Task.CLASS)
     assert (request.boxes is not None) == (task is Task.LAYOUT)
     assert (request.strength is not None) == task.takes("strength")
@@ -143,7 +147,7 @@ def test_each_task_takes_what_is_its_own(task: Task) -> None:
         image, mask = INPUTS.get(task, NOTHING)
         image, mask = None if field == "image" else image, None if field == "mask" else mask
         with pytest.raises(InvalidRequest) as refused:
-            complete(task, parse(Draft, less), SILENT, words, image, mask)
+            complete(task, parse(GenerationParams, less), SILENT, words, image, mask)
         assert (refused.value.field, refused.value.problem) == (field, "missing-field")
 
 
@@ -153,7 +157,7 @@ def test_each_task_takes_what_is_its_own(task: Task) -> None:
 )
 def test_what_a_task_has_no_use_for_is_refused(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        complete(Task.UPSCALE, parse(Draft, {field: value}), ABLE, words, IMAGE)
+        complete(Task.UPSCALE, parse(GenerationParams, {field: value}), ABLE, words, IMAGE)
     assert (refused.value.field, refused.value.problem) == (field, "not-for-this-task")
 
 
@@ -174,21 +178,21 @@ def test_classes_and_boxes_are_within_the_models_bounds(
     task: Task, fields: dict[str, object], wrong: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        complete(task, parse(Draft, fields), SILENT, words)
+        complete(task, parse(GenerationParams, fields), SILENT, words)
     assert refused.value.field == wrong
 
 
 def test_words_are_for_models_that_read_them() -> None:
     image, mask = INPUTS[Task.INPAINT]
-    for card, draft in ((ABLE, Draft()), (SILENT, Draft(prompt="x"))):
+    for card, draft in ((ABLE, GenerationParams()), (SILENT, GenerationParams(prompt="x"))):
         with pytest.raises(InvalidRequest) as refused:
             complete(Task.INPAINT, draft, card, words, image, mask)
         assert refused.value.field == "prompt"
-    assert complete(Task.INPAINT, Draft(), SILENT, words, image, mask).prompt == ""
+    assert complete(Task.INPAINT, GenerationParams(), SILENT, words, image, mask).prompt == ""
 
 
 def test_a_decoder_is_one_that_the_model_has() -> None:
-    draft = Draft(prompt="x", decoder=Decoder.TINY)
+    draft = GenerationParams(prompt="x", decoder=Decoder.TINY)
     with pytest.raises(InvalidRequest, match='decoder is "tiny", but must be one of full'):
         complete(Task.TXT2IMG, draft, CARD, words)
     both = CARD.model_copy(update={"decoders": tuple(Decoder)})
@@ -197,42 +201,46 @@ def test_a_decoder_is_one_that_the_model_has() -> None:
 
 def test_a_prompt_may_fill_its_bound_exactly() -> None:
     bound = CARD.max_prompt_tokens
-    complete(Task.TXT2IMG, Draft(prompt="x " * bound), CARD, words)
+    complete(Task.TXT2IMG, GenerationParams(prompt="x " * bound), CARD, words)
     with pytest.raises(InvalidRequest, match=f"{bound + 1} tokens.*at most {bound} tokens"):
-        complete(Task.TXT2IMG, Draft(prompt="x " * (bound + 1)), CARD, words)
+        complete(Task.TXT2IMG, GenerationParams(prompt="x " * (bound + 1)), CARD, words)
 
 
 def test_signs_are_no_words_and_a_break_fills_its_row() -> None:
     card = CARD.model_copy(update={"max_prompt_tokens": 24, "chunk_tokens": 8})
     full = "(a:1.2) b [c] BREAK d BREAK " + "((e)) " * 8
-    complete(Task.TXT2IMG, Draft(prompt=full), card, words)
+    complete(Task.TXT2IMG, GenerationParams(prompt=full), card, words)
     with pytest.raises(InvalidRequest, match="25 tokens"):
-        complete(Task.TXT2IMG, Draft(prompt=full + "f"), card, words)
+        complete(Task.TXT2IMG, GenerationParams(prompt=full + "f"), card, words)
     signs = "( BREAK ) " * 8  # as text, 24 words
-    complete(Task.TXT2IMG, Draft(prompt=signs, prompt_syntax=PromptSyntax.PLAIN), card, words)
+    complete(
+        Task.TXT2IMG, GenerationParams(prompt=signs, prompt_syntax=PromptSyntax.PLAIN), card, words
+    )
     with pytest.raises(InvalidRequest, match="65 tokens"):
-        complete(Task.TXT2IMG, Draft(prompt=signs + "x"), card, words)
+        complete(Task.TXT2IMG, GenerationParams(prompt=signs + "x"), card, words)
 
 
 def test_plain_prompts_name_no_loras() -> None:
     said = "a cat <lora:unknown:1>"
-    draft = Draft(prompt=said, negative_prompt=said, prompt_syntax=PromptSyntax.PLAIN)
+    draft = GenerationParams(prompt=said, negative_prompt=said, prompt_syntax=PromptSyntax.PLAIN)
     request = complete(Task.TXT2IMG, draft, CARD, words)
     assert (request.prompt, request.negative_prompt, request.loras) == (said, said, ())
 
 
 def test_clip_skip_leaves_the_encoder_some_layers() -> None:
     card = CARD.model_copy(update={"max_clip_skip": 3})
-    assert complete(Task.TXT2IMG, Draft(prompt="", clip_skip=3), card, words).clip_skip == 3
+    assert (
+        complete(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=3), card, words).clip_skip == 3
+    )
     with pytest.raises(InvalidRequest, match="clip_skip is 4, but must be at most 3"):
-        complete(Task.TXT2IMG, Draft(prompt="", clip_skip=4), card, words)
+        complete(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=4), card, words)
 
 
 @pytest.mark.parametrize(
     ("steps", "strength", "accepted"), [(4, 0.25, True), (4, 0.24, False), (1, 1.0, True)]
 )
 def test_strength_leaves_at_least_one_step(steps: int, strength: float, accepted: bool) -> None:
-    draft = Draft(prompt="", steps=steps, strength=strength)
+    draft = GenerationParams(prompt="", steps=steps, strength=strength)
     outcome = outcome_of(lambda: complete(Task.IMG2IMG, draft, CARD, words, IMAGE))
     assert accepted == isinstance(outcome, GenerationRequest)
     assert accepted or (isinstance(outcome, InvalidRequest) and outcome.field == "strength")
@@ -263,14 +271,14 @@ def test_the_model_is_the_one_named_else_a_preferred_else_any() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "7"])
 def test_numbers_are_finite_numbers(value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        parse(Draft, {"prompt": "", "guidance_scale": value})
+        parse(GenerationParams, {"prompt": "", "guidance_scale": value})
     assert refused.value.field == "guidance_scale"
 
 
 def test_completing_a_complete_request_changes_nothing() -> None:
-    first = complete(Task.TXT2IMG, Draft(prompt="x"), CARD, words)
-    said = first.model_dump(include=set(Draft.model_fields))
-    again: GenerationRequest = complete(Task.TXT2IMG, parse(Draft, said), CARD, words)
+    first = complete(Task.TXT2IMG, GenerationParams(prompt="x"), CARD, words)
+    said = first.model_dump(include=set(GenerationParams.model_fields))
+    again: GenerationRequest = complete(Task.TXT2IMG, parse(GenerationParams, said), CARD, words)
     assert again == first
 
 
@@ -280,7 +288,7 @@ def test_eta_belongs_to_ddim() -> None:
     )
 
     def eta(**fields: object) -> float:
-        draft = parse(Draft, {"prompt": "a cat", **fields})
+        draft = parse(GenerationParams, {"prompt": "a cat", **fields})
         return complete(Task.TXT2IMG, draft, own, len).eta
 
     assert (eta(), eta(eta=0.0), eta(eta=0.3)) == (1.0, 0.0, 0.3)
@@ -290,10 +298,10 @@ def test_eta_belongs_to_ddim() -> None:
 
 
 def test_guidance_rescale_is_a_share() -> None:
-    draft = parse(Draft, {"prompt": "a cat", "guidance_rescale": 0.7})
+    draft = parse(GenerationParams, {"prompt": "a cat", "guidance_rescale": 0.7})
     assert complete(Task.TXT2IMG, draft, CARD, len).guidance_rescale == 0.7
     with pytest.raises(InvalidRequest, match="guidance_rescale"):
-        parse(Draft, {"prompt": "a cat", "guidance_rescale": 1.2})
+        parse(GenerationParams, {"prompt": "a cat", "guidance_rescale": 1.2})
 
 
 def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
@@ -301,7 +309,10 @@ def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
     works = [
         complete(
             Task.TXT2IMG,
-            parse(Draft, {"prompt": "a cat", "sampler": sampler, "steps": 10, "guidance_scale": 1}),
+            parse(
+                GenerationParams,
+                {"prompt": "a cat", "sampler": sampler, "steps": 10, "guidance_scale": 1},
+            ),
             own,
             len,
         ).work
@@ -312,16 +323,18 @@ def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
 
 def test_sounds_are_of_models_that_draw_sounds() -> None:
     sounding = CARD.model_copy(update={"outputs": ("image", "sound"), "min_side": 8})
-    draft = parse(Draft, {"prompt": "a cat", "audio_format": "flac", "audio_stereo": True})
+    draft = parse(
+        GenerationParams, {"prompt": "a cat", "audio_format": "flac", "audio_stereo": True}
+    )
     asked = complete(Task.TXT2IMG, draft, sounding, len)
     assert (asked.audio_format, asked.audio_stereo) == ("flac", True)
     with pytest.raises(InvalidRequest, match=r"audio_format is .flac.*gives image"):
         complete(Task.TXT2IMG, draft, CARD, len)
-    narrow = parse(Draft, {"prompt": "a cat", "audio_format": "flac", "width": 16})
+    narrow = parse(GenerationParams, {"prompt": "a cat", "audio_format": "flac", "width": 16})
     with pytest.raises(InvalidRequest, match="width is 16, but must be at least 22 for a sound"):
         complete(Task.TXT2IMG, narrow, sounding, len)
     with pytest.raises(InvalidRequest, match="audio_format"):
-        parse(Draft, {"prompt": "a cat", "audio_format": "ogg"})
+        parse(GenerationParams, {"prompt": "a cat", "audio_format": "ogg"})
 
 
 def test_a_sound_is_as_wide_as_its_window() -> None:

@@ -26,7 +26,7 @@ from typing import Self
 import obstore
 from obstore.store import S3Store
 
-from darkroom.processes.parent_death import tied
+from darkroom.processes.parent_death import bound_to_parent
 from tests.support.redis_server import free_port
 
 START_TIMEOUT_S = 60.0
@@ -87,7 +87,9 @@ class SwiftServer:
         with (self.folder / "log").open("ab") as log:
             for name in self.ports:
                 command = [str(folder / f"swift-{name}-server"), str(self.folder / f"{name}.conf")]
-                self.processes.append(subprocess.Popen(tied(command), stdout=log, stderr=log))
+                self.processes.append(
+                    subprocess.Popen(bound_to_parent(command), stdout=log, stderr=log)
+                )
         deadline = time.monotonic() + START_TIMEOUT_S
         for port in self.ports.values():
             while not _answers(port):

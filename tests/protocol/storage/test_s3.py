@@ -17,7 +17,7 @@ from PIL import Image
 from protocol.errors import StoreUnavailable, UnknownImage
 from protocol.request.object_keys import OutputFormat, input_key, result_key
 from protocol.storage.object_store import ObjectStore
-from tests.support.local_stack import running_house
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 
 URL = "s3://pictures/studio"
@@ -92,7 +92,7 @@ def test_a_house_keeps_its_pictures_in_the_bucket(
 ) -> None:
     model = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
     body = {"prompt": "the red cat", "steps": 3, "seed": 9, "response": "url", "image": drawing()}
-    with running_house(DARKROOM_MODEL=str(model), OBJECT_STORE_URL=URL, **s3) as house:
+    with running_stack(DARKROOM_MODEL=str(model), OBJECT_STORE_URL=URL, **s3) as house:
         answer = httpx.post(f"{house}/v1/img2img", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         job, [image] = answer.json()["id"], answer.json()["images"]
@@ -114,7 +114,7 @@ def test_a_service_without_signed_urls_hands_out_the_files(
     model = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
     settings = {"OBJECT_STORE_URL": URL, "DARKROOM_IMAGE_URL_TTL_S": "0", **s3}
     body = {"prompt": "the red cat", "steps": 3, "response": "url"}
-    with running_house(DARKROOM_MODEL=str(model), **settings) as house:
+    with running_stack(DARKROOM_MODEL=str(model), **settings) as house:
         [image] = httpx.post(f"{house}/v1/txt2img", json=body, timeout=60).json()["images"]
         assert image["url"].startswith(house)
         assert httpx.get(image["url"]).content.startswith(b"\x89PNG")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from protocol.errors import DarkroomError, QueueUnavailable, UnknownJob
-from service.jobs.micro_batcher import Together
+from service.jobs.micro_batcher import MicroBatcher
 
 
 class Sage:
@@ -33,8 +33,8 @@ def sage() -> Sage:
 
 
 @pytest.fixture
-def ask(sage: Sage) -> Iterator[Together[int, int]]:
-    ask = Together(sage, "sage")
+def ask(sage: Sage) -> Iterator[MicroBatcher[int, int]]:
+    ask = MicroBatcher(sage, "sage")
     yield ask
     sage.may_answer.set()
     ask.close()
@@ -46,7 +46,7 @@ async def until_asked(sage: Sage, turns: int) -> None:
 
 
 async def test_what_comes_while_it_is_out_goes_along_the_next_time(
-    sage: Sage, ask: Together[int, int]
+    sage: Sage, ask: MicroBatcher[int, int]
 ) -> None:
     sage.may_answer.clear()
     answers = [asyncio.create_task(ask(n)) for n in range(5)]
@@ -56,13 +56,13 @@ async def test_what_comes_while_it_is_out_goes_along_the_next_time(
     assert sage.turns == [[0], [1, 2, 3, 4]]
 
 
-async def test_everybody_gets_their_own_error(sage: Sage, ask: Together[int, int]) -> None:
+async def test_everybody_gets_their_own_error(sage: Sage, ask: MicroBatcher[int, int]) -> None:
     answers = await asyncio.gather(ask(1), ask(101), ask(2), return_exceptions=True)
     assert [answers[0], answers[2]] == [1, 4]
     assert isinstance(answers[1], UnknownJob)
 
 
-async def test_trouble_is_everybodys_and_passes(sage: Sage, ask: Together[int, int]) -> None:
+async def test_trouble_is_everybodys_and_passes(sage: Sage, ask: MicroBatcher[int, int]) -> None:
     sage.away = True
     answers = await asyncio.gather(*map(ask, range(3)), return_exceptions=True)
     assert all(isinstance(answer, QueueUnavailable) for answer in answers)
@@ -70,7 +70,7 @@ async def test_trouble_is_everybodys_and_passes(sage: Sage, ask: Together[int, i
     assert await ask(3) == 9
 
 
-async def test_who_leaves_takes_nobody_along(sage: Sage, ask: Together[int, int]) -> None:
+async def test_who_leaves_takes_nobody_along(sage: Sage, ask: MicroBatcher[int, int]) -> None:
     sage.may_answer.clear()
     stays, leaves = asyncio.create_task(ask(1)), asyncio.create_task(ask(2))
     await until_asked(sage, 1)

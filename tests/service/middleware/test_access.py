@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope
 from protocol.connection.redis_client import connect
-from service.auth.api_keys import KeyRing
+from service.auth.api_keys import ApiKeyBackend
 from service.middleware.public_paths import HEALTH, PAGES
 from service.settings import ServiceSettings, is_loopback
 from tests.service.conftest import Running, running, settings_for
@@ -219,7 +219,7 @@ async def test_while_redis_is_away_known_keys_open_and_others_wait() -> None:
     with RedisServer() as server, connect(server.url) as redis:
         records = KeyRecords(redis)
         records.add(record)
-        ring = KeyRing(records, settings_for(server.url))
+        ring = ApiKeyBackend(records, settings_for(server.url))
         shown = Headers({"x-api-key": token})
         assert (await ring.visitor(shown)).client == record.id
         server.stop()

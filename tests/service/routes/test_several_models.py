@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import ModelReport, ModelState, WorkerReport, WorkerState
 from tests.service.conftest import CARD, Running, running, word_tokenizer
 
@@ -22,7 +22,7 @@ def service(redis_url: str) -> Iterator[Running]:
 
 def offered(service: Running, **reports: ModelReport) -> dict[str, Any]:
     """What `/v1/models` says while one worker has the service's model and is as told to others."""
-    catalogue = Catalogue(service.worker.redis)
+    catalogue = ModelRegistry(service.worker.redis)
     for name in reports:
         catalogue.publish(CARD.model_copy(update={"name": name}), word_tokenizer())
     own = ModelReport(name=CARD.name, state=ModelState.READY)

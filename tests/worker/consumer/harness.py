@@ -25,7 +25,7 @@ from tests.worker.fake_engine import FakeEngine
 from worker.consumer.progress_reporter import Reporter
 from worker.consumer.rq_worker import RqWorker
 from worker.interfaces import Engine, OneModel
-from worker.output.output_processor import Delivery
+from worker.output.output_processor import OutputProcessor
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import Metrics
 
@@ -91,9 +91,11 @@ def job_queue(redis_url: str, **changes: Any) -> JobQueue:
 
 def make_worker(
     settings: WorkerSettings, engine: Engine, store: ObjectStore, metrics: Metrics
-) -> tuple[RqWorker, Delivery]:
+) -> tuple[RqWorker, OutputProcessor]:
     redis = client(settings.redis_url, answer_timeout_s=settings.worker_heartbeat_s)
-    delivery = Delivery(store, settings.worker_delivery_threads, settings.worker_store_patience_s)
+    delivery = OutputProcessor(
+        store, settings.worker_delivery_threads, settings.worker_store_patience_s
+    )
     worker = RqWorker(
         redis,
         name=f"test-{uuid.uuid4().hex}",

@@ -14,11 +14,11 @@ from protocol.request.request import GenerationRequest
 from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import MODEL, request
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.consumer import MOST_FAILED_ALONE, STATES, EngineBroken, Loop
+from worker.consumer.consumer import MOST_FAILED_ALONE, STATES, Consumer, EngineBroken
 from worker.consumer.leases import ALONE_FROM, Claim, JobStatus
 from worker.consumer.progress_reporter import Reporter
 from worker.interfaces import OneModel
-from worker.output.output_processor import Delivery
+from worker.output.output_processor import OutputProcessor
 from worker.telemetry.metrics import Metrics
 
 MAX_CRASHES = 3
@@ -89,10 +89,10 @@ class SilentBoard:
 
 
 @contextmanager
-def loop(engine: FakeEngine, ledger: FakeLedger, grace_s: float = 10.0) -> Iterator[Loop]:
-    delivery = Delivery(ObjectStore.open("memory:///"), threads=2, patience_s=0.0)
+def loop(engine: FakeEngine, ledger: FakeLedger, grace_s: float = 10.0) -> Iterator[Consumer]:
+    delivery = OutputProcessor(ObjectStore.open("memory:///"), threads=2, patience_s=0.0)
     board = SilentBoard()
-    yield Loop(
+    yield Consumer(
         OneModel(MODEL),
         engine,
         ledger,

@@ -20,15 +20,15 @@ from tests.worker.consumer.harness import (
     wait_for,
 )
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.rq_worker import RqLedger
+from worker.consumer.rq_worker import RqJobSource
 
 SOON_S = 0.001
 PACE = f"darkroom:pace:{queue_name(MODEL)}"
 RESULT = JobResult(images=(), timings=Timings())
 
 
-def ledger(redis_url: str) -> RqLedger:
-    return RqLedger(client(redis_url), "worker", [MODEL], settings(redis_url))
+def ledger(redis_url: str) -> RqJobSource:
+    return RqJobSource(client(redis_url), "worker", [MODEL], settings(redis_url))
 
 
 def is_late(view: JobView, deadline_s: float) -> bool:
@@ -104,7 +104,7 @@ def test_a_job_handed_back_keeps_its_deadline(redis_url: str) -> None:
     assert is_late(queue.view(job_id), 0.2)
 
 
-def measured(redis: Redis, ours: RqLedger, seconds: float) -> None:
+def measured(redis: Redis, ours: RqJobSource, seconds: float) -> None:
     """One job is drawn while others wait, and takes `seconds` as far as Redis can tell."""
     claim = ours.claim(idle=True, models=[MODEL])
     assert claim is not None

@@ -1,6 +1,6 @@
 """When silence may be called death."""
 
-from worker.consumer.failure_detector import Vigil
+from worker.consumer.failure_detector import FailureDetector
 
 
 class Clock:
@@ -10,7 +10,7 @@ class Clock:
         return self.now
 
 
-def watched(clock: Clock, vigil: Vigil, seconds: float, every: float = 1.0) -> None:
+def watched(clock: Clock, vigil: FailureDetector, seconds: float, every: float = 1.0) -> None:
     """Be in contact for a while."""
     end = clock.now + seconds
     while clock.now < end:
@@ -20,7 +20,7 @@ def watched(clock: Clock, vigil: Vigil, seconds: float, every: float = 1.0) -> N
 
 def test_who_has_just_come_may_not_judge() -> None:
     clock = Clock()
-    vigil = Vigil(10.0, clock)
+    vigil = FailureDetector(10.0, clock)
     assert not vigil.may_judge()
     watched(clock, vigil, 9)
     assert not vigil.may_judge()
@@ -30,7 +30,7 @@ def test_who_has_just_come_may_not_judge() -> None:
 
 def test_after_a_gap_the_watch_begins_anew() -> None:
     clock = Clock()
-    vigil = Vigil(10.0, clock)
+    vigil = FailureDetector(10.0, clock)
     watched(clock, vigil, 20)
     clock.now += 6  # Redis was away, or this machine slept
     assert not vigil.may_judge()
@@ -42,6 +42,6 @@ def test_after_a_gap_the_watch_begins_anew() -> None:
 
 def test_short_gaps_are_forgiven() -> None:
     clock = Clock()
-    vigil = Vigil(10.0, clock)
+    vigil = FailureDetector(10.0, clock)
     watched(clock, vigil, 20, every=4.0)
     assert vigil.may_judge()

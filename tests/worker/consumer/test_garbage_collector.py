@@ -21,11 +21,11 @@ from protocol.errors import UnknownImage
 from protocol.queue.job import TERMINAL, JobResult, Timings
 from protocol.request.object_keys import OutputFormat, input_key, new_job_id, result_key
 from protocol.storage.object_store import ObjectStore
-from protocol.storage.pins import MARGIN_S, Holdings
+from protocol.storage.pins import MARGIN_S, Pins
 from tests.worker.consumer.harness import MODEL, client, job_queue, request, settings
 from worker.consumer.leases import Claim
-from worker.consumer.rq_worker import RqLedger
-from worker.output.garbage_collector import Sweeper
+from worker.consumer.rq_worker import RqJobSource
+from worker.output.garbage_collector import GarbageCollector
 
 ALWAYS_MY_TURN_S = 0.001
 AGES_S = 10 * 86400
@@ -40,9 +40,9 @@ class Folder:
         self.store = ObjectStore.open(folder.as_uri())
         self.queue = job_queue(redis_url, max_queue_length=10_000)
         terms = settings(redis_url)
-        self.holdings = Holdings(self.redis, terms)
-        self.sweeper = Sweeper(self.store, self.holdings, terms, ALWAYS_MY_TURN_S)
-        self.ledger = RqLedger(self.redis, "worker", [MODEL], terms)
+        self.holdings = Pins(self.redis, terms)
+        self.sweeper = GarbageCollector(self.store, self.holdings, terms, ALWAYS_MY_TURN_S)
+        self.ledger = RqJobSource(self.redis, "worker", [MODEL], terms)
 
     def sweep(self) -> None:
         self.redis.delete("darkroom:swept")

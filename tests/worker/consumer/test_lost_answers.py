@@ -13,7 +13,7 @@ from protocol.request.object_keys import new_job_id
 from protocol.settings import Settings
 from tests.worker.consumer.harness import MODEL, job_queue, request, settings
 from worker.consumer.leases import JobStatus
-from worker.consumer.rq_worker import RqLedger
+from worker.consumer.rq_worker import RqJobSource
 
 RESULT = JobResult(images=(), timings=Timings())
 
@@ -53,7 +53,7 @@ def test_a_submit_is_repeated_harmlessly(redis_url: str, deaf: Deaf) -> None:
 def test_a_claim_is_repeated_and_not_doubled(redis_url: str, deaf: Deaf) -> None:
     queue = job_queue(redis_url)
     first, second = queue.submit(request()), queue.submit(request())
-    ledger = RqLedger(deaf, "worker", [MODEL], settings(redis_url))
+    ledger = RqJobSource(deaf, "worker", [MODEL], settings(redis_url))
     assert ledger.leases.reap() == []  # so that the scripts are loaded
     deaf.deaf = True
     with pytest.raises(RedisConnectionError):
@@ -68,7 +68,7 @@ def test_a_claim_is_repeated_and_not_doubled(redis_url: str, deaf: Deaf) -> None
 def test_an_ending_is_repeated_with_the_same_answer(redis_url: str, deaf: Deaf) -> None:
     queue = job_queue(redis_url)
     job_id = queue.submit(request())
-    ledger = RqLedger(deaf, "worker", [MODEL], settings(redis_url))
+    ledger = RqJobSource(deaf, "worker", [MODEL], settings(redis_url))
     claim = ledger.claim(idle=True, models=[MODEL])
     assert claim is not None
     deaf.deaf = True

@@ -27,7 +27,7 @@ from protocol.settings import Settings
 from tests.worker.consumer.harness import MODEL, request, settings
 from tests.worker.consumer.line import Line
 from worker.consumer.leases import ALONE_FROM, Claim, JobStatus
-from worker.consumer.rq_worker import RqLedger
+from worker.consumer.rq_worker import RqJobSource
 
 MAX_CRASHES = 3
 NAMES = ("ann", "bob")
@@ -73,7 +73,7 @@ class Job:
 class Worker:
     """One that may die; its claims stay known, as they do to a worker that was only frozen."""
 
-    ledger: RqLedger
+    ledger: RqJobSource
     claims: list[Claim] = field(default_factory=list)
 
 
@@ -104,7 +104,7 @@ class JobsMachine(RuleBasedStateMachine):
         terms = settings(
             self.redis_url, worker_max_crashes=MAX_CRASHES, worker_priority_patience=PATIENCE
         )
-        return multiple(*(Worker(RqLedger(self.redis, name, MODELS, terms)) for name in NAMES))
+        return multiple(*(Worker(RqJobSource(self.redis, name, MODELS, terms)) for name in NAMES))
 
     # Several at a time: Hypothesis leaves whole rules out of many runs, and rare calls do little.
     @rule(

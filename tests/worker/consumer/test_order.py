@@ -22,17 +22,17 @@ from protocol.queue.job import JobState
 from protocol.queue.job_queue import JobQueue, Submission, queue_name
 from protocol.request.request import Priority
 from tests.worker.consumer.harness import MODEL, client, job_queue, request, settings
-from worker.consumer.rq_worker import RqLedger
+from worker.consumer.rq_worker import RqJobSource
 
 PATIENCE = 3
 
 
-def ledger(redis_url: str, **changes: object) -> RqLedger:
+def ledger(redis_url: str, **changes: object) -> RqJobSource:
     terms = settings(redis_url, worker_priority_patience=PATIENCE, **changes)
-    return RqLedger(client(redis_url), "worker", [MODEL], terms)
+    return RqJobSource(client(redis_url), "worker", [MODEL], terms)
 
 
-def claimed(ledger: RqLedger) -> list[str]:
+def claimed(ledger: RqJobSource) -> list[str]:
     """Every job there is, in the order they are given out."""
     ids = []
     while (claim := ledger.claim(idle=True, models=[MODEL])) is not None:

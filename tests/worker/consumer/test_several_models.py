@@ -10,7 +10,7 @@ from protocol.queue.job_queue import JobQueue
 from protocol.settings import Settings
 from tests.worker.consumer.harness import client, job_queue, request, settings
 from worker.consumer.leases import JobStatus
-from worker.consumer.rq_worker import RqLedger
+from worker.consumer.rq_worker import RqJobSource
 
 MODELS = ["one", "two", "three"]
 
@@ -21,11 +21,11 @@ def queue(redis_url: str) -> JobQueue:
 
 
 @pytest.fixture
-def ledger(redis_url: str) -> RqLedger:
-    return RqLedger(client(redis_url), "worker", MODELS, settings(redis_url))
+def ledger(redis_url: str) -> RqJobSource:
+    return RqJobSource(client(redis_url), "worker", MODELS, settings(redis_url))
 
 
-def test_the_first_pool_with_a_job_has_its_turn(queue: JobQueue, ledger: RqLedger) -> None:
+def test_the_first_pool_with_a_job_has_its_turn(queue: JobQueue, ledger: RqJobSource) -> None:
     of_two, of_three = (queue.submit(request(model=name)) for name in ("two", "three"))
     first = ledger.claim(idle=True, models=MODELS)
     assert first is not None
@@ -38,12 +38,12 @@ def test_the_first_pool_with_a_job_has_its_turn(queue: JobQueue, ledger: RqLedge
     assert (second.job_id, second.waiting) == (of_three, 0)
 
 
-def test_a_worker_without_models_takes_nothing(queue: JobQueue, ledger: RqLedger) -> None:
+def test_a_worker_without_models_takes_nothing(queue: JobQueue, ledger: RqJobSource) -> None:
     queue.submit(request(model="one"))
     assert ledger.claim(idle=True, models=[]) is None
 
 
-def test_endings_find_their_pool(queue: JobQueue, ledger: RqLedger) -> None:
+def test_endings_find_their_pool(queue: JobQueue, ledger: RqJobSource) -> None:
     ids = [queue.submit(request(model=name)) for name in MODELS]
     claims = [ledger.claim(idle=True, models=MODELS) for _ in MODELS]
     one, two, three = (claim for claim in claims if claim is not None)
@@ -58,7 +58,7 @@ def test_endings_find_their_pool(queue: JobQueue, ledger: RqLedger) -> None:
 
 
 def test_leases_of_every_pool_are_renewed_and_reaped(
-    queue: JobQueue, ledger: RqLedger, redis_url: str
+    queue: JobQueue, ledger: RqJobSource, redis_url: str
 ) -> None:
     for name in ("one", "two"):
         queue.submit(request(model=name))
@@ -78,7 +78,7 @@ def test_leases_of_every_pool_are_renewed_and_reaped(
 
 
 def test_late_jobs_of_every_pool_are_dropped(
-    queue: JobQueue, ledger: RqLedger, redis_url: str
+    queue: JobQueue, ledger: RqJobSource, redis_url: str
 ) -> None:
     ids = [queue.submit(request(model=name)) for name in MODELS]
     redis = client(redis_url)
@@ -89,7 +89,7 @@ def test_late_jobs_of_every_pool_are_dropped(
 
 
 def test_a_suspect_whose_turn_it_is_holds_up_the_pools_behind_it(
-    queue: JobQueue, ledger: RqLedger, redis_url: str
+    queue: JobQueue, ledger: RqJobSource, redis_url: str
 ) -> None:
     suspect = queue.submit(request(model="two"))
     client(redis_url).hset(f"rq:job:{suspect}", "crashes", 2)
@@ -106,7 +106,7 @@ def test_a_suspect_whose_turn_it_is_holds_up_the_pools_behind_it(
 
 
 def test_who_waits_is_counted_and_told_how_far_the_loading_is(
-    queue: JobQueue, ledger: RqLedger
+    queue: JobQueue, ledger: RqJobSource
 ) -> None:
     waits = queue.submit(request(model="one"))
     for _ in range(2):
@@ -130,7 +130,7 @@ def test_who_waits_is_counted_and_told_how_far_the_loading_is(
     assert queue.view(waits).progress is None
 
 
-def test_what_nobody_can_draw_fails_with_the_reason(redis_url: str, ledger: RqLedger) -> None:
+def test_what_nobody_can_draw_fails_with_the_reason(redis_url: str, ledger: RqJobSource) -> None:
     many = JobQueue(client(redis_url), Settings(redis_url=redis_url, max_queue_per_client=500))
     ids = [many.submit(request(model="one")) for _ in range(130)]
     other = many.submit(request(model="two"))

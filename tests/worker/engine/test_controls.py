@@ -13,16 +13,16 @@ from PIL import Image
 
 from models.loading.controlnets import ControlNets
 from models.lora.merging import layers_of
-from models.lora.registry import LoraShelf
+from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
 from protocol.request.object_keys import input_key
-from protocol.request.request import ControlUse, Enlargement, LoraUse
+from protocol.request.request import ControlUse, HiresFix, LoraUse
 from tests.models.lora import spellings as spelled
 from tests.support.tiny_models import write_tiny_controlnet
 from tests.worker.engine.test_engine import Heard, request, run
 from worker.engine.engine import Engine
-from worker.engine.merged_loras import MIB, Variants
+from worker.engine.merged_loras import MIB, MergedLoras
 from worker.engine.resident import unmeasured
 from worker.interfaces import AdmittedJob, Pixels
 from worker.model_info.compatibility import fitting
@@ -124,7 +124,7 @@ def test_outside_their_window_pictures_share_steps_with_any(
 
 
 def test_a_larger_second_pass_hears_them_too(model: LatentDiffusion, home: Path) -> None:
-    second = Enlargement(width=64, height=64, steps=4, strength=0.5)
+    second = HiresFix(width=64, height=64, steps=4, strength=0.5)
     plain, told = (
         picture(model, home, wanted, steps=2, enlargement=second) for wanted in (SETS[0], SETS[1])
     )
@@ -139,7 +139,7 @@ def test_with_a_lora_the_variant_is_told(
     pairs = spelled.random_pairs(layers, spelled.attention_of(layers), seed=1)
     spelled.save(tmp_path / "pencil.safetensors", spelled.kohya(pairs))
     nets, resident = ControlNets(home / "controlnets"), unmeasured(model, SLOTS)
-    variants = Variants(LoraShelf(tmp_path), 64 * MIB)
+    variants = MergedLoras(LoraRegistry(tmp_path), 64 * MIB)
     engine = Engine({"tiny": resident}, SLOTS, controlnets=nets, variants=variants)
     lora = (LoraUse(name="pencil"),)
     heard = [

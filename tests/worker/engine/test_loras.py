@@ -18,7 +18,7 @@ from models.executors.openvino import OpenVino
 from models.loading.loader import load_model
 from models.lora.merging import layers_of
 from models.lora.names import UNET
-from models.lora.registry import LoraShelf
+from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
 from protocol.request.request import LoraUse
@@ -26,7 +26,7 @@ from tests.models.lora import spellings as spelled
 from tests.support.tiny_models import write_tiny_sd
 from tests.worker.engine.test_engine import Heard, request, run
 from worker.engine.engine import Engine
-from worker.engine.merged_loras import MIB, Variants
+from worker.engine.merged_loras import MIB, MergedLoras
 from worker.engine.resident import unmeasured
 from worker.interfaces import AdmittedJob, Pixels
 
@@ -59,8 +59,8 @@ def home(lone_model: LatentDiffusion, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def engine_of(model: LatentDiffusion, home: Path, mib: int = 64) -> tuple[Engine, Variants]:
-    variants = Variants(LoraShelf(home), mib * MIB)
+def engine_of(model: LatentDiffusion, home: Path, mib: int = 64) -> tuple[Engine, MergedLoras]:
+    variants = MergedLoras(LoraRegistry(home), mib * MIB)
     return Engine({"tiny": unmeasured(model, SLOTS)}, SLOTS, variants=variants), variants
 
 

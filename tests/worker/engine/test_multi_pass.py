@@ -9,14 +9,14 @@ import torch
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
-from protocol.request.request import Enlargement, Refinement
+from protocol.request.request import HiresFix, Refinement
 from tests.support.tiny_models import write_tiny_refiner, write_tiny_sdxl
 from tests.worker.engine.test_engine import Heard, request, run
 from worker.engine.engine import Engine
 from worker.engine.resident import unmeasured
 from worker.interfaces import AdmittedJob
 
-LARGER = Enlargement(width=48, height=64, steps=6, strength=0.5)
+LARGER = HiresFix(width=48, height=64, steps=6, strength=0.5)
 REFINED = Refinement(model="refiner", start=0.5)
 
 

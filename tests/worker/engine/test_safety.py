@@ -19,13 +19,13 @@ from protocol.storage.object_store import ObjectStore
 from tests.support.tiny_models import write_tiny_sd
 from tests.support.tiny_safety import write_tiny_safety
 from tests.worker.engine.test_engine import request
-from worker.consumer.job_run import HeldJob
+from worker.consumer.job_run import JobRun
 from worker.consumer.leases import Claim
 from worker.engine.engine import Engine
 from worker.engine.resident import Resident, unmeasured
 from worker.engine.safety import Mode, hidden, safety_of
 from worker.interfaces import Pixels, Screened
-from worker.output.output_processor import Delivery
+from worker.output.output_processor import OutputProcessor
 
 
 def picture(seed: int) -> Pixels:
@@ -67,8 +67,8 @@ def test_what_may_be_hidden_is_not_shown_before(
     resident = replace(unmeasured(model, 2), safety=safety_of(model, mode))
     shown: list[str] = []
     reporter: Any = SimpleNamespace(show=lambda job_id, file: shown.append(job_id))
-    delivery = Delivery(ObjectStore.open("memory:///"), 1, 0.0)
-    held = HeldJob(
+    delivery = OutputProcessor(ObjectStore.open("memory:///"), 1, 0.0)
+    held = JobRun(
         Claim("the job", "execution", "", b"", "", 0),
         request(),
         Engine({"tiny": resident}, 2),

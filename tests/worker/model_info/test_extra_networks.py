@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis
 
-from protocol.registry.model_registry import Catalogue
+from protocol.registry.model_registry import ModelRegistry
 from tests.protocol.records import CARD
 from worker.model_info.extra_networks import Additions, Offer
 
@@ -14,7 +14,7 @@ def test_a_card_is_told_anew_when_something_was_added(redis_url: str) -> None:
     other = CARD.model_copy(update={"name": "other"})
     offers = [Offer(CARD, "{}", {"loras": lambda: tuple(there)}), Offer(other, "")]
     with redis.Redis.from_url(redis_url) as connection:
-        catalogue = Catalogue(connection)
+        catalogue = ModelRegistry(connection)
         additions = Additions(connection, offers)
         assert [(card.loras, tokenizer) for card, tokenizer in additions.cards()] == [
             (("first",), "{}"),

@@ -15,7 +15,7 @@ from models.checkpoints.convert.install import add
 from models.checkpoints.convert.model_store import ModelsHome
 from models.checkpoints.errors import CheckpointError
 from models.networks.safety_checker import load_safety_checker
-from protocol.registry.models_config import BadCatalogue
+from protocol.registry.models_config import InvalidModelsConfig
 from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
 from tests.support.tiny_safety import write_tiny_safety
 from worker.engine.safety import Mode
@@ -130,7 +130,7 @@ def test_without_a_catalogue_the_one_model_is_described(folder: Path, tmp_path: 
     assert found.offerings["small"].declared.resident is True
     with pytest.raises(CheckpointError):
         plan(WorkerSettings(model=str(tmp_path / "nowhere")), CPU)
-    with pytest.raises(BadCatalogue, match="cannot be read"):
+    with pytest.raises(InvalidModelsConfig, match="cannot be read"):
         plan(WorkerSettings(catalogue=tmp_path / "models.toml"), CPU)
 
 

@@ -8,16 +8,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from worker.model_manager.eviction_policy import Lodger, Move, Residency
+from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry, Move
 
 PATIENCE = 10.0
 
 
-def residency(budget: float = inf, **lodgers: Lodger) -> Residency:
-    return Residency(lodgers, budget, PATIENCE)
+def residency(budget: float = inf, **lodgers: ModelEntry) -> EvictionPolicy:
+    return EvictionPolicy(lodgers, budget, PATIENCE)
 
 
-def bring(books: Residency, now: float, *names: str, in_use: tuple[str, ...] = ()) -> list[str]:
+def bring(
+    books: EvictionPolicy, now: float, *names: str, in_use: tuple[str, ...] = ()
+) -> list[str]:
     """Load these one after the other, and have a job drawn by each; answers those that went."""
     gone: list[str] = []
     for name in names:
@@ -30,7 +32,9 @@ def bring(books: Residency, now: float, *names: str, in_use: tuple[str, ...] = (
 
 
 def test_the_one_whose_last_job_is_longest_ago_goes_first() -> None:
-    books = residency(300, a=Lodger(100), b=Lodger(100), c=Lodger(100), d=Lodger(150))
+    books = residency(
+        300, a=ModelEntry(100), b=ModelEntry(100), c=ModelEntry(100), d=ModelEntry(150)
+    )
     bring(books, 0, "a", "b", "c")
     books.turn(1, {}, ["b"])
     books.turn(2, {}, ["a"])
@@ -39,7 +43,7 @@ def test_the_one_whose_last_job_is_longest_ago_goes_first() -> None:
 
 
 def test_what_is_in_use_or_stays_never_goes() -> None:
-    books = residency(200, a=Lodger(100, stays=True), b=Lodger(100), c=Lodger(100))
+    books = residency(200, a=ModelEntry(100, stays=True), b=ModelEntry(100), c=ModelEntry(100))
     bring(books, 0, "a", "b")
     assert books.turn(100, {"c": 0.0}, ["b"]) == Move()
     assert list(books.takes) == ["a", "b"]
@@ -47,7 +51,7 @@ def test_what_is_in_use_or_stays_never_goes() -> None:
 
 
 def test_a_busy_model_takes_no_more_jobs_once_another_has_waited_long_enough() -> None:
-    books = residency(100, a=Lodger(100), b=Lodger(100))
+    books = residency(100, a=ModelEntry(100), b=ModelEntry(100))
     bring(books, 0, "a")
     books.turn(PATIENCE / 2, {"b": PATIENCE}, ["a"])
     assert list(books.takes) == ["a"]  # it came only a moment ago
@@ -59,7 +63,7 @@ def test_a_busy_model_takes_no_more_jobs_once_another_has_waited_long_enough() -
 
 
 def test_a_newcomer_gets_its_first_job_in_before_the_other_has_it_out() -> None:
-    books = residency(100, a=Lodger(100), b=Lodger(100))
+    books = residency(100, a=ModelEntry(100), b=ModelEntry(100))
     assert books.turn(0, {"a": 0.0}, []) == Move((), "a")
     books.loaded(0)
     long = {"b": 5 * PATIENCE}
@@ -73,7 +77,7 @@ def test_a_newcomer_gets_its_first_job_in_before_the_other_has_it_out() -> None:
 
 
 def test_when_nobody_waits_any_more_the_busy_model_goes_on() -> None:
-    books = residency(100, a=Lodger(100), b=Lodger(100))
+    books = residency(100, a=ModelEntry(100), b=ModelEntry(100))
     bring(books, 0, "a")
     books.turn(PATIENCE, {"b": PATIENCE}, ["a"])
     books.turn(PATIENCE, {}, ["a"])
@@ -82,7 +86,7 @@ def test_when_nobody_waits_any_more_the_busy_model_goes_on() -> None:
 
 def test_a_model_comes_after_what_it_needs_and_goes_before_it() -> None:
     books = residency(
-        200, base=Lodger(100, needs=("refiner",)), refiner=Lodger(100), other=Lodger(50)
+        200, base=ModelEntry(100, needs=("refiner",)), refiner=ModelEntry(100), other=ModelEntry(50)
     )
     assert books.turn(0, {"base": 0.0}, []).load == "refiner"
     books.loaded(0)
@@ -99,10 +103,10 @@ def test_a_model_comes_after_what_it_needs_and_goes_before_it() -> None:
 
 def test_a_model_without_jobs_goes_after_its_time_but_not_what_others_need() -> None:
     books = residency(
-        base=Lodger(1, needs=("refiner",), idle_s=60),
-        refiner=Lodger(1, idle_s=30),
-        kept=Lodger(1, stays=True, idle_s=1),
-        patient=Lodger(1),
+        base=ModelEntry(1, needs=("refiner",), idle_s=60),
+        refiner=ModelEntry(1, idle_s=30),
+        kept=ModelEntry(1, stays=True, idle_s=1),
+        patient=ModelEntry(1),
     )
     bring(books, 0, "kept", "patient", "base", "base")
     assert books.turn(59, {}, []) == Move()
@@ -111,7 +115,7 @@ def test_a_model_without_jobs_goes_after_its_time_but_not_what_others_need() -> 
 
 
 def test_room_is_made_in_what_is_free_as_well() -> None:
-    books = residency(a=Lodger(100), b=Lodger(100))
+    books = residency(a=ModelEntry(100), b=ModelEntry(100))
     bring(books, 0, "a")
     assert books.turn(1, {"b": 0.0}, [], free=99) == Move(("a",), "b")
     books.failed()
@@ -122,10 +126,10 @@ def test_room_is_made_in_what_is_free_as_well() -> None:
 def test_what_can_never_fit_is_known() -> None:
     books = residency(
         100,
-        small=Lodger(60),
-        kept=Lodger(50, stays=True),
-        base=Lodger(30, needs=("refiner",)),
-        refiner=Lodger(30),
+        small=ModelEntry(60),
+        kept=ModelEntry(50, stays=True),
+        base=ModelEntry(30, needs=("refiner",)),
+        refiner=ModelEntry(30),
     )
     assert books.too_large("small")
     assert books.too_large("base")
@@ -143,12 +147,12 @@ class ResidencyMachine(RuleBasedStateMachine):
     )
     def begin(self, budget: int, sizes: list[int], stays: bool, idle: float | None) -> None:
         lodgers = {
-            "a": Lodger(sizes[0], stays=stays),
-            "b": Lodger(sizes[1], needs=("c",), idle_s=idle),
-            "c": Lodger(sizes[2], idle_s=idle),
-            "d": Lodger(sizes[3]),
+            "a": ModelEntry(sizes[0], stays=stays),
+            "b": ModelEntry(sizes[1], needs=("c",), idle_s=idle),
+            "c": ModelEntry(sizes[2], idle_s=idle),
+            "d": ModelEntry(sizes[3]),
         }
-        self.books = Residency(lodgers, float(budget), PATIENCE)
+        self.books = EvictionPolicy(lodgers, float(budget), PATIENCE)
         self.now = 0.0
         self.since: dict[str, float] = {}
         self.in_use: set[str] = set()

@@ -24,13 +24,13 @@ from worker.consumer.rq_worker import RqWorker
 from worker.engine.resident import Resident
 from worker.interfaces import AdmittedJob
 from worker.model_manager import model_manager as shelves
-from worker.model_manager.eviction_policy import Lodger, Residency
-from worker.model_manager.load_requests import LOOK_S, Demand
+from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry
+from worker.model_manager.load_requests import LOOK_S, LoadRequests
 from worker.model_manager.loader import Loader, Report
-from worker.model_manager.model_manager import Shelf
-from worker.output.output_processor import Delivery
-from worker.periodic_runner import Chore, Ticker
-from worker.telemetry.heartbeat import Announcer
+from worker.model_manager.model_manager import ModelManager
+from worker.output.output_processor import OutputProcessor
+from worker.periodic_runner import PeriodicRunner, PeriodicTask
+from worker.telemetry.heartbeat import Heartbeat
 from worker.telemetry.metrics import Metrics
 
 NAME = "worker-under-test"
@@ -88,7 +88,7 @@ RESIDENT = Resident(None, None)  # type: ignore[arg-type]  # nobody here looks i
 class Serving:
     worker: RqWorker
     engine: Holding
-    shelf: Shelf
+    shelf: ModelManager
     metrics: Metrics
 
 
@@ -98,7 +98,7 @@ Serve = Callable[..., Serving]
 @contextmanager
 def serving(
     redis: Redis,
-    lodgers: Mapping[str, Lodger],
+    lodgers: Mapping[str, ModelEntry],
     disk: Disk,
     budget: float = inf,
     broken: Mapping[str, str] | None = None,
@@ -109,19 +109,23 @@ def serving(
     """A worker with everything real but the engine and the loading, until the block ends."""
     terms = settings("redis://unused", worker_model_patience_s=patience_s)
     engine, metrics = Holding(step_s), Metrics()
-    shelf = Shelf(
-        engine, Loader(disk.load), Residency(lodgers, budget, patience_s), broken or {}, metrics
+    shelf = ModelManager(
+        engine,
+        Loader(disk.load),
+        EvictionPolicy(lodgers, budget, patience_s),
+        broken or {},
+        metrics,
     )
     shelf.load_first(lambda model, share, what: None)
-    delivery = Delivery(ObjectStore.open("memory:///"), threads=2, patience_s=5.0)
+    delivery = OutputProcessor(ObjectStore.open("memory:///"), threads=2, patience_s=5.0)
     worker = RqWorker(
         redis, name, shelf, engine, delivery, Reporter(ProgressBoard(redis)), metrics, terms
     )
-    announcer = Announcer(Presence(redis), name)
+    announcer = Heartbeat(Presence(redis), name)
     announcer.serve(busy=lambda: False)
-    demand = Demand(shelf, worker.ledger, redis, announcer, name, terms, metrics)
+    demand = LoadRequests(shelf, worker.ledger, redis, announcer, name, terms, metrics)
     thread = threading.Thread(target=worker.work)
-    with Ticker(Chore(LOOK_S / 5, demand.look)):
+    with PeriodicRunner(PeriodicTask(LOOK_S / 5, demand.look)):
         thread.start()
         try:
             yield Serving(worker, engine, shelf, metrics)
@@ -159,7 +163,7 @@ def state_of(redis: Redis, model: str) -> ModelState | None:
 
 
 def test_jobs_of_two_models_are_drawn_by_one_worker(redis: Redis, queue: JobQueue) -> None:
-    lodgers = {"one": Lodger(1, stays=True), "two": Lodger(1, stays=True)}
+    lodgers = {"one": ModelEntry(1, stays=True), "two": ModelEntry(1, stays=True)}
     ids = [queue.submit(request(model=name)) for name in ("one", "two") * 3]
     with serving(redis, lodgers, Disk()) as served:
         assert {outcome(queue, job_id).state for job_id in ids} == {JobState.FINISHED}
@@ -168,7 +172,7 @@ def test_jobs_of_two_models_are_drawn_by_one_worker(redis: Redis, queue: JobQueu
 
 
 def test_their_turns_alternate(redis: Redis, queue: JobQueue) -> None:
-    lodgers = {"one": Lodger(1, stays=True), "two": Lodger(1, stays=True)}
+    lodgers = {"one": ModelEntry(1, stays=True), "two": ModelEntry(1, stays=True)}
     first = [queue.submit(request(model="one")) for _ in range(4)]
     second = [queue.submit(request(model="two")) for _ in range(2)]
     with serving(redis, lodgers, Disk()) as served:
@@ -185,7 +189,7 @@ def test_their_turns_alternate(redis: Redis, queue: JobQueue) -> None:
 def test_a_model_is_loaded_when_a_job_comes_for_it_while_another_is_drawn(
     redis: Redis, queue: JobQueue
 ) -> None:
-    lodgers = {"kept": Lodger(1, stays=True), "asked": Lodger(1)}
+    lodgers = {"kept": ModelEntry(1, stays=True), "asked": ModelEntry(1)}
     disk = Disk(slow={"asked": threading.Event()})
     with serving(redis, lodgers, disk) as served:
         wait_for(lambda: state_of(redis, "asked") is ModelState.ON_DEMAND)
@@ -206,7 +210,7 @@ def test_a_model_is_loaded_when_a_job_comes_for_it_while_another_is_drawn(
 
 
 def test_two_busy_models_that_do_not_fit_together_take_turns(redis: Redis, queue: JobQueue) -> None:
-    lodgers = {"one": Lodger(2), "two": Lodger(2)}
+    lodgers = {"one": ModelEntry(2), "two": ModelEntry(2)}
     ids = [queue.submit(request(model="one", steps=4)) for _ in range(30)]
     # The other is seen to wait while one is loaded: it must not have it out again at once.
     with serving(redis, lodgers, Disk(seconds=0.2), budget=3, step_s=0.02) as served:
@@ -220,7 +224,7 @@ def test_two_busy_models_that_do_not_fit_together_take_turns(redis: Redis, queue
 
 
 def test_a_model_that_nobody_asks_for_is_let_go_of(redis: Redis, queue: JobQueue) -> None:
-    lodgers = {"kept": Lodger(1, stays=True), "brief": Lodger(1, idle_s=0.3)}
+    lodgers = {"kept": ModelEntry(1, stays=True), "brief": ModelEntry(1, idle_s=0.3)}
     with serving(redis, lodgers, Disk()) as served:
         job_id = queue.submit(request(model="brief"))
         assert outcome(queue, job_id).state is JobState.FINISHED
@@ -233,7 +237,11 @@ def test_a_model_that_nobody_asks_for_is_let_go_of(redis: Redis, queue: JobQueue
 def test_a_broken_model_fails_its_jobs_with_the_reason_and_hurts_nobody(
     redis: Redis, queue: JobQueue
 ) -> None:
-    lodgers = {"good": Lodger(1, stays=True), "bad": Lodger(1, stays=True), "huge": Lodger(99)}
+    lodgers = {
+        "good": ModelEntry(1, stays=True),
+        "bad": ModelEntry(1, stays=True),
+        "huge": ModelEntry(99),
+    }
     disk = Disk(broken={"bad": "its header is cut off"})
     never = {"gone": "there is no such folder"}
     with serving(redis, lodgers, disk, budget=9, broken=never) as served:
@@ -261,7 +269,7 @@ def test_a_broken_model_is_left_to_a_worker_that_may_have_it(redis: Redis, queue
     )  # fmt: skip
     Presence(redis).report(other)
     disk = Disk(broken={"bad": "this disk is full"})
-    with serving(redis, {"good": Lodger(1, stays=True), "bad": Lodger(1)}, disk):
+    with serving(redis, {"good": ModelEntry(1, stays=True), "bad": ModelEntry(1)}, disk):
         waits = queue.submit(request(model="bad"))
         wait_for(lambda: state_of(redis, "bad") is ModelState.FAILED)
         time.sleep(3 * LOOK_S)
@@ -276,7 +284,7 @@ def test_a_model_that_another_worker_has_is_loaded_only_when_that_is_not_enough(
     told = {"name": "asked", "state": "ready"}
     other = {"name": "another", "state": WorkerState.READY, "models": [told]}
     Presence(redis).report(WorkerReport.model_validate(other))
-    lodgers, disk = {"kept": Lodger(1, stays=True), "asked": Lodger(1)}, Disk()
+    lodgers, disk = {"kept": ModelEntry(1, stays=True), "asked": ModelEntry(1)}, Disk()
     with serving(redis, lodgers, disk, patience_s=1.0):
         waits = queue.submit(request(model="asked"))
         time.sleep(0.5)
@@ -288,7 +296,7 @@ def test_a_model_that_another_worker_has_is_loaded_only_when_that_is_not_enough(
 
 def test_two_workers_do_not_load_it_at_once(redis_url: str, queue: JobQueue) -> None:
     first, second = Disk(), Disk()
-    lodgers = {"asked": Lodger(1)}
+    lodgers = {"asked": ModelEntry(1)}
     with (
         serving(client(redis_url), lodgers, first, name="first", patience_s=60),
         serving(client(redis_url), lodgers, second, name="second", patience_s=60),
@@ -301,7 +309,7 @@ def test_two_workers_do_not_load_it_at_once(redis_url: str, queue: JobQueue) -> 
 def test_a_refiner_is_there_before_jobs_of_its_base_are_taken(
     redis: Redis, queue: JobQueue
 ) -> None:
-    lodgers = {"base": Lodger(1, stays=True, needs=("refiner",)), "refiner": Lodger(1)}
+    lodgers = {"base": ModelEntry(1, stays=True, needs=("refiner",)), "refiner": ModelEntry(1)}
     disk = Disk()
     with serving(redis, lodgers, disk) as served:
         assert disk.tried == ["refiner", "base"]  # before the worker says that it is ready
@@ -314,7 +322,7 @@ def test_nothing_to_serve_is_told(redis: Redis) -> None:
     disk = Disk(broken={"bad": "its header is cut off"})
     with (
         pytest.raises(ValueError, match="cut off"),
-        serving(redis, {"bad": Lodger(1, stays=True)}, disk),
+        serving(redis, {"bad": ModelEntry(1, stays=True)}, disk),
     ):
         pass
     with (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.denoising.sampling_params import Recipe
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from tests.support.tiny_models import write_tiny_sd
@@ -32,7 +32,7 @@ def settings(cache: Path, **chosen: Any) -> WorkerSettings:
 
 
 def draw(model: LatentDiffusion) -> torch.Tensor:
-    recipe = Recipe("a", width=32, height=32, steps=3, seed=5, guidance_scale=3.0)
+    recipe = SamplingParams("a", width=32, height=32, steps=3, seed=5, guidance_scale=3.0)
     last = list(model.generate([recipe]))[-1]
     return torch.stack([t.x for t in last])
 

@@ -14,7 +14,7 @@ from protocol.request.request import ControlUse
 from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import request
 from tests.worker.output.test_image_files import GRADIENT
-from worker.output.output_processor import Delivery
+from worker.output.output_processor import OutputProcessor
 
 
 class AwayStore(ObjectStore):
@@ -35,7 +35,7 @@ class AwayStore(ObjectStore):
 
 def test_the_result_describes_what_was_stored() -> None:
     store = ObjectStore.open("memory:///")
-    delivery = Delivery(store, threads=1, patience_s=0)
+    delivery = OutputProcessor(store, threads=1, patience_s=0)
     job_id = new_job_id()
     task = delivery.submit(delivery.image, job_id, 3, GRADIENT, request(output_format="webp"), 9)
     image = task.result()
@@ -48,7 +48,7 @@ def test_the_result_describes_what_was_stored() -> None:
 
 def test_depth_is_stored_beside_its_picture() -> None:
     store = ObjectStore.open("memory:///")
-    delivery = Delivery(store, threads=1, patience_s=0)
+    delivery = OutputProcessor(store, threads=1, patience_s=0)
     high, low = GRADIENT[..., :1], GRADIENT[..., 1:2]
     pixels = np.concatenate([GRADIENT, high, low], axis=-1)
     job_id = new_job_id()
@@ -69,7 +69,7 @@ def test_depth_is_stored_beside_its_picture() -> None:
 def test_a_spectrogram_is_delivered_as_a_sound_too(audio_format: AudioFormat) -> None:
     """A bright picture with one dark row is a tone; read by libsndfile, as a client's player."""
     store = ObjectStore.open("memory:///")
-    delivery = Delivery(store, threads=1, patience_s=0)
+    delivery = OutputProcessor(store, threads=1, patience_s=0)
     pixels = np.full((64, 40, 3), 255, np.uint8)
     pixels[32] = 0  # from the bottom, band 31 of 64
     job_id = new_job_id()
@@ -90,7 +90,7 @@ def test_a_spectrogram_is_delivered_as_a_sound_too(audio_format: AudioFormat) ->
 
 def test_a_stereo_sound_has_two_channels_and_its_picture_says_so() -> None:
     store = ObjectStore.open("memory:///")
-    delivery = Delivery(store, threads=1, patience_s=0)
+    delivery = OutputProcessor(store, threads=1, patience_s=0)
     pixels = np.random.default_rng(0).integers(0, 255, (32, 24, 3), dtype=np.uint8)
     asked = request(audio_format="wav", audio_stereo=True, width=24, height=32)
     image = delivery.submit(delivery.image, new_job_id(), 0, pixels, asked, 9).result()
@@ -112,7 +112,7 @@ def test_a_stereo_sound_has_two_channels_and_its_picture_says_so() -> None:
 
 def test_other_pictures_have_neither_sound_nor_exif() -> None:
     store = ObjectStore.open("memory:///")
-    delivery = Delivery(store, threads=1, patience_s=0)
+    delivery = OutputProcessor(store, threads=1, patience_s=0)
     asked = request(output_format="jpeg")
     image = delivery.submit(delivery.image, new_job_id(), 0, GRADIENT, asked, 9).result()
     delivery.close()
@@ -122,7 +122,7 @@ def test_other_pictures_have_neither_sound_nor_exif() -> None:
 
 def test_an_impatient_delivery_tries_once() -> None:
     store = AwayStore()
-    delivery = Delivery(store, threads=1, patience_s=0)
+    delivery = OutputProcessor(store, threads=1, patience_s=0)
     task = delivery.submit(delivery.image, new_job_id(), 0, GRADIENT, request(), 1)
     assert isinstance(task.exception(), StoreUnavailable)
     assert store.tries == 1
@@ -131,14 +131,14 @@ def test_an_impatient_delivery_tries_once() -> None:
 
 def test_closing_ends_all_patience() -> None:
     store = AwayStore()
-    delivery = Delivery(store, threads=1, patience_s=1e6)
+    delivery = OutputProcessor(store, threads=1, patience_s=1e6)
     task = delivery.submit(delivery.image, new_job_id(), 0, GRADIENT, request(), 1)
     delivery.close()
     assert task.cancelled() or isinstance(task.exception(), StoreUnavailable)
 
 
 def test_a_missing_input_is_not_waited_for() -> None:
-    delivery = Delivery(ObjectStore.open("memory:///"), threads=1, patience_s=1e6)
+    delivery = OutputProcessor(ObjectStore.open("memory:///"), threads=1, patience_s=1e6)
     asked = request(task="img2img", strength=0.5, image_key=input_key(b"x"))
     with pytest.raises(UnknownImage):
         delivery.inputs(asked)
@@ -147,7 +147,7 @@ def test_a_missing_input_is_not_waited_for() -> None:
 
 def test_the_pictures_of_controls_come_in_their_order() -> None:
     store = ObjectStore.open("memory:///")
-    delivery = Delivery(store, threads=1, patience_s=1e6)
+    delivery = OutputProcessor(store, threads=1, patience_s=1e6)
     pictures = {input_key(data): data for data in (b"image", b"one", b"two")}
     for key, data in pictures.items():
         store.put(key, data, "image/png")
