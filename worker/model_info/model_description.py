@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from models.checkpoints.checkpoint import CheckpointError
-from models.checkpoints.hub import fetch_part, fetch_small
+from models.checkpoints.hub import fetch_component, fetch_configs
 from models.conditioners.clip import text_stages
 from models.loading.footprint import META, weights_bytes
 from models.loading.loader import BUNDLED, load_model
@@ -116,10 +116,10 @@ def _offering(
     words = settings.models_home / EMBEDDINGS
     unet = None
     if declared.unet is not None:
-        unet = network_folder(declared.unet, "unet", settings, fetch_small)
+        unet = network_folder(declared.unet, "unet", settings, fetch_configs)
     skeleton = load_model(str(folder), META, torch.float32, embeddings=words, unet=unet)
     if declared.tiny_vae is not None:
-        tiny = network_folder(declared.tiny_vae, "vae", settings, fetch_part)
+        tiny = network_folder(declared.tiny_vae, "vae", settings, fetch_component)
         skeleton = with_tiny(skeleton, tiny)
     dtype = weights_dtype(device, declared.precision or settings.worker_precision)
     safety = settings.worker_safety != "off" and ships_safety_checker(skeleton.folder)

@@ -9,7 +9,7 @@ from models.checkpoints.checkpoint import read_json
 from models.conditioners.clip import ClipConditioner
 from models.conditioners.concat_conditioning import ClassMap, SmallPicture
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
-from models.loading.kinds import KINDS
+from models.loading.pipelines import PIPELINES
 from models.pipeline import LatentDiffusion
 
 LARGEST_UPSCALED = 2048  # pixels along each side, in all its square
@@ -44,7 +44,7 @@ _UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
 def task_entries(model: LatentDiffusion) -> dict[str, Any]:
     """Entries of the card of `model`."""
     pipeline = str(read_json(model.folder / "model_index.json")["_class_name"])
-    entries: dict[str, Any] = {"tasks": KINDS[pipeline].tasks, **_PUBLISHED.get(pipeline, {})}
+    entries: dict[str, Any] = {"tasks": PIPELINES[pipeline].tasks, **_PUBLISHED.get(pipeline, {})}
     if pipeline in _PUBLISHED:
         entries["family"] = "ldm"
     match model.conditioner:

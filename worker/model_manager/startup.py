@@ -9,7 +9,7 @@ from math import inf
 
 import torch
 
-from models.checkpoints.hub import fetch_part
+from models.checkpoints.hub import fetch_component
 from models.loading.loader import Fetching, load_model
 from models.loading.replacements import with_first_stage, with_tiny
 from protocol.registry.presence import WorkerState
@@ -104,7 +104,7 @@ def _load(
     def loading(share: float, what: str) -> None:
         report(LOADED * share, what)
 
-    download = partial(fetch_part, half=half)
+    download = partial(fetch_component, half=half)
     unet = None
     if declared.unet is not None:
         told = partial(download, report=Fetching(loading))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from models.checkpoints.parts import Shape
+from models.checkpoints.key_plan import Shape
 from tests.support.published import key_list
 from tests.support.shared_files import shared_file
 

@@ -130,7 +130,10 @@ def averaged(unet: nn.Module) -> dict[str, Tensor]:
 
 def compvis_first_stage(family: Family) -> Autoencoder:
     """CompVis' autoencoder: with a codebook for three channels, attention on one level."""
-    quantised = "vqvae" in family.parts and family.name not in ("ldm-churches", "ldm-text-large")
+    quantised = "vqvae" in family.components and family.name not in (
+        "ldm-churches",
+        "ldm-text-large",
+    )
     config = {
         "_class_name": "VQModel" if quantised else "AutoencoderKL",
         "block_out_channels": [32, 64],
@@ -265,7 +268,7 @@ def original(name: str) -> Original:
 
 
 def _add_conditioning(made: Original) -> None:
-    parts = made.family.parts
+    parts = made.family.components
     if "text_encoder" in parts:
         made.text = clip_text()
         spelled = clip_state(made.text)

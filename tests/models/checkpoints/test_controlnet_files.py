@@ -15,9 +15,9 @@ from torch import Tensor
 
 from models.checkpoints.convert.conversion import Conversion
 from models.checkpoints.detect.configs import controlnet_config
-from models.checkpoints.detect.families import family_of_network
-from models.checkpoints.detect.spelling import component_plan
-from models.checkpoints.parts import Shape
+from models.checkpoints.detect.detected_file import detect_file
+from models.checkpoints.detect.families import detect_family
+from models.checkpoints.key_plan import Shape
 from models.loading.controlnets import load_controlnet
 from models.networks.controlnet import ControlNet, ControlNetConfig
 from tests.models.checkpoints.references import CONTEXT, HEADS, WIDTH, shaken, small
@@ -53,18 +53,18 @@ def test_every_published_key_has_its_place() -> None:
         ours = {n: tuple(t.shape) for n, t in ControlNet(config).state_dict().items()}
     file: dict[str, Shape] = {original_name(name): shape for name, shape in ours.items()}
     assert len(file) == 340
-    plan = component_plan("controlnet", file)
+    plan = detect_file(file).plan("controlnet")
     assert {name: part.key for name, part in plan.items()} == {
         name: original_name(name) for name in ours
     }
-    told = controlnet_config(ours, family_of_network(ours))
+    detected = controlnet_config(ours, detect_family(ours))
     descent = config.descent
     by_level = replace(
         descent,
         attention_head_dim=descent.heads,
         transformer_layers_per_block=descent.transformer_depth,
     )
-    assert ControlNetConfig.from_dict(told) == replace(config, descent=by_level)
+    assert ControlNetConfig.from_dict(detected) == replace(config, descent=by_level)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

@@ -18,9 +18,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.checkpoints.convert.install import add, convert
-from models.checkpoints.convert.limits import Limits
-from models.checkpoints.convert.model_store import ModelsHome
+from models.checkpoints.convert.install import convert, install
+from models.checkpoints.convert.limits import ChildLimits
+from models.checkpoints.convert.model_store import ModelStore
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, ForbiddenGlobal, Malformed
 from models.checkpoints.files import shards, weight_files
 from models.checkpoints.readers.headers import read_header
@@ -69,7 +69,7 @@ def read_alone(path: Path) -> tuple[dict[str, Any], int]:
         "kind": None,
         "tokenizer": None,
         "within": None,
-        "limits": asdict(Limits.for_input(path.stat().st_size)),
+        "limits": asdict(ChildLimits.for_input(path.stat().st_size)),
     }
     ran = subprocess.run(
         [sys.executable, "-c", MEASURED],
@@ -154,9 +154,9 @@ def test_torchs_own_pickles_with_code_in_them_are_refused_in_the_child(tmp_path:
 
 def test_nothing_is_added_of_a_hostile_file(tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").write_bytes(archive(saved(SYSTEM)))
-    home = ModelsHome(tmp_path / "home")
+    home = ModelStore(tmp_path / "home")
     with pytest.raises(CheckpointError, match=r"x\.ckpt: it asks for os\.system"):
-        add(str(tmp_path / "x.ckpt"), home)
+        install(str(tmp_path / "x.ckpt"), home)
     assert list(home.root.iterdir()) == []
     assert not (tmp_path / "owned").exists()
 
@@ -180,7 +180,7 @@ PICKLES = {
     "keys that are tuples": (saved(b"})Ns"), "no names"),
     "nothing in it": (saved(b"}"), "no tensors"),
     "no dictionary": (saved(b"N"), "no dictionary"),
-    "a number far too long": (saved(b"L" + b"9" * 4300 + b"\n"), "sound pickle"),
+    "a number far too long": (saved(b"L" + b"9" * 4300 + b"\n"), "valid pickle"),
 }
 
 
@@ -447,12 +447,12 @@ def test_what_is_data_is_read_as_pickle_reads_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("index", "reason"),
     [
-        ({"weight_map": {"w": "../model.safetensors"}}, "files beside it"),
-        ({"weight_map": {"w": "/etc/passwd.safetensors"}}, "files beside it"),
-        ({"weight_map": {"w": "sub/model.safetensors"}}, "files beside it"),
-        ({"weight_map": {"w": "..\\model.safetensors"}}, "files beside it"),
-        ({"weight_map": {"w": "model.bin"}}, "files beside it"),
-        ({"weight_map": {"w": ["model.safetensors"]}}, "files beside it"),
+        ({"weight_map": {"w": "../model.safetensors"}}, "files in the same folder"),
+        ({"weight_map": {"w": "/etc/passwd.safetensors"}}, "files in the same folder"),
+        ({"weight_map": {"w": "sub/model.safetensors"}}, "files in the same folder"),
+        ({"weight_map": {"w": "..\\model.safetensors"}}, "files in the same folder"),
+        ({"weight_map": {"w": "model.bin"}}, "files in the same folder"),
+        ({"weight_map": {"w": ["model.safetensors"]}}, "files in the same folder"),
         ({"weight_map": ["model.safetensors"]}, "no weight_map"),
         ({"weight_map": {}}, "no weight_map"),
         ({}, "no weight_map"),
@@ -478,9 +478,9 @@ def test_links_out_of_a_folder_are_not_followed(tmp_path: Path) -> None:
     (folder / "tokenizer").mkdir(parents=True)
     (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (folder / "tokenizer" / "vocab.json").symlink_to(secret)
-    home = ModelsHome(tmp_path / "home")
+    home = ModelStore(tmp_path / "home")
     with pytest.raises(CheckpointError, match=r"vocab\.json is a link that leads out of model"):
-        add(str(folder), home)
+        install(str(folder), home)
     assert home.names("model") == []
 
 
@@ -488,7 +488,7 @@ def test_the_child_is_stopped_when_it_takes_too_much_memory(tmp_path: Path) -> N
     path = tmp_path / "x.ckpt"
     path.write_bytes(archive(saved(b"]" * (8 * MIB))))
     (tmp_path / "target").mkdir()
-    tight = Limits(memory_bytes=320 * MIB, cpu_s=60, wall_s=120, file_bytes=MIB)
+    tight = ChildLimits(memory_bytes=320 * MIB, cpu_s=60, wall_s=120, file_bytes=MIB)
     with pytest.raises(CheckpointError, match=r"more memory|status"):
         convert(path, tmp_path / "target", limits=tight)
 
@@ -497,7 +497,7 @@ def test_the_child_is_stopped_when_it_takes_too_long(tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     path.write_bytes(archive(saved(b")0" * (12 * MIB))))
     (tmp_path / "target").mkdir()
-    tight = Limits(memory_bytes=1 << 30, cpu_s=1, wall_s=120, file_bytes=MIB)
+    tight = ChildLimits(memory_bytes=1 << 30, cpu_s=1, wall_s=120, file_bytes=MIB)
     with pytest.raises(Malformed, match="status -"):
         convert(path, tmp_path / "target", limits=tight)
 
@@ -515,7 +515,7 @@ def test_the_child_is_given_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(CheckpointMissing):
-        convert(tmp_path / "nothing.ckpt", tmp_path, limits=Limits(1 << 30, 10, 30, MIB))
+        convert(tmp_path / "nothing.ckpt", tmp_path, limits=ChildLimits(1 << 30, 10, 30, MIB))
     [environment] = started
     assert not any("secret" in value for value in environment.values())
     assert "PYTHONPATH" in environment

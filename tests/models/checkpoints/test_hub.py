@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.checkpoints.hub import SAFE, choose
+from models.checkpoints.files import SAFE
+from models.checkpoints.hub import model_files
 from tests.models.checkpoints.loopback_hub import LARGE, Hub, Repository, serving
 from tests.support.shared_files import shared_file
 from tests.support.tiny_models import write_tiny_sd
@@ -276,8 +277,8 @@ def test_one_rendering_of_each_component_is_chosen() -> None:
         "tokenizer/run.py",
         "vae_1_0/diffusion_pytorch_model.safetensors",
     ]
-    full = set(choose(files, half=False, suffixes=SAFE))
-    small = set(choose(files, half=True, suffixes=SAFE))
+    full = set(model_files(files, half=False, suffixes=SAFE))
+    small = set(model_files(files, half=True, suffixes=SAFE))
     always = {
         "model_index.json",
         "unet/config.json",

@@ -181,7 +181,7 @@ def check_first_stage(made: Original, ours: FirstStage) -> None:
 
 def check_text(made: Original, folder: Path) -> None:
     ids = torch.randint(3, 60, (2, 20))
-    parts = made.family.parts
+    parts = made.family.components
     if "text_encoder" in parts:
         features = component(folder, "text_encoder")(ids)
         assert close(features.last, made.text(input_ids=ids).last_hidden_state)
@@ -237,8 +237,8 @@ def test_files_in_half_precision(dtype: torch.dtype, only: Only, tmp_path: Path)
 def test_open_clips_text_encoder(tmp_path: Path) -> None:
     """SDXL's second one: stacked matrices, and a projection the other way round."""
     from models.checkpoints.detect.configs import clip_config
+    from models.checkpoints.key_plan import shapes_of
     from models.checkpoints.keys.text import open_clip_plan
-    from models.checkpoints.parts import shapes_of
 
     with open_clip_transformer() as code:
         torch.manual_seed(5)

@@ -14,7 +14,7 @@ import torch
 
 from models.checkpoints.errors import CheckpointError
 from models.checkpoints.readers.headers import ITEM_BYTES, read_header
-from models.loading.inspection import inspect
+from models.loading.inspection import inspect_checkpoint
 from models.networks.controlnet import ControlNet, ControlNetConfig
 from tests.models.checkpoints.test_controlnet_files import CANNY, original_name
 from tests.support.published import key_list, published
@@ -53,24 +53,24 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def test_a_sound_folder_is_described(tiny: Path) -> None:
-    anatomy = inspect(str(tiny))
-    assert anatomy.sound
-    assert (anatomy.pipeline, anatomy.side, anatomy.prediction) == (
+    report = inspect_checkpoint(str(tiny))
+    assert report.valid
+    assert (report.pipeline, report.side, report.prediction) == (
         "StableDiffusionPipeline", 32, "epsilon",
     )  # fmt: skip
-    assert anatomy.tasks == ("txt2img", "img2img", "inpaint")
-    assert [part.name for part in anatomy.components] == ["text_encoder", "vae", "unet"]
-    assert {part.precisions for part in anatomy.components} == {("fp32",)}
-    assert anatomy.weights["fp32"] == 4 * sum(part.parameters for part in anatomy.components)
-    assert anatomy.weights["fp16"] == anatomy.weights["fp32"] / 2
+    assert report.tasks == ("txt2img", "img2img", "inpaint")
+    assert [part.name for part in report.components] == ["text_encoder", "vae", "unet"]
+    assert {part.precisions for part in report.components} == {("fp32",)}
+    assert report.weights["fp32"] == 4 * sum(part.parameters for part in report.components)
+    assert report.weights["fp16"] == report.weights["fp32"] / 2
 
 
 def test_no_weight_is_read(tmp_path: Path) -> None:
     folder = write_tiny_sdxl(tmp_path / "xl")
-    before = inspect(str(folder))
+    before = inspect_checkpoint(str(folder))
     for path in folder.rglob("*.safetensors"):
         changed(path, lambda tensors: None)  # now without a single weight
-    assert inspect(str(folder)) == before
+    assert inspect_checkpoint(str(folder)) == before
     assert [part.name for part in before.components] == [
         "text_encoder", "text_encoder_2", "vae", "unet",
     ]  # fmt: skip
@@ -83,16 +83,16 @@ def test_every_key_that_is_wrong_is_named(tiny: Path) -> None:
         tensors["conv_out.weight"] = ("F32", (4, 32, 1, 1))
 
     changed(tiny / UNET, spoil)
-    anatomy = inspect(str(tiny))
-    assert not anatomy.sound
-    [unet] = [part for part in anatomy.components if part.name == "unet"]
+    report = inspect_checkpoint(str(tiny))
+    assert not report.valid
+    [unet] = [part for part in report.components if part.name == "unet"]
     assert unet.problems == (
         "unet: missing: conv_in.weight",
         "unet: missing: conv_out.bias",
         "unet: unexpected: stranger",
         "unet: misshapen: conv_out.weight is (4, 32, 1, 1), expected (4, 32, 3, 3)",
     )
-    assert not any(part.problems for part in anatomy.components if part.name != "unet")
+    assert not any(part.problems for part in report.components if part.name != "unet")
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_every_key_that_is_wrong_is_named(tiny: Path) -> None:
 )
 def test_a_missing_file_is_named(tiny: Path, gone: str, said: str) -> None:
     (tiny / gone).unlink()
-    anatomy = inspect(str(tiny))
-    problems = [*anatomy.problems, *(p for part in anatomy.components for p in part.problems)]
-    assert not anatomy.sound
+    report = inspect_checkpoint(str(tiny))
+    problems = [*report.problems, *(p for part in report.components for p in part.problems)]
+    assert not report.valid
     assert [problem for problem in problems if said in problem], problems
 
 
@@ -117,7 +117,7 @@ def test_all_troubles_are_told_at_once(tiny: Path) -> None:
     shutil.rmtree(tiny / "vae")
     config = json.loads((tiny / "text_encoder/config.json").read_text())
     (tiny / "text_encoder/config.json").write_text(json.dumps(config | {"hidden_act": "tanh"}))
-    told = {part.name: "".join(part.problems) for part in inspect(str(tiny)).components}
+    told = {part.name: "".join(part.problems) for part in inspect_checkpoint(str(tiny)).components}
     assert "hidden_act='tanh'" in told["text_encoder"]
     assert "config.json is missing" in told["vae"]
     assert "its tensors end" in told["unet"]
@@ -125,9 +125,9 @@ def test_all_troubles_are_told_at_once(tiny: Path) -> None:
 
 def test_an_unknown_pipeline_is_told(tiny: Path) -> None:
     (tiny / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    anatomy = inspect(str(tiny))
-    assert not anatomy.sound
-    assert "FluxPipeline" in anatomy.problems[0]
+    report = inspect_checkpoint(str(tiny))
+    assert not report.valid
+    assert "FluxPipeline" in report.problems[0]
 
 
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:
@@ -137,37 +137,41 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
         lora,
         {f"{name}.lora_down.weight": ("F16", (4, 8)), f"{name}.lora_up.weight": ("F16", (8, 4))},
     )
-    assert inspect(str(lora)).lines() == ["a LoRA", "sound"]
+    assert inspect_checkpoint(str(lora)).lines() == ["a LoRA", "valid"]
     write_header(lora, {f"{name}.hada_w1_a": ("F16", (4, 8))})
-    assert inspect(str(lora)).all_problems == (f"LoHa is not supported: {name}.hada_w1_a",)
+    assert inspect_checkpoint(str(lora)).all_problems == (
+        f"LoHa is not supported: {name}.hada_w1_a",
+    )
     word = tmp_path / "word.safetensors"
     write_header(word, {"emb_params": ("F16", (2, 768))})
-    assert inspect(str(word)).lines() == ["a word learned by textual inversion", "sound"]
+    assert inspect_checkpoint(str(word)).lines() == ["a textual inversion embedding", "valid"]
     (tmp_path / "model.ckpt").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="models add"):
-        inspect(str(tmp_path / "model.ckpt"))
+        inspect_checkpoint(str(tmp_path / "model.ckpt"))
     with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
-        inspect(str(tmp_path))
-    with pytest.raises(CheckpointError, match="nor the name of what was added"):
-        inspect("nobody")
+        inspect_checkpoint(str(tmp_path))
+    with pytest.raises(CheckpointError, match="nor the name of an added one"):
+        inspect_checkpoint("nobody")
 
 
 def test_a_network_that_goes_with_models_is_described(tiny: Path, tmp_path: Path) -> None:
-    vae = inspect(str(tiny / "vae"))
+    vae = inspect_checkpoint(str(tiny / "vae"))
     assert (vae.title, vae.pipeline) == ("a first stage", "AutoencoderKL")
     [part] = vae.components
-    assert vae.sound
+    assert vae.valid
     assert vae.weights == {"fp32": 4 * part.parameters, "fp16": 2 * part.parameters}
-    net = inspect(str(write_tiny_controlnet(tmp_path / "edges", tiny)))
-    assert net.sound
+    net = inspect_checkpoint(str(write_tiny_controlnet(tmp_path / "edges", tiny)))
+    assert net.valid
     assert net.lines()[0] == "a ControlNet (ControlNetModel)"
     file = tiny / "vae/diffusion_pytorch_model.safetensors"
     changed(file, lambda tensors: tensors.pop("encoder.conv_in.bias"))
-    assert inspect(str(tiny / "vae")).all_problems == ("vae: missing: encoder.conv_in.bias",)
+    assert inspect_checkpoint(str(tiny / "vae")).all_problems == (
+        "vae: missing: encoder.conv_in.bias",
+    )
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange/config.json").write_text('{"_class_name": "T2IAdapter"}')
     with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
-        inspect(str(tmp_path / "strange"))
+        inspect_checkpoint(str(tmp_path / "strange"))
 
 
 def test_a_controlnet_in_one_file_is_described(tmp_path: Path) -> None:
@@ -177,11 +181,11 @@ def test_a_controlnet_in_one_file_is_described(tmp_path: Path) -> None:
         ours = {n: tuple(t.shape) for n, t in ControlNet(config).state_dict().items()}
     file = tmp_path / "control_v11p_sd15_canny.safetensors"
     write_header(file, {original_name(name): ("F16", shape) for name, shape in ours.items()})
-    told = inspect(str(file))
-    assert told.sound, told
+    told = inspect_checkpoint(str(file))
+    assert told.valid, told
     assert told.weights["fp16"] == 2 * 361_279_120
     changed(file, lambda tensors: tensors.pop("control_model.middle_block_out.0.bias"))
-    assert inspect(str(file)).all_problems == (
+    assert inspect_checkpoint(str(file)).all_problems == (
         "controlnet: missing: controlnet_mid_block.bias",
     )  # fmt: skip
 
@@ -222,12 +226,12 @@ def test_published_checkpoints_are_sound_and_as_large_as_they_are(
         shapes = key_list(f"{checkpoint}.{part}")
         tensors = {key: ("F16", shape) for key, shape in shapes.items()}
         write_header(folder / part / f"{stem}.safetensors", tensors)
-    anatomy = inspect(str(folder))
-    assert anatomy.sound, anatomy
-    assert (anatomy.title, anatomy.side, anatomy.prediction) == (title, side, "epsilon")
-    assert {part.name: part.parameters for part in anatomy.components} == parameters
+    report = inspect_checkpoint(str(folder))
+    assert report.valid, report
+    assert (report.title, report.side, report.prediction) == (title, side, "epsilon")
+    assert {part.name: part.parameters for part in report.components} == parameters
     upcast = parameters["vae"] if side == 1024 else 0
-    assert anatomy.weights == {
+    assert report.weights == {
         "fp32": 4 * sum(parameters.values()),
         "fp16": 2 * (sum(parameters.values()) + upcast),
     }

@@ -21,7 +21,7 @@ def test_of_a_hubs_weights_only_the_headers_are_fetched(tmp_path: Path) -> None:
         sound = run(hub, tmp_path, "-m", "darkroom", "models", "check", "somebody/tiny")
         assert sound.returncode == 0, sound.stderr
         assert sound.stdout.startswith("somebody/tiny: StableDiffusionPipeline\n")
-        assert sound.stdout.endswith("sound\n")
+        assert sound.stdout.endswith("valid\n")
         ranges = hub.downloads(UNET)
         assert ranges
         assert None not in ranges  # never the whole file
@@ -29,7 +29,7 @@ def test_of_a_hubs_weights_only_the_headers_are_fetched(tmp_path: Path) -> None:
 
         wrong = run(hub, tmp_path, "-m", "darkroom", "models", "check", "somebody/spoilt")
         assert wrong.returncode == 1
-        assert "wrong: unet: misshapen: conv_out.weight is (4, 32, 3, 3)" in wrong.stdout
+        assert "problem: unet: misshapen: conv_out.weight is (4, 32, 3, 3)" in wrong.stdout
 
         unknown = run(hub, tmp_path, "-m", "darkroom", "models", "check", "somebody/nothing")
         assert unknown.returncode == 1
@@ -50,9 +50,9 @@ def test_a_repository_that_is_a_first_stage_is_fetched(tmp_path: Path) -> None:
     files = files_of(folder) | {"sdxl_vae.safetensors": b"another rendering", "README.md": b"hi"}
     with serving(Hub({"somebody/vae": Repository(files)})) as hub:
         script = (
-            "from models.checkpoints.hub import fetch_part\n"
-            "from models.loading.replacements import network_of\n"
-            "print(network_of('somebody/vae', 'vae', fetch_part))"
+            "from models.checkpoints.hub import fetch_component\n"
+            "from models.loading.replacements import resolve_network\n"
+            "print(resolve_network('somebody/vae', 'vae', fetch_component))"
         )
         ran = run(hub, tmp_path, "-c", script)
         assert ran.returncode == 0, ran.stderr

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from models.checkpoints.checkpoint import CheckpointError, CheckpointMissing
-from models.checkpoints.hub import fetch_part as fetch
+from models.checkpoints.hub import fetch_component as fetch
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
-from models.loading.replacements import network_of, with_first_stage
+from models.loading.replacements import resolve_network, with_first_stage
 from models.pipeline import LatentDiffusion
 from tests.support.published import published
 from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
@@ -29,7 +29,7 @@ def test_latents_are_the_same_and_pictures_those_of_the_other(
     tiny_sd: LatentDiffusion, tmp_path: Path
 ) -> None:
     other = write_tiny_sdxl(tmp_path / "xl")  # a first stage of the same shape, other weights
-    replaced = with_first_stage(tiny_sd, network_of(str(other), "vae", fetch))
+    replaced = with_first_stage(tiny_sd, resolve_network(str(other), "vae", fetch))
     latents = drawn(replaced)
     assert torch.equal(latents, drawn(tiny_sd))
     theirs = load_model(str(other), torch.device("cpu"))
@@ -56,7 +56,7 @@ def test_precision_is_the_models_own_where_a_file_does_not_say(
     (other / "vae/config.json").write_text(json.dumps(config | told))
     loaded = load_model(str(model), torch.device("cpu"), torch.float16)
     assert loaded.autoencoder.dtype == torch.float32
-    replaced = with_first_stage(loaded, network_of(str(other), "vae", fetch)).autoencoder
+    replaced = with_first_stage(loaded, resolve_network(str(other), "vae", fetch)).autoencoder
     assert replaced.dtype == precision
     assert replaced.config.force_upcast is (said is not False)
     assert "force_upcast" not in published("stabilityai__sdxl-vae", "config.json")
@@ -78,7 +78,9 @@ def test_sdxls_first_stage_overflows_in_half_precision_whoever_leaves_that_out(
 
 def test_a_unet_in_place_of_a_models_own(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     distilled = write_tiny_distilled(write_tiny_sd(tmp_path / "distilled"))
-    of_both = load_model(str(tiny_sd.folder), CPU, unet=network_of(str(distilled), "unet", fetch))
+    of_both = load_model(
+        str(tiny_sd.folder), CPU, unet=resolve_network(str(distilled), "unet", fetch)
+    )
     assert torch.equal(drawn(of_both), drawn(load_model(str(distilled), CPU)))
     assert not torch.equal(drawn(of_both), drawn(tiny_sd))
     other = write_tiny_sdxl(tmp_path / "xl") / "unet"
@@ -105,4 +107,4 @@ def test_a_first_stage_of_another_shape_is_refused(
 @pytest.mark.parametrize("source", ["/nowhere/vae", "vae", "a/b/c"])
 def test_what_is_nowhere_is_told(source: str) -> None:
     with pytest.raises(CheckpointMissing, match="neither a folder nor a hub id"):
-        network_of(source, "vae", fetch)
+        resolve_network(source, "vae", fetch)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.checkpoints.convert.install import add
-from models.checkpoints.convert.model_store import ModelsHome
+from models.checkpoints.convert.install import install
+from models.checkpoints.convert.model_store import ModelStore
 from models.checkpoints.errors import CheckpointError
 from models.lora.merging import layers_of
 from models.lora.names import UNET
-from models.lora.reading import read
+from models.lora.reading import read_lora
 from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from tests.models.lora import spellings as spelled
@@ -41,15 +41,15 @@ def test_what_peft_wrote_keeps_its_strength(
         torch.save(load_file(file), adapter / inside)
         file.unlink()
     home = tmp_path / "home"
-    added = add(str(adapter / inside), ModelsHome(home), name="style")
-    assert (added.kind, added.place) == ("lora", home / "loras/style.safetensors")
+    added = install(str(adapter / inside), ModelStore(home), name="style")
+    assert (added.kind, added.path) == ("lora", home / "loras/style.safetensors")
     layers = layers_of(sd)
     assert LoraRegistry(home / "loras").fitting(layers) == ("style",)
-    scales = [factors.scale for factors in read(added.place, layers).factors.values()]
+    scales = [factors.scale for factors in read_lora(added.path, layers).factors.values()]
     assert {*scales} == {3.0}
 
 
 def test_an_adapter_without_weights_is_refused(adapter: Path, tmp_path: Path) -> None:
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"none of adapter_model\.safetensors"):
-        add(str(adapter), ModelsHome(tmp_path / "home"), name="style")
+        install(str(adapter), ModelStore(tmp_path / "home"), name="style")

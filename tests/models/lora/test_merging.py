@@ -17,7 +17,7 @@ from models.denoising.sampling_params import SamplingParams
 from models.lora.factors import Factors
 from models.lora.merging import _sum, layers_of, networks, with_loras
 from models.lora.names import TEXT, UNET
-from models.lora.reading import LoRA, read
+from models.lora.reading import LoRA, read_lora
 from models.pipeline import LatentDiffusion
 from tests.models.lora import spellings as spelled
 from tests.models.lora.spellings import Pairs
@@ -82,7 +82,7 @@ def test_several_loras_of_different_trainers_are_merged_as_diffusers_does(
         spelled.save(tmp_path / "third.safetensors", spelled.peft(third)),
     ]
     theirs = fused(folder, files, list(STRENGTHS.values()))
-    loras = [(read(file, layers), STRENGTHS[file.stem]) for file in files]
+    loras = [(read_lora(file, layers), STRENGTHS[file.stem]) for file in files]
     ours = with_loras(model, loras)
     for component, network in networks(ours).items():
         prefix = "text_model." if component == TEXT else ""  # which transformers 5 leaves out
@@ -102,7 +102,7 @@ def test_original_block_names_are_merged_as_diffusers_does(
     tensors = spelled.kohya_original(pairs, sdxl.unet.config, alpha=1.0)
     file = spelled.save(tmp_path / "sgm.safetensors", tensors)
     theirs = fused(sdxl_folder, [file], [1.25])
-    assert_equal(with_loras(sdxl, [(read(file, layers), 1.25)]).unet, theirs.unet)
+    assert_equal(with_loras(sdxl, [(read_lora(file, layers), 1.25)]).unet, theirs.unet)
 
 
 @pytest.mark.parametrize("rank_stabilised", [False, True])
@@ -124,7 +124,7 @@ def test_what_peft_writes_is_merged_as_peft_does(
             nn.init.normal_(parameter, std=0.1)
     theirs.save_pretrained(str(tmp_path))
     layers = layers_of(sd)
-    lora = read(tmp_path / "adapter_model.safetensors", layers)
+    lora = read_lora(tmp_path / "adapter_model.safetensors", layers)
     assert_equal(with_loras(sd, [(lora, 1.0)]).unet, theirs.merge_and_unload())
 
 

@@ -15,7 +15,7 @@ from models.lora.layers import Layers
 from models.lora.merging import layers_of
 from models.lora.names import TEXT, TEXT_2, UNET
 from models.lora.original_names import original_name
-from models.lora.reading import LoRA, check, read
+from models.lora.reading import LoRA, check_lora, read_lora
 from models.networks.config import UNetConfig
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
@@ -62,8 +62,8 @@ def test_all_spellings_mean_the_same(
     ]
     for index, (pairs, tensors) in enumerate(files):
         file = spelled.save(tmp_path / f"{index}.safetensors", tensors)
-        check(file, layers)
-        assert_says(read(file, layers), pairs)
+        check_lora(file, layers)
+        assert_says(read_lora(file, layers), pairs)
 
 
 def test_no_two_layers_of_a_model_share_a_name_but_those_of_equal_encoders(
@@ -97,7 +97,7 @@ def test_alphas_scale_and_count_from_the_rank(sd: LatentDiffusion, tmp_path: Pat
     layers = layers_of(sd)
     pairs = spelled.random_pairs(layers, spelled.attention_of(layers), rank=4)
     file = spelled.save(tmp_path / "a.safetensors", spelled.kohya(pairs, alpha=6.0))
-    assert_says(read(file, layers), pairs, scale=1.5)
+    assert_says(read_lora(file, layers), pairs, scale=1.5)
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_peft_tells_alphas_in_the_header_or_beside_the_file(
     pairs = spelled.random_pairs(layers, chosen, rank=4)
     header = spelled.metadata(unet=config)
     file = spelled.save(tmp_path / "header.safetensors", spelled.peft(pairs), **header)
-    assert_says(read(file, layers), pairs, scale)
+    assert_says(read_lora(file, layers), pairs, scale)
     bare = spelled.peft(pairs, bare=True)
     beside = spelled.save(tmp_path / "adapter_model.safetensors", bare)
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    assert_says(read(beside, layers), pairs, scale)
+    assert_says(read_lora(beside, layers), pairs, scale)
 
 
 def test_a_linear_change_fits_a_convolution_of_one_pixel(
@@ -132,7 +132,9 @@ def test_a_linear_change_fits_a_convolution_of_one_pixel(
     assert layers.shapes[layer][2:] == (1, 1)
     down, up = spelled.random_pairs(layers, [layer])[layer]
     flat = {layer: (down[:, :, 0, 0], up[:, :, 0, 0])}
-    factors = read(spelled.save(tmp_path / "a.safetensors", spelled.kohya(flat)), layers).factors
+    factors = read_lora(
+        spelled.save(tmp_path / "a.safetensors", spelled.kohya(flat)), layers
+    ).factors
     shape = torch.Size(layers.shapes[layer])
     expected = (up[:, :, 0, 0] @ down[:, :, 0, 0])[:, :, None, None]
     torch.testing.assert_close(factors[layer].delta(shape, torch.device("cpu")), expected)
@@ -147,7 +149,7 @@ def test_a_convolution_split_in_three(sd: LatentDiffusion, tmp_path: Path) -> No
     name = "lora_unet_mid_block_resnets_0_conv1"
     tensors = {f"{name}.lora_{part}.weight": t for part, t in
                {"down": down, "mid": mid, "up": up}.items()}  # fmt: skip
-    factors = read(spelled.save(tmp_path / "a.safetensors", tensors), layers).factors[layer]
+    factors = read_lora(spelled.save(tmp_path / "a.safetensors", tensors), layers).factors[layer]
     delta = factors.delta(torch.Size(layers.shapes[layer]), torch.device("cpu"))
     x = torch.randn(1, inside, 5, 5)
     convolved = nn.functional.conv2d
@@ -198,7 +200,7 @@ def test_what_is_not_understood_is_named(
     sd: LatentDiffusion, tmp_path: Path, changes: dict[str, Tensor | None], said: str
 ) -> None:
     file = spelled.save(tmp_path / "odd.safetensors", lora_of(changes), format="pt")
-    for look in (check, read):
+    for look in (check_lora, read_lora):
         with pytest.raises(LoraError, match=said):
             look(file, layers_of(sd))
 
@@ -206,7 +208,7 @@ def test_what_is_not_understood_is_named(
 def test_numbers_that_are_not_finite_are_refused(sd: LatentDiffusion, tmp_path: Path) -> None:
     tensors = lora_of({f"{LAYER}.alpha": torch.tensor(float("nan"))})
     with pytest.raises(LoraError, match="not finite"):
-        read(spelled.save(tmp_path / "nan.safetensors", tensors), layers_of(sd))
+        read_lora(spelled.save(tmp_path / "nan.safetensors", tensors), layers_of(sd))
 
 
 def test_a_file_for_another_model_names_a_few_of_its_keys(
@@ -216,7 +218,7 @@ def test_a_file_for_another_model_names_a_few_of_its_keys(
     tensors = spelled.kohya(spelled.random_pairs(layers, layers.shapes), two_encoders=True)
     file = spelled.save(tmp_path / "sdxl.safetensors", tensors)
     with pytest.raises(LoraError, match=r"LoRA sdxl does not fit: .* and \d+ more") as caught:
-        check(file, layers_of(sd))
+        check_lora(file, layers_of(sd))
     assert len(str(caught.value)) < 5000
 
 
@@ -241,9 +243,9 @@ def test_peft_configurations_that_cannot_be_computed_are_refused(
     sd: LatentDiffusion, tmp_path: Path, config: dict[str, object]
 ) -> None:
     layers = layers_of(sd)
-    check(peft_file(tmp_path, layers, lora_alpha=3), layers)
+    check_lora(peft_file(tmp_path, layers, lora_alpha=3), layers)
     with pytest.raises(LoraError, match="PEFT configuration"):
-        check(peft_file(tmp_path, layers, **config), layers)
+        check_lora(peft_file(tmp_path, layers, **config), layers)
 
 
 def test_encoders_that_a_file_does_not_tell_apart(sdxl: LatentDiffusion, tmp_path: Path) -> None:
@@ -253,7 +255,7 @@ def test_encoders_that_a_file_does_not_tell_apart(sdxl: LatentDiffusion, tmp_pat
     pairs = spelled.random_pairs(layers, [layer])
     file = spelled.save(tmp_path / "bare.safetensors", spelled.peft(pairs, bare=True))
     with pytest.raises(LoraError, match="either of two layers"):
-        check(file, layers)
+        check_lora(file, layers)
 
 
 @pytest.mark.parametrize(
@@ -273,4 +275,4 @@ def test_files_that_are_no_safetensors_are_refused(
     file = spelled.save(tmp_path / "bad.safetensors", lora_of({}))
     spoil(file)
     with pytest.raises(LoraError, match="LoRA bad cannot be read"):
-        check(file, layers_of(sd))
+        check_lora(file, layers_of(sd))

@@ -52,7 +52,7 @@ def test_a_file_is_looked_at_once_until_it_changes(
         if file.stat().st_size > 100_000:
             raise LoraError("too large")
 
-    monkeypatch.setattr("models.lora.registry.check", counted)
+    monkeypatch.setattr("models.lora.registry.check_lora", counted)
     file = add(sd, tmp_path, "one")
     shelf, layers = LoraRegistry(tmp_path), layers_of(sd)
     for _ in range(3):

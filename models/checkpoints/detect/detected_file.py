@@ -1,0 +1,135 @@
+"""Detection of the contents of a weight file from its keys and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from models.checkpoints.detect.configs import Config, component_config, first_stage_config
+from models.checkpoints.detect.families import CONTROLNET, UNET, Family, detect_family
+from models.checkpoints.detect.kinds import Kind, detect_kind
+from models.checkpoints.detect.original_plans import (
+    FIRST_STAGE,
+    component_plan,
+    first_stage_plan,
+    unused_in_first_stage,
+    unused_in_model,
+)
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.key_plan import KeyPlan, Shape, below, prefixed, shapes_of
+from models.checkpoints.keys.diffusers import diffusers_plan
+from models.checkpoints.keys.unet import unet_plan
+
+# A module of the first stage in the original names that has another name in ours.
+_ORIGINAL_FIRST_STAGE = "encoder.norm_out.weight"
+_FIRST_STAGES = ("vae", "vqvae")
+_ONLY = ""  # the name of the one network in a file that is not a whole model
+
+
+def detect_file(shapes: Mapping[str, Shape]) -> DetectedFile:
+    """Return the record of a file with these tensors.
+
+    Repeated calls for the same file return the same record: the components of a single file are
+    loaded one by one.
+    """
+    return _detect_file(tuple(shapes.items()))
+
+
+@lru_cache(maxsize=1)
+def _detect_file(entries: tuple[tuple[str, Shape], ...]) -> DetectedFile:
+    return DetectedFile(dict(entries))
+
+
+@dataclass(frozen=True)
+class DetectedFile:
+    """The contents of one file, or of the shards of one component.
+
+    shapes: of the file's tensors, by key. Every other fact is derived from them once, on its first
+    use: a component's file in a model folder has a plan, but no kind and often no family.
+    """
+
+    shapes: Mapping[str, Shape]
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The kind of a file on its own. Raises CheckpointError."""
+        return detect_kind(self.shapes)
+
+    @cached_property
+    def family(self) -> Family:
+        """The family of its UNet or ControlNet. Raises UnknownFamily."""
+        return detect_family(self.shapes)
+
+    @cached_property
+    def plans(self) -> Mapping[str, KeyPlan]:
+        """The key plan of each component of a whole model; of any other file one, named "".
+
+        Raises UnknownFamily.
+        """
+        if self._has(UNET):
+            names = self.family.components
+            return {name: component_plan(name, self.shapes, self.family) for name in names}
+        if self._has(CONTROLNET):
+            unet = unet_plan(below(CONTROLNET, self.shapes), self.family.heads)
+            return {_ONLY: prefixed(unet, CONTROLNET)}
+        prefix = self._first_stage_prefix
+        if prefix is not None:
+            return {_ONLY: first_stage_plan(self.shapes, prefix)}
+        return {_ONLY: diffusers_plan(self.shapes)}
+
+    @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """The keys, in order, that belong to no network, of a file in the original layout."""
+        used = {source.key for plan in self.plans.values() for source in plan.values()}
+        if self._has(UNET):
+            unused = unused_in_model(used)
+        elif self._first_stage_prefix is not None and not self._has(CONTROLNET):
+            unused = unused_in_first_stage
+        else:
+            return ()
+        return tuple(sorted(key for key in self.shapes if key not in used and not unused(key)))
+
+    def plan(self, component: str) -> KeyPlan:
+        """Return the plan of `component` (unet, vae, …), which selects one of several in a model.
+
+        Unknown keys are in it under their own names, so that a comparison with the network reports
+        them as unexpected.
+
+        Raises UnknownFamily, and CheckpointError for a model without such a component.
+        """
+        return self._plan(component) | diffusers_plan(self.unknown)
+
+    def parameters(self, component: str) -> dict[str, Shape]:
+        """Return the shape of each parameter of `plan`. Raises likewise."""
+        return shapes_of(self.plan(component), self.shapes)
+
+    def config(self, component: str, scaling_factor: float | None = None) -> Config:
+        """Return the config.json of `component`. Raises like `plan`.
+
+        scaling_factor: of a whole model's latents. A first stage on its own has none: it takes that
+        of the model it is used in.
+        """
+        shapes = shapes_of(self._plan(component), self.shapes)
+        if component == "vae" and scaling_factor is None:
+            return first_stage_config(shapes)
+        return component_config(component, shapes, self.family, scaling_factor)
+
+    def _plan(self, component: str) -> KeyPlan:
+        # The first stage of the paper's models has another name than that of later ones.
+        names = _FIRST_STAGES if component in _FIRST_STAGES else (component,)
+        for name in (_ONLY, *names):
+            if name in self.plans:
+                return self.plans[name]
+        family = self.family
+        raise CheckpointError(
+            f"{family.title} has no {component}; it has {', '.join(family.components)}"
+        )
+
+    @cached_property
+    def _first_stage_prefix(self) -> str | None:
+        prefixes = ("", FIRST_STAGE)
+        return next((p for p in prefixes if p + _ORIGINAL_FIRST_STAGE in self.shapes), None)
+
+    def _has(self, prefix: str) -> bool:
+        return any(key.startswith(prefix) for key in self.shapes)
