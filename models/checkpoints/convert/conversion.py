@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -72,6 +72,17 @@ class Conversion:
     within: Path | None = None
     report: ConversionProgress = lambda done, total, what: None
 
+    def job(self) -> dict[str, str | None]:
+        """Return the fields but `report` as JSON values, with absolute paths."""
+        paths = {
+            "source": self.source.absolute(),
+            "target": self.target.absolute(),
+            "tokenizer": self.tokenizer,
+            "within": self.within,
+        }
+        strings = {name: None if path is None else str(path) for name, path in paths.items()}
+        return {"kind": self.kind, **strings}
+
     def run(self) -> Converted:
         """Convert the source. Raises CheckpointError and all its subclasses."""
         done = self._folder() if self.source.is_dir() else self._file()
@@ -112,14 +123,21 @@ class Conversion:
         write_model_json(self.target, file, _scale_factor(tensors))
         done = Converted("model", family.title)
         total = sum(_bytes(tensors, plan) for plan in file.plans.values())
-        before = 0
-        for component, plan in file.plans.items():
-            name = f"{component}/{weights_name(component)}"
-            done.hashes[name] = self._write(name, tensors, plan, (before, total, component))
-            before += _bytes(tensors, plan)
+        parts = ((component, tensors, plan) for component, plan in file.plans.items())
+        self._write_components(parts, total, done)
         if family.tokenizer != "clip" and self.tokenizer is not None:
             _copy_tokenizer(self.tokenizer, self.target / "tokenizer")
         return done
+
+    def _write_components(
+        self, parts: Iterable[tuple[str, Tensors, KeyPlan]], total: int, done: Converted
+    ) -> None:
+        """Write the components one after the other. total: their bytes, for the progress."""
+        before = 0
+        for component, tensors, plan in parts:
+            name = f"{component}/{weights_name(component)}"
+            done.hashes[name] = self._write(name, tensors, plan, (before, total, component))
+            before += _bytes(tensors, plan)
 
     def _write(
         self,
@@ -247,14 +265,15 @@ class Conversion:
             done.notes.append("Paddle's safety checker is left out")
             del components["safety_checker"]
         total = sum(path.stat().st_size for files in components.values() for path in files)
-        before = 0
-        for component, files in components.items():
-            tensors = _joined(files)
-            plan = _plan(component, files, tensors)
-            self._write_config(component, files, shapes_of(plan, shapes_of_arrays(tensors)))
-            name = f"{component}/{weights_name(component)}"
-            done.hashes[name] = self._write(name, tensors, plan, (before, total, component))
-            before += _bytes(tensors, plan)
+        parts = (self._read_component(name, files) for name, files in components.items())
+        self._write_components(parts, total, done)
+
+    def _read_component(self, component: str, files: list[Path]) -> tuple[str, Tensors, KeyPlan]:
+        """Read a component and write its config.json."""
+        tensors = _joined(files)
+        plan = _plan(component, files, tensors)
+        self._write_config(component, files, shapes_of(plan, shapes_of_arrays(tensors)))
+        return component, tensors, plan
 
     def _write_config(self, component: str, files: list[Path], shapes: Mapping[str, Shape]) -> None:
         path = self.source / component / "config.json"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoints import errors
-from models.checkpoints.convert.conversion import FLAT
+from models.checkpoints.convert.conversion import FLAT, Conversion
 from models.checkpoints.convert.limits import ChildLimits
 from models.checkpoints.convert.model_store import ModelStore, default_name
 from models.checkpoints.detect.kinds import Kind
@@ -70,9 +70,7 @@ def install(
     store.root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=store.root))
     try:
-        result = convert(
-            path, staging, kind=kind, tokenizer=vocabulary, within=within, report=report
-        )
+        result = convert(Conversion(path, staging, kind, vocabulary, within), report=report)
         _check_files(staging)
         flat = staging / FLAT
         validate(flat if flat.is_file() else staging)
@@ -102,41 +100,29 @@ def _tokenizer(source: str) -> Path:
 
 
 def convert(
-    source: Path,
-    target: Path,
-    *,
-    kind: Kind | None = None,
-    tokenizer: Path | None = None,
-    within: Path | None = None,
+    conversion: Conversion,
     limits: ChildLimits | None = None,
     report: InstallProgress = lambda share, what: None,
 ) -> dict[str, Any]:
-    """Convert `source` into the empty folder `target` in a limited child process.
+    """Run `conversion` in a child process with limits, by default those for the source's size.
 
     Returns the child's result: kind, title, hashes, notes.
 
     Raises the CheckpointError that the child sent, or Malformed if it ended without a result.
     """
-    limits = limits or ChildLimits.for_input(_size(source))
-    job = {
-        "source": str(source.absolute()),
-        "target": str(target.absolute()),  # which is the child's working directory
-        "kind": kind,
-        "tokenizer": None if tokenizer is None else str(tokenizer),
-        "within": None if within is None else str(within),
-        "limits": asdict(limits),
-    }
-    child = _start(target)
+    limits = limits or ChildLimits.for_input(_size(conversion.source))
+    job = json.dumps({**conversion.job(), "limits": asdict(limits)})
+    child = _start(conversion.target)
     timer = threading.Timer(limits.wall_s, child.kill)
     timer.start()
     with child:  # which closes its pipes
         try:
-            last = _exchange(child, json.dumps(job), report)
+            last = _exchange(child, job, report)
         finally:
             timer.cancel()
             child.kill()
             child.wait()
-        return _result(source, last, child)
+        return _result(conversion.source, last, child)
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:

@@ -31,22 +31,26 @@ def write_safetensors(
         name: TypedArray(tensors[source.key].dtype, source.cut(tensors[source.key].array))
         for name, source in sorted(plan.items())
     }
-    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
-    at = 0
-    for name, typed in parameters.items():
-        end = at + typed.array.nbytes
-        header[name] = {"dtype": typed.dtype, "shape": typed.shape, "data_offsets": [at, end]}
-        at = end
-    raw_header = json.dumps(header, separators=(",", ":")).encode()
-    raw_header += b" " * (-len(raw_header) % 8)
-    digest = hashlib.sha256()
+    header = _header(parameters, metadata)
+    digest = hashlib.sha256(header)
     with path.open("xb") as file:
-        for piece in (struct.pack("<Q", len(raw_header)), raw_header):
-            file.write(piece)
-            digest.update(piece)
+        file.write(header)
         for typed in parameters.values():
             raw = np.ascontiguousarray(typed.array).reshape(-1).view(np.uint8).data
             file.write(raw)
             digest.update(raw)
             progress(len(raw))
     return digest.hexdigest()
+
+
+def _header(tensors: Tensors, metadata: Mapping[str, str]) -> bytes:
+    """Return the length of the header and the header, padded to a multiple of 8 bytes."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    at = 0
+    for name, typed in tensors.items():
+        end = at + typed.array.nbytes
+        entries[name] = {"dtype": typed.dtype, "shape": typed.shape, "data_offsets": [at, end]}
+        at = end
+    raw = json.dumps(entries, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return struct.pack("<Q", len(raw)) + raw

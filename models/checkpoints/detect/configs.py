@@ -6,7 +6,7 @@ Shapes are by our parameter names. The keys written are those of diffusers and t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.checkpoints.detect.families import Family
@@ -247,23 +247,7 @@ def component_config(
     component: str, shapes: Shapes, family: Family, scaling_factor: float | None
 ) -> Config:
     """Return the configuration of a component, by the name of its folder."""
-    match component:
-        case "unet":
-            return unet_config(shapes, family)
-        case "controlnet":
-            return controlnet_config(shapes, family)
-        case "vae" | "vqvae":
-            return _family_first_stage(shapes, family, scaling_factor)
-        case "text_encoder":  # CLIP ViT-L/14 as OpenAI trained it
-            return clip_config(shapes, hidden_act="quick_gelu")
-        case "text_encoder_2":  # ViT-bigG/14 as open_clip trained it
-            return clip_config(shapes, hidden_act="gelu")
-        case "bert":
-            return bert_config(shapes)
-        case "class_embedder":
-            return class_embedder_config(shapes)
-        case _:
-            return rescaler_config(shapes)
+    return _CONFIGS[component](shapes, family, scaling_factor)
 
 
 def _family_first_stage(shapes: Shapes, family: Family, scaling_factor: float | None) -> Config:
@@ -271,6 +255,20 @@ def _family_first_stage(shapes: Shapes, family: Family, scaling_factor: float | 
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     config["sample_size"] = family.sample_size * factor
     return config | ({"force_upcast": True} if family.force_upcast else {})
+
+
+_CONFIGS: Mapping[str, Callable[[Shapes, Family, float | None], Config]] = {
+    "unet": lambda shapes, family, _: unet_config(shapes, family),
+    "controlnet": lambda shapes, family, _: controlnet_config(shapes, family),
+    "vae": _family_first_stage,
+    "vqvae": _family_first_stage,
+    # CLIP ViT-L/14 as trained by OpenAI, and ViT-bigG/14 by open_clip.
+    "text_encoder": lambda shapes, *_: clip_config(shapes, hidden_act="quick_gelu"),
+    "text_encoder_2": lambda shapes, *_: clip_config(shapes, hidden_act="gelu"),
+    "bert": lambda shapes, *_: bert_config(shapes),
+    "class_embedder": lambda shapes, *_: class_embedder_config(shapes),
+    "rescaler": lambda shapes, *_: rescaler_config(shapes),
+}
 
 
 def _levels(shapes: Shapes, prefix: str) -> range:

@@ -67,27 +67,25 @@ class DetectedFile:
 
         Raises UnknownFamily.
         """
-        if self._has(UNET):
+        prefix = self._prefix
+        if prefix == UNET:
             names = self.family.components
             return {name: component_plan(name, self.shapes, self.family) for name in names}
-        if self._has(CONTROLNET):
-            unet = unet_plan(below(CONTROLNET, self.shapes), self.family.heads)
-            return {_ONLY: prefixed(unet, CONTROLNET)}
-        prefix = self._first_stage_prefix
-        if prefix is not None:
-            return {_ONLY: first_stage_plan(self.shapes, prefix)}
-        return {_ONLY: diffusers_plan(self.shapes)}
+        if prefix == CONTROLNET:
+            plan = prefixed(unet_plan(below(prefix, self.shapes), self.family.heads), prefix)
+        elif prefix is not None:
+            plan = first_stage_plan(self.shapes, prefix)
+        else:
+            plan = diffusers_plan(self.shapes)
+        return {_ONLY: plan}
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
-        """The keys, in order, that belong to no network, of a file in the original layout."""
-        used = {source.key for plan in self.plans.values() for source in plan.values()}
-        if self._has(UNET):
-            unused = unused_in_model(used)
-        elif self._first_stage_prefix is not None and not self._has(CONTROLNET):
-            unused = unused_in_first_stage
-        else:
+        """The keys of a whole model or first stage, in order, that belong to no network."""
+        if self._prefix in (None, CONTROLNET):
             return ()
+        used = {source.key for plan in self.plans.values() for source in plan.values()}
+        unused = unused_in_model(used) if self._prefix == UNET else unused_in_first_stage
         return tuple(sorted(key for key in self.shapes if key not in used and not unused(key)))
 
     def plan(self, component: str) -> KeyPlan:
@@ -127,9 +125,10 @@ class DetectedFile:
         )
 
     @cached_property
-    def _first_stage_prefix(self) -> str | None:
-        prefixes = ("", FIRST_STAGE)
-        return next((p for p in prefixes if p + _ORIGINAL_FIRST_STAGE in self.shapes), None)
-
-    def _has(self, prefix: str) -> bool:
-        return any(key.startswith(prefix) for key in self.shapes)
+    def _prefix(self) -> str | None:
+        """The prefix of a UNet or first stage in the original names; None for diffusers' names."""
+        for prefix in (UNET, CONTROLNET):
+            if any(key.startswith(prefix) for key in self.shapes):
+                return prefix
+        first_stages = ("", FIRST_STAGE)
+        return next((p for p in first_stages if p + _ORIGINAL_FIRST_STAGE in self.shapes), None)

@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.checkpoints.convert.conversion import Conversion
 from models.checkpoints.convert.install import convert, install
 from models.checkpoints.convert.limits import ChildLimits
 from models.checkpoints.convert.model_store import ModelStore
@@ -490,7 +491,7 @@ def test_the_child_is_stopped_when_it_takes_too_much_memory(tmp_path: Path) -> N
     (tmp_path / "target").mkdir()
     tight = ChildLimits(memory_bytes=320 * MIB, cpu_s=60, wall_s=120, file_bytes=MIB)
     with pytest.raises(CheckpointError, match=r"more memory|status"):
-        convert(path, tmp_path / "target", limits=tight)
+        convert(Conversion(path, tmp_path / "target"), tight)
 
 
 def test_the_child_is_stopped_when_it_takes_too_long(tmp_path: Path) -> None:
@@ -499,7 +500,7 @@ def test_the_child_is_stopped_when_it_takes_too_long(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     tight = ChildLimits(memory_bytes=1 << 30, cpu_s=1, wall_s=120, file_bytes=MIB)
     with pytest.raises(Malformed, match="status -"):
-        convert(path, tmp_path / "target", limits=tight)
+        convert(Conversion(path, tmp_path / "target"), tight)
 
 
 def test_the_child_is_given_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -515,7 +516,7 @@ def test_the_child_is_given_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(CheckpointMissing):
-        convert(tmp_path / "nothing.ckpt", tmp_path, limits=ChildLimits(1 << 30, 10, 30, MIB))
+        convert(Conversion(tmp_path / "nothing.ckpt", tmp_path), ChildLimits(1 << 30, 10, 30, MIB))
     [environment] = started
     assert not any("secret" in value for value in environment.values())
     assert "PYTHONPATH" in environment
