@@ -6,6 +6,9 @@ All functions raise CheckpointError or one of its subclasses.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,14 @@ from models.checkpoints.errors import CheckpointError, CheckpointMissing, Malfor
 
 SAFE = (".safetensors",)
 STEMS = ("diffusion_pytorch_model", "model")
+_OTHER_STEMS = ("pytorch_model", "model_state")  # of pickles and of Paddle
+
+# What PEFT's `save_pretrained` writes, for LoRAs and other adapters; diffusers has the
+# configuration in the metadata of the safetensors file.
+PEFT_CONFIG = "adapter_config.json"
+PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+PEFT_METADATA = "lora_adapter_metadata"
+
 _MAX_JSON = 16 << 20
 
 
@@ -38,17 +49,44 @@ def weight_files(folder: Path, *, half: bool) -> list[Path]:
 
     half: prefer the fp16 variant to the full one; otherwise the reverse.
     """
-    variants = (".fp16", "") if half else ("", ".fp16")
-    wanted = [f"{stem}{variant}.safetensors" for variant in variants for stem in STEMS]
-    for variant in variants:
-        for stem in STEMS:
-            single = folder / f"{stem}{variant}.safetensors"
-            if single.is_file():
-                return [single]
-            index = folder / f"{stem}.safetensors.index{variant}.json"
-            if index.is_file():
-                return shards(index)
-    raise CheckpointMissing(f"{folder} has no weights: looked for {', '.join(wanted)}")
+    names = {path.name for path in folder.glob("*.*") if path.is_file()}
+    chosen = component_files(names, half=half, suffixes=SAFE, stems=STEMS)
+    if not chosen:
+        wanted = [f"{stem}{variant}{SAFE[0]}" for variant in _variants(half) for stem in STEMS]
+        raise CheckpointMissing(f"{folder} has no weights: looked for {', '.join(wanted)}")
+    first = folder / chosen[0]
+    return shards(first) if first.suffix == ".json" else [first]
+
+
+def component_files(
+    names: Collection[str],
+    *,
+    half: bool,
+    suffixes: Iterable[str],
+    stems: Sequence[str] = (*STEMS, *_OTHER_STEMS),
+) -> list[str]:
+    """Return the files of one variant of a component: a single one, or an index and its shards.
+
+    names: the files in the component's folder. half: prefer the fp16 variant.
+    """
+    for suffix, variant, stem in product(suffixes, _variants(half), stems):
+        single = f"{stem}{variant}{suffix}"
+        if single in names:
+            return [single]
+        index = f"{stem}{suffix}.index{variant}.json"
+        if index in names:
+            shard = re.compile(_shard(stem, variant, suffix))
+            return [index, *sorted(name for name in names if shard.fullmatch(name))]
+    return []
+
+
+def _variants(half: bool) -> tuple[str, str]:
+    return (".fp16", "") if half else ("", ".fp16")
+
+
+def _shard(stem: str, variant: str, suffix: str) -> str:
+    number, variant, suffix = r"-\d+-of-\d+", re.escape(variant), re.escape(suffix)
+    return rf"{stem}(?:{variant}{number}|{number}{variant}){suffix}"
 
 
 def shards(index: Path) -> list[Path]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, Malformed
-from models.checkpoints.files import SAFE
+from models.checkpoints.files import PEFT_CONFIG, PEFT_WEIGHTS, SAFE, component_files
 from models.checkpoints.key_plan import Shape
 
 Download = Callable[[str], Path]
@@ -25,11 +24,6 @@ DownloadProgress = Callable[[int, int], None]
 CONVERTIBLE = (*SAFE, ".bin", ".pdparams")
 _SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
-# What PEFT's `save_pretrained` writes, for LoRAs and other adapters.
-PEFT_CONFIG = "adapter_config.json"
-PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-
-_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model", "model_state")
 _SMALL = re.compile(
     r"model_index\.json|(?:scheduler|feature_extractor)/[\w-]+\.json"
     r"|tokenizer(?:_2)?/[\w.-]+\.(?:json|txt|model)"
@@ -66,8 +60,7 @@ def fetch(
 
     Raises CheckpointMissing, and CheckpointError for a repository without weights.
     """
-    chosen = partial(model_files, half=half, suffixes=suffixes)
-    return _fetch(repository, chosen, suffixes, report)
+    return _fetch(repository, model_files, half, suffixes, report)
 
 
 def fetch_configs(repository: str) -> Path:
@@ -117,16 +110,13 @@ def fetch_component(
 
     Raises CheckpointMissing, and CheckpointError for a repository without weights.
     """
-
-    def chosen(files: Collection[str]) -> list[str]:
-        return [*component_files(files, half=half, suffixes=suffixes), *_configs(files)]
-
-    return _fetch(repository, chosen, suffixes, report)
+    return _fetch(repository, _network_files, half, suffixes, report)
 
 
 def _fetch(
     repository: str,
-    chosen: Callable[[Collection[str]], list[str]],
+    choose: Callable[..., list[str]],
+    half: bool,
     suffixes: Collection[str],
     report: DownloadProgress | None,
 ) -> Path:
@@ -134,7 +124,7 @@ def _fetch(
     files = list_files(repository)
     if files is None:
         return _cached(repository)
-    names = chosen(files)
+    names = choose(files, half=half, suffixes=suffixes)
     if not any(name.endswith(tuple(suffixes)) for name in names):
         raise CheckpointError(_no_weights(repository, files, suffixes))
     return download(repository, names, report)
@@ -156,37 +146,16 @@ def model_files(files: Collection[str], *, half: bool, suffixes: Collection[str]
     for component in COMPONENTS:
         prefix = f"{component}/"
         inside = {name.removeprefix(prefix) for name in files if name.startswith(prefix)}
-        if weights := component_files(inside, half=half, suffixes=suffixes):
-            chosen += [prefix + name for name in (*weights, *_configs(inside))]
+        chosen += [prefix + name for name in _network_files(inside, half=half, suffixes=suffixes)]
     return sorted(chosen)
 
 
-def _configs(inside: Collection[str]) -> list[str]:
+def _network_files(inside: Collection[str], *, half: bool, suffixes: Iterable[str]) -> list[str]:
+    """Return the weights and the configuration of a network; none without weights."""
+    weights = component_files(inside, half=half, suffixes=suffixes)
     # Paddle's text encoders have the second.
-    return [name for name in ("config.json", "model_config.json") if name in inside]
-
-
-def component_files(inside: Collection[str], *, half: bool, suffixes: Iterable[str]) -> list[str]:
-    """Return the files of one variant of a component: a single one, or an index and its shards.
-
-    inside: the names in the component's folder. half: prefer the fp16 variant.
-    """
-    for suffix in suffixes:
-        for variant in (".fp16", "") if half else ("", ".fp16"):
-            for stem in _STEMS:
-                single = f"{stem}{variant}{suffix}"
-                if single in inside:
-                    return [single]
-                index = f"{stem}{suffix}.index{variant}.json"
-                if index in inside:
-                    shard = re.compile(_shard(stem, variant, suffix))
-                    return [index, *sorted(name for name in inside if shard.fullmatch(name))]
-    return []
-
-
-def _shard(stem: str, variant: str, suffix: str) -> str:
-    number, variant, suffix = r"-\d+-of-\d+", re.escape(variant), re.escape(suffix)
-    return rf"{stem}(?:{variant}{number}|{number}{variant}){suffix}"
+    configs = [name for name in ("config.json", "model_config.json") if name in inside]
+    return [*weights, *configs] if weights else []
 
 
 def list_files(repository: str) -> list[str] | None:

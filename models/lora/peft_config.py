@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.checkpoints.files import PEFT_CONFIG, PEFT_METADATA
 from models.lora.errors import LoraError
 from models.lora.layers import Layer
-
-CONFIG_FILE = "adapter_config.json"
-HEADER_ENTRY = "lora_adapter_metadata"
 
 # A layer's name or the end of one. PEFT takes these as regular expressions: those of an untrusted
 # file could run for ever.
@@ -32,9 +30,9 @@ class PeftConfigs:
         """Return the configurations of a file with this header `metadata`. Raises LoraError."""
         try:
             configs: dict[str, dict[str, Any]] = {}
-            if HEADER_ENTRY in metadata:
-                configs = _by_component(json.loads(metadata[HEADER_ENTRY]))
-            elif (config_file := file.with_name(CONFIG_FILE)).exists():
+            if PEFT_METADATA in metadata:
+                configs = _by_component(json.loads(metadata[PEFT_METADATA]))
+            elif (config_file := file.with_name(PEFT_CONFIG)).exists():
                 configs = {"": json.loads(config_file.read_text("utf-8"))}
             for config in configs.values():
                 _refuse_unsupported(config)

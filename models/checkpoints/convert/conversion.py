@@ -20,14 +20,15 @@ from models.checkpoints.detect.kinds import CLASS_KINDS, Kind
 from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
 from models.checkpoints.detect.original_plans import SCALE_FACTOR
 from models.checkpoints.errors import CheckpointError, CheckpointMismatch, Malformed
-from models.checkpoints.files import SAFE, read_json
-from models.checkpoints.hub import (
-    CONVERTIBLE,
+from models.checkpoints.files import (
     PEFT_CONFIG,
+    PEFT_METADATA,
     PEFT_WEIGHTS,
+    SAFE,
     component_files,
-    model_files,
+    read_json,
 )
+from models.checkpoints.hub import CONVERTIBLE, model_files
 from models.checkpoints.key_plan import KeyPlan, KeySource, Shape, shapes_of
 from models.checkpoints.keys.paddle import paddle_plan
 from models.checkpoints.keys.tiny import HALVES, Half, half_of, tiny_plan
@@ -36,9 +37,6 @@ from models.checkpoints.readers.weights_file import PADDLE, read_weights
 
 # Called with the bytes done, the bytes in total, and the name of the component being written.
 ConversionProgress = Callable[[int, int, str], None]
-
-# The metadata entry of a safetensors file for PEFT's configuration.
-PEFT_METADATA = "lora_adapter_metadata"
 
 NO_METADATA: Mapping[str, str] = {}
 

@@ -38,7 +38,7 @@ InstallProgress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Installed:
-    """What was installed, and its path in the store."""
+    """An installed checkpoint and its path in the store."""
 
     kind: Kind
     name: str

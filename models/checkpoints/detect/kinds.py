@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from models.checkpoints.detect.families import CONTROLNET, UNET
 from models.checkpoints.errors import CheckpointError
@@ -12,7 +12,6 @@ from models.checkpoints.key_plan import Shape
 from models.checkpoints.keys.tiny import half_of
 
 Kind = Literal["model", "lora", "embedding", "controlnet", "vae", "unet"]
-KINDS: tuple[Kind, ...] = ("model", "lora", "embedding", "controlnet", "vae", "unet")
 
 # Networks with a folder of their own, by the `_class_name` of their config.json.
 CLASS_KINDS: Mapping[str, Kind] = {
@@ -38,7 +37,7 @@ _EMBEDDING_KEYS = {"emb_params", "clip_l", "clip_g", "string_to_param.*"}
 def detect_kind(shapes: Mapping[str, Shape]) -> Kind:
     """Return the kind of a single file with these tensors.
 
-    Raises CheckpointError for a file that is none of `KINDS`; the message names what was expected.
+    Raises CheckpointError for a file of no kind; the message names what was expected.
     """
     for kind, matches in _TESTS.items():
         if matches(shapes):
@@ -83,7 +82,7 @@ def _refusal(shapes: Mapping[str, Shape]) -> str:
     if any(key.startswith(("text_model.", "input_blocks.")) for key in shapes):
         return "it holds one network of a model only: add the folder that it belongs to"
     return (
-        f"it is none of {', '.join(KINDS)}: neither {UNET}* nor {CONTROLNET}*, no encoder and "
-        "decoder, no low-rank pairs, no textual inversion embedding; it begins with "
+        f"it is none of {', '.join(get_args(Kind))}: neither {UNET}* nor {CONTROLNET}*, no encoder "
+        "and decoder, no low-rank pairs, no textual inversion embedding; it begins with "
         f"{', '.join(sorted(shapes)[:3])}"
     )

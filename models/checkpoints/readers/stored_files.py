@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from models.checkpoints.errors import CheckpointMissing
-from models.checkpoints.files import SAFE, weight_files
-from models.checkpoints.hub import component_files, fetch_configs, list_files, read_remote_header
+from models.checkpoints.files import SAFE, component_files, weight_files
+from models.checkpoints.hub import fetch_configs, list_files, read_remote_header
 from models.checkpoints.key_plan import Shape
 from models.checkpoints.readers.headers import read_header
 
