@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be loaded; the message says which part and why."""
+    """A checkpoint cannot be loaded; the message names the part and the reason."""
 
 
 class CheckpointMissing(CheckpointError):

@@ -10,7 +10,7 @@ MAX_LISTED = 12  # keys in the message for each reason; the rest is counted
 
 
 class LoraError(CheckpointError):
-    """A LoRA file cannot be used with this model; the message says which keys and why."""
+    """A LoRA file cannot be used with this model; the message names the keys and the reasons."""
 
 
 @dataclass

@@ -45,7 +45,7 @@ def test_latents_stay_equal_and_images_are_those_of_the_other(
 def test_precision_is_the_models_own_where_a_file_does_not_set_it(
     setting: bool | None, precision: torch.dtype, tmp_path: Path
 ) -> None:
-    """As stabilityai/sdxl-vae, without the setting; like SDXL's own it overflows in half precision."""
+    """As stabilityai/sdxl-vae, which overflows in half precision and lacks the setting."""
     model = write_tiny_sdxl(tmp_path / "xl")
     path = model / "vae/config.json"
     config = json.loads(path.read_text()) | {"scaling_factor": 0.13025}
