@@ -2,8 +2,9 @@
 
     python .ci/requirements.py worker training > requirements.txt
 
-pip checks hashes only if every requirement has one, and a folder (`-e .`) has none. So the requirements
-are installed from this list with the constraints, and then the project without dependencies.
+pip checks hashes only if every requirement has one, and a folder (`-e .`) has none. So the
+requirements are installed from this list with the constraints, and then the project without
+dependencies.
 """
 
 import re
@@ -16,7 +17,7 @@ OWN_EXTRAS = re.compile(r"darkroom\[(?P<extras>[^]]+)\]")
 
 
 def requirements(extras: list[str]) -> list[str]:
-    """Return the requirement lines of the project with `extras`; the project's own extras are resolved."""
+    """Return the requirement lines for `extras`; extras that name other extras are resolved."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
     lines: dict[str, None] = dict.fromkeys(project["dependencies"])
     pending = list(extras)

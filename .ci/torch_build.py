@@ -1,9 +1,9 @@
 """Print the requirement that makes pip install the CPU build of torch, if an index offers one.
 
-Prints nothing on a machine with an NVIDIA driver or if no such build is offered; pip then installs the
-build of its index. pip cannot choose by itself: among files of one version it prefers those whose hash
-the index states, and files of a find-links folder have none stated. The hash is still checked against
-constraints.txt, after the choice.
+Prints nothing on a machine with an NVIDIA driver or if no such build is offered; pip then installs
+the build of its index. pip cannot choose by itself: among files of one version it prefers those
+whose hash the index states, and files of a find-links folder have none stated. The hash is still
+checked against constraints.txt, after the choice.
 """
 
 import json
