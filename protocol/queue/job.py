@@ -7,6 +7,7 @@ from pydantic import Field
 
 from protocol.errors import ErrorRecord
 from protocol.record import Float, Int, Record
+from protocol.request.fields import Seed, Side
 from protocol.request.object_keys import (
     EXTRA_KEY,
     JOB_ID,
@@ -15,7 +16,6 @@ from protocol.request.object_keys import (
     ExtraFormat,
     OutputFormat,
 )
-from protocol.request.request import Seed, Side
 
 Seconds = Annotated[Float, Field(ge=0)]
 Count = Annotated[Int, Field(ge=0)]

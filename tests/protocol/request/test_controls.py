@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from protocol.errors import InvalidRequest
-from protocol.request.generation_params import GenerationParams, InputImage, parse
+from protocol.request.generation_params import GenerationParams, InputImage, parse_params
 from protocol.request.request import ControlUse, GenerationRequest, Task
-from protocol.request.resolve import complete
+from protocol.request.resolve import resolve
 from tests.protocol.records import CARD
 
 NAMES = ("canny", "depth", *(f"more{i}" for i in range(30)))
@@ -29,11 +29,11 @@ def completed(
     images: tuple[InputImage, ...] | None = None,
 ) -> GenerationRequest:
     fields = {"prompt": "a cat", "controls": list(controls)}
-    draft = parse(GenerationParams, json.loads(json.dumps(fields)))
+    params = parse_params(GenerationParams, json.loads(json.dumps(fields)))
     shown = tuple(picture(c) for c in "abcd"[: len(controls)]) if images is None else images
     image = picture("e") if task.takes_image else None
     mask = picture("f") if task.takes_mask else None
-    return complete(task, draft, card, lambda text: len(text.split()), image, mask, shown)
+    return resolve(task, params, card, lambda text: len(text.split()), image, mask, shown)
 
 
 @pytest.mark.parametrize("task", [Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT])
@@ -96,6 +96,6 @@ def test_work_grows_with_what_is_heard() -> None:
 
 def test_other_tasks_take_none() -> None:
     card = WITH_CONTROLNETS.model_copy(update={"tasks": tuple(Task), "classes": 3})
-    draft = parse(GenerationParams, {"class_id": 1, "controls": [{"model": "canny"}]})
+    params = parse_params(GenerationParams, {"class_id": 1, "controls": [{"model": "canny"}]})
     with pytest.raises(InvalidRequest, match="absent for class"):
-        complete(Task.CLASS, draft, card, len, controls=[picture("a")])
+        resolve(Task.CLASS, params, card, len, controls=[picture("a")])

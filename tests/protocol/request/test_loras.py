@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from protocol.errors import InvalidRequest
 from protocol.request.generation_params import GenerationParams
-from protocol.request.prompts import parse, without_loras
+from protocol.request.prompts import parse_prompt, without_loras
 from protocol.request.request import GenerationRequest, LoraUse, Task
-from protocol.request.resolve import complete
+from protocol.request.resolve import resolve
 from tests.protocol.records import CARD
 
 NAMES = ("pencil", "oil paint v1.5", "Ärger", *(f"more{i}" for i in range(30)))
@@ -21,8 +21,8 @@ WITH_LORAS = CARD.model_copy(update={"loras": NAMES})
 
 
 def completed(prompt: str = "a cat", card: Any = WITH_LORAS, **fields: Any) -> GenerationRequest:
-    draft = GenerationParams.model_validate_json(json.dumps({"prompt": prompt, **fields}))
-    return complete(Task.TXT2IMG, draft, card, lambda text: len(text.split()))
+    params = GenerationParams.model_validate_json(json.dumps({"prompt": prompt, **fields}))
+    return resolve(Task.TXT2IMG, params, card, lambda text: len(text.split()))
 
 
 def uses(**weights: float) -> tuple[LoraUse, ...]:
@@ -82,6 +82,6 @@ def test_a_refusal_names_what_there_is() -> None:
 @given(st.text("ab<lora:>1.\\( ", max_size=40))
 def test_a_prompt_loses_nothing_but_its_loras(text: str) -> None:
     left = without_loras(text)
-    if not parse(text).loras:
+    if not parse_prompt(text).loras:
         assert left == text
-    assert parse(text).sections == parse(left).sections or "<lora:" in left
+    assert parse_prompt(text).sections == parse_prompt(left).sections or "<lora:" in left

@@ -9,15 +9,15 @@ import pytest
 from protocol.errors import InvalidRequest
 from protocol.request.generation_params import GenerationParams
 from protocol.request.request import GenerationRequest, HiresFix, Refinement, Task
-from protocol.request.resolve import complete
+from protocol.request.resolve import resolve
 from tests.protocol.records import CARD
 
 BASE = CARD.model_copy(update={"refiners": ("sdxl-refiner", "other"), "max_side": 512})
 
 
 def completed(task: Task = Task.TXT2IMG, **fields: Any) -> GenerationRequest:
-    draft = GenerationParams(prompt="x", **{"width": 128, "height": 64, "steps": 10, **fields})
-    return complete(task, draft, BASE, lambda text: 1)
+    params = GenerationParams(prompt="x", **{"width": 128, "height": 64, "steps": 10, **fields})
+    return resolve(task, params, BASE, lambda text: 1)
 
 
 def test_a_refiner_takes_over_the_last_fifth() -> None:

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.request.prompts import MOST_WEIGHT, LoraMention, Piece, Prompt, PromptSyntax, parse
+from protocol.request.prompts import (
+    MAX_WEIGHT,
+    LoraMention,
+    ParsedPrompt,
+    Piece,
+    PromptSyntax,
+    parse_prompt,
+)
 
 # Texts full of signs, so that brackets meet and miss each other.
 signs = st.lists(
@@ -17,7 +24,7 @@ anything = st.one_of(st.text(max_size=200), signs)
 
 
 def section(text: str) -> list[tuple[str, float]]:
-    (only,) = parse(text).sections
+    (only,) = parse_prompt(text).sections
     return [(piece.text, piece.weight) for piece in only]
 
 
@@ -52,8 +59,8 @@ def section(text: str) -> list[tuple[str, float]]:
         ("()", []),
         ("a < b", [("a < b", 1.0)]),
         ("<hypernet:x:1>", [("<hypernet:x:1>", 1.0)]),
-        ("(x:1000)", [("x", MOST_WEIGHT)]),
-        ("(x:-1000)", [("x", -MOST_WEIGHT)]),
+        ("(x:1000)", [("x", MAX_WEIGHT)]),
+        ("(x:-1000)", [("x", -MAX_WEIGHT)]),
         (
             "a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).",
             [
@@ -80,7 +87,7 @@ def test_weights(text: str, expected: list[tuple[str, float]]) -> None:
     ],
 )  # fmt: skip
 def test_breaks(text: str, sections: tuple[tuple[Piece, ...], ...]) -> None:
-    assert parse(text).sections == sections
+    assert parse_prompt(text).sections == sections
 
 
 @pytest.mark.parametrize(
@@ -98,15 +105,17 @@ def test_breaks(text: str, sections: tuple[tuple[Piece, ...], ...]) -> None:
 )
 def test_loras_are_taken_out(text: str, said: str, loras: list[tuple[str, float]]) -> None:
     pieces = tuple([Piece(said, 1.0)] if said else [])
-    assert parse(text) == Prompt((pieces,), tuple(LoraMention(*lora) for lora in loras))
+    assert parse_prompt(text) == ParsedPrompt(
+        (pieces,), tuple(LoraMention(*lora) for lora in loras)
+    )
 
 
 @given(text=anything)
 def test_any_text_parses_into_bounded_pieces(text: str) -> None:
-    prompt = parse(text)
+    prompt = parse_prompt(text)
     assert prompt.sections
     for pieces in prompt.sections:
-        assert all(-MOST_WEIGHT <= piece.weight <= MOST_WEIGHT for piece in pieces)
+        assert all(-MAX_WEIGHT <= piece.weight <= MAX_WEIGHT for piece in pieces)
         assert all(piece.text for piece in pieces)
         neighbours = pairwise(pieces)
         assert all(one.weight != other.weight for one, other in neighbours)
@@ -114,7 +123,7 @@ def test_any_text_parses_into_bounded_pieces(text: str) -> None:
 
 @given(text=anything)
 def test_nothing_but_signs_is_lost(text: str) -> None:
-    kept = "".join(piece.text for pieces in parse(text).sections for piece in pieces)
+    kept = "".join(piece.text for pieces in parse_prompt(text).sections for piece in pieces)
     letters = [c for c in text if c.isalpha()]
     if "BREAK" not in text and "<lora:" not in text:
         assert [c for c in kept if c.isalpha()] == letters
@@ -124,25 +133,25 @@ def test_nothing_but_signs_is_lost(text: str) -> None:
 def test_what_is_escaped_stays_as_it_is(text: str) -> None:
     said = text.replace("BREAK", "break")
     escaped = "".join(f"\\{c}" if c in r"\()[]<" else c for c in said)
-    assert parse(escaped) == parse(said, PromptSyntax.PLAIN)
+    assert parse_prompt(escaped) == parse_prompt(said, PromptSyntax.PLAIN)
 
 
 @given(text=anything)
 def test_plain_text_has_no_signs(text: str) -> None:
     expected = (Piece(text, 1.0),) if text else ()
-    assert parse(text, PromptSyntax.PLAIN) == Prompt((expected,))
+    assert parse_prompt(text, PromptSyntax.PLAIN) == ParsedPrompt((expected,))
 
 
 @pytest.mark.parametrize("depth", [31, 32, 33, 10_000])
 def test_deep_brackets_end_in_a_bound(depth: int) -> None:
     (weak,) = section("[" * depth + "cat" + "]" * depth)
     assert weak == ("cat", round(1.1 ** -min(depth, 32), 4))
-    assert section("(" * depth + "cat" + ")" * depth) == [("cat", MOST_WEIGHT)]
+    assert section("(" * depth + "cat" + ")" * depth) == [("cat", MAX_WEIGHT)]
 
 
 def test_infinite_numbers_are_bounded() -> None:
     assert section(f"((x:0):{'9' * 400})") == [("x", 0.0)]
-    assert parse(f"<lora:a:{'9' * 400}>").loras == (LoraMention("a", MOST_WEIGHT),)
+    assert parse_prompt(f"<lora:a:{'9' * 400}>").loras == (LoraMention("a", MAX_WEIGHT),)
 
 
 @pytest.mark.parametrize(
@@ -162,4 +171,4 @@ def test_infinite_numbers_are_bounded() -> None:
 )
 def test_the_longest_hostile_texts_parse(text: str) -> None:
     # A parse in quadratic time would outlast the limit of the test run.
-    assert parse(text).sections
+    assert parse_prompt(text).sections

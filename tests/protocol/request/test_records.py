@@ -11,8 +11,10 @@ from protocol import errors
 from protocol.errors import DarkroomError, ErrorRecord, InvalidRequest, shorten
 from protocol.queue.job import JobView
 from protocol.record import Record
+from protocol.request.fields import SEED_LIMIT
+from protocol.request.generation_params import GenerationParams
 from protocol.request.model_card import ModelCard
-from protocol.request.request import SEEDS, GenerationRequest
+from protocol.request.request import GenerationRequest
 from tests.protocol import records
 from tests.protocol.records import CARD, requests, views
 
@@ -106,7 +108,7 @@ def test_tracebacks_do_not_repeat_what_was_sent() -> None:
 
 @given(requests(), st.integers(0, 63))
 def test_every_picture_has_a_seed_of_its_own(request: GenerationRequest, index: int) -> None:
-    assert 0 <= request.image_seed(index) < SEEDS
+    assert 0 <= request.image_seed(index) < SEED_LIMIT
     assert len({request.image_seed(index) for index in range(64)}) == 64
     assert request.image_seed(0) == request.seed
 
@@ -118,3 +120,21 @@ def test_inputs_and_tasks_belong_together(request: GenerationRequest, field: str
     fields[field] = other[field] if fields[field] is None else None
     with pytest.raises(ValidationError):
         GenerationRequest.model_validate(fields)
+
+
+def bounds(record: type[Record], field: str) -> list[object]:
+    """Return the JSON schema of a field without its description and default, null left out."""
+    schema = record.model_json_schema()["properties"][field]
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind != {"type": "null"}]
+    shown = {"title", "description", "default", "examples"}
+    return [{name: kind[name] for name in kind.keys() - shown} for kind in kinds]
+
+
+def test_params_and_request_have_fields_of_the_same_bounds() -> None:
+    resolved = {"class_id", "boxes", "controls"}  # differ: names become numbers, files become keys
+    shared = GenerationParams.model_fields.keys() & GenerationRequest.model_fields.keys()
+    for field in shared - resolved:
+        assert bounds(GenerationParams, field) == bounds(GenerationRequest, field), field
+        given = GenerationParams.model_fields[field].default
+        stored = GenerationRequest.model_fields[field]
+        assert stored.is_required() or stored.default == given or given is None, field

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 import models.sound
 import protocol.request.sound
 from protocol.errors import InvalidRequest, NotReady
-from protocol.request.generation_params import GenerationParams, InputImage, parse
-from protocol.request.prompts import PromptSyntax
-from protocol.request.prompts import parse as parse_prompt
+from protocol.request.generation_params import GenerationParams, InputImage, parse_params
+from protocol.request.prompts import PromptSyntax, parse_prompt
 from protocol.request.request import Decoder, GenerationRequest
-from protocol.request.resolve import choose_card, complete
+from protocol.request.resolve import choose_card, resolve
 from protocol.request.sizes import target_size, upscaled_size
-from protocol.request.tasks import NEEDED, TAKES, Task
+from protocol.request.tasks import FIELDS_OF, REQUIRED_FIELDS, Task
 from tests.protocol.records import CARD
 
 IMAGE = InputImage(key="inputs/" + "0" * 64, width=64, height=64)
@@ -74,10 +73,10 @@ def outcome_of(act: Callable[[], T]) -> T | InvalidRequest:
 def test_a_draft_is_completed_or_refused_by_name(task: Task, fields: dict[str, object]) -> None:
     inputs = INPUTS.get(task, NOTHING)
     outcome = outcome_of(
-        lambda: complete(task, parse(GenerationParams, fields), ABLE, words, *inputs)
+        lambda: resolve(task, parse_params(GenerationParams, fields), ABLE, words, *inputs)
     )
     if isinstance(outcome, InvalidRequest):
-        assert outcome.field.split(".")[0] in {*fields, "prompt", *NEEDED}
+        assert outcome.field.split(".")[0] in {*fields, "prompt", *REQUIRED_FIELDS}
         assert outcome.bound
     else:
         request = outcome
@@ -106,7 +105,7 @@ def test_a_size_is_legal_or_refused(width: int, height: int) -> None:
 
 
 def test_each_draft_draws_a_seed_of_its_own() -> None:
-    requests = [complete(Task.TXT2IMG, GenerationParams(prompt=""), CARD, words) for _ in range(10)]
+    requests = [resolve(Task.TXT2IMG, GenerationParams(prompt=""), CARD, words) for _ in range(10)]
     assert len({request.seed for request in requests}) == 10
 
 
@@ -135,19 +134,19 @@ def test_what_is_upscaled_grows_by_the_models_factor(
 @pytest.mark.parametrize("task", Task)
 def test_each_task_takes_what_is_its_own(task: Task) -> None:
     fields = OWN.get(task, {})
-    request = complete(
-        task, parse(GenerationParams, fields), SILENT, words, *INPUTS.get(task, NOTHING)
+    request = resolve(
+        task, parse_params(GenerationParams, fields), SILENT, words, *INPUTS.get(task, NOTHING)
     )
     assert (request.class_id is not None) == (task is Task.CLASS)
     assert (request.boxes is not None) == (task is Task.LAYOUT)
     assert (request.strength is not None) == task.takes("strength")
     assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
-    for field in TAKES[task] & NEEDED:
+    for field in FIELDS_OF[task] & REQUIRED_FIELDS:
         less = {name: value for name, value in fields.items() if name != field}
         image, mask = INPUTS.get(task, NOTHING)
         image, mask = None if field == "image" else image, None if field == "mask" else mask
         with pytest.raises(InvalidRequest) as refused:
-            complete(task, parse(GenerationParams, less), SILENT, words, image, mask)
+            resolve(task, parse_params(GenerationParams, less), SILENT, words, image, mask)
         assert (refused.value.field, refused.value.problem) == (field, "missing-field")
 
 
@@ -157,7 +156,7 @@ def test_each_task_takes_what_is_its_own(task: Task) -> None:
 )
 def test_what_a_task_has_no_use_for_is_refused(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        complete(Task.UPSCALE, parse(GenerationParams, {field: value}), ABLE, words, IMAGE)
+        resolve(Task.UPSCALE, parse_params(GenerationParams, {field: value}), ABLE, words, IMAGE)
     assert (refused.value.field, refused.value.problem) == (field, "not-for-this-task")
 
 
@@ -178,70 +177,70 @@ def test_classes_and_boxes_are_within_the_models_bounds(
     task: Task, fields: dict[str, object], wrong: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        complete(task, parse(GenerationParams, fields), SILENT, words)
+        resolve(task, parse_params(GenerationParams, fields), SILENT, words)
     assert refused.value.field == wrong
 
 
 def test_words_are_for_models_that_read_them() -> None:
     image, mask = INPUTS[Task.INPAINT]
-    for card, draft in ((ABLE, GenerationParams()), (SILENT, GenerationParams(prompt="x"))):
+    for card, params in ((ABLE, GenerationParams()), (SILENT, GenerationParams(prompt="x"))):
         with pytest.raises(InvalidRequest) as refused:
-            complete(Task.INPAINT, draft, card, words, image, mask)
+            resolve(Task.INPAINT, params, card, words, image, mask)
         assert refused.value.field == "prompt"
-    assert complete(Task.INPAINT, GenerationParams(), SILENT, words, image, mask).prompt == ""
+    assert resolve(Task.INPAINT, GenerationParams(), SILENT, words, image, mask).prompt == ""
 
 
 def test_a_decoder_is_one_that_the_model_has() -> None:
-    draft = GenerationParams(prompt="x", decoder=Decoder.TINY)
+    params = GenerationParams(prompt="x", decoder=Decoder.TINY)
     with pytest.raises(InvalidRequest, match='decoder is "tiny", but must be one of full'):
-        complete(Task.TXT2IMG, draft, CARD, words)
+        resolve(Task.TXT2IMG, params, CARD, words)
     both = CARD.model_copy(update={"decoders": tuple(Decoder)})
-    assert complete(Task.TXT2IMG, draft, both, words).decoder is Decoder.TINY
+    assert resolve(Task.TXT2IMG, params, both, words).decoder is Decoder.TINY
 
 
 def test_a_prompt_may_fill_its_bound_exactly() -> None:
     bound = CARD.max_prompt_tokens
-    complete(Task.TXT2IMG, GenerationParams(prompt="x " * bound), CARD, words)
+    resolve(Task.TXT2IMG, GenerationParams(prompt="x " * bound), CARD, words)
     with pytest.raises(InvalidRequest, match=f"{bound + 1} tokens.*at most {bound} tokens"):
-        complete(Task.TXT2IMG, GenerationParams(prompt="x " * (bound + 1)), CARD, words)
+        resolve(Task.TXT2IMG, GenerationParams(prompt="x " * (bound + 1)), CARD, words)
 
 
 def test_signs_are_no_words_and_a_break_fills_its_row() -> None:
     card = CARD.model_copy(update={"max_prompt_tokens": 24, "chunk_tokens": 8})
     full = "(a:1.2) b [c] BREAK d BREAK " + "((e)) " * 8
-    complete(Task.TXT2IMG, GenerationParams(prompt=full), card, words)
+    resolve(Task.TXT2IMG, GenerationParams(prompt=full), card, words)
     with pytest.raises(InvalidRequest, match="25 tokens"):
-        complete(Task.TXT2IMG, GenerationParams(prompt=full + "f"), card, words)
+        resolve(Task.TXT2IMG, GenerationParams(prompt=full + "f"), card, words)
     signs = "( BREAK ) " * 8  # as text, 24 words
-    complete(
+    resolve(
         Task.TXT2IMG, GenerationParams(prompt=signs, prompt_syntax=PromptSyntax.PLAIN), card, words
     )
     with pytest.raises(InvalidRequest, match="65 tokens"):
-        complete(Task.TXT2IMG, GenerationParams(prompt=signs + "x"), card, words)
+        resolve(Task.TXT2IMG, GenerationParams(prompt=signs + "x"), card, words)
 
 
 def test_plain_prompts_name_no_loras() -> None:
     said = "a cat <lora:unknown:1>"
-    draft = GenerationParams(prompt=said, negative_prompt=said, prompt_syntax=PromptSyntax.PLAIN)
-    request = complete(Task.TXT2IMG, draft, CARD, words)
+    params = GenerationParams(prompt=said, negative_prompt=said, prompt_syntax=PromptSyntax.PLAIN)
+    request = resolve(Task.TXT2IMG, params, CARD, words)
     assert (request.prompt, request.negative_prompt, request.loras) == (said, said, ())
 
 
 def test_clip_skip_leaves_the_encoder_some_layers() -> None:
     card = CARD.model_copy(update={"max_clip_skip": 3})
     assert (
-        complete(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=3), card, words).clip_skip == 3
+        resolve(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=3), card, words).clip_skip == 3
     )
     with pytest.raises(InvalidRequest, match="clip_skip is 4, but must be at most 3"):
-        complete(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=4), card, words)
+        resolve(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=4), card, words)
 
 
 @pytest.mark.parametrize(
     ("steps", "strength", "accepted"), [(4, 0.25, True), (4, 0.24, False), (1, 1.0, True)]
 )
 def test_strength_leaves_at_least_one_step(steps: int, strength: float, accepted: bool) -> None:
-    draft = GenerationParams(prompt="", steps=steps, strength=strength)
-    outcome = outcome_of(lambda: complete(Task.IMG2IMG, draft, CARD, words, IMAGE))
+    params = GenerationParams(prompt="", steps=steps, strength=strength)
+    outcome = outcome_of(lambda: resolve(Task.IMG2IMG, params, CARD, words, IMAGE))
     assert accepted == isinstance(outcome, GenerationRequest)
     assert accepted or (isinstance(outcome, InvalidRequest) and outcome.field == "strength")
 
@@ -271,14 +270,16 @@ def test_the_model_is_the_one_named_else_a_preferred_else_any() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "7"])
 def test_numbers_are_finite_numbers(value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        parse(GenerationParams, {"prompt": "", "guidance_scale": value})
+        parse_params(GenerationParams, {"prompt": "", "guidance_scale": value})
     assert refused.value.field == "guidance_scale"
 
 
 def test_completing_a_complete_request_changes_nothing() -> None:
-    first = complete(Task.TXT2IMG, GenerationParams(prompt="x"), CARD, words)
+    first = resolve(Task.TXT2IMG, GenerationParams(prompt="x"), CARD, words)
     said = first.model_dump(include=set(GenerationParams.model_fields))
-    again: GenerationRequest = complete(Task.TXT2IMG, parse(GenerationParams, said), CARD, words)
+    again: GenerationRequest = resolve(
+        Task.TXT2IMG, parse_params(GenerationParams, said), CARD, words
+    )
     assert again == first
 
 
@@ -288,8 +289,8 @@ def test_eta_belongs_to_ddim() -> None:
     )
 
     def eta(**fields: object) -> float:
-        draft = parse(GenerationParams, {"prompt": "a cat", **fields})
-        return complete(Task.TXT2IMG, draft, own, len).eta
+        params = parse_params(GenerationParams, {"prompt": "a cat", **fields})
+        return resolve(Task.TXT2IMG, params, own, len).eta
 
     assert (eta(), eta(eta=0.0), eta(eta=0.3)) == (1.0, 0.0, 0.3)
     assert (eta(sampler="euler"), eta(sampler="euler", eta=0)) == (0.0, 0.0)
@@ -298,18 +299,18 @@ def test_eta_belongs_to_ddim() -> None:
 
 
 def test_guidance_rescale_is_a_share() -> None:
-    draft = parse(GenerationParams, {"prompt": "a cat", "guidance_rescale": 0.7})
-    assert complete(Task.TXT2IMG, draft, CARD, len).guidance_rescale == 0.7
+    params = parse_params(GenerationParams, {"prompt": "a cat", "guidance_rescale": 0.7})
+    assert resolve(Task.TXT2IMG, params, CARD, len).guidance_rescale == 0.7
     with pytest.raises(InvalidRequest, match="guidance_rescale"):
-        parse(GenerationParams, {"prompt": "a cat", "guidance_rescale": 1.2})
+        parse_params(GenerationParams, {"prompt": "a cat", "guidance_rescale": 1.2})
 
 
 def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
     own = CARD.model_copy(update={"samplers": ("heun", "euler"), "default_sampler": "euler"})
     works = [
-        complete(
+        resolve(
             Task.TXT2IMG,
-            parse(
+            parse_params(
                 GenerationParams,
                 {"prompt": "a cat", "sampler": sampler, "steps": 10, "guidance_scale": 1},
             ),
@@ -323,19 +324,21 @@ def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
 
 def test_sounds_are_of_models_that_draw_sounds() -> None:
     sounding = CARD.model_copy(update={"outputs": ("image", "sound"), "min_side": 8})
-    draft = parse(
+    params = parse_params(
         GenerationParams, {"prompt": "a cat", "audio_format": "flac", "audio_stereo": True}
     )
-    asked = complete(Task.TXT2IMG, draft, sounding, len)
+    asked = resolve(Task.TXT2IMG, params, sounding, len)
     assert (asked.audio_format, asked.audio_stereo) == ("flac", True)
     with pytest.raises(InvalidRequest, match=r"audio_format is .flac.*gives image"):
-        complete(Task.TXT2IMG, draft, CARD, len)
-    narrow = parse(GenerationParams, {"prompt": "a cat", "audio_format": "flac", "width": 16})
+        resolve(Task.TXT2IMG, params, CARD, len)
+    narrow = parse_params(
+        GenerationParams, {"prompt": "a cat", "audio_format": "flac", "width": 16}
+    )
     with pytest.raises(InvalidRequest, match="width is 16, but must be at least 22 for a sound"):
-        complete(Task.TXT2IMG, narrow, sounding, len)
+        resolve(Task.TXT2IMG, narrow, sounding, len)
     with pytest.raises(InvalidRequest, match="audio_format"):
-        parse(GenerationParams, {"prompt": "a cat", "audio_format": "ogg"})
+        parse_params(GenerationParams, {"prompt": "a cat", "audio_format": "ogg"})
 
 
 def test_a_sound_is_as_wide_as_its_window() -> None:
-    assert protocol.request.sound.NARROWEST == models.sound.NARROWEST
+    assert protocol.request.sound.MIN_WIDTH == models.sound.NARROWEST
