@@ -70,6 +70,6 @@ def _resolve_box(field: str, box: AskedBox, card: ModelCard) -> Box:
     class_id = resolve_class(box.what, card, f"{field}.class")
     for side, start, extent in (("width", box.x, box.width), ("height", box.y, box.height)):
         if start + extent > 1 + ROUNDING:
-            bound = "so small that the box ends inside the picture"
+            bound = "so small that the box ends inside the image"
             raise InvalidRequest(f"{field}.{side}", extent, bound, "box-outside")
     return Box.model_validate(box.model_dump() | {"class": class_id})

@@ -19,7 +19,7 @@ def resolve_loras(params: P, card: ModelCard) -> P:
     were applied in turn. Raises `InvalidRequest` for names that the card does not have.
     """
     if mentioned := parse_prompt(params.negative_prompt, params.prompt_syntax).loras:
-        bound = "without LoRAs, which work on the whole picture: name them in the prompt"
+        bound = "without LoRAs, which work on the whole image: name them in the prompt"
         value = f"<lora:{mentioned[0].name}>"
         raise InvalidRequest("negative_prompt", value, bound, "lora-in-negative-prompt")
     weights: dict[str, float] = {}

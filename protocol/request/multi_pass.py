@@ -24,7 +24,7 @@ def resolve_refinement(params: GenerationParams, card: ModelCard, steps: int) ->
         raise InvalidRequest("refiner", params.refiner, bound, "unknown-refiner")
     if params.hires_scale is not None:
         raise InvalidRequest(
-            "hires_scale", params.hires_scale, "absent beside refiner", "two-passes"
+            "hires_scale", params.hires_scale, "absent together with refiner", "two-passes"
         )
     if steps < 2:
         raise InvalidRequest("steps", steps, "at least 2, where a refiner takes the last", "steps")

@@ -1,6 +1,6 @@
 """Resolution of a client's parameters into a generation request. All validation is here, once.
 
-Adds the bounds of the model to those of the fields, fills in defaults and draws the seed. Input
+Adds the bounds of the model to those of the fields, fills in defaults and a random seed. Input
 images come in as `InputImage`: decoded, checked and resized to the size of the request.
 """
 

@@ -24,7 +24,7 @@ def target_size(
     width, height = (d if r is None else r for r, d in zip(requested, default, strict=True))
     if image_size == (width, height) and not card.allows_size(width, height):
         bound = (
-            f"of a size the model can draw ({_size_bound(card)}), "
+            f"of a size the model can generate ({_size_bound(card)}), "
             "or sent with the width and height to resize it to"
         )
         raise InvalidRequest("image", _text(image_size), bound, "image-size")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from protocol.auth.api_keys import RECORDS, ApiKey, KeyLimits, KeyRecords, Scope, digest, matching
+from protocol.auth.api_keys import RECORDS, ApiKey, KeyLimits, KeyRecords, Scope, digest, find_key
 from protocol.auth.limits import Limits, Rate
 from protocol.connection.redis_client import connect
 from protocol.errors import RateLimited, TooManyJobs
@@ -16,7 +16,7 @@ from protocol.queue.job import JobState
 from protocol.request.object_keys import new_job_id
 
 SCOPES = frozenset({Scope.GENERATE, Scope.READ})
-TOKEN, KEY = ApiKey.made("a phone", SCOPES, KeyLimits(jobs=3))
+TOKEN, KEY = ApiKey.create("a phone", SCOPES, KeyLimits(jobs=3))
 KEYS = {KEY.id: KEY}
 
 
@@ -27,17 +27,17 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 
 def test_a_key_is_known_again_and_nothing_else_is() -> None:
-    assert matching(TOKEN, KEYS) == KEY
-    assert matching(TOKEN, {}) is None
-    other, _ = ApiKey.made("another", SCOPES, KeyLimits())
-    assert matching(other, KEYS) is None
-    assert matching(TOKEN[:-1] + ("A" if TOKEN[-1] != "A" else "B"), KEYS) is None
-    assert matching(f"dk_{KEY.id}_{other.rpartition('_')[2]}"[:60], KEYS) is None
+    assert find_key(TOKEN, KEYS) == KEY
+    assert find_key(TOKEN, {}) is None
+    other, _ = ApiKey.create("another", SCOPES, KeyLimits())
+    assert find_key(other, KEYS) is None
+    assert find_key(TOKEN[:-1] + ("A" if TOKEN[-1] != "A" else "B"), KEYS) is None
+    assert find_key(f"dk_{KEY.id}_{other.rpartition('_')[2]}"[:60], KEYS) is None
 
 
 @given(st.text(max_size=80) | st.from_regex(r"dk_[0-9a-f]{12}_[\w-]{43}\n?", fullmatch=True))
 def test_no_text_is_a_key_but_the_key(text: str) -> None:
-    assert matching(text, KEYS) is None
+    assert find_key(text, KEYS) is None
 
 
 def test_the_record_does_not_hold_the_key(redis: Redis) -> None:

@@ -96,8 +96,8 @@ def test_an_error_of_another_version_is_still_an_error() -> None:
 def test_offending_values_are_shown_short_and_in_json(value: object) -> None:
     shown = shorten(value)
     json.dumps(shown, allow_nan=False)
-    assert len(str(shown)) <= errors.LONGEST_VALUE + 1
-    assert len(InvalidRequest("field", value, "better").message) < 6 * errors.LONGEST_VALUE
+    assert len(str(shown)) <= errors.MAX_VALUE_LENGTH + 1
+    assert len(InvalidRequest("field", value, "better").message) < 6 * errors.MAX_VALUE_LENGTH
 
 
 def test_tracebacks_do_not_repeat_what_was_sent() -> None:
