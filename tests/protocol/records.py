@@ -1,4 +1,4 @@
-"""Strategies for the records of the protocol, and a card to measure requests by."""
+"""Hypothesis strategies for the records of the protocol, and an example of a model card."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""The syntax of prompts: tables written from its rules, and properties that hold for any text."""
+"""Prompt syntax: tables from its rules, and properties of any text."""
 
 from itertools import pairwise
 
@@ -15,12 +15,12 @@ from protocol.request.prompts import (
     parse_prompt,
 )
 
-# Texts full of signs, so that brackets meet and miss each other.
-signs = st.lists(
+# Texts with much syntax, so that brackets match and fail to match.
+syntax = st.lists(
     st.sampled_from([*r"()[]\<>:", ":1.3)", "BREAK", "<lora:a:1>", "cat ", "1", ".", " "]),
     max_size=40,
 ).map("".join)
-anything = st.one_of(st.text(max_size=200), signs)
+anything = st.one_of(st.text(max_size=200), syntax)
 
 
 def section(text: str) -> list[tuple[str, float]]:
@@ -36,7 +36,7 @@ def section(text: str) -> list[tuple[str, float]]:
         ("an (important) word", [("an ", 1.0), ("important", 1.1), (" word", 1.0)]),
         ("((twice))", [("twice", 1.21)]),
         ("(((thrice)))", [("thrice", 1.331)]),
-        ("(said:1.3)", [("said", 1.3)]),
+        ("(left:1.3)", [("left", 1.3)]),
         ("(spaced : 0.5 ) out", [("spaced ", 0.5), (" out", 1.0)]),
         ("(.5:.5)", [(".5", 0.5)]),
         ("(taken away:-1)", [("taken away", -1.0)]),
@@ -91,7 +91,7 @@ def test_breaks(text: str, sections: tuple[tuple[Piece, ...], ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "loras"),
+    ("text", "left", "loras"),
     [
         ("a cat <lora:ink:0.8>", "a cat ", [("ink", 0.8)]),
         ("<lora:ink>a cat<lora:pen v2:-1>", "a cat", [("ink", 1.0), ("pen v2", -1.0)]),
@@ -103,8 +103,10 @@ def test_breaks(text: str, sections: tuple[tuple[Piece, ...], ...]) -> None:
         ("<lora:<lora:a>", "<lora:", [("a", 1.0)]),
     ],
 )
-def test_loras_are_taken_out(text: str, said: str, loras: list[tuple[str, float]]) -> None:
-    pieces = tuple([Piece(said, 1.0)] if said else [])
+def test_loras_are_removed_from_the_text(
+    text: str, left: str, loras: list[tuple[str, float]]
+) -> None:
+    pieces = tuple([Piece(left, 1.0)] if left else [])
     assert parse_prompt(text) == ParsedPrompt(
         (pieces,), tuple(LoraMention(*lora) for lora in loras)
     )
@@ -122,7 +124,7 @@ def test_any_text_parses_into_bounded_pieces(text: str) -> None:
 
 
 @given(text=anything)
-def test_nothing_but_signs_is_lost(text: str) -> None:
+def test_only_syntax_is_removed(text: str) -> None:
     kept = "".join(piece.text for pieces in parse_prompt(text).sections for piece in pieces)
     letters = [c for c in text if c.isalpha()]
     if "BREAK" not in text and "<lora:" not in text:
@@ -130,20 +132,20 @@ def test_nothing_but_signs_is_lost(text: str) -> None:
 
 
 @given(text=anything)
-def test_what_is_escaped_stays_as_it_is(text: str) -> None:
-    said = text.replace("BREAK", "break")
-    escaped = "".join(f"\\{c}" if c in r"\()[]<" else c for c in said)
-    assert parse_prompt(escaped) == parse_prompt(said, PromptSyntax.PLAIN)
+def test_escaped_characters_are_kept(text: str) -> None:
+    left = text.replace("BREAK", "break")
+    escaped = "".join(f"\\{c}" if c in r"\()[]<" else c for c in left)
+    assert parse_prompt(escaped) == parse_prompt(left, PromptSyntax.PLAIN)
 
 
 @given(text=anything)
-def test_plain_text_has_no_signs(text: str) -> None:
+def test_plain_text_has_no_syntax(text: str) -> None:
     expected = (Piece(text, 1.0),) if text else ()
     assert parse_prompt(text, PromptSyntax.PLAIN) == ParsedPrompt((expected,))
 
 
 @pytest.mark.parametrize("depth", [31, 32, 33, 10_000])
-def test_deep_brackets_end_in_a_bound(depth: int) -> None:
+def test_deep_brackets_are_bounded(depth: int) -> None:
     (weak,) = section("[" * depth + "cat" + "]" * depth)
     assert weak == ("cat", round(1.1 ** -min(depth, 32), 4))
     assert section("(" * depth + "cat" + ")" * depth) == [("cat", MAX_WEIGHT)]
@@ -169,6 +171,6 @@ def test_infinite_numbers_are_bounded() -> None:
         " " * 20_000,
     ],
 )
-def test_the_longest_hostile_texts_parse(text: str) -> None:
-    # A parse in quadratic time would outlast the limit of the test run.
+def test_longest_hostile_texts_parse(text: str) -> None:
+    # A parser of quadratic time would exceed the time limit of the tests.
     assert parse_prompt(text).sections
