@@ -96,15 +96,10 @@ def shards(index: Path) -> list[Path]:
         raise Malformed(f"{index} has no weight_map")
     names = sorted({name if isinstance(name, str) else repr(name) for name in weight_map.values()})
     for name in names:
-        if Path(name).name != name or "\\" in name or not name.endswith(index_suffix(index)):
+        if Path(name).name != name or "\\" in name or not name.endswith(SAFE):
             raise Malformed(
                 f"{index} names {name!r}: shards are files in the same folder, nothing else"
             )
         if not (index.parent / name).is_file():
             raise CheckpointMissing(f"{index} names {name}, which is missing")
     return [index.parent / name for name in names]
-
-
-def index_suffix(index: Path) -> str:
-    """Return the suffix of an index's shards: `.safetensors` of `model.safetensors.index.json`."""
-    return "." + index.name.split(".index")[0].rsplit(".", 1)[-1]

@@ -10,10 +10,10 @@ from models.checkpoints.detect.configs import Config, component_config, first_st
 from models.checkpoints.detect.families import CONTROLNET, UNET, Family, detect_family
 from models.checkpoints.detect.kinds import Kind, detect_kind
 from models.checkpoints.detect.original_plans import (
+    COMPONENT_PLANS,
     FIRST_STAGE,
-    component_plan,
+    UNUSED_IN_FIRST_STAGE,
     first_stage_plan,
-    unused_in_first_stage,
     unused_in_model,
 )
 from models.checkpoints.errors import CheckpointError
@@ -70,7 +70,7 @@ class DetectedFile:
         prefix = self._prefix
         if prefix == UNET:
             names = self.family.components
-            return {name: component_plan(name, self.shapes, self.family) for name in names}
+            return {name: COMPONENT_PLANS[name](self.shapes, self.family) for name in names}
         if prefix == CONTROLNET:
             plan = prefixed(unet_plan(below(prefix, self.shapes), self.family.heads), prefix)
         elif prefix is not None:
@@ -85,7 +85,8 @@ class DetectedFile:
         if self._prefix in (None, CONTROLNET):
             return ()
         used = {source.key for plan in self.plans.values() for source in plan.values()}
-        unused = unused_in_model(used) if self._prefix == UNET else unused_in_first_stage
+        is_model = self._prefix == UNET
+        unused = unused_in_model(used) if is_model else UNUSED_IN_FIRST_STAGE.fullmatch
         return tuple(sorted(key for key in self.shapes if key not in used and not unused(key)))
 
     def plan(self, component: str) -> KeyPlan:

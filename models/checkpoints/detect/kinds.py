@@ -31,6 +31,7 @@ _LORA = re.compile(
 _EMBEDDING_WIDTHS = (768, 1024, 1280)
 # Of a UNet whose parameters have diffusers' names.
 _UNET_KEYS = {"conv_in.weight", "conv_out.weight", "time_embedding.linear_1.weight"}
+_CONTROLNET = (CONTROLNET, "controlnet_cond_embedding.")
 _EMBEDDING_KEYS = {"emb_params", "clip_l", "clip_g", "string_to_param.*"}
 
 
@@ -58,15 +59,11 @@ def _is_embedding(shapes: Mapping[str, Shape]) -> bool:
     return len(shapes) == 1 and vectors and all(len(shape) <= 2 for shape in shapes.values())
 
 
-def _any_key(*prefixes: str) -> Callable[[Mapping[str, Shape]], bool]:
-    return lambda shapes: any(key.startswith(prefixes) for key in shapes)
-
-
 # In the order in which they are tried.
 _TESTS: Mapping[Kind, Callable[[Mapping[str, Shape]], bool]] = {
     "lora": lambda shapes: any(_LORA.fullmatch(key) for key in shapes),
-    "controlnet": _any_key(CONTROLNET, "controlnet_cond_embedding."),
-    "model": _any_key(UNET),
+    "controlnet": lambda shapes: any(key.startswith(_CONTROLNET) for key in shapes),
+    "model": lambda shapes: any(key.startswith(UNET) for key in shapes),
     "unet": lambda shapes: shapes.keys() >= _UNET_KEYS,
     "vae": _is_first_stage,
     "embedding": _is_embedding,

@@ -39,15 +39,12 @@ _UNUSED = re.compile(
     r"|cond_stage_model\.(?:encoder|decoder|quant_conv|post_quant_conv|quantize)\..*"
     r")"
 )
-# In the file of a first stage: its training loss, and the counters of an average of its weights.
-_TRAINING = re.compile(r"(?:first_stage_model\.)?loss\..*|model_ema\.(?:decay|num_updates)")
+# Unused in the file of a first stage: its training loss, and the counters of averaged weights.
+UNUSED_IN_FIRST_STAGE = re.compile(
+    r"(?:first_stage_model\.)?loss\..*|model_ema\.(?:decay|num_updates)"
+)
 
 _Plans = Callable[[Mapping[str, Shape], Family], KeyPlan]
-
-
-def component_plan(component: str, shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
-    """Return the key plan of one component of a file of `family`. Raises UnknownFamily."""
-    return _PLANS[component](shapes, family)
 
 
 def first_stage_plan(shapes: Mapping[str, Shape], prefix: str = FIRST_STAGE) -> KeyPlan:
@@ -55,18 +52,13 @@ def first_stage_plan(shapes: Mapping[str, Shape], prefix: str = FIRST_STAGE) -> 
     return prefixed(autoencoder_plan(below(prefix, shapes)), prefix)
 
 
-def unused_in_model(used: Collection[str]) -> Callable[[str], bool]:
+def unused_in_model(used: Collection[str]) -> Callable[[str], object]:
     """Return the test for keys of a whole model that no network needs; `used` are those in plans.
 
     The weights of the last training step are unused where their averages are used.
     """
     averaged = any(key.startswith(_EMA) for key in used)
-    return lambda key: bool(_UNUSED.fullmatch(key) or (averaged and key.startswith(UNET)))
-
-
-def unused_in_first_stage(key: str) -> bool:
-    """Return True for a key of a first stage's file that only its training used."""
-    return _TRAINING.fullmatch(key) is not None
+    return lambda key: _UNUSED.fullmatch(key) or (averaged and key.startswith(UNET))
 
 
 def _unet(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
@@ -93,7 +85,8 @@ def _first_of(*choices: tuple[str, Callable[[Collection[str]], KeyPlan]]) -> _Pl
     return make
 
 
-_PLANS: Mapping[str, _Plans] = {
+# The key plan of each component, given the file's shapes and family. They raise UnknownFamily.
+COMPONENT_PLANS: Mapping[str, _Plans] = {
     "unet": _unet,
     "vae": lambda shapes, _: first_stage_plan(shapes),
     "vqvae": lambda shapes, _: first_stage_plan(shapes),
