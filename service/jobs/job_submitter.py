@@ -1,4 +1,4 @@
-"""From a validated body to an accepted job: the steps in their order."""
+"""Submission of jobs: from a validated request body to a queued job."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,11 +9,11 @@ from anyio import CapacityLimiter, to_thread
 from protocol.auth.limits import Limits
 from protocol.queue.idempotency import IdempotencyKeys, fingerprint
 from protocol.queue.job_queue import Submission
-from protocol.request.generation_params import GenerationParams, InputImage
+from protocol.request.generation_params import InputImage
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest
-from protocol.request.resolve import choose_card, complete
+from protocol.request.resolve import complete
 from protocol.request.sizes import target_size
 from protocol.request.tasks import Task
 from protocol.storage.object_store import ObjectStore
@@ -27,30 +27,31 @@ from service.images.uploaded_images import (
     CanonicalImage,
     canonical,
     decode_image,
-    decode_labels,
+    decode_label_map,
     decode_mask,
 )
 from service.jobs.micro_batcher import MicroBatcher
-from service.jobs.model_directory import ModelDirectory, Offer
+from service.jobs.model_directory import ModelDirectory
 from service.jobs.tokens import TokenCounters
+from service.schemas.requests import TaskRequest
 from service.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
-# Characters of prompts that are checked at once: in less time than a change of threads takes.
-SHORT = 2000
+# Prompt characters that are checked on the event loop: it takes less time than a thread switch.
+SHORT_PROMPTS = 2000
 
 
 @dataclass(frozen=True)
-class Generation:
-    """What it takes to accept a job. `decoding` bounds the threads that images are prepared in."""
+class JobSubmitter:
+    """Validates requests and submits jobs. `decoding` limits the threads that prepare images."""
 
     settings: ServiceSettings
-    offers: ModelDirectory
+    models: ModelDirectory
     tokens: TokenCounters
     store: ObjectStore
     queue: MicroBatcher[Submission, str]
-    hold: Callable[[Sequence[str]], None]  # from the sweepers of the store
+    pin: Callable[[Sequence[str]], None]  # keeps input images from garbage collection
     limits: Limits
     idempotency: IdempotencyKeys
     tracing: Tracing
@@ -59,127 +60,106 @@ class Generation:
     async def submit(
         self,
         task: Task,
-        draft: GenerationParams,
-        visitor: User,
+        params: TaskRequest,
+        user: User,
         idempotency_key: str | None,
-        *,
-        image: bytes | None = None,
-        mask: bytes | None = None,
-        controls: Sequence[bytes] = (),
-        expect: Callable[[str], Awaitable[None]] | None = None,
+        before_queued: Callable[[str], Awaitable[None]] | None = None,
     ) -> str:
-        """Check everything, keep the input images, queue the job; returns its id.
+        """Validate the request, store its input images, queue the job and return its id.
 
-        With the `idempotency_key` of an earlier try, that is the same job once more. `expect` hears
-        of the id before the queue does, so that whoever waits misses no news.
-        Raises `InvalidRequest` and its like before anything is kept.
+        With the `idempotency_key` of an earlier attempt, the id is that of the same job.
+        `before_queued` is called with the id before the job is queued, so that a subscriber
+        misses no message. Raises `InvalidRequest` and other errors before anything is stored.
         """
-        offer = await self.offers.now(draft.model)
-        card = choose_card(task, draft.model, offer.cards, self._preferred(offer))
-        if task.takes_image or controls or not self._is_quick(draft, card):
-            request, inputs = await to_thread.run_sync(
-                self._prepare, task, draft, card, image, mask, controls, limiter=self.decoding
-            )
-        else:
-            request, inputs = self._prepare(task, draft, card)
+        card = await self.models.card(task, params.model)
+        request, inputs = await self._resolve(task, params, card)
         job_id = new_job_id()
         if idempotency_key is not None:
-            same = fingerprint(request, draft.seed)
+            same = fingerprint(request, params.seed)
             job_id = await to_thread.run_sync(
-                self.idempotency.job_id, visitor.client, idempotency_key, same
+                self.idempotency.job_id, user.client, idempotency_key, same
             )
-        async with admitted(self.limits, visitor, request, job_id):
-            if expect is not None:
-                await expect(job_id)
+        async with admitted(self.limits, user, request, job_id):
+            if before_queued is not None:
+                await before_queued(job_id)
             if inputs:
-                await to_thread.run_sync(self.hold, [kept.record.key for kept in inputs])
-            for kept in inputs:
-                await to_thread.run_sync(self.store.put, kept.record.key, kept.png, "image/png")
+                await to_thread.run_sync(self.pin, [image.record.key for image in inputs])
+            for image in inputs:
+                await to_thread.run_sync(self.store.put, image.record.key, image.png, "image/png")
             with self.tracing.span("submit", {"darkroom.job": job_id, "darkroom.task": task}):
-                await self.queue(Submission(request, job_id, visitor.client, self._context()))
-        self._tell(request, job_id)
+                await self.queue(Submission(request, job_id, user.client, self._context()))
+        self._log(request, job_id)
         return job_id
 
-    def _is_quick(self, draft: GenerationParams, card: ModelCard) -> bool:
-        """Whether checking the words takes no time to speak of."""
-        counted = self.tokens.has(card) or not card.reads_words
-        return counted and len(draft.prompt) + len(draft.negative_prompt) <= SHORT
+    async def _resolve(
+        self, task: Task, params: TaskRequest, card: ModelCard
+    ) -> tuple[GenerationRequest, list[CanonicalImage]]:
+        """Return the resolved request and its input images; slow work runs in a thread."""
+        if task.takes_image or params.controls or not self._is_quick(params, card):
+            return await to_thread.run_sync(
+                self._prepare, task, params, card, limiter=self.decoding
+            )
+        return self._prepare(task, params, card)
+
+    def _is_quick(self, params: TaskRequest, card: ModelCard) -> bool:
+        """Return True if the prompts can be checked without blocking the event loop."""
+        ready = self.tokens.has(card) or not card.reads_words
+        return ready and len(params.prompt) + len(params.negative_prompt) <= SHORT_PROMPTS
 
     def _prepare(
-        self,
-        task: Task,
-        draft: GenerationParams,
-        card: ModelCard,
-        image: bytes | None = None,
-        mask: bytes | None = None,
-        controls: Sequence[bytes] = (),
+        self, task: Task, params: TaskRequest, card: ModelCard
     ) -> tuple[GenerationRequest, list[CanonicalImage]]:
-        """The complete recipe, and the images it names, as they are to be kept."""
-        inputs = self._inputs(task, draft, card, image, mask)
-        shown = self._shown(draft, card, inputs[0], controls)
+        image, mask = self._image_and_mask(task, params, card)
+        controls = self._control_images(params, card, image)
         count_tokens = self.tokens.for_model(card) if card.reads_words else lambda _: 0
-        image_record, mask_record = map(_record, inputs)
-        records = [control.record for control in shown]
-        request = complete(task, draft, card, count_tokens, image_record, mask_record, records)
-        return request, [*(kept for kept in inputs if kept), *shown]
+        records = [control.record for control in controls]
+        request = complete(task, params, card, count_tokens, _record(image), _record(mask), records)
+        return request, [*(file for file in (image, mask) if file), *controls]
 
-    def _shown(
-        self,
-        draft: GenerationParams,
-        card: ModelCard,
-        image: CanonicalImage | None,
-        controls: Sequence[bytes],
+    def _image_and_mask(
+        self, task: Task, params: TaskRequest, card: ModelCard
+    ) -> tuple[CanonicalImage | None, CanonicalImage | None]:
+        """Return image and mask in the size of the result; an image to upscale keeps its size."""
+        image_file, mask_file = getattr(params, "image", None), getattr(params, "mask", None)
+        if image_file is None:
+            return None, None
+        pixels, size = self.settings.max_image_pixels, (params.width, params.height)
+        if task is Task.SEMANTIC:
+            labels = decode_label_map("image", image_file, pixels, card.classes)
+            return canonical(labels, target_size(size, card, labels.size), NEAREST), None
+        image = decode_image("image", image_file, pixels)
+        if task is Task.UPSCALE:
+            return canonical(image, image.size), None
+        if mask_file is None:
+            return canonical(image, target_size(size, card, image.size)), None
+        mask = decode_mask("mask", mask_file, pixels)
+        target = target_size(size, card, image.size, mask.size)
+        return canonical(image, target), canonical(mask, target)
+
+    def _control_images(
+        self, params: TaskRequest, card: ModelCard, image: CanonicalImage | None
     ) -> list[CanonicalImage]:
-        """What ControlNets are shown, in the size of the picture to be drawn."""
-        if not controls:
+        """Return the images of the ControlNets, in the size of the result."""
+        if not params.controls:
             return []
-        like = (image.record.width, image.record.height) if image else None
-        size = target_size((draft.width, draft.height), card, like)
+        image_size = (image.record.width, image.record.height) if image else None
+        size = target_size((params.width, params.height), card, image_size)
         pixels = self.settings.max_image_pixels
         return [
-            canonical(decode_image(f"controls.{i}.image", data, pixels), size)
-            for i, data in enumerate(controls)
+            canonical(decode_image(f"controls.{i}.image", control.image, pixels), size)
+            for i, control in enumerate(params.controls)
         ]
 
-    def _inputs(
-        self,
-        task: Task,
-        draft: GenerationParams,
-        card: ModelCard,
-        image: bytes | None,
-        mask: bytes | None,
-    ) -> tuple[CanonicalImage | None, CanonicalImage | None]:
-        """Image and mask in the size of the picture to be drawn, or, to be upscaled, its own."""
-        pixels, asked = self.settings.max_image_pixels, (draft.width, draft.height)
-        if image is None:
-            return None, None
-        if task is Task.SEMANTIC:
-            labels = decode_labels("image", image, pixels, card.classes)
-            return canonical(labels, target_size(asked, card, labels.size), NEAREST), None
-        picture = decode_image("image", image, pixels)
-        if task is Task.UPSCALE:
-            return canonical(picture, picture.size), None
-        if mask is None:
-            return canonical(picture, target_size(asked, card, picture.size)), None
-        stencil = decode_mask("mask", mask, pixels)
-        size = target_size(asked, card, picture.size, stencil.size)
-        return canonical(picture, size), canonical(stencil, size)
-
     def _context(self) -> JobContext:
-        """What the worker's logs and traces are to be joined with."""
+        """Return the ids that connect the worker's logs and traces with this request."""
         return JobContext(
             request_id=context.request_id.get(), traceparent=self.tracing.traceparent()
         )
 
-    def _tell(self, request: GenerationRequest, job_id: str) -> None:
-        words = {"prompt": request.prompt} if self.settings.log_prompts else {}
-        fields = {"job": job_id, "model": request.model, "task": request.task, **words}
+    def _log(self, request: GenerationRequest, job_id: str) -> None:
+        prompt = {"prompt": request.prompt} if self.settings.log_prompts else {}
+        fields = {"job": job_id, "model": request.model, "task": request.task, **prompt}
         log.info("job accepted", extra=fields)
-
-    def _preferred(self, offer: Offer) -> list[str]:
-        """For requests that name no model: the configured default, then what is served now."""
-        default = self.settings.default_model
-        return [*([default] if default else []), *offer.serving]
 
 
 def _record(image: CanonicalImage | None) -> InputImage | None:
