@@ -1,32 +1,32 @@
-// Calls of the API, with the visitor's key where one is needed.
+// Requests to the API, with the API key if the service needs one.
 
 import { $ } from "./elements.js";
 
-/** fetch, with the key in a header: never in an address, which is written down in many places. */
-export async function call(path, options = {}) {
+/** fetch with the API key in a header: URLs are logged in many places. Throws problems (RFC 9457). */
+export async function request(path, options = {}) {
   const key = sessionStorage.getItem("key");
   const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
-  const answer = await fetch(path, { ...options, headers });
-  if (answer.status === 401) $("door").hidden = false;
-  if (!answer.ok) throw await answer.json();
-  return answer;
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === 401) $("key-form").hidden = false;
+  if (!response.ok) throw await response.json();
+  return response;
 }
 
-export const ask = async (path, options) => (await call(path, options)).json();
+export const requestJson = async (path, options) => (await request(path, options)).json();
 
-/** Keep the key that was typed, for as long as the tab is open. */
-export function takeKey() {
+/** Store the key in the form until the tab is closed. */
+export function saveKey() {
   sessionStorage.setItem("key", $("key").value.trim());
-  $("door").hidden = true;
+  $("key-form").hidden = true;
 }
 
-/** Each state of a job, as the service tells it; EventSource could not send a key. */
-export async function* events(id) {
-  const answer = await call(`/v1/jobs/${id}/events`);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+/** Yield each state of a job from its server-sent events; EventSource cannot send a key. */
+export async function* jobEvents(id) {
+  const response = await request(`/v1/jobs/${id}/events`);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-    const lines = (text + piece.value).split(/\r?\n/);
+  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+    const lines = (text + chunk.value).split(/\r?\n/);
     text = lines.pop();
     for (const line of lines) if (line.startsWith("data: ")) yield JSON.parse(line.slice(6));
   }

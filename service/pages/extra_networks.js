@@ -1,58 +1,58 @@
-// A list of things picked by name from what a model has, each with settings of its own.
+// Lists of extra networks (LoRAs, ControlNets), each entry with its own settings.
 
-import { $, element, fill } from "./elements.js";
+import { $, element, setOptions } from "./elements.js";
 
-/** The list at `#<name>` (where to pick) and `#chosen-<name>` (what was picked). */
-export class Additions {
-  /** `invitation`: what the picker says; `parts(name)`: the elements that a picked one consists of. */
-  constructor(name, invitation, parts, atMost) {
-    Object.assign(this, { picker: $(name), list: $(`chosen-${name}`), invitation, parts, atMost });
+/** A menu at `#<name>` to add networks, and the list of the selected ones at `#selected-<name>`. */
+export class ExtraNetworkList {
+  /** `placeholder`: the first option of the menu; `fields(name)`: the elements of an entry. */
+  constructor(name, placeholder, fields, maximum) {
+    Object.assign(this, { menu: $(name), list: $(`selected-${name}`), placeholder, fields, maximum });
     this.names = [];
-    this.picker.addEventListener("change", () => this.add(this.picker.value));
+    this.menu.addEventListener("change", () => this.add(this.menu.value));
   }
 
-  get chosen() {
+  get selected() {
     return [...this.list.children];
   }
 
-  /** Offer `names`, but for those chosen already; what is no more to be had goes. */
-  offer(names) {
+  /** Offer `names` except the selected ones; remove selected ones that no longer exist. */
+  update(names) {
     this.names = names;
-    for (const one of this.chosen) if (!names.includes(one.dataset.name)) one.remove();
-    const taken = this.chosen.map((one) => one.dataset.name);
-    const free = names.filter((name) => !taken.includes(name));
-    fill(this.picker, [["", this.invitation], ...free.map((name) => [name, name])]);
-    this.picker.value = "";
-    this.picker.disabled = free.length === 0 || taken.length >= this.atMost;
+    for (const entry of this.selected) if (!names.includes(entry.dataset.name)) entry.remove();
+    const used = this.selected.map((entry) => entry.dataset.name);
+    const free = names.filter((name) => !used.includes(name));
+    setOptions(this.menu, [["", this.placeholder], ...free.map((name) => [name, name])]);
+    this.menu.value = "";
+    this.menu.disabled = free.length === 0 || used.length >= this.maximum;
   }
 
   add(name) {
-    const one = element("div", { className: "addition" },
+    const entry = element("div", { className: "extra-network" },
       element("b", { textContent: name }),
       element("button", { type: "button", className: "small", textContent: "Remove",
-        ariaLabel: `Remove ${name}`, onclick: () => this.remove(one) }),
-      ...this.parts(name));
-    one.dataset.name = name;
-    this.list.append(one);
-    this.offer(this.names);
-    one.querySelector("input").focus();
+        ariaLabel: `Remove ${name}`, onclick: () => this.remove(entry) }),
+      ...this.fields(name));
+    entry.dataset.name = name;
+    this.list.append(entry);
+    this.update(this.names);
+    entry.querySelector("input").focus();
   }
 
-  remove(one) {
-    one.remove();
-    this.offer(this.names);
-    this.picker.focus();
+  remove(entry) {
+    entry.remove();
+    this.update(this.names);
+    this.menu.focus();
   }
 }
 
-/** A slider with its number beside it, as two elements. */
-export function slider(label, min, max, value) {
-  const number = element("output", { textContent: value.toFixed(2) });
+/** Return a slider for the weight and the output that shows its value. */
+export function weightSlider(label, min, max, value) {
+  const output = element("output", { textContent: value.toFixed(2) });
   const input = element("input", { type: "range", min, max, step: 0.05, value, ariaLabel: label,
-    oninput: () => { number.textContent = Number(input.value).toFixed(2); } });
-  input.dataset.part = "weight";
-  return [input, number];
+    oninput: () => { output.textContent = Number(input.value).toFixed(2); } });
+  input.dataset.field = "weight";
+  return [input, output];
 }
 
-/** The element of an addition that holds a part of it, such as its weight. */
-export const part = (one, name) => one.querySelector(`[data-part="${name}"]`);
+/** Return the element of an entry that holds a field, such as "weight". */
+export const fieldOf = (entry, name) => entry.querySelector(`[data-field="${name}"]`);
