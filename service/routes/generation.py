@@ -22,8 +22,8 @@ from service.schemas.body_parser import read_fields
 from service.schemas.preferences import Preferences
 from service.schemas.problems import ACCESS_STATUSES, problem_response, problem_responses
 from service.schemas.requests import REQUESTS, ResponseKind, request_body
-from service.schemas.response_builder import ResponseBuilder
-from service.schemas.responses import GenerationResponse, JobResponse, json_response
+from service.schemas.response_builder import ResponseBuilder, json_response
+from service.schemas.responses import GenerationResponse, JobResponse
 
 router = APIRouter(prefix="/v1", tags=["images"])
 

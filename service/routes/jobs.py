@@ -13,8 +13,8 @@ from protocol.queue.job import TERMINAL, ImageResult, JobView
 from protocol.request.object_keys import Extra, ExtraFormat
 from service.routes.deps import JobDep, JobIdPath, ResponsesDep, ServicesDep, UserDep
 from service.schemas.problems import ACCESS_STATUSES, problem_responses
-from service.schemas.response_builder import previews_of
-from service.schemas.responses import JobResponse, json_response
+from service.schemas.response_builder import json_response, previews_of
+from service.schemas.responses import JobResponse
 
 PROBLEMS = problem_responses(*ACCESS_STATUSES, 404, 422, 500, 503)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)

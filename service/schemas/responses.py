@@ -1,6 +1,5 @@
 """Response schemas of the generation and job routes."""
 
-from fastapi import Response
 from pydantic import BaseModel, Field
 
 from protocol.queue.job import FinishReason, JobState, Phase, Timings
@@ -75,13 +74,3 @@ class JobResponse(BaseModel, title="JobAnswer"):
     progress: ProgressResponse | None = None
     result: GenerationResponse | None = None
     error: Problem | None = None
-
-
-def json_response(
-    content: GenerationResponse | JobResponse,
-    status: int = 200,
-    headers: dict[str, str] | None = None,
-) -> Response:
-    """Return `content` as JSON, without FastAPI's second validation of it."""
-    body = content.model_dump_json(exclude_none=True)
-    return Response(body, status, headers, media_type="application/json")
