@@ -100,7 +100,7 @@ def _lifespan(
             tokens=TokenCounters(registry),
             store=store,
             queue=submissions,
-            pin=queue.hold,
+            pin=queue.pin,
             limits=limits,
             idempotency=IdempotencyKeys(redis),
             tracing=tracing,

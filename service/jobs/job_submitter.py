@@ -13,7 +13,7 @@ from protocol.request.generation_params import InputImage
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest
-from protocol.request.resolve import complete
+from protocol.request.resolve import resolve
 from protocol.request.sizes import target_size
 from protocol.request.tasks import Task
 from protocol.storage.object_store import ObjectStore
@@ -103,7 +103,7 @@ class JobSubmitter:
 
     def _is_quick(self, params: TaskRequest, card: ModelCard) -> bool:
         """Return True if the prompts can be checked without blocking the event loop."""
-        ready = self.tokens.has(card) or not card.reads_words
+        ready = self.tokens.has(card) or not card.reads_prompts
         return ready and len(params.prompt) + len(params.negative_prompt) <= SHORT_PROMPTS
 
     def _prepare(
@@ -111,9 +111,9 @@ class JobSubmitter:
     ) -> tuple[GenerationRequest, list[CanonicalImage]]:
         image, mask = self._image_and_mask(task, params, card)
         controls = self._control_images(params, card, image)
-        count_tokens = self.tokens.for_model(card) if card.reads_words else lambda _: 0
+        count_tokens = self.tokens.for_model(card) if card.reads_prompts else lambda _: 0
         records = [control.record for control in controls]
-        request = complete(task, params, card, count_tokens, _record(image), _record(mask), records)
+        request = resolve(task, params, card, count_tokens, _record(image), _record(mask), records)
         return request, [*(file for file in (image, mask) if file), *controls]
 
     def _image_and_mask(

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
-from protocol.request.model_card import ModelCard, true_name
+from protocol.request.model_card import ModelCard, canonical_name
 from protocol.request.resolve import choose_card
 from protocol.request.tasks import Task
 
@@ -50,7 +50,9 @@ class ModelDirectory:
                 self._read_at = time.monotonic()
 
     def _has(self, model: str | None) -> bool:
-        return bool(self._cards) if model is None else true_name(model, self._cards) is not None
+        return (
+            bool(self._cards) if model is None else canonical_name(model, self._cards) is not None
+        )
 
     def _read(self) -> tuple[Mapping[str, ModelCard], list[str]]:
         serving = chain.from_iterable(report.serves for report in self._presence.workers())

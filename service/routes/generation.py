@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from protocol.errors import DarkroomError, DeadlineExceeded, JobCancelled
 from protocol.queue.idempotency import HEADER
 from protocol.queue.job import JobState, JobView
-from protocol.request.generation_params import parse
+from protocol.request.generation_params import parse_params
 from protocol.request.tasks import Task
 from service.auth.api_keys import User
 from service.images.image_urls import fetch_images
@@ -145,9 +145,9 @@ async def _submit(
     fields = await read_fields(request, schema, services.decoding)
     fields = await fetch_images(fields, services.ssrf_guard, body)
     if task.takes_image or "controls" in fields:
-        params = await to_thread.run_sync(parse, schema, fields, limiter=services.decoding)
+        params = await to_thread.run_sync(parse_params, schema, fields, limiter=services.decoding)
     else:
-        params = parse(schema, fields)
+        params = parse_params(schema, fields)
     key = request.headers.get(HEADER)
     subscribe = services.watcher.subscribe if waits else None
     job_id = await services.submitter.submit(task, params, user, key, before_queued=subscribe)

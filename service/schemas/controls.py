@@ -7,11 +7,12 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from protocol.errors import InvalidRequest
-from protocol.request.request import MOST_CONTROLS, Control
+from protocol.request.fields import MAX_CONTROLS
+from protocol.request.request import Control
 from service.schemas.data_uri import decode_file
 
 # The form fields with the images of `controls`, in the order of that list.
-FILE_FIELDS = tuple(f"control_image_{i}" for i in range(MOST_CONTROLS))
+FILE_FIELDS = tuple(f"control_image_{i}" for i in range(MAX_CONTROLS))
 FILE_DESCRIPTION = "The image of `controls` {i}, counted from 0: a PNG, JPEG or WebP file."
 
 
@@ -33,7 +34,7 @@ class ControlFile(Control):
 
 def _decode_images(value: object) -> object:
     """Decode the images of a list of controls. Raises `InvalidRequest` with the field's path."""
-    if not isinstance(value, list) or len(value) > MOST_CONTROLS:
+    if not isinstance(value, list) or len(value) > MAX_CONTROLS:
         return value
     return [_decode_image(f"controls.{i}.image", control) for i, control in enumerate(value)]
 
@@ -45,7 +46,7 @@ def _decode_image(field: str, control: object) -> object:
 
 
 ControlFiles = Annotated[
-    tuple[ControlFile, ...], Field(max_length=MOST_CONTROLS), BeforeValidator(_decode_images)
+    tuple[ControlFile, ...], Field(max_length=MAX_CONTROLS), BeforeValidator(_decode_images)
 ]
 
 

@@ -40,7 +40,7 @@ from protocol.errors import (
     UnsupportedMediaType,
     WouldMissDeadline,
 )
-from protocol.request.validation_errors import refusal
+from protocol.request.validation_errors import to_invalid_request
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     """Handle errors of FastAPI's own validation: path and query parameters."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return problem_response(request, refusal({**first, "loc": first["loc"][1:]}))
+    return problem_response(request, to_invalid_request({**first, "loc": first["loc"][1:]}))
 
 
 async def _on_client_disconnect(request: Request, error: Exception) -> Response:
