@@ -24,7 +24,7 @@ from worker.engine.engine import Engine
 from worker.engine.merged_loras import MIB, MergedLoras
 from worker.engine.resident import Resident
 from worker.engine.safety import safety_of
-from worker.model_info.compatibility import CONTROLNETS, LORAS
+from worker.model_info.extra_networks import CONTROLNETS, LORAS
 from worker.model_manager.profiling import ready_profile
 from worker.model_manager.tiling import with_tiles
 from worker.settings import WorkerSettings
