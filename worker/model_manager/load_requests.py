@@ -1,8 +1,8 @@
 """Finds the models that jobs wait for, and decides which of them this worker loads.
 
-A periodic task, because it calls Redis, for which the engine's thread must not wait. A model that no
-other worker has is loaded by the first worker that finds waiting jobs; a model that others have is
-loaded when its jobs have waited for a while nevertheless.
+A periodic task, because it calls Redis, for which the engine's thread must not wait. A model that
+no other worker has is loaded by the first worker that finds waiting jobs; a model that others have
+is loaded when its jobs have waited for a while nevertheless.
 """
 
 from __future__ import annotations

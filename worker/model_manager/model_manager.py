@@ -1,9 +1,9 @@
 """Loads and evicts the models of a worker.
 
-A `worker.interfaces.Models`. `worker.model_manager.eviction_policy` decides which models change, and
-`worker.model_manager.load_requests` counts the waiting jobs. Only the loading has a thread of its
-own; all else runs in the engine's thread, between two steps, so a model cannot be evicted while one
-of its jobs is being claimed.
+A `worker.interfaces.Models`. `worker.model_manager.eviction_policy` decides which models change,
+and `worker.model_manager.load_requests` finds the models with waiting jobs. Only the loading has a
+thread of its own; all else runs in the engine's thread, between two steps, so a model cannot be
+evicted while one of its jobs is being claimed.
 """
 
 from __future__ import annotations
