@@ -21,7 +21,7 @@ from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import Extra
 from protocol.request.request import MOST_CLIP_SKIP, Decoder
 from worker.model_info.published_sampler import published_sampler
-from worker.model_info.task_card import task_entries
+from worker.model_info.task_card import task_fields
 
 CARD_FILE = "darkroom.json"
 NO_FIELDS: Mapping[str, object] = {}
@@ -76,7 +76,7 @@ def model_card(
         "outputs": ("image", "depth") if first_stage.out_channels > RGB else ("image",),
         "scaling_factor": first_stage.scaling_factor,
     }
-    card |= task_entries(model)
+    card |= task_fields(model)
     if card["name"] in SPECTROGRAM_MODELS:
         card["family"] = SPECTROGRAMS
     overrides = model.folder / CARD_FILE
