@@ -32,8 +32,8 @@ USABLE = (ModelState.READY, ModelState.LOADING, ModelState.ON_DEMAND)
 class WaitingJobs(Protocol):
     """The part of the queue with the jobs of absent models."""
 
-    def awaited(self, loading: Mapping[str, float | None]) -> dict[str, int]: ...
-    def give_up(self, model: str, error: DarkroomError) -> list[str]: ...
+    def waiting_counts(self, loading: Mapping[str, float | None]) -> dict[str, int]: ...
+    def fail_waiting(self, model: str, error: DarkroomError) -> list[str]: ...
 
 
 @dataclass
@@ -58,7 +58,7 @@ class LoadRequests:
         if not absent and not self._since:
             return
         now = time.monotonic()
-        waiting = [name for name, jobs in self.queue.awaited(absent).items() if jobs]
+        waiting = [name for name, jobs in self.queue.waiting_counts(absent).items() if jobs]
         self._since = {name: self._since.get(name, now) for name in waiting}
         others = self.heartbeat.other_workers() if waiting else []
         broken = self.manager.broken
@@ -84,7 +84,7 @@ class LoadRequests:
 
     def _fail_jobs(self, name: str, reason: str) -> None:
         error = JobFailed(f"the model {name} cannot be loaded: {reason}")
-        failed = self.queue.give_up(name, error)
+        failed = self.queue.fail_waiting(name, error)
         self.metrics.failures.labels(JobFailed.__name__).inc(len(failed))
         logger.warning("jobs of a broken model failed", extra={"model": name, "jobs": len(failed)})
 
