@@ -9,10 +9,13 @@ Knows nothing of samplers: which timesteps are visited, and how, is `models/samp
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import inf, log
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.samplers.scheduler_config import check_scheduler, with_defaults
 
 FloatArray = NDArray[np.float64]
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
@@ -20,9 +23,6 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 # What stands in for "no signal left" where sigma = noise / signal must stay finite: the smallest
 # positive half-precision number, the value that diffusers uses for zero-terminal-SNR schedules.
 _SMALLEST_ALPHA = 2.0**-24
-
-# Keys of a published scheduler configuration with values that no coefficient table can express.
-_REFUSED = {"thresholding": True, "timestep_type": "continuous", "use_flow_sigmas": True}
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class NoiseSchedule:
     set_alpha_to_one: bool | None = None
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         if self.prediction_type not in get_args(PredictionType):
             raise ValueError(
                 f"prediction_type is {self.prediction_type!r}, "
@@ -61,21 +62,39 @@ class NoiseSchedule:
                 "rescale_betas_zero_snr with prediction_type 'epsilon': where no signal is left, "
                 "the noise alone does not tell the image"
             )
+        if not np.all((self.betas > 0.0) & (self.betas < 1.0)):
+            low, high = self.betas.min(), self.betas.max()
+            raise ValueError(f"betas are in {low:g}..{high:g}, not between 0 and 1")
+
+    def _check_numbers(self) -> None:
+        if type(self.num_train_timesteps) is not int or self.num_train_timesteps < 1:
+            raise ValueError(f"num_train_timesteps is {self.num_train_timesteps!r}, not 1 or more")
+        if type(self.steps_offset) is not int:
+            raise ValueError(f"steps_offset is {self.steps_offset!r}, not a whole number")
+        for name in ("beta_start", "beta_end"):
+            if not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, not a number")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Read `scheduler_config.json` of any scheduler class; a missing key takes its default.
+        """Read a `scheduler_config.json`; a missing key takes the default of its class.
 
-        Keys that only choose a sampler or a spacing are left to the request. `clip_sample` is left
-        out on purpose: it bounds pixels to [-1, 1], and latents have no such bound.
+        Raises ValueError for a class or a value that is computed differently here, naming it:
+        see `scheduler_config`.
         """
-        for key, refused in _REFUSED.items():
-            if config.get(key) == refused:
-                raise ValueError(f"scheduler configuration has {key} = {refused!r}: not supported")
-        known = {field.name: config[field.name] for field in fields(cls) if field.name in config}
+        full = with_defaults(config)
+        check_scheduler(full)
+        known = {field.name: full[field.name] for field in fields(cls) if field.name in full}
         if known.get("trained_betas") is not None:
             known["trained_betas"] = tuple(float(beta) for beta in known["trained_betas"])
-        return cls(**known)
+        schedule = cls(**known)
+        schedule._check_clipping(full.get("lambda_min_clipped", -inf))
+        return schedule
+
+    def _check_clipping(self, lambda_min: object) -> None:
+        """Raise ValueError for a bound of log(signal / noise) that leaves out trained levels."""
+        if not isinstance(lambda_min, int | float) or lambda_min > -log(self.sigmas[-1]):
+            raise ValueError(f"lambda_min_clipped={lambda_min!r} is not supported")
 
     @cached_property
     def betas(self) -> FloatArray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# By scheduler class of diffusers. Other classes get the nearest sampler that exists here.
+from models.samplers.scheduler_config import published_schedule
+
+# By scheduler class of diffusers.
 _SAMPLERS = {
     "DDIMScheduler": "ddim",
     "DDPMScheduler": "ddpm",
@@ -23,20 +25,18 @@ _SAMPLERS = {
     "TCDScheduler": "tcd",
     "UniPCMultistepScheduler": "unipc",
 }
-_NEAREST = "dpmpp_2m"
-_CURVES = {
-    "use_karras_sigmas": "karras",
-    "use_exponential_sigmas": "exponential",
-    "use_beta_sigmas": "beta",
-}
+# The same steps, computed for several images at once.
+_SAME = {"DDIMParallelScheduler": "ddim", "DDPMParallelScheduler": "ddpm"}
+_NEAREST = "dpmpp_2m"  # of a configuration without a class
 
 
 def published_sampler(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Return sampler and schedule for the content of a `scheduler_config.json`."""
-    sampler = _SAMPLERS.get(str(config.get("_class_name")), _NEAREST)
+    """Return sampler and schedule for the content of a `scheduler_config.json`.
+
+    Raises ValueError for a scheduler class that is not supported.
+    """
+    name = str(config.get("_class_name"))
+    sampler = _SAMPLERS.get(name) or _SAME.get(name) or _NEAREST
     if sampler == "dpmpp_2m" and config.get("algorithm_type") == "sde-dpmsolver++":
         sampler = "dpmpp_2m_sde"
-    if sampler in ("lcm", "tcd"):  # their timesteps are fixed, so the file's spacing is ignored
-        return sampler, "lcm"
-    curve = next((name for key, name in _CURVES.items() if config.get(key)), None)
-    return sampler, curve or str(config.get("timestep_spacing", "leading"))
+    return sampler, published_schedule(config)
