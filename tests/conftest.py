@@ -1,4 +1,4 @@
-"""Fixtures every test may ask for."""
+"""Fixtures and settings of all tests."""
 
 import os
 import shutil
@@ -13,15 +13,16 @@ from tests.support.redis_server import RedisServer
 
 
 def pytest_configure() -> None:
-    """Hypothesis without its deadline: on a busy machine slow is not wrong.
+    """Set the environment and turn off Hypothesis' deadline, which a busy machine exceeds.
 
-    Torch's threads soon sleep when they wait, as in the worker: some tests run beside whole houses.
+    Waiting OpenMP threads soon sleep, as in the worker, because some tests run local stacks at the
+    same time.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     if shutil.which("nvidia-smi") is None:
-        # Triton's kernels run in its interpreter; read when Triton is imported, by whomever.
+        # Run Triton's kernels in its interpreter. Triton reads this when it is first imported.
         os.environ.setdefault("TRITON_INTERPRET", "1")
-    # One folder for what workers measure and convert, for this run only.
+    # One cache folder of measurements and converted models, for this run only.
     os.environ.setdefault("DARKROOM_WORKER_CACHE", tempfile.mkdtemp(prefix="darkroom-tests-"))
     hypothesis.settings.register_profile("darkroom", deadline=None)
     hypothesis.settings.load_profile("darkroom")
@@ -34,27 +35,27 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a GPU is skipped, saying so, where there is none."""
-    needy = [item for item in items if item.get_closest_marker("gpu")]
-    if not needy:
+    """Skip tests that need a GPU, with the reason, if there is none."""
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if not gpu_tests:
         return
     import torch
 
     if not torch.cuda.is_available():
-        for item in needy:
+        for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """One real server for the whole run. A test that stops or kills one starts its own."""
+    """Start one real server for the whole run. Tests that stop or kill a server start their own."""
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """Address of an empty database of the shared server."""
+    """Empty the database of the shared server and return its address."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
@@ -62,5 +63,5 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """What runs the `async def` tests."""
+    """Return the event loop implementation of the `async def` tests."""
     return "asyncio"

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from darkroom.display import QuietDisplay
+from darkroom.display import BufferedDisplay
 from darkroom.processes.process import this_python
 from darkroom.processes.stack import local_stack
 from protocol.settings import Settings
@@ -50,7 +50,7 @@ async def premises(
 
     Its lines are shown if it breaks down.
     """
-    display = QuietDisplay(Console(stderr=True))
+    display = BufferedDisplay(Console(stderr=True))
     with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as home, _environment(environment):
         try:
             async with local_stack(Path(home), Settings(port=0), display, worker) as house:
@@ -61,7 +61,7 @@ async def premises(
                     _child(this_python("darkroom", "api")[1:]),
                 )
         except BaseException:
-            display.show_kept()
+            display.print_lines()
             raise
         finally:
             display.close()

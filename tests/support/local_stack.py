@@ -1,4 +1,4 @@
-"""A whole running Darkroom, as `darkroom up` starts it: embedded Redis, a worker, the API."""
+"""A local stack for tests, started by `darkroom up`: embedded Redis, a worker and the API."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ READY_WITHIN_S = 180.0
 
 @contextmanager
 def running_stack(**settings: str) -> Iterator[str]:
-    """The address of a house with these environment variables, while the block runs."""
+    """Run a local stack with these environment variables; yields its address."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     environment = {**os.environ, **settings, "PORT": str(port)}
     with TemporaryDirectory(prefix="darkroom-") as home:
@@ -34,7 +34,7 @@ def running_stack(**settings: str) -> Iterator[str]:
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
-        assert process.poll() is None, "the house fell before it was ready"
+        assert process.poll() is None, "the stack ended before it was ready"
         try:
             if httpx.get(f"{url}/readyz").is_success:
                 return
