@@ -26,7 +26,7 @@ import uvloop
 from bench.common.client import Connection
 from bench.common.drive import MIX, PROMPTS
 from bench.common.report import arguments, publish, table
-from bench.common.stack import premises
+from bench.common.stack import benchmark_stack
 from bench.common.workloads import BUNDLED_EMOJI, WORKLOADS, Workload, folder
 from bench.serving.flood import PATH
 from bench.serving.policies import REQUEST_LEVEL, SERIAL, STEP_LEVEL
@@ -195,8 +195,8 @@ async def serving(
         "DARKROOM_MAX_QUEUE_PER_CLIENT": "100000",
     }
     worker = this_python("bench.serving.policy_worker", policy, str(patience_s))
-    async with premises(worker, environment) as house, AsyncExitStack() as stack:
-        client = Client(house.url, workload, stack)
+    async with benchmark_stack(worker, environment) as running, AsyncExitStack() as stack:
+        client = Client(running.url, workload, stack)
         await asyncio.gather(*(client.ask(n, time.perf_counter()) for n in range(2 * slots)))
         yield client
 

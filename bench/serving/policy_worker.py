@@ -1,5 +1,7 @@
-"""The real worker with another batching policy: python -m bench.serving.policy_worker POLICY
-PATIENCE_S"""
+"""The real worker with another batching policy.
+
+python -m bench.serving.policy_worker POLICY PATIENCE_S
+"""
 
 from __future__ import annotations
 
