@@ -1,8 +1,10 @@
-"""A worker as a program, real but for engine and GPU: `python -m
-tests.observability.fake_gpu_worker`.
+"""A worker program that is real except for its engine and GPU.
 
-Ready at once, and given to every fault there is: prompts say what the engine does (see
-`tests.worker.fake_engine`), "hang" among them; the GPU is full while the file GPU_IS_FULL exists.
+    python -m tests.observability.fake_gpu_worker
+
+It is ready at once. The prompt of a job selects a fault of the engine (see
+`tests.worker.fake_engine`), and "hang" makes a step hang. The GPU memory is full while the file
+GPU_IS_FULL exists.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ STEP_S = 0.01
 HANG_S = 6.0
 
 
-class TroubledEngine(FakeEngine):
-    """Hangs too; and tells what it does, as if every second row was padding."""
+class FaultyEngine(FakeEngine):
+    """A fake engine that can hang, and reports statistics in which every second row is padding."""
 
     def __init__(self) -> None:
         super().__init__(step_s=STEP_S, timings=EngineTimings())
@@ -65,7 +67,7 @@ def main() -> int:
     full = Path(os.environ["GPU_IS_FULL"])
     metrics.registry.register(GpuCollector(FakeNvml(full.exists), FakeNvml.UUID))
     tracing = start_tracing("worker", settings.otlp_endpoint)
-    name = f"drawing-{os.getpid()}"
+    name = f"fake-{os.getpid()}"
     with connect(settings.redis_url, metrics.meters.redis) as redis:
         announcer = Heartbeat(Presence(redis), name)
         announcer.say(model=CARD.name)
@@ -74,7 +76,7 @@ def main() -> int:
                 settings,
                 redis,
                 name,
-                TroubledEngine(),
+                FaultyEngine(),
                 OneModel(CARD.name),
                 [(CARD, word_tokenizer())],
                 announcer,

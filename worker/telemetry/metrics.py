@@ -88,9 +88,9 @@ class Metrics:
             "Rows that were run for nobody, to make up a shape.",
             registry=registry,
         )
-        self.picture_steps = Counter(
-            "darkroom_worker_picture_steps",
-            "Denoising steps of pictures: a step of a batch counts once for each of them.",
+        self.image_steps = Counter(
+            "darkroom_worker_image_steps",
+            "Denoising steps of images: a step of a batch counts once for each image.",
             registry=registry,
         )
         self.phase_seconds = Histogram(
@@ -162,7 +162,7 @@ class Metrics:
         self.batch_rows.labels(shape_label(stats.width, stats.height)).observe(stats.rows_run)
         self.rows.inc(stats.rows_run)
         self.padding.inc(stats.rows_run - stats.rows)
-        self.picture_steps.inc(stats.pictures)
+        self.image_steps.inc(stats.pictures)
 
     def serve(self, host: str, port: int) -> WSGIServer | None:
         """Answer GET /metrics from a thread, until `shutdown` is called on what is returned.
