@@ -1,4 +1,4 @@
-"""A house with a tiny network, a client of it, and a browser."""
+"""Fixtures of the end-to-end tests: a local stack with a tiny model, a client and a browser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.tiny_models import write_tiny_sd
 
 @pytest.fixture(scope="session")
 def darkroom_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a running house; the same one for every test here."""
+    """Start a local stack, shared by all tests here, and return its address."""
     model = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
     with running_stack(DARKROOM_MODEL=str(model)) as url:
         yield url
