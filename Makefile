@@ -1,5 +1,6 @@
 # make run      start the local stack: embedded Redis, worker, API (HOST, PORT, REDIS_URL are respected)
-# make test     run the checks, then every test
+# make test     run the checks, then the tests: a sample of every long matrix
+# make test-all run the checks, then every test
 # make check    check formatting, lint and types
 # make format   correct the formatting
 # make chaos    kill, freeze and disconnect programs under load, and check that no job is lost; minutes
@@ -20,8 +21,9 @@ CONTENT := $(shell cat pyproject.toml constraints.txt .ci/oracles.txt | cksum | 
 BIN := .venv/bin
 RUN := .venv/installed-run-$(CONTENT)
 DEV := .venv/installed-dev-$(CONTENT)
+TESTS := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: run test check format chaos bench docs lock compose-test
+.PHONY: run test test-all check format chaos bench docs lock compose-test
 
 run: $(RUN)
 	@exec $(BIN)/darkroom up --home var/stack
@@ -29,7 +31,12 @@ run: $(RUN)
 test: check
 	@.ci/programs
 	@.ci/redis
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(TESTS)
+
+test-all: check
+	@.ci/programs
+	@.ci/redis
+	$(TESTS) -m ""
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

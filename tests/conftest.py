@@ -12,13 +12,13 @@ import redis
 from tests.support.redis_server import RedisServer
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Set the environment and turn off Hypothesis' deadline, which a busy machine exceeds.
 
-    Waiting OpenMP threads soon sleep, as in the worker, because some tests run local stacks at the
-    same time.
+    Torch uses one thread, in this process and in all programs that a test starts: tiny networks
+    gain nothing from more, and threads of one operator wait for each other for long on busy cores.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if shutil.which("nvidia-smi") is None:
         # Run Triton's kernels in its interpreter. Triton reads this when it is first imported.
         os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -26,6 +26,9 @@ def pytest_configure() -> None:
     os.environ.setdefault("DARKROOM_WORKER_CACHE", tempfile.mkdtemp(prefix="darkroom-tests-"))
     hypothesis.settings.register_profile("darkroom", deadline=None)
     hypothesis.settings.load_profile("darkroom")
+    # Files start in the order below, instead of those with the most tests first.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
 
 
 def pytest_unconfigure() -> None:
@@ -35,7 +38,10 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need a GPU, with the reason, if there is none."""
+    """Run slow files first, so that no test process is left with one of them at the end. Skip
+    tests that need a GPU, with the reason, if there is none."""
+    early = {item.path for item in items if item.get_closest_marker("early")}
+    items.sort(key=lambda item: item.path not in early)  # stable
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_tests:
         return

@@ -20,6 +20,8 @@ from tests.chaos.single import COMPRESSED, RESULT, generating, worker
 from tests.support.redis_server import RedisServer
 from tests.worker.consumer.harness import job_queue, outcome, request, wait_for
 
+pytestmark = pytest.mark.early
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -50,10 +52,14 @@ MOMENTS: dict[str, Moment] = {
         scene.proxy.hold_response_to(job, RESULT).triggered
     ),
 }
+SAMPLE = {"generating", "stored, not marked finished", "finished, response lost"}
 ONE_ATTEMPT = {"finished, response lost"}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(m, marks=[] if m in SAMPLE else [pytest.mark.long]) for m in MOMENTS],
+)
 def test_job_of_a_killed_worker_ends_once(moment: str) -> None:
     with (
         RedisServer(appendfsync="always") as server,

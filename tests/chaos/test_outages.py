@@ -17,6 +17,8 @@ from tests.chaos.single import RESULT, generating, worker
 from tests.support.redis_server import RedisServer
 from tests.worker.consumer.harness import client, job_queue, outcome, request, settings, wait_for
 
+pytestmark = pytest.mark.early
+
 STORE_FAULTS = {"down": True, "full": True, "slow_s": 0.5, "unanswered_writes": 2}
 
 
@@ -89,7 +91,10 @@ def test_store_outage_does_not_delay_jobs_without_images(scene: Scene) -> None:
         assert outcome(scene.queue, blocked).state is JobState.FINISHED
 
 
-@pytest.mark.parametrize("moment", ["generated, not stored", "stored, not marked finished"])
+@pytest.mark.parametrize(
+    "moment",
+    ["generated, not stored", pytest.param("stored, not marked finished", marks=pytest.mark.long)],
+)
 def test_worker_frozen_until_another_has_finished_its_job(scene: Scene, moment: str) -> None:
     """It continues after another worker has finished the job, and nothing changes."""
     with worker(scene.proxy.url, scene.bucket) as frozen:

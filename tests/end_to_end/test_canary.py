@@ -11,7 +11,7 @@ import httpx
 
 from protocol.request.request import LONGEST_PROMPT
 from tests.service.sample_images import gradient, in_base64, packed
-from tests.support.local_stack import wait_until_ready
+from tests.support.local_stack import QUICK, wait_until_ready
 from tests.support.redis_server import free_port
 from tests.support.tiny_models import write_tiny_sd
 
@@ -46,6 +46,7 @@ def test_no_prompt_and_no_key_is_logged(tmp_path: Path) -> None:
     log, port = tmp_path / "log", free_port()
     environment = {
         **os.environ,
+        **QUICK,
         "DARKROOM_MODEL": str(model),
         "PORT": str(port),
         "DARKROOM_AUTH": "required",

@@ -30,7 +30,7 @@ COMMON = {"steps": 3, "sampler": "ddim", "schedule": "leading", "guidance_scale"
           "width": 32, "height": 32, "response": "url"}  # fmt: skip
 FLAGGED = {"prompt": "the red cat", "seed": 11}
 FINE = {"prompt": "the cat", "seed": 7}
-APPEARS_WITHIN_S = 30.0
+APPEARS_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,10 @@ def test_lora_can_be_added_and_removed_without_a_restart(stack: LoraStack) -> No
     deadline = time.monotonic() + APPEARS_WITHIN_S
     while "watercolour" not in stack.listed():
         assert time.monotonic() < deadline, "it was never listed"
+        time.sleep(0.1)
+    # The service's data about its workers may be older in one response than in another.
+    while stack.post(**FINE, loras=[{"name": "watercolour"}]).status_code == 422:
+        assert time.monotonic() < deadline, "it was never accepted"
         time.sleep(0.1)
     stack.file(**FINE, loras=[{"name": "watercolour"}])
     (stack.loras / "watercolour.safetensors").unlink()

@@ -14,13 +14,18 @@ import httpx
 from tests.support.redis_server import free_port
 
 READY_WITHIN_S = 180.0
+QUICK = {"DARKROOM_WORKER_EXECUTOR": "eager", "DARKROOM_WORKER_TUNE_S": "0"}
 
 
 @contextmanager
 def running_stack(**settings: str) -> Iterator[str]:
-    """Run a local stack with these environment variables; yields its address."""
+    """Run a local stack with these environment variables; yields its address.
+
+    By default its worker uses the eager executor: converting and measuring the networks takes
+    longer with a tiny model than everything else in a test.
+    """
     url = f"http://127.0.0.1:{(port := free_port())}"
-    environment = {**os.environ, **settings, "PORT": str(port)}
+    environment = {**os.environ, **QUICK, **settings, "PORT": str(port)}
     with TemporaryDirectory(prefix="darkroom-") as home:
         command = [sys.executable, "-m", "darkroom", "up", "--home", home]
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
