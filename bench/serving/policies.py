@@ -3,7 +3,7 @@
 Each implements `worker.interfaces.Engine`. Jobs can join only at the start of a batch.
 
     serial          one job after another
-    request-level   a batch starts when `size` jobs wait, or the first has waited for `patience_s`;
+    request-level   a batch starts when `size` jobs wait, or the first has waited for `timeout_s`;
                     no job joins until all of them are done (the rule of MLPerf's record holders)
     step-level      Darkroom's own: a new job joins at the next step
 
@@ -23,10 +23,10 @@ POLL_S = 0.002  # interval at which a batch that is not full is checked again
 class RequestLevel:
     """Request-level batching: a batch starts at its size or at the time-out, whichever is first."""
 
-    def __init__(self, engine: Engine, size: int, patience_s: float) -> None:
+    def __init__(self, engine: Engine, size: int, timeout_s: float) -> None:
         self._engine = engine
         self._size = size
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._waiting: list[AdmittedJob] = []
         self._first_at = 0.0
 
@@ -63,19 +63,19 @@ class RequestLevel:
 
     def _due(self) -> bool:
         waited = time.monotonic() - self._first_at
-        return len(self._waiting) >= self._size or waited >= self._patience_s
+        return len(self._waiting) >= self._size or waited >= self._timeout_s
 
 
 SERIAL, REQUEST_LEVEL, STEP_LEVEL = "serial", "request-level", "step-level"
 
 
-def policy(name: str, size: int, patience_s: float) -> Callable[[Engine], Engine]:
+def policy(name: str, size: int, timeout_s: float) -> Callable[[Engine], Engine]:
     """Return the policy called `name`, which wraps an engine of `size` slots."""
     match name:
         case "serial":
             return lambda engine: RequestLevel(engine, 1, 0.0)
         case "request-level":
-            return lambda engine: RequestLevel(engine, size, patience_s)
+            return lambda engine: RequestLevel(engine, size, timeout_s)
         case "step-level":
             return lambda engine: engine
         case _:

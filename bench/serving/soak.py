@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 import uvloop
 
 from bench.common.client import Connection
-from bench.common.drive import MIX, PROMPTS, Kind, photo, stencil
+from bench.common.drive import MIX, PROMPTS, JobKind, mask_image, photo
 from bench.common.report import arguments, publish, table
 from bench.common.stack import benchmark_stack
 from bench.common.workloads import TINY, folder
@@ -72,7 +72,7 @@ class Mix:
         self._numbers = iter(range(jobs))
         self.outcomes: Counter[str] = Counter()
         self._image = base64.b64encode(photo(TINY.side)).decode()
-        self._mask = base64.b64encode(stencil(TINY.side)).decode()
+        self._mask = base64.b64encode(mask_image(TINY.side)).decode()
 
     @property
     def done(self) -> int:
@@ -107,7 +107,7 @@ class Mix:
                 return state
             await asyncio.sleep(POLL_S)
 
-    def _body(self, kind: Kind, number: int) -> dict[str, object]:
+    def _body(self, kind: JobKind, number: int) -> dict[str, object]:
         body: dict[str, object] = {
             "prompt": f"{PROMPTS[number % len(PROMPTS)]} {number % 101}",
             "seed": number,

@@ -95,13 +95,13 @@ class RequestLevel:
     """Request-level batching, MLPerf's rule.
 
     A batch starts when `size` requests of one image size wait, or the first of them has waited for
-    `patience_s`; no request joins until the batch is done. A request that needs fewer steps than
+    `timeout_s`; no request joins until the batch is done. A request that needs fewer steps than
     the others in its batch is delivered early, which is better than such servers do.
     """
 
-    def __init__(self, size: int, patience_s: float) -> None:
+    def __init__(self, size: int, timeout_s: float) -> None:
         self._size = size
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._waiting: dict[Group, deque[Slot]] = {}
         self._batch: list[Slot] = []
 
@@ -124,7 +124,7 @@ class RequestLevel:
         return min((self._due(queue) for queue in self._waiting.values() if queue), default=inf)
 
     def _due(self, queue: deque[Slot]) -> float:
-        return queue[0].request.at + self._patience_s
+        return queue[0].request.at + self._timeout_s
 
     def _begin(self, now: float) -> None:
         ready = [
@@ -139,4 +139,4 @@ class RequestLevel:
 
 def serial() -> RequestLevel:
     """Return the policy that runs one request after another."""
-    return RequestLevel(size=1, patience_s=0.0)
+    return RequestLevel(size=1, timeout_s=0.0)

@@ -50,8 +50,8 @@ from bench.simulation.requests import (
 from bench.simulation.run import QueueCost, Served, simulate, summary
 
 LOADS = (0.3, 0.5, 0.8, 1.0, 1.2)
-PATIENCE = 1.5  # times a full batch: MLPerf's 5 s for batches of 3.4 s
-PATIENCES = (0.0, 0.1, 0.25, 0.5, 1.0, 1.5)  # of which the best is chosen
+TIMEOUT = 1.5  # times a full batch: MLPerf's 5 s for batches of 3.4 s
+TIMEOUTS = (0.0, 0.1, 0.25, 0.5, 1.0, 1.5)  # of which the best is chosen
 BEST_REQUEST_LEVEL = "request-level, best time-out"
 MEASURED = RESULTS / "step_times-cpu.json"
 WORKERS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -119,13 +119,13 @@ def run_loads(
 def _by_policy(device: Device, requests: Sequence[Request], mix: Mix) -> dict[str, list[Served]]:
     batch_s = max(device.batch_s(kind) for kind in set(mix))
 
-    def request_level(patience: float) -> list[Served]:
-        return simulate(device, lambda: RequestLevel(device.slots, patience * batch_s), requests)
+    def request_level(timeout: float) -> list[Served]:
+        return simulate(device, lambda: RequestLevel(device.slots, timeout * batch_s), requests)
 
-    tried = [request_level(patience) for patience in PATIENCES]
+    tried = [request_level(timeout) for timeout in TIMEOUTS]
     return {
         SERIAL: simulate(device, serial, requests),
-        REQUEST_LEVEL: request_level(PATIENCE),
+        REQUEST_LEVEL: request_level(TIMEOUT),
         BEST_REQUEST_LEVEL: min(tried, key=lambda served: summary(served).mean_s),
         STEP_LEVEL: simulate(device, lambda: StepLevel(device), requests),
     }

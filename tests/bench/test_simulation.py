@@ -43,7 +43,7 @@ def test_latency_alone_is_the_same_with_every_policy() -> None:
     assert DEVICE.alone_s(KIND) == alone
     assert latencies(StepLevel(DEVICE), 3.0) == [alone]
     assert latencies(serial(), 3.0) == [alone]
-    assert latencies(RequestLevel(4, patience_s=0.0), 3.0) == [alone]
+    assert latencies(RequestLevel(4, timeout_s=0.0), 3.0) == [alone]
 
 
 def test_serial_runs_one_request_after_the_other() -> None:
@@ -51,10 +51,10 @@ def test_serial_runs_one_request_after_the_other() -> None:
 
 
 def test_request_level_waits_for_a_full_batch_or_the_time_out() -> None:
-    assert latencies(RequestLevel(2, patience_s=1.0), 0.0, 0.3) == [0.95, 0.7]
-    assert latencies(RequestLevel(2, patience_s=0.2), 0.0) == [0.65]
+    assert latencies(RequestLevel(2, timeout_s=1.0), 0.0, 0.3) == [0.95, 0.7]
+    assert latencies(RequestLevel(2, timeout_s=0.2), 0.0) == [0.65]
     # The third misses the batch and waits for its end; by then its time-out is over.
-    assert latencies(RequestLevel(2, patience_s=0.2), 0.0, 0.0, 0.1) == [0.65, 0.7, 1.05]
+    assert latencies(RequestLevel(2, timeout_s=0.2), 0.0, 0.0, 0.1) == [0.65, 0.7, 1.05]
 
 
 def test_step_level_admits_a_new_request_at_the_next_step() -> None:
