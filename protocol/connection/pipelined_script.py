@@ -1,4 +1,4 @@
-"""One script for many: all calls go out together, and come back in one round trip."""
+"""A Lua script whose calls are sent together, in one round trip."""
 
 from collections.abc import Sequence
 from hashlib import sha1
@@ -13,9 +13,9 @@ Arguments = Sequence[str | bytes | float]
 
 
 class PipelinedScript:
-    """A script, by its hash; Redis is sent the text when it turns out not to have it.
+    """A script, called by its hash; the text is sent only if Redis does not have it.
 
-    Calls must bear repetition: redis-py repeats what got no answer. Raises what redis-py raises.
+    Calls must be repeatable: redis-py repeats calls without an answer. Raises redis-py's errors.
     """
 
     def __init__(self, redis: Redis, text: str) -> None:
@@ -24,15 +24,15 @@ class PipelinedScript:
         self._sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, calls: Sequence[Arguments]) -> list[Any]:
-        """The answers to `calls`, in their order."""
+        """Return the answers to `calls`, in their order."""
         try:
             return self._send(calls)
-        except NoScriptError:  # Redis never saw it, or was started anew
+        except NoScriptError:  # new to Redis, or Redis was restarted
             self._redis.script_load(self._text)
             return self._send(calls)
 
     def _send(self, calls: Sequence[Arguments]) -> list[Any]:
-        # The key is for Redis Cluster, to know where to run this.
+        # The key determines the node of a Redis Cluster that runs this.
         if len(calls) == 1:
             return [self._redis.evalsha(self._sha, 1, key(), *calls[0])]
         with self._redis.pipeline(transaction=False) as pipe:

@@ -17,9 +17,10 @@ from models.conditioners.clip import learned_words, most_clip_skip
 from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS
 from models.samplers.schedules.registry import schedules_of
+from protocol.request.fields import MAX_CLIP_SKIP
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import Extra
-from protocol.request.request import MOST_CLIP_SKIP, Decoder
+from protocol.request.request import Decoder
 from worker.model_info.published_sampler import published_sampler
 from worker.model_info.task_card import task_entries
 
@@ -70,7 +71,7 @@ def model_card(
         "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * chunk,
         "chunk_tokens": chunk,
         "embeddings": learned_words(model.conditioner),
-        "max_clip_skip": min(most_clip_skip(model.conditioner), MOST_CLIP_SKIP),
+        "max_clip_skip": min(most_clip_skip(model.conditioner), MAX_CLIP_SKIP),
         "decoders": (Decoder.FULL,) if model.tiny is None else tuple(Decoder),
         "outputs": ("image", "depth") if first_stage.out_channels > RGB else ("image",),
         "scaling_factor": first_stage.scaling_factor,

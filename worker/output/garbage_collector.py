@@ -38,7 +38,7 @@ class GarbageCollector:
 
     def sweep(self) -> None:
         """Delete what is due, if it is our turn. Raises QueueUnavailable."""
-        if not self._holdings.my_turn_to_sweep(self._every_s):
+        if not self._holdings.claim_collection(self._every_s):
             return
         try:
             swept = self._results() + self._inputs()
@@ -62,9 +62,9 @@ class GarbageCollector:
         for page in self._store.older_than("inputs", datetime.now(UTC) - self._inputs_age):
             if self._ending.is_set():
                 break
-            free = self._holdings.condemn(page)
+            free = self._holdings.mark_for_deletion(page)
             for key in free:
                 self._store.delete(key)
-            self._holdings.deleted(free)
+            self._holdings.unmark(free)
             swept += len(free)
         return swept

@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 
 from protocol.queue.job import JobResult, JobState
-from protocol.telemetry.metrics import Meters
+from protocol.telemetry.metrics import BackendMetrics
 from worker.interfaces import EngineStats
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Metrics:
         # A second line for each counter, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
-        self.meters = Meters(registry)
+        self.meters = BackendMetrics(registry)
         ProcessCollector(registry=registry)
         self.images = Counter("darkroom_worker_images", "Pictures delivered.", registry=registry)
         self.jobs = Counter(
