@@ -20,15 +20,14 @@ from protocol.telemetry.setup import start_tracing
 from worker import interfaces as ports
 from worker.consumer.rq_worker import RqJobSource
 from worker.engine.engine import Engine
-from worker.model_info.extra_networks import LOOK_S as ADDITIONS_S
-from worker.model_info.extra_networks import Additions
-from worker.model_manager.load_requests import LOOK_S, LoadRequests
+from worker.model_info import extra_networks
+from worker.model_manager import load_requests
 from worker.model_manager.startup import start_models
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.telemetry.gpu import gpu_collector
-from worker.telemetry.heartbeat import REPEAT_S, Heartbeat
+from worker.telemetry.heartbeat import INTERVAL_S, Heartbeat
 from worker.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -46,40 +45,41 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
     # A connection that has gone dead is given up within a heartbeat, so the next one is in time.
     patience_s = settings.worker_heartbeat_s
     with connect(settings.redis_url, metrics.meters.redis, answer_timeout_s=patience_s) as redis:
-        announcer = Heartbeat(Presence(redis), name)
-        with PeriodicRunner(PeriodicTask(REPEAT_S, announcer.repeat)):
+        heartbeat = Heartbeat(Presence(redis), name)
+        with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
             device = _device(settings)
             try:
-                opened = start_models(settings, device, announcer, metrics)
+                engine, manager, models = start_models(settings, device, heartbeat, metrics)
             except Exception as error:  # whatever it is, it is shown, not hidden behind "starting"
                 logger.error("cannot start", exc_info=error)
-                announcer.say(state=WorkerState.SETUP_FAILED, detail=str(error))
+                heartbeat.update(state=WorkerState.SETUP_FAILED, detail=str(error))
                 return 1
             watch_gpu(metrics, device)
-            additions = Additions(redis, opened.offers)
+            cards = extra_networks.CardPublisher(redis, models, settings.models_home)
 
             def watch(ledger: RqJobSource) -> PeriodicRunner:
-                demand = LoadRequests(
-                    opened.shelf, ledger, redis, announcer, name, settings, metrics
+                requests = load_requests.LoadRequests(
+                    manager, ledger, redis, heartbeat, metrics, settings.worker_model_patience_s
                 )
                 return PeriodicRunner(
-                    PeriodicTask(LOOK_S, demand.look), PeriodicTask(ADDITIONS_S, additions.look)
+                    PeriodicTask(load_requests.CHECK_EVERY_S, requests.check),
+                    PeriodicTask(extra_networks.CHECK_EVERY_S, cards.refresh),
                 )
 
-            with closing(opened.shelf):
+            with closing(manager):
                 status = serve(
                     settings,
                     redis,
                     name,
-                    policy(opened.engine),
-                    opened.shelf,
-                    additions.cards(),
-                    announcer,
+                    policy(engine),
+                    manager,
+                    cards.cards(),
+                    heartbeat,
                     metrics,
                     tracing,
                     beside=watch,
                 )
-        announcer.leave()
+        heartbeat.leave()
     return status
 
 

@@ -44,7 +44,7 @@ def serve(
     engine: Engine,
     models: Models,
     offers: Iterable[Offer],
-    announcer: Heartbeat,
+    heartbeat: Heartbeat,
     metrics: Metrics,
     tracing: Tracing = NO_TRACING,
     beside: Callable[[RqJobSource], AbstractContextManager[object]] = lambda ledger: nullcontext(),
@@ -65,7 +65,7 @@ def serve(
     worker = RqWorker(redis, name, models, engine, delivery, reporter, metrics, settings, tracing)
     publish(redis, offers)
     worker.heed_signals()  # before anybody hears that it serves: else it could go without goodbye
-    announcer.serve(busy=lambda: bool(worker.loop.claims))
+    heartbeat.mark_ready(busy=lambda: bool(worker.loop.claims))
     logger.info("ready", extra={"worker": name, "models": list(models.names)})
     sweeper = GarbageCollector(store, Pins(redis, settings), settings, settings.worker_sweep_s)
     try:
@@ -79,7 +79,7 @@ def serve(
         logger.exception("the engine is broken, ending")
         return 1
     finally:
-        announcer.say(state=WorkerState.STOPPING)
+        heartbeat.update(state=WorkerState.STOPPING)
         delivery.close()
         tracing.close()
     return 0

@@ -23,7 +23,7 @@ from worker.interfaces import AdmittedJob, Engine, EngineTimings, OneModel, Pixe
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
-from worker.telemetry.heartbeat import REPEAT_S, Heartbeat
+from worker.telemetry.heartbeat import INTERVAL_S, Heartbeat
 from worker.telemetry.metrics import Metrics
 
 TOKENIZER = Path(__file__).parents[2] / "models/bundled/tokenizer"
@@ -89,13 +89,13 @@ def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
     name = f"null-{os.getpid()}"
     metrics = Metrics()
     with connect(settings.redis_url, metrics.meters.redis) as redis:
-        announcer = Heartbeat(Presence(redis), name)
-        announcer.say(model=CARD.name)
-        with PeriodicRunner(PeriodicTask(REPEAT_S, announcer.repeat)):
+        heartbeat = Heartbeat(Presence(redis), name)
+        heartbeat.update(model=CARD.name)
+        with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
             engine = make_engine(settings.worker_slots)
             models, offers = OneModel(CARD.name), [(CARD, tokenizer)]
-            status = serve(settings, redis, name, engine, models, offers, announcer, metrics)
-        announcer.leave()
+            status = serve(settings, redis, name, engine, models, offers, heartbeat, metrics)
+        heartbeat.leave()
     return status
 
 

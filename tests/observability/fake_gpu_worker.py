@@ -26,7 +26,7 @@ from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.telemetry.gpu import GpuCollector
-from worker.telemetry.heartbeat import REPEAT_S, Heartbeat
+from worker.telemetry.heartbeat import INTERVAL_S, Heartbeat
 from worker.telemetry.metrics import Metrics
 
 STEP_S = 0.01
@@ -69,9 +69,9 @@ def main() -> int:
     tracing = start_tracing("worker", settings.otlp_endpoint)
     name = f"fake-{os.getpid()}"
     with connect(settings.redis_url, metrics.meters.redis) as redis:
-        announcer = Heartbeat(Presence(redis), name)
-        announcer.say(model=CARD.name)
-        with PeriodicRunner(PeriodicTask(REPEAT_S, announcer.repeat)):
+        heartbeat = Heartbeat(Presence(redis), name)
+        heartbeat.update(model=CARD.name)
+        with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
             status = serve(
                 settings,
                 redis,
@@ -79,11 +79,11 @@ def main() -> int:
                 FaultyEngine(),
                 OneModel(CARD.name),
                 [(CARD, word_tokenizer())],
-                announcer,
+                heartbeat,
                 metrics,
                 tracing,
             )
-        announcer.leave()
+        heartbeat.leave()
     return status
 
 

@@ -198,7 +198,7 @@ class Leases:
         [dropped] = self._late([self._of_every_pool()])
         return [job_id.decode() for job_id in dropped]
 
-    def awaited(self, loading: Mapping[str, float | None]) -> dict[str, int]:
+    def waiting_counts(self, loading: Mapping[str, float | None]) -> dict[str, int]:
         """How many jobs wait in these pools; and tell them how far their model is loaded (0 to 1),
         where it is being loaded."""
         told: list[str | float] = [self._terms, "", LOADING_NEWS_S]
@@ -207,7 +207,7 @@ class Leases:
         [waiting] = self._awaited([told])
         return dict(zip(loading, waiting, strict=True))
 
-    def give_up(self, pool: str, error: str, record: Mapping[str, str]) -> list[str]:
+    def fail_waiting(self, pool: str, error: str, record: Mapping[str, str]) -> list[str]:
         """Fail what waits in a pool, for nobody can draw it; answers the ids. `error` is an
         ErrorRecord as JSON, `record` RQ's entry for a failed result."""
         told = [self._terms, pool, now_as_rq_writes_it(), error, json.dumps(_flat(record))]

@@ -304,17 +304,17 @@ class RqJobSource:
         )
         return self.leases.fail(claim, error.to_record().model_dump_json(), record)
 
-    def awaited(self, loading: Mapping[str, float | None]) -> dict[str, int]:
+    def waiting_counts(self, loading: Mapping[str, float | None]) -> dict[str, int]:
         """How many jobs wait for these models; those of a model that is being loaded are told how
         far that is, from 0 to 1."""
         pools = {queue_name(model): share for model, share in loading.items()}
-        return dict(zip(loading, self.leases.awaited(pools).values(), strict=True))
+        return dict(zip(loading, self.leases.waiting_counts(pools).values(), strict=True))
 
-    def give_up(self, model: str, error: DarkroomError) -> list[str]:
+    def fail_waiting(self, model: str, error: DarkroomError) -> list[str]:
         """Fail the jobs that wait for `model`; answers their ids."""
         record = _record(self._redis, Result.Type.FAILED, exc_string=type(error).__name__)
         text = error.to_record().model_dump_json()
-        return self.leases.give_up(queue_name(model), text, record)
+        return self.leases.fail_waiting(queue_name(model), text, record)
 
 
 def read_request(data: bytes) -> GenerationRequest:

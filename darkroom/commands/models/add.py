@@ -39,26 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Add the source and show the progress."""
     # Only here: the other commands need no packages of the worker.
-    from models.checkpoints.convert.install import add
-    from models.checkpoints.convert.model_store import ModelsHome
+    from models.checkpoints.convert.install import install
+    from models.checkpoints.convert.model_store import ModelStore
     from models.checkpoints.errors import CheckpointError
 
     console = Console()
     with _progress(console) as progress:
         try:
-            added = add(
+            added = install(
                 arguments.source,
-                ModelsHome(Settings().models_home),
+                ModelStore(Settings().models_home),
                 name=arguments.name,
                 kind=arguments.kind,
                 tokenizer=arguments.tokenizer,
                 report=_progress_callback(progress),
-                judge=_validate,
+                validate=_validate,
             )
         except CheckpointError as error:
             raise CannotAdd(str(error)) from error
     title = added.kind if added.title == added.kind else f"{added.kind} ({added.title})"
-    lines = [f"Added {title} {added.name}: {added.place}", *(f"Note: {n}." for n in added.notes)]
+    lines = [f"Added {title} {added.name}: {added.path}", *(f"Note: {n}." for n in added.notes)]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     return 0
 
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _validate(converted: Path) -> None:
     """Refuse networks with missing or unexpected keys or wrong shapes, and unknown LoRA kinds."""
     from models.checkpoints.errors import CheckpointError
-    from models.loading.inspection import inspect
+    from models.loading.inspection import inspect_checkpoint
 
-    problems = inspect(str(converted)).all_problems
+    problems = inspect_checkpoint(str(converted)).all_problems
     if problems:
         more = len(problems) - _MAX_PROBLEMS
         ending = f" … and {more} more" if more > 0 else ""

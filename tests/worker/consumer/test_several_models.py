@@ -113,7 +113,7 @@ def test_who_waits_is_counted_and_told_how_far_the_loading_is(
         queue.submit(request(model="two"))
     running = ledger.claim(idle=True, models=["two"])
     assert running is not None
-    assert ledger.awaited({"one": 0.4, "two": None, "three": 0.9}) == {
+    assert ledger.waiting_counts({"one": 0.4, "two": None, "three": 0.9}) == {
         "one": 1, "two": 1, "three": 0,
     }  # fmt: skip
     told = queue.view(waits).progress
@@ -122,7 +122,7 @@ def test_who_waits_is_counted_and_told_how_far_the_loading_is(
         Phase.LOAD, 40, 100, JobState.QUEUED,
     )  # fmt: skip
     # What runs is not told that it waits.
-    ledger.awaited({"two": 0.5})
+    ledger.waiting_counts({"two": 0.5})
     assert queue.view(running.job_id).progress is None
     claim = ledger.claim(idle=True, models=["one"])
     assert claim is not None
@@ -134,8 +134,8 @@ def test_what_nobody_can_draw_fails_with_the_reason(redis_url: str, ledger: RqJo
     many = JobQueue(client(redis_url), Settings(redis_url=redis_url, max_queue_per_client=500))
     ids = [many.submit(request(model="one")) for _ in range(130)]
     other = many.submit(request(model="two"))
-    assert sorted(ledger.give_up("one", JobFailed("its file is cut off"))) == sorted(ids)
-    assert ledger.give_up("one", JobFailed("again")) == []
+    assert sorted(ledger.fail_waiting("one", JobFailed("its file is cut off"))) == sorted(ids)
+    assert ledger.fail_waiting("one", JobFailed("again")) == []
     view = many.view(ids[-1])
     assert view.state is JobState.FAILED
     assert view.error is not None
