@@ -31,8 +31,8 @@ TURN_S = 5.0  # for which others leave a model to whoever was first to notice
 class Waiting(Protocol):
     """The queue, as far as jobs are concerned that cannot be taken yet."""
 
-    def awaited(self, loading: Mapping[str, float | None]) -> dict[str, int]: ...
-    def give_up(self, model: str, error: DarkroomError) -> list[str]: ...
+    def waiting_counts(self, loading: Mapping[str, float | None]) -> dict[str, int]: ...
+    def fail_waiting(self, model: str, error: DarkroomError) -> list[str]: ...
 
 
 class LoadRequests:
@@ -67,7 +67,7 @@ class LoadRequests:
         if not absent and not self._since:
             return
         now = time.monotonic()
-        waiting = [name for name, jobs in self._queue.awaited(absent).items() if jobs]
+        waiting = [name for name, jobs in self._queue.waiting_counts(absent).items() if jobs]
         self._since = {name: self._since.get(name, now) for name in waiting}
         others = self._others() if waiting else []
         broken = self._shelf.broken
@@ -95,7 +95,7 @@ class LoadRequests:
         return self._redis.get(turn) == self._name.encode()
 
     def _give_up(self, name: str, reason: str) -> None:
-        failed = self._queue.give_up(
+        failed = self._queue.fail_waiting(
             name, JobFailed(f"the model {name} cannot be loaded: {reason}")
         )
         self._metrics.failures.labels(JobFailed.__name__).inc(len(failed))

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.engine.resident import Resident
+from worker.engine.loaded_model import LoadedModel
 
 Report = Callable[[float, str], None]
-Load = Callable[[str, Report], Resident]
+Load = Callable[[str, Report], LoadedModel]
 
 ENDING_S = 5.0  # that a load which is not wanted any more may take to notice
 
@@ -23,7 +23,7 @@ class Loaded:
     """What came of a load: a model, or why there is none."""
 
     name: str
-    outcome: Resident | Exception
+    outcome: LoadedModel | Exception
 
 
 class Loader:

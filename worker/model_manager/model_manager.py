@@ -18,7 +18,7 @@ from math import inf
 from typing import Protocol
 
 from protocol.registry.presence import ModelReport, ModelState
-from worker.engine.resident import Resident
+from worker.engine.loaded_model import LoadedModel
 from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry, Move
 from worker.model_manager.loader import Loaded, Loader
 from worker.telemetry.metrics import Metrics
@@ -33,7 +33,7 @@ BROKEN_S = 60.0  # for which a model that cannot be loaded is not tried again
 class Holder(Protocol):
     """What draws with the models: the engine."""
 
-    def put(self, name: str, resident: Resident) -> None: ...
+    def put(self, name: str, resident: LoadedModel) -> None: ...
     def remove(self, name: str) -> None: ...
 
 
@@ -177,7 +177,7 @@ class ModelManager:
 
     def _arrived(self, loaded: Loaded) -> None:
         name, outcome = loaded.name, loaded.outcome
-        if isinstance(outcome, Resident):
+        if isinstance(outcome, LoadedModel):
             self._trouble.pop(name, None)
             self._engine.put(name, outcome)
             self._books.loaded(time.monotonic())

@@ -13,9 +13,9 @@ from models.checkpoints.hub import fetch_part
 from models.loading.loader import Fetching, load_model
 from models.loading.replacements import with_first_stage, with_tiny
 from protocol.registry.presence import WorkerState
-from worker.engine.engine import Engine
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import LoadedModel
 from worker.engine.memory import free_bytes
-from worker.engine.resident import Resident
 from worker.model_info.compatibility import fitting
 from worker.model_info.extra_networks import Offer
 from worker.model_info.model_description import EMBEDDINGS, ModelDescription, Plan, plan
@@ -36,7 +36,7 @@ LOADED = 0.9  # the share of getting ready that loading is; the rest is warming 
 class Opened:
     """A worker's engine, its models, and what it offers of them."""
 
-    engine: Engine
+    engine: DiffusionEngine
     shelf: ModelManager
     offers: Sequence[Offer]
 
@@ -52,7 +52,7 @@ def start_models(
     planned = plan(settings, device)
     engine = empty_engine(device, settings)
 
-    def load(name: str, report: Report) -> Resident:
+    def load(name: str, report: Report) -> LoadedModel:
         return _load(planned.offerings[name], settings, device, report)
 
     def tell(name: str, share: float, what: str) -> None:
@@ -94,7 +94,7 @@ def _lodger(offering: ModelDescription) -> ModelEntry:
 
 def _load(
     offering: ModelDescription, settings: WorkerSettings, device: torch.device, report: Report
-) -> Resident:
+) -> LoadedModel:
     """Read the weights, then choose what runs them and measure it."""
     declared, card = offering.declared, offering.card
     precision = declared.precision or settings.worker_precision

@@ -19,10 +19,10 @@ from models.lora.registry import LoraRegistry
 from models.networks.attention import available_kernels, choose_kernels, use_kernel
 from models.pipeline import LatentDiffusion
 from models.tuning import executor_autotune as choice
-from worker.engine.decoding import BesideSteps, BetweenSteps, Decoding
-from worker.engine.engine import Engine
+from worker.engine.decoding import Decoding, InlineDecoding, StreamedDecoding
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import LoadedModel
 from worker.engine.merged_loras import MIB, MergedLoras
-from worker.engine.resident import Resident
 from worker.engine.safety import safety_of
 from worker.model_info.compatibility import CONTROLNETS, LORAS
 from worker.model_manager.profiling import ready_profile
@@ -36,7 +36,7 @@ PROFILE_SHARE = 0.3  # of the time for measuring: what step times get of it
 Size = tuple[int, int]  # width, height in pixels
 
 
-def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> Resident:
+def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> LoadedModel:
     """The model, ready to draw by the fastest means there are; `size` is the usual one.
 
     First-time set-up is done here, so that no client pays for it. Raises ValueError if the
@@ -54,24 +54,24 @@ def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings)
         made_by=model.executors.name,
         cache=_writable(settings.worker_cache),
     )
-    return Resident(model, profile, safety_of(model, settings.worker_safety))
+    return LoadedModel(model, profile, safety_of(model, settings.worker_safety))
 
 
-def empty_engine(device: torch.device, settings: WorkerSettings) -> Engine:
+def empty_engine(device: torch.device, settings: WorkerSettings) -> DiffusionEngine:
     """An engine that waits for models on `device`."""
-    decoding: Decoding = BetweenSteps()
+    decoding: Decoding = InlineDecoding()
     if device.type == "cuda":
-        decoding = BesideSteps(StreamedDecoder(device))
+        decoding = StreamedDecoding(StreamedDecoder(device))
     same_bytes = settings.worker_same_bytes
     variants = MergedLoras(
         LoraRegistry(settings.models_home / LORAS), settings.worker_lora_cache_mb * MIB
     )
-    return Engine(
+    return DiffusionEngine(
         {},
         settings.worker_slots,
         decoding=decoding,
         same_bytes=same_bytes,
-        variants=variants,
+        merged_loras=variants,
         controlnets=ControlNets(settings.models_home / CONTROLNETS),
     )
 

@@ -59,8 +59,8 @@ def test_it_is_dropped_though_no_worker_has_room(redis_url: str) -> None:
     late, patient = queue.submit(request(deadline_s=SOON_S), client="ann"), queue.submit(request())
     time.sleep(2 * SOON_S)
     ours = ledger(redis_url)
-    assert ours.leases.drop_late() == [late]
-    assert ours.leases.drop_late() == []
+    assert ours.leases.fail_expired() == [late]
+    assert ours.leases.fail_expired() == []
     assert is_late(queue.view(late), SOON_S)
     assert queue.position(patient) == 0
 
@@ -77,7 +77,7 @@ def test_a_worker_sweeps_by_itself(redis_url: str) -> None:
     queue = job_queue(redis_url)
     with running_worker(settings(redis_url), FakeEngine(slots=1, step_s=0.02)) as worker:
         endless = queue.submit(request(steps=1000))
-        wait_for(lambda: bool(worker.loop.claims))
+        wait_for(lambda: bool(worker.consumer.claims))
         assert is_late(outcome(queue, queue.submit(request(deadline_s=SOON_S))), SOON_S)
         queue.cancel(endless)
         outcome(queue, endless)
@@ -99,8 +99,8 @@ def test_a_job_handed_back_keeps_its_deadline(redis_url: str) -> None:
     job_id = queue.submit(request(deadline_s=0.2))
     claim = ours.claim(idle=True, models=[MODEL])
     assert claim is not None
-    ours.hand_back(claim)
-    wait_for(lambda: ours.leases.drop_late() == [job_id])
+    ours.requeue(claim)
+    wait_for(lambda: ours.leases.fail_expired() == [job_id])
     assert is_late(queue.view(job_id), 0.2)
 
 

@@ -14,21 +14,19 @@ from redis import Redis
 
 from protocol.queue.job import JobState, Phase
 from protocol.queue.job_queue import JobQueue
-from protocol.queue.progress import ProgressBoard
 from protocol.registry.presence import ModelState, Presence, WorkerReport, WorkerState
 from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import client, job_queue, outcome, request, settings, wait_for
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.progress_reporter import Reporter
+from worker.consumer.context import WorkerContext
 from worker.consumer.rq_worker import RqWorker
-from worker.engine.resident import Resident
+from worker.engine.loaded_model import LoadedModel
 from worker.interfaces import AdmittedJob
 from worker.model_manager import model_manager as shelves
 from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry
 from worker.model_manager.load_requests import LOOK_S, LoadRequests
 from worker.model_manager.loader import Loader, Report
 from worker.model_manager.model_manager import ModelManager
-from worker.output.output_processor import OutputProcessor
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.telemetry.heartbeat import Heartbeat
 from worker.telemetry.metrics import Metrics
@@ -44,7 +42,7 @@ class Holding(FakeEngine):
         self.models: set[str] = set()
         self.came_and_went: list[str] = []
 
-    def put(self, name: str, resident: Resident) -> None:
+    def put(self, name: str, resident: LoadedModel) -> None:
         self.models.add(name)
         self.came_and_went.append(f"+{name}")
 
@@ -70,7 +68,7 @@ class Disk:
     seconds: float = 0.0
     tried: list[str] = field(default_factory=list)
 
-    def load(self, name: str, report: Report) -> Resident:
+    def load(self, name: str, report: Report) -> LoadedModel:
         self.tried.append(name)
         report(0.5, "half of it")
         time.sleep(self.seconds)
@@ -81,7 +79,7 @@ class Disk:
         return RESIDENT
 
 
-RESIDENT = Resident(None, None)  # type: ignore[arg-type]  # nobody here looks inside
+RESIDENT = LoadedModel(None, None)  # type: ignore[arg-type]  # nobody here looks inside
 
 
 @dataclass
@@ -107,7 +105,9 @@ def serving(
     patience_s: float = 0.2,
 ) -> Iterator[Serving]:
     """A worker with everything real but the engine and the loading, until the block ends."""
-    terms = settings("redis://unused", worker_model_patience_s=patience_s)
+    terms = settings(
+        "redis://unused", worker_model_patience_s=patience_s, worker_store_patience_s=5.0
+    )
     engine, metrics = Holding(step_s), Metrics()
     shelf = ModelManager(
         engine,
@@ -117,22 +117,21 @@ def serving(
         metrics,
     )
     shelf.load_first(lambda model, share, what: None)
-    delivery = OutputProcessor(ObjectStore.open("memory:///"), threads=2, patience_s=5.0)
-    worker = RqWorker(
-        redis, name, shelf, engine, delivery, Reporter(ProgressBoard(redis)), metrics, terms
-    )
+    store = ObjectStore.open("memory:///")
+    context = WorkerContext.open(terms, redis, shelf, engine, metrics, store=store)
+    worker = RqWorker(redis, name, context)
     announcer = Heartbeat(Presence(redis), name)
     announcer.serve(busy=lambda: False)
-    demand = LoadRequests(shelf, worker.ledger, redis, announcer, name, terms, metrics)
+    demand = LoadRequests(shelf, worker.source, redis, announcer, name, terms, metrics)
     thread = threading.Thread(target=worker.work)
     with PeriodicRunner(PeriodicTask(LOOK_S / 5, demand.look)):
         thread.start()
         try:
             yield Serving(worker, engine, shelf, metrics)
         finally:
-            worker.loop.stop()
+            worker.consumer.stop()
             thread.join(20)
-            delivery.close()
+            context.output.close()
             shelf.close()
             announcer.leave()
             assert not thread.is_alive()
