@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from redis import Redis
 
 from protocol.connection.keyspace import RQ, key
-from protocol.connection.pipelined_script import PipelinedScript
 from protocol.connection.redis_client import redis_errors
-from protocol.connection.scripts import script
+from protocol.connection.scripts import PipelinedScript
 from protocol.errors import StoreUnavailable
 from protocol.settings import Settings
 
@@ -28,8 +27,8 @@ class Pins:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._life_s = settings.job_lifetime_s + MARGIN_S
-        self._hold = PipelinedScript(redis, script("hold"))
-        self._condemn = PipelinedScript(redis, script("condemn"))
+        self._hold = PipelinedScript(redis, "pin")
+        self._condemn = PipelinedScript(redis, "mark_for_deletion")
 
     def hold(self, keys: Sequence[str]) -> None:
         """Keep inputs for the life of a job. To be called before they are written.
@@ -39,7 +38,7 @@ class Pins:
         deadline = time.monotonic() + DELETING_S
         while keys:
             with redis_errors():
-                [going] = self._hold([[self._life_s, *keys]])
+                going = self._hold(seconds=self._life_s, keys=list(keys))
             keys = [one.decode() for one in going]
             if keys and time.monotonic() > deadline:
                 raise StoreUnavailable
@@ -49,7 +48,7 @@ class Pins:
     def condemn(self, keys: Sequence[str]) -> list[str]:
         """Those inputs that nobody needs. They are to be deleted now, and then `deleted`."""
         with redis_errors():
-            [free] = self._condemn([[DELETING_S, *keys]])
+            free = self._condemn(seconds=DELETING_S, keys=list(keys))
         return [one.decode() for one in free]
 
     def deleted(self, keys: Iterable[str]) -> None:

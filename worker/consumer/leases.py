@@ -21,7 +21,6 @@ has passed fails. A worker of several models looks through their pools in the or
 This module uses the layout in which RQ keeps jobs, but not RQ itself.
 """
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,8 +30,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from protocol.connection.keyspace import RQ, key
-from protocol.connection.pipelined_script import Arguments, PipelinedScript
-from protocol.connection.scripts import script
+from protocol.connection.scripts import PipelinedScript, argv, script_text
 from protocol.queue.job_queue import CANCEL_FIELD
 from protocol.queue.submission import now_as_rq_writes_it
 from protocol.telemetry.context import NO_CONTEXT, JobContext
@@ -40,23 +38,26 @@ from protocol.telemetry.context import NO_CONTEXT, JobContext
 LOADING_TTL_S = 60  # for how long the loading of a model is reported
 ALONE_FROM = 2  # the stalled count from which a job runs alone
 
+Record = Sequence[str]  # RQ's entry for a result: names and values, flat
+
 
 @dataclass(frozen=True)
 class LeaseTerms:
-    """The durations and bounds of a worker's scripts.
+    """The worker's name, and the durations and bounds of its scripts.
 
     `patience`: how often waiting jobs of a lower priority are passed over before one of them is
     claimed. A job that has stalled `max_stalled` times fails with `stalled_error`, an ErrorRecord
     as JSON, and `stalled_record`, RQ's entry for a failed result.
     """
 
+    worker: str
     lease_s: float
     max_stalled: int
     patience: int
     result_ttl_s: int
     failure_ttl_s: int
     stalled_error: str
-    stalled_record: Mapping[str, str]
+    stalled_record: Record
     alone_from: int = ALONE_FROM
 
 
@@ -108,18 +109,18 @@ class Leases:
     A call that fails may have had its effect; repeating it is always safe.
     """
 
-    def __init__(self, redis: Redis, worker: str, pools: Sequence[str], terms: LeaseTerms) -> None:
+    def __init__(self, redis: Redis, pools: Sequence[str], terms: LeaseTerms) -> None:
         """`pools`: the names that the RQ queues of its jobs begin with."""
         self._redis = redis
         self._pools = pools
-        told = asdict(terms) | {"worker": worker, "poison_record": _flat(terms.stalled_record)}
-        told |= {"poison_error": terms.stalled_error, "max_crashes": terms.max_stalled}
-        self._terms = json.dumps(told)
-        self._claim, self._settle, self._reap, self._late, self._awaited, self._give_up = (
-            PipelinedScript(redis, _script(name))
-            for name in ("claim", "settle", "reap", "late", "awaited", "give_up")
-        )
-        self._renew = redis.register_script(_script("renew"))
+        self._terms = asdict(terms)
+        self._claim = PipelinedScript(redis, "claim", "lease")
+        self._settle = PipelinedScript(redis, "settle", "lease")
+        self._renew = redis.register_script(script_text("renew", "lease"))
+        self._requeue_stalled = PipelinedScript(redis, "requeue_stalled", "lease")
+        self._fail_expired = PipelinedScript(redis, "fail_expired", "lease")
+        self._fail_waiting = PipelinedScript(redis, "fail_waiting", "lease")
+        self._waiting_counts = PipelinedScript(redis, "waiting_counts")
         self._next_execution = uuid.uuid4().hex
 
     def claim(self, idle: bool, pools: Sequence[str]) -> Claim | None:
@@ -128,8 +129,10 @@ class Leases:
         Only an `idle` worker gets a job that must run alone.
         """
         execution = self._next_execution
-        asked: Arguments = [self._terms, execution, int(idle), now_as_rq_writes_it(), *pools]
-        [found] = self._claim([asked])
+        now = now_as_rq_writes_it()
+        found = self._claim(
+            terms=self._terms, execution=execution, idle=idle, now=now, pools=list(pools)
+        )
         # Only now: until an answer arrives, the next call must repeat this one.
         self._next_execution = uuid.uuid4().hex
         if found is None:
@@ -156,7 +159,8 @@ class Leases:
         for claim in claims:
             members.setdefault(claim.pool, []).append(claim.member)
         for pool, ours in members.items():
-            self._renew(keys=[key()], args=[self._terms, pool, *ours], client=pipe)
+            arguments = {"terms": self._terms, "pool": pool, "members": ours}
+            self._renew(keys=[key()], args=argv(arguments), client=pipe)
 
     def cancel_requested(self, job_ids: list[str]) -> set[str]:
         """Return those of the jobs that a client asked to cancel."""
@@ -165,21 +169,18 @@ class Leases:
                 pipe.hexists(f"{RQ}:job:{job_id}", CANCEL_FIELD)
             return {job_id for job_id, mark in zip(job_ids, pipe.execute(), strict=True) if mark}
 
-    def finish(
-        self, claim: Claim, record: Mapping[str, str], result: str | None = None
-    ) -> JobStatus | None:
+    def finish(self, claim: Claim, record: Record, result: str | None = None) -> JobStatus | None:
         """End a job with success; `record` is RQ's entry for its result.
 
         `result` is a JobResult as JSON, which the job's listeners receive.
 
         This and the methods below return the job's new status, or None if the lease was lost.
         """
-        told = {} if result is None else {"result": result}
-        return self._end(claim, becomes="finished", record=_flat(record), **told)
+        return self._end(claim, becomes="finished", record=record, result=result)
 
-    def fail(self, claim: Claim, error: str, record: Mapping[str, str]) -> JobStatus | None:
+    def fail(self, claim: Claim, error: str, record: Record) -> JobStatus | None:
         """End a job with an error; `error` is an ErrorRecord as JSON."""
-        return self._end(claim, becomes="failed", error=error, record=_flat(record))
+        return self._end(claim, becomes="failed", error=error, record=record)
 
     def cancel(self, claim: Claim) -> JobStatus | None:
         """End a job because a client asked to cancel it."""
@@ -191,20 +192,22 @@ class Leases:
 
     def mark_stalled(self, claim: Claim) -> JobStatus | None:
         """Return a job that may have broken this worker to the queue, with its count raised."""
-        return self._end(claim, becomes="suspect")
+        return self._end(claim, becomes="stalled")
 
     def requeue_stalled(self) -> list[tuple[str, JobStatus]]:
         """Requeue the jobs whose leases have expired: each job's id and its new status."""
-        [taken] = self._reap([self._of_every_pool()])
+        found = self._requeue_stalled(
+            terms=self._terms, now=now_as_rq_writes_it(), pools=self._pools
+        )
         return [
             (job_id.decode(), JobStatus(status.decode()))
-            for job_id, status in zip(taken[::2], taken[1::2], strict=True)
+            for job_id, status in zip(found[::2], found[1::2], strict=True)
         ]
 
     def fail_expired(self) -> list[str]:
         """Fail the waiting jobs whose deadlines have passed; return their ids."""
-        [dropped] = self._late([self._of_every_pool()])
-        return [job_id.decode() for job_id in dropped]
+        found = self._fail_expired(terms=self._terms, now=now_as_rq_writes_it(), pools=self._pools)
+        return [job_id.decode() for job_id in found]
 
     def waiting_counts(self, loading: Mapping[str, float | None]) -> dict[str, int]:
         """Return the number of waiting jobs of each pool.
@@ -212,38 +215,39 @@ class Leases:
         A number in `loading` is the share (0 to 1) of the pool's model loaded so far; the waiting
         jobs report it.
         """
-        told: list[str | float] = [self._terms, "", LOADING_TTL_S]
-        for pool, share in loading.items():
-            told += [pool, "" if share is None else round(100 * share)]
-        [waiting] = self._awaited([told])
-        return dict(zip(loading, waiting, strict=True))
+        percent = {pool: round(100 * share) for pool, share in loading.items() if share is not None}
+        counts = self._waiting_counts(ttl_s=LOADING_TTL_S, pools=list(loading), percent=percent)
+        return dict(zip(loading, counts, strict=True))
 
-    def fail_waiting(self, pool: str, error: str, record: Mapping[str, str]) -> list[str]:
+    def fail_waiting(self, pool: str, error: str, record: Record) -> list[str]:
         """Fail the waiting jobs of a pool whose model cannot be loaded; return their ids.
 
         `error` is an ErrorRecord as JSON, `record` RQ's entry for a failed result.
         """
-        told = [self._terms, pool, now_as_rq_writes_it(), error, json.dumps(_flat(record))]
-        failed = []
-        while True:
-            [some] = self._give_up([told])
-            failed += [job_id.decode() for job_id in some]
-            if not some:
-                return failed
+        now, failed = now_as_rq_writes_it(), []
+        while found := self._fail_waiting(
+            terms=self._terms, pool=pool, now=now, error=error, record=record
+        ):
+            failed += [job_id.decode() for job_id in found]
+        return failed
 
-    def _of_every_pool(self) -> list[str]:
-        """The arguments of a script that looks through all pools: one, for workers are many."""
-        return [self._terms, "", now_as_rq_writes_it(), *self._pools]
-
-    def _end(self, claim: Claim, **ending: str | list[str]) -> JobStatus | None:
-        names = claim.pool, claim.job_id, claim.execution_id
-        [status] = self._settle([[self._terms, *names, now_as_rq_writes_it(), json.dumps(ending)]])
+    def _end(
+        self,
+        claim: Claim,
+        becomes: str,
+        error: str | None = None,
+        record: Record | None = None,
+        result: str | None = None,
+    ) -> JobStatus | None:
+        status = self._settle(
+            terms=self._terms,
+            pool=claim.pool,
+            id=claim.job_id,
+            execution=claim.execution_id,
+            now=now_as_rq_writes_it(),
+            becomes=becomes,
+            error=error,
+            record=record,
+            result=result,
+        )
         return None if status is None else JobStatus(status.decode())
-
-
-def _script(name: str) -> str:
-    return script("lease", name)
-
-
-def _flat(record: Mapping[str, str]) -> list[str]:
-    return [part for field in record.items() for part in field]

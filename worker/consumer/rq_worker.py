@@ -38,7 +38,7 @@ from protocol.request.request import GenerationRequest, Priority
 from worker.consumer.consumer import Consumer
 from worker.consumer.context import WorkerContext
 from worker.consumer.failure_detector import FailureDetector
-from worker.consumer.leases import Claim, JobStatus, Leases, LeaseTerms
+from worker.consumer.leases import Claim, JobStatus, Leases, LeaseTerms, Record
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import WORKER_DIED
@@ -239,7 +239,7 @@ class RqJobSource:
         self._redis = redis
         self._worker = worker
         pools = [queue_name(model) for model in models]
-        self.leases = Leases(redis, worker, pools, _terms(settings, redis))
+        self.leases = Leases(redis, pools, _terms(settings, redis, worker))
         self.cancel = self.leases.cancel
         self.requeue = self.leases.requeue
         self.mark_stalled = self.leases.mark_stalled
@@ -310,16 +310,17 @@ def read_request(data: bytes) -> GenerationRequest:
         raise JobFailed("it does not carry a request that can be read") from error
 
 
-def _record(redis: Redis, kind: Result.Type, **fields: Any) -> dict[str, str]:
+def _record(redis: Redis, kind: Result.Type, **fields: Any) -> Record:
     """Return a result as RQ stores it."""
     fields.setdefault("job_id", "")
     result = Result(type=kind, connection=redis, serializer=JSONSerializer, **fields)
-    return {field: str(value) for field, value in result.serialize().items()}
+    return [str(part) for field in result.serialize().items() for part in field]
 
 
-def _terms(settings: WorkerSettings, redis: Redis) -> LeaseTerms:
+def _terms(settings: WorkerSettings, redis: Redis, worker: str) -> LeaseTerms:
     error = JobFailed("every worker that tried it broke down")
     return LeaseTerms(
+        worker=worker,
         lease_s=settings.worker_lease_s,
         max_stalled=settings.worker_max_crashes,
         patience=settings.worker_priority_patience,
