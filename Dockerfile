@@ -1,23 +1,23 @@
 # syntax=docker/dockerfile:1
 # One file, one target per program:
 #   docker build --target api .          the HTTP service, without torch
-#   docker build --target worker .       draws on a CPU
-#   docker build --target worker-gpu .   draws on NVIDIA: torch brings CUDA along, the host the driver
+#   docker build --target worker .       a worker for the CPU
+#   docker build --target worker-gpu .   a worker for NVIDIA: torch contains CUDA, the host has the driver
 #
-# Dependencies come before the source, so that a change of ours rebuilds only the last small layers;
-# every file of theirs is checked against the hashes of constraints.txt. Nothing runs as root, and
-# nothing is written but in /pictures, /models and /tmp.
+# Dependencies come before the source, so that a change of the source rebuilds only the last small
+# layers. Every dependency is checked against the hashes of constraints.txt. Nothing runs as root, and
+# the programs write to /images, /models and /tmp only.
 
 FROM python:3.11.14-slim-bookworm AS base
 ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore \
     HF_HOME=/models/hub XDG_CACHE_HOME=/models/cache XDG_DATA_HOME=/models
 RUN groupadd --gid 10001 darkroom \
     && useradd --uid 10001 --gid darkroom --no-create-home --home-dir /tmp darkroom \
-    && install -d -o darkroom -g darkroom /pictures /models
+    && install -d -o darkroom -g darkroom /images /models
 WORKDIR /app
 COPY pyproject.toml constraints.txt ./
 COPY .ci/requirements.py .ci/torch_build.py .ci/torch-cpu.sha256 .ci/
-# Where pip may look beside its index, for one: PyTorch's index of CPU builds (see .env.example).
+# A further index for pip, such as PyTorch's index of CPU builds (see .env.example).
 ARG PIP_EXTRA_INDEX_URL
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /venv \
@@ -33,15 +33,15 @@ COPY service service
 COPY darkroom darkroom
 RUN python -m compileall -q protocol service darkroom
 USER 10001:10001
-ENV HOST=0.0.0.0 PORT=8000 OBJECT_STORE_URL=file:///pictures
+ENV HOST=0.0.0.0 PORT=8000 OBJECT_STORE_URL=file:///images
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", \
     "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/healthz')"]
 CMD ["python", "-m", "darkroom", "api"]
 
-# What both kinds of worker have in common; their dependencies differ, and come before the source.
+# The common base of both workers. Their dependencies differ, and come before the source.
 FROM base AS any-worker
-ENV OBJECT_STORE_URL=file:///pictures \
+ENV OBJECT_STORE_URL=file:///images \
     TRITON_CACHE_DIR=/models/cache/triton TORCHINDUCTOR_CACHE_DIR=/models/cache/inductor \
     DARKROOM_WORKER_METRICS_HOST=0.0.0.0 DARKROOM_WORKER_METRICS_PORT=8001
 EXPOSE 8001
@@ -51,7 +51,7 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=15m CMD ["python", "-c", 
 CMD ["python", "-m", "darkroom", "worker"]
 
 FROM any-worker AS worker
-# The CPU build of torch, where pip is offered one; else the index's, which brings CUDA along.
+# The CPU build of torch if an index offers one; otherwise the build with CUDA.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python .ci/requirements.py worker > /tmp/requirements.txt \
     && python .ci/torch_build.py >> /tmp/requirements.txt \
@@ -65,7 +65,7 @@ RUN python -m compileall -q protocol models worker darkroom
 USER 10001:10001
 
 FROM any-worker AS worker-gpu
-# Triton compiles a small launcher for each of its kernels, on the machine that runs them.
+# Triton compiles a small launcher for each kernel on the machine that runs it.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*

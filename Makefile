@@ -1,15 +1,17 @@
-# make run      start the house: embedded Redis, worker, API (HOST, PORT, REDIS_URL are respected)
-# make test     the checks, then every test
-# make check    formatting, lint, types
-# make format   put the formatting right
-# make chaos    kill, freeze and cut off everything under load: is anything lost? Takes minutes
-# make bench    how fast it is here; BENCH="online peers" names some (bench/__main__.py has them)
+# make run      start the local stack: embedded Redis, worker, API (HOST, PORT, REDIS_URL are respected)
+# make test     run the checks, then the tests: a sample of every long matrix
+# make test-all run the checks, then every test
+# make check    check formatting, lint and types
+# make format   correct the formatting
+# make chaos    kill, freeze and disconnect programs under load, and check that no job is lost; minutes
+# make bench    measure the speed on this machine; BENCH="online peers" names some (bench/__main__.py)
+# make docs     rewrite the tables of settings in docs/configuration.md
 # make lock     renew constraints.txt
-# make compose-test   the containers under podman, as root; kept in docs/compose-test.txt
+# make compose-test   build and run the containers with podman, as root; output in docs/compose-test.txt
 #
-# Needs Python 3.11 to 3.14 and make; the rest is installed into .venv, every file checked against
-# the hashes of constraints.txt. A stamp named after the content of pyproject.toml and
-# constraints.txt says what is installed, so the next call starts at once.
+# Needs Python 3.11 to 3.14 and make. The rest is installed into .venv, every file checked against
+# the hashes of constraints.txt. A stamp file named after the content of pyproject.toml and
+# constraints.txt records what is installed, so the next call starts at once.
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
@@ -19,16 +21,22 @@ CONTENT := $(shell cat pyproject.toml constraints.txt .ci/oracles.txt | cksum | 
 BIN := .venv/bin
 RUN := .venv/installed-run-$(CONTENT)
 DEV := .venv/installed-dev-$(CONTENT)
+TESTS := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: run test check format chaos bench lock compose-test
+.PHONY: run test test-all check format chaos bench docs lock compose-test
 
 run: $(RUN)
-	@exec $(BIN)/darkroom up --home var/house
+	@exec $(BIN)/darkroom up --home var/stack
 
 test: check
 	@.ci/programs
 	@.ci/redis
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(TESTS)
+
+test-all: check
+	@.ci/programs
+	@.ci/redis
+	$(TESTS) -m ""
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
@@ -45,6 +53,9 @@ chaos: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m bench $(BENCH)
 
+docs: $(DEV)
+	$(BIN)/python -m bench.docs.settings_table
+
 compose-test: $(DEV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group compose
 	@mkdir -p var
@@ -55,7 +66,7 @@ lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --group lock
 	.ci/lock
 
-# What is installed for the tests also runs.
+# The installation for the tests includes the one for `make run`.
 $(DEV): EXTRAS = worker training dev $(GPU)
 $(DEV): | $(BIN)/python
 	$(install)
@@ -69,10 +80,10 @@ $(RUN): | $(BIN)/python
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Darkroom needs Python 3.11 to 3.14 with venv and pip" >&2; exit 1; }
-	@echo "Making .venv with $(PYTHON)"
+	@echo "Creating .venv with $(PYTHON)"
 	@$(PYTHON) -m venv .venv
 
-# A newer pip first: the one that comes with Python 3.11 cannot check hashes of constraints.
+# Install a newer pip first: the one of Python 3.11 cannot check the hashes of constraints.
 define install
 	@echo "Installing into .venv: $(EXTRAS)"
 	@sed -n '/^pip==/,/[^\\]$$/p' constraints.txt > .venv/pip.txt

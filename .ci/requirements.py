@@ -1,9 +1,10 @@
-"""Print what pyproject.toml asks for: the base requirements and those of the extras named.
+"""Print the base requirements of pyproject.toml and those of the given extras.
 
     python .ci/requirements.py worker training > requirements.txt
 
-pip checks hashes only where every requirement has one, and a folder (`-e .`) has none. So the
-requirements are installed from this list, under the constraints, and then the project without them.
+pip checks hashes only if every requirement has one, and a folder (`-e .`) has none. So the
+requirements are installed from this list with the constraints, and then the project without
+dependencies.
 """
 
 import re
@@ -16,7 +17,7 @@ OWN_EXTRAS = re.compile(r"darkroom\[(?P<extras>[^]]+)\]")
 
 
 def requirements(extras: list[str]) -> list[str]:
-    """Requirement lines of the project with `extras`; our own extras are resolved."""
+    """Return the requirement lines for `extras`; extras that name other extras are resolved."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
     lines: dict[str, None] = dict.fromkeys(project["dependencies"])
     pending = list(extras)

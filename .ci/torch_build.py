@@ -1,9 +1,9 @@
-"""Print the requirement that makes pip take torch's CPU build, where pip is offered one.
+"""Print the requirement that makes pip install the CPU build of torch, if an index offers one.
 
-Prints nothing on a machine with an NVIDIA driver, or where no such build is offered: then the
-index's own build comes. The choice cannot be left to pip: among files of one version it prefers
-those whose hash the index states, and a file of a find-links folder comes without a statement.
-Its hash is checked against constraints.txt all the same, after the choice.
+Prints nothing on a machine with an NVIDIA driver or if no such build is offered; pip then installs
+the build of its index. pip cannot choose by itself: among files of one version it prefers those
+whose hash the index states, and files of a find-links folder have none stated. The hash is still
+checked against constraints.txt, after the choice.
 """
 
 import json
@@ -16,7 +16,7 @@ CPU_BUILDS = Path(__file__).with_name("torch-cpu.sha256")
 
 
 def offered_versions(package: str) -> list[str]:
-    """Versions of `package` that pip finds in the places it is configured for."""
+    """Return the versions of `package` that pip finds in its configured indexes."""
     command = [sys.executable, "-m", "pip", "index", "versions", package, "--json"]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     versions: list[str] = json.loads(answer.stdout)["versions"]

@@ -1,1 +1,1 @@
-"""What service and worker tell each other: JSON records, and the Redis and store they share."""
+"""The records that service and worker exchange, and their common Redis and object store."""

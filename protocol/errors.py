@@ -1,33 +1,34 @@
-"""Everything Darkroom refuses or fails at, in words that may be shown to a client.
+"""The errors of Darkroom. Their messages may be shown to a client.
 
     DarkroomError
     ├── InvalidRequest            the request itself is wrong: field, value, bound
-    │   ├── MalformedBody         a body that cannot be read at all
-    │   ├── PayloadTooLarge       more bytes than we read
-    │   ├── UnsupportedMediaType  a content type we do not speak
-    │   ├── UnknownHost           a Host header that does not mean this service
-    │   └── ForeignOrigin         a browser sends it on behalf of another site
+    │   ├── MalformedBody         a body that cannot be parsed
+    │   ├── PayloadTooLarge       more bytes than the service reads
+    │   ├── UnsupportedMediaType  an unsupported content type
+    │   ├── UnknownHost           a Host header with a foreign name
+    │   └── ForeignOrigin         a page of another site sends it
     ├── NotFound
     │   ├── UnknownJob
     │   └── UnknownImage
-    ├── Unauthorized              no key, or none that is known
-    ├── Forbidden                 a key, but not for this
-    ├── RateLimited               more in a minute than the key may
-    ├── TooManyJobs               more jobs at once than the key may have
-    ├── Overloaded                more bytes at once than the service may hold
-    ├── TooSlow                   the client takes too long to say what it wants
-    ├── NotReady                  no worker can serve this yet
+    ├── Unauthorized              no API key, or an unknown one
+    ├── Forbidden                 an API key without the scope
+    ├── RateLimited               more in a minute than the key allows
+    ├── TooManyJobs               more jobs at once than the key allows
+    ├── Overloaded                too many uploaded bytes at once
+    ├── TooSlow                   the client sends its request too slowly
+    ├── NotReady                  no worker can serve the request yet
     ├── QueueFull                 too many jobs are waiting
-    │   └── ClientQueueFull       too many of them are this client's
-    ├── WouldMissDeadline         its turn would come when nobody waits any more
-    ├── JobFailed                 the worker could not make the picture
-    ├── JobCancelled              somebody asked for it to stop
-    ├── DeadlineExceeded          it took longer than it may
+    │   └── ClientQueueFull       too many jobs of this client are waiting
+    ├── WouldMissDeadline         its turn would come after its deadline
+    ├── JobFailed                 the worker could not generate the image
+    ├── JobCancelled              a client cancelled it
+    ├── DeadlineExceeded          it took longer than its limit
     ├── QueueUnavailable          Redis does not answer
     └── StoreUnavailable          the object store does not answer
 
-Every error survives JSON (`to_record`, `from_record`), so a worker's refusal reaches the client as
-the same problem. Messages are written here from values, never from the text of a foreign exception.
+Every error can be stored as JSON and restored (`to_record`, `from_record`), so that a worker's
+error reaches the client as the same problem. Messages are built here from values, never from the
+text of another library's exception.
 """
 
 import json
@@ -37,7 +38,7 @@ from pydantic import Field, JsonValue
 
 from protocol.record import Record
 
-LONGEST_VALUE = 64  # characters of an offending value that an error repeats
+MAX_VALUE_LENGTH = 64  # characters of an invalid value that an error repeats
 
 
 class ErrorRecord(Record):
@@ -49,9 +50,9 @@ class ErrorRecord(Record):
 
 
 class DarkroomError(Exception):
-    """The base of the tree; by itself, a fault of ours that clients are told nothing more about.
+    """The base of all errors; by itself, an internal fault without details for clients.
 
-    `retry_after_s`: in how many seconds it may go better, where that is known.
+    `retry_after_s`: seconds after which a retry may succeed, if known.
     """
 
     retry_after_s: float | None = None
@@ -68,7 +69,7 @@ class DarkroomError(Exception):
 
     @staticmethod
     def from_record(record: ErrorRecord) -> "DarkroomError":
-        """The error that `record` was made of; one we cannot make comes back as the base class."""
+        """Return the error in `record`; an unknown kind becomes the base class."""
         kind = _kinds(DarkroomError).get(record.kind, DarkroomError)
         if kind.__init__ is DarkroomError.__init__:
             return kind(record.message, **record.details)
@@ -79,15 +80,16 @@ class DarkroomError(Exception):
 
 
 class InvalidRequest(DarkroomError):
-    """`field` is `value`, but must be `bound` (a phrase: "at most 150", "a multiple of 8").
+    """A field with a wrong value: `field` is `value`, but must be `bound`.
 
-    `problem` is the short name of what is wrong, the last part of the problem's type.
+    `bound` is a phrase: "at most 150", "a multiple of 8". `problem` is a short id, the last part
+    of the problem's type.
     """
 
     def __init__(
         self, field: str, value: object, bound: str, problem: str = "invalid-value"
     ) -> None:
-        field = str(shorten(field))  # it may be the client's own word
+        field = str(shorten(field))  # a client can send any field name
         shown = shorten(value)
         given = "is missing" if shown is None else f"is {json.dumps(shown, ensure_ascii=False)}"
         super().__init__(
@@ -104,11 +106,11 @@ class InvalidRequest(DarkroomError):
 
 
 class MalformedBody(InvalidRequest):
-    """The body cannot be read at all: broken JSON, broken multipart."""
+    """A body that cannot be parsed: broken JSON, broken multipart."""
 
 
 class PayloadTooLarge(InvalidRequest):
-    """More bytes than the service reads."""
+    """A body, or a part of one, with more bytes than the service reads."""
 
     def __init__(
         self, field: str, value: object, bound: str, problem: str = "payload-too-large"
@@ -117,7 +119,7 @@ class PayloadTooLarge(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body, or a part of it, comes in a content type or encoding that is not understood."""
+    """A body, or a part of one, in an unsupported content type or encoding."""
 
     def __init__(
         self, field: str, value: object, bound: str, problem: str = "unsupported-media-type"
@@ -126,7 +128,7 @@ class UnsupportedMediaType(InvalidRequest):
 
 
 class UnknownHost(InvalidRequest):
-    """The Host header names somebody else, as after DNS rebinding."""
+    """A Host header with a foreign name, as after DNS rebinding."""
 
     def __init__(
         self, field: str, value: object, bound: str, problem: str = "unknown-host"
@@ -135,7 +137,7 @@ class UnknownHost(InvalidRequest):
 
 
 class ForeignOrigin(InvalidRequest):
-    """A page of another site makes a browser send this."""
+    """A request that a page of another site makes a browser send."""
 
     def __init__(
         self, field: str, value: object, bound: str, problem: str = "foreign-origin"
@@ -144,14 +146,14 @@ class ForeignOrigin(InvalidRequest):
 
 
 class Unauthorized(DarkroomError):
-    """No key came along, or none that is known; which of the two is nobody's business."""
+    """No API key, or an unknown one. The message does not reveal which."""
 
     def __init__(self) -> None:
         super().__init__("this needs an API key, as Authorization: Bearer or X-API-Key")
 
 
 class Forbidden(DarkroomError):
-    """The key is known, but lacks the scope."""
+    """A known API key without the scope."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"this needs a key with the scope {scope}", scope=scope)
@@ -159,7 +161,7 @@ class Forbidden(DarkroomError):
 
 
 class RateLimited(DarkroomError):
-    """The key has asked for `limit` of `what` in a minute; after `retry_after_s` there is room."""
+    """A key over its limit of `limit` of `what` a minute, until `retry_after_s` has passed."""
 
     def __init__(self, what: str, limit: int, retry_after_s: float) -> None:
         super().__init__(
@@ -174,7 +176,7 @@ class RateLimited(DarkroomError):
 
 
 class TooManyJobs(DarkroomError):
-    """The key has `limit` jobs waiting or running already."""
+    """A key with `limit` jobs waiting or running already."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"this key may have {limit} jobs at once", limit=limit)
@@ -182,14 +184,14 @@ class TooManyJobs(DarkroomError):
 
 
 class Overloaded(DarkroomError):
-    """There is no room for this request now."""
+    """Too many uploaded bytes at once for this request to be read now."""
 
     def __init__(self) -> None:
         super().__init__("too much is being uploaded at this moment")
 
 
 class TooSlow(DarkroomError):
-    """The request was not complete after `limit_s` seconds."""
+    """A request that was not complete after `limit_s` seconds."""
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(f"the request did not arrive within {limit_s:g} seconds", limit_s=limit_s)
@@ -197,11 +199,11 @@ class TooSlow(DarkroomError):
 
 
 class NotFound(DarkroomError):
-    """What was asked for does not exist, or does no more."""
+    """A missing object: it does not exist, or no longer does."""
 
 
 class UnknownJob(NotFound):
-    """No job has this id, or its record has expired."""
+    """A job id without a job, or whose record has expired."""
 
     def __init__(self, job_id: str) -> None:
         shown = str(shorten(job_id))
@@ -210,7 +212,7 @@ class UnknownJob(NotFound):
 
 
 class UnknownImage(NotFound):
-    """The store holds nothing under this key."""
+    """A key without an object in the store."""
 
     def __init__(self, key: str) -> None:
         shown = str(shorten(key))
@@ -219,7 +221,7 @@ class UnknownImage(NotFound):
 
 
 class NotReady(DarkroomError):
-    """Nothing can serve this yet; `reason` says why."""
+    """No worker can serve the request yet; `reason` is the cause."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"not ready: {reason}", reason=reason)
@@ -227,9 +229,9 @@ class NotReady(DarkroomError):
 
 
 class QueueFull(DarkroomError):
-    """`depth` jobs wait already, and no more than `limit` may.
+    """A full queue: `depth` jobs wait, and at most `limit` may.
 
-    `retry_after_s`: until there is room for one more, by the measured rate; None: not known.
+    `retry_after_s`: seconds until there is room for one more, at the measured rate; None: unknown.
     """
 
     def __init__(self, depth: int, limit: int, retry_after_s: float | None = None) -> None:
@@ -245,7 +247,7 @@ class QueueFull(DarkroomError):
 
 
 class ClientQueueFull(QueueFull):
-    """`depth` jobs of this client wait already, and no more than `limit` of one may."""
+    """A client's full queue: `depth` of its jobs wait, and at most `limit` may."""
 
     def __init__(self, depth: int, limit: int, retry_after_s: float | None = None) -> None:
         super().__init__(depth, limit, retry_after_s)
@@ -253,9 +255,9 @@ class ClientQueueFull(QueueFull):
 
 
 class WouldMissDeadline(DarkroomError):
-    """It would wait for about `wait_s` seconds, longer than the `deadline_s` it may take in all.
+    """A job that would wait for about `wait_s` seconds, longer than its `deadline_s`.
 
-    `retry_after_s`: when it would not, if nobody else came.
+    `retry_after_s`: seconds after which it would not, if no other job were submitted.
     """
 
     def __init__(self, wait_s: float, deadline_s: float, retry_after_s: float) -> None:
@@ -271,7 +273,7 @@ class WouldMissDeadline(DarkroomError):
 
 
 class JobFailed(DarkroomError):
-    """The worker could not make the picture; `reason` is a sentence of ours, fit for clients."""
+    """A failed job; `reason` is a sentence written here, fit for clients."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the job failed: {reason}", reason=reason)
@@ -279,7 +281,7 @@ class JobFailed(DarkroomError):
 
 
 class JobCancelled(DarkroomError):
-    """Somebody asked for the job to stop, and it did."""
+    """A job that a client cancelled."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job {job_id} was cancelled", job_id=job_id)
@@ -287,7 +289,7 @@ class JobCancelled(DarkroomError):
 
 
 class DeadlineExceeded(DarkroomError):
-    """The work took, or would take, longer than `limit_s` seconds."""
+    """Work that took, or would take, longer than `limit_s` seconds."""
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(f"it took longer than {limit_s:g} seconds", limit_s=limit_s)
@@ -295,21 +297,21 @@ class DeadlineExceeded(DarkroomError):
 
 
 class QueueUnavailable(DarkroomError):
-    """Redis does not answer, or not as it should."""
+    """No answer, or a wrong one, from Redis."""
 
     def __init__(self) -> None:
         super().__init__("the job queue cannot be reached")
 
 
 class StoreUnavailable(DarkroomError):
-    """The object store does not answer, or not as it should."""
+    """No answer, or a wrong one, from the object store."""
 
     def __init__(self) -> None:
         super().__init__("the image store cannot be reached")
 
 
 def shorten(value: object) -> JsonValue:
-    """`value` as an error may show it: a JSON scalar, at most `LONGEST_VALUE` characters long."""
+    """Return `value` as shown in errors: a JSON scalar of at most `MAX_VALUE_LENGTH` characters."""
     match value:
         case None | bool():
             return value
@@ -319,9 +321,10 @@ def shorten(value: object) -> JsonValue:
             return value if math.isfinite(value) else str(value)
         case str():
             printable = "".join(
-                c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:LONGEST_VALUE]
+                c if c.isprintable() else "\N{REPLACEMENT CHARACTER}"
+                for c in value[:MAX_VALUE_LENGTH]
             )
-            return printable if len(value) <= LONGEST_VALUE else f"{printable}…"
+            return printable if len(value) <= MAX_VALUE_LENGTH else f"{printable}…"
         case list() | tuple():
             return "a list"
         case dict():
@@ -331,6 +334,6 @@ def shorten(value: object) -> JsonValue:
 
 
 def _kinds(root: type[DarkroomError]) -> dict[str, type[DarkroomError]]:
-    """Class name to class, for `root` and everything below it."""
+    """Return `root` and all its subclasses by name."""
     below = {name: kind for child in root.__subclasses__() for name, kind in _kinds(child).items()}
     return {root.__name__: root, **below}

@@ -1,10 +1,10 @@
-"""How long a program waits for what it leans on, and how often in vain."""
+"""Measurement of operations on other services: their duration and their errors."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# An operation, how many seconds it took, and the name of the error it ended in, if any.
+# Called with an operation, its duration in seconds, and the name of the error it ended in, if any.
 Observe = Callable[[str, float, str | None], None]
 
 
@@ -12,15 +12,18 @@ Observe = Callable[[str, float, str | None], None]
 def observed(
     observe: Observe,
     operation: str,
-    trouble: type[Exception],
-    but: tuple[type[Exception], ...] = (),
+    error_type: type[Exception],
+    ignored: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-    """Tell `observe` of the block as one `operation`; an error is told if `trouble`, `but` not."""
+    """Measure the block as one `operation`.
+
+    An error of `error_type` is reported by name, unless it is one of `ignored`.
+    """
     began, error = time.perf_counter(), None
     try:
         yield
-    except trouble as raised:
-        error = None if isinstance(raised, but) else type(raised).__name__
+    except error_type as raised:
+        error = None if isinstance(raised, ignored) else type(raised).__name__
         raise
     finally:
         observe(operation, time.perf_counter() - began, error)

@@ -1,7 +1,7 @@
-"""The settings, read once from the environment, refusing nonsense. Each program adds its own.
+"""The settings, read once from the environment and validated. Each program adds its own.
 
-`REDIS_URL`, `OBJECT_STORE_URL`, `HOST` and `PORT` go by the names everybody uses; all others begin
-with `DARKROOM_`.
+`REDIS_URL`, `OBJECT_STORE_URL`, `HOST` and `PORT` have their usual names; all others begin with
+`DARKROOM_`.
 """
 
 import os
@@ -46,17 +46,17 @@ def _store_url(url: str) -> str:
 
 
 def or_none(value: object) -> object:
-    """A variable that is there but empty, as containers often have them, is not set."""
+    """Return None for an empty variable: containers often have variables that are set but empty."""
     return value or None
 
 
 def _user_data_dir() -> Path:
-    """Where programs of this user keep what they were given (XDG base directories)."""
+    """Return the directory of this user's data (XDG base directories)."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
 
 
 class LogFormat(StrEnum):
-    """`auto`: text where a person looks on (a terminal), JSON elsewhere."""
+    """The format of logs. `auto`: text in a terminal, JSON elsewhere."""
 
     AUTO = "auto"
     JSON = "json"
@@ -64,7 +64,7 @@ class LogFormat(StrEnum):
 
 
 class Settings(BaseSettings):
-    """What the service and the worker both need to know."""
+    """The settings that the service and the worker share."""
 
     model_config = SettingsConfigDict(
         env_prefix="DARKROOM_",
@@ -77,13 +77,13 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         default="redis://127.0.0.1:6379/0",
         validation_alias=AliasChoices("REDIS_URL"),
-        description="Where Redis is: redis://, rediss:// (TLS), unix://, redis+sentinel:// or "
+        description="The URL of Redis: redis://, rediss:// (TLS), unix://, redis+sentinel:// or "
         "redis+cluster://, with any password.",
     )
     object_store_url: Annotated[str, AfterValidator(_store_url)] = Field(
         default_factory=lambda: (Path.cwd() / "data" / "pictures").as_uri(),
         validation_alias=AliasChoices("OBJECT_STORE_URL"),
-        description="Where pictures are kept: file:///folder, s3://bucket, gs://…, az://…, memory:///.",
+        description="The URL of the store of images: file:///folder, s3://bucket, gs://…, az://…, memory:///.",
     )
     host: str = Field(
         default="127.0.0.1",
@@ -100,21 +100,21 @@ class Settings(BaseSettings):
     model: str | None = Field(
         default=None,
         min_length=1,
-        description="The model to serve: a folder or hub id; by default the one that comes along.",
+        description="The model to serve: a folder or hub id; by default the bundled one.",
     )
     catalogue: Annotated[Path | None, BeforeValidator(or_none)] = Field(
         default=None,
-        description="A models.toml that declares several models to serve, in place of one.",
+        description="A models.toml with several models to serve, in place of one.",
     )
     models_home: Path = Field(
         default_factory=lambda: _user_data_dir() / "darkroom",
-        description="Folder of what the operator has added: models/, loras/, embeddings/, "
+        description="Folder of installed models and extra networks: models/, loras/, embeddings/, "
         "controlnets/, vaes/, unets/.",
     )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="Where the model runs: auto (the best there is), cpu, cuda, cuda:1, mps.",
+        description="The device of the model: auto (the best available), cpu, cuda, cuda:1, mps.",
     )
     max_queue_length: int = Field(
         default=256, ge=1, description="Jobs that may wait for one model; more are refused (429)."
@@ -147,15 +147,15 @@ class Settings(BaseSettings):
     )
     log_format: LogFormat = Field(
         default=LogFormat.AUTO,
-        description="How events are logged: json, text, or auto (text where a terminal listens).",
+        description="How events are logged: json, text, or auto (text in a terminal).",
     )
     log_prompts: bool = Field(
         default=False,
-        description="Whether prompts are logged, by the API as a job is accepted.",
+        description="Whether the API logs the prompt of each accepted job.",
     )
     otlp_endpoint: str | None = Field(
         default=None,
         pattern=r"^https?://",
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT"),
-        description="Where traces go, by OTLP over HTTP (http://collector:4318); none by default.",
+        description="OTLP collector of traces, over HTTP (http://collector:4318); none by default.",
     )

@@ -104,7 +104,7 @@ def _lifespan(
             TokenCounters(catalogue),
             store,
             submissions,
-            queue.hold,
+            queue.pin,
             limits,
             IdempotencyKeys(redis),
             tracing,

@@ -12,12 +12,13 @@ import redis
 from tests.support.redis_server import RedisServer
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Hypothesis without its deadline: on a busy machine slow is not wrong.
 
-    Torch's threads soon sleep when they wait, as in the worker: some tests run beside whole houses.
+    One thread for torch, here and in every program that a test starts: networks of tests gain
+    nothing from more, and threads of one operator wait for each other long when all cores are busy.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if shutil.which("nvidia-smi") is None:
         # Triton's kernels run in its interpreter; read when Triton is imported, by whomever.
         os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -25,6 +26,9 @@ def pytest_configure() -> None:
     os.environ.setdefault("DARKROOM_WORKER_CACHE", tempfile.mkdtemp(prefix="darkroom-tests-"))
     hypothesis.settings.register_profile("darkroom", deadline=None)
     hypothesis.settings.load_profile("darkroom")
+    # Files are begun in the order below, and not those of the most tests first.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
 
 
 def pytest_unconfigure() -> None:
@@ -34,7 +38,10 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a GPU is skipped, saying so, where there is none."""
+    """What needs a GPU is skipped, saying so, where there is none. Files that take long are begun
+    first, so that no process has one of them left when all others are done."""
+    early = {item.path for item in items if item.get_closest_marker("early")}
+    items.sort(key=lambda item: item.path not in early)  # stable
     needy = [item for item in items if item.get_closest_marker("gpu")]
     if not needy:
         return

@@ -1,5 +1,5 @@
-"""Training of the bundled model: the two stages of Rombach et al. (CVPR 2022) on emoji art.
+"""Training of the bundled model: the two stages of Rombach et al. (CVPR 2022) on emoji images.
 
-Everything it downloads or computes on the way lives in one ignored work folder; only `export`
-writes into the repository. `python -m training --help` lists the steps in their order.
+Downloads and intermediate results are in one work folder that git ignores; only `export` writes
+into the repository. `python -m training --help` lists the steps in order.
 """

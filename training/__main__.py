@@ -1,4 +1,4 @@
-"""The bundled model from nothing, one command after the other:
+"""Train the bundled model with these commands, in this order:
 
     python -m training data          fetch and render the emoji, learn the vocabulary
     python -m training autoencoder   stage one
@@ -7,7 +7,7 @@
     python -m training export        write the published layout
     python -m training sample "red heart" pizza
 
-Every stage can be stopped at any time and goes on where it was when called again.
+Every stage can be stopped at any time, and resumes where it was when called again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from training import checkpointing, data, icons, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder, with_scaling_factor
 from training.card import StageRecord, card, licences
 from training.decoder_stage import DecoderStage, muted_hues, refine
-from training.diffusion_stage import DiffusionStage, Examples, draw
+from training.diffusion_stage import DiffusionStage, Examples, generate_grid
 from training.export import export
 from training.latents import Latents
 from training.presets import BUNDLED
@@ -36,8 +36,8 @@ AUTOENCODER_BATCH = 16
 DIFFUSION_BATCH = 32
 
 
-class Workplace:
-    """Where each step leaves what the next one needs."""
+class WorkFolder:
+    """Paths of the files that each step writes and later steps read."""
 
     def __init__(self, root: Path) -> None:
         self.packages = root / "icons"
@@ -49,39 +49,39 @@ class Workplace:
         self.decoder = root / "decoder"
 
 
-Step = Callable[[Workplace, argparse.Namespace], None]
+Step = Callable[[WorkFolder, argparse.Namespace], None]
 
 
-def prepare_data(work: Workplace, options: argparse.Namespace) -> None:
-    """Fetch, render, caption, and learn the vocabulary."""
+def prepare_data(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Fetch, render and caption the emoji, and learn the vocabulary."""
     icons.fetch_packages(work.packages)
     art = data.build(work.packages, BUNDLED.image_size)
     art.save(work.data)
-    # What is drawn more often is also spelled in fewer tokens.
+    # Captions of images that are sampled more often get fewer tokens.
     texts = [
         text
         for texts, weight in zip(art.captions, art.weights, strict=True)
         for text in texts * max(1, round(weight))
     ]
     vocabulary.save(vocabulary.train(texts, BUNDLED.vocab_size), work.tokenizer)
-    print(f"{len(art.pixels)} drawings of {BUNDLED.image_size} pixels in {work.data}")
+    print(f"{len(art.pixels)} images of {BUNDLED.image_size} pixels in {work.data}")
 
 
-def train_autoencoder(work: Workplace, options: argparse.Namespace) -> None:
-    """Stage one."""
-    art = data.EmojiArt.load(work.data)
+def train_autoencoder(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Train the autoencoder, stage one."""
+    art = data.EmojiImages.load(work.data)
     stage = AutoencoderStage(BUNDLED, art.pixels, AUTOENCODER_BATCH)
     run(stage, work.autoencoder, options.steps)
 
 
-def train_diffusion(work: Workplace, options: argparse.Namespace) -> None:
-    """Stage two, on latents that are computed on the first call."""
+def train_diffusion(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Train the diffusion model, stage two, on latents that the first call computes."""
     run(diffusion_stage(work), work.diffusion, options.steps)
 
 
-def train_decoder(work: Workplace, options: argparse.Namespace) -> None:
-    """Afterwards: the decoder alone, on the latents of stage two."""
-    art = data.EmojiArt.load(work.data)
+def train_decoder(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Train the decoder alone once more, on the latents of stage two."""
+    art = data.EmojiImages.load(work.data)
     autoencoder = trained_autoencoder(BUNDLED, work.autoencoder / "checkpoint.pt")
     weights = muted_hues(art.pixels)
     latents = Latents.load(work.latents)
@@ -89,9 +89,9 @@ def train_decoder(work: Workplace, options: argparse.Namespace) -> None:
     run(stage, work.decoder, options.steps)
 
 
-def diffusion_stage(work: Workplace) -> DiffusionStage:
-    """Stage two as untrained networks over the results of the steps before."""
-    art = data.EmojiArt.load(work.data)
+def diffusion_stage(work: WorkFolder) -> DiffusionStage:
+    """Return stage two with untrained networks, on the results of the earlier steps."""
+    art = data.EmojiImages.load(work.data)
     tokenizer = Tokenizer.from_folder(work.tokenizer)
     autoencoder = trained_autoencoder(BUNDLED, work.autoencoder / "checkpoint.pt")
     if not work.latents.exists():
@@ -103,8 +103,8 @@ def diffusion_stage(work: Workplace) -> DiffusionStage:
     return DiffusionStage(BUNDLED, examples, autoencoder, tokenizer, DIFFUSION_BATCH)
 
 
-def trained_model(work: Workplace) -> LatentDiffusion:
-    """The model with the averaged weights of the last checkpoints."""
+def trained_model(work: WorkFolder) -> LatentDiffusion:
+    """Return the model with the averaged weights of the last checkpoints."""
     stage = diffusion_stage(work)
     checkpoint = work.diffusion / "checkpoint.pt"
     if checkpointing.resume(checkpoint, stage.generator, stage.parts()) == 0:
@@ -114,29 +114,31 @@ def trained_model(work: Workplace) -> LatentDiffusion:
     return stage.model()
 
 
-def export_model(work: Workplace, options: argparse.Namespace) -> None:
-    """Write the published layout, the card and the licences."""
+def export_model(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Write the model in the published layout, its card and the licences."""
     model = trained_model(work)
     export(model, work.tokenizer, options.to)
     first = StageRecord.read(work.autoencoder / "log.jsonl", AUTOENCODER_BATCH)
     second = StageRecord.read(work.diffusion / "log.jsonl", DIFFUSION_BATCH)
-    drawings = len(data.EmojiArt.load(work.data).pixels)
+    images = len(data.EmojiImages.load(work.data).pixels)
     third = StageRecord.read(work.decoder / "log.jsonl", AUTOENCODER_BATCH)
-    text = card(model, first, second, third, drawings)
+    text = card(model, first, second, third, images)
     (options.to / "README.md").write_text(text, encoding="utf-8")
     text = licences(work.packages, BUNDLED.image_size)
     (options.to / "LICENSES.md").write_text(text, encoding="utf-8")
 
 
-def sample(work: Workplace, options: argparse.Namespace) -> None:
-    """Draw prompts with the last checkpoint."""
-    picture = draw(trained_model(work), options.prompts, BUNDLED.image_size, seed=options.seed)
-    picture.save(options.output)
+def sample(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Generate an image for each prompt with the last checkpoint."""
+    grid = generate_grid(
+        trained_model(work), options.prompts, BUNDLED.image_size, seed=options.seed
+    )
+    grid.save(options.output)
     print(options.output)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     whole = argparse.ArgumentParser(
         prog="python -m training",
         description=__doc__,
@@ -161,17 +163,17 @@ def parser() -> argparse.ArgumentParser:
     third.add_argument("--steps", type=int, default=4000)
     written = add("export", export_model)
     written.add_argument("--to", type=Path, default=Path(models.__file__).parent / "bundled")
-    drawn = add("sample", sample)
-    drawn.add_argument("prompts", nargs="+")
-    drawn.add_argument("--seed", type=int, default=0)
-    drawn.add_argument("-o", "--output", type=Path, default=Path("var/training/sample.png"))
+    sampled = add("sample", sample)
+    sampled.add_argument("prompts", nargs="+")
+    sampled.add_argument("--seed", type=int, default=0)
+    sampled.add_argument("-o", "--output", type=Path, default=Path("var/training/sample.png"))
     return whole
 
 
 def main() -> None:
     """Run the step that the command line names."""
     options = parser().parse_args()
-    options.action(Workplace(options.work), options)
+    options.action(WorkFolder(options.work), options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The attention kernel that training uses: two matrix products in the autocast dtype.
+"""Attention kernel for training: two matrix products in the autocast dtype.
 
-Torch's fused kernel is the slower one for training in bfloat16 on CPU with so few tokens
-(measured: a third of a whole training step went into it, causal rows worst).
+Torch's fused kernel is slower for training in bfloat16 on a CPU with so few tokens (measured: it
+took a third of a whole training step, most for causal rows).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from models.networks.clip_layers import SelfAttention
 def matmul_attention(
     q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
 ) -> Tensor:
-    """softmax(scale · q kᵀ) v; q (B, Tq, heads, d), k, v (B, Tk, heads, d) -> (B, Tq, heads, d).
+    """Return softmax(scale · q kᵀ) v for q (B, Tq, heads, d), k and v (B, Tk, heads, d).
 
-    `scale` is 1 / √d unless given.
+    The result is (B, Tq, heads, d). `scale` is 1 / √d by default.
     """
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     scores = (q @ k.transpose(-1, -2)) * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -29,7 +29,7 @@ def matmul_attention(
 
 
 def use_training_kernel(*networks: nn.Module) -> None:
-    """Give every attention layer of `networks` the kernel above."""
+    """Set `matmul_attention` as the kernel of every attention layer of `networks`."""
     for network in networks:
         use_kernel(network, matmul_attention)
         for layer in network.modules():

@@ -1,7 +1,7 @@
 """Stage one: the autoencoder with KL regularisation and a patch discriminator.
 
-Rombach et al. (2022), section 3.1 and appendix G, with one change: the perceptual loss needs a
-network trained on someone else's photographs, so edges compared at several scales stand in.
+Rombach et al. (2022), section 3.1 and appendix G, with one change: a loss on edges at several
+scales replaces the perceptual loss, which needs a network trained on photographs of others.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from training.presets import Preset
 from training.runner import learning_rate, set_learning_rate
 
 LEARNING_RATE = 1e-3
-# Per latent element. Large enough that neighbouring latents decode alike, which is what the
-# second stage needs; small enough to cost no visible sharpness.
+# Per latent element. Large enough that neighbouring latents decode to similar images, which the
+# second stage needs; small enough that the images stay sharp.
 KL_WEIGHT = 3e-4
 EDGE_WEIGHT = 1.0
 ADVERSARIAL_WEIGHT = 0.2
-# The discriminator joins once there is something worth judging.
+# Share of the steps after which the discriminator is used, when reconstructions are good enough.
 ADVERSARIAL_START = 0.5
 
 COLUMNS = 16  # of a grid
 
 
 def edge_loss(x: Tensor, y: Tensor, scales: int = 3) -> Tensor:
-    """Mean absolute difference of horizontal and vertical edges, at halving resolutions.
+    """Return the mean absolute difference of horizontal and vertical edges at halved resolutions.
 
-    Stands in for a perceptual loss: L1 alone accepts a blurred outline, this does not.
+    It replaces a perceptual loss: L1 alone accepts blurred outlines, this loss does not.
     """
     difference = x - y
     total = difference.new_zeros(())
@@ -57,7 +57,7 @@ def edge_loss(x: Tensor, y: Tensor, scales: int = 3) -> Tensor:
 
 
 class AutoencoderStage:
-    """Trains on pixels (N, S, S, 3) uint8, all equally often, half of them mirrored."""
+    """Training of the autoencoder on pixels (N, S, S, 3) uint8, half of them mirrored."""
 
     def __init__(
         self, preset: Preset, pixels: npt.NDArray[np.uint8], batch_size: int, seed: int = 0
@@ -87,7 +87,7 @@ class AutoencoderStage:
         }
 
     def batch(self) -> Tensor:
-        """Images (B, 3, S, S) in [-1, 1]."""
+        """Return random images (B, 3, S, S) in [-1, 1]."""
         chosen = torch.randint(len(self.pixels), (self.batch_size,), generator=self.generator)
         images = from_pixels(self.pixels[chosen.numpy()])
         mirrored = torch.rand(self.batch_size, 1, 1, 1, generator=self.generator) < 0.5
@@ -120,15 +120,17 @@ class AutoencoderStage:
         return losses
 
     def adversarial(self, reconstruction: Tensor, decoded: Tensor) -> Tensor:
-        """The weighted loss of being told apart, for the decoder to lower."""
+        """Return the weighted adversarial loss of the decoded images, which trains the decoder."""
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.discriminator(decoded)
-        fooled = generator_loss(logits.float())
-        weight = adaptive_weight(reconstruction, fooled, self.autoencoder.decoder.conv_out.weight)
-        return ADVERSARIAL_WEIGHT * weight * fooled
+        adversarial_loss = generator_loss(logits.float())
+        weight = adaptive_weight(
+            reconstruction, adversarial_loss, self.autoencoder.decoder.conv_out.weight
+        )
+        return ADVERSARIAL_WEIGHT * weight * adversarial_loss
 
     def train_discriminator(self, images: Tensor, decoded: Tensor) -> float:
-        """One step of the discriminator; returns its loss."""
+        """Train the discriminator for one step and return its loss."""
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.discriminator(torch.cat([images, decoded])).float()
         loss = discriminator_loss(*logits.chunk(2))
@@ -139,7 +141,7 @@ class AutoencoderStage:
 
     @torch.no_grad()
     def grid(self) -> Image.Image:
-        """Rows of drawings, each over its reconstructions by the averaged weights."""
+        """Return rows of images, each above its reconstructions by the averaged weights."""
         pixels = self.pixels[:: max(1, len(self.pixels) // 32)][:32]
         self.ema.swap()
         decoded = self.autoencoder.decode(self.autoencoder.encode(from_pixels(pixels)).mode())
@@ -149,14 +151,14 @@ class AutoencoderStage:
 
 
 def in_rows(pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
-    """Pictures (N, H, W, 3) as rows of `COLUMNS`, the last one filled up with white."""
+    """Split images (N, H, W, 3) into rows of `COLUMNS`; the last row is padded with white."""
     missing = -len(pixels) % COLUMNS
     padded = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=255)
     return [padded[start : start + COLUMNS] for start in range(0, len(padded), COLUMNS)]
 
 
 def trained_autoencoder(preset: Preset, checkpoint: Path) -> AutoencoderKL:
-    """The averaged autoencoder of a run's checkpoint; raises FileNotFoundError before stage one."""
+    """Load the averaged autoencoder of a checkpoint. Raises FileNotFoundError before stage one."""
     autoencoder = AutoencoderKL(preset.autoencoder)
     ema = EMA([autoencoder], decay=0.0)
     ema.load_state_dict(torch.load(checkpoint, weights_only=True)["ema"])
@@ -166,6 +168,6 @@ def trained_autoencoder(preset: Preset, checkpoint: Path) -> AutoencoderKL:
 
 
 def with_scaling_factor(autoencoder: AutoencoderKL, scaling_factor: float) -> AutoencoderKL:
-    """The same autoencoder, saying by how much its latents are scaled to unit variance."""
+    """Set the factor that scales latents to unit variance, and return the autoencoder."""
     autoencoder.config = replace(autoencoder.config, scaling_factor=scaling_factor)
     return autoencoder

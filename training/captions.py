@@ -1,6 +1,6 @@
-"""Which icons are kept, what they are called, and how often training should see them.
+"""Selection, captions and sampling weights of icons.
 
-Pure functions over names and labels: no files, no pixels.
+Pure functions of names and labels: no files, no pixels.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _FLAG_OR_KEYCAP = re.compile(
     r"^flag-|flag$|^keycap|^regional-?indicator|^\d+$|^[a-z]$|^hash$|^(number-sign|asterisk)$"
 )
 
-# Emojibase groups whose many near-identical drawings (professions, buttons) would otherwise
-# take most of the training: component, symbols and flags, and people.
-_SELDOM_GROUPS = {1, 2, 8, 9}
+# Emojibase groups with many near-identical images (professions, buttons), which would otherwise be
+# most of the training: people, components, symbols and flags.
+_RARE_GROUPS = {1, 2, 8, 9}
 
-# Seven ways to draw one thing are many for one name. The plainest drawings count most, so that
-# the name alone means something definite; the style words still name the others.
+# Each name has images in seven styles. The plainest styles have the largest weights, so that the
+# name alone has one clear meaning; a style word still selects the others.
 _STYLE_WEIGHTS = {
     "twemoji": 8.0,
     "noto": 2.0,
@@ -37,7 +37,7 @@ _STYLE_WEIGHTS = {
 
 @dataclass(frozen=True)
 class Label:
-    """What Emojibase says of one emoji."""
+    """Label, tags and group of an emoji in Emojibase."""
 
     label: str
     tags: tuple[str, ...]
@@ -45,20 +45,20 @@ class Label:
 
 
 def slug(text: str) -> str:
-    """The Iconify spelling of a label: `"smiling face with heart-eyes"` -> `smiling-face-…`."""
+    """Return a label in Iconify's spelling: `"smiling face with hearts"` -> `smiling-face-…`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower().replace("’", "")).strip("-")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Emojibase labels by slug, and the words from which run-together names are told apart."""
+    """Emojibase labels by slug, and the known words that split names without separators."""
 
     by_slug: Mapping[str, Label]
     words: Collection[str]
 
     @classmethod
     def from_emojibase(cls, emojis: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Self:
-        """From `en/data.json` and further text whose words may occur in names."""
+        """Read the labels of `en/data.json`; `names` are further text with words of icon names."""
         by_slug = {
             slug(emoji["label"]): Label(
                 emoji["label"], tuple(emoji.get("tags", ())), emoji.get("group")
@@ -70,15 +70,15 @@ class Labels:
         return cls(by_slug, words)
 
     def find(self, words: str) -> Label | None:
-        """The label of a name written as words, if Emojibase knows it."""
+        """Return the label for a name written as words, or None if Emojibase has none."""
         return self.by_slug.get(slug(words))
 
 
 def is_kept(name: str, names_of_set: Collection[str]) -> bool:
-    """False for skin-tone variants, flags and keycaps.
+    """Return False for skin-tone variants, flags and keycaps.
 
-    Fluent marks tones by a bare suffix, which `police-car-light` also ends in: only a name with
-    all its tone siblings is a variant.
+    Fluent marks tones by a bare suffix, with which `police-car-light` also ends: a name is a
+    variant only if `names_of_set` has its medium-dark form.
     """
     if _SKIN_TONE.search(name) or _FLAG_OR_KEYCAP.search(name):
         return False
@@ -87,9 +87,9 @@ def is_kept(name: str, names_of_set: Collection[str]) -> bool:
 
 
 def split_words(text: str, words: Collection[str]) -> str:
-    """Separate run-together words, fewest first: `"crescentmoon"` -> `"crescent moon"`.
+    """Split text into the fewest known words: `"crescentmoon"` -> `"crescent moon"`.
 
-    What no known words spell is returned as it is.
+    Text that known words cannot spell is returned unchanged.
     """
     best: list[list[str] | None] = [[]] + [None] * len(text)
     for end in range(1, len(text) + 1):
@@ -103,7 +103,7 @@ def split_words(text: str, words: Collection[str]) -> str:
 
 
 def plain_name(name: str, labels: Labels) -> str:
-    """An icon's name in words, in Emojibase's spelling where it is known."""
+    """Return an icon's name in words, in Emojibase's spelling if it has the label."""
     words = name.replace("-", " ")
     if " " not in words and words not in labels.words:
         words = split_words(words, labels.words)
@@ -112,9 +112,9 @@ def plain_name(name: str, labels: Labels) -> str:
 
 
 def captions(plain: str, style: str, labels: Labels) -> list[str]:
-    """Several ways to ask for one drawing; the plain name comes first.
+    """Return several captions for one image; the plain name is first.
 
-    The plain name is shared by all sets, the style word tells them apart.
+    All sets share the plain name; the style word distinguishes them.
     """
     label = labels.find(plain)
     names = [plain, *SYNONYMS.get(plain, ())]
@@ -126,9 +126,9 @@ def captions(plain: str, style: str, labels: Labels) -> list[str]:
 
 
 def weight(plain: str, style: str, labels: Labels) -> float:
-    """How many times as often as an ordinary drawing training should see this one."""
+    """Return the sampling weight of an image, relative to an ordinary one."""
     by_style = _STYLE_WEIGHTS[style]
     if plain in EVERYDAY:
         return by_style * (160.0 if plain in FAVOURITES else 40.0)
     label = labels.find(plain)
-    return by_style * (0.25 if label is None or label.group in _SELDOM_GROUPS else 1.0)
+    return by_style * (0.25 if label is None or label.group in _RARE_GROUPS else 1.0)

@@ -1,4 +1,4 @@
-"""What is shipped beside the weights: whose drawings they learned from, and how."""
+"""Card and licences of the bundled model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.icons import (
 _LICENCES = """# Licences and attributions of the training data
 
 The bundled model was trained on the emoji drawings below, each under its own licence. They were
-rendered to small pictures; the drawings themselves are not part of this folder. The weights are
+rendered to small images; the drawings themselves are not part of this folder. The weights are
 published under this project's licence, as far as rights in them exist.
 
 {entries}
@@ -48,9 +48,9 @@ _LABELS_ENTRY = """## {title}
 
 _CARD = """# The bundled model
 
-A small latent diffusion model (Rombach et al. 2022) that draws emoji of {size}×{size} pixels from
-English prompts such as `red heart`, `pizza` or `crescent moon`. It is in the published diffusers
-layout and loads in diffusers as a `StableDiffusionPipeline`.
+A small latent diffusion model (Rombach et al. 2022) that generates emoji of {size}×{size} pixels
+from English prompts such as `red heart`, `pizza` or `crescent moon`. It is in the published
+diffusers layout and loads in diffusers as a `StableDiffusionPipeline`.
 
 | part | parameters |
 |---|---|
@@ -60,13 +60,13 @@ layout and loads in diffusers as a `StableDiffusionPipeline`.
 
 ## How it was trained
 
-`python -m training data`, `autoencoder`, `diffusion`, `decoder`, `export`, on two CPU cores beside
-other work, in bfloat16. Data: {drawings:,} drawings of seven openly licensed emoji sets (see
+`python -m training data`, `autoencoder`, `diffusion`, `decoder`, `export`, on two CPU cores shared
+with other work, in bfloat16. Data: {images:,} images of seven openly licensed emoji sets (see
 [LICENSES.md](LICENSES.md)), captioned with their names, synonyms, tags and a word for the style.
-Everyday emoji, a short list of favourites among them, and the plainest style were seen most
+Everyday emoji, most of all a short list of favourites, and the plainest style were sampled most
 (`training/everyday.py`, `training/captions.py`), because the run was short.
 
-| stage | steps | batch | pictures seen | measured at the end |
+| stage | steps | batch | images seen | measured at the end |
 |---|---|---|---|---|
 | autoencoder, KL and patch discriminator | {first.steps:,} | {first.batch} | {first.seen:,} | \
 mean absolute error {l1:.4f} in [-1, 1] |
@@ -75,15 +75,15 @@ mean squared error of v {loss:.4f} |
 | decoder alone, on the same latents | {third.steps:,} | {third.batch} | {third.seen:,} | \
 mean absolute error {third_l1:.4f} |
 
-Averages are over the last {window} logged steps. How often each drawing and timestep is seen, the
-learning rate and the averaging were tuned while the diffusion stage ran; the code holds their last
-values.
+Averages are over the last {window} logged steps. The sampling weights of images and
+timesteps, the learning rate and the averaging were tuned while the diffusion stage ran; the code
+has their last values.
 
-## What it cannot do
+## Limits
 
-It knows the emoji it was shown and little else: no scenes, no counting, no lettering. Favourites
-come out recognisable; rarer emoji often only in colour and outline. Other sizes than {size}×{size}
-were never trained. A guidance scale of 3 to 6 and 20 steps serve well.
+It generates the emoji it was trained on and little else: no scenes, no counting, no lettering.
+Favourites are recognisable; rarer emoji often only in colour and outline. Other sizes than
+{size}×{size} were never trained. A guidance scale of 3 to 6 and 20 steps work well.
 """
 
 _WINDOW = 25
@@ -91,7 +91,7 @@ _WINDOW = 25
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What the log of a stage says: steps taken, pictures a step, and its averaged last losses."""
+    """Steps, batch size and averaged last losses of a stage, from its log."""
 
     steps: int
     batch: int
@@ -103,17 +103,17 @@ class StageRecord:
 
     @classmethod
     def read(cls, log: Path, batch: int) -> Self:
-        """From `log.jsonl`; raises FileNotFoundError before the stage has run."""
+        """Read `log.jsonl`. Raises FileNotFoundError before the stage has run."""
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         last = lines[-_WINDOW:]
-        # What is measured may change during a run: only what all of these lines say is averaged.
+        # The logged losses may change during a run: only those in all of these lines are averaged.
         names = set.intersection(*(set(line) for line in last)) - {"step", "time"}
         means = {name: fmean(line[name] for line in last) for name in sorted(names)}
         return cls(last[-1]["step"], batch, means)
 
 
 def licences(packages: Path, size: int) -> str:
-    """The attribution file, from what the fetched packages say of themselves."""
+    """Return the attribution file, from the metadata of the fetched packages."""
     entries = [
         _entry(_ENTRY, read_attribution(set_folder(packages, icon_set)), size)
         for icon_set in ICON_SETS
@@ -131,9 +131,9 @@ def card(
     first: StageRecord,
     second: StageRecord,
     third: StageRecord,
-    drawings: int,
+    images: int,
 ) -> str:
-    """The README of the bundled model, with the figures of the runs that made it."""
+    """Return the README of the bundled model, with the figures of its training runs."""
     encoder = text_stages(model.conditioner)[0].encoder
     return _CARD.format(
         size=model.unet.config.sample_size * model.autoencoder.config.factor,
@@ -141,7 +141,7 @@ def card(
         autoencoder_parameters=_count(model.autoencoder),
         text_parameters=_count(encoder),
         vocabulary=encoder.config.vocab_size,
-        drawings=drawings,
+        images=images,
         first=first,
         second=second,
         l1=first.losses["l1"],

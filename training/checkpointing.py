@@ -1,7 +1,7 @@
-"""Resumable training: one file holds everything the next step depends on.
+"""Checkpoints of training runs: one file holds all that the next step depends on.
 
-A run that stops after a save and resumes takes the same steps, bit for bit, as one that never
-stopped: parameters, optimiser moments, the step and the state of every random generator are kept.
+A run that is saved, stopped and resumed takes the same steps, bit for bit, as one that never
+stopped: parameters, optimiser moments, the step and the random generator's state are saved.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 
 class Stateful(Protocol):
-    """A module, an optimiser, an EMA: anything with torch's state-dict pair."""
+    """An object with a state dict, as a module, an optimiser or an EMA."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -23,7 +23,7 @@ class Stateful(Protocol):
 
 
 def save(path: Path, step: int, generator: torch.Generator, parts: Mapping[str, Stateful]) -> None:
-    """Write the run's state; a crash while writing leaves the previous file whole."""
+    """Write the run's state; a crash while writing leaves the previous file intact."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: part.state_dict() for name, part in parts.items()}
     partial = path.with_suffix(".partial")
@@ -32,7 +32,7 @@ def save(path: Path, step: int, generator: torch.Generator, parts: Mapping[str, 
 
 
 def resume(path: Path, generator: torch.Generator, parts: Mapping[str, Stateful]) -> int:
-    """Load the run's state in place and return its step, 0 where nothing was saved yet."""
+    """Load the run's state in place and return its step, or 0 if nothing was saved yet."""
     if not path.exists():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)

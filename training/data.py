@@ -1,4 +1,4 @@
-"""The training set: emoji drawings as pixels, with captions and weights, cached as two files."""
+"""The training set: emoji images with captions and sampling weights, cached as two files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SUPERSAMPLING = 4
 
 
 @dataclass(frozen=True)
-class EmojiArt:
-    """`pixels` (N, S, S, 3) uint8 on white; `captions` and `weights` have N entries."""
+class EmojiImages:
+    """Pixels (N, S, S, 3) uint8 on white, with N lists of captions and N sampling weights."""
 
     pixels: npt.NDArray[np.uint8]
     captions: list[list[str]]
@@ -38,16 +38,16 @@ class EmojiArt:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote; raises FileNotFoundError before the data step has run."""
+        """Read the files of `save`. Raises FileNotFoundError before the data step has run."""
         record = read_json(folder / "captions.json")
         pixels = np.load(folder / "pixels.npy")
         return cls(pixels, record["captions"], np.array(record["weights"]))
 
 
 def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
-    """One icon as (size, size, 3) uint8 on white, centred; None if it cannot be drawn.
+    """Render an icon, centred on white, as (size, size, 3) uint8; None if its SVG is invalid.
 
-    Drawn larger and averaged down, which keeps thin outlines that direct rendering breaks up.
+    It is rendered larger and averaged down, because direct rendering breaks up thin outlines.
     """
     side = size * _SUPERSAMPLING
     longest = max(icon.width, icon.height)
@@ -61,9 +61,9 @@ def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
         )
     except ValueError:
         return None
-    drawing = Image.open(BytesIO(bytes(png))).convert("RGB")
+    image = Image.open(BytesIO(bytes(png))).convert("RGB")
     canvas = Image.new("RGB", (side, side), "white")
-    canvas.paste(drawing, ((side - drawing.width) // 2, (side - drawing.height) // 2))
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return np.asarray(canvas.reduce(_SUPERSAMPLING))
 
 
@@ -72,7 +72,7 @@ def _render_job(job: tuple[Icon, int]) -> npt.NDArray[np.uint8] | None:
 
 
 def read_labels(packages: Path) -> Labels:
-    """The labels that `fetch_packages` brought, with the words of all icon and Unicode names."""
+    """Read the labels that `fetch_packages` fetched, and the words of icon and Unicode names."""
     folder = labels_folder(packages)
     unicode_names = read_json(folder / "meta" / "unicode-names.json").values()
     icon_names = read_json(set_folder(packages, "noto") / "icons.json")["icons"]
@@ -82,7 +82,7 @@ def read_labels(packages: Path) -> Labels:
 
 
 def select_icons(packages: Path) -> list[Icon]:
-    """All icons of all sets but skin-tone variants, flags and keycaps."""
+    """Read the icons of all sets except skin-tone variants, flags and keycaps."""
     kept = []
     for icon_set in ICON_SETS:
         icons = read_icons(icon_set, read_json(set_folder(packages, icon_set) / "icons.json"))
@@ -91,19 +91,19 @@ def select_icons(packages: Path) -> list[Icon]:
     return kept
 
 
-def build(packages: Path, size: int) -> EmojiArt:
-    """Render and caption every kept icon at `size` pixels a side."""
+def build(packages: Path, size: int) -> EmojiImages:
+    """Render and caption every selected icon, with a side of `size` pixels."""
     labels = read_labels(packages)
     icons = select_icons(packages)
     with ProcessPoolExecutor() as pool:
         jobs = pool.map(_render_job, ((icon, size) for icon in icons), chunksize=32)
-        drawn = list(tqdm(jobs, total=len(icons), desc="rendering", unit="icon"))
+        rendered = list(tqdm(jobs, total=len(icons), desc="rendering", unit="icon"))
     named = [
         (pixels, plain_name(icon.name, labels), ICON_SETS[icon.icon_set])
-        for icon, pixels in zip(icons, drawn, strict=True)
-        if pixels is not None and pixels.std() > 1  # an empty canvas teaches nothing
+        for icon, pixels in zip(icons, rendered, strict=True)
+        if pixels is not None and pixels.std() > 1  # empty images are left out
     ]
-    return EmojiArt(
+    return EmojiImages(
         pixels=np.stack([pixels for pixels, _, _ in named]),
         captions=[captions(plain, style, labels) for _, plain, style in named],
         weights=np.array([weight(plain, style, labels) for _, plain, style in named]),

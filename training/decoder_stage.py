@@ -1,8 +1,8 @@
-"""Afterwards: the decoder alone learns to read its latents better.
+"""Last stage: further training of the decoder alone.
 
-The encoder is frozen, so latents stay what the diffusion model was trained on; as the published
-"ft-MSE" decoders of Stable Diffusion were made. The loss adds colours compared at latent
-resolution, because a short first stage leaves the rarer hues muted.
+The encoder is frozen, so the latents stay those of the diffusion stage; the published "ft-MSE"
+decoders of Stable Diffusion were made this way. The loss includes colours compared at latent
+resolution, because a short first stage leaves rare hues muted.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ COLOUR_WEIGHT = 3.0
 
 
 def muted_hues(pixels: npt.NDArray[np.uint8]) -> Tensor:
-    """How often to see each drawing (N, S, S, 3): by how much green or magenta there is in it.
+    """Return sampling weights of images (N, S, S, 3), higher with more green or magenta.
 
-    That is the axis of colour that the short first stage loses: drawings mostly go from blue to
-    orange, and the other direction is found last.
+    The short first stage loses this axis of colour: most images vary from blue to orange, and the
+    other direction is learned last.
     """
     red, green, blue = np.moveaxis(pixels[:, ::2, ::2].astype(np.float32) / 255, -1, 0)
     return torch.from_numpy(0.02 + np.abs(green - (red + blue) / 2).mean((1, 2)))
 
 
 def colour_loss(x: Tensor, y: Tensor, factor: int) -> Tensor:
-    """Mean absolute difference of the colours of squares of `factor` pixels."""
+    """Return the mean absolute difference of colours, averaged over squares of `factor` pixels."""
     return F.avg_pool2d(x - y, factor).abs().mean()
 
 
 class DecoderStage:
-    """Trains on the latents of drawings and their pixels (N, S, S, 3) uint8, by `weights` (N,)."""
+    """Training of the decoder on latents and pixels (N, S, S, 3) uint8, with `weights` (N,)."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class DecoderStage:
 
     @torch.no_grad()
     def grid(self) -> Image.Image:
-        """Rows of drawings, each over what the averaged decoder makes of its latents."""
+        """Return rows of images, each above the averaged decoder's output for their latents."""
         chosen = torch.arange(0, len(self.pixels), max(1, len(self.pixels) // 32))[:32]
         pixels = self.pixels[chosen.numpy()]
         self.ema.swap()
@@ -99,7 +99,7 @@ class DecoderStage:
 
 
 def refine(autoencoder: AutoencoderKL, checkpoint: Path) -> None:
-    """Give `autoencoder` the averaged decoder of a run's checkpoint, in place."""
+    """Load the averaged decoder of a checkpoint into `autoencoder`, in place."""
     decoder = nn.ModuleList([autoencoder.post_quant_conv, autoencoder.decoder])
     ema = EMA([decoder], decay=0.0)
     ema.load_state_dict(torch.load(checkpoint, weights_only=True)["ema"])

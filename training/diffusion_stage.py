@@ -1,8 +1,8 @@
 """Stage two: the diffusion model in latent space, with its text transformer (Rombach et al. 2022).
 
-The networks learn v = sqrt(ā) ε - sqrt(1 - ā) x_0 (Salimans and Ho 2022), which unlike ε keeps
-saying something where next to no signal is left, so that whole shapes and flat backgrounds come
-out right on few training steps.
+The networks predict v = sqrt(ā) ε - sqrt(1 - ā) x_0 (Salimans and Ho 2022). Unlike ε, v depends on
+the image even at the highest noise levels, so that shapes and flat backgrounds are right after few
+training steps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from training.tokens import CaptionTokens
 
 LEARNING_RATE = 5e-4
 CAPTION_DROPOUT = 0.1
-# Of a batch, computed at the same time: larger parts run faster, more parts share cores better.
+# Parts of a batch that run at the same time: fewer, larger parts are faster; more use cores better.
 PARTS = 2
 GUIDANCE_SCALE = 4.0
 
@@ -67,7 +67,7 @@ GRID_PROMPTS = [name.strip() for name in _GRID_PROMPTS.strip().replace("\n", ","
 
 @dataclass(frozen=True)
 class Examples:
-    """What stage two learns from: N drawings' latents and captions, and how often to see each."""
+    """Latents, captions and sampling weights of N images."""
 
     latents: Latents
     captions: CaptionTokens
@@ -76,7 +76,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean latents and noise (B, C, h, w), timesteps (B,), token ids (B, T)."""
+    """Clean latents and noise (B, C, h, w), timesteps (B,) and token ids (B, T)."""
 
     x_0: Tensor
     noise: Tensor
@@ -84,13 +84,13 @@ class Batch:
     ids: Tensor
 
     def split(self, count: int) -> list[Batch]:
-        """`count` equal batches, in order."""
+        """Split the batch into `count` equal batches, in order."""
         fields = (self.x_0, self.noise, self.timestep, self.ids)
         return [Batch(*part) for part in zip(*(f.chunk(count) for f in fields), strict=True)]
 
 
 def initialise(unet: UNet, text_encoder: TextEncoder) -> None:
-    """Residual branches of the UNet start silent; words start louder than their positions."""
+    """Set residual branches of the UNet to zero, and token embeddings larger than positions'."""
     for name, parameter in unet.named_parameters():
         if name.endswith("proj_out.weight"):
             nn.init.zeros_(parameter)
@@ -101,7 +101,7 @@ def initialise(unet: UNet, text_encoder: TextEncoder) -> None:
 
 
 class DiffusionStage:
-    """Trains UNet and text encoder together; the autoencoder only decodes the sample grids."""
+    """Joint training of UNet and text encoder; the autoencoder only decodes the sample grids."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class DiffusionStage:
         }
 
     def batch(self, progress: float) -> Batch:
-        """Drawings, one caption of each, timesteps, noise; `progress` is the share trained."""
+        """Return random latents with captions, timesteps and noise; `progress` is in [0, 1]."""
         generator, size = self.generator, self.batch_size
         chosen = torch.multinomial(self.examples.weights, size, True, generator=generator)
         x_0 = self.examples.latents.sample(chosen, generator)
@@ -148,20 +148,20 @@ class DiffusionStage:
             x_0=x_0,
             noise=torch.randn(x_0.shape, generator=generator),
             timestep=self.timesteps(progress),
-            ids=self.examples.captions.draw(chosen, CAPTION_DROPOUT, generator),
+            ids=self.examples.captions.sample(chosen, CAPTION_DROPOUT, generator),
         )
 
     def timesteps(self, progress: float) -> Tensor:
-        """Random timesteps (B,), at first mostly noisy ones, at the end of training uniform.
+        """Return random timesteps (B,): mostly high noise at first, uniform at the end of training.
 
-        Where x shows next to nothing only the caption can lower the loss, so that is where the
-        networks learn to read; details can wait.
+        At high noise only the caption can lower the loss, so the networks learn its meaning there;
+        details are learned later.
         """
         share = torch.rand(self.batch_size, generator=self.generator) ** max(0.4, progress)
         return (share * len(self.alphas_cumprod)).long()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean squared error of v."""
+        """Return the mean squared error of v."""
         alpha_bar = self.alphas_cumprod[batch.timestep].view(-1, 1, 1, 1)
         signal, noisiness = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         x = signal * batch.x_0 + noisiness * batch.noise
@@ -181,7 +181,7 @@ class DiffusionStage:
         return {"loss": loss}
 
     def model(self) -> LatentDiffusion:
-        """The model as it stands, sharing the networks that are being trained."""
+        """Return the current model, which shares the networks that are trained."""
         return LatentDiffusion(
             conditioner=ClipConditioner(
                 (TextStage(self.tokenizer, self.text_encoder),), torch.device("cpu")
@@ -192,21 +192,23 @@ class DiffusionStage:
             noise_schedule=self.noise_schedule,
             device=torch.device("cpu"),
             dtype=torch.float32,
-            folder=Path(),  # nothing is published yet
+            folder=Path(),  # no files exist yet
         )
 
     def grid(self) -> Image.Image:
-        """One drawing for each of `GRID_PROMPTS`, by the averaged weights."""
+        """Generate an image for each of `GRID_PROMPTS` with the averaged weights."""
         self.ema.swap()
-        pictures = draw(self.model(), GRID_PROMPTS, self.image_size)
+        images = generate_grid(self.model(), GRID_PROMPTS, self.image_size)
         self.ema.swap()
-        return pictures
+        return images
 
 
-def draw(model: LatentDiffusion, prompts: list[str], size: int, *, seed: int = 0) -> Image.Image:
-    """A grid with one picture a prompt."""
+def generate_grid(
+    model: LatentDiffusion, prompts: list[str], size: int, *, seed: int = 0
+) -> Image.Image:
+    """Generate a grid with one image for each prompt; the first has `seed`."""
     common = SamplingParams("", width=size, height=size, steps=20, guidance_scale=GUIDANCE_SCALE)
-    recipes = [replace(common, prompt=p, seed=seed + i) for i, p in enumerate(prompts)]
-    *_, batch = model.generate(recipes)
-    pixels = model.decode(torch.stack([trajectory.x for trajectory in batch]))
+    params = [replace(common, prompt=p, seed=seed + i) for i, p in enumerate(prompts)]
+    *_, batch = model.generate(params)
+    pixels = model.decode(torch.stack([state.x for state in batch]))
     return grid(pixels.numpy(), columns=12)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 def patch_discriminator(channels: int = 32) -> nn.Sequential:
-    """Image (B, 3, H, W) in [-1, 1] -> one logit per overlapping patch (B, 1, H/8, W/8).
+    """Return a network from images (B, 3, H, W) in [-1, 1] to logits of patches (B, 1, H/8, W/8).
 
-    Group normalisation where the paper has batch normalisation, so that a logit depends on its
-    own image alone and real and fake batches need not be mixed.
+    It has group normalisation where the paper has batch normalisation, so that a logit depends on
+    its own image alone, and real and fake batches need not be mixed.
     """
     return nn.Sequential(
         nn.Conv2d(3, channels, 4, 2, 1),
@@ -27,20 +27,21 @@ def patch_discriminator(channels: int = 32) -> nn.Sequential:
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Hinge loss over the patch logits of real and reconstructed images."""
+    """Return the hinge loss over the patch logits of real and reconstructed images."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    """What the decoder pays for patches that the discriminator recognises."""
+    """Return the decoder's loss for patches that the discriminator recognises."""
     return -fake.mean()
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
-    """Weight at which both losses pull equally on the last layer (Esser et al. 2021, eq. 7).
+    """Return the weight that gives both losses equal gradients in the last layer.
 
-    Bounded, because the adversarial gradient vanishes where the discriminator is sure.
+    Esser et al. (2021), eq. 7. It is bounded, because the adversarial gradient vanishes where the
+    discriminator is sure.
     """
-    (pull,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
-    (push,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
-    return (pull.norm() / (push.norm() + 1e-4)).clamp(0, 100).detach()
+    (gradient,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
+    (adversarial_gradient,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
+    return (gradient.norm() / (adversarial_gradient.norm() + 1e-4)).clamp(0, 100).detach()

@@ -1,4 +1,4 @@
-"""The exponential moving average of parameters, which is what a trained model ships."""
+"""Exponential moving average of parameters, used as the weights of the trained model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Averages of the parameters of some modules; saved and restored like an optimiser."""
+    """Averages of the parameters of several modules, saved and restored like an optimiser."""
 
     def __init__(self, modules: Iterable[nn.Module], decay: float) -> None:
         self.decay = decay
@@ -20,7 +20,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take one step towards the parameters; early averages forget their random start fast."""
+        """Move the averages towards the parameters, faster in the first steps."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1 - decay)
@@ -29,16 +29,16 @@ class EMA:
     def swap(self) -> None:
         """Exchange averages and parameters; a second call undoes the first."""
         for parameter, average in zip(self.parameters, self.averages, strict=True):
-            held = parameter.detach().clone()
+            previous = parameter.detach().clone()
             parameter.copy_(average)
-            average.copy_(held)
+            average.copy_(previous)
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "averages": self.averages}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore in place; raises RuntimeError where shapes differ."""
+        """Restore the averages in place. Raises RuntimeError if shapes differ."""
         self.steps = state["steps"]
         averages: list[Tensor] = state["averages"]
-        for mine, saved in zip(self.averages, averages, strict=True):
-            mine.copy_(saved)
+        for average, saved in zip(self.averages, averages, strict=True):
+            average.copy_(saved)

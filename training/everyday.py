@@ -1,4 +1,4 @@
-"""The concepts people ask for first, in Emojibase's spelling, and their everyday names."""
+"""The most requested concepts in Emojibase's spelling, and their everyday names."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(name.strip() for name in lines.split(","))
 
 
-#: Emojibase labels that training sees most.
+#: Emojibase labels with the largest sampling weights.
 FAVOURITES = _names(_FAVOURITES)
-#: Emojibase labels that training sees more often.
+#: Emojibase labels with larger sampling weights.
 EVERYDAY = _names(_EVERYDAY) | FAVOURITES
 
-#: Emojibase label -> what most people would call it.
+#: Emojibase label -> its common names.
 SYNONYMS = {
     "automobile": ("car",),
     "deciduous tree": ("tree",),

@@ -1,4 +1,4 @@
-"""The trained model in the published diffusers layout: half precision, averaged weights."""
+"""Export of the trained model in the published diffusers layout, in half precision."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _MODEL_INDEX = {
 
 
 def export(model: LatentDiffusion, tokenizer: Path, folder: Path) -> None:
-    """Write `model` and its tokenizer's files into `folder`, over what is there."""
+    """Write `model` and its tokenizer's files into `folder`, replacing existing files."""
     encoder = text_stages(model.conditioner)[0].encoder
-    words = {"bos_token_id": encoder.config.vocab_size - 2, "dtype": "float16"}
+    extra = {"bos_token_id": encoder.config.vocab_size - 2, "dtype": "float16"}
     networks = (
         ("unet", model.unet, model.unet.config.to_dict(), "diffusion_pytorch_model"),
         ("vae", model.autoencoder, model.autoencoder.config.to_dict(), "diffusion_pytorch_model"),
-        ("text_encoder", encoder, encoder.config.to_dict() | words, "model"),
+        ("text_encoder", encoder, encoder.config.to_dict() | extra, "model"),
     )
     for part, network, config, stem in networks:
         save_component(network, config, folder / part, stem, torch.float16)
@@ -46,6 +46,6 @@ def export(model: LatentDiffusion, tokenizer: Path, folder: Path) -> None:
 
 
 def write_json(path: Path, data: object) -> None:
-    """One JSON file with stable formatting, its folder made where needed."""
+    """Write a JSON file with stable formatting, and create its folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Images in rows and columns, as one picture to look at."""
+"""Grids of images, and conversion between pixels and tensors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 
 def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
-    """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8."""
+    """Convert images (B, 3, H, W) in [-1, 1] to pixels (B, H, W, 3) uint8."""
     scaled = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     pixels: npt.NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
     return pixels
 
 
 def from_pixels(pixels: npt.NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1], channels last in memory."""
+    """Convert pixels (B, H, W, 3) uint8 to images (B, 3, H, W) in [-1, 1], channels last."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def grid(pixels: npt.NDArray[np.uint8], columns: int, gap: int = 2) -> Image.Image:
-    """Rows of `columns` images with light gaps; pixels (N, H, W, 3), the last row may be short."""
+    """Arrange pixels (N, H, W, 3) in rows of `columns` images with light gaps."""
     count, height, width, _ = pixels.shape
     rows = -(-count // columns)
     canvas = np.full((rows * (height + gap), columns * (width + gap), 3), 230, np.uint8)

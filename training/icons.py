@@ -1,7 +1,4 @@
-"""The seven openly licensed emoji sets: fetched from npm by package name, read as SVG icons.
-
-Knows the Iconify JSON format and nothing of captions, pixels or training.
-"""
+"""Seven openly licensed emoji sets, fetched from npm and read from the Iconify JSON format."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Iconify prefix -> the word that names the set's style in captions.
+#: Iconify prefix -> style word of the set in captions.
 ICON_SETS = {
     "fluent-emoji": "fluent",
     "fluent-emoji-flat": "flat",
@@ -26,7 +23,7 @@ LABELS_PACKAGE = "emojibase-data"
 
 @dataclass(frozen=True)
 class Icon:
-    """One drawing: `svg` is a whole document, `width` and `height` are its own units."""
+    """One emoji image: `svg` is a whole document, `width` and `height` are in its units."""
 
     icon_set: str
     name: str
@@ -37,7 +34,7 @@ class Icon:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Who made a set and under which licence, as its package states it."""
+    """Author and licence of a set, from its package."""
 
     package: str
     version: str
@@ -49,7 +46,7 @@ class Attribution:
 
 
 def fetch_packages(folder: Path) -> None:
-    """Install the icon sets and the labels under `folder`; raises CalledProcessError."""
+    """Install the icon sets and the labels under `folder`. Raises CalledProcessError."""
     folder.mkdir(parents=True, exist_ok=True)
     packages = [f"@iconify-json/{prefix}" for prefix in ICON_SETS] + [LABELS_PACKAGE]
     quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
@@ -57,27 +54,27 @@ def fetch_packages(folder: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The parsed content of a UTF-8 JSON file."""
+    """Read a UTF-8 JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def set_folder(folder: Path, icon_set: str) -> Path:
-    """Where `fetch_packages(folder)` put one set."""
+    """Return the folder of a set that `fetch_packages(folder)` installed."""
     return folder / "node_modules" / "@iconify-json" / icon_set
 
 
 def labels_folder(folder: Path) -> Path:
-    """Where `fetch_packages(folder)` put the labels."""
+    """Return the folder of the labels that `fetch_packages(folder)` installed."""
     return folder / "node_modules" / LABELS_PACKAGE
 
 
 def read_icons(icon_set: str, data: dict[str, Any]) -> list[Icon]:
-    """The icons of one `icons.json`, sorted by name. Aliases repeat drawings and are left out."""
+    """Return the icons of an `icons.json`, sorted by name, without aliases, which repeat icons."""
     return [_icon(icon_set, name, record, data) for name, record in sorted(data["icons"].items())]
 
 
 def _icon(icon_set: str, name: str, record: dict[str, Any], data: dict[str, Any]) -> Icon:
-    # A record inherits what it does not say from the set; 16 is Iconify's own default.
+    # A record inherits missing values from the set; 16 is Iconify's own default.
     left, top, width, height = (
         record.get(key, data.get(key, default))
         for key, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
@@ -90,7 +87,7 @@ def _icon(icon_set: str, name: str, record: dict[str, Any], data: dict[str, Any]
 
 
 def read_attribution(package_folder: Path) -> Attribution:
-    """The attribution that an Iconify package carries in `info.json` and `package.json`."""
+    """Read the attribution of an Iconify package from `info.json` and `package.json`."""
     info = read_json(package_folder / "info.json")
     package = read_json(package_folder / "package.json")
     return Attribution(
@@ -105,7 +102,7 @@ def read_attribution(package_folder: Path) -> Attribution:
 
 
 def read_labels_attribution(package_folder: Path) -> Attribution:
-    """The attribution of the labels package, which has no `info.json`."""
+    """Read the attribution of the labels package, which has no `info.json`."""
     package = read_json(package_folder / "package.json")
     author = package.get("author", "")
     return Attribution(

@@ -1,4 +1,4 @@
-"""The drawings as the first stage sees them, computed once for the second."""
+"""Latents of the training images, computed once for the diffusion stage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.grids import from_pixels
 
 @dataclass(frozen=True)
 class Latents:
-    """Posterior mean and standard deviation of every drawing, each (N, C, h, w), unscaled."""
+    """Posterior mean and standard deviation of every image, each (N, C, h, w), unscaled."""
 
     mean: Tensor
     std: Tensor
@@ -39,15 +39,16 @@ class Latents:
 
     @cached_property
     def scaling_factor(self) -> float:
-        """What gives latents unit variance (Rombach et al. 2022, appendix G).
+        """The factor that scales latents to unit variance (Rombach et al. 2022, appendix G).
 
-        Kept, because it takes a quarter of a second over all latents and every batch asks for it.
+        It is cached, because it takes a quarter of a second over all latents and every batch uses
+        it.
         """
         variance = self.mean.double().var() + self.std.double().square().mean()
         return float(variance.rsqrt())
 
     def sample(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Scaled samples of the posteriors at indices `chosen` (B,): (B, C, h, w)."""
+        """Return scaled samples (B, C, h, w) of the posteriors at indices `chosen` (B,)."""
         mean = self.mean[chosen]
         noise = torch.randn(mean.shape, generator=generator)
         return (mean + self.std[chosen] * noise) * self.scaling_factor

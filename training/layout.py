@@ -1,4 +1,4 @@
-"""How tensors lie in memory while they are trained."""
+"""Memory layout of weights during training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def channels_last(network: nn.Module) -> None:
-    """Lay out convolution weights channels last, in place: on CPU in bfloat16, twice as fast."""
+    """Store convolution weights channels last, in place: twice as fast on a CPU in bfloat16."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -1,9 +1,9 @@
 """Gradients of a batch, computed in parts by several threads.
 
-The threads of one operator wait for each other thousands of times a step; beside other work on
-the same cores that costs most of the speed (measured: two threads ran at a fifth of one). Whole
-parts of a batch wait once a step. Parts are added in their own order, so the number of threads
-and who was faster change no bit of the result.
+The threads of one operator wait for each other thousands of times a step; with other work on the
+same cores that costs most of the speed (measured: two threads ran at a fifth of one).
+Threads for whole parts of a batch wait once a step. Parts are added in a fixed order, so the number
+of threads and their speed change no bit of the result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LossOfPart = Callable[[], Tensor]
 
 
 class PartialGradients:
-    """Computes the mean loss and gradient over equal parts of a batch, on all cores."""
+    """Mean loss and gradient over equal parts of a batch, computed on all cores."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters = parameters
@@ -28,7 +28,7 @@ class PartialGradients:
         )
 
     def backward(self, parts: Sequence[LossOfPart]) -> float:
-        """Set every `.grad` to the gradient of the mean of all parts' losses; returns that mean."""
+        """Set every `.grad` to the gradient of the mean of all parts' losses; return that mean."""
         for parameter in self.parameters:
             # Same memory layout as the parameter, as the fused optimiser expects.
             parameter.grad = torch.zeros_like(parameter)

@@ -1,4 +1,4 @@
-"""The sizes of what is trained: the bundled model, and a miniature that tests train in seconds."""
+"""Network configurations of the bundled model, and of a miniature that tests train in seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.networks.config import TextEncoderConfig, UNetConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """One model: its networks and the side of its images in pixels."""
+    """Configurations of a model's networks, and the side of its images in pixels."""
 
     image_size: int
     vocab_size: int
@@ -46,7 +46,7 @@ def _autoencoder(image_size: int, channels: tuple[int, ...], groups: int) -> Aut
 def _unet(
     latent_size: int, channels: tuple[int, ...], *, heads: int, groups: int, context: int
 ) -> UNetConfig:
-    # The finest level has no attention: it is the dearest there and the latents are small.
+    # The finest level has no attention: it is most expensive there, and the latents are small.
     crossed = len(channels) - 1
     return UNetConfig(
         sample_size=latent_size,

@@ -1,7 +1,4 @@
-"""The loop around a training stage: resuming, progress, logs, sample grids, saving.
-
-Knows nothing of what a step computes.
-"""
+"""Loop around any training stage: resuming, progress, logs, sample grids and checkpoints."""
 
 from __future__ import annotations
 
@@ -23,26 +20,26 @@ from training import checkpointing
 
 
 class Stage(Protocol):
-    """One kind of training. `step` is the only thing that changes its parts."""
+    """One kind of training. Only `step` changes its parts."""
 
     generator: torch.Generator
 
     def parts(self) -> Mapping[str, checkpointing.Stateful]:
-        """Everything that must survive a restart, by name."""
+        """Return all state that must survive a restart, by name."""
         ...
 
     def step(self, step: int, total_steps: int) -> dict[str, float]:
-        """Take step number `step` of `total_steps`; returns losses to log."""
+        """Run step number `step` of `total_steps` and return losses to log."""
         ...
 
     def grid(self) -> Image.Image:
-        """A picture of what has been learned so far."""
+        """Return sample images of the current state as one image."""
         ...
 
 
 @dataclass(frozen=True)
 class Cadence:
-    """How often a run leaves something on disk: grids in steps, checkpoints in seconds."""
+    """Intervals of a run's files: grids and log lines in steps, checkpoints in seconds."""
 
     grid_steps: int = 500
     save_s: float = 180.0
@@ -52,37 +49,37 @@ class Cadence:
 def learning_rate(
     step: int, total_steps: int, peak: float, warmup: int = 200, cooldown: float = 0.3
 ) -> float:
-    """Linear warm-up, a plateau, and a linear fall to nothing over the last `cooldown` share."""
+    """Return the rate: `peak` after a linear warm-up, then linear to 0 in the `cooldown` share."""
     rising = (step + 1) / warmup
     falling = (total_steps - step) / (cooldown * total_steps)
     return peak * max(0.0, min(1.0, rising, falling))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group of `optimizer` the same rate."""
+    """Set the rate of every parameter group of `optimizer`."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 @contextmanager
 def stop_request() -> Iterator[Event]:
-    """An event that is set once the process is asked to end, in place of ending at once."""
-    asked = Event()
+    """Yield an event that SIGINT and SIGTERM set instead of ending the process."""
+    requested = Event()
     handlers = {
-        number: signal.signal(number, lambda *_: asked.set())
+        number: signal.signal(number, lambda *_: requested.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 def run(stage: Stage, folder: Path, total_steps: int, cadence: Cadence | None = None) -> None:
-    """Train `stage` up to `total_steps`, going on from the last checkpoint in `folder`.
+    """Train `stage` up to `total_steps`, starting from the last checkpoint in `folder`.
 
-    Asked to end (Ctrl-C or SIGTERM), it finishes the step, saves and returns.
+    On SIGINT or SIGTERM, finish the step, save a checkpoint and return.
     """
     cadence = cadence or Cadence()
     checkpoint = folder / "checkpoint.pt"

@@ -1,4 +1,4 @@
-"""Captions as token rows, ready to be drawn at random."""
+"""Captions as rows of token ids, for random sampling."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from models.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class CaptionTokens:
-    """`ids` (M, T) holds the captions of all drawings in turn; drawing i has `counts[i]` of them
-    from `starts[i]` on. `empty` (T,) is the caption that says nothing.
+    """Token ids of all captions.
+
+    `ids` (M, T) holds the captions of all images in order; image i has `counts[i]` rows that begin
+    at `starts[i]`. `empty` (T,) is the row of the empty caption.
     """
 
     ids: Tensor
@@ -24,7 +26,7 @@ class CaptionTokens:
 
     @classmethod
     def encode(cls, tokenizer: Tokenizer, captions: list[list[str]]) -> Self:
-        """One list of captions a drawing, each cut to one row of tokens."""
+        """Encode a list of captions for each image, each truncated to one row of tokens."""
         counts = torch.tensor([len(texts) for texts in captions])
         rows = [tokenizer.rows(text)[0] for texts in captions for text in texts]
         return cls(
@@ -34,11 +36,11 @@ class CaptionTokens:
             empty=torch.tensor(tokenizer.rows("")[0]),
         )
 
-    def draw(self, chosen: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
-        """A random caption for each drawing of `chosen` (B,), empty with chance `dropout`: (B, T).
+    def sample(self, chosen: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+        """Return a random caption (B, T) for each image of `chosen` (B,).
 
-        The empty ones teach the unconditional model of classifier-free guidance
-        (Ho and Salimans 2021).
+        A caption is empty with probability `dropout`; empty captions train the unconditional model
+        of classifier-free guidance (Ho and Salimans 2021).
         """
         which = torch.rand(len(chosen), generator=generator) * self.counts[chosen]
         ids = self.ids[self.starts[chosen] + which.long()]

@@ -1,4 +1,4 @@
-"""The bundled model's own byte-pair vocabulary, in CLIP's form and CLIP's two files.
+"""Byte-pair vocabulary of the bundled model, in CLIP's format and files.
 
 Lower-case, byte-level, `</w>` at the end of a word; `<|startoftext|>` and `<|endoftext|>` are the
 last two ids, and the end token also pads, as in Stable Diffusion 1.x.
@@ -20,9 +20,9 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train(texts: Iterable[str], size: int) -> dict[str, str]:
-    """Learn a vocabulary of exactly `size` entries; returns file name -> content.
+    """Learn a vocabulary of exactly `size` entries and return the files' contents by name.
 
-    Raises ValueError where `texts` hold too little for that many entries.
+    Raises ValueError if `texts` are too short for that many entries.
     """
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     tokenizer.normalizer = normalizers.Sequence(
@@ -34,10 +34,10 @@ def train(texts: Iterable[str], size: int) -> dict[str, str]:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    # Every byte must be spellable, inside a word and at its end.
+    # Every byte needs an entry, inside a word and at its end.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=size,  # of these, the alphabet's other half displaces the rarest
+        vocab_size=size,  # the word-end half of the alphabet later replaces the rarest of these
         end_of_word_suffix=WORD_END,
         initial_alphabet=alphabet,
         show_progress=False,
@@ -59,7 +59,7 @@ def train(texts: Iterable[str], size: int) -> dict[str, str]:
 
 
 def save(files: dict[str, str], folder: Path) -> None:
-    """Write the two files, and the two by which transformers recognises a CLIP tokenizer."""
+    """Write the two files, and two more by which transformers recognises a CLIP tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": MAX_TOKENS, **special}

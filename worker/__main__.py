@@ -20,15 +20,14 @@ from protocol.telemetry.setup import start_tracing
 from worker.consumer.context import WorkerContext
 from worker.consumer.rq_worker import RqJobSource
 from worker.interfaces import Engine
-from worker.model_info.extra_networks import LOOK_S as ADDITIONS_S
-from worker.model_info.extra_networks import Additions
-from worker.model_manager.load_requests import LOOK_S, LoadRequests
+from worker.model_info import extra_networks
+from worker.model_manager import load_requests
 from worker.model_manager.startup import start_models
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.telemetry.gpu import gpu_collector
-from worker.telemetry.heartbeat import REPEAT_S, Heartbeat
+from worker.telemetry.heartbeat import INTERVAL_S, Heartbeat
 from worker.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -47,31 +46,31 @@ def main(wrap: Callable[[Engine], Engine] = lambda engine: engine) -> int:
     timeout_s = settings.worker_heartbeat_s
     with connect(settings.redis_url, metrics.meters.redis, answer_timeout_s=timeout_s) as redis:
         heartbeat = Heartbeat(Presence(redis), name)
-        with PeriodicRunner(PeriodicTask(REPEAT_S, heartbeat.repeat)):
+        with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
             device = _device(settings)
             try:
-                opened = start_models(settings, device, heartbeat, metrics)
+                engine, manager, models = start_models(settings, device, heartbeat, metrics)
             except Exception as error:  # reported, so that the worker does not seem to be starting
                 logger.error("cannot start", exc_info=error)
-                heartbeat.say(state=WorkerState.SETUP_FAILED, detail=str(error))
+                heartbeat.update(state=WorkerState.SETUP_FAILED, detail=str(error))
                 return 1
             watch_gpu(metrics, device)
-            additions = Additions(redis, opened.offers)
+            cards = extra_networks.CardPublisher(redis, models, settings.models_home)
 
-            def load_on_demand(source: RqJobSource) -> PeriodicRunner:
-                demand = LoadRequests(
-                    opened.shelf, source, redis, heartbeat, name, settings, metrics
+            def model_tasks(source: RqJobSource) -> PeriodicRunner:
+                requests = load_requests.LoadRequests(
+                    manager, source, redis, heartbeat, metrics, settings.worker_model_patience_s
                 )
                 return PeriodicRunner(
-                    PeriodicTask(LOOK_S, demand.look), PeriodicTask(ADDITIONS_S, additions.look)
+                    PeriodicTask(load_requests.CHECK_EVERY_S, requests.check),
+                    PeriodicTask(extra_networks.CHECK_EVERY_S, cards.refresh),
                 )
 
-            with closing(opened.shelf):
+            with closing(manager):
                 context = WorkerContext.open(
-                    settings, redis, opened.shelf, wrap(opened.engine), metrics, tracing
+                    settings, redis, manager, wrap(engine), metrics, tracing
                 )
-                cards = additions.cards()
-                status = serve(redis, name, context, cards, heartbeat, load_on_demand)
+                status = serve(redis, name, context, cards.cards(), heartbeat, model_tasks)
         heartbeat.leave()
     return status
 

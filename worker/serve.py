@@ -49,7 +49,7 @@ def serve(
     worker = RqWorker(redis, name, context)
     publish(redis, models)
     worker.handle_signals()  # before READY is published: a signal must find the handler
-    heartbeat.serve(busy=lambda: bool(worker.consumer.claims))
+    heartbeat.mark_ready(busy=lambda: bool(worker.consumer.claims))
     logger.info("ready", extra={"worker": name, "models": list(context.models.names)})
     collector = GarbageCollector(
         context.output.store, Pins(redis, settings), settings, settings.worker_sweep_s
@@ -65,7 +65,7 @@ def serve(
         logger.exception("the engine is broken, ending")
         return 1
     finally:
-        heartbeat.say(state=WorkerState.STOPPING)
+        heartbeat.update(state=WorkerState.STOPPING)
         context.output.close()
         context.tracing.close()
     return 0

@@ -25,7 +25,7 @@ from worker.interfaces import AdmittedJob, Engine, EngineStats, OneModel, Pixels
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
-from worker.telemetry.heartbeat import REPEAT_S, Heartbeat
+from worker.telemetry.heartbeat import INTERVAL_S, Heartbeat
 from worker.telemetry.metrics import Metrics
 
 TOKENIZER = Path(__file__).parents[2] / "models/bundled/tokenizer"
@@ -96,14 +96,14 @@ def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
     name = f"null-{os.getpid()}"
     metrics = Metrics()
     with connect(settings.redis_url, metrics.meters.redis) as redis:
-        announcer = Heartbeat(Presence(redis), name)
-        announcer.say(model=CARD.name)
-        with PeriodicRunner(PeriodicTask(REPEAT_S, announcer.repeat)):
+        heartbeat = Heartbeat(Presence(redis), name)
+        heartbeat.update(model=CARD.name)
+        with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
             engine = make_engine(settings.worker_slots)
             models = OneModel(CARD.name)
             context = WorkerContext.open(settings, redis, models, engine, metrics)
-            status = serve(redis, name, context, [(CARD, tokenizer)], announcer)
-        announcer.leave()
+            status = serve(redis, name, context, [(CARD, tokenizer)], heartbeat)
+        heartbeat.leave()
     return status
 
 

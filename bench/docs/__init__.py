@@ -1,1 +1,1 @@
-"""Images for the README."""
+"""Commands that write parts of the documents."""

@@ -1,6 +1,6 @@
 """The pictures of the README, drawn by the bundled model: python -m bench.docs.gallery
 
-Writes docs/pictures/bundled.png: one picture a prompt with its words below, seed 7, the model's own
+Writes docs/images/bundled.png: one picture a prompt with its words below, seed 7, the model's own
 defaults, nothing chosen by hand.
 """
 
@@ -16,7 +16,7 @@ from models.loading.loader import load_model
 from protocol.request.model_card import ModelCard
 from worker.model_info.model_card import model_card
 
-OUTPUT = Path(__file__).parents[2] / "docs/pictures/bundled.png"
+OUTPUT = Path(__file__).parents[2] / "docs/images/bundled.png"
 SEED = 7
 COLUMNS = 8
 SCALE = 2  # the pictures are small: each of their pixels becomes 2 × 2

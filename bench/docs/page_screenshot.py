@@ -1,7 +1,7 @@
 """The README's picture of the page, taken again: python -m bench.docs.page_screenshot [URL]
 
 Opens the page of a running Darkroom in Chromium, asks for four pictures as a visitor would, and
-writes docs/pictures/page.png.
+writes docs/images/page.png.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
-OUTPUT = Path(__file__).parents[2] / "docs/pictures/page.png"
+OUTPUT = Path(__file__).parents[2] / "docs/images/page.png"
 URL = "http://127.0.0.1:8000"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1180, "height": 760}

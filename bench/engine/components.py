@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from bench.common.drive import alike, photo, ready_model
 from bench.common.report import arguments, publish, table
-from bench.common.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
+from bench.common.workloads import BUNDLED_EMOJI, SMALL, WORKLOADS, Workload
 from bench.engine.flops import (
     TOKENS,
     decode_flops,
@@ -43,6 +45,7 @@ ROWS = {"denoiser": (1, 2, 4, 8, 16), "decoder": (1, 2, 4), "encoder": (1, 2, 4)
 # Large networks on a CPU take seconds a row.
 LARGE_ROWS = {"denoiser": (2,), "decoder": (1,), "encoder": (1,)}
 REPEATS = 7
+SMOKE_ROWS = 2  # row counts of each network that a smoke run tries
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,12 @@ class Measured:
 
 
 def executors(
-    model: LatentDiffusion, network: Network, with_compile: bool
+    model: LatentDiffusion, network: Network, with_compile: bool, cache: Path
 ) -> Iterator[tuple[str, Run]]:
-    """Every way there is here to run `network`, by name and precision, made one after another."""
+    """Every way there is here to run `network`, by name and precision, made one after another.
+
+    Both precisions of OpenVINO begin with the same graph, which is kept in the folder `cache`.
+    """
     if model.device.type != "cpu":
         chosen = getattr(model.executors, network.name)
         yield f"{model.executors.name} {_short(model.dtype)}", chosen
@@ -69,22 +75,43 @@ def executors(
     eager = getattr(eager_executors(model.unet, model.autoencoder), network.name)
     yield "eager fp32", eager
     if openvino.available():
-        yield "openvino fp32", openvino.OpenVino(network, torch.float32, None)
+        yield "openvino fp32", openvino.OpenVino(network, torch.float32, cache)
     if openvino.available() and openvino.has_bfloat16():
-        yield "openvino bf16", openvino.OpenVino(network, torch.bfloat16, None)
+        yield "openvino bf16", openvino.OpenVino(network, torch.bfloat16, cache)
     if with_compile and compiled.available():
         yield "compile fp32", compiled.Compiled(network, torch.float32, eager)
 
 
 def measure(
-    model: LatentDiffusion, workload: Workload, repeats: int, with_compile: bool
+    model: LatentDiffusion,
+    workload: Workload,
+    repeats: int,
+    with_compile: bool,
+    *,
+    smoke: bool = False,
+) -> Iterator[Measured]:
+    """All components, by executor and rows; a smoke run makes do with a few rows."""
+    with TemporaryDirectory() as cache:
+        yield from _networks(model, workload, repeats, with_compile, Path(cache), smoke=smoke)
+    yield from _others(model, workload, repeats)
+
+
+def _networks(
+    model: LatentDiffusion,
+    workload: Workload,
+    repeats: int,
+    with_compile: bool,
+    cache: Path,
+    *,
+    smoke: bool,
 ) -> Iterator[Measured]:
     peaks = {
-        name: peak_flops(model.device, dtype)
+        name: peak_flops(model.device, dtype, smoke=smoke)
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
     }
-    peaks[_short(model.dtype)] = peak_flops(model.device, model.dtype)
-    small = workload is BUNDLED_EMOJI or model.device.type != "cpu"
+    peaks[_short(model.dtype)] = peak_flops(model.device, model.dtype, smoke=smoke)
+    small = workload in SMALL or model.device.type != "cpu"
+    counts = ROWS if small else LARGE_ROWS
     _, latent_side, _ = model.latent_shape(workload.side, workload.side)
     flops = {
         "denoiser": unet_flops(model.unet.config, latent_side),
@@ -96,12 +123,16 @@ def measure(
         networks.decoder(model.autoencoder, latent_side),
         networks.encoder(model.autoencoder, workload.side),
     ):
-        for name, run in executors(model, network, with_compile):
-            for rows in ROWS[network.name] if small else LARGE_ROWS[network.name]:
+        for name, run in executors(model, network, with_compile, cache):
+            for rows in counts[network.name][:SMOKE_ROWS] if smoke else counts[network.name]:
                 seconds = median(partial(run, *network.examples(rows)), model.device, repeats)
                 rate = rows * flops[network.name] / seconds
                 share = rate / peaks[name.rpartition(" ")[2]]
                 yield _measured(network.name, name, rows, seconds, rate, share)
+
+
+def _others(model: LatentDiffusion, workload: Workload, repeats: int) -> Iterator[Measured]:
+    """The text encoders and the file."""
     tokens = torch.zeros(1, TOKENS, dtype=torch.long, device=model.device)
     encoders = [stage.encoder for stage in text_stages(model.conditioner)]
     seconds = median(lambda: [read(tokens) for read in encoders], model.device, repeats)
@@ -157,7 +188,8 @@ def main() -> None:
     workload = WORKLOADS[given.workload]
     model = ready_model(workload)
     repeats = 1 if given.smoke else given.repeats
-    measured = [asdict(one) for one in measure(model, workload, repeats, given.compile)]
+    found = measure(model, workload, repeats, given.compile, smoke=given.smoke)
+    measured = [asdict(one) for one in found]
     publish(
         "components" if workload.name == "bundled" else f"components-{workload.name}",
         given,

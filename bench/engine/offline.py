@@ -17,19 +17,19 @@ import torch
 
 from bench.common.drive import alike, draw, engine_for, mixed, precision, ready_model
 from bench.common.report import arguments, publish, table
-from bench.common.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
+from bench.common.workloads import BUNDLED_EMOJI, SMALL, WORKLOADS, Workload
 from bench.engine.flops import peak_flops, picture_flops
 from models.loading.loader import default_device
 from models.pipeline import LatentDiffusion
 
 
 def measure(
-    model: LatentDiffusion, workload: Workload, slots: int, images: int
+    model: LatentDiffusion, workload: Workload, slots: int, images: int, *, smoke: bool = False
 ) -> list[dict[str, object]]:
     """Images alike and images mixed; the arithmetic of a mix is not counted."""
     engine = engine_for(workload.name, model, slots)
     draw(engine, [alike(workload.smaller(), seed) for seed in range(slots)])  # every batch, warm
-    peak = peak_flops(model.device, precision(model))
+    peak = peak_flops(model.device, precision(model), smoke=smoke)
     flops = picture_flops(model, workload)
     same = draw(engine, [alike(workload, seed) for seed in range(images)])
     mix = draw(engine, [mixed(workload, seed) for seed in range(images)])
@@ -59,12 +59,12 @@ def main() -> None:
     given = options().parse_args()
     device = default_device()
     workload, images = WORKLOADS[given.workload], given.images
-    if given.smoke or (device.type == "cpu" and workload is not BUNDLED_EMOJI):
+    if given.smoke or (device.type == "cpu" and workload not in SMALL):
         workload, images = workload.smaller(), given.slots + 1
     started = time.perf_counter()
     model = ready_model(workload)
     ready_s = time.perf_counter() - started
-    rows = measure(model, workload, given.slots, images)
+    rows = measure(model, workload, given.slots, images, smoke=given.smoke)
     columns = (
         "requests",
         "images",

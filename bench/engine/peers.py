@@ -38,7 +38,7 @@ from bench.common.drive import (
     ready_model,
 )
 from bench.common.report import arguments, publish, table
-from bench.common.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
+from bench.common.workloads import BUNDLED_EMOJI, SMALL, WORKLOADS, Workload
 from bench.engine.flops import synchronize
 from models.denoising.sampling_params import SamplingParams
 from models.executors.openvino import has_bfloat16
@@ -316,7 +316,7 @@ def main() -> None:
     model = ready_model(workload)
     with_compile = not (given.no_compile or given.smoke)
     others = peers(workload, device, model.dtype, with_compile, given.only)
-    whole = device.type != "cpu" or workload.name == "bundled"
+    whole = device.type != "cpu" or given.workload in [small.name for small in SMALL]
     results = (pictures if whole else steps)(model, others, workload, rounds)
     synchronize(device)
     publish(

@@ -17,7 +17,7 @@ import itertools
 import random
 import statistics
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 
@@ -202,14 +202,16 @@ async def serving(
 
 
 async def compare(
-    workload: Workload, slots: int, loads: Iterable[float], seconds: float
+    workload: Workload, slots: int, loads: Iterable[float], seconds: float, names: Collection[str]
 ) -> tuple[float, float, list[Point]]:
-    """The lone latency, the capacity, and every policy at every load."""
+    """The lone latency, the capacity, and every policy of `names` at every load."""
     async with serving(STEP_LEVEL, workload, slots, 0.0) as client:
         lone_s = await lone_latency(client)
         most = await capacity(client, round(CROWD * slots), seconds)
     points = []
     for name, policy, batches in POLICIES:
+        if name not in names:
+            continue
         async with serving(policy, workload, slots, batches * slots / most) as client:
             for load in loads:
                 served, taken = await open_loop(client, load * most, seconds)
@@ -223,6 +225,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=20.0, help="of arrivals, for each point")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
+    names = [name for name, *_ in POLICIES]
+    parser.add_argument("--policies", nargs="+", choices=names, default=names)
     return parser
 
 
@@ -231,7 +235,9 @@ def main() -> None:
     workload, loads, seconds = WORKLOADS[given.workload], given.loads, given.seconds
     if given.smoke:
         workload, loads, seconds = workload.smaller(), [0.8], 1.0
-    lone_s, most, points = uvloop.run(compare(workload, given.slots, loads, seconds))
+    lone_s, most, points = uvloop.run(
+        compare(workload, given.slots, loads, seconds, given.policies)
+    )
     columns = {
         "policy": "policy", "load": "load", "offered_per_s": "offered/s", "mean_s": "mean s",
         "p50_s": "p50", "p95_s": "p95", "p99_s": "p99", "mean_queued_s": "in queue",

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from bench.common.drive import PROMPTS, Job, draw, engine_for, photo, ready_model, stencil
 from bench.common.report import arguments, publish, table
-from bench.common.workloads import BUNDLED_EMOJI, Workload
+from bench.common.workloads import BUNDLED_EMOJI, WORKLOADS, Workload
 from models.loading.loader import default_device
 from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, SCHEDULES
@@ -59,11 +59,15 @@ def alone(model: LatentDiffusion, jobs: Sequence[Job]) -> list[str]:
 
 
 def cost(
-    model: LatentDiffusion, careless: LatentDiffusion, jobs: Sequence[Job], slots: int
+    model: LatentDiffusion,
+    careless: LatentDiffusion,
+    jobs: Sequence[Job],
+    slots: int,
+    rounds: int = ROUNDS,
 ) -> tuple[float, float]:
     """Images per second with and without the promise: the best of a few rounds taken in turn."""
     with_promise, without = 0.0, 0.0
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         engine = engine_for(jobs[0].request.model, model, slots)
         with_promise = max(with_promise, draw(engine, jobs).images_per_s)
         engine = engine_for(jobs[0].request.model, careless, slots, same_bytes=False)
@@ -102,6 +106,7 @@ def _any(workload: Workload, dice: random.Random) -> Job:
 
 def options() -> argparse.ArgumentParser:
     parser = arguments("same_bytes", __doc__)
+    parser.add_argument("--workload", choices=WORKLOADS, default=BUNDLED_EMOJI.name)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--crowds", type=int, default=3)
     parser.add_argument("--executor", choices=("auto", "eager", "openvino"), default="auto")
@@ -110,8 +115,8 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = options().parse_args()
-    workload = BUNDLED_EMOJI
-    count = 6 if given.smoke else given.requests
+    workload = WORKLOADS[given.workload]
+    count, rounds = (6, 1) if given.smoke else (given.requests, ROUNDS)
     asked = WorkerSettings(worker_executor=given.executor)
     model = ready_model(workload, settings=asked)
     jobs = requests(workload, count)
@@ -125,9 +130,9 @@ def main() -> None:
         differing = sum(expected[i] != found for i, found in zip(order, drawn, strict=True))
         rows.append({"crowd": crowd + 1, "slots": slots, "files": count, "differing": differing})
     careless = ready_model(workload, settings=asked.model_copy(update={"worker_same_bytes": False}))
-    kept, careless_rate = cost(model, careless, jobs, SLOTS[0])
+    kept, careless_rate = cost(model, careless, jobs, SLOTS[0], rounds)
     publish(
-        "same_bytes",
+        "same_bytes" if workload.name == "bundled" else f"same_bytes-{workload.name}",
         given,
         str(default_device()),
         [

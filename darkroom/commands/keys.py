@@ -66,7 +66,7 @@ def _created(records: KeyRecords, arguments: argparse.Namespace) -> str:
         pixel_steps_per_minute=arguments.pixel_steps_per_minute,
         jobs=arguments.jobs,
     )
-    token, key = ApiKey.made(arguments.name, arguments.scopes, limits)
+    token, key = ApiKey.create(arguments.name, arguments.scopes, limits)
     records.add(key)
     return token
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Make images under the names that Dockerfile and docker-compose.yml ask for, from Debian packages,
-# for a machine that reaches a Debian mirror and a Python index but no registry of images.
+# Build container images with the names that Dockerfile and docker-compose.yml use, from Debian
+# packages, for a machine that reaches a Debian mirror and a Python index but no container registry.
 #
-#   images.sh FOLDER      needs root, debootstrap and podman; FOLDER keeps the root file system
+#   images.sh FOLDER      needs root, debootstrap and podman; FOLDER holds the root file system
 #
-# An image that podman has already is left alone. Grafana and SeaweedFS are not in Debian.
+# Existing images are not changed. Grafana and SeaweedFS are not in Debian.
 set -eu
 cd "$(dirname "$0")/../.."
 folder=$1
@@ -14,8 +14,8 @@ python=$(sed -n 's/^FROM \(python:[^ ]*\) AS base$/\1/p' Dockerfile)
 redis=$(sed -n 's/^ *image: \(redis:.*\)$/\1/p' docker-compose.yml)
 prometheus=$(sed -n 's/^ *image: \(prom\/prometheus:.*\)$/\1/p' docker-compose.yml)
 
-# What this machine's pip and apt are told about certificates and places holds inside a build too.
-lend_this_machines_ways() {
+# Use this machine's certificates and its configuration of pip and apt inside builds too.
+copy_configuration() {
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
     cp -r /etc/apt/apt.conf.d/. "$root/etc/apt/apt.conf.d/"
     links=$(python3 -m pip config list | sed -n "s/^\(:env:\.\|global\.\)find-links='\(\/.*\)'$/\2/p" | head -n 1)
@@ -33,7 +33,7 @@ if ! podman image exists "docker.io/library/$python"; then
         debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,python3-pip \
             bookworm "$root" "$mirror" > "$folder/debootstrap.log"
     fi
-    lend_this_machines_ways
+    copy_configuration
     for program in python:python3 python3:python3 pip:pip3; do
         ln -sf "/usr/bin/${program#*:}" "$root/usr/local/bin/${program%:*}"
     done
@@ -44,8 +44,8 @@ if ! podman image exists "docker.io/library/$python"; then
         - "docker.io/library/$python" > "$folder/import.log"
 fi
 
-# stand_in NAME INSTRUCTIONS: an image on top of the first, whose last line says what is in it
-stand_in() {
+# build NAME PACKAGES INSTRUCTIONS: build an image on top of the Python image
+build() {
     if ! podman image exists "$1"; then
         echo "build: ${1#docker.io/}"
         printf 'FROM docker.io/library/%s\nRUN %s\n%s\n' "$python" \
@@ -54,10 +54,10 @@ stand_in() {
     fi
 }
 
-stand_in "docker.io/library/$redis" \
+build "docker.io/library/$redis" \
     "redis-server && install -d -o redis -g redis /data" \
     'WORKDIR /data'
-stand_in "docker.io/$prometheus" \
+build "docker.io/$prometheus" \
     "prometheus wget && install -d -o nobody -g nogroup /prometheus" \
     'USER nobody
 WORKDIR /prometheus

@@ -1,10 +1,10 @@
-"""Build the images, start the compose file, draw through it, kill a worker, take all of it down.
+"""Build the containers, start the compose file, generate images, kill a worker, remove everything.
 
     make compose-test          needs root, podman, runc and debootstrap, and some minutes
 
-Dockerfile, docker-compose.yml and .env.example are taken as they are. What could not be pulled on a
-machine without a registry is replaced by images of the same names from Debian (`images.sh`).
-Grafana and the bucket have no such stand-in and are left out.
+Dockerfile, docker-compose.yml and .env.example are used unchanged. Container images that cannot be
+pulled on a machine without a registry are replaced by images of the same names from Debian
+(`images.sh`). Grafana and the bucket have no such replacement and are not started.
 """
 
 import base64
@@ -28,21 +28,21 @@ from deploy.compose_test.stack import Stack, free_port, secret
 FOLDER = Path(__file__).resolve().parents[2] / "var" / "compose-test"
 SERVICES = ("redis", "api", "worker", "prometheus")
 PATIENCE_S = 180.0
-# The pictures of one job are drawn by one worker, which has eight slots: while more than eight
-# pictures are drawn, both workers hold some.
-JOBS, PICTURES_PER_JOB, SLOTS = 12, 2, 8
-RECIPE = {"prompt": "red heart", "steps": 100, "n": PICTURES_PER_JOB}
+# One worker, with eight slots, generates all images of a job: while more than eight images are
+# generated, both workers hold some.
+JOBS, IMAGES_PER_JOB, SLOTS = 12, 2, 8
+PARAMETERS = {"prompt": "red heart", "steps": 100, "n": IMAGES_PER_JOB}
 
 
-class LocalStack:
-    """The running service, as a client with a key sees it."""
+class Client:
+    """A client of the running service with an API key."""
 
     def __init__(self, port: str, key: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.key = key
 
-    def ask(self, path: str, body: dict[str, Any] | None = None, **headers: str) -> Any:
-        """The JSON answered to GET `path`, or to POST where there is a body."""
+    def call(self, path: str, body: dict[str, Any] | None = None, **headers: str) -> Any:
+        """Return the JSON response to GET `path`, or to POST if there is a body."""
         data = None if body is None else json.dumps(body).encode()
         sent = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, data, {**sent, **headers})
@@ -50,14 +50,14 @@ class LocalStack:
             return json.load(answer)
 
     def workers(self) -> int:
-        """How many workers are ready."""
+        """Return the number of ready workers."""
         try:
-            return len(self.ask("/readyz")["workers"])
+            return len(self.call("/readyz")["workers"])
         except (urllib.error.URLError, ConnectionError):
             return 0
 
-    def picture(self, job: str, index: int) -> bytes:
-        answer = self.ask(f"/v1/jobs/{job}")["result"]["images"][index]
+    def image(self, job: str, index: int) -> bytes:
+        answer = self.call(f"/v1/jobs/{job}")["result"]["images"][index]
         request = urllib.request.Request(answer["url"].replace("http://localhost", self.url))
         request.add_header("Authorization", f"Bearer {self.key}")
         with urllib.request.urlopen(request, timeout=60) as file:
@@ -66,15 +66,15 @@ class LocalStack:
 
 
 @contextmanager
-def said(what: str) -> Iterator[None]:
-    """Print `what` with how long the block took."""
+def step(what: str) -> Iterator[None]:
+    """Print `what` with the duration of the block."""
     began = time.monotonic()
     yield
     print(f"ok  {what}  ({time.monotonic() - began:.1f} s)", flush=True)
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for `condition`, for minutes at most."""
+    """Wait for `condition`, for `PATIENCE_S` at most."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
@@ -83,49 +83,49 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def is_hardened(stack: Stack, container: str) -> None:
-    """No root, no capability, no way to gain one, and a root file system that cannot be written."""
+    """Check for no root, no capability, no way to gain one, and a read-only root file system."""
     script = 'id -u; sed -n "s/^\\(CapEff\\|NoNewPrivs\\|Seccomp\\):\\t//p" /proc/1/status'
     user, capabilities, no_new_privileges, seccomp = stack.podman(
         "exec", container, "sh", "-c", script
     ).split()
     assert user != "0", f"{container} runs as root"
     assert int(capabilities, 16) == 0, f"{container} has capabilities {capabilities}"
-    assert (no_new_privileges, seccomp) == ("1", "2"), f"{container} may gain privileges"
+    assert (no_new_privileges, seccomp) == ("1", "2"), f"{container} can gain privileges"
     assert not stack.succeeds("exec", container, "touch", "/written"), f"{container} writes to /"
 
 
-def draws(house: LocalStack) -> bytes:
-    """A picture, drawn alone; its recipe is the first of those drawn in the crowd."""
-    answer = house.ask("/v1/txt2img", {**RECIPE, "seed": 0})
-    picture = base64.b64decode(answer["images"][0]["base64"])
-    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
-    return picture
+def generate_alone(client: Client) -> bytes:
+    """Return an image generated alone, with the parameters of the first one in the batch."""
+    answer = client.call("/v1/txt2img", {**PARAMETERS, "seed": 0})
+    image = base64.b64decode(answer["images"][0]["base64"])
+    assert image.startswith(b"\x89PNG\r\n\x1a\n")
+    return image
 
 
-def survives_a_kill(stack: Stack, house: LocalStack, alone: bytes) -> None:
-    """Kill one of two workers while both draw: every job ends well, with the same bytes."""
+def survives_a_kill(stack: Stack, client: Client, alone: bytes) -> None:
+    """Kill one of two busy workers and check that every job finishes with the same bytes."""
     ids = [
-        house.ask("/v1/txt2img", {**RECIPE, "seed": seed}, Prefer="respond-async")["id"]
+        client.call("/v1/txt2img", {**PARAMETERS, "seed": seed}, Prefer="respond-async")["id"]
         for seed in range(JOBS)
     ]
 
     def states() -> list[str]:
-        return [house.ask(f"/v1/jobs/{job}")["state"] for job in ids]
+        return [client.call(f"/v1/jobs/{job}")["state"] for job in ids]
 
-    until(lambda: states().count("running") * PICTURES_PER_JOB > SLOTS, "both workers to draw")
+    until(lambda: states().count("running") * IMAGES_PER_JOB > SLOTS, "both workers to be busy")
     [first, _] = stack.containers("worker")
     os.kill(int(stack.podman("inspect", "--format", "{{.State.Pid}}", first)), signal.SIGKILL)
     unfinished = [state for state in states() if state != "finished"]
-    with said(f"a worker killed with {len(unfinished)} jobs unfinished; all {JOBS} then finished"):
+    with step(f"a worker killed with {len(unfinished)} jobs unfinished; all {JOBS} then finished"):
         until(lambda: set(states()) <= {"finished", "failed", "cancelled"}, "every job to end")
         assert set(states()) == {"finished"}, states()
-    assert house.picture(ids[0], 0) == alone, "drawn in a crowd, other bytes than alone"
-    with said("compose started that worker again"):
-        until(lambda: len(stack.containers("worker")) == 2 and house.workers() == 2, "a restart")
+    assert client.image(ids[0], 0) == alone, "the bytes differ from those generated alone"
+    with step("compose started that worker again"):
+        until(lambda: len(stack.containers("worker")) == 2 and client.workers() == 2, "a restart")
 
 
-def prometheus_says(port: str, query: str) -> dict[str, float]:
-    """The values of `query` now, by job and instance."""
+def query_prometheus(port: str, query: str) -> dict[str, float]:
+    """Return the current values of `query`, by job and instance."""
     url = f"http://127.0.0.1:{port}/api/v1/query?{urlencode({'query': query})}"
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
@@ -138,56 +138,56 @@ def prometheus_says(port: str, query: str) -> dict[str, float]:
     }
 
 
-def check(stack: Stack, house: LocalStack, prometheus: str) -> None:
-    with said("two workers are ready"):
-        until(lambda: house.workers() == 2, "two workers")
+def check(stack: Stack, client: Client, prometheus: str) -> None:
+    with step("two workers are ready"):
+        until(lambda: client.workers() == 2, "two workers")
     for service in SERVICES:
         for container in stack.containers(service):
             is_hardened(stack, container)
             until(partial(stack.succeeds, "healthcheck", "run", container), container)
-    print("ok  every container: not root, no capabilities, read-only, and healthy by its own check")
+    print("ok  every container: not root, no capabilities, read-only, and its health check passes")
     try:
-        LocalStack(house.url.rpartition(":")[2], "").ask("/v1/models")
+        Client(client.url.rpartition(":")[2], "").call("/v1/models")
         raise AssertionError("no key was needed")
     except urllib.error.HTTPError as error:
         assert error.code == 401, error
     print("ok  without a key: 401")
-    with said("a picture, drawn alone"):
-        alone = draws(house)
-    survives_a_kill(stack, house, alone)
-    with said("Prometheus scrapes the API and both workers"):
-        until(lambda: list(prometheus_says(prometheus, "up").values()).count(1.0) >= 3, "targets")
-    with said("and learns that the queue is empty again"):
+    with step("an image, generated alone"):
+        alone = generate_alone(client)
+    survives_a_kill(stack, client, alone)
+    with step("Prometheus scrapes the API and both workers"):
+        until(lambda: list(query_prometheus(prometheus, "up").values()).count(1.0) >= 3, "targets")
+    with step("Prometheus reads that the queue is empty again"):
         query = "sum(darkroom_queue_depth)"
-        until(lambda: [*prometheus_says(prometheus, query).values()] == [0.0], "an empty queue")
+        until(lambda: [*query_prometheus(prometheus, query).values()] == [0.0], "an empty queue")
 
 
 def main() -> int:
-    """The exit status: 0 if all went well."""
+    """Return the exit status: 0 if all checks passed."""
     api, prometheus, key = free_port(), free_port(), secret()
     settings = {"PUBLISH_PORT": api, "PROMETHEUS_PORT": prometheus, "WORKERS": "2"}
     settings |= {name: secret() for name in ("REDIS_PASSWORD", "GRAFANA_PASSWORD")}
-    # Two workers are compared byte by byte, and each would measure beside the other's noise.
+    # Both workers must compute alike, but each would measure while the other one is busy.
     settings |= {"DARKROOM_WORKER_EXECUTOR": "openvino", "DARKROOM_WORKER_PRECISION": "fp32"}
     stack = Stack(FOLDER, {**settings, "DARKROOM_ADMIN_KEY": key})
-    print("stand-ins made from Debian packages: python, redis, prom/prometheus")
-    print("not to be had here, so not started: grafana, s3; worker-gpu wants a GPU")
+    print("replaced by images from Debian packages: python, redis, prom/prometheus")
+    print("not available, so not started: grafana, s3; worker-gpu needs a GPU")
     status = 0
     try:
-        with said("images built from the unmodified Dockerfile"):
+        with step("images built from the unmodified Dockerfile"):
             stack.make_images()
-        with said("the unmodified compose file: Redis, API, two workers, Prometheus"):
+        with step("the unmodified compose file: Redis, API, two workers, Prometheus"):
             stack.up(*SERVICES)
-        check(stack, LocalStack(api, key), prometheus)
+        check(stack, Client(api, key), prometheus)
     except Exception:
         traceback.print_exc()
         print(stack.logs(), file=sys.stderr)
         status = 1
-    with said("torn down"):
+    with step("removed"):
         stack.down()
         left = stack.podman("ps", "--all", "--quiet") + stack.podman("volume", "ls", "--quiet")
         assert left == "", left
-    print("all well" if status == 0 else "FAILED")
+    print("all passed" if status == 0 else "FAILED")
     return status
 
 

@@ -1,7 +1,7 @@
-"""The compose file under podman: a copy of the project with a filled-in .env, started and ended.
+"""The compose file under podman: start and stop a copy of the project with a complete .env.
 
-Everything it needs lies in one folder: podman's storage and settings, the copy, the secrets. It
-changes nothing of a podman or of a stack that is otherwise on this machine.
+One folder contains everything: podman's storage and settings, the copy, the secrets. Other podman
+containers on the machine are not affected.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "darkroom-compose-test"
 
-# No process may have more than this machine allows, and nothing here has systemd.
+# Limits must not exceed those of the machine, and there is no systemd.
 CONTAINERS_CONF = """\
 [containers]
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
@@ -34,7 +34,7 @@ runroot = "/run/{project}"
 
 
 class Stack:
-    """The project's containers; `settings` are the lines of .env that differ from the example."""
+    """The project's containers. `settings` replace lines of .env.example."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder
@@ -46,13 +46,13 @@ class Stack:
             **os.environ,
             "CONTAINERS_CONF": str(folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-            "BUILDAH_FORMAT": "docker",  # the other format has no health checks
+            "BUILDAH_FORMAT": "docker",  # the OCI format has no health checks
         }
         _copy_project(self.project)
         (self.project / ".env").write_text(_filled_in(ROOT / ".env.example", settings))
 
     def make_images(self) -> None:
-        """Stand-ins for the images that would be pulled, then those of the Dockerfile."""
+        """Build replacements for the images that would be pulled, then those of the Dockerfile."""
         images = ROOT / "deploy" / "compose_test" / "images.sh"
         subprocess.run([images, self.folder], env=self._environment, check=True)
         self._compose("--podman-build-args=--network=host", "build", "api", "worker")
@@ -65,24 +65,24 @@ class Stack:
         self._compose("down", "--volumes", "--timeout", "60")
 
     def containers(self, service: str) -> list[str]:
-        """Names of the running containers of `service`."""
+        """Return the names of the running containers of `service`."""
         label = f"label=com.docker.compose.service={service}"
         listed = self.podman("ps", "--filter", label, "--format", "{{.Names}}")
         return sorted(listed.split())
 
     def logs(self) -> str:
-        """The last lines of every container's output."""
+        """Return the last lines of every container's output."""
         names = self.podman("ps", "--all", "--format", "{{.Names}}").split()
         return "\n".join(f"--- {name}\n{self._output('logs', '--tail=40', name)}" for name in names)
 
     def podman(self, *arguments: str) -> str:
-        """What podman says to a command that must succeed."""
+        """Run podman and return its output. Raises if it fails."""
         done = self._run(["podman", *arguments], stderr=subprocess.DEVNULL)
         done.check_returncode()
         return done.stdout
 
     def succeeds(self, *arguments: str) -> bool:
-        """Whether podman ends with status 0."""
+        """Run podman and return True if it succeeds."""
         return self._run(["podman", *arguments], stderr=subprocess.DEVNULL).returncode == 0
 
     def _output(self, *arguments: str) -> str:
@@ -109,7 +109,7 @@ class Stack:
 
 
 def free_port() -> str:
-    """A TCP port of the loopback that was free a moment ago."""
+    """Return a TCP port of the loopback that was free just now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return str(listener.getsockname()[1])
@@ -120,7 +120,7 @@ def secret() -> str:
 
 
 def _copy_project(target: Path) -> None:
-    """The files of the repository as they are now, but nothing that git ignores."""
+    """Copy the files of the repository as they are now, without those that git ignores."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
     shutil.rmtree(target, ignore_errors=True)
@@ -131,11 +131,11 @@ def _copy_project(target: Path) -> None:
 
 
 def _filled_in(example: Path, settings: dict[str, str]) -> str:
-    """The example's text with `settings` in place of its lines of those names."""
+    """Return the text of `example` with `settings` in place of the lines of those names."""
     lines, missing = [], dict(settings)
     for line in example.read_text().splitlines():
         name = line.lstrip("#").partition("=")[0]
         lines.append(f"{name}={missing.pop(name)}" if name in missing else line)
     if missing:
-        raise KeyError(f".env.example says nothing of {', '.join(missing)}")
+        raise KeyError(f".env.example does not contain {', '.join(missing)}")
     return "\n".join(lines) + "\n"

@@ -1,8 +1,8 @@
-"""API keys: what is kept of them, and where.
+"""API keys and their records in Redis.
 
-A key reads `dk_<id>_<secret>`. The id is a name and no secret; the secret is 256 random bits, of
-which only the SHA-256 is kept: a slow hash protects words that people think of, and there are none
-here. The records are in Redis, so every API process knows of a new or a revoked key at once.
+A key has the form `dk_<id>_<secret>`. The id is not secret; the secret is 256 random bits, of which
+only the SHA-256 is stored: a slow hash protects passwords chosen by people, and this is none.
+The records are in Redis, so each API process sees a new or a revoked key at once.
 """
 
 import hashlib
@@ -22,24 +22,24 @@ from protocol.record import Float, Int, Record, Text
 
 RECORDS = keyspace.key("keys")  # a hash: key id -> ApiKey as JSON
 TOKEN = re.compile(r"dk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
-NOBODYS_DIGEST = hashlib.sha256(secrets.token_bytes()).hexdigest()
+UNKNOWN_DIGEST = hashlib.sha256(secrets.token_bytes()).hexdigest()
 
 Limit = Annotated[Int, Field(ge=1, le=2**53)]
 
 
 class Scope(StrEnum):
-    """What a key may do."""
+    """The permissions of a key."""
 
     GENERATE = "generate"  # submit jobs and cancel its own
-    READ = "read"  # models, samplers, its own jobs and pictures
-    METRICS = "metrics"  # what Prometheus is told
+    READ = "read"  # models, samplers, its own jobs and images
+    METRICS = "metrics"  # metrics for Prometheus
     ADMIN = "admin"  # all of these, on the jobs of every key
 
 
 class KeyLimits(Record):
-    """How much a key may ask for; None: as much as it likes.
+    """The limits of a key; None: no limit.
 
-    `pixel_steps_per_minute` counts width x height x steps x n of what is submitted, `jobs` those
+    `pixel_steps_per_minute` counts width x height x steps x n of submitted requests, `jobs` those
     that wait or run.
     """
 
@@ -49,7 +49,7 @@ class KeyLimits(Record):
 
 
 class ApiKey(Record):
-    """What is kept of a key: everything but its secret."""
+    """The record of a key: everything but its secret."""
 
     id: Annotated[Text, Field(pattern=r"^[0-9a-f]{12}$")]
     name: Annotated[Text, Field(min_length=1, max_length=100)]
@@ -59,8 +59,8 @@ class ApiKey(Record):
     created_at: Float  # seconds since 1970
 
     @classmethod
-    def made(cls, name: str, scopes: frozenset[Scope], limits: KeyLimits) -> tuple[str, Self]:
-        """A new key: the key itself, which is nowhere kept, and its record."""
+    def create(cls, name: str, scopes: frozenset[Scope], limits: KeyLimits) -> tuple[str, Self]:
+        """Return a new key, which is not stored, and its record."""
         key_id = secrets.token_hex(6)
         token = f"dk_{key_id}_{secrets.token_urlsafe(32)}"
         record = cls(
@@ -75,23 +75,23 @@ class ApiKey(Record):
 
 
 def digest(token: str) -> str:
-    """What is kept and compared of a key."""
+    """Return the digest of a key, which is stored and compared."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def matching(token: str, keys: dict[str, ApiKey]) -> ApiKey | None:
-    """The record of `token` among `keys` (by id), if there is one.
+def find_key(token: str, keys: dict[str, ApiKey]) -> ApiKey | None:
+    """Return the record of `token` among `keys` (by id), None if there is none.
 
-    Hashes and compares once, in constant time, whether the id is known or not.
+    Hashes and compares once, in constant time, for known and unknown ids alike.
     """
     found = TOKEN.fullmatch(token)
     key = keys.get(found[1]) if found else None
-    same = hmac.compare_digest(digest(token), key.digest if key else NOBODYS_DIGEST)
+    same = hmac.compare_digest(digest(token), key.digest if key else UNKNOWN_DIGEST)
     return key if same else None
 
 
 class KeyRecords:
-    """The keys, in Redis. Raises `QueueUnavailable` when Redis is away."""
+    """The records of keys, in Redis. Raises `QueueUnavailable` when Redis does not answer."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -101,12 +101,12 @@ class KeyRecords:
             self._redis.hset(RECORDS, key.id, key.model_dump_json())
 
     def revoke(self, key_id: str) -> bool:
-        """Whether there was such a key."""
+        """Delete a key. Return False if there was none."""
         with redis_errors():
             return bool(self._redis.hdel(RECORDS, key_id))
 
     def all(self) -> dict[str, ApiKey]:
-        """Every key by id. What is not ours, or not of our version, opens nothing."""
+        """Return all keys by id. Records of other versions are skipped."""
         with redis_errors():
             found: dict[bytes, bytes] = self._redis.hgetall(RECORDS)  # type: ignore[assignment]  # sync client
         keys = {}

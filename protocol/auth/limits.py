@@ -1,7 +1,7 @@
-"""Limits that hold for one client over all API processes together: rates, and jobs in flight.
+"""Limits of one client over all API processes: rates, and jobs in flight.
 
-Every decision is one Lua script on the server's clock. All of a client's keys share a hash tag, so
-that a Redis Cluster keeps them in one place.
+Each decision is one Lua script on the server's clock. All of a client's keys share a hash tag, so
+that they are in one slot of a Redis Cluster.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,9 +14,9 @@ from protocol.connection.redis_client import redis_errors
 from protocol.errors import RateLimited, TooManyJobs
 from protocol.queue.job import TERMINAL, JobState
 
-States = Callable[[Iterable[str]], Mapping[str, JobState]]  # of the jobs there are, by id
+States = Callable[[Iterable[str]], Mapping[str, JobState]]  # of existing jobs, by id
 
-UNSEEN_S = 60  # how long a job that is being submitted may not be in the queue yet
+SUBMIT_S = 60  # the most time between `enter` and the job being in the queue
 
 # KEYS: bucket. ARGV: capacity, cost. A bucket refills itself once a minute. Returns 0 where the
 # cost was taken, else the milliseconds until it can be.
@@ -49,16 +49,16 @@ return 1
 
 @dataclass(frozen=True)
 class Rate:
-    """At most `per_minute` of `what`, a word or two for the client and for a key in Redis."""
+    """A limit of `per_minute` of `what`; the name is for the client and for a key in Redis."""
 
     what: str
     per_minute: int
 
 
 class Limits:
-    """Rates and jobs in flight, by client. Raises `QueueUnavailable` when Redis is away.
+    """Rates and jobs in flight, by client. Raises `QueueUnavailable` when Redis does not answer.
 
-    `states` tells how jobs stand (`JobQueue.states`).
+    `states` returns the states of jobs (`JobQueue.states`).
     """
 
     def __init__(self, redis: Redis, states: States) -> None:
@@ -68,7 +68,7 @@ class Limits:
         self._enter = redis.register_script(ENTER_SCRIPT)
 
     def take(self, client: str, rate: Rate, cost: int) -> None:
-        """Spend `cost`, which is at most the rate, or raise `RateLimited` and spend nothing."""
+        """Take `cost`, which is at most the rate, or raise `RateLimited` and take nothing."""
         bucket = _key(client, rate.what.replace(" ", "-"))
         with redis_errors():
             wait_ms = self._take(keys=[bucket], args=[rate.per_minute, cost])
@@ -76,10 +76,10 @@ class Limits:
             raise RateLimited(rate.what, rate.per_minute, wait_ms / 1000)
 
     def enter(self, client: str, job_id: str, most: int) -> None:
-        """Count a job that is about to be submitted; raises `TooManyJobs` beyond `most`.
+        """Count a job before it is submitted. Raises `TooManyJobs` beyond `most`.
 
-        Who has ended is found out only when there seems to be no room: so nobody has to be told
-        when a job ends, and no crash leaves a wrong count.
+        Ended jobs are removed only when there seems to be no room: so the end of a job need not be
+        reported, and no crash leaves a wrong count.
         """
         jobs = _key(client, "jobs")
         with redis_errors():
@@ -90,7 +90,7 @@ class Limits:
                 raise TooManyJobs(most)
 
     def leave(self, client: str, job_id: str) -> None:
-        """The job was not submitted after all."""
+        """Remove a job that was not submitted."""
         with redis_errors():
             self._redis.zrem(_key(client, "jobs"), job_id)
 
@@ -101,7 +101,7 @@ class Limits:
 
         def ended(job_id: str, at: float) -> bool:
             state = states.get(job_id)
-            return at < now - UNSEEN_S if state is None else state in TERMINAL
+            return at < now - SUBMIT_S if state is None else state in TERMINAL
 
         gone = [job_id for job_id, at in entered if ended(job_id.decode(), at)]
         if gone:

@@ -1,8 +1,8 @@
-"""How the names of keys begin.
+"""The prefixes of Redis keys.
 
-`RQ_KEY_PREFIX` is RQ's own variable, and moves our keys along with RQ's: two houses can share one
-Redis, and on Redis Cluster, where a script may touch one slot only, a prefix in braces such as
-`{darkroom}` keeps everything in one.
+`RQ_KEY_PREFIX` is RQ's own variable and sets the prefix of our keys, too: two installations can
+share one Redis. On Redis Cluster, where a script may access one slot only, a prefix in braces such
+as `{darkroom}` puts all keys into one slot.
 """
 
 import os
@@ -12,5 +12,5 @@ OURS = "darkroom" if RQ == "rq" else f"{RQ}:darkroom"
 
 
 def key(*parts: str) -> str:
-    """A key, or a channel, of ours."""
+    """Return the name of a key or channel of ours."""
     return ":".join((OURS, *parts))

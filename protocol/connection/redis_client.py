@@ -1,4 +1,4 @@
-"""How both programs reach Redis: timeouts, few retries, and one error of ours when it is away."""
+"""Redis clients of both programs: timeouts, few retries, and one error for an outage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from protocol.connection.timed_redis import TimedRedis
-from protocol.connection.topology import reach
+from protocol.connection.topology import connection_options
 from protocol.errors import QueueUnavailable
 from protocol.observing import Observe
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0
-RETRIES = 3  # rides out a fail-over of under a second; longer outages are the caller's to show
-IDLE_CHECK_S = 30  # idle for longer, a connection is pinged before use: it may be dead unnoticed
+RETRIES = 3  # enough for a failover of under a second; longer outages are shown by the caller
+IDLE_CHECK_S = 30  # after this time without use, a connection is pinged first: it may be dead
 RETRIED = (RedisConnectionError, RedisTimeoutError)
 
 
@@ -29,16 +29,14 @@ def connect(
     answer_timeout_s: float = ANSWER_TIMEOUT_S,
     retries: int = RETRIES,
 ) -> Redis:
-    """A client for a `redis://`, `rediss://` or `unix://` address, or one of
-    `protocol.connection.topology`'s,
-    which connects on first use.
+    """Return a client for a `redis://`, `rediss://` or `unix://` URL, or one of `topology`.
 
-    `observe` is told how long each round trip took.
+    It connects on first use. `observe` is called with the duration of each round trip.
     """
-    plain_url, way = reach(url)
+    plain_url, options = connection_options(url)
     client = (TimedRedis if observe else Redis).from_url(
         plain_url,
-        **way,
+        **options,
         socket_timeout=answer_timeout_s,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         health_check_interval=IDLE_CHECK_S,
@@ -50,14 +48,15 @@ def connect(
 
 
 def connect_async(url: str) -> AsyncRedis:
-    """The same for asyncio, to listen with: it never retries, so a broken link is seen at once.
+    """Return a client for asyncio, for subscriptions.
 
-    Who listens builds the next link; a retry inside the client would race with new subscriptions.
+    It never retries, so a broken connection is an error at once. The caller connects again; a retry
+    inside the client would race with new subscriptions.
     """
-    plain_url, way = reach(url, for_asyncio=True)
+    plain_url, options = connection_options(url, for_asyncio=True)
     return AsyncRedis.from_url(
         plain_url,
-        **way,
+        **options,
         socket_timeout=ANSWER_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         health_check_interval=IDLE_CHECK_S,
@@ -67,7 +66,7 @@ def connect_async(url: str) -> AsyncRedis:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Turn whatever Redis raises inside the block into `QueueUnavailable`, keeping the cause."""
+    """Convert Redis errors inside the block into `QueueUnavailable`, keeping the cause."""
     try:
         yield
     except RedisError as error:

@@ -1,4 +1,4 @@
-"""A Redis client that tells how long each round trip took; not of subscriptions, which wait."""
+"""A Redis client that measures each round trip, except those of subscriptions, which wait."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from redis.exceptions import NoScriptError, RedisError, WatchError
 
 from protocol.observing import Observe, observed
 
-# Part of how things are done: a script is sent again, a transaction is tried again.
-NO_TROUBLE = (NoScriptError, WatchError)
+# Expected errors: a script is sent again, a transaction is tried again.
+EXPECTED_ERRORS = (NoScriptError, WatchError)
 
 
 class TimedRedis(Redis):
-    """`observe` is told of every command, and of every pipeline as one."""
+    """A client that calls `observe` for each command, and for each pipeline once."""
 
     observe: Observe
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        with observed(self.observe, "command", RedisError, but=NO_TROUBLE):
+        with observed(self.observe, "command", RedisError, ignored=EXPECTED_ERRORS):
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
@@ -35,5 +35,5 @@ class TimedPipeline(Pipeline):
     observe: Observe
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        with observed(self.observe, "pipeline", RedisError, but=NO_TROUBLE):
+        with observed(self.observe, "pipeline", RedisError, ignored=EXPECTED_ERRORS):
             return super().execute(raise_on_error)

@@ -1,13 +1,13 @@
-"""Redis behind Sentinel, and on a Cluster: whoever connects first asks where the master is.
+"""Redis with Sentinel, and Redis Cluster: each new connection first finds the master.
 
     redis+sentinel://[user:password@]host:port,host:port/service[/db][?sentinel_password=…]
     redis+cluster://[user:password@]host:port,host:port
 
-and `rediss+…` for TLS. A connection that finds itself at a node that is no longer the right one is
-closed, and the next attempt asks anew; so a failover is an outage like any other to everybody else.
+and `rediss+…` for TLS. A connection to a node that is no longer the master is closed, and the next
+attempt finds the master again; so for all other code a failover is an outage like any other.
 
-On a Cluster all our keys are in one slot, which `RQ_KEY_PREFIX` sees to, and so on one node. RQ and
-our scripts speak to that node as to any server; the other nodes are for other users, and failover.
+On a Cluster all our keys are in one slot, by `RQ_KEY_PREFIX`, and so on one node. RQ and our
+scripts use that node like any server; the other nodes are for other users, and for failover.
 """
 
 import asyncio
@@ -27,29 +27,33 @@ from protocol.connection.keyspace import key
 
 SENTINEL, CLUSTER = "+sentinel", "+cluster"
 PORTS = {SENTINEL: 26379, CLUSTER: 6379}
-ANSWER_TIMEOUT_S = 1.0  # of whom we ask for the master
-ELSEWHERE = (ReadOnlyError, MovedError, ClusterDownError)  # answers of a node that is not the one
+ANSWER_TIMEOUT_S = 1.0  # of a node that is asked for the master
+NOT_MASTER = (
+    ReadOnlyError,
+    MovedError,
+    ClusterDownError,
+)  # errors of a node that is not the master
 
 Node = tuple[str, int]
-Locate = Callable[[], Node]  # the master; raises RedisConnectionError if nobody knows
+Locate = Callable[[], Node]  # the master; raises RedisConnectionError if it is not found
 
 
 @dataclass(frozen=True)
 class Topology:
-    """A `…+sentinel` or `…+cluster` URL, read. `scheme` is redis or rediss."""
+    """A parsed `…+sentinel` or `…+cluster` URL. `scheme` is redis or rediss."""
 
     scheme: str
     kind: str
-    login: str  # "user:password@", or nothing
+    login: str  # "user:password@", or ""
     nodes: tuple[Node, ...]
     service: str
     db: int
-    options: dict[str, str]  # redis-py's, of the URL's query
+    options: dict[str, str]  # of redis-py, from the URL's query
     sentinel_password: str
 
     @classmethod
     def read(cls, url: str) -> "Topology":
-        """Raises ValueError, in words for the operator, if the URL is not of that form."""
+        """Parse a URL. Raises ValueError with a message for the operator if it has another form."""
         parts = urlsplit(url)
         scheme, plus, kind = parts.scheme.partition("+")
         kind = plus + kind
@@ -77,18 +81,18 @@ class Topology:
         )
 
     def url(self, node: Node, login: str, db: int = 0) -> str:
-        """The plain URL of one node."""
+        """Return the plain URL of one node."""
         host = f"[{node[0]}]" if ":" in node[0] else node[0]
         return f"{self.scheme}://{login}{host}:{node[1]}/{db}?{urlencode(self.options)}"
 
     def locate(self) -> Node:
-        """The master, by the first of the nodes that can tell."""
+        """Return the master, from the first of the nodes that has it."""
         ask = self._ask_sentinel if self.kind == SENTINEL else self._ask_cluster
         for node in self.nodes:
             with suppress(RedisError):
                 if (found := ask(node)) is not None:
                     return found
-        raise RedisConnectionError("nobody knows where Redis' master is")
+        raise RedisConnectionError("no node has the address of Redis' master")
 
     def _ask_sentinel(self, sentinel: Node) -> Node | None:
         password = self.sentinel_password
@@ -100,8 +104,8 @@ class Topology:
         with self._client(node, self.login) as client:
             try:
                 client.exists(key())
-            except MovedError as elsewhere:
-                return elsewhere.host or node[0], elsewhere.port
+            except MovedError as moved:
+                return moved.host or node[0], moved.port
             return node
 
     def _client(self, node: Node, login: str) -> Redis:
@@ -114,7 +118,7 @@ class Topology:
 
 
 class _Located:
-    """A connection to wherever the master is when it connects."""
+    """A connection that finds the master when it connects."""
 
     def __init__(self, *, locate: Locate, **options: Any) -> None:
         super().__init__(**options)
@@ -127,13 +131,13 @@ class _Located:
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return super().read_response(*args, **options)  # type: ignore[misc]
-        except ELSEWHERE as error:
+        except NOT_MASTER as error:
             self.disconnect()  # type: ignore[attr-defined]
             raise RedisConnectionError("the master has moved") from error
 
 
 class _LocatedAsync:
-    """The same for asyncio."""
+    """A connection for asyncio that finds the master when it connects."""
 
     def __init__(self, *, locate: Locate, **options: Any) -> None:
         super().__init__(**options)
@@ -146,29 +150,29 @@ class _LocatedAsync:
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc]
-        except ELSEWHERE as error:
+        except NOT_MASTER as error:
             await self.disconnect()  # type: ignore[attr-defined]
             raise RedisConnectionError("the master has moved") from error
 
 
 class LocatedConnection(_Located, Connection):
-    """By TCP."""
+    """A connection by TCP."""
 
 
 class LocatedSSLConnection(_Located, SSLConnection):
-    """By TLS."""
+    """A connection by TLS."""
 
 
 class AsyncLocatedConnection(_LocatedAsync, AsyncConnection):
-    """By TCP."""
+    """A connection by TCP, for asyncio."""
 
 
 class AsyncLocatedSSLConnection(_LocatedAsync, AsyncSSLConnection):
-    """By TLS."""
+    """A connection by TLS, for asyncio."""
 
 
-def reach(url: str, for_asyncio: bool = False) -> tuple[str, dict[str, Any]]:
-    """A URL that redis-py understands, and what else its `from_url` is to be given."""
+def connection_options(url: str, for_asyncio: bool = False) -> tuple[str, dict[str, Any]]:
+    """Return a URL that redis-py can parse, and further options of its `from_url`."""
     if not has_topology(url):
         return url, {}
     topology = Topology.read(url)
@@ -182,5 +186,5 @@ def reach(url: str, for_asyncio: bool = False) -> tuple[str, dict[str, Any]]:
 
 
 def has_topology(url: str) -> bool:
-    """Whether a URL is one of this module's."""
+    """Return True for a URL that this module parses."""
     return urlsplit(url).scheme.endswith((SENTINEL, CLUSTER))

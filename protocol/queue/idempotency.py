@@ -1,8 +1,8 @@
-"""Retries that find the job they are retries of.
+"""Idempotency keys: a retry of a request returns the job of the first try.
 
-A client that hears nothing of its request cannot know whether it was accepted. If it gave the
-request a key of its own choice (the header `Idempotency-Key`), it asks again with the same key, at
-any API, and gets the same job. Ids stay unguessable: a key leads to an id only through Redis.
+A client without an answer cannot know whether its request was accepted. If it sent a key of its own
+choice (the header `Idempotency-Key`), it sends the request again with the same key, to any API
+process, and gets the same job. Ids stay unguessable: only Redis maps a key to an id.
 """
 
 import hashlib
@@ -15,33 +15,33 @@ from protocol.errors import InvalidRequest
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest
 
-KEPT_S = 24 * 3600
+TTL_S = 24 * 3600
 HEADER = "Idempotency-Key"
-LONGEST = 255
+MAX_LENGTH = 255
 
 
 class IdempotencyKeys:
-    """Which job each client's keys stand for, in Redis. Raises `QueueUnavailable`."""
+    """The jobs of each client's keys, in Redis. Raises `QueueUnavailable`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def job_id(self, client: str, key: str, fingerprint: str) -> str:
-        """The id of the job that `key` stands for: a new one the first time, then always the same.
+        """Return the id of the job of `key`: a new one the first time, then always the same.
 
-        Whether that job was ever queued is not known here; queueing it again is harmless.
+        The job may never have been queued; to queue it again changes nothing.
 
         Raises:
-            InvalidRequest: no fit key, or one that this client gave to a different request.
+            InvalidRequest: the key is malformed, or this client used it for a different request.
         """
-        if not (0 < len(key) <= LONGEST and key.isascii() and key.isprintable()):
-            bound = f"1 to {LONGEST} printable ASCII characters"
+        if not (0 < len(key) <= MAX_LENGTH and key.isascii() and key.isprintable()):
+            bound = f"1 to {MAX_LENGTH} printable ASCII characters"
             raise InvalidRequest(HEADER, key, bound, "bad-idempotency-key")
         name = key_of_ours("idempotency", _digest(f"{client}\n{key}"))
         mine = f"{new_job_id()} {fingerprint}".encode()
         with redis_errors():
-            # Two at once: one is first, and the other reads what it wrote.
-            is_new = self._redis.set(name, mine, nx=True, ex=KEPT_S)
+            # Of two concurrent requests one is first, and the other reads its value.
+            is_new = self._redis.set(name, mine, nx=True, ex=TTL_S)
             found: bytes | None = None if is_new else self._redis.get(name)  # type: ignore[assignment]  # sync client
         job_id, _, given = (found or mine).partition(b" ")
         if given.decode() != fingerprint:
@@ -51,9 +51,10 @@ class IdempotencyKeys:
 
 
 def fingerprint(request: GenerationRequest, seed: int | None) -> str:
-    """What makes two requests the same one; `seed` is the client's own, if it gave one.
+    """Return a digest that is equal for equal requests.
 
-    One that was drawn for it differs at each try, and is not its wish.
+    `seed` is the client's, None if it sent none: a random seed differs at each try, so it is not
+    part of the digest.
     """
     return _digest(request.model_copy(update={"seed": seed}).model_dump_json())
 

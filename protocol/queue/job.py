@@ -1,4 +1,4 @@
-"""A job as the outside sees it: where it stands, how far it is, what came of it."""
+"""A job as clients see it: its state, its progress and its result."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -7,6 +7,7 @@ from pydantic import Field
 
 from protocol.errors import ErrorRecord
 from protocol.record import Float, Int, Record
+from protocol.request.fields import Seed, Side
 from protocol.request.object_keys import (
     EXTRA_KEY,
     JOB_ID,
@@ -15,7 +16,6 @@ from protocol.request.object_keys import (
     ExtraFormat,
     OutputFormat,
 )
-from protocol.request.request import Seed, Side
 
 Seconds = Annotated[Float, Field(ge=0)]
 Count = Annotated[Int, Field(ge=0)]
@@ -23,7 +23,7 @@ JobId = Annotated[str, Field(pattern=JOB_ID)]
 
 
 class JobState(StrEnum):
-    """Where a job stands: it moves down this list, save that a dead worker's is queued again."""
+    """The state of a job. It moves down this list; only a dead worker's job is queued again."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -36,7 +36,7 @@ TERMINAL = frozenset({JobState.FINISHED, JobState.FAILED, JobState.CANCELLED})
 
 
 class Phase(StrEnum):
-    """What a worker is doing for a job; `load`: it loads the model that a waiting job is for."""
+    """The work on a job at a moment; `load`: loading the model of a waiting job."""
 
     LOAD = "load"
     ENCODE = "encode"
@@ -46,15 +46,18 @@ class Phase(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """How a picture came out. `content_filtered`: the model's safety checker has flagged it; the
-    operator decides whether it is shown nevertheless."""
+    """The outcome of one image.
+
+    `content_filtered`: the model's safety checker has flagged it; a setting of the operator decides
+    whether it is shown.
+    """
 
     SUCCESS = "success"
     CONTENT_FILTERED = "content_filtered"
 
 
 class ExtraFile(Record):
-    """A file that comes with a picture: where it is kept and what it is."""
+    """An extra output of an image: its key in the store and its kind."""
 
     kind: Extra
     key: Annotated[str, Field(pattern=EXTRA_KEY)]
@@ -63,7 +66,7 @@ class ExtraFile(Record):
 
 
 class ImageResult(Record):
-    """One finished picture: where it is kept and what it is. `bytes` is the size of the file."""
+    """One finished image: its key in the store and its properties. `bytes`: the file size."""
 
     key: Annotated[str, Field(pattern=RESULT_KEY)]
     seed: Seed
@@ -76,7 +79,7 @@ class ImageResult(Record):
 
 
 class Timings(Record):
-    """Seconds spent in each part of a job's life; `total` runs from queueing to delivery."""
+    """Seconds spent in each phase of a job; `total` runs from submission to delivery."""
 
     queued: Seconds = 0.0
     encode: Seconds = 0.0
@@ -87,18 +90,18 @@ class Timings(Record):
 
 
 class JobResult(Record):
-    """What a finished job made, pictures in order of their index."""
+    """The result of a finished job, images in order of their index."""
 
     images: tuple[ImageResult, ...]
     timings: Timings
 
 
 class Progress(Record):
-    """How far a job is: `step` of `steps` denoising steps done, over all its pictures together; of
-    a waiting one, how far its model is loaded, in parts of 100.
+    """The progress of a job: `step` of `steps` denoising steps, over all its images together.
 
-    `previews` counts those made so far, of which the latest is kept apart. The news that it has
-    finished may carry its `result`.
+    For a waiting job: the progress of loading its model, in percent. `previews` counts the previews
+    so far, of which the latest is stored separately. The message that it has finished may carry
+    its `result`.
     """
 
     job_id: JobId
@@ -113,9 +116,9 @@ class Progress(Record):
 class JobView(Record):
     """A job at one moment.
 
-    `position` counts the jobs ahead of it while it is queued (0 = next), and `eta_s` is how long
-    those will take at the rate of late, if that is known; `result` is there once it has finished,
-    `error` once it has failed.
+    `position` counts the jobs ahead of it while it is queued (0 = next), and `eta_s` is the time
+    those will take at the recent rate, if known. `result` is set once it has finished, `error`
+    once it has failed.
     """
 
     id: JobId

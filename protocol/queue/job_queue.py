@@ -1,13 +1,12 @@
-"""The queue of jobs, as the service uses it. The only file here that knows RQ.
+"""The queue of jobs, as the service uses it. The only file here that imports RQ.
 
 A job is an RQ job, so `rq info` and RQ's dashboards show it: a hash that names our one function,
-with the request as its only argument, in JSON. RQ is never asked to run it: the worker reads the
-request and draws (`worker.consumer.rq_worker`). Every call here is one round trip, most of them
-one script
-of `lua/`; those that ask the same of many jobs still are.
+with the request as its only argument, in JSON. RQ never runs it: the worker reads the request and
+generates the images (`worker.consumer.rq_worker`). Each method is one round trip, most of them one
+script of `lua/`, also for many jobs at once.
 
-RQ's registries are never counted with its own methods here: those tidy up while they look, and two
-lookers may put one job into the queue twice.
+RQ's registries are never counted with its own methods: those modify them while reading, and two
+readers may put one job into the queue twice.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +43,7 @@ from protocol.telemetry.context import NO_CONTEXT, JobContext
 __all__ = ["CANCEL_FIELD", "ERROR_FIELD", "GENERATE", "REQUEST", "JobQueue", "Submission"]
 __all__ += ["queue_name", "wake_channel"]
 
-CANCEL_FIELD = "cancel"  # in the job's hash: somebody asked a running job to stop
+CANCEL_FIELD = "cancel"  # in the job's hash: a running job is to stop
 ERROR_FIELD = "error"  # in the job's hash: an ErrorRecord as JSON
 
 STATES = {
@@ -63,17 +62,17 @@ STATES = {
 
 
 def wake_channel(queue: str) -> str:
-    """Where the jobs of a pool are announced, so that an idle worker need not poll quickly."""
+    """Return the channel on which new jobs of a pool are published, for idle workers."""
     return key("wake", queue)
 
 
 class JobQueue:
-    """Jobs of every model, in Redis. Raises `QueueUnavailable` when Redis is away."""
+    """The jobs of all models, in Redis. Raises `QueueUnavailable` when Redis does not answer."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self._holdings = Pins(redis, settings)
+        self._pins = Pins(redis, settings)
         self._submit = PipelinedScript(redis, "submit")
         self._view = PipelinedScript(redis, "view")
         self._cancel = PipelinedScript(redis, "cancel")
@@ -85,11 +84,11 @@ class JobQueue:
         context: JobContext = NO_CONTEXT,
         client: str = "",
     ) -> str:
-        """Queue `request` and return the job's id; what returns is durable.
+        """Queue `request` and return the job's id; the job is then durable.
 
-        With a `job_id` of the caller's, submitting again is harmless: the job exists once, and
-        stays what it was first submitted as. `client` is whose it is: it shares the queue fairly
-        with others', and only its client is shown it (`view`).
+        With the caller's own `job_id`, submitting again is harmless: the job exists once, and
+        keeps its first request. `client` is its owner: clients share the queue fairly, and only
+        the owner can view a job (`view`).
 
         Raises:
             QueueFull: `max_queue_length` jobs wait for this model.
@@ -102,7 +101,7 @@ class JobQueue:
         return answer
 
     def submit_many(self, submissions: Sequence[Submission]) -> list[str | DarkroomError]:
-        """The same for many, in one round trip: for each its id, or the error that refuses it."""
+        """Submit many in one round trip; return for each its id, or the error that refuses it."""
         with redis_errors():
             answers = self._submit.many([arguments(one, self._settings) for one in submissions])
         return [
@@ -110,53 +109,53 @@ class JobQueue:
             for one, answer in zip(submissions, answers, strict=True)
         ]
 
-    def hold(self, input_keys: Sequence[str]) -> None:
-        """Keep inputs from being swept, from before they are written until no job can need them.
+    def pin(self, input_keys: Sequence[str]) -> None:
+        """Keep inputs from deletion, from before they are written until no job can need them.
 
         Raises StoreUnavailable if one is being deleted, and that takes too long.
         """
-        self._holdings.hold(input_keys)
+        self._pins.pin(input_keys)
 
     def view(self, job_id: str, client: str | None = None) -> JobView:
-        """The job at this moment. Raises UnknownJob if there is none, or no more.
+        """Return the job at this moment. Raises UnknownJob if it does not exist, or no longer.
 
-        `client`: who asks; another's job is as unknown as none. None is the operator, who sees all.
+        `client`: the caller; another client's job is unknown to it. None is the operator, who can
+        view all jobs.
         """
         [answer] = self.view_many([(job_id, client)])
         if isinstance(answer, DarkroomError):
             raise answer
         return answer
 
-    def view_many(self, asked: Sequence[tuple[str, str | None]]) -> list[JobView | DarkroomError]:
-        """The same for many (job id, client), in one round trip."""
-        legal = [job_id for job_id, _ in asked if is_job_id(job_id)]
+    def view_many(self, queries: Sequence[tuple[str, str | None]]) -> list[JobView | DarkroomError]:
+        """Return the views, or errors, of many (job id, client) in one round trip."""
+        legal = [job_id for job_id, _ in queries if is_job_id(job_id)]
         with redis_errors():
-            found = dict(
-                zip(legal, self._view.many([{"id": job_id} for job_id in legal]), strict=True)
-            )
-        return [self._seen(job_id, client, found.get(job_id)) for job_id, client in asked]
+            views = self._view.many([{"id": job_id} for job_id in legal])
+        found = dict(zip(legal, views, strict=True))
+        return [self._read_view(job_id, client, found.get(job_id)) for job_id, client in queries]
 
     def cancel(self, job_id: str, client: str | None = None) -> JobView:
-        """Ask for a job to stop: at once while it waits, between two steps once it runs.
+        """Stop a job: at once while it waits, between two steps once it runs.
 
-        What has ended stays as it is. Raises UnknownJob, as `view` does.
+        A job that has ended is unchanged. Raises UnknownJob, as `view` does.
         """
         if not is_job_id(job_id):
             raise UnknownJob(job_id)
         keep, now = self._settings.failure_ttl_s, now_as_rq_writes_it()
         with redis_errors():
             found = self._cancel(id=job_id, client=client or None, keep=keep, now=now)
-        answer = self._seen(job_id, client, found)
+        answer = self._read_view(job_id, client, found)
         if isinstance(answer, DarkroomError):
             raise answer
         return answer
 
     def position(self, job_id: str) -> int | None:
-        """Jobs ahead of a waiting one (0 = next); None if it does not wait, or very far back."""
+        """Return the jobs ahead of a waiting one (0 = next); None if not waiting, or far back."""
         return self.view(job_id).position
 
     def states(self, job_ids: Iterable[str]) -> dict[str, JobState]:
-        """How many jobs at once stand, by id; those there are no records of are left out."""
+        """Return the states of many jobs by id, without those that have no record."""
         ids = list(job_ids)
         with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
@@ -165,18 +164,18 @@ class JobQueue:
         return {job_id: STATES[JobStatus(text)] for job_id, text in found if text in STATES}
 
     def depth(self, model: str) -> int:
-        """Jobs that wait for `model`."""
+        """Return the number of jobs that wait for `model`."""
         return sum(self.depths(model).values())
 
     def depths(self, model: str) -> dict[Priority, int]:
-        """Jobs that wait for `model`, by priority."""
+        """Return the number of jobs that wait for `model`, by priority."""
         with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             for priority in Priority:
                 pipe.llen(Queue.redis_queue_namespace_prefix + queue_name(model, priority))
             return dict(zip(Priority, pipe.execute(), strict=True))
 
-    def _seen(self, job_id: str, client: str | None, found: Any) -> JobView | DarkroomError:
-        """The answer of `lua/view.lua` in our words."""
+    def _read_view(self, job_id: str, client: str | None, found: Any) -> JobView | DarkroomError:
+        """Return the answer of `lua/view.lua` as a view."""
         status = _text(found[0]) if found else None
         if status not in STATES or (client is not None and client != _text(found[1])):
             return UnknownJob(job_id)
@@ -186,8 +185,8 @@ class JobQueue:
             case JobState.QUEUED:
                 per_second = float(rate or 0)
                 eta = ahead / per_second if ahead is not None and per_second > 0 else None
-                news = _latest(progress, state)
-                loading = news if news and news.phase is Phase.LOAD else None
+                latest = _latest(progress, state)
+                loading = latest if latest and latest.phase is Phase.LOAD else None
                 return JobView(id=job_id, state=state, position=ahead, eta_s=eta, progress=loading)
             case JobState.FINISHED:
                 return self._finished(job_id, _latest(progress, state), result)
@@ -203,14 +202,14 @@ class JobQueue:
             latest = Result.restore(job_id, entry_id.decode(), payload, self._redis, JSONSerializer)
             result = JobResult.model_validate(latest.return_value)
         except (ValueError, KeyError, TypeError):
-            # Not written by a worker of ours, or cut short: there is nothing to show.
+            # Written by another program, or truncated.
             error = JobFailed("its result cannot be read").to_record()
             return JobView(id=job_id, state=JobState.FAILED, error=error)
         return JobView(id=job_id, state=JobState.FINISHED, progress=progress, result=result)
 
 
 def _latest(text: Any, state: JobState) -> Progress | None:
-    """The last word about a job, unless it speaks of another state: an earlier attempt's."""
+    """Return the latest progress, unless it has another state: that of an earlier attempt."""
     with suppress(ValidationError, TypeError):
         progress = Progress.model_validate_json(text)
         return progress if progress.state is state else None
@@ -218,7 +217,7 @@ def _latest(text: Any, state: JobState) -> Progress | None:
 
 
 def _error_record(text: str | None) -> ErrorRecord:
-    """Why a job failed, as the worker wrote it; a job that stock RQ failed says nothing."""
+    """Return a job's error as the worker wrote it; a job that RQ itself failed has none."""
     if text is None:
         return DarkroomError().to_record()
     try:
@@ -228,7 +227,7 @@ def _error_record(text: str | None) -> ErrorRecord:
 
 
 def _text(value: object) -> str | None:
-    """Redis' bytes as text; whatever is not text is as good as absent."""
+    """Return Redis' bytes as text, None for anything else."""
     if not isinstance(value, bytes):
         return None
     try:

@@ -1,7 +1,7 @@
-"""How many jobs and workers there are, and in which state, for those who watch over them.
+"""Queue statistics: the numbers of jobs and workers by state, for monitoring.
 
-One read-only script and one INFO, however many jobs there are. RQ's own counts are not asked for:
-they tidy up while they look.
+One read-only script and one INFO, independent of the number of jobs. RQ's own counts are not used:
+they modify the queue while they read it.
 """
 
 import time
@@ -15,15 +15,15 @@ from protocol.connection.scripts import PipelinedScript
 from protocol.queue.submission import queue_name
 from protocol.request.request import Priority
 
-# In the order the script counts them.
+# In the order of the counts in the script's answer.
 STATUSES = ("queued", "started", "finished", "failed", "canceled", "deferred", "scheduled")
 
 
 @dataclass(frozen=True)
 class Lane:
-    """The jobs of one model and priority: how many there are of each status, in RQ's words.
+    """The jobs of one model and priority: their number by status, in RQ's names.
 
-    `oldest_s`: since when the job at the head waits, in seconds; 0 if none does.
+    `oldest_s`: the seconds for which the first job has waited; 0 if none waits.
     """
 
     model: str
@@ -34,8 +34,8 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class RqWorker:
-    """A worker as RQ lists it. Counts are of jobs since it started, `busy_s` what they took."""
+class WorkerStats:
+    """A worker as RQ lists it. Counts are of jobs since it started, `busy_s` their seconds."""
 
     name: str
     queues: str
@@ -47,23 +47,23 @@ class RqWorker:
 
 @dataclass(frozen=True)
 class QueueStats:
-    """Everybody at one moment. Memory in bytes; `memory_limit` is 0 where there is none."""
+    """All queues and workers at one moment. Memory in bytes; `memory_limit` is 0 for no limit."""
 
     lanes: tuple[Lane, ...]
-    workers: tuple[RqWorker, ...]
+    workers: tuple[WorkerStats, ...]
     memory_used: int
     memory_limit: int
 
 
-class Counting:
-    """Takes the census. Raises `QueueUnavailable` when Redis is away."""
+class QueueStatsReader:
+    """Reads queue statistics. Raises `QueueUnavailable` when Redis does not answer."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._script = PipelinedScript(redis, "queue_stats")
 
     def __call__(self, models: list[str]) -> QueueStats:
-        """The census of the queues of `models`."""
+        """Return the statistics of the queues of `models`."""
         with redis_errors():
             workers, lanes = self._script(pools=[queue_name(model) for model in models])
             memory = self._redis.info("memory")
@@ -88,13 +88,13 @@ def _lane(model: str, priority: Priority, found: list[bytes | list[int]]) -> Lan
     return Lane(model, priority, queue.decode(), jobs, _age(oldest))
 
 
-def _worker(found: list[bytes]) -> RqWorker:
+def _worker(found: list[bytes]) -> WorkerStats:
     name, queues, state, succeeded, failed, busy = (text.decode() for text in found)
-    return RqWorker(name, queues, state, int(succeeded), int(failed), float(busy))
+    return WorkerStats(name, queues, state, int(succeeded), int(failed), float(busy))
 
 
 def _age(rq_time: bytes) -> float:
-    """Seconds since a time as RQ writes it; 0 for what is none."""
+    """Return the seconds since a time as RQ writes it; 0 if it is malformed."""
     try:
         return max(0.0, time.time() - datetime.fromisoformat(rq_time.decode()).timestamp())
     except ValueError:

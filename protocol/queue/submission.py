@@ -1,7 +1,8 @@
-"""A job on its way into the queue, and what the queue says to it.
+"""The submission of a job: the arguments of `lua/submit.lua`, and its answer.
 
-What is written is an RQ job: the hash that RQ's own enqueue would write, less the fields it leaves
-empty. Ours are `client` (whose it is), `work`, `place`, `deadline_at` and `late` (see `lua/`).
+The script writes an RQ job: the hash that RQ's own enqueue would write, without the fields it
+leaves empty. Our own fields are `client` (the owner), `work`, `place`, `deadline_at` and `late`
+(see `lua/`).
 """
 
 import json
@@ -30,14 +31,14 @@ DESCRIPTION = "generate"  # RQ's default would show and log the prompt
 # The call as RQ keeps it: function, object, arguments, keyword arguments.
 CALL = f'["{GENERATE}",null,[],{{"{REQUEST}":'.encode(), b"}]"
 
-FAST = 1  # zlib's level: a prompt is short, and every request pays
+FAST = 1  # zlib's level: a prompt is short, and each request takes this time
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What is asked of the queue. Submitting the same `job_id` again changes nothing.
+    """A job to submit. Submitting the same `job_id` again changes nothing.
 
-    `client` is an opaque name of who asks, "" for nobody in particular.
+    `client` is an opaque name of the client, "" for none.
     """
 
     request: GenerationRequest
@@ -47,7 +48,10 @@ class Submission:
 
 
 def queue_name(model: str, priority: Priority = Priority.NORMAL) -> str:
-    """The RQ queue of a model's jobs of one priority; that of the normal ones names the pool."""
+    """Return the name of the RQ queue of a model's jobs of one priority.
+
+    The queue of normal priority has the name of the pool.
+    """
     pool = f"darkroom-{model}"
     return pool if priority is Priority.NORMAL else f"{pool}:{priority.value}"
 
@@ -83,16 +87,16 @@ def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
 def outcome(
     submission: Submission, answer: Sequence[bytes | int], settings: Settings
 ) -> str | DarkroomError:
-    """The job's id, or why it was refused: the answer of `lua/submit.lua` in our words."""
+    """Return the job's id, or the error that refuses it, from the answer of `lua/submit.lua`."""
     match answer:
         case [b"queued" | b"known"]:
             return submission.job_id
         case [b"full", int() as waiting, bytes() as rate]:
             limit = settings.max_queue_length
-            return QueueFull(waiting, limit, _until_there_is_room(waiting, limit, rate))
+            return QueueFull(waiting, limit, _seconds_until_room(waiting, limit, rate))
         case [b"client", int() as waiting, bytes() as rate]:
             limit = settings.max_queue_per_client
-            return ClientQueueFull(waiting, limit, _until_there_is_room(waiting, limit, rate))
+            return ClientQueueFull(waiting, limit, _seconds_until_room(waiting, limit, rate))
         case [b"late", bytes() as wait, bytes()]:
             deadline_s = submission.request.deadline_s or 0.0
             return WouldMissDeadline(float(wait), deadline_s, float(wait) - deadline_s)
@@ -104,6 +108,6 @@ def now_as_rq_writes_it() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _until_there_is_room(waiting: int, limit: int, rate: bytes) -> float | None:
-    """Seconds until one more has room, at `rate` jobs per second; None if the rate is not known."""
+def _seconds_until_room(waiting: int, limit: int, rate: bytes) -> float | None:
+    """Return the seconds until there is room for one more, at `rate` jobs/s; None: unknown."""
     return (waiting - limit + 1) / float(rate) if float(rate) > 0 else None

@@ -1,7 +1,7 @@
-"""The models there are: workers publish the cards of theirs, the service reads what to offer.
+"""The registry of models: workers publish the cards of their models, the service reads them.
 
-Cards stay when their workers go, so that requests can still be accepted and queued while a worker
-restarts; who is alive right now is `presence`'s business.
+Cards stay when their workers stop, so that requests can still be accepted and queued while a worker
+restarts. `presence` has the workers that are alive.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ TOKENIZERS = key("tokenizers")
 
 
 class ModelRegistry:
-    """The published models, in Redis. Raises `QueueUnavailable` when Redis is away."""
+    """The published models, in Redis. Raises `QueueUnavailable` when Redis does not answer."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def publish(self, card: ModelCard, tokenizer_json: str) -> ModelCard:
-        """Offer a model; the card is returned as published, with its tokenizer's digest filled in.
+        """Publish a model and return its card with the digest of its tokenizer.
 
         `tokenizer_json` is the serialised form of the `tokenizers` package.
         """
@@ -36,14 +36,14 @@ class ModelRegistry:
         return published
 
     def withdraw(self, name: str) -> None:
-        """Take a model off the list, for good."""
+        """Remove a model."""
         with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hdel(CARDS, name)
             pipe.hdel(TOKENIZERS, name)
             pipe.execute()
 
     def cards(self) -> dict[str, ModelCard]:
-        """Every published card by model name, in order of name."""
+        """Return all published cards by model name, in order of name."""
         with redis_errors():
             found: dict[bytes, bytes] = self._redis.hgetall(CARDS)  # type: ignore[assignment]  # sync client
         return {
@@ -52,7 +52,7 @@ class ModelRegistry:
         }
 
     def tokenizer_json(self, name: str) -> str | None:
-        """The serialised tokenizer of a model, or None if no such model is published."""
+        """Return the serialised tokenizer of a model, None if the model is not published."""
         with redis_errors():
             found: bytes | None = self._redis.hget(TOKENIZERS, name)  # type: ignore[assignment]  # sync client
         return None if found is None else found.decode()

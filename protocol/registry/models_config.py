@@ -1,4 +1,4 @@
-"""What is to be served: the catalogue file of the operator, `models.toml`.
+"""The operator's configuration of models to serve, `models.toml`.
 
     memory_budget = "20 GiB"
 
@@ -8,7 +8,7 @@
     resident = true
     defaults = { steps = 25, sampler = "dpmpp_2m" }
 
-Everything is checked when it is read; what is wrong is told with the name of its entry.
+Everything is checked when it is read; an error has the name of its entry.
 """
 
 import re
@@ -28,16 +28,16 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
-# An operator need not say what a model's own entry says: who it is, and what follows from it.
+# Fields of a card that are not defaults: they come from the model or from its entry.
 _NOT_A_DEFAULT = {"name", "aliases", "family", "tokenizer_sha256", "refiners"}
 
 
 class InvalidModelsConfig(ValueError):
-    """A catalogue file cannot be used; the message names the entry and what is wrong with it."""
+    """A models.toml that cannot be used; the message has the entry and the error."""
 
 
 def _bytes(value: object) -> object:
-    """A number of bytes as people write it: 20 GiB, 8GB, 500M."""
+    """Return a number of bytes from text such as 20 GiB, 8GB, 500M."""
     if not isinstance(value, str):
         return value
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", value.upper())
@@ -47,7 +47,7 @@ def _bytes(value: object) -> object:
 
 
 def _card_entries(defaults: dict[str, Any]) -> dict[str, Any]:
-    """Defaults by the names of the card's entries: `steps` stands for `default_steps`."""
+    """Return defaults by the names of the card's fields: `steps` stands for `default_steps`."""
     known = ModelCard.model_fields.keys() - _NOT_A_DEFAULT
     entries = {}
     for name, value in defaults.items():
@@ -63,11 +63,12 @@ ServedName = Annotated[Text, Field(pattern=_NAME)]
 
 
 class ModelConfig(Record):
-    """A model that is to be served.
+    """A model to serve.
 
-    `source` is a folder, a file, a hub id or the name of a model that was added; `vae` and `unet`
-    likewise, in place of the model's own, and `tiny_vae`, to decode fast beside it. `defaults` are
-    entries of its card. `refiner` names another entry, which is in memory whenever this is.
+    `source` is a folder, a file, a hub id or the name of an installed model. `vae` and `unet` are
+    the same, in place of the model's own; `tiny_vae` is a fast decoder in addition to it.
+    `defaults` are fields of its card. `refiner` names another entry, which is in memory whenever
+    this model is.
     """
 
     source: Text = Field(min_length=1)
@@ -83,27 +84,25 @@ class ModelConfig(Record):
 
 
 class ModelsConfig(Record):
-    """Every model that is to be served, by name, and the bytes that their weights may take."""
+    """All models to serve, by name, and the bytes that their weights may take."""
 
     models: dict[ServedName, ModelConfig] = Field(min_length=1)
     memory_budget: Bytes | None = None
 
     @model_validator(mode="after")
     def _names_are_clear(self) -> Self:
-        meant: dict[str, str] = dict.fromkeys(self.models, "a model")
-        for name, declared in self.models.items():
-            for alias in declared.aliases:
-                if alias in meant:
-                    raise ValueError(
-                        f"models.{name}: the alias {alias!r} is {meant[alias]} already"
-                    )
-                meant[alias] = f"an alias of {name!r}"
+        used: dict[str, str] = dict.fromkeys(self.models, "a model")
+        for name, config in self.models.items():
+            for alias in config.aliases:
+                if alias in used:
+                    raise ValueError(f"models.{name}: the alias {alias!r} is {used[alias]} already")
+                used[alias] = f"an alias of {name!r}"
         return self
 
     @model_validator(mode="after")
     def _refiners_are_there(self) -> Self:
-        for name, declared in self.models.items():
-            if (refiner := declared.refiner) is None:
+        for name, config in self.models.items():
+            if (refiner := config.refiner) is None:
                 continue
             if refiner not in self.models or refiner == name:
                 raise ValueError(f"models.{name}: the refiner {refiner!r} is no other entry")
@@ -113,7 +112,7 @@ class ModelsConfig(Record):
 
 
 def read_models_config(path: Path) -> ModelsConfig:
-    """The catalogue in the file at `path`. Raises InvalidModelsConfig."""
+    """Read the configuration at `path`. Raises InvalidModelsConfig."""
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -121,7 +120,7 @@ def read_models_config(path: Path) -> ModelsConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidModelsConfig(f"{path} is not TOML: {error}") from error
     try:
-        return ModelsConfig.model_validate(_as_json(data))
+        return ModelsConfig.model_validate(_with_tuples(data))
     except ValidationError as error:
         faults = [
             _place(fault["loc"]) + fault["msg"].removeprefix("Value error, ")
@@ -130,14 +129,14 @@ def read_models_config(path: Path) -> ModelsConfig:
         raise InvalidModelsConfig(f"{path}:\n  " + "\n  ".join(faults)) from error
 
 
-def _as_json(value: Any) -> Any:
-    """Lists as tuples, which is what records hold."""
+def _with_tuples(value: Any) -> Any:
+    """Return `value` with tuples for lists, as records have them."""
     if isinstance(value, Mapping):
-        return {name: _as_json(inner) for name, inner in value.items()}
-    return tuple(map(_as_json, value)) if isinstance(value, list) else value
+        return {name: _with_tuples(inner) for name, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    """Where in the file: `models.xl.steps: `."""
+    """Return the place in the file, such as `models.xl.steps: `."""
     parts = [str(part) for part in location if part != "[key]"]
     return ".".join(parts) + ": " if parts else ""

@@ -1,4 +1,4 @@
-"""Who is at work: each worker says every few seconds how it is; one that stops saying so is gone.
+"""The presence of workers: each reports its state every few seconds; without reports it is gone.
 
 Health is a word (`WorkerState`), so a failed start is shown and not hidden behind "starting".
 """
@@ -19,6 +19,8 @@ TTL_S = 15.0
 
 
 class WorkerState(StrEnum):
+    """The state of a worker."""
+
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
@@ -28,13 +30,13 @@ class WorkerState(StrEnum):
 
     @property
     def serves(self) -> bool:
-        """Whether a job sent now would be worked on."""
+        """Return True if a job sent now would be run."""
         return self in (WorkerState.READY, WorkerState.BUSY)
 
 
 class ModelState(StrEnum):
-    """What a model is to a worker: in memory, on its way there, there when it is asked for, or not
-    to be loaded."""
+    """The state of a model in a worker: in memory, being loaded, to be loaded on demand, or
+    impossible to load."""
 
     READY = "ready"
     LOADING = "loading"
@@ -42,23 +44,23 @@ class ModelState(StrEnum):
     FAILED = "failed"
 
 
-Part = Annotated[Float, Field(ge=0, le=1)]
+Fraction = Annotated[Float, Field(ge=0, le=1)]
 
 
 class ModelReport(Record):
-    """One of the models that a worker may draw with: how far it is loaded, or why it cannot be."""
+    """A model of a worker: the progress of loading it, or the reason why that failed."""
 
     name: Text
     state: ModelState
     detail: Text = ""
-    progress: Part | None = None
+    progress: Fraction | None = None
 
 
 class WorkerReport(Record):
-    """One worker's word about itself: `detail` is for people, `progress` (0..1) that of loading.
+    """The report of a worker: `detail` is for people, `progress` (0..1) that of loading.
 
-    `model` is the one it began with, `models` are all that it was told to serve; a worker that has
-    only one need not list it.
+    `model` is its first model, `models` are all that it serves; a worker with only one need not
+    list it.
     """
 
     name: Text
@@ -67,15 +69,15 @@ class WorkerReport(Record):
     models: tuple[ModelReport, ...] = ()
     device: Text | None = None
     detail: Text = ""
-    progress: Part | None = None
+    progress: Fraction | None = None
 
     @property
     def serves(self) -> tuple[str, ...]:
-        """The models that it would draw with at once."""
-        return self.having(ModelState.READY)
+        """The models that it can run at once, without loading."""
+        return self.models_in(ModelState.READY)
 
-    def having(self, *states: ModelState) -> tuple[str, ...]:
-        """The models that are in one of these states."""
+    def models_in(self, *states: ModelState) -> tuple[str, ...]:
+        """Return the models in one of these states."""
         if not self.state.serves:
             return ()
         if self.model is not None and not self.models:
@@ -84,37 +86,37 @@ class WorkerReport(Record):
 
 
 class Presence:
-    """The workers' reports, in Redis. Raises `QueueUnavailable` when Redis is away."""
+    """The workers' reports, in Redis. Raises `QueueUnavailable` when Redis does not answer."""
 
     def __init__(self, redis: Redis, ttl_s: float = TTL_S) -> None:
         self._redis = redis
         self._ttl_ms = int(ttl_s * 1000)
 
     def report(self, report: WorkerReport) -> None:
-        """Say how a worker is. To be repeated within the time to live, say at a third of it."""
+        """Store a worker's report. To be repeated well within the time to live."""
         with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.set(_key(report.name), report.model_dump_json(), px=self._ttl_ms)
             pipe.zadd(WORKERS, {report.name: time.time()})
             pipe.execute()
 
     def leave(self, name: str) -> None:
-        """Say goodbye, so nobody has to wait for the silence to be noticed."""
+        """Remove a worker at once, before its report expires."""
         with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(_key(name))
             pipe.zrem(WORKERS, name)
             pipe.execute()
 
     def workers(self) -> list[WorkerReport]:
-        """The workers heard of lately, by name; those fallen silent are forgotten on the way."""
+        """Return the reports of live workers by name, and remove workers whose reports expired."""
         with redis_errors():
             names = sorted(name.decode() for name in self._redis.zrange(WORKERS, 0, -1))  # type: ignore[union-attr]
             if not names:
                 return []
             found = self._redis.mget([_key(name) for name in names])
-            silent = [name for name, report in zip(names, found, strict=True) if report is None]
-            if silent:
-                # One that reports in this very moment is back on the list with its next report.
-                self._redis.zrem(WORKERS, *silent)
+            expired = [name for name, report in zip(names, found, strict=True) if report is None]
+            if expired:
+                # A worker that reports at this moment is listed again with its next report.
+                self._redis.zrem(WORKERS, *expired)
         return [WorkerReport.model_validate_json(report) for report in found if report is not None]
 
 

@@ -1,4 +1,4 @@
-"""A model's tokenizer as its worker publishes it: enough to count the tokens of a text."""
+"""The published tokenizer of a model, to count the tokens of a text."""
 
 import html
 from typing import Annotated
@@ -12,10 +12,12 @@ __all__ = ["PublishedTokenizer", "clean"]
 
 
 class PublishedTokenizer(Record):
-    """backend: the serialised form of the `tokenizers` package, which gets text that went through
-    `clean` first where `cleaned` says so. learned: words that stand for several tokens, as the id
-    that the backend gives them -> how many. others: the tokenizers of further text encoders; a
-    text is as long as it is to the one that finds most in it.
+    """A tokenizer in JSON.
+
+    backend: the serialised form of the `tokenizers` package; if `cleaned`, text goes through
+    `clean` first. learned: the words of textual inversion embeddings, as the id that the backend
+    gives them -> their number of tokens. others: the tokenizers of further text encoders; the
+    length of a text is the largest of all.
     """
 
     backend: Text
@@ -25,9 +27,9 @@ class PublishedTokenizer(Record):
 
 
 def clean(text: str) -> str:
-    """Text as CLIP was trained to read it: mended, unescaped, one space between words, lower-case.
+    """Return text as in CLIP's training: repaired, unescaped, one space between words, lower-case.
 
-    The worker's library of models, which shares no code with this one, does the same.
+    The package `models`, which shares no code with this one, does the same.
     """
     mended = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(mended.split()).lower()

@@ -1,1 +1,1 @@
-"""The generation request: its fields, and the validation of what a client sends."""
+"""The generation request: its fields, and the validation of a client's parameters."""

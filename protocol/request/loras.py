@@ -1,52 +1,40 @@
-"""The LoRAs of a request: from its field and from its prompt, all of them the operator's own."""
+"""The LoRAs of a request, from its field and from its prompt."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from protocol.errors import InvalidRequest
-from protocol.request.model_card import ModelCard
-from protocol.request.prompts import parse, without_loras
-from protocol.request.request import LARGEST_LORA_WEIGHT, MOST_LORAS, LoraUse
+from protocol.request.fields import MAX_LORA_WEIGHT, MAX_LORAS
+from protocol.request.generation_params import GenerationParams
+from protocol.request.model_card import ModelCard, offered_names
+from protocol.request.prompts import parse_prompt, without_loras
+from protocol.request.request import LoraUse
 
-if TYPE_CHECKING:
-    from protocol.request.generation_params import GenerationParams
-
-MOST_NAMED = 20  # LoRAs that a refusal lists
-
-D = TypeVar("D", bound="GenerationParams")
+P = TypeVar("P", bound=GenerationParams)
 
 
-def chosen_loras(draft: D, card: ModelCard) -> D:
-    """`draft` with every LoRA in its field and none left in its prompt.
+def resolve_loras(params: P, card: ModelCard) -> P:
+    """Return `params` with every LoRA in its field and none in its prompt.
 
-    One that is named several times counts with the sum of its weights, as it does where each
-    mention is applied in turn. Raises `InvalidRequest` for names that the card does not have.
+    A LoRA that is named several times gets the sum of its weights, the same as if each mention
+    were applied in turn. Raises `InvalidRequest` for names that the card does not have.
     """
-    if mentioned := parse(draft.negative_prompt, draft.prompt_syntax).loras:
-        bound = "without LoRAs, which work on the whole picture: name them in the prompt"
+    if mentioned := parse_prompt(params.negative_prompt, params.prompt_syntax).loras:
+        bound = "without LoRAs, which work on the whole image: name them in the prompt"
         value = f"<lora:{mentioned[0].name}>"
         raise InvalidRequest("negative_prompt", value, bound, "lora-in-negative-prompt")
     weights: dict[str, float] = {}
-    in_prompt = parse(draft.prompt, draft.prompt_syntax).loras
-    for field, uses in (("loras", draft.loras), ("prompt", in_prompt)):
+    in_prompt = parse_prompt(params.prompt, params.prompt_syntax).loras
+    for field, uses in (("loras", params.loras), ("prompt", in_prompt)):
         for use in uses:
             if use.name not in card.loras:
-                raise InvalidRequest(field, use.name, _what_there_is(card), "unknown-lora")
+                bound = offered_names("LoRAs", card.loras, card)
+                raise InvalidRequest(field, use.name, bound, "unknown-lora")
             weights[use.name] = weights.get(use.name, 0.0) + use.weight
-            if abs(weights[use.name]) > LARGEST_LORA_WEIGHT:
-                bound = f"between -{LARGEST_LORA_WEIGHT:g} and {LARGEST_LORA_WEIGHT:g} in all"
+            if abs(weights[use.name]) > MAX_LORA_WEIGHT:
+                bound = f"between -{MAX_LORA_WEIGHT:g} and {MAX_LORA_WEIGHT:g} in all"
                 raise InvalidRequest(field, weights[use.name], bound, "lora-weight")
-    if len(weights) > MOST_LORAS:
-        raise InvalidRequest("loras", len(weights), f"at most {MOST_LORAS} of them", "too-many")
+    if len(weights) > MAX_LORAS:
+        raise InvalidRequest("loras", len(weights), f"at most {MAX_LORAS} of them", "too-many")
     loras = tuple(LoraUse(name=name, weight=weight) for name, weight in weights.items())
-    prompt = {"prompt": without_loras(draft.prompt)} if in_prompt else {}
-    return draft.model_copy(update={"loras": loras, **prompt})
-
-
-def _what_there_is(card: ModelCard) -> str:
-    if not card.loras:
-        return f"absent: there are no LoRAs for {card.name}"
-    more = len(card.loras) - MOST_NAMED
-    names = ", ".join(card.loras[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return f"one of {names}"
+    prompt = {"prompt": without_loras(params.prompt)} if in_prompt else {}
+    return params.model_copy(update={"loras": loras, **prompt})

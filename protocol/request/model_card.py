@@ -1,4 +1,4 @@
-"""Model cards: what a model can do, and within which bounds."""
+"""Model cards: the abilities of a model and the bounds of its requests."""
 
 from collections.abc import Mapping
 from typing import Annotated, Self
@@ -6,69 +6,62 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from protocol.record import Float, Int, Record
-from protocol.request.request import (
-    ClipSkip,
-    Decoder,
-    GuidanceScale,
-    ImageCount,
-    Name,
-    Share,
-    Side,
-    Steps,
-    Strength,
-    Task,
-)
+from protocol.request import fields
+from protocol.request.request import Decoder
+from protocol.request.tasks import Task
+
+MAX_NAMES = 20  # LoRAs or ControlNets that an error message lists
 
 Positive = Annotated[Int, Field(ge=1)]
 Count = Annotated[Int, Field(ge=0)]
 
 
 class ModelCard(Record):
-    """What a model can do, and within which bounds.
+    """The abilities of a model and the bounds of its requests.
 
-    Sizes are in pixels, prompt lengths in tokens without the end marks (0: it reads no words).
-    Classes are numbers below `classes`; `class_names`, where an operator has given them, say what
-    they mean. `outputs` is what it gives for each picture asked for. What it upscales becomes
+    Sizes are in pixels, prompt lengths in tokens without the end marks (0: it reads no prompts).
+    Classes are numbers below `classes`; `class_names` are their names, if an operator has given
+    them. `outputs` lists the files for each image of a request. Upscaled images are
     `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
-    `loras`, `embeddings` (words of a prompt) and `controlnets` are those of the operator's that fit
-    it. It goes by its `aliases` too.
+    `loras`, `embeddings` (words in prompts) and `controlnets` are those the operator has added
+    that are compatible with it. `aliases` are further names of the model.
     """
 
-    name: Name
-    aliases: tuple[Name, ...] = ()
-    family: Name
+    name: fields.Name
+    aliases: tuple[fields.Name, ...] = ()
+    family: fields.Name
     description: str = ""
     tasks: tuple[Task, ...] = (Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT)
     size_multiple: Positive = 8
-    default_width: Side
-    default_height: Side
-    min_side: Side
-    max_side: Side
+    default_width: fields.Side
+    default_height: fields.Side
+    min_side: fields.Side
+    max_side: fields.Side
     max_pixels: Positive
-    default_steps: Steps = 20
-    max_steps: Steps = 150
-    default_guidance_scale: GuidanceScale = 7.5
-    max_guidance_scale: GuidanceScale = 30.0
-    default_strength: Strength = 0.75
-    max_images: ImageCount = 8
-    samplers: tuple[Name, ...]
-    schedules: tuple[Name, ...]
-    default_sampler: Name
-    default_schedule: Name
-    default_eta: Share = 0.0
+    default_steps: fields.Steps = 20
+    max_steps: fields.Steps = 150
+    default_guidance_scale: fields.GuidanceScale = 7.5
+    max_guidance_scale: fields.GuidanceScale = 30.0
+    default_strength: fields.Strength = 0.75
+    max_images: fields.ImageCount = 8
+    samplers: tuple[fields.Name, ...]
+    schedules: tuple[fields.Name, ...]
+    default_sampler: fields.Name
+    default_schedule: fields.Name
+    default_eta: fields.Share = 0.0
     max_prompt_tokens: Count = 225
     chunk_tokens: Count = 75
-    max_clip_skip: ClipSkip = 0
+    max_clip_skip: fields.ClipSkip = 0
     classes: Count = 0
-    class_names: tuple[Name, ...] = ()
+    class_names: tuple[fields.Name, ...] = ()
     max_boxes: Count = 0
     upscale_factor: Positive = 1
     decoders: tuple[Decoder, ...] = (Decoder.FULL,)
-    outputs: tuple[Name, ...] = ("image",)
-    refiners: tuple[Name, ...] = ()
-    loras: tuple[Name, ...] = ()
-    embeddings: tuple[Name, ...] = ()
-    controlnets: tuple[Name, ...] = ()
+    outputs: tuple[fields.Name, ...] = ("image",)
+    refiners: tuple[fields.Name, ...] = ()
+    loras: tuple[fields.Name, ...] = ()
+    embeddings: tuple[fields.Name, ...] = ()
+    controlnets: tuple[fields.Name, ...] = ()
     reads_aesthetic_score: bool = False
     scaling_factor: Float | None = None
     tokenizer_sha256: str = ""
@@ -84,7 +77,7 @@ class ModelCard(Record):
         return self
 
     @property
-    def reads_words(self) -> bool:
+    def reads_prompts(self) -> bool:
         return self.max_prompt_tokens > 0
 
     def allows_size(self, width: int, height: int) -> bool:
@@ -98,8 +91,16 @@ class ModelCard(Record):
         )
 
 
-def true_name(name: str | None, cards: Mapping[str, ModelCard]) -> str | None:
-    """The name of the model that is called so, by its name or by an alias; None if none is."""
+def canonical_name(name: str | None, cards: Mapping[str, ModelCard]) -> str | None:
+    """Return the name of the model with this name or alias, None if there is none."""
     if name in cards:
         return name
     return next((card.name for card in cards.values() if name in card.aliases), None)
+
+
+def offered_names(kind: str, names: tuple[str, ...], card: ModelCard) -> str:
+    """Return a bound for an error message: the names that the card offers, up to `MAX_NAMES`."""
+    if not names:
+        return f"absent: there are no {kind} for {card.name}"
+    more = len(names) - MAX_NAMES
+    return f"one of {', '.join(names[:MAX_NAMES])}" + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Job ids and object keys: all are made here, none is taken from a client as it stands."""
+"""Job ids and object keys. All are made here; none is taken from a client unchecked."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ EXTRA_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.(depth\.png|sound\.(wav|flac|mp3
 
 
 class OutputFormat(StrEnum):
-    """The file formats pictures are delivered in; the value is also the file's extension."""
+    """The file formats of images; the value is also the file's extension."""
 
     PNG = "png"
     JPEG = "jpeg"
@@ -24,10 +24,10 @@ class OutputFormat(StrEnum):
 
 
 class Extra(StrEnum):
-    """What a picture may come with, in a file of its own; the value stands in its key and URL.
+    """Extra outputs of an image, each in its own file; the value is part of its key and URL.
 
-    depth: a grey PNG of 16 bits as large as the picture, the nearer the brighter. sound: what a
-    picture of a spectrogram sounds like, in the format that was asked for.
+    depth: a grey PNG of 16 bits of the image's size, the nearer the brighter. sound: the sound of
+    a spectrogram image, in the format of the request.
     """
 
     DEPTH = "depth"
@@ -35,7 +35,7 @@ class Extra(StrEnum):
 
 
 class AudioFormat(StrEnum):
-    """The file formats sound is delivered in."""
+    """The file formats of sound."""
 
     WAV = "wav"
     FLAC = "flac"
@@ -43,7 +43,7 @@ class AudioFormat(StrEnum):
 
 
 class ExtraFormat(StrEnum):
-    """The file formats of what comes with a picture; the value is also the file's extension."""
+    """The file formats of extra outputs; the value is also the file's extension."""
 
     PNG = "png"
     WAV = "wav"
@@ -62,7 +62,7 @@ class ExtraFormat(StrEnum):
 
 
 def new_job_id() -> str:
-    """A fresh, unguessable job id: 32 hexadecimal digits."""
+    """Return a new, unguessable job id: 32 hexadecimal digits."""
     return uuid.uuid4().hex
 
 
@@ -72,28 +72,28 @@ def is_job_id(text: str) -> bool:
 
 
 def input_key(png: bytes) -> str:
-    """Where an input image is kept: by its content, so the same upload is stored once."""
+    """Return the key of an input image: a digest, so that the same upload is stored once."""
     return f"inputs/{hashlib.sha256(png).hexdigest()}"
 
 
 def result_key(job_id: str, index: int, output_format: OutputFormat) -> str:
-    """Where picture `index` of a job is kept; a job that runs twice writes the same keys."""
+    """Return the key of image `index` of a job; a job that runs twice writes the same keys."""
     return f"results/{job_id}/{index}.{output_format.value}"
 
 
 def extra_key(job_id: str, index: int, kind: Extra, file_format: ExtraFormat) -> str:
-    """Where what comes with picture `index` of a job is kept."""
+    """Return the key of an extra output of image `index` of a job."""
     return f"results/{job_id}/{index}.{kind.value}.{file_format.value}"
 
 
 def job_of(key: str) -> str:
-    """The job that a result's key belongs to."""
+    """Return the id of the job that a result's key belongs to."""
     _, job_id, _ = key.split("/")
     return job_id
 
 
 def is_key(text: str) -> bool:
-    """Whether `text` is one of our object keys, and nothing that could leave the store's folder."""
+    """Return True for an object key of ours, which cannot lead out of the store's folder."""
     return any(
         re.fullmatch(pattern.strip("^$"), text) is not None
         for pattern in (INPUT_KEY, RESULT_KEY, EXTRA_KEY)

@@ -1,4 +1,4 @@
-r"""What people write in prompts beside words: weights, breaks and the names of LoRAs.
+r"""Prompt syntax: weights, breaks and the names of LoRAs.
 
 The syntax is that of AUTOMATIC1111's web interface (its wiki, "Attention/emphasis"):
 
@@ -8,8 +8,8 @@ The syntax is that of AUTOMATIC1111's web interface (its wiki, "Attention/emphas
     <lora:name:0.8>    taken out of the text: names a LoRA and its weight, 1 if left out
     \( \) \[ \] \< \\  the character itself
 
-Any text parses: a bracket without its partner reaches to the end, or is text where it closes
-nothing. Nothing here knows a vocabulary or a network.
+Any text parses: an opening bracket without its partner extends to the end, and a closing one
+is text. Vocabularies and networks are not needed here.
 """
 
 import re
@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["LoraMention", "Piece", "Prompt", "PromptSyntax", "parse", "without_loras"]
+__all__ = ["LoraMention", "ParsedPrompt", "Piece", "PromptSyntax"]
+__all__ += ["parse_prompt", "without_loras"]
 
-STRONGER, WEAKER = 1.1, 1 / 1.1  # what a bracket does
-MOST_WEIGHT = 10.0  # either way; beyond it an embedding says nothing any more
-MOST_BRACKETS = 32  # brackets nested deeper change nothing: 1.1 ** 25 passes MOST_WEIGHT
-DECIMALS = 4  # of a weight, so that what is equal on paper is equal here: 1.1 / 1.1
+STRONGER, WEAKER = 1.1, 1 / 1.1  # the factor of a bracket
+MAX_WEIGHT = 10.0  # of either sign; an embedding with a larger weight is useless
+MAX_NESTING = 32  # deeper brackets change nothing: 1.1 ** 25 exceeds MAX_WEIGHT
+DECIMALS = 4  # of a weight, so that 1.1 * (1 / 1.1) equals 1
 
-# Every quantifier is possessive or cannot overlap with what follows: time is linear in the text.
+# Every quantifier is possessive or cannot overlap with the next part: time is linear in the text.
 _NUMBER = r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)"
-_SIGNS = re.compile(
+_TOKENS = re.compile(
     rf"""
       \\(?P<escaped>[\\()\[\]<])
     | <lora:(?P<lora>[^<>]+)>
@@ -42,59 +43,59 @@ _WEIGHTED_NAME = re.compile(rf"(?P<name>.+):(?P<weight>{_NUMBER})", re.DOTALL)
 
 
 class PromptSyntax(StrEnum):
-    """How a prompt is read: with the signs above, or as nothing but words."""
+    """The syntax of a prompt: weights and LoRAs as above, or plain text."""
 
     WEIGHTS = "weights"
     PLAIN = "plain"
 
 
 class Piece(NamedTuple):
-    """Text and how strongly it is meant: 1 is as it stands, within `MOST_WEIGHT` either way."""
+    """Text and its weight: 1 is neutral, at most `MAX_WEIGHT` of either sign."""
 
     text: str
     weight: float
 
 
 class LoraMention(NamedTuple):
-    """A LoRA as a prompt names it, within `MOST_WEIGHT`; nobody has checked that there is one."""
+    """A LoRA in a prompt and its weight, within `MAX_WEIGHT`; its existence is not checked."""
 
     name: str
     weight: float
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """What a prompt says. Sections begin rows of tokens of their own; neighbouring pieces of a
-    section differ in weight, and a section without text has none.
+class ParsedPrompt:
+    """A parsed prompt. Each section begins a new row of tokens. Neighbouring pieces of a section
+    differ in weight, and a section without text has no pieces.
     """
 
     sections: tuple[tuple[Piece, ...], ...]
     loras: tuple[LoraMention, ...] = ()
 
     def tokens(self, count: Callable[[str], int], row: int) -> int:
-        """How long it is: the tokens that `count` finds, and every row that a break leaves filled
-        up; a row holds `row` tokens."""
+        """Return the length in tokens, as `count` finds them, with each row that a break ends
+        counted as full; a row holds `row` tokens."""
         *before, last = (sum(count(text) for text, _ in pieces) for pieces in self.sections)
         return row * sum(max(1, -(-tokens // row)) for tokens in before) + last
 
 
-def parse(text: str, syntax: PromptSyntax = PromptSyntax.WEIGHTS) -> Prompt:
-    """`text` as it is meant. Never raises."""
+def parse_prompt(text: str, syntax: PromptSyntax = PromptSyntax.WEIGHTS) -> ParsedPrompt:
+    """Return `text` parsed. Never raises."""
     if syntax is PromptSyntax.PLAIN:
-        return Prompt(((Piece(text, 1.0),) if text else (),))
-    reading = _Reading()
-    for sign in _SIGNS.finditer(text):
-        reading.take(sign)
-    return reading.result()
+        return ParsedPrompt(((Piece(text, 1.0),) if text else (),))
+    parser = _Parser()
+    for token in _TOKENS.finditer(text):
+        parser.take(token)
+    return parser.result()
 
 
 def without_loras(text: str) -> str:
-    """`text` without the LoRAs that it mentions; everything else is left as it stands."""
-    return "".join(sign[0] for sign in _SIGNS.finditer(text) if sign.lastgroup != "lora")
+    """Return `text` without the LoRAs that it names; everything else is unchanged."""
+    return "".join(token[0] for token in _TOKENS.finditer(text) if token.lastgroup != "lora")
 
 
-class _Reading:
-    """The state of a parse: pieces so far, and where the brackets still open began."""
+class _Parser:
+    """The state of a parse: the pieces so far, and the starts of the brackets still open."""
 
     def __init__(self) -> None:
         self._texts: list[str | None] = []  # None: a new section
@@ -102,10 +103,10 @@ class _Reading:
         self._open: dict[str, list[int]] = {"(": [], "[": []}
         self._loras: list[LoraMention] = []
 
-    def take(self, sign: re.Match[str]) -> None:
-        match sign.lastgroup, sign[sign.lastgroup or 0]:
-            case "lora", said:
-                self._loras.append(_mention(said))
+    def take(self, token: re.Match[str]) -> None:
+        match token.lastgroup, token[token.lastgroup or 0]:
+            case "lora", text:
+                self._loras.append(_mention(text))
             case "weight", number if self._open["("]:
                 self._close("(", _number(number))
             case "bracket", "(" | "[" as bracket:
@@ -117,9 +118,9 @@ class _Reading:
             case "escaped", character:
                 self._add(character)
             case _:
-                self._add_with_breaks(sign[0])
+                self._add_with_breaks(token[0])
 
-    def result(self) -> Prompt:
+    def result(self) -> ParsedPrompt:
         for bracket, factor in (("(", STRONGER), ("[", WEAKER)):
             while self._open[bracket]:
                 self._close(bracket, factor)
@@ -132,8 +133,8 @@ class _Reading:
             else:
                 sections[-1].append(Piece(text, weight))
         while len(sections) > 1 and not any(piece.text.strip() for piece in sections[-1]):
-            sections.pop()  # a break after which nothing is said
-        return Prompt(tuple(map(tuple, sections)), tuple(self._loras))
+            sections.pop()  # a break without text after it
+        return ParsedPrompt(tuple(map(tuple, sections)), tuple(self._loras))
 
     def _add(self, text: str | None) -> None:
         self._texts.append(text)
@@ -148,21 +149,21 @@ class _Reading:
 
     def _close(self, bracket: str, factor: float) -> None:
         start = self._open[bracket].pop()
-        if len(self._open[bracket]) < MOST_BRACKETS:
+        if len(self._open[bracket]) < MAX_NESTING:
             for i in range(start, len(self._weights)):
                 self._weights[i] *= factor
 
 
 def _bounded(weight: float) -> float:
-    return round(min(max(weight, -MOST_WEIGHT), MOST_WEIGHT), DECIMALS)
+    return round(min(max(weight, -MAX_WEIGHT), MAX_WEIGHT), DECIMALS)
 
 
 def _number(digits: str) -> float:
-    """Bounded at once: enough digits make an infinity, and that times 0 is no number."""
+    """Return the number, bounded: enough digits make an infinity, and that times 0 is NaN."""
     return _bounded(float(digits))
 
 
-def _mention(said: str) -> LoraMention:
-    if weighted := _WEIGHTED_NAME.fullmatch(said):
+def _mention(text: str) -> LoraMention:
+    if weighted := _WEIGHTED_NAME.fullmatch(text):
         return LoraMention(weighted["name"], _number(weighted["weight"]))
-    return LoraMention(said, 1.0)
+    return LoraMention(text, 1.0)

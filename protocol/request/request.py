@@ -1,65 +1,29 @@
-"""What a client asked for, complete: defaults filled in, seed drawn, a recipe for its pictures."""
+"""The generation request: resolved parameters, stored in the queue and read by the worker."""
 
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from protocol.record import Float, Int, Record, Text
-from protocol.request.object_keys import INPUT_KEY, AudioFormat, OutputFormat
+from protocol.record import Float, Record
+from protocol.request import fields
+from protocol.request.object_keys import AudioFormat, OutputFormat
 from protocol.request.prompts import PromptSyntax
 from protocol.request.samplers import evaluations
 from protocol.request.tasks import Task
 
-__all__ = ["SEEDS", "Box", "GenerationRequest", "OutputFormat", "Task"]
+__all__ = ["Box", "GenerationRequest", "OutputFormat", "Task"]
 
-SEEDS = (
-    2**53
-)  # seeds are below this: JSON readers that hold numbers as doubles keep every one of them exactly
-
-# What no model can exceed; each model's card has tighter bounds, which `drafts.complete` holds.
-MOST_STEPS = 1000
-LARGEST_SIDE = 16384
-MOST_IMAGES = 64
-LARGEST_GUIDANCE = 100.0
-LONGEST_PROMPT = 20_000  # characters
-MOST_CLIP_SKIP = 12
-LONGEST_DEADLINE_S = 7 * 86400.0
-MOST_CLASSES = 100_000
-MOST_BOXES = 256
-MOST_LORAS = 8
-LARGEST_LORA_WEIGHT = 4.0  # either way
-MOST_CONTROLS = 4
-CONTROL_SHARE = 1 / 3  # of a network row's work, for each ControlNet heard (Stable Diffusion 1.5)
-LARGEST_CONTROL_WEIGHT = 2.0
+# The share of a network row's work that each ControlNet adds (Stable Diffusion 1.5).
+CONTROL_SHARE = 1 / 3
 UNIT_OF_WORK = 512 * 512  # pixels through one row of one step
-
-Prompt = Annotated[Text, Field(max_length=LONGEST_PROMPT)]
-Side = Annotated[Int, Field(ge=1, le=LARGEST_SIDE)]
-Steps = Annotated[Int, Field(ge=1, le=MOST_STEPS)]
-GuidanceScale = Annotated[Float, Field(ge=0, le=LARGEST_GUIDANCE)]
-Seed = Annotated[Int, Field(ge=0, lt=SEEDS)]
-ImageCount = Annotated[Int, Field(ge=1, le=MOST_IMAGES)]
-Share = Annotated[Float, Field(ge=0, le=1)]
-ClipSkip = Annotated[Int, Field(ge=0, le=MOST_CLIP_SKIP)]
-Strength = Annotated[Float, Field(gt=0, le=1)]
-Extent = Annotated[Float, Field(gt=0, le=1)]
-ClassId = Annotated[Int, Field(ge=0, lt=MOST_CLASSES)]
-Quality = Annotated[Int, Field(ge=1, le=100)]
-Name = Annotated[Text, Field(min_length=1, max_length=200)]
-Deadline = Annotated[Float, Field(gt=0, le=LONGEST_DEADLINE_S)]
-Cut = Annotated[Float, Field(gt=0, lt=1)]
-Score = Annotated[Float, Field(ge=0, le=10)]
-
-
-LARGEST_HIRES_SCALE = 8.0
-
-HiresScale = Annotated[Float, Field(gt=1, le=LARGEST_HIRES_SCALE)]
 
 
 class Priority(StrEnum):
-    """Who goes first. A lower one waits, but not for ever: see
-    `protocol/connection/lua/claim.lua`."""
+    """The order of jobs in the queue.
+
+    A job of lower priority waits, but not for ever: see `protocol/connection/lua/claim.lua`.
+    """
 
     HIGH = "high"
     NORMAL = "normal"
@@ -67,125 +31,137 @@ class Priority(StrEnum):
 
 
 class Decoder(StrEnum):
-    """What turns latents into pictures: the model's own decoder, or a tiny one trained to do as it
-    does, which is many times faster and loses detail."""
+    """The network that decodes latents: the model's own, or a tiny one trained to match it.
+
+    The tiny one is many times faster and loses detail.
+    """
 
     FULL = "full"
     TINY = "tiny"
 
 
 class LoraUse(Record):
-    """A LoRA that the operator has added, and how strongly it is meant: 1 is as it was trained."""
+    """A LoRA that the operator has added, and its weight: 1 is as it was trained."""
 
-    name: Name
-    weight: Annotated[Float, Field(ge=-LARGEST_LORA_WEIGHT, le=LARGEST_LORA_WEIGHT)] = 1.0
+    name: fields.Name
+    weight: Float = Field(default=1.0, ge=-fields.MAX_LORA_WEIGHT, le=fields.MAX_LORA_WEIGHT)
 
 
-Loras = Annotated[tuple[LoraUse, ...], Field(max_length=MOST_LORAS)]
+Loras = Annotated[tuple[LoraUse, ...], Field(max_length=fields.MAX_LORAS)]
 
 
 class Control(Record):
-    """A ControlNet that the operator has added, and how it is heard: how strongly, and between
-    which shares of the steps."""
+    """A ControlNet that the operator has added, its weight, and the shares of the steps between
+    which it is applied."""
 
-    model: Name = Field(description="One of the model's controlnets.")
-    weight: Annotated[Float, Field(ge=0, le=LARGEST_CONTROL_WEIGHT)] = Field(
-        default=1.0, description="How strongly it is heard; 1 is as it was trained."
+    model: fields.Name = Field(description="One of the model's controlnets.")
+    weight: Float = Field(
+        default=1.0,
+        ge=0,
+        le=fields.MAX_CONTROL_WEIGHT,
+        description="The weight of its output; 1 is as it was trained.",
     )
-    start: Share = Field(default=0.0, description="Share of the steps before which it is not.")
-    end: Share = Field(default=1.0, description="Share of the steps after which it is not.")
+    start: fields.Share = Field(
+        default=0.0, description="Share of the steps before which it is not applied."
+    )
+    end: fields.Share = Field(
+        default=1.0, description="Share of the steps after which it is not applied."
+    )
 
 
 class ControlUse(Control):
-    """With the picture that it is shown: an RGB PNG of ours, of the size that is drawn."""
+    """A ControlNet with its control image: a stored RGB PNG of the size of the generated image."""
 
-    image_key: Annotated[str, Field(pattern=INPUT_KEY)]
+    image_key: fields.InputKey
 
 
-class Place(Record):
-    """Where something is to be: left upper corner and extent, as shares of the picture's width and
-    height."""
+class Rectangle(Record):
+    """A rectangle: left upper corner and extent, as shares of the image's width and height."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    x: Share = Field(description="Its left edge, as a share of the width.")
-    y: Share = Field(description="Its upper edge, as a share of the height.")
-    width: Extent = Field(description="As a share of the picture's.")
-    height: Extent = Field(description="As a share of the picture's.")
+    x: fields.Share = Field(description="Its left edge, as a share of the image's width.")
+    y: fields.Share = Field(description="Its upper edge, as a share of the image's height.")
+    width: fields.Extent = Field(description="As a share of the image's width.")
+    height: fields.Extent = Field(description="As a share of the image's height.")
 
 
-class Box(Place):
-    """A place for something of a class."""
+class Box(Rectangle):
+    """A rectangle for an object of a class."""
 
-    class_id: ClassId = Field(alias="class")
+    class_id: fields.ClassId = Field(alias="class")
 
 
-Boxes = Annotated[tuple[Box, ...], Field(min_length=1, max_length=MOST_BOXES)]
+Boxes = Annotated[tuple[Box, ...], Field(min_length=1, max_length=fields.MAX_BOXES)]
 
 
 class Refinement(Record):
-    """Another model takes over at `start`, a share of the noise schedule."""
+    """The model that takes over at `start`, a share of the noise schedule."""
 
-    model: Name
-    start: Cut
+    model: fields.Name
+    start: fields.SwitchPoint
 
 
 class HiresFix(Record):
-    """What has been drawn is scaled up to this size and drawn once more, as by img2img."""
+    """A second pass: the image is scaled up to this size and generated again, as by img2img."""
 
-    width: Side
-    height: Side
-    steps: Steps
-    strength: Strength
+    width: fields.Side
+    height: fields.Side
+    steps: fields.Steps
+    strength: fields.Strength
 
 
 class GenerationRequest(Record):
-    """A complete recipe. Sizes in pixels; the picture at `index` is drawn from `image_seed(index)`.
+    """All that is needed to generate images. Sizes in pixels.
 
-    What else there is depends on the task (`protocol.request.tasks`). Pictures are PNGs of ours
-    in the
-    object store, exactly width x height: RGB the image, L the mask (white = repaint) and the map of
-    classes; only the image to be upscaled is smaller, by the model's factor.
+    The image at `index` is generated from `image_seed(index)`. Which of the optional fields are
+    there depends on the task (`protocol.request.tasks`).
+    Input images are PNGs in the object store, exactly width x height: RGB the image, L the mask
+    (white = repaint) and the map of classes. Only the image to upscale is smaller, by the model's
+    factor.
     Guidance is applied from `guidance_start` up to `guidance_end`, as shares of the steps.
-    `deadline_s` counts from acceptance: after that nobody waits for the pictures any more.
+    `deadline_s` counts from acceptance: after that the job is dropped.
+
+    The order of the fields is that of the stored JSON. The digest of a request and the text
+    chunk of a PNG depend on it.
     """
 
     task: Task
-    model: Name
-    prompt: Prompt
-    negative_prompt: Prompt
+    model: fields.Name
+    prompt: fields.Prompt
+    negative_prompt: fields.Prompt
     prompt_syntax: PromptSyntax = PromptSyntax.WEIGHTS
-    clip_skip: ClipSkip = 0
-    width: Side
-    height: Side
-    steps: Steps
-    sampler: Name
-    schedule: Name
-    eta: Share = 0.0
-    guidance_scale: GuidanceScale
-    guidance_rescale: Share = 0.0
-    guidance_start: Share = 0.0
-    guidance_end: Share = 1.0
-    seed: Seed
-    n: ImageCount
-    strength: Strength | None = None
-    image_key: Annotated[str, Field(pattern=INPUT_KEY)] | None = None
-    mask_key: Annotated[str, Field(pattern=INPUT_KEY)] | None = None
-    class_id: ClassId | None = None
+    clip_skip: fields.ClipSkip = 0
+    width: fields.Side
+    height: fields.Side
+    steps: fields.Steps
+    sampler: fields.Name
+    schedule: fields.Name
+    eta: fields.Share = 0.0
+    guidance_scale: fields.GuidanceScale
+    guidance_rescale: fields.Share = 0.0
+    guidance_start: fields.Share = 0.0
+    guidance_end: fields.Share = 1.0
+    seed: fields.Seed
+    n: fields.ImageCount
+    strength: fields.Strength | None = None
+    image_key: fields.InputKey | None = None
+    mask_key: fields.InputKey | None = None
+    class_id: fields.ClassId | None = None
     boxes: Boxes | None = None
     decoder: Decoder = Decoder.FULL
     previews: bool = False
     loras: Loras = ()
-    controls: Annotated[tuple[ControlUse, ...], Field(max_length=MOST_CONTROLS)] = ()
+    controls: Annotated[tuple[ControlUse, ...], Field(max_length=fields.MAX_CONTROLS)] = ()
     refinement: Refinement | None = None
     enlargement: HiresFix | None = None
-    aesthetic_score: Score | None = None
+    aesthetic_score: fields.AestheticScore | None = None
     output_format: OutputFormat
-    quality: Quality
+    quality: fields.Quality
     audio_format: AudioFormat | None = None
     audio_stereo: bool = False
     priority: Priority = Priority.NORMAL
-    deadline_s: Deadline | None = None
+    deadline_s: fields.Deadline | None = None
 
     @model_validator(mode="after")
     def _inputs_fit_the_task(self) -> Self:
@@ -201,22 +177,22 @@ class GenerationRequest(Record):
 
     @property
     def input_keys(self) -> tuple[str, ...]:
-        """Of all pictures that it names in the object store."""
+        """Keys of all input images in the object store."""
         own = (key for key in (self.image_key, self.mask_key) if key is not None)
         return *own, *(control.image_key for control in self.controls)
 
     def image_seed(self, index: int) -> int:
-        """The seed of picture `index` (0..n-1): the request's plus the index, wrapping round."""
-        return (self.seed + index) % SEEDS
+        """Return the seed of image `index` (0..n-1): `seed` plus the index, modulo `SEED_LIMIT`."""
+        return (self.seed + index) % fields.SEED_LIMIT
 
     @property
     def work(self) -> float:
-        """How much there is to do: rows of the network x pixels, in `UNIT_OF_WORK`s; above 0."""
+        """The work to do: rows of the network x pixels, in `UNIT_OF_WORK`s; above 0."""
         guided = self.guidance_end - self.guidance_start if self.guidance_scale > 1 else 0.0
         rows = self.n * (1 + guided)
         pixels = evaluations(self.sampler, self.steps) * self.width * self.height
         if second := self.enlargement:
-            redrawn = evaluations(self.sampler, max(1, int(second.steps * second.strength)))
-            pixels += redrawn * second.width * second.height
-        heard = sum(max(0.0, control.end - control.start) for control in self.controls)
-        return rows * pixels * (1 + CONTROL_SHARE * heard) / UNIT_OF_WORK
+            steps = max(1, int(second.steps * second.strength))
+            pixels += evaluations(self.sampler, steps) * second.width * second.height
+        controlled = sum(max(0.0, control.end - control.start) for control in self.controls)
+        return rows * pixels * (1 + CONTROL_SHARE * controlled) / UNIT_OF_WORK

@@ -1,29 +1,32 @@
-"""Resolve the parameters a client sent into a generation request. All validation is here, once.
+"""Resolution of a client's parameters into a generation request. All validation is here, once.
 
-Adds the bounds of the model to those of the fields, fills in defaults and draws the seed. Input
-images come in as `InputImage`: decoded, checked and resized to the size of the request."""
+Adds the bounds of the model to those of the fields, fills in defaults and a random seed. Input
+images come in as `InputImage`: decoded, checked and resized to the size of the request.
+"""
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from protocol.errors import InvalidRequest, NotReady
-from protocol.request.classes import chosen_boxes, chosen_class
-from protocol.request.controls import chosen_controls
+from protocol.record import common_fields
+from protocol.request.classes import resolve_boxes, resolve_class
+from protocol.request.controls import resolve_controls
+from protocol.request.fields import SEED_LIMIT
 from protocol.request.generation_params import GenerationParams, InputImage
-from protocol.request.loras import chosen_loras
-from protocol.request.model_card import ModelCard, true_name
-from protocol.request.multi_pass import aesthetic_score, enlargement, refinement
-from protocol.request.prompts import PromptSyntax
-from protocol.request.prompts import parse as parse_prompt
-from protocol.request.request import (
-    SEEDS,
-    Decoder,
-    GenerationRequest,
+from protocol.request.loras import resolve_loras
+from protocol.request.model_card import ModelCard, canonical_name
+from protocol.request.multi_pass import (
+    check_strength,
+    checked_aesthetic_score,
+    resolve_hires_fix,
+    resolve_refinement,
 )
-from protocol.request.samplers import chosen_eta
-from protocol.request.sizes import target_size, upscaled_size
-from protocol.request.sound import chosen_audio
-from protocol.request.tasks import NEEDED, OF_SOME_TASKS, Task
+from protocol.request.prompts import PromptSyntax, parse_prompt
+from protocol.request.request import Decoder, GenerationRequest
+from protocol.request.samplers import resolve_eta
+from protocol.request.sizes import Size, target_size, upscaled_size
+from protocol.request.sound import checked_audio_format
+from protocol.request.tasks import REQUIRED_FIELDS, TASK_FIELDS, Task
 
 TokenCounter = Callable[[str], int]  # text -> tokens without the end marks
 
@@ -31,23 +34,26 @@ TokenCounter = Callable[[str], int]  # text -> tokens without the end marks
 def choose_card(
     task: Task, name: str | None, cards: Mapping[str, ModelCard], preferred: Iterable[str] = ()
 ) -> ModelCard:
-    """The card of the model named; without a name, the first of `preferred` that can do the task,
-    else any that can. Raises `InvalidRequest` if it cannot, or none can."""
+    """Return the card of the model `name`, or of the model to use if there is no name.
+
+    That is the first of `preferred` that can do the task, else any that can. Raises
+    `InvalidRequest` if the named model cannot do it, or none can, and `NotReady` without models.
+    """
     if not cards:
         raise NotReady("no worker has published a model yet")
-    called = true_name(name, cards)
-    if name is not None and called is None:
+    named = canonical_name(name, cards)
+    if name is not None and named is None:
         raise InvalidRequest("model", name, _one_of(cards), "unknown-model")
     able = {known: card for known, card in cards.items() if task in card.tasks}
-    order = [called] if called is not None else [*preferred, *able]
+    order = [named] if named is not None else [*preferred, *able]
     card = next((able[choice] for choice in order if choice in able), None)
     if card is None:
-        raise _unable(task, cards[called or next(iter(cards))], list(able))
+        raise _unsupported_task(task, cards[named or next(iter(cards))], list(able))
     return card
 
 
-def _unable(task: Task, card: ModelCard, able: list[str]) -> InvalidRequest:
-    """The refusal of a task that `card` does not have; `able`: the models that do."""
+def _unsupported_task(task: Task, card: ModelCard, able: list[str]) -> InvalidRequest:
+    """Return the error for a task that `card` lacks; `able`: the models that can do it."""
     bound = (
         f"a model that can do {task} ({', '.join(able) or 'there is none here'}); "
         f"{card.name} does {', '.join(card.tasks)}"
@@ -55,112 +61,78 @@ def _unable(task: Task, card: ModelCard, able: list[str]) -> InvalidRequest:
     return InvalidRequest("model", card.name, bound, "unsupported-task")
 
 
-def complete(
+def resolve(
     task: Task,
-    draft: GenerationParams,
+    params: GenerationParams,
     card: ModelCard,
     count_tokens: TokenCounter,
     image: InputImage | None = None,
     mask: InputImage | None = None,
     controls: Sequence[InputImage] = (),
 ) -> GenerationRequest:
-    """The whole recipe for `draft`, within the bounds of `card`, which has the task.
+    """Return the request for `params` within the bounds of `card`, a model that can do the task.
 
-    `controls` are the images of the draft's, in their order.
+    `controls` are the control images of the parameters, in their order.
 
-    Raises `InvalidRequest` naming the first field that is out of them.
+    Raises `InvalidRequest` with the name of the first field that is out of its bounds.
     """
-    _check_fields(task, draft, image, mask)
-    draft = chosen_loras(draft, card)
-    _check_words(task, draft, card, count_tokens)
-    image_size = (image.width, image.height) if image else None
-    if task is Task.UPSCALE and image_size:
-        width, height = upscaled_size(card, image_size)
-    else:
-        width, height = target_size((draft.width, draft.height), card, image_size)
-    steps = draft.steps or card.default_steps
-    strength = (draft.strength or card.default_strength) if task.takes("strength") else None
-    guidance_scale = (
-        card.default_guidance_scale if draft.guidance_scale is None else draft.guidance_scale
-    )
-    _at_most("steps", steps, card.max_steps, "too-many-steps")
-    _at_most("n", draft.n, card.max_images, "too-many-images")
-    _at_most("clip_skip", draft.clip_skip, card.max_clip_skip, "clip-skip-too-large")
-    if draft.guidance_start > draft.guidance_end:
-        bound = f"up to guidance_end, which is {draft.guidance_end:g}"
-        raise InvalidRequest("guidance_start", draft.guidance_start, bound, "guidance-interval")
-    _at_most("guidance_scale", guidance_scale, card.max_guidance_scale, "guidance-too-large")
-    if strength is not None and int(steps * strength) < 1:
-        raise InvalidRequest(
-            "strength",
-            strength,
-            f"at least {1 / steps:.4g}, one of {steps} steps",
-            "strength-too-small",
-        )
-    sampler = _chosen("sampler", draft.sampler, card.default_sampler, card.samplers)
-    return GenerationRequest(
-        task=task,
-        model=card.name,
-        prompt=draft.prompt,
-        negative_prompt=draft.negative_prompt,
-        prompt_syntax=draft.prompt_syntax,
-        clip_skip=draft.clip_skip,
-        width=width,
-        height=height,
-        steps=steps,
-        sampler=sampler,
-        schedule=_chosen("schedule", draft.schedule, card.default_schedule, card.schedules),
-        eta=chosen_eta(draft.eta, sampler, card.default_eta),
-        guidance_scale=guidance_scale,
-        guidance_rescale=draft.guidance_rescale,
-        guidance_start=draft.guidance_start,
-        guidance_end=draft.guidance_end,
-        seed=secrets.randbelow(SEEDS) if draft.seed is None else draft.seed,
-        n=draft.n,
-        strength=strength,
-        image_key=image.key if image else None,
-        mask_key=mask.key if mask else None,
-        class_id=chosen_class(draft.class_id, card),
-        boxes=chosen_boxes(draft.boxes, card),
-        previews=draft.previews,
-        decoder=Decoder(_chosen("decoder", draft.decoder, Decoder.FULL, card.decoders)),
-        loras=draft.loras,
-        controls=chosen_controls(draft, card, controls),
-        refinement=refinement(draft, card, steps),
-        enlargement=enlargement(draft, card, (width, height), steps),
-        aesthetic_score=aesthetic_score(draft, card),
-        output_format=draft.output_format,
-        quality=draft.quality,
-        audio_format=chosen_audio(draft.audio_format, card, width),
-        audio_stereo=draft.audio_stereo,
-        priority=draft.priority,
-        deadline_s=draft.deadline_s,
-    )
+    _check_task_fields(task, params, image, mask)
+    params = resolve_loras(params, card)
+    _check_prompts(task, params, card, count_tokens)
+    width, height = size = _resolve_size(task, params, card, image)
+    steps = params.steps or card.default_steps
+    strength = (params.strength or card.default_strength) if task.takes("strength") else None
+    _check_bounds(params, card, steps, strength)
+    sampler = _choice("sampler", params.sampler, card.default_sampler, card.samplers)
+    changed = {
+        "task": task,
+        "model": card.name,
+        "width": width,
+        "height": height,
+        "steps": steps,
+        "sampler": sampler,
+        "schedule": _choice("schedule", params.schedule, card.default_schedule, card.schedules),
+        "eta": resolve_eta(params.eta, sampler, card.default_eta),
+        "guidance_scale": _guidance_scale(params, card),
+        "seed": secrets.randbelow(SEED_LIMIT) if params.seed is None else params.seed,
+        "strength": strength,
+        "image_key": image.key if image else None,
+        "mask_key": mask.key if mask else None,
+        "class_id": resolve_class(params.class_id, card),
+        "boxes": resolve_boxes(params.boxes, card),
+        "decoder": _choice("decoder", params.decoder, Decoder.FULL, card.decoders),
+        "controls": resolve_controls(params, card, controls),
+        "refinement": resolve_refinement(params, card, steps),
+        "enlargement": resolve_hires_fix(params, card, size, steps),
+        "aesthetic_score": checked_aesthetic_score(params, card),
+        "audio_format": checked_audio_format(params.audio_format, card, width),
+    }
+    return GenerationRequest.model_validate(common_fields(params, GenerationRequest) | changed)
 
 
-def _check_fields(
-    task: Task, draft: GenerationParams, image: InputImage | None, mask: InputImage | None
+def _check_task_fields(
+    task: Task, params: GenerationParams, image: InputImage | None, mask: InputImage | None
 ) -> None:
-    """What the task cannot do without is there, and nothing that it has no use for."""
+    """Check that the fields that the task requires are given, and none that it does not take."""
     files = {"image": image, "mask": mask}
-    for field in sorted(OF_SOME_TASKS):
-        value = files[field] if field in files else getattr(draft, field)
+    for field in sorted(TASK_FIELDS):
+        value = files[field] if field in files else getattr(params, field)
         if value in (None, ""):
-            if field in NEEDED and task.takes(field):
+            if field in REQUIRED_FIELDS and task.takes(field):
                 raise InvalidRequest(field, None, f"given for {task.value}", "missing-field")
         elif not task.takes(field):
-            shown = value if isinstance(value, int | float) else "given"  # no words of a prompt
+            shown = value if isinstance(value, int | float) else "given"  # no text of a prompt
             raise InvalidRequest(field, shown, f"absent for {task.value}", "not-for-this-task")
 
 
-def _check_words(
-    task: Task, draft: GenerationParams, card: ModelCard, count_tokens: TokenCounter
+def _check_prompts(
+    task: Task, params: GenerationParams, card: ModelCard, count_tokens: TokenCounter
 ) -> None:
-    if card.reads_words and task.takes("prompt") and "prompt" not in draft.model_fields_set:
+    if card.reads_prompts and task.takes("prompt") and "prompt" not in params.model_fields_set:
         raise InvalidRequest("prompt", None, f"given for {task.value}", "missing-field")
-    for field, text in (("prompt", draft.prompt), ("negative_prompt", draft.negative_prompt)):
-        if card.reads_words:
-            _check_prompt(field, text, draft.prompt_syntax, card, count_tokens)
+    for field, text in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt)):
+        if card.reads_prompts:
+            _check_prompt(field, text, params.prompt_syntax, card, count_tokens)
         elif text:
             bound = f"absent: {card.name} reads no words"
             raise InvalidRequest(field, "given", bound, "not-for-this-model")
@@ -178,7 +150,37 @@ def _check_prompt(
         )
 
 
-def _chosen(field: str, name: str | None, default: str, offered: tuple[str, ...]) -> str:
+def _resolve_size(
+    task: Task, params: GenerationParams, card: ModelCard, image: InputImage | None
+) -> Size:
+    image_size = (image.width, image.height) if image else None
+    if task is Task.UPSCALE and image_size:
+        return upscaled_size(card, image_size)
+    return target_size((params.width, params.height), card, image_size)
+
+
+def _check_bounds(
+    params: GenerationParams, card: ModelCard, steps: int, strength: float | None
+) -> None:
+    _check_at_most("steps", steps, card.max_steps, "too-many-steps")
+    _check_at_most("n", params.n, card.max_images, "too-many-images")
+    _check_at_most("clip_skip", params.clip_skip, card.max_clip_skip, "clip-skip-too-large")
+    if params.guidance_start > params.guidance_end:
+        bound = f"up to guidance_end, which is {params.guidance_end:g}"
+        raise InvalidRequest("guidance_start", params.guidance_start, bound, "guidance-interval")
+    guidance_scale = _guidance_scale(params, card)
+    _check_at_most("guidance_scale", guidance_scale, card.max_guidance_scale, "guidance-too-large")
+    if strength is not None:
+        check_strength("strength", strength, steps)
+
+
+def _guidance_scale(params: GenerationParams, card: ModelCard) -> float:
+    asked = params.guidance_scale
+    return card.default_guidance_scale if asked is None else asked
+
+
+def _choice(field: str, name: str | None, default: str, offered: tuple[str, ...]) -> str:
+    """Return `name`, or `default` if it is None. Raises `InvalidRequest` if it is not offered."""
     if name is None:
         return default
     if name not in offered:
@@ -186,7 +188,7 @@ def _chosen(field: str, name: str | None, default: str, offered: tuple[str, ...]
     return name
 
 
-def _at_most(field: str, value: float, bound: float, problem: str) -> None:
+def _check_at_most(field: str, value: float, bound: float, problem: str) -> None:
     if value > bound:
         raise InvalidRequest(field, value, f"at most {bound:g}", problem)
 

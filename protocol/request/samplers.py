@@ -1,11 +1,11 @@
-"""What samplers and schedules are called, for people and in other programs.
+"""Samplers: their titles and those of schedules, their evaluations per step, and their eta.
 
-A sampler or schedule of a worker that is not here goes by its own name.
+A sampler or schedule without a title is shown with its name.
 """
 
 from protocol.errors import InvalidRequest
 
-__all__ = ["SAMPLER_TITLES", "SCHEDULE_TITLES", "chosen_eta", "evaluations"]
+__all__ = ["SAMPLER_TITLES", "SCHEDULE_TITLES", "evaluations", "resolve_eta"]
 
 # As AUTOMATIC1111's web interface lists them, where it does.
 SAMPLER_TITLES = {
@@ -47,19 +47,19 @@ SCHEDULE_TITLES = {
     "align-your-steps-xl": "Align Your Steps, SDXL",
 }
 
-_TWICE = {"heun", "dpm2", "dpm2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"}
+_TWO_EVALUATIONS = {"heun", "dpm2", "dpm2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"}
 _WITH_ETA = "ddim"
 
 
 def evaluations(sampler: str, steps: int) -> int:
-    """How often the network is asked; at least once."""
-    return 2 * steps - 1 if sampler in _TWICE else steps
+    """Return the number of network evaluations in `steps`, at least 1."""
+    return 2 * steps - 1 if sampler in _TWO_EVALUATIONS else steps
 
 
-def chosen_eta(eta: float | None, sampler: str, default: float) -> float:
-    """How much fresh noise each step adds: as asked, else the model's `default`.
+def resolve_eta(eta: float | None, sampler: str, default: float) -> float:
+    """Return the share of fresh noise in each step: `eta`, or the model's `default` for None.
 
-    Raises `InvalidRequest` where the sampler has no such choice.
+    Raises `InvalidRequest` if the sampler does not take it.
     """
     if sampler == _WITH_ETA:
         return default if eta is None else eta

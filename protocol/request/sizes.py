@@ -1,4 +1,4 @@
-"""How large pictures are: what was asked for, what the input says, what the model allows."""
+"""The size of images: from the request, the input image, or the default of the model."""
 
 from protocol.errors import InvalidRequest
 from protocol.request.model_card import ModelCard
@@ -7,26 +7,27 @@ Size = tuple[int, int]  # width, height in pixels
 
 
 def target_size(
-    asked: tuple[int | None, int | None],
+    requested: tuple[int | None, int | None],
     card: ModelCard,
     image_size: Size | None = None,
     mask_size: Size | None = None,
 ) -> Size:
-    """The pictures' width and height: as asked, else of the image given, else the model's default.
+    """Return width and height: as requested, else of the input image, else the model's default.
 
-    Raises `InvalidRequest` unless the model can draw that size, and any mask is of the image's.
+    Raises `InvalidRequest` if the model cannot generate that size, or if the mask's size is not
+    the image's.
     """
     if image_size and mask_size and image_size != mask_size:
-        bound = f"of the image's size, {_x(image_size)}"
-        raise InvalidRequest("mask", _x(mask_size), bound, "mask-size")
-    usual = image_size or (card.default_width, card.default_height)
-    width, height = (u if a is None else a for a, u in zip(asked, usual, strict=True))
+        bound = f"of the image's size, {_text(image_size)}"
+        raise InvalidRequest("mask", _text(mask_size), bound, "mask-size")
+    default = image_size or (card.default_width, card.default_height)
+    width, height = (d if r is None else r for r, d in zip(requested, default, strict=True))
     if image_size == (width, height) and not card.allows_size(width, height):
         bound = (
-            f"of a size the model can draw ({_size_bound(card)}), "
+            f"of a size the model can generate ({_size_bound(card)}), "
             "or sent with the width and height to resize it to"
         )
-        raise InvalidRequest("image", _x(image_size), bound, "image-size")
+        raise InvalidRequest("image", _text(image_size), bound, "image-size")
     for field, side in (("width", width), ("height", height)):
         if side % card.size_multiple:
             raise InvalidRequest(
@@ -39,7 +40,7 @@ def target_size(
     if width * height > card.max_pixels:
         raise InvalidRequest(
             "width",
-            _x((width, height)),
+            _text((width, height)),
             f"so that width x height is at most {card.max_pixels}",
             "too-many-pixels",
         )
@@ -47,7 +48,7 @@ def target_size(
 
 
 def upscaled_size(card: ModelCard, image_size: Size) -> Size:
-    """Of what the model makes of an image. Raises `InvalidRequest` if that is out of its bounds."""
+    """Return the size of the upscaled image. Raises `InvalidRequest` if it is out of bounds."""
     factor = card.upscale_factor
     width, height = (factor * side for side in image_size)
     sides_fit = all(card.min_side <= side <= card.max_side for side in (width, height))
@@ -56,11 +57,11 @@ def upscaled_size(card: ModelCard, image_size: Size) -> Size:
             f"so large that {factor} times its sides are from {card.min_side} to {card.max_side}, "
             f"in all at most {card.max_pixels} pixels"
         )
-        raise InvalidRequest("image", _x(image_size), bound, "image-size")
+        raise InvalidRequest("image", _text(image_size), bound, "image-size")
     return width, height
 
 
-def _x(size: Size) -> str:
+def _text(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 

@@ -1,4 +1,4 @@
-"""From pydantic's words to ours: what is wrong with a record, as a refusal a client can act on."""
+"""Conversion of pydantic's validation errors into `InvalidRequest`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,8 +9,8 @@ from protocol.errors import InvalidRequest
 
 Context = Mapping[str, Any]
 
-# pydantic's error type -> our problem, and the bound in words. Its own texts are never shown.
-REFUSALS: dict[str, tuple[str, Callable[[Context], str]]] = {
+# pydantic's error type -> our problem id, and the bound. Its own messages are never shown.
+PROBLEMS: dict[str, tuple[str, Callable[[Context], str]]] = {
     "missing": ("missing-field", lambda _: "given"),
     "extra_forbidden": ("unknown-field", lambda _: "left out: there is no such field here"),
     "int_type": ("wrong-type", lambda _: "an integer"),
@@ -33,36 +33,36 @@ REFUSALS: dict[str, tuple[str, Callable[[Context], str]]] = {
     "too_long": ("too-many", lambda context: f"at most {context['max_length']} of them"),
     "tuple_type": ("wrong-type", lambda _: "a list"),
     "string_pattern_mismatch": ("malformed", lambda context: f"of the form {context['pattern']}"),
-    "enum": ("unknown-choice", lambda context: f"one of {_listed(context['expected'])}"),
+    "enum": ("unknown-choice", lambda context: f"one of {_choices(context['expected'])}"),
     "greater_than": ("out-of-range", lambda context: f"above {context['gt']:g}"),
     "greater_than_equal": ("out-of-range", lambda context: f"at least {context['ge']}"),
     "less_than": ("out-of-range", lambda context: f"below {context['lt']}"),
     "less_than_equal": ("out-of-range", lambda context: f"at most {context['le']}"),
     "model_type": ("wrong-type", lambda _: "an object"),
 }
-# Which of two kinds a value was taken for: parts of a place that no client wrote.
-KINDS = (NUMBER, NAME) = "<number>", "<name>"
-UNFORESEEN: tuple[str, Callable[[Context], str]] = ("invalid-value", lambda _: "as documented")
+# Tags of the kinds in a union. pydantic puts them into a location; a client did not send them.
+TAGS = (NUMBER, NAME) = "<number>", "<name>"
+OTHER_PROBLEM: tuple[str, Callable[[Context], str]] = ("invalid-value", lambda _: "as documented")
 
 
-def first_refusal(error: ValidationError) -> InvalidRequest:
-    """The first of pydantic's complaints: which field, what it was, what it should have been."""
-    return refusal(error.errors(include_url=False)[0])
+def first_invalid_request(error: ValidationError) -> InvalidRequest:
+    """Return the first of pydantic's errors with its field, value and bound."""
+    return to_invalid_request(error.errors(include_url=False)[0])
 
 
-def refusal(complaint: Mapping[str, Any]) -> InvalidRequest:
-    """One complaint, in the form that pydantic lists them in."""
-    problem, bound = REFUSALS.get(complaint["type"], UNFORESEEN)
-    field = ".".join(str(part) for part in complaint["loc"] if part not in KINDS) or "body"
-    value = None if complaint["type"] == "missing" else _spelled(complaint["input"])
-    return InvalidRequest(field, value, bound(complaint.get("ctx", {})), problem)
+def to_invalid_request(details: Mapping[str, Any]) -> InvalidRequest:
+    """Return one entry of pydantic's list of errors as `InvalidRequest`."""
+    problem, bound = PROBLEMS.get(details["type"], OTHER_PROBLEM)
+    field = ".".join(str(part) for part in details["loc"] if part not in TAGS) or "body"
+    value = None if details["type"] == "missing" else _value(details["input"])
+    return InvalidRequest(field, value, bound(details.get("ctx", {})), problem)
 
 
-def _spelled(value: object) -> object:
-    """A null that was sent is not the same as nothing sent."""
+def _value(value: object) -> object:
+    """Return "null" for None: a null that was sent differs from a missing field."""
     return "null" if value is None else value
 
 
-def _listed(expected: str) -> str:
-    """pydantic's "'a', 'b' or 'c'" as "a, b, c"."""
+def _choices(expected: str) -> str:
+    """Return pydantic's "'a', 'b' or 'c'" as "a, b, c"."""
     return expected.replace("'", "").replace(" or ", ", ")

@@ -1,7 +1,7 @@
-"""Where pictures are kept: a folder, memory or a bucket, by URL. The only file that knows obstore.
+"""The object store of images: a folder, memory or a bucket, by URL.
 
-The synchronous calls are used, from threads: the asynchronous ones abort the process at exit now
-and then.
+The only file that imports obstore. Its synchronous functions are used, from threads: the
+asynchronous ones sometimes abort the process at exit.
 """
 
 from collections.abc import Iterator
@@ -29,25 +29,25 @@ Store = LocalStore | MemoryStore | S3Store | GCSStore | AzureStore
 
 
 class ObjectStore:
-    """Blobs by key. A key that `protocol.request.object_keys` cannot have made is a ValueError: a
-    bug on our side.
+    """Objects by key.
 
-    Raises `UnknownImage` for a key that holds nothing and `StoreUnavailable` for any other trouble.
+    Raises `UnknownImage` for a missing object and `StoreUnavailable` for any other error. A key
+    that `protocol.request.object_keys` cannot have made is a bug: ValueError.
     """
 
     def __init__(
         self, store: Any, observe: Observe = lambda *_: None, folder: Folder | None = None
     ) -> None:
-        """`observe` is told how long each operation took. `folder`: where the store's files are, if
-        they are on this machine."""
+        """`observe` is called with the duration of each operation. `folder`: that of the store's
+        files, if they are on this machine."""
         self._store = store
         self._observe = observe
         self._folder = folder
 
     @classmethod
     def open(cls, url: str, observe: Observe = lambda *_: None) -> "ObjectStore":
-        """A store by URL: `file:///folder` (made if missing), `s3://bucket/prefix`, `gs://…`, `az://…`,
-        or `memory:///`, for one process only.
+        """Open a store by URL: `file:///folder` (created if missing), `s3://bucket/prefix`, `gs://…`,
+        `az://…`, or `memory:///`, for one process only.
 
         Buckets take their credentials from the usual environment variables (AWS_ACCESS_KEY_ID,
         AWS_ENDPOINT, …).
@@ -64,32 +64,32 @@ class ObjectStore:
                 return cls(bucket, observe)
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Write `data` under `key`; written twice is harmless, the last one stays."""
-        with self._asked("put", key):
+        """Write `data` under `key`, replacing what is there."""
+        with self._measured("put", key):
             if self._folder:
                 self._folder.write(key, data)
             else:
                 obstore.put(self._store, key, data, attributes={"Content-Type": content_type})
 
     def get(self, key: str) -> bytes:
-        """The whole blob under `key`."""
-        with self._asked("get", key):
+        """Return the object under `key`."""
+        with self._measured("get", key):
             if self._folder:
                 return self._folder.read(key)
             return bytes(obstore.get(self._store, key).bytes())
 
     def delete(self, key: str) -> None:
-        """Remove `key`; removing what is not there is no error."""
+        """Delete `key`; a missing object is no error."""
         try:
-            with self._asked("delete", key):
+            with self._measured("delete", key):
                 obstore.delete(self._store, key)
         except UnknownImage:
             return
 
     def older_than(self, folder: str, moment: datetime) -> Iterator[list[str]]:
-        """The keys below `folder` ("inputs" or "results") last written before `moment`, in pages.
+        """Yield the keys below `folder` ("inputs" or "results") written before `moment`, in pages.
 
-        Whatever is not a key of ours is left out: it is none of our business.
+        Objects of other programs, whose keys have another form, are left out.
         """
         with _store_errors(folder):
             for page in obstore.list(self._store, folder, chunk_size=PAGE):
@@ -97,7 +97,10 @@ class ObjectStore:
                 yield [key for key in old if is_key(key)]
 
     def presign(self, key: str, expires_s: int) -> str | None:
-        """A URL that lets anybody read `key` for `expires_s` seconds, where the store has such."""
+        """Return a URL to read `key` without credentials for `expires_s` seconds.
+
+        None if the store has no such URLs.
+        """
         _checked(key)
         if isinstance(self._store, LocalStore | MemoryStore):
             return None
@@ -105,8 +108,8 @@ class ObjectStore:
             return obstore.sign(self._store, "GET", key, timedelta(seconds=expires_s))
 
     @contextmanager
-    def _asked(self, operation: str, key: str) -> Iterator[None]:
-        """Around one request to the store: its errors become ours, its time is told."""
+    def _measured(self, operation: str, key: str) -> Iterator[None]:
+        """Measure one operation on the store and convert its errors."""
         _checked(key)
         with observed(self._observe, operation, StoreUnavailable), _store_errors(key):
             yield
@@ -120,7 +123,7 @@ def _checked(key: str) -> str:
 
 @contextmanager
 def _store_errors(key: str) -> Iterator[None]:
-    """Turn what obstore raises inside the block into errors of ours, keeping the cause."""
+    """Convert obstore's errors inside the block into ours, keeping the cause."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,1 +1,1 @@
-"""Logs, metrics and traces that both programs share."""
+"""Logs, metrics and traces of both programs."""

@@ -1,13 +1,13 @@
-"""Logs of both programs: one line per event, with ids, never with prompts or keys.
+"""Logs of both programs: one line for each event, with ids, never with prompts or keys.
 
     {"at": "2026-01-31T12:00:00.123456Z", "level": "info", "logger": "worker.consumer.consumer",
      "event": "job left", "job": "…", "request": "…", "state": "finished"}
 
-or, for people at a terminal,
+or, in a terminal,
 
     12:00:00.123 info    job left  job=… request=… state=finished
 
-The text of a foreign exception may quote what it choked on, so only its kind and place are told.
+The text of an exception may quote user data, so only its class and place are logged.
 """
 
 import json
@@ -19,14 +19,14 @@ from datetime import UTC, datetime
 from protocol.settings import LogFormat, Settings
 from protocol.telemetry.context import request_id
 
-# What every record carries anyway; anything else came in by `extra`.
+# Attributes of every record; all others came in by `extra`.
 STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "taskName", "color_message"}
-# Loggers of libraries that tell each connection or each request, which we tell ourselves.
-TALKATIVE = ("httpx", "httpcore", "urllib3", "opentelemetry", "rq.worker")
+# Loggers of libraries that log each connection or each request, which we log ourselves.
+VERBOSE = ("httpx", "httpcore", "urllib3", "opentelemetry", "rq.worker")
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON; its `extra` become fields."""
+    """A formatter to one line of JSON; `extra` become fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -41,7 +41,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """A record as a line for people; what could forge a line or move the cursor is escaped."""
+    """A formatter to a line for people; characters that could forge a line are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
@@ -51,7 +51,7 @@ class TextLines(logging.Formatter):
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What came with the event: its `extra`, the request it belongs to, the error it tells of."""
+    """Return the fields of an event: its `extra`, its request, its exception."""
     fields = {key: value for key, value in vars(record).items() if key not in STANDARD}
     if of_request := request_id.get():
         fields.setdefault("request", of_request)
@@ -61,7 +61,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
 
 
 def exception_fields(error: BaseException) -> dict[str, object]:
-    """What went wrong and where, in fields for a log; not the exception's own words."""
+    """Return the class and place of an exception as log fields, without its message."""
     frames = traceback.extract_tb(error.__traceback__)
     return {
         "error": type(error).__name__,
@@ -70,15 +70,15 @@ def exception_fields(error: BaseException) -> dict[str, object]:
 
 
 def start_logging(settings: Settings) -> None:
-    """Send this process's logs to standard error, in the form and from the level asked for."""
+    """Send this process's logs to standard error, in the configured format and level."""
     handler = logging.StreamHandler()
     handler.setFormatter(_formatter(settings.log_format))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    for name in TALKATIVE:
+    for name in VERBOSE:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _formatter(form: LogFormat) -> logging.Formatter:
-    if form is LogFormat.AUTO:
-        form = LogFormat.TEXT if sys.stderr.isatty() else LogFormat.JSON
-    return TextLines() if form is LogFormat.TEXT else JsonLines()
+def _formatter(log_format: LogFormat) -> logging.Formatter:
+    if log_format is LogFormat.AUTO:
+        log_format = LogFormat.TEXT if sys.stderr.isatty() else LogFormat.JSON
+    return TextLines() if log_format is LogFormat.TEXT else JsonLines()

@@ -1,4 +1,4 @@
-"""What both programs tell Prometheus of what they lean on: Redis and the object store."""
+"""Prometheus metrics of Redis and the object store, for both programs."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -6,8 +6,8 @@ REDIS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 STORE_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
-class Meters:
-    """Durations and errors, in the registry of the program."""
+class BackendMetrics:
+    """Durations and errors of Redis and the store, in the registry of the program."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.redis_seconds = Histogram(
@@ -35,7 +35,7 @@ class Meters:
             ("operation",),
             registry=registry,
         )
-        for operation in ("put", "get"):  # there from the start, so that a rate of them is, too
+        for operation in ("put", "get"):  # from the start, so that their rate exists
             self.store_errors.labels(operation)
 
     def redis(self, operation: str, seconds: float, error: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Tracing by OpenTelemetry. The only file that knows it, and loaded only when tracing is on."""
+"""Tracing by OpenTelemetry. The only file that imports it, loaded only when tracing is on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ from protocol.telemetry.tracing import Attributes, Finish, PastSpan, Tracing
 
 NANOSECONDS = 1_000_000_000
 W3C = TraceContextTextMapPropagator()
-SERVER_ERRORS = "5"  # the status' first digit
+SERVER_ERRORS = "5"  # the first digit of the status
 
 
 class OpenTelemetry(Tracing):
-    """Sends spans in batches, from a thread of its own, by OTLP over HTTP.
+    """Tracing that sends spans in batches, from its own thread, by OTLP over HTTP.
 
-    Sampling and batching obey the variables of OpenTelemetry (OTEL_TRACES_SAMPLER, OTEL_BSP_…).
+    The variables of OpenTelemetry set sampling and batching (OTEL_TRACES_SAMPLER, OTEL_BSP_…).
     """
 
     on = True
@@ -52,7 +52,7 @@ class OpenTelemetry(Tracing):
 
     @contextmanager
     def span(self, name: str, attributes: Attributes) -> Iterator[None]:
-        # An exception's words may quote a prompt; that there was one, the request's status says.
+        # The message of an exception may quote a prompt; the status of the request shows the error.
         with self._tracer.start_as_current_span(
             name, attributes=attributes, record_exception=False, set_status_on_exception=False
         ):
@@ -81,7 +81,7 @@ class OpenTelemetry(Tracing):
 
 
 def _below(traceparent: str) -> Context:
-    """The context of a remote parent; an empty one if the text is none."""
+    """Return the context of a remote parent; an empty one if the text is malformed."""
     return W3C.extract({"traceparent": traceparent}, Context())
 
 

@@ -4,7 +4,7 @@ from protocol.telemetry.tracing import NO_TRACING, Tracing
 
 
 class TracingMissing(RuntimeError):
-    """Traces were asked for, but the packages that make them are not installed."""
+    """An endpoint for traces is set, but OpenTelemetry is not installed."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -14,7 +14,7 @@ class TracingMissing(RuntimeError):
 
 
 def start_tracing(program: str, endpoint: str | None) -> Tracing:
-    """Tracing to the OTLP collector at `endpoint`, or none. Raises TracingMissing."""
+    """Return tracing to the OTLP collector at `endpoint`, or none. Raises TracingMissing."""
     if endpoint is None:
         return NO_TRACING
     try:

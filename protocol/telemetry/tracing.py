@@ -1,4 +1,4 @@
-"""Traces of a request through both programs. Off unless there is an endpoint to send them to.
+"""Traces of a request through both programs. Off unless an endpoint is set.
 
     POST /v1/txt2img ─ submit ─ job ─┬ queue
           (service)       (worker)   ├ encode
@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 Attributes = Mapping[str, str | int | float]
-Finish = Callable[[str, str], None]  # told a request's route and status
+Finish = Callable[[str, str], None]  # called with a request's route and status
 
 
 @dataclass(frozen=True)
 class PastSpan:
-    """Something that is over. Times in seconds since 1970; events are (time, name, attributes)."""
+    """A finished span. Times in seconds since 1970; events are (time, name, attributes)."""
 
     name: str
     began: float
@@ -30,32 +30,32 @@ class PastSpan:
 
 
 class Tracing:
-    """Traces nothing; `protocol.telemetry.otel` has the one that does."""
+    """Tracing that does nothing; `protocol.telemetry.otel` has the other."""
 
     on = False
 
     @contextmanager
     def request(self, method: str, traceparent: str) -> Iterator[Finish]:
-        """Around an HTTP request, below the client's own span if it names one.
+        """Trace an HTTP request, below the client's own span if it sent one.
 
-        The block is given a function to tell the route and the status by.
+        Yields a function to be called with the route and the status.
         """
         yield lambda route, status: None
 
     @contextmanager
     def span(self, name: str, attributes: Attributes) -> Iterator[None]:
-        """Around a part of what is being traced."""
+        """Trace a part of the current span."""
         yield
 
     def traceparent(self) -> str:
-        """The current span as W3C writes it, for who goes on with the work; "" if there is none."""
+        """Return the current span in W3C form, for the next program; "" if there is none."""
         return ""
 
     def record(self, span: PastSpan, traceparent: str) -> None:
-        """Tell of something that is over, below the span that `traceparent` names."""
+        """Record a finished span below the span of `traceparent`."""
 
     def close(self) -> None:
-        """Send what is still to be sent."""
+        """Send the spans that remain."""
 
 
 NO_TRACING = Tracing()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
-from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope, digest, matching
+from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope, digest, find_key
 from protocol.errors import DarkroomError, Forbidden, QueueUnavailable, Unauthorized
 from service.settings import ServiceSettings, is_loopback
 
@@ -80,8 +80,8 @@ class ApiKeyBackend:
         token = _token(headers)
         if hmac.compare_digest(digest(token), self._admin_digest):
             return ADMIN
-        key = matching(token, await self._known(FRESH_S)) or (
-            matching(token, await self._known(SOON_S)) if token else None
+        key = find_key(token, await self._known(FRESH_S)) or (
+            find_key(token, await self._known(SOON_S)) if token else None
         )
         if key is None:
             raise Unauthorized

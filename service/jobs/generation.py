@@ -13,7 +13,7 @@ from protocol.request.generation_params import GenerationParams, InputImage
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest
-from protocol.request.resolve import choose_card, complete
+from protocol.request.resolve import choose_card, resolve
 from protocol.request.sizes import target_size
 from protocol.request.tasks import Task
 from protocol.storage.object_store import ObjectStore
@@ -102,7 +102,7 @@ class Generation:
 
     def _is_quick(self, draft: GenerationParams, card: ModelCard) -> bool:
         """Whether checking the words takes no time to speak of."""
-        counted = self.tokens.has(card) or not card.reads_words
+        counted = self.tokens.has(card) or not card.reads_prompts
         return counted and len(draft.prompt) + len(draft.negative_prompt) <= SHORT
 
     def _prepare(
@@ -117,10 +117,10 @@ class Generation:
         """The complete recipe, and the images it names, as they are to be kept."""
         inputs = self._inputs(task, draft, card, image, mask)
         shown = self._shown(draft, card, inputs[0], controls)
-        count_tokens = self.tokens.for_model(card) if card.reads_words else lambda _: 0
+        count_tokens = self.tokens.for_model(card) if card.reads_prompts else lambda _: 0
         image_record, mask_record = map(_record, inputs)
         records = [control.record for control in shown]
-        request = complete(task, draft, card, count_tokens, image_record, mask_record, records)
+        request = resolve(task, draft, card, count_tokens, image_record, mask_record, records)
         return request, [*(kept for kept in inputs if kept), *shown]
 
     def _shown(

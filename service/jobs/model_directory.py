@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
-from protocol.request.model_card import ModelCard, true_name
+from protocol.request.model_card import ModelCard, canonical_name
 
 FRESH_S = 1.0
 
@@ -48,7 +48,7 @@ class ModelDirectory:
 
     def _has(self, model: str | None) -> bool:
         cards = self._offer.cards
-        return bool(cards) if model is None else true_name(model, cards) is not None
+        return bool(cards) if model is None else canonical_name(model, cards) is not None
 
     def _read(self) -> Offer:
         serving = chain.from_iterable(report.serves for report in self._presence.workers())

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from protocol.errors import DarkroomError, DeadlineExceeded, JobCancelled
 from protocol.queue.idempotency import HEADER
 from protocol.queue.job import JobState, JobView
-from protocol.request.generation_params import parse
+from protocol.request.generation_params import parse_params
 from protocol.request.tasks import Task
 from service.auth.api_keys import User
 from service.middleware.body_limit import Upload
@@ -136,9 +136,11 @@ async def _accept(
     fields = await read_fields(request, BODIES[task], services.decoding)
     fields = await services.fetching.filled(fields, upload)
     if task.takes_image or "controls" in fields:
-        body = await to_thread.run_sync(parse, BODIES[task], fields, limiter=services.decoding)
+        body = await to_thread.run_sync(
+            parse_params, BODIES[task], fields, limiter=services.decoding
+        )
     else:
-        body = parse(BODIES[task], fields)
+        body = parse_params(BODIES[task], fields)
     image, mask = getattr(body, "image", None), getattr(body, "mask", None)
     controls = [control.image for control in body.controls or ()]
     key = request.headers.get(HEADER)

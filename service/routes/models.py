@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from protocol.registry.presence import ModelState, WorkerReport
-from protocol.request.model_card import ModelCard, true_name
+from protocol.request.model_card import ModelCard, canonical_name
 from protocol.request.samplers import SAMPLER_TITLES, SCHEDULE_TITLES
 from service.routes.deps import ServicesDep
 from service.schemas.problems import DOOR, documented
@@ -50,7 +50,7 @@ def list_models(services: ServicesDep) -> ModelsAnswer:
     """The models, with the bounds within which requests must stay."""
     cards, reports = services.catalogue.cards(), services.presence.workers()
     models = [_answer(card, reports) for card in cards.values()]
-    default = true_name(services.settings.default_model, cards)
+    default = canonical_name(services.settings.default_model, cards)
     return ModelsAnswer(
         models=sorted(models, key=lambda model: (model.name != default, not model.ready))
     )

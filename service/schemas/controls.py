@@ -7,11 +7,12 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from protocol.errors import InvalidRequest
-from protocol.request.request import MOST_CONTROLS, Control
+from protocol.request.fields import MAX_CONTROLS
+from protocol.request.request import Control
 from service.schemas.data_uri import upload_bytes
 
 # The files of a form that belong to its controls, in their order.
-FILES = tuple(f"control_image_{i}" for i in range(MOST_CONTROLS))
+FILES = tuple(f"control_image_{i}" for i in range(MAX_CONTROLS))
 OF_A_FILE = "The picture of `controls` {i}, counted from 0: a PNG, JPEG or WebP file."
 
 
@@ -33,7 +34,7 @@ class ControlFile(Control):
 
 def _decoded(value: object) -> object:
     """The list with bytes for base64. Raises `InvalidRequest` that names the place."""
-    if not isinstance(value, list) or len(value) > MOST_CONTROLS:
+    if not isinstance(value, list) or len(value) > MAX_CONTROLS:
         return value
     return [_with_bytes(f"controls.{i}.image", control) for i, control in enumerate(value)]
 
@@ -45,7 +46,7 @@ def _with_bytes(field: str, control: object) -> object:
 
 
 ControlFiles = Annotated[
-    tuple[ControlFile, ...], Field(max_length=MOST_CONTROLS), BeforeValidator(_decoded)
+    tuple[ControlFile, ...], Field(max_length=MAX_CONTROLS), BeforeValidator(_decoded)
 ]
 
 

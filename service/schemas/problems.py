@@ -40,7 +40,7 @@ from protocol.errors import (
     UnsupportedMediaType,
     WouldMissDeadline,
 )
-from protocol.request.validation_errors import refusal
+from protocol.request.validation_errors import to_invalid_request
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     """What FastAPI itself checked: path and query parameters."""
     assert isinstance(error, RequestValidationError)
     complaint = error.errors()[0]
-    return problem_response(request, refusal({**complaint, "loc": complaint["loc"][1:]}))
+    return problem_response(request, to_invalid_request({**complaint, "loc": complaint["loc"][1:]}))
 
 
 async def _on_client_left(request: Request, error: Exception) -> Response:

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from pydantic.json_schema import models_json_schema
 
-from protocol.request.classes import AskedBoxes, ClassWord
+from protocol.request.classes import AskedBoxes, ClassRef
+from protocol.request.fields import Prompt
 from protocol.request.generation_params import GenerationParams
-from protocol.request.request import Prompt
-from protocol.request.tasks import OF_SOME_TASKS, TAKES, Task
+from protocol.request.tasks import FIELDS_OF, TASK_FIELDS, Task
 from service.schemas.controls import FILES, OF_A_FILE, ControlFiles
 from service.schemas.data_uri import upload_bytes
 
@@ -103,7 +103,7 @@ class Unconditional(Body):
 class OfClass(Body):
     """A picture of a class."""
 
-    class_id: ClassWord = Field(
+    class_id: ClassRef = Field(
         description="A number below the model's `classes`, or one of its `class_names`."
     )
 
@@ -161,7 +161,7 @@ def body_schemas() -> dict[str, Any]:
 
 
 def _of_task(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
-    foreign = OF_SOME_TASKS - TAKES[task]
+    foreign = TASK_FIELDS - FIELDS_OF[task]
     fields = {name: field for name, field in schema["properties"].items() if name not in foreign}
     return {**schema, "properties": fields}
 

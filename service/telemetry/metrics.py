@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from protocol.telemetry.metrics import Meters
+from protocol.telemetry.metrics import BackendMetrics
 
 # Seconds; a request that waits for its pictures may take up to twenty minutes.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
@@ -39,7 +39,7 @@ class Metrics:
         # A second line for each counter, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
-        self.meters = Meters(registry)
+        self.meters = BackendMetrics(registry)
         ProcessCollector(registry=registry)
         self.requests = Counter(
             "darkroom_http_requests",

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from protocol.connection.redis_client import connect
 from protocol.errors import QueueUnavailable
-from protocol.queue.queue_stats import Counting, QueueStats
+from protocol.queue.queue_stats import QueueStats, QueueStatsReader
 from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import ModelState, Presence, WorkerReport, WorkerState
 
@@ -28,7 +28,7 @@ class QueueStatsCollector(Collector):
         self._redis = connect(redis_url, answer_timeout_s=ANSWER_TIMEOUT_S, retries=0)
         self._catalogue = ModelRegistry(self._redis)
         self._presence = Presence(self._redis)
-        self._count = Counting(self._redis)
+        self._count = QueueStatsReader(self._redis)
 
     def close(self) -> None:
         self._redis.close()

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
 
+from bench.__main__ import MODULES
 from bench.common.drive import Outcome, alike
-from bench.common.workloads import ARCHITECTURES, TINY
+from bench.common.workloads import ARCHITECTURES, BUNDLED_EMOJI, TINY, folder
 from bench.engine.flops import decode_flops, encode_flops, text_flops, unet_flops
 from bench.serving.policies import RequestLevel
 from bench.serving.soak import Sample, trends
 from tests.worker.fake_engine import FakeEngine
 from worker.interfaces import AdmittedJob
+
+pytestmark = pytest.mark.early
 
 GIGA = 1e9
 
@@ -28,43 +34,95 @@ def job(number: int) -> AdmittedJob:
     return AdmittedJob(str(number) * 32, request, None, None, listener=Outcome(0.0))
 
 
-def smoke(name: str, *options: str) -> dict[str, Any]:
-    """The last line of a smoke run."""
+# Converting the networks and measuring what runs them best takes longer than all the rest of a
+# smoke run, and is no part of a benchmark.
+QUICK = {"DARKROOM_WORKER_TUNE_S": "0", "DARKROOM_WORKER_EXECUTOR": "eager"}
+Smoke = Callable[[str, str], dict[str, Any]]  # benchmark, workload
+TINY_OR_BUNDLED = [TINY.name, pytest.param(BUNDLED_EMOJI.name, marks=pytest.mark.long)]
+
+
+def smoke(name: str) -> dict[str, Any]:
+    """The last line of a smoke run, with the settings that a program has by default."""
+    return printed(name, [], {})
+
+
+def printed(
+    name: str, options: Sequence[str], environment: dict[str, str], title: str | None = None
+) -> dict[str, Any]:
+    """The last line of a smoke run of a program, whose result is called by its name or `title`."""
     command = [sys.executable, "-W", "ignore", "-m", "bench", name, "--smoke", *options]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, check=False, env={**os.environ, **environment}
+    )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     result: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
-    assert result["benchmark"] == name
+    assert result["benchmark"] == (title or name)
     return result
 
 
-def test_offline() -> None:
-    alike, mixed = smoke("offline")["results"]
+@pytest.fixture
+def smoke_of(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Smoke:
+    """The last line of a smoke run with a workload.
+
+    That of the tiny one runs in this process, which has imported by then what would take a process
+    longer than the benchmark; that of the bundled one as users run it.
+    """
+
+    def run(name: str, workload: str) -> dict[str, Any]:
+        if workload == BUNDLED_EMOJI.name:
+            return smoke(name)
+        for key, value in QUICK.items():
+            monkeypatch.setenv(key, value)
+        options = ["--workload", workload]
+        if name == "extra_networks":
+            options = ["--model", str(folder(TINY))]
+        if name == "peers":  # not those in bfloat16, which many a CPU only imitates
+            options += ["--only", "diffusers", "--only", "diffusers + OpenVINO"]
+        monkeypatch.setattr(sys, "argv", [name, "--smoke", *options])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import_module(MODULES[name]).main()
+        result: dict[str, Any] = json.loads(capfd.readouterr().out.splitlines()[-1])
+        assert result["benchmark"] == (name if name == "extra_networks" else f"{name}-{workload}")
+        return result
+
+    return run
+
+
+@pytest.mark.parametrize("workload", TINY_OR_BUNDLED)
+def test_offline(workload: str, smoke_of: Smoke) -> None:
+    alike, mixed = smoke_of("offline", workload)["results"]
     assert alike["images"] == mixed["images"] > 8
     assert alike["tflops"] > 0
 
 
-def test_peers_draw_the_same_picture() -> None:
-    results = smoke("peers")["results"]
+@pytest.mark.parametrize("workload", TINY_OR_BUNDLED)
+def test_peers_draw_the_same_picture(workload: str, smoke_of: Smoke) -> None:
+    results = smoke_of("peers", workload)["results"]
     assert {row["system"] for row in results} >= {"darkroom", "diffusers", "diffusers + OpenVINO"}
     # In grey levels of 255; an executor in bfloat16 is not further off than this.
     assert results[0]["difference_from_diffusers"] < 4
 
 
-def test_same_bytes() -> None:
-    found = smoke("same_bytes")
+@pytest.mark.parametrize("workload", TINY_OR_BUNDLED)
+def test_same_bytes(workload: str, smoke_of: Smoke) -> None:
+    found = smoke_of("same_bytes", workload)
     assert [crowd["differing"] for crowd in found["crowds"]] == [0, 0, 0]
     assert found["images_per_s"] > 0
 
 
-def test_additions() -> None:
-    found = smoke("extra_networks")
-    assert found["loras"]["every layer"]["mib"] > found["loras"]["attention"]["mib"] > 1
+@pytest.mark.parametrize(
+    ("workload", "mib"), [("tiny", 0), pytest.param("bundled", 1, marks=pytest.mark.long)]
+)
+def test_extra_networks(workload: str, mib: float, smoke_of: Smoke) -> None:
+    found = smoke_of("extra_networks", workload)
+    assert found["loras"]["every layer"]["mib"] > found["loras"]["attention"]["mib"] > mib
     assert found["safety"]["look_ms"] > 0
 
 
-def test_components() -> None:
-    found = smoke("components")["components"]
+@pytest.mark.parametrize("workload", TINY_OR_BUNDLED)
+def test_components(workload: str, smoke_of: Smoke) -> None:
+    found = smoke_of("components", workload)["components"]
     assert {row["component"] for row in found} == {
         "denoiser", "decoder", "encoder", "text", "PNG file",
     }  # fmt: skip
@@ -77,15 +135,27 @@ def test_overhead() -> None:
     assert result["flooded"]["others"] == 0
 
 
-def test_online() -> None:
-    points = smoke("online")["points"]
-    policies = ["serial", "request-level", "request-level, no wait", "step-level"]
+POLICIES = ["serial", "request-level", "request-level, no wait", "step-level"]
+
+
+def assert_none_refused(points: list[dict[str, Any]], policies: list[str]) -> None:
     assert [point["policy"] for point in points] == policies
     assert all(point["refused"] == 0 for point in points)
 
 
+def test_online_with_one_policy() -> None:
+    chosen = ["--policies", "request-level"]
+    found = printed("online", ["--workload", TINY.name, *chosen], QUICK, f"online-{TINY.name}")
+    assert_none_refused(found["points"], ["request-level"])
+
+
+@pytest.mark.long
+def test_online() -> None:
+    assert_none_refused(smoke("online")["points"], POLICIES)
+
+
 def test_soak() -> None:
-    result = smoke("soak")
+    result = printed("soak", [], QUICK)
     assert result["outcomes"]["refused 422"] == result["jobs"] / 10
     assert sum(result["outcomes"].values()) == result["jobs"]
 

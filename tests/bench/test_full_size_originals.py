@@ -16,6 +16,8 @@ from bench.full_size.finding import TOLERANCE
 from bench.full_size.originals import CHECKPOINTS, OURS, built, compared, original, written
 from tests.support.shared_files import shared_file
 
+pytestmark = pytest.mark.early
+
 pytest.importorskip("ldm", reason="stable-diffusion-sdkit is not installed")
 
 DTYPES = {"F32": torch.float32, "I32": torch.int32, "I64": torch.int64}

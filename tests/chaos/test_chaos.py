@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.__main__ import SEED, summary
 from tests.chaos.run import Plan, play
 from tests.chaos.verdict import as_table
+
+pytestmark = pytest.mark.early
 
 SHORT = Plan(
     seed=SEED, jobs=180, clients=12, recipes=18, most_steps=20, pause_s=2.0, faults_for_s=25.0

@@ -20,6 +20,8 @@ from tests.chaos.single import COMPRESSED, RESULT, drawing, worker
 from tests.support.redis_server import RedisServer
 from tests.worker.consumer.harness import job_queue, outcome, request, wait_for
 
+pytestmark = pytest.mark.early
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -50,10 +52,14 @@ MOMENTS: dict[str, Moment] = {
         scene.proxy.hold_answer_to(job, RESULT).sprung
     ),
 }
+SAMPLE = {"drawing", "stored, not marked finished", "finished, and not heard of it"}
 BEGUN_ONCE = {"finished, and not heard of it"}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(m, marks=[] if m in SAMPLE else [pytest.mark.long]) for m in MOMENTS],
+)
 def test_a_worker_killed_when_it_has(moment: str) -> None:
     with (
         RedisServer(appendfsync="always") as server,

@@ -17,6 +17,8 @@ from tests.chaos.single import RESULT, drawing, worker
 from tests.support.redis_server import RedisServer
 from tests.worker.consumer.harness import client, job_queue, outcome, request, settings, wait_for
 
+pytestmark = pytest.mark.early
+
 TROUBLES = {"down": True, "full": True, "slow_s": 0.5, "deaf_writes": 2}
 
 
@@ -89,7 +91,10 @@ def test_a_store_that_is_down_holds_up_nobody_who_needs_none(scene: Scene) -> No
         assert outcome(scene.queue, stuck).state is JobState.FINISHED
 
 
-@pytest.mark.parametrize("moment", ["drawn, not stored", "stored, not marked finished"])
+@pytest.mark.parametrize(
+    "moment",
+    ["drawn, not stored", pytest.param("stored, not marked finished", marks=pytest.mark.long)],
+)
 def test_a_worker_frozen_when_it_has(scene: Scene, moment: str) -> None:
     """It wakes after another has finished the job, and goes on: nothing changes."""
     with worker(scene.proxy.url, scene.bucket) as frozen:

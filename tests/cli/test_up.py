@@ -15,8 +15,11 @@ import pytest
 from PIL import Image
 
 from tests.cli.processes import children, is_alive, wait_until
+from tests.support.local_stack import QUICK
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.tiny_models import write_tiny_sd
+
+pytestmark = pytest.mark.early
 
 ADDRESS = re.compile(r"Darkroom is ready: (\S+)")
 SIDE = 32  # pixels of the tiny model's pictures
@@ -69,7 +72,7 @@ def environment(model: Path, **more: str) -> dict[str, str]:
         "PORT": "0",
         "HOST": "127.0.0.1",
     }
-    return {**os.environ, **ours, **more}
+    return {**os.environ, **QUICK, **ours, **more}
 
 
 def darkroom(*arguments: str) -> list[str]:

@@ -22,6 +22,8 @@ from tests.cli.processes import children, is_alive, wait_until
 from tests.support.redis_server import free_port
 from tests.support.tiny_models import write_tiny_sd
 
+pytestmark = pytest.mark.early
+
 REQUEST = {
     "task": "txt2img", "model": "tiny", "prompt": "a cat", "negative_prompt": "",
     "width": 32, "height": 32, "steps": 2, "sampler": "ddim", "schedule": "leading",

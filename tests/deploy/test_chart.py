@@ -23,7 +23,7 @@ KUBERNETES = "1.37"
 OPERATORS = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
 NEEDED: dict[str, Any] = {
     "redis": {"existingSecret": "redis"},
-    "objectStore": {"url": "s3://pictures", "existingSecret": "bucket"},
+    "objectStore": {"url": "s3://images", "existingSecret": "bucket"},
     "api": {"adminKey": {"existingSecret": "admin"}},
 }
 GPU_MODEL = {
@@ -54,7 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         ]
     },
     "bare": {
-        "objectStore": {"url": "gs://pictures", "existingSecret": ""},
+        "objectStore": {"url": "gs://images", "existingSecret": ""},
         "keda": {"enabled": False},
         "modelCache": {"enabled": False},
         "networkPolicy": {"enabled": False},
@@ -62,7 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "podDisruptionBudget": {"enabled": False},
     },
     "full": {
-        "image": {"registry": "registry.example.net/pictures", "pullSecrets": ["pull"]},
+        "image": {"registry": "registry.example.net/images", "pullSecrets": ["pull"]},
         "settings": {"DARKROOM_MAX_QUEUE_LENGTH": "1000"},
         "serviceAccount": {"name": "pictures"},
         "api": {
@@ -132,7 +132,7 @@ def test_kubernetes_would_take_it(variant: str) -> None:
     [
         ({}, "redis.existingSecret"),
         ({"redis": {"existingSecret": "redis"}}, "objectStore.url"),
-        (NEEDED | {"objectStore": {"url": "file:///pictures"}}, "url"),
+        (NEEDED | {"objectStore": {"url": "file:///images"}}, "url"),
         (NEEDED | {"models": []}, "models"),
         (NEEDED | {"models": [GPU_MODEL | {"gpus": -1}]}, "gpus"),
         (NEEDED | {"models": [GPU_MODEL | {"gpu": 1}]}, "gpu"),

@@ -18,7 +18,8 @@ from tests.support.tiny_models import write_tiny_sd
 def darkroom_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a running house; the same one for every test here."""
     model = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
-    with running_stack(DARKROOM_MODEL=str(model)) as url:
+    # What runs the networks is chosen as by default.
+    with running_stack(DARKROOM_MODEL=str(model), DARKROOM_WORKER_EXECUTOR="auto") as url:
         yield url
 
 

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 import httpx
 
-from protocol.request.request import LONGEST_PROMPT
+from protocol.request.fields import MAX_PROMPT_LENGTH
 from tests.service.sample_images import gradient, in_base64, packed
-from tests.support.local_stack import wait_until_ready
+from tests.support.local_stack import QUICK, wait_until_ready
 from tests.support.redis_server import free_port
 from tests.support.tiny_models import write_tiny_sd
 
@@ -28,7 +28,7 @@ def say_much(url: str) -> list[int]:
             client.post("/v1/img2img", json={**good, "image": image}),
             client.post("/v1/txt2img", json={**good, "canary-field": "canary-value"}),
             client.post("/v1/txt2img", json={**good, "sampler": "canary-sampler"}),
-            client.post("/v1/txt2img", json={**good, "prompt": "canary " * LONGEST_PROMPT}),
+            client.post("/v1/txt2img", json={**good, "prompt": "canary " * MAX_PROMPT_LENGTH}),
             client.post("/v1/txt2img?prompt=canary-query", content=b'{"prompt": "canary-json'),
             client.post("/v1/img2img", json={**good, "image": "canary-image"}),
             client.post("/v1/img2img", json={**good, "image_url": "http://canary.example/x"}),
@@ -46,6 +46,7 @@ def test_no_prompt_and_no_key_is_logged(tmp_path: Path) -> None:
     log, port = tmp_path / "log", free_port()
     environment = {
         **os.environ,
+        **QUICK,
         "DARKROOM_MODEL": str(model),
         "PORT": str(port),
         "DARKROOM_AUTH": "required",

@@ -30,7 +30,7 @@ COMMON = {"steps": 3, "sampler": "ddim", "schedule": "leading", "guidance_scale"
           "width": 32, "height": 32, "response": "url"}  # fmt: skip
 FLAGGED = {"prompt": "the red cat", "seed": 11}
 FINE = {"prompt": "the cat", "seed": 7}
-APPEARS_WITHIN_S = 30.0
+APPEARS_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,10 @@ def test_a_file_that_is_added_is_offered_without_a_restart(house: LocalStack) ->
     deadline = time.monotonic() + APPEARS_WITHIN_S
     while "watercolour" not in house.offered():
         assert time.monotonic() < deadline, "it never appeared"
+        time.sleep(0.1)
+    # What the service has read of its workers may be older for one answer than for another.
+    while house.ask(**FINE, loras=[{"name": "watercolour"}]).status_code == 422:
+        assert time.monotonic() < deadline, "it was never taken"
         time.sleep(0.1)
     house.file(**FINE, loras=[{"name": "watercolour"}])
     (house.loras / "watercolour.safetensors").unlink()

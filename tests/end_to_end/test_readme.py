@@ -1,4 +1,4 @@
-"""The README's first example does what it says."""
+"""Runs the first example of README.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_first_curl_writes_a_picture(darkroom_url: str, tmp_path: Path) -> None:
+def test_first_curl_writes_an_image(darkroom_url: str, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("no curl on PATH")
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text("utf-8"), re.DOTALL)

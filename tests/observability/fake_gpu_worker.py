@@ -26,7 +26,7 @@ from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
 from worker.telemetry.gpu import GpuCollector
-from worker.telemetry.heartbeat import REPEAT_S, Heartbeat
+from worker.telemetry.heartbeat import INTERVAL_S, Heartbeat
 from worker.telemetry.metrics import Metrics
 
 STEP_S = 0.01
@@ -69,14 +69,14 @@ def main() -> int:
     tracing = start_tracing("worker", settings.otlp_endpoint)
     name = f"drawing-{os.getpid()}"
     with connect(settings.redis_url, metrics.meters.redis) as redis:
-        announcer = Heartbeat(Presence(redis), name)
-        announcer.say(model=CARD.name)
-        with PeriodicRunner(PeriodicTask(REPEAT_S, announcer.repeat)):
+        heartbeat = Heartbeat(Presence(redis), name)
+        heartbeat.update(model=CARD.name)
+        with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
             context = WorkerContext.open(
                 settings, redis, OneModel(CARD.name), TroubledEngine(), metrics, tracing
             )
-            status = serve(redis, name, context, [(CARD, word_tokenizer())], announcer)
-        announcer.leave()
+            status = serve(redis, name, context, [(CARD, word_tokenizer())], heartbeat)
+        heartbeat.leave()
     return status
 
 

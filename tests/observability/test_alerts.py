@@ -22,6 +22,8 @@ from tests.observability.prometheus import MISSING, PROMETHEUS, Prometheus
 from tests.observability.rules import alerts
 from tests.worker.consumer.harness import request
 
+pytestmark = pytest.mark.early
+
 MOST_WAITING = 30
 
 

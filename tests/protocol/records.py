@@ -1,4 +1,4 @@
-"""Strategies for the records of the protocol, and a card to measure requests by."""
+"""Hypothesis strategies for the records of the protocol, and an example of a model card."""
 
 from hypothesis import strategies as st
 
@@ -14,6 +14,7 @@ from protocol.queue.job import (
     Timings,
 )
 from protocol.registry.presence import WorkerReport, WorkerState
+from protocol.request.fields import SEED_LIMIT
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import (
     AudioFormat,
@@ -25,7 +26,6 @@ from protocol.request.object_keys import (
 )
 from protocol.request.prompts import PromptSyntax
 from protocol.request.request import (
-    SEEDS,
     Box,
     ControlUse,
     Decoder,
@@ -52,7 +52,7 @@ CARD = ModelCard(
 
 names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-._", min_size=1, max_size=40)
 prompts = st.text(max_size=200)
-seeds = st.integers(0, SEEDS - 1)
+seeds = st.integers(0, SEED_LIMIT - 1)
 seconds = st.floats(0, 1e6)
 job_ids = st.text("0123456789abcdef", min_size=32, max_size=32)
 input_keys = st.text("0123456789abcdef", min_size=64, max_size=64).map("inputs/{}".format)

@@ -14,13 +14,18 @@ import httpx
 from tests.support.redis_server import free_port
 
 READY_WITHIN_S = 180.0
+QUICK = {"DARKROOM_WORKER_EXECUTOR": "eager", "DARKROOM_WORKER_TUNE_S": "0"}
 
 
 @contextmanager
 def running_stack(**settings: str) -> Iterator[str]:
-    """The address of a house with these environment variables, while the block runs."""
+    """The address of a house with these environment variables, while the block runs.
+
+    Its worker runs the networks as they are unless told otherwise: converting and measuring them
+    takes a tiny model longer than all that a test asks of it.
+    """
     url = f"http://127.0.0.1:{(port := free_port())}"
-    environment = {**os.environ, **settings, "PORT": str(port)}
+    environment = {**os.environ, **QUICK, **settings, "PORT": str(port)}
     with TemporaryDirectory(prefix="darkroom-") as home:
         command = [sys.executable, "-m", "darkroom", "up", "--home", home]
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:

@@ -1,4 +1,4 @@
-"""Which icons are kept and what they are called."""
+"""Selection, captions and sampling weights of icons."""
 
 import pytest
 from hypothesis import given
@@ -70,14 +70,14 @@ def test_names_become_words(name: str, words: str) -> None:
 
 
 @given(st.lists(st.sampled_from(sorted(LABELS.words)), min_size=1, max_size=5))
-def test_splitting_only_puts_spaces_between_known_words(words: list[str]) -> None:
+def test_splitting_only_adds_spaces_between_known_words(words: list[str]) -> None:
     split = split_words("".join(words), LABELS.words)
     assert split.replace(" ", "") == "".join(words)
     assert set(split.split()) <= set(LABELS.words)
     assert len(split.split()) <= len(words)
 
 
-def test_the_plain_name_comes_first_and_everyday_names_follow() -> None:
+def test_plain_name_is_first_and_everyday_names_follow() -> None:
     written = captions("automobile", "noto", LABELS)
     assert written[:2] == ["automobile", "car"]
     assert "a car" in written
@@ -85,20 +85,20 @@ def test_the_plain_name_comes_first_and_everyday_names_follow() -> None:
     assert "automobile, car, vehicle" in written
 
 
-def test_everyday_things_are_seen_most_and_buttons_least() -> None:
+def test_everyday_emoji_have_the_largest_weights_and_buttons_the_smallest() -> None:
     everyday, plain, button = (
         weight(name, "fluent", LABELS) for name in ("red heart", "woman’s hat", "input symbols")
     )
     assert everyday > plain > button > 0
     assert weight("red heart", "noto", LABELS) > everyday
-    assert weight("never heard of", "fluent", LABELS) == button
+    assert weight("unknown name", "fluent", LABELS) == button
 
 
 def test_every_set_has_a_weight() -> None:
     assert all(weight("red heart", style, LABELS) > 0 for style in ICON_SETS.values())
 
 
-def test_the_list_of_everyday_things_is_clean() -> None:
+def test_everyday_names_are_normalised() -> None:
     assert {"red heart", "pizza", "crescent moon"} <= FAVOURITES <= EVERYDAY
     assert all(slug(name) and name == name.strip().lower() for name in EVERYDAY)
     assert all(names for names in SYNONYMS.values())

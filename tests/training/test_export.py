@@ -1,4 +1,4 @@
-"""The published layout: written, read back strictly, and drawn by diffusers too."""
+"""Export to the published layout: it loads strictly, and diffusers generates the same images."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ SIDE = MINIATURE.image_size
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
-    """A miniature with random weights that half precision holds exactly."""
+    """A miniature with random weights that half precision represents exactly."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("tokenizer")
     vocabulary.save(vocabulary.train(["red heart", "pizza"] * 4, MINIATURE.vocab_size), folder)
@@ -61,18 +61,18 @@ def exported(model: LatentDiffusion, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def latents(model: LatentDiffusion) -> torch.Tensor:
-    recipe = SamplingParams("red heart", width=SIDE, height=SIDE, steps=4, sampler="ddim", seed=3)
-    *_, batch = model.generate([recipe])
-    return torch.stack([trajectory.x for trajectory in batch])
+    params = SamplingParams("red heart", width=SIDE, height=SIDE, steps=4, sampler="ddim", seed=3)
+    *_, batch = model.generate([params])
+    return torch.stack([state.x for state in batch])
 
 
-def test_the_export_draws_what_the_model_drew(model: LatentDiffusion, exported: Path) -> None:
+def test_exported_model_generates_the_same_latents(model: LatentDiffusion, exported: Path) -> None:
     loaded = load_model(str(exported), torch.device("cpu"), torch.float32)
     assert loaded.autoencoder.config == model.autoencoder.config
     torch.testing.assert_close(latents(loaded), latents(model))
 
 
-def test_diffusers_draws_the_same(model: LatentDiffusion, exported: Path) -> None:
+def test_diffusers_generates_the_same_image(model: LatentDiffusion, exported: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(exported, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     noise = torch.randn(1, 4, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(3))
@@ -89,7 +89,7 @@ def test_diffusers_draws_the_same(model: LatentDiffusion, exported: Path) -> Non
     assert np.abs(ours - theirs).max() <= 1.5 / 255
 
 
-def test_half_precision_is_stored(exported: Path) -> None:
+def test_weights_are_stored_in_half_precision(exported: Path) -> None:
     index = json.loads((exported / "model_index.json").read_text())
     assert index["_class_name"] == "StableDiffusionPipeline"
     for weights in exported.glob("*/*.safetensors"):
@@ -97,13 +97,13 @@ def test_half_precision_is_stored(exported: Path) -> None:
         assert dtypes == {torch.float16}, weights
 
 
-def test_the_card_tells_the_figures(model: LatentDiffusion, tmp_path: Path) -> None:
+def test_card_contains_the_figures(model: LatentDiffusion, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text("".join(json.dumps({"step": s, "time": 0, "l1": 0.5}) + "\n" for s in (20, 40)))
     first = StageRecord.read(log, batch=16)
     assert first == StageRecord(steps=40, batch=16, losses={"l1": 0.5})
     second = StageRecord(steps=10, batch=32, losses={"loss": 0.25})
     third = StageRecord(steps=30, batch=16, losses={"l1": 0.125, "colour": 0.1})
-    text = card(model, first, second, third, drawings=1234)
+    text = card(model, first, second, third, images=1234)
     for figure in ("1,234", "640", "320", "0.5000", "0.2500", "480", "0.1250", f"{SIDE}×{SIDE}"):
         assert figure in text

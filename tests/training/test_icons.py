@@ -1,11 +1,11 @@
-"""Reading Iconify packages, rendering, and the attribution kept of them."""
+"""Reading of Iconify packages, rendering, and attribution."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 
-from training.data import EmojiArt, render
+from training.data import EmojiImages, render
 from training.icons import read_attribution, read_icons
 
 DATA = {
@@ -22,7 +22,7 @@ DATA = {
 BROKEN, RED_SQUARE, WIDE = read_icons("noto", DATA)
 
 
-def test_an_icon_inherits_the_size_of_its_set() -> None:
+def test_icon_inherits_the_size_of_its_set() -> None:
     assert (RED_SQUARE.name, RED_SQUARE.width, RED_SQUARE.height) == ("red-square", 32, 32)
     assert (WIDE.width, WIDE.height) == (64, 32)
 
@@ -35,7 +35,7 @@ def test_rendering_fills_the_canvas_in_the_right_colour() -> None:
     assert (pixels == (255, 0, 0)).all()
 
 
-def test_a_wide_drawing_is_centred_on_white() -> None:
+def test_wide_icon_is_centred_on_white() -> None:
     pixels = render(WIDE, 16)
     assert pixels is not None
     assert (pixels[:4] == 255).all()
@@ -43,7 +43,7 @@ def test_a_wide_drawing_is_centred_on_white() -> None:
     assert (pixels[4:12] == (0, 0, 255)).all()
 
 
-def test_what_cannot_be_drawn_is_none() -> None:
+def test_invalid_svg_renders_to_none() -> None:
     assert render(BROKEN, 16) is None
 
 
@@ -62,11 +62,11 @@ def test_attribution_is_read_from_the_package(tmp_path: Path) -> None:
     assert attribution.version == "1.2.3"
 
 
-def test_the_cache_gives_back_what_was_saved(tmp_path: Path) -> None:
+def test_cache_returns_the_saved_data(tmp_path: Path) -> None:
     pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
-    art = EmojiArt(pixels, [["pizza", "a pizza"], ["cat"]], np.array([8.0, 0.25]))
+    art = EmojiImages(pixels, [["pizza", "a pizza"], ["cat"]], np.array([8.0, 0.25]))
     art.save(tmp_path)
-    loaded = EmojiArt.load(tmp_path)
+    loaded = EmojiImages.load(tmp_path)
     assert (loaded.pixels == pixels).all()
     assert loaded.captions == art.captions
     assert (loaded.weights == art.weights).all()

@@ -1,4 +1,4 @@
-"""Gradients computed in parts are those of the whole batch."""
+"""Gradients computed in parts equal those of the whole batch."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from training.parallel import PartialGradients
 
 
-def test_parts_add_up_to_the_whole() -> None:
+def test_parts_add_up_to_the_whole_batch() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 2, 3))
     x, target = torch.randn(8, 3, 8, 8), torch.randn(8, 2, 4, 4)
@@ -18,8 +18,8 @@ def test_parts_add_up_to_the_whole() -> None:
 
     gradients = PartialGradients(list(network.parameters()))
 
-    def loss(part: Tensor, wanted: Tensor) -> Tensor:
-        return F.mse_loss(network(part), wanted)
+    def loss(part: Tensor, expected_part: Tensor) -> Tensor:
+        return F.mse_loss(network(part), expected_part)
 
     parts = zip(x.chunk(4), target.chunk(4), strict=True)
     mean = gradients.backward([partial(loss, *part) for part in parts])
@@ -29,7 +29,7 @@ def test_parts_add_up_to_the_whole() -> None:
         torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_who_was_faster_changes_no_bit() -> None:
+def test_speed_of_threads_changes_no_bit() -> None:
     torch.manual_seed(0)
     network = nn.Linear(64, 64)
     x = torch.randn(32, 64)

@@ -1,4 +1,4 @@
-"""Both stages on a miniature model: they learn, and a resumed run is the run that never stopped."""
+"""All stages on a miniature model: losses fall, and a resumed run equals an uninterrupted one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 def pixels() -> np.ndarray:
-    """Three flat drawings in red, green and blue."""
+    """Return three flat images in red, green and blue."""
     return np.eye(3, dtype=np.uint8)[:, None, None, :].repeat(16, 1).repeat(16, 2) * 255
 
 
@@ -70,15 +70,13 @@ def test_steps_on_one_batch_lower_its_loss(make_stage: Callable[[], Stage]) -> N
     stage = make_stage()
     losses = []
     for step in range(1000, 1010):  # after the warm-up
-        stage.generator.manual_seed(5)  # the same drawings, captions, timesteps and noise
+        stage.generator.manual_seed(5)  # the same images, captions, timesteps and noise
         losses.append(next(iter(stage.step(step, 10_000).values())))
     assert losses[-1] < losses[0]
 
 
-def test_a_resumed_run_takes_the_same_steps(
-    make_stage: Callable[[], Stage], tmp_path: Path
-) -> None:
-    """Half of the steps come with the discriminator, so that its state counts too."""
+def test_resumed_run_takes_the_same_steps(make_stage: Callable[[], Stage], tmp_path: Path) -> None:
+    """Half of the steps use the discriminator, so that its state is tested too."""
     whole, total = make_stage(), 8
     expected = [whole.step(step, total) for step in range(total)]
     stopped = make_stage()
@@ -96,7 +94,7 @@ def test_a_resumed_run_takes_the_same_steps(
         )
 
 
-def test_a_run_leaves_a_log_grids_and_a_checkpoint(
+def test_run_writes_a_log_grids_and_a_checkpoint(
     make_stage: Callable[[], Stage], tmp_path: Path
 ) -> None:
     cadence = Cadence(grid_steps=2, log_steps=1)
@@ -108,19 +106,19 @@ def test_a_run_leaves_a_log_grids_and_a_checkpoint(
     assert checkpointing.resume(tmp_path / "checkpoint.pt", again.generator, again.parts()) == 3
 
 
-def test_nothing_saved_means_step_zero(tmp_path: Path) -> None:
+def test_run_without_checkpoint_starts_at_step_zero(tmp_path: Path) -> None:
     assert checkpointing.resume(tmp_path / "none.pt", torch.Generator(), {}) == 0
 
 
-def test_the_trained_autoencoder_has_the_averaged_weights(tmp_path: Path) -> None:
+def test_trained_autoencoder_has_the_averaged_weights(tmp_path: Path) -> None:
     stage = autoencoder_stage()
     run(stage, tmp_path, 2)
     loaded = trained_autoencoder(MINIATURE, tmp_path / "checkpoint.pt")
-    for mine, average in zip(loaded.parameters(), stage.ema.averages, strict=True):
-        assert torch.equal(mine, average)
+    for loaded_parameter, average in zip(loaded.parameters(), stage.ema.averages, strict=True):
+        assert torch.equal(loaded_parameter, average)
 
 
-def test_a_refined_decoder_is_the_averaged_one_and_the_encoder_stays(tmp_path: Path) -> None:
+def test_refined_decoder_is_averaged_and_the_encoder_unchanged(tmp_path: Path) -> None:
     stage = decoder_stage()
     encoder = {name: t.clone() for name, t in stage.autoencoder.encoder.state_dict().items()}
     run(stage, tmp_path, 12, Cadence(grid_steps=100, save_s=0))
@@ -134,17 +132,17 @@ def test_a_refined_decoder_is_the_averaged_one_and_the_encoder_stays(tmp_path: P
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-def test_latents_have_unit_variance_once_scaled() -> None:
+def test_scaled_latents_have_unit_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     mean, std = torch.randn(64, 4, 8, 8) * 3 + 1, torch.full((64, 4, 8, 8), 0.5)
     sample = Latents(mean, std).sample(torch.arange(64), generator)
     assert sample.std().item() == pytest.approx(1, abs=0.02)
 
 
-def test_captions_are_drawn_from_their_own_drawing(tokenizer: Tokenizer) -> None:
+def test_captions_are_sampled_from_their_own_image(tokenizer: Tokenizer) -> None:
     captions = CaptionTokens.encode(tokenizer, CAPTIONS)
     generator = torch.Generator().manual_seed(0)
     chosen = torch.arange(3).repeat(50)
-    for index, ids in zip(chosen.tolist(), captions.draw(chosen, 0.0, generator), strict=True):
+    for index, ids in zip(chosen.tolist(), captions.sample(chosen, 0.0, generator), strict=True):
         assert ids.tolist() in [tokenizer.rows(text)[0] for text in CAPTIONS[index]]
-    assert (captions.draw(chosen, 1.0, generator) == captions.empty).all()
+    assert (captions.sample(chosen, 1.0, generator) == captions.empty).all()

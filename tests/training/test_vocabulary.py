@@ -23,12 +23,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "text", ["red heart", "Pizza, please!", "woman's hat 42", "Ünïcödé 🍕", "", "  two   spaces "]
 )
-def test_ids_are_those_of_transformers(folder: Path, text: str) -> None:
+def test_ids_equal_those_of_transformers(folder: Path, text: str) -> None:
     theirs = CLIPTokenizer.from_pretrained(folder)(text, padding="max_length", max_length=77)
     assert Tokenizer.from_folder(folder).rows(text)[0] == theirs.input_ids
 
 
-def test_the_special_tokens_are_the_last_two(folder: Path) -> None:
+def test_special_tokens_are_the_last_two(folder: Path) -> None:
     tokenizer = Tokenizer.from_folder(folder)
     assert (tokenizer.vocabulary.start_id, tokenizer.vocabulary.end_id) == (SIZE - 2, SIZE - 1)
 

@@ -10,7 +10,7 @@ from models.multi_pass import HiresFixPass, Pass, Refine
 from models.pipeline import LatentDiffusion
 from models.text.wording import Wording
 from protocol.errors import JobFailed
-from protocol.request.prompts import parse
+from protocol.request.prompts import parse_prompt
 from protocol.request.request import GenerationRequest
 from worker.engine.inputs import inputs_of
 from worker.interfaces import AdmittedJob
@@ -69,4 +69,4 @@ def passes_of(
 
 
 def _wording(text: str, request: GenerationRequest) -> Wording:
-    return Wording(parse(text, request.prompt_syntax).sections)
+    return Wording(parse_prompt(text, request.prompt_syntax).sections)

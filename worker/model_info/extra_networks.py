@@ -1,57 +1,63 @@
-"""What an operator has added for the models, told by their cards: anew whenever it changes.
-
-Knows no torch: what fits a model is told by whoever offers it.
-"""
+"""Lists the extra networks that fit each model, and publishes its card when the list changes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from pathlib import Path
 
 from redis import Redis
 
+from models.loading.controlnets import ControlNets
+from models.lora.merging import layers_of
+from models.lora.registry import LoraRegistry
 from protocol.registry.model_registry import ModelRegistry
 from protocol.request.model_card import ModelCard
+from worker.model_info.model_description import ModelDescription
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 5.0  # how often folders are looked through
+CHECK_EVERY_S = 5.0  # how often the folders are read
 
-Names = Callable[[], tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A model as it is offered. `added`: for entries of its card, the names that they are to have
-    now."""
-
-    card: ModelCard
-    tokenizer_json: str
-    added: Mapping[str, Names] = field(default_factory=dict)
-
-    def now(self) -> ModelCard:
-        """The card as it should be at this moment."""
-        return self.card.model_copy(update={entry: names() for entry, names in self.added.items()})
+# Folders of the model store, and fields of a card.
+LORAS = "loras"
+CONTROLNETS = "controlnets"
 
 
-class Additions:
-    """`look` is to be called every `LOOK_S`."""
+class CardPublisher:
+    """The cards of a worker's models as last published, with the extra networks in `models_home`.
 
-    def __init__(self, redis: Redis, offers: Sequence[Offer]) -> None:
-        self._catalogue = ModelRegistry(redis)
-        self._offers = offers
-        self._told = {offer.card.name: offer.now() for offer in offers}
+    `refresh` is to be called every `CHECK_EVERY_S`.
+    """
+
+    def __init__(self, redis: Redis, models: Sequence[ModelDescription], models_home: Path) -> None:
+        self._registry = ModelRegistry(redis)
+        self._models = models
+        self._loras = LoraRegistry(models_home / LORAS)
+        self._controlnets = ControlNets(models_home / CONTROLNETS)
+        self._layers = [layers_of(model.skeleton) for model in models]
+        self._published = self._current_cards()
 
     def cards(self) -> list[tuple[ModelCard, str]]:
-        """The cards as they were last told, each with the tokenizer of its model."""
-        return [(self._told[offer.card.name], offer.tokenizer_json) for offer in self._offers]
+        """Return the cards as last published, each with the tokenizer of its model as JSON."""
+        tokenizers = (model.tokenizer_json for model in self._models)
+        return list(zip(self._published, tokenizers, strict=True))
 
-    def look(self) -> None:
-        """Publish the cards that are not as they should be. Raises QueueUnavailable."""
-        for offer in self._offers:
-            card = offer.now()
-            if card != self._told[card.name]:
-                self._catalogue.publish(card, offer.tokenizer_json)
-                self._told[card.name] = card
-                logger.info("what was added has changed", extra={"model": card.name})
+    def refresh(self) -> None:
+        """Publish the cards that have changed. Raises QueueUnavailable."""
+        for i, card in enumerate(self._current_cards()):
+            if card != self._published[i]:
+                self._registry.publish(card, self._models[i].tokenizer_json)
+                self._published[i] = card
+                logger.info("extra networks have changed", extra={"model": card.name})
+
+    def _current_cards(self) -> list[ModelCard]:
+        return [
+            model.card.model_copy(
+                update={
+                    LORAS: self._loras.fitting(layers),
+                    CONTROLNETS: self._controlnets.fitting(model.skeleton),
+                }
+            )
+            for model, layers in zip(self._models, self._layers, strict=True)
+        ]

@@ -1,7 +1,7 @@
-"""What a model promises clients: bounds and defaults, read off its files, not its weights.
+"""The card of a model: its limits and defaults, read from its small files without the weights.
 
-A `darkroom.json` beside `model_index.json` may override any entry of the card; that is where an
-operator says what the published files do not (a name, a description, better defaults).
+A `darkroom.json` next to `model_index.json` may override any field of the card. Operators use it
+for a name, a description or better defaults, which the published files do not contain.
 """
 
 from __future__ import annotations
@@ -17,34 +17,36 @@ from models.conditioners.clip import learned_words, most_clip_skip
 from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS
 from models.samplers.schedules.registry import schedules_of
+from protocol.request.fields import MAX_CLIP_SKIP
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import Extra
-from protocol.request.request import MOST_CLIP_SKIP, Decoder
+from protocol.request.request import Decoder
 from worker.model_info.published_sampler import published_sampler
-from worker.model_info.task_card import task_entries
+from worker.model_info.task_card import task_fields
 
 CARD_FILE = "darkroom.json"
-NOTHING: Mapping[str, object] = {}
-# The family whose pictures can be heard, and the models known to be of it by their published name:
-# in their files they are like any other.
+NO_FIELDS: Mapping[str, object] = {}
+# The family whose images are spectrograms of sound, and its published models. Only the name tells
+# them from other models; the files do not.
 SPECTROGRAMS = "riffusion"
 SPECTROGRAM_MODELS = {"riffusion-model-v1"}
-LONGEST_PROMPT_CHUNKS = 4  # rows of 77 tokens that a prompt may take
-LARGEST_AREA = 4  # times the area that the model was trained at
+LONGEST_PROMPT_CHUNKS = 4  # most rows of 77 tokens in a prompt
+LARGEST_AREA = 4  # in multiples of the area of the training images
 
 
 def model_name(path_or_id: str) -> str:
-    """The last part of a path or hub id, in letters that fit a queue's name and a URL."""
+    """Return the last part of a path or hub id, with characters that fit queue names and URLs."""
     name = Path(path_or_id).name.removesuffix(".safetensors")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
 
 
 def model_card(
-    model: LatentDiffusion, path_or_id: str, declared: Mapping[str, object] = NOTHING
+    model: LatentDiffusion, path_or_id: str, configured: Mapping[str, object] = NO_FIELDS
 ) -> ModelCard:
-    """The card of `model` (its networks suffice, without weights) from `path_or_id`.
+    """Return the card of `model`, which needs no weights, named after `path_or_id`.
 
-    `declared` are entries that the operator has given. Raises ValueError if overrides are bad.
+    `configured` are fields of the models config; they override those of the files. Raises
+    ValueError if an override is invalid.
     """
     first_stage = model.autoencoder.config
     factor = first_stage.factor
@@ -70,17 +72,17 @@ def model_card(
         "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * chunk,
         "chunk_tokens": chunk,
         "embeddings": learned_words(model.conditioner),
-        "max_clip_skip": min(most_clip_skip(model.conditioner), MOST_CLIP_SKIP),
+        "max_clip_skip": min(most_clip_skip(model.conditioner), MAX_CLIP_SKIP),
         "decoders": (Decoder.FULL,) if model.tiny is None else tuple(Decoder),
         "outputs": ("image", "depth") if first_stage.out_channels > RGB else ("image",),
         "scaling_factor": first_stage.scaling_factor,
     }
-    card |= task_entries(model)
+    card |= task_fields(model)
     if card["name"] in SPECTROGRAM_MODELS:
         card["family"] = SPECTROGRAMS
     overrides = model.folder / CARD_FILE
-    beside = read_json(overrides) if overrides.exists() else {}
-    card |= beside | dict(declared)
+    card |= read_json(overrides) if overrides.exists() else {}
+    card |= dict(configured)
     if card["family"] == SPECTROGRAMS:
         card["outputs"] = tuple(dict.fromkeys((*card["outputs"], Extra.SOUND)))
     return ModelCard.model_validate(card)

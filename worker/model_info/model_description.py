@@ -1,4 +1,4 @@
-"""What an operator has declared, described before it is loaded: its card, its size, its tokenizer.
+"""Describes the configured models before they are loaded: card, size and tokenizer.
 
 Only small files are read: the networks are built without their weights.
 """
@@ -29,18 +29,18 @@ from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-EMBEDDINGS = "embeddings"  # the folder of learned words in the models' home
+EMBEDDINGS = "embeddings"  # the folder of textual inversion embeddings in the model store
 
 
 @dataclass(frozen=True)
 class ModelDescription:
     """A model that can be served.
 
-    `source`: where it is. `skeleton`: its networks without weights. `size`: the bytes that these
-    take, with the safety checker if one looks at its pictures.
+    `source`: a path, a hub id, or "bundled". `skeleton`: its networks without weights. `size`: the
+    bytes of the weights, including the safety checker's if that is on.
     """
 
-    declared: ModelConfig
+    config: ModelConfig
     source: str
     skeleton: LatentDiffusion
     card: ModelCard
@@ -49,92 +49,100 @@ class ModelDescription:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that a worker is to serve: what is wrong with the rest, by name, and the bytes that
-    weights may take, if they are bounded."""
+class DescribedModels:
+    """All models of a worker by name.
 
-    offerings: Mapping[str, ModelDescription]
+    `broken`: why the others cannot be described. `budget`: the bytes that weights may take; None:
+    unbounded.
+    """
+
+    descriptions: Mapping[str, ModelDescription]
     broken: Mapping[str, str]
     budget: int | None
 
 
-def plan(settings: WorkerSettings, device: torch.device) -> Plan:
-    """What the settings declare: the models of the catalogue, or the one they name.
+def describe_models(settings: WorkerSettings, device: torch.device) -> DescribedModels:
+    """Describe the models of the models config, or the single model that the settings name.
 
-    Raises InvalidModelsConfig, and, where only one model is named, CheckpointError and ValueError.
+    Raises InvalidModelsConfig, and, for a single model, CheckpointError and ValueError.
     """
     if settings.catalogue is None:
-        offering = _single(settings, device)
-        return Plan({offering.card.name: offering}, {}, None)
-    catalogue = read_models_config(settings.catalogue)
-    offerings: dict[str, ModelDescription] = {}
+        description = _describe_single(settings, device)
+        return DescribedModels({description.card.name: description}, {}, None)
+    models_config = read_models_config(settings.catalogue)
+    descriptions: dict[str, ModelDescription] = {}
     broken: dict[str, str] = {}
-    for name, declared in catalogue.models.items():
+    for name, config in models_config.models.items():
         try:
-            offerings[name] = _declared(name, declared, settings, device)
+            descriptions[name] = _describe_entry(name, config, settings, device)
         except (CheckpointError, ValueError) as error:
             broken[name] = str(error)
-            logger.error("a model cannot be offered", extra={"model": name, "error": str(error)})
-    for name, offering in list(offerings.items()):
-        refiner = offering.declared.refiner
+            logger.error("a model cannot be served", extra={"model": name, "error": str(error)})
+    for name, description in list(descriptions.items()):
+        refiner = description.config.refiner
         if refiner is not None and refiner in broken:
             broken[name] = f"its refiner {refiner} cannot be loaded: {broken[refiner]}"
-            del offerings[name]
-    return Plan(offerings, broken, catalogue.memory_budget)
+            del descriptions[name]
+    return DescribedModels(descriptions, broken, models_config.memory_budget)
 
 
-def _single(settings: WorkerSettings, device: torch.device) -> ModelDescription:
-    declared = ModelConfig(source=settings.model or "bundled", resident=True)
-    source = locate(declared.source, settings.models_home / "models")
-    return _offering(declared, source, {}, settings, device)
+def _describe_single(settings: WorkerSettings, device: torch.device) -> ModelDescription:
+    config = ModelConfig(source=settings.model or "bundled", resident=True)
+    source = locate(config.source, settings.models_home / "models")
+    return _describe(config, source, {}, settings, device)
 
 
-def _declared(
-    name: str, declared: ModelConfig, settings: WorkerSettings, device: torch.device
+def _describe_entry(
+    name: str, config: ModelConfig, settings: WorkerSettings, device: torch.device
 ) -> ModelDescription:
     assert settings.catalogue is not None
-    source = locate(
-        declared.source, settings.models_home / "models", settings.catalogue.resolve().parent
-    )
-    refiners = () if declared.refiner is None else (declared.refiner,)
-    entries = {"name": name, "aliases": declared.aliases, "refiners": refiners}
+    base = settings.catalogue.resolve().parent
+    source = locate(config.source, settings.models_home / "models", base)
+    refiners = () if config.refiner is None else (config.refiner,)
+    fields = {"name": name, "aliases": config.aliases, "refiners": refiners}
     try:
-        return _offering(declared, source, declared.defaults | entries, settings, device)
+        return _describe(config, source, config.defaults | fields, settings, device)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
         raise InvalidModelsConfig(f"models.{name}.defaults: {faults}") from error
 
 
-def _offering(
-    declared: ModelConfig,
+def _describe(
+    config: ModelConfig,
     source: str,
-    entries: Mapping[str, object],
+    card_fields: Mapping[str, object],
     settings: WorkerSettings,
     device: torch.device,
 ) -> ModelDescription:
-    folder = BUNDLED if source == "bundled" else without_weights(source)
-    words = settings.models_home / EMBEDDINGS
-    unet = None
-    if declared.unet is not None:
-        unet = network_folder(declared.unet, "unet", settings, fetch_small)
-    skeleton = load_model(str(folder), META, torch.float32, embeddings=words, unet=unet)
-    if declared.tiny_vae is not None:
-        tiny = network_folder(declared.tiny_vae, "vae", settings, fetch_part)
-        skeleton = with_tiny(skeleton, tiny)
-    dtype = weights_dtype(device, declared.precision or settings.worker_precision)
+    skeleton = _skeleton(config, source, settings)
+    dtype = weights_dtype(device, config.precision or settings.worker_precision)
     safety = settings.worker_safety != "off" and ships_safety_checker(skeleton.folder)
     return ModelDescription(
-        declared,
+        config,
         source,
         skeleton,
-        model_card(skeleton, model_name(source), entries),
+        model_card(skeleton, model_name(source), card_fields),
         _tokenizer_json(skeleton),
         weights_bytes(skeleton, dtype, safety=safety),
     )
 
 
+def _skeleton(config: ModelConfig, source: str, settings: WorkerSettings) -> LatentDiffusion:
+    """Build the networks of a model without their weights."""
+    folder = BUNDLED if source == "bundled" else without_weights(source)
+    embeddings = settings.models_home / EMBEDDINGS
+    unet = None
+    if config.unet is not None:
+        unet = network_folder(config.unet, "unet", settings, fetch_small)
+    skeleton = load_model(str(folder), META, torch.float32, embeddings=embeddings, unet=unet)
+    if config.tiny_vae is not None:
+        tiny = network_folder(config.tiny_vae, "vae", settings, fetch_part)
+        skeleton = with_tiny(skeleton, tiny)
+    return skeleton
+
+
 def _tokenizer_json(model: LatentDiffusion) -> str:
-    """What counts the tokens of a prompt; nothing where there are no prompts."""
+    """Return the tokenizer that counts a prompt's tokens, or "" for a model without prompts."""
     tokenizer = model.conditioner.tokenizer
     others = [stage.tokenizer for stage in text_stages(model.conditioner)[1:]]
     return "" if tokenizer is None else tokenizer.to_json(*others)

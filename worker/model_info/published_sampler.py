@@ -1,11 +1,11 @@
-"""Which of our samplers and schedules a published scheduler configuration names."""
+"""Translation of a published scheduler configuration into a sampler and a schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# By scheduler class of diffusers. Classes that are not here get the nearest we have.
+# By scheduler class of diffusers. Other classes get the nearest sampler that exists here.
 _SAMPLERS = {
     "DDIMScheduler": "ddim",
     "DDPMScheduler": "ddpm",
@@ -32,14 +32,11 @@ _CURVES = {
 
 
 def published_sampler(config: Mapping[str, Any]) -> tuple[str, str]:
-    """(sampler, schedule) of a `scheduler_config.json`."""
+    """Return sampler and schedule for the content of a `scheduler_config.json`."""
     sampler = _SAMPLERS.get(str(config.get("_class_name")), _NEAREST)
     if sampler == "dpmpp_2m" and config.get("algorithm_type") == "sde-dpmsolver++":
         sampler = "dpmpp_2m_sde"
-    if sampler in (
-        "lcm",
-        "tcd",
-    ):  # whatever spacing the file says, they have timesteps of their own
+    if sampler in ("lcm", "tcd"):  # their timesteps are fixed, so the file's spacing is ignored
         return sampler, "lcm"
     curve = next((name for key, name in _CURVES.items() if config.get(key)), None)
     return sampler, curve or str(config.get("timestep_spacing", "leading"))

@@ -1,4 +1,4 @@
-"""Where a model that an operator names is: a folder, a file, a hub id, or what was added before."""
+"""Location of a configured model: a folder, a file, a hub id, or an installed model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from models.loading.replacements import network_of
 from worker.settings import WorkerSettings
 
 
-def locate(source: str, added: Path, base: Path = Path()) -> str:
-    """`source` as `models.loading.loader.load_model` takes it.
+def locate(source: str, installed: Path, base: Path = Path()) -> str:
+    """Return `source` in a form that `models.loading.loader.load_model` accepts.
 
-    A name without a slash is first looked for in `added`, the folder of what was added of that
-    kind; paths are taken from `base`. Whatever is no path that exists is left as it is: a hub id.
+    A name without a slash is first searched in `installed`, the model store's folder of that kind.
+    Relative paths start at `base`. A source that is no existing path is returned unchanged: it is
+    a hub id.
     """
-    if "/" not in source and (added / source).is_dir():
-        return str(added / source)
+    if "/" not in source and (installed / source).is_dir():
+        return str(installed / source)
     path = base / Path(source).expanduser()
     return str(path) if path.exists() or source.startswith((".", "/", "~")) else source
 
@@ -26,15 +27,16 @@ def locate(source: str, added: Path, base: Path = Path()) -> str:
 def network_folder(
     source: str, part: Literal["vae", "unet"], settings: WorkerSettings, download: Download
 ) -> Path:
-    """Where the network `source` is, which a declaration puts in place of a model's own.
+    """Return the folder of the network `source`, which the models config puts in place of a
+    model's own.
 
-    Among those that were added, at a path taken from the catalogue's folder, or on the hub, from
-    where `download` brings it.
+    It is installed, or at a path relative to the models config, or on the hub, from which
+    `download` fetches it.
     """
     base = settings.catalogue.resolve().parent if settings.catalogue else Path()
     return network_of(locate(source, settings.models_home / f"{part}s", base), part, download)
 
 
 def without_weights(source: str) -> Path:
-    """The folder of a model with its small files; weights are there only if they were before."""
+    """Return the folder of a model after fetching its small files only."""
     return resolve(source, fetch_small)

@@ -1,4 +1,4 @@
-"""What of a model's card depends on the tasks that it was made for."""
+"""Fields of a model's card that depend on its tasks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from models.conditioners.unconditional import ClassConditioner, LayoutConditione
 from models.loading.kinds import KINDS
 from models.pipeline import LatentDiffusion
 
-LARGEST_UPSCALED = 2048  # pixels along each side, in all its square
+LARGEST_UPSCALED = 2048  # side in pixels of the largest square image that may be upscaled
 
 # Steps and guidance of the published scripts and notebooks (CompVis/latent-diffusion), all with
-# DDIM. Where none are named, the card's own defaults hold.
+# DDIM. For values that are not named, the card's own defaults apply.
 _PUBLISHED: Mapping[str, Mapping[str, Any]] = {
     "LDMPipeline": {"default_steps": 200},
     "LDMTextToImagePipeline": {"default_steps": 200, "default_guidance_scale": 5.0},
@@ -25,13 +25,13 @@ _PUBLISHED: Mapping[str, Mapping[str, Any]] = {
     "LatentDiffusionLayoutPipeline": {"default_steps": 200},
     "LatentDiffusionSemanticPipeline": {"default_steps": 200},
 }
-# SDXL's refiner was trained on the last fifth of the noise levels, so it needs a picture to begin.
+# SDXL's refiner was trained on the last fifth of the noise levels, so it needs an initial image.
 _REFINER = {
     "tasks": ("img2img", "inpaint"),
     "reads_aesthetic_score": True,
     "default_strength": 0.3,
 }
-# Distilled with guidance (Luo et al. 2023), by the defaults of diffusers' pipeline for them.
+# Models distilled with guidance (Luo et al. 2023); the defaults of diffusers' pipeline for them.
 _DISTILLED = {
     "default_steps": 4,
     "default_guidance_scale": 8.5,
@@ -41,32 +41,32 @@ _DISTILLED = {
 _UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
 
 
-def task_entries(model: LatentDiffusion) -> dict[str, Any]:
-    """Entries of the card of `model`."""
+def task_fields(model: LatentDiffusion) -> dict[str, Any]:
+    """Return the fields of the card of `model` that depend on its pipeline and conditioning."""
     pipeline = str(read_json(model.folder / "model_index.json")["_class_name"])
-    entries: dict[str, Any] = {"tasks": KINDS[pipeline].tasks, **_PUBLISHED.get(pipeline, {})}
+    fields: dict[str, Any] = {"tasks": KINDS[pipeline].tasks, **_PUBLISHED.get(pipeline, {})}
     if pipeline in _PUBLISHED:
-        entries["family"] = "ldm"
+        fields["family"] = "ldm"
     match model.conditioner:
         case ClipConditioner(scored=True):
-            entries |= _REFINER
+            fields |= _REFINER
         case ClassConditioner(classes=classes, guided=guided):
-            entries |= {"classes": classes, **({} if guided else _UNGUIDED)}
+            fields |= {"classes": classes, **({} if guided else _UNGUIDED)}
         case LayoutConditioner(classes=classes, most_boxes=most):
-            entries |= {"classes": classes, "max_boxes": most, **_UNGUIDED}
+            fields |= {"classes": classes, "max_boxes": most, **_UNGUIDED}
         case Unconditional():
-            entries |= _UNGUIDED
+            fields |= _UNGUIDED
     match model.beside:
         case ClassMap(classes=classes):
-            entries["classes"] = classes
+            fields["classes"] = classes
         case SmallPicture():
-            entries |= {
+            fields |= {
                 "upscale_factor": model.autoencoder.config.factor,
                 "max_side": 2 * LARGEST_UPSCALED,
                 "max_pixels": LARGEST_UPSCALED**2,
             }
     if model.unet.config.time_cond_proj_dim is not None:
-        entries |= _DISTILLED
+        fields |= _DISTILLED
     if model.repaints:
-        entries["default_strength"] = 1.0
-    return entries
+        fields["default_strength"] = 1.0
+    return fields

@@ -8,10 +8,10 @@ from models.loading.loader import default_dtype
 
 
 def weights_dtype(device: torch.device, precision: str) -> torch.dtype:
-    """What weights are loaded in. Raises ValueError for a precision the device cannot do.
+    """Return the dtype of weights. Raises ValueError for a precision the device does not support.
 
-    On a CPU they stay float32, and an executor may compute in bfloat16; in eight bits a GPU holds
-    what passes a gate, the rest in half precision.
+    On a CPU weights are float32, and an executor may compute in bfloat16. On a GPU with FP8, the
+    layers that pass a quality check are FP8 and the rest has half precision.
     """
     possible = {"cpu": ("auto", "fp32", "bf16")}.get(device.type, ("auto", "fp32", "fp16", "fp8"))
     if precision not in possible:

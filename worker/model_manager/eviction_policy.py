@@ -1,11 +1,11 @@
-"""Which models are in memory: what to load next, and what to let go of for it.
+"""Decides which model to load next and which models to evict for it.
 
-Pure: the time and who waits in, one move out; no torch, no threads, no Redis. Models whose jobs are
-held are never let go of; of the others the one goes first whose last job is longest ago. When all
-that could make room are busy for longer than their `patience`, the one least recently loaded takes
-no more jobs, so that its last leaves: two busy models that do not fit together take turns. A
-newcomer has as much patience to get its first job in: else the other, waiting since it left, would
-have it out again at once.
+The decisions are pure: time and waiting jobs are arguments, and the result is a plan; no torch, no
+threads, no Redis. Models with running jobs are never evicted; of the others, the least recently
+used goes first. If all models that could make room are busy for longer than `patience_s`, the one
+loaded longest ago accepts no more jobs, so that it becomes free: two busy models that do not fit
+together alternate. A model that was just loaded has the same time to get its first job, because
+the evicted model, whose jobs have waited since, would otherwise evict it again at once.
 """
 
 from __future__ import annotations
@@ -17,208 +17,220 @@ from math import inf
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model that may be in memory.
+    """Size and eviction rules of a model.
 
-    `stays`: it is loaded first and never let go of. `needs`: the models it draws with, too, which
-    must be there as long as it is. `idle_s`: how long it stays without a job; None: until the place
-    is wanted.
+    `resident`: it is loaded first and never evicted. `needs`: the other models that its jobs run;
+    they stay in memory as long as it does. `idle_unload_s`: the time without a job after which it
+    is evicted; None: it stays until the memory is needed.
     """
 
     size: float  # bytes
-    stays: bool = False
+    resident: bool = False
     needs: tuple[str, ...] = ()
-    idle_s: float | None = None
+    idle_unload_s: float | None = None
 
 
 @dataclass(frozen=True)
-class Move:
-    """Let go of those to be `evicted`, then `load`, if there is anything to load."""
+class Plan:
+    """Models to evict, then the model to load, if any."""
 
-    evicted: tuple[str, ...] = ()
+    evict: tuple[str, ...] = ()
     load: str | None = None
 
 
-NO_MOVE = Move()
+NO_CHANGE = Plan()
 
 
 @dataclass
-class _Stay:
-    """Since when a model is in memory, when it last had a job, and whether it had any."""
+class _Usage:
+    """Times at which a model was loaded and last had a job, and whether it had one at all."""
 
-    since: float
-    used: float
+    loaded_at: float
+    used_at: float
     had_a_job: bool = False
 
 
 @dataclass
 class EvictionPolicy:
-    """The books of one worker's memory. `budget` is in bytes, and is never exceeded; `patience` in
-    seconds: for how long the jobs of a model that is not there let others go on."""
+    """Decisions for the model memory of one worker.
 
-    lodgers: Mapping[str, ModelEntry]
+    `budget` is in bytes and is never exceeded. `patience_s` is the time for which jobs of a model
+    that is not loaded wait before a busy model makes room for it.
+    """
+
+    entries: Mapping[str, ModelEntry]
     budget: float = inf
-    patience: float = 10.0
+    patience_s: float = 10.0
     loading: str | None = None
-    leaving: frozenset[str] = frozenset()  # they take no more jobs
-    _stays: dict[str, _Stay] = field(default_factory=dict)
+    draining: frozenset[str] = frozenset()  # loaded models that accept no more jobs
+    _usage: dict[str, _Usage] = field(default_factory=dict)
 
     @property
-    def there(self) -> tuple[str, ...]:
-        """The models in memory."""
-        return tuple(self._stays)
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the models in memory."""
+        return tuple(self._usage)
 
     @property
-    def taken(self) -> float:
-        """Bytes of those in memory, and of the one on its way there."""
-        there = {*self._stays, *([self.loading] if self.loading else [])}
-        return sum(self.lodgers[name].size for name in there)
-
-    def complete(self, name: str) -> bool:
-        """Whether it is in memory with all that it needs."""
-        return all(one in self._stays for one in self._party(name))
+    def used_bytes(self) -> float:
+        """Bytes of the models in memory and of the one that is being loaded."""
+        return self._size({*self._usage, *([self.loading] if self.loading else [])})
 
     @property
-    def takes(self) -> tuple[str, ...]:
-        """Those that take jobs now."""
-        return tuple(n for n in self._stays if n not in self.leaving and self.complete(n))
+    def accepting(self) -> tuple[str, ...]:
+        """Names of the models that accept jobs now."""
+        return tuple(n for n in self._usage if n not in self.draining and self.is_ready(n))
 
-    def too_large(self, name: str) -> bool:
-        """Whether it would not fit even if all were let go of that may be."""
-        always = {
-            one for n, lodger in self.lodgers.items() if lodger.stays for one in self._party(n)
-        }
-        return self._size(always | self._party(name)) > self.budget
+    def required(self, name: str) -> tuple[str, ...]:
+        """Return the models that jobs of `name` run: those it needs, then itself."""
+        return (*self.entries[name].needs, name) if name in self.entries else (name,)
 
-    def turn(
+    def is_ready(self, name: str) -> bool:
+        """Return True if the model and all that it needs are in memory."""
+        return all(one in self._usage for one in self.required(name))
+
+    @property
+    def residents(self) -> list[str]:
+        """Names of the resident models, loaded or not."""
+        return [name for name, entry in self.entries.items() if entry.resident]
+
+    def too_large(self) -> dict[str, str]:
+        """Return the models that do not fit even when all that may be evicted is, and why."""
+        reasons = {}
+        for name in self.entries:
+            together = {one for n in (*self.residents, name) for one in self.required(n)}
+            if self._size(together) > self.budget:
+                sizes = (f"{self.entries[one].size:,.0f}" for one in self.required(name))
+                reasons[name] = (
+                    f"its weights take {' + '.join(sizes)} bytes, which do not fit into the "
+                    f"memory_budget of {self.budget:,.0f} with the resident models"
+                )
+        return reasons
+
+    def plan(
         self,
         now: float,
         waiting: Mapping[str, float],
         in_use: Collection[str],
-        free: float = inf,
-    ) -> Move:
-        """What is to be done now.
+        free_bytes: float = inf,
+    ) -> Plan:
+        """Return the models to evict and to load now.
 
-        `waiting`: the models that are wanted, and for how many seconds already. `in_use`: those
-        whose jobs are held. `free`: bytes there are, besides the budget.
+        `waiting`: the models to be loaded, and the seconds for which each has been waited for.
+        `in_use`: the models with running jobs. `free_bytes`: free memory, which bounds the loading
+        in addition to the budget.
         """
-        in_use = {one for name in in_use for one in self._party(name)} & self._stays.keys()
+        in_use = {one for name in in_use for one in self.required(name)} & self._usage.keys()
         for name in in_use:
-            self._stays[name].used = now
-            self._stays[name].had_a_job = True
-        self.leaving = frozenset()
+            self._usage[name].used_at = now
+            self._usage[name].had_a_job = True
+        self.draining = frozenset()
         if self.loading is not None:
-            return NO_MOVE
-        idle = self._idle(now, waiting, in_use)
-        if idle:
-            return self._let_go(idle)
-        wanted = self._wanted(waiting)
-        return NO_MOVE if wanted is None else self._make_room(wanted, now, waiting, in_use, free)
+            return NO_CHANGE
+        if idle := self._idle(now, waiting, in_use):
+            return self._evict(idle)
+        wanted = self._next_to_load(waiting)
+        if wanted is None:
+            return NO_CHANGE
+        return self._make_room(wanted, now, waiting[wanted], in_use, free_bytes)
 
-    def loaded(self, now: float) -> None:
-        """What was being loaded is there."""
+    def load_finished(self, now: float) -> None:
+        """Record that the model that was being loaded is in memory."""
         assert self.loading is not None
-        self._stays[self.loading] = _Stay(now, now)
-        for name in self.lodgers[self.loading].needs:
-            self._stays[name].used = now
+        self._usage[self.loading] = _Usage(now, now)
+        for name in self.entries[self.loading].needs:
+            self._usage[name].used_at = now
         self.loading = None
 
-    def failed(self) -> None:
-        """What was being loaded will not come."""
+    def load_failed(self) -> None:
+        """Record that the model that was being loaded could not be."""
         self.loading = None
 
-    # -- deciding -------------------------------------------------------------------------------
+    # -- decisions ------------------------------------------------------------------------------
 
-    def _wanted(self, waiting: Mapping[str, float]) -> str | None:
-        """The model to be loaded next: one that stays, else the one waited for longest."""
-        absent = [name for name in self.lodgers if name in waiting and not self.complete(name)]
-        absent.sort(key=lambda name: (not self.lodgers[name].stays, -waiting[name]))
+    def _next_to_load(self, waiting: Mapping[str, float]) -> str | None:
+        """Return a resident model, else the model that has been waited for longest."""
+        absent = [name for name in self.entries if name in waiting and not self.is_ready(name)]
+        absent.sort(key=lambda name: (not self.entries[name].resident, -waiting[name]))
         return next(iter(absent), None)
 
     def _make_room(
-        self,
-        wanted: str,
-        now: float,
-        waiting: Mapping[str, float],
-        in_use: Set[str],
-        free: float,
-    ) -> Move:
-        party = self._party(wanted)
-        absent = [name for name in self._order(wanted) if name not in self._stays]
+        self, wanted: str, now: float, waited_s: float, in_use: Set[str], free_bytes: float
+    ) -> Plan:
+        absent = [name for name in self.required(wanted) if name not in self._usage]
         size = self._size(absent)
-        short = max(self.taken + size - self.budget, size - free)
-        movable = [n for n in self._by_last_use() if n not in party and not self._must_stay(n)]
-        idle = [n for n in movable if n not in in_use and not self._is_new(n, now)]
-        evicted, left = self._enough(idle, short)
-        # That too little is free although nobody else is there may be a matter of counting.
-        alone = idle == movable and self._fits(size - self._size(evicted))
-        if left <= 0 or alone:
+        missing = max(self.used_bytes + size - self.budget, size - free_bytes)
+        evictable = self._evictable(wanted)
+        idle = [n for n in evictable if n not in in_use and not self._awaits_first_job(n, now)]
+        evicted, still_missing = self._select(idle, missing)
+        # Free memory is an estimate: with nothing else left to evict, the load is tried anyway.
+        nothing_left = idle == evictable and self._fits(size - self._size(evicted))
+        if still_missing <= 0 or nothing_left:
             self.loading = absent[0]
-            return Move(self._let_go(evicted).evicted, self.loading)
-        if waiting[wanted] >= self.patience:
-            due = [n for n in movable if n in in_use and self._since(n) + self.patience <= now]
-            due.sort(key=self._since)
-            self.leaving = frozenset([*evicted, *self._enough(due, left)[0]])
-        return NO_MOVE
+            return Plan(self._evict(evicted).evict, self.loading)
+        if waited_s >= self.patience_s:
+            due = [n for n in evictable if n in in_use and self._loaded_long_ago(n, now)]
+            due.sort(key=lambda n: self._usage[n].loaded_at)
+            self.draining = frozenset([*evicted, *self._select(due, still_missing)[0]])
+        return NO_CHANGE
 
-    def _is_new(self, name: str, now: float) -> bool:
-        """Whether it may still be waiting for its first job."""
-        return not self._stays[name].had_a_job and now < self._since(name) + self.patience
+    def _awaits_first_job(self, name: str, now: float) -> bool:
+        return not self._usage[name].had_a_job and not self._loaded_long_ago(name, now)
 
-    def _enough(self, movable: Sequence[str], short: float) -> tuple[list[str], float]:
-        """As many of these as it takes to free `short` bytes, and what is then still short."""
-        gone: list[str] = []
-        for name in movable:
-            if short <= 0:
+    def _loaded_long_ago(self, name: str, now: float) -> bool:
+        return self._usage[name].loaded_at + self.patience_s <= now
+
+    def _select(self, candidates: Sequence[str], missing: float) -> tuple[list[str], float]:
+        """Return as many candidates as free `missing` bytes, and the bytes still missing then.
+
+        A model is preceded by those that need it.
+        """
+        selected: list[str] = []
+        for name in candidates:
+            if missing <= 0:
                 break
             for one in (*self._dependents(name), name):
-                if one not in gone:
-                    gone.append(one)
-                    short -= self.lodgers[one].size
-        return gone, short
+                if one not in selected:
+                    selected.append(one)
+                    missing -= self.entries[one].size
+        return selected, missing
 
     def _idle(self, now: float, waiting: Mapping[str, float], in_use: Set[str]) -> list[str]:
-        """Those that have had nothing to do for as long as they may."""
-        wanted = {one for name in waiting for one in self._party(name)}
+        """Return the models that have had no job for their `idle_unload_s`."""
+        wanted = {one for name in waiting for one in self.required(name)}
         idle = {
             name
-            for name, stay in self._stays.items()
-            if name not in in_use and not self._must_stay(name) and name not in wanted
-            if now - stay.used >= (self.lodgers[name].idle_s or inf)
+            for name, usage in self._usage.items()
+            if name not in in_use and name not in wanted and not self._is_resident(name)
+            if now - usage.used_at >= (self.entries[name].idle_unload_s or inf)
         }
         return [name for name in idle if idle.issuperset(self._dependents(name))]
 
-    def _let_go(self, names: Sequence[str]) -> Move:
+    def _evict(self, names: Sequence[str]) -> Plan:
         for name in names:
-            del self._stays[name]
-        return Move(evicted=tuple(names))
+            del self._usage[name]
+        return Plan(evict=tuple(names))
 
-    # -- who belongs together -------------------------------------------------------------------
+    def _evictable(self, wanted: str) -> list[str]:
+        """Return the models that may go for `wanted`, the least recently used first.
 
-    def _order(self, name: str) -> tuple[str, ...]:
-        """A model after those it needs."""
-        return (*self.lodgers[name].needs, name)
+        Of those used at the same time, a model precedes the models that it needs.
+        """
+        names = [n for n in self._usage if n not in self.required(wanted)]
+        names = [n for n in names if not self._is_resident(n)]
+        return sorted(names, key=lambda n: (self._usage[n].used_at, not self.entries[n].needs))
 
-    def _party(self, name: str) -> set[str]:
-        return set(self._order(name))
+    # -- relations and sizes --------------------------------------------------------------------
 
     def _dependents(self, name: str) -> list[str]:
-        """Those in memory that need it."""
-        return [n for n in self._stays if name in self.lodgers[n].needs]
+        """Return the models in memory that need `name`."""
+        return [n for n in self._usage if name in self.entries[n].needs]
 
-    def _must_stay(self, name: str) -> bool:
-        return self.lodgers[name].stays or any(
-            lodger.stays and name in lodger.needs for lodger in self.lodgers.values()
-        )
-
-    def _by_last_use(self) -> list[str]:
-        """Those in memory, the one not used for longest first; whoever needs another before it."""
-        return sorted(self._stays, key=lambda n: (self._stays[n].used, not self.lodgers[n].needs))
+    def _is_resident(self, name: str) -> bool:
+        """Return True if the model, or one that needs it, is resident."""
+        return any(name in self.required(resident) for resident in self.residents)
 
     def _fits(self, more: float) -> bool:
-        return self.taken + more <= self.budget
-
-    def _since(self, name: str) -> float:
-        return self._stays[name].since
+        return self.used_bytes + more <= self.budget
 
     def _size(self, names: Collection[str]) -> float:
-        return sum(self.lodgers[name].size for name in names)
+        return sum(self.entries[name].size for name in names)

@@ -1,15 +1,15 @@
-"""The models of a worker: which are there, which are on their way, and whose turn it is.
+"""Loads and evicts the models of a worker.
 
-A `worker.interfaces.Models`. Everything here happens in the engine's thread, between two steps,
-so a
-model cannot go while a job of its is being taken; only the loading itself has a thread. What is
-decided is `worker.model_manager.eviction_policy`'s, who waits is
-`worker.model_manager.load_requests`'s.
+A `worker.interfaces.Models`. `worker.model_manager.eviction_policy` decides which models change,
+and `worker.model_manager.load_requests` finds the models with waiting jobs. Only the loading has a
+thread of its own; all else runs in the engine's thread, between two steps, so a model cannot be
+evicted while one of its jobs is being claimed.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,193 +19,144 @@ from typing import Protocol
 
 from protocol.registry.presence import ModelReport, ModelState
 from worker.engine.loaded_model import LoadedModel
-from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry, Move
-from worker.model_manager.loader import Loaded, Loader
+from worker.model_manager.eviction_policy import EvictionPolicy
 from worker.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-TRIES = 3  # to load a model, before its jobs fail
-PAUSE_S = 1.0  # before the second, and twice as long before the third
-BROKEN_S = 60.0  # for which a model that cannot be loaded is not tried again
+MAX_ATTEMPTS = 3  # to load a model, before its jobs fail
+RETRY_S = 1.0  # before the second attempt, and twice as long before the third
+BROKEN_S = 60.0  # before a model that cannot be loaded is tried again
+CLOSE_S = 5.0  # for which `close` waits for a load to stop
+
+ProgressCallback = Callable[[float, str], None]
 
 
-class Holder(Protocol):
-    """What draws with the models: the engine."""
+class ModelHolder(Protocol):
+    """The part of the engine that holds the loaded models."""
 
     def put(self, name: str, resident: LoadedModel) -> None: ...
     def remove(self, name: str) -> None: ...
 
 
+class _Closing(Exception):
+    """Stops a load because the worker stops."""
+
+
 @dataclass
-class _Trouble:
-    """Why a model could not be loaded, how often that was tried, and when it is tried again."""
+class _Failure:
+    """The last error of a model, the attempts so far, and the time of the next."""
 
     reason: str
-    tries: int
-    again_at: float
+    attempts: int
+    retry_at: float
 
 
 class ModelManager:
-    """`broken`: the models that cannot be offered at all, and why. `free`: bytes for more weights,
-    besides the budget of `books`."""
+    """All models of a worker, loaded or not.
+
+    `waiting` holds the models that this worker should load and the seconds for which jobs have
+    waited for each; another thread replaces it.
+    """
 
     def __init__(
         self,
-        engine: Holder,
-        loader: Loader,
-        books: EvictionPolicy,
+        engine: ModelHolder,
+        load: Callable[[str, ProgressCallback], LoadedModel],
+        policy: EvictionPolicy,
         broken: Mapping[str, str],
         metrics: Metrics,
-        free: Callable[[], float] = lambda: inf,
+        free_bytes: Callable[[], float] = lambda: inf,
     ) -> None:
+        """`load` takes a model's name and a function to call with the loaded share and the next
+        part. `broken`: the models that cannot be loaded at all, and why. `free_bytes`: the memory
+        for further weights, which bounds the loading in addition to the budget of `policy`.
+        """
         self._engine = engine
-        self._loader = loader
-        self._books = books
+        self._load = load
+        self._policy = policy
         self._metrics = metrics
-        self._free = free
-        self._names = (*books.lodgers, *broken)
-        self._trouble = {name: _Trouble(reason, TRIES, inf) for name, reason in broken.items()}
-        for name in books.lodgers:
-            if books.too_large(name):
-                self._trouble[name] = _Trouble(self._in_vain(name), TRIES, inf)
-        self._order = list(books.lodgers)  # the one whose turn is longest ago first
-        self.waiting: Mapping[str, float] = {}  # seconds that jobs wait; written by another thread
-        metrics.models.set_function(lambda: len(books.there))
-        metrics.model_bytes.set_function(lambda: books.taken)
+        self._free_bytes = free_bytes
+        broken = {**broken, **policy.too_large()}
+        self._failures = {n: _Failure(why, MAX_ATTEMPTS, inf) for n, why in broken.items()}
+        self.names: Sequence[str] = list(dict.fromkeys((*policy.entries, *broken)))
+        self._least_recently_served = list(policy.entries)
+        self.waiting: Mapping[str, float] = {}
+        self._thread: threading.Thread | None = None
+        self._outcome: LoadedModel | Exception | None = None
+        self._progress, self._detail = 0.0, ""
+        self._closing = False
+        metrics.models.set_function(lambda: len(policy.loaded))
+        metrics.model_bytes.set_function(lambda: policy.used_bytes)
 
-    # -- for the loop ---------------------------------------------------------------------------
-
-    @property
-    def names(self) -> Sequence[str]:
-        return self._names
+    # -- serving --------------------------------------------------------------------------------
 
     def turn(self, in_use: Collection[str]) -> None:
-        if (loaded := self._loader.take()) is not None:
-            self._arrived(loaded)
-        wanted = self._wanted()
-        free = self._free() if wanted else inf
-        move = self._books.turn(time.monotonic(), wanted, in_use, free)
-        self._let_go(move)
-        if move.load is not None:
-            logger.info("loading a model", extra={"model": move.load})
-            self._loader.begin(move.load)
+        if self._thread is not None and self._outcome is not None:
+            self._thread.join()
+            outcome, self._outcome, self._thread = self._outcome, None, None
+            self._finish_load(outcome)
+        wanted = self._may_load({**self._missing_residents(), **self.waiting}, time.monotonic())
+        if (name := self._apply_plan(wanted, in_use)) is not None:
+            logger.info("loading a model", extra={"model": name})
+            self._progress, self._detail = 0.0, ""
+            # A daemon: the process must not wait for gigabytes to be read before it ends.
+            self._thread = threading.Thread(
+                target=self._load_in_thread, args=(name,), name="loader", daemon=True
+            )
+            self._thread.start()
 
     def takes(self) -> Sequence[str]:
-        takes = self._books.takes
-        return [name for name in self._order if name in takes]
+        accepting = self._policy.accepting
+        return [name for name in self._least_recently_served if name in accepting]
 
     def taken(self, model: str) -> None:
-        self._order.remove(model)
-        self._order.append(model)
+        self._least_recently_served.remove(model)
+        self._least_recently_served.append(model)
 
     def has(self, model: str) -> bool:
-        return model in self._books.lodgers and self._books.complete(model)
+        return self._policy.is_ready(model)
 
-    # -- at the start ---------------------------------------------------------------------------
+    # -- startup --------------------------------------------------------------------------------
 
     def load_first(self, report: Callable[[str, float, str], None]) -> None:
-        """Load the first of the models that are to stay, with what it needs, in this thread.
+        """Load the first resident model, and what it needs, in the calling thread.
 
-        `report` hears which model it is, how far it is, and what comes next. Raises what went wrong
-        with the last of them if none can be loaded, and nothing else can be asked for either.
+        `report` is called with the model's name, the loaded share and the next part. Raises the
+        error of the last load if none succeeds and no other model can be loaded on demand.
         """
-        error: Exception | None = None
-        while not self._one_stays and (wanted := self._without_trouble(self._to_stay(), -inf)):
-            move = self._books.turn(time.monotonic(), wanted, (), self._free())
-            if move.load is None:
+        policy, error = self._policy, None
+        while not any(map(policy.is_ready, policy.residents)):
+            wanted = self._may_load(self._missing_residents())
+            name = self._apply_plan(wanted, ()) if wanted else None
+            if name is None:
                 break
-            loaded = self._loader.here(move.load, partial(report, move.load))
-            self._arrived(loaded)
-            if isinstance(loaded.outcome, Exception):
-                error = loaded.outcome
-        usable = self._without_trouble(dict.fromkeys(self._books.lodgers, 0.0), -inf)
-        if not usable and not self._books.takes:
-            raise error or RuntimeError(self._all_troubles())
+            error = self._finish_load(self._try_to_load(name, partial(report, name)))
+        if not self._may_load(dict.fromkeys(policy.entries, 0.0)) and not policy.accepting:
+            reasons = (f"{name}: {failure.reason}" for name, failure in self._failures.items())
+            raise error or RuntimeError("; ".join(reasons))
 
-    @property
-    def _one_stays(self) -> bool:
-        lodgers = self._books.lodgers.items()
-        return any(lodger.stays and self._books.complete(name) for name, lodger in lodgers)
-
-    # -- for those who watch --------------------------------------------------------------------
+    # -- state, read by other threads -----------------------------------------------------------
 
     @property
     def absent(self) -> dict[str, float | None]:
-        """The models that are not there, and how far those are that are being loaded."""
-        books, share = self._books, self._loader.progress
-        absent = [name for name in self._names if name in self.broken or not books.complete(name)]
-        return {name: share if self._is_loading(name) else None for name in absent}
+        """The models that are not loaded, and the loaded share of those being loaded."""
+        absent = [name for name in self.names if not self._policy.is_ready(name)]
+        return {name: self._progress if self._is_loading(name) else None for name in absent}
 
     @property
     def broken(self) -> dict[str, str]:
         """The models that cannot be loaded, and why."""
         now = time.monotonic()
         return {
-            name: trouble.reason
-            for name, trouble in list(self._trouble.items())
-            if trouble.tries >= TRIES and now < trouble.again_at
+            name: failure.reason
+            for name, failure in list(self._failures.items())
+            if failure.attempts >= MAX_ATTEMPTS and now < failure.retry_at
         }
 
     def reports(self) -> tuple[ModelReport, ...]:
-        """What is to be told of each model."""
-        return tuple(map(self._report, self._names))
-
-    def close(self) -> None:
-        """Load no more."""
-        self._loader.close()
-
-    # -- inside ---------------------------------------------------------------------------------
-
-    def _wanted(self) -> dict[str, float]:
-        """Models that are to be loaded, and for how many seconds they are waited for."""
-        wanted = {**self._to_stay(), **self.waiting}
-        return self._without_trouble(wanted, time.monotonic()) if self._trouble else wanted
-
-    def _without_trouble(self, wanted: Mapping[str, float], now: float) -> dict[str, float]:
-        """Those of them that may be loaded by `now`, with what they need."""
-        later = {name for name, trouble in self._trouble.items() if now < trouble.again_at}
-        return {name: s for name, s in wanted.items() if later.isdisjoint(self._party(name))}
-
-    def _to_stay(self) -> dict[str, float]:
-        books = self._books
-        return {
-            name: 0.0
-            for name, lodger in books.lodgers.items()
-            if lodger.stays and not books.complete(name)
-        }
-
-    def _arrived(self, loaded: Loaded) -> None:
-        name, outcome = loaded.name, loaded.outcome
-        if isinstance(outcome, LoadedModel):
-            self._trouble.pop(name, None)
-            self._engine.put(name, outcome)
-            self._books.loaded(time.monotonic())
-            self._metrics.model_loads.labels("loaded").inc()
-            logger.info("model loaded", extra={"model": name})
-            return
-        self._books.failed()
-        self._metrics.model_loads.labels("failed").inc()
-        before = self._trouble.get(name)
-        tries = min(TRIES, 1 + (before.tries if before else 0))
-        pause_s = BROKEN_S if tries == TRIES else PAUSE_S * tries
-        reason = str(outcome) or type(outcome).__name__
-        self._trouble[name] = _Trouble(reason, tries, time.monotonic() + pause_s)
-        told = {"model": name, "tries": tries}
-        logger.error("a model cannot be loaded", extra=told, exc_info=outcome)
-
-    def _let_go(self, move: Move) -> None:
-        for name in move.evicted:
-            self._engine.remove(name)
-            self._metrics.model_evictions.inc()
-            logger.info("model let go of", extra={"model": name})
-
-    def _is_loading(self, name: str) -> bool:
-        return self._books.loading is not None and self._books.loading in self._party(name)
-
-    def _party(self, name: str) -> tuple[str, ...]:
-        lodger = self._books.lodgers.get(name, ModelEntry(0))
-        return (*lodger.needs, name)
+        """Return the state of each model."""
+        return tuple(map(self._report, self.names))
 
     def _report(self, name: str) -> ModelReport:
         if reason := self.broken.get(name):
@@ -213,16 +164,76 @@ class ModelManager:
         if self.has(name):
             return ModelReport(name=name, state=ModelState.READY)
         if self._is_loading(name):
-            share, what = self._loader.progress, self._loader.detail
-            return ModelReport(name=name, state=ModelState.LOADING, detail=what, progress=share)
+            detail, progress = self._detail, self._progress
+            return ModelReport(
+                name=name, state=ModelState.LOADING, detail=detail, progress=progress
+            )
         return ModelReport(name=name, state=ModelState.ON_DEMAND)
 
-    def _in_vain(self, name: str) -> str:
-        parts = " + ".join(f"{self._books.lodgers[n].size:,.0f}" for n in self._party(name))
-        return (
-            f"its weights take {parts} bytes, which do not fit into the memory_budget of "
-            f"{self._books.budget:,.0f} beside the models that stay"
-        )
+    def _is_loading(self, name: str) -> bool:
+        return self._policy.loading in self._policy.required(name)
 
-    def _all_troubles(self) -> str:
-        return "; ".join(f"{name}: {trouble.reason}" for name, trouble in self._trouble.items())
+    # -- loading --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Load no more, and wait at most `CLOSE_S` for a load to stop."""
+        self._closing = True
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
+
+    def _apply_plan(self, wanted: Mapping[str, float], in_use: Collection[str]) -> str | None:
+        """Evict the models that the policy names, and return the model to load now, if any."""
+        free_bytes = self._free_bytes() if wanted else inf
+        plan = self._policy.plan(time.monotonic(), wanted, in_use, free_bytes)
+        for name in plan.evict:
+            self._engine.remove(name)
+            self._metrics.model_evictions.inc()
+            logger.info("model evicted", extra={"model": name})
+        return plan.load
+
+    def _load_in_thread(self, name: str) -> None:
+        self._outcome = self._try_to_load(name, self._keep_progress)
+
+    def _keep_progress(self, share: float, part: str) -> None:
+        if self._closing:
+            raise _Closing
+        self._progress, self._detail = share, part
+
+    def _try_to_load(self, name: str, report: ProgressCallback) -> LoadedModel | Exception:
+        try:
+            return self._load(name, report)
+        except Exception as error:  # of any kind: the other models can still be served
+            return error
+
+    def _finish_load(self, outcome: LoadedModel | Exception) -> Exception | None:
+        """Hand a loaded model to the engine, or record and return why it could not be loaded."""
+        name = self._policy.loading
+        assert name is not None
+        if isinstance(outcome, Exception):
+            self._policy.load_failed()
+            self._record_failure(name, outcome)
+            return outcome
+        self._failures.pop(name, None)
+        self._engine.put(name, outcome)
+        self._policy.load_finished(time.monotonic())
+        self._metrics.model_loads.labels("loaded").inc()
+        logger.info("model loaded", extra={"model": name})
+        return None
+
+    def _record_failure(self, name: str, error: Exception) -> None:
+        self._metrics.model_loads.labels("failed").inc()
+        before = self._failures.get(name)
+        attempts = min(MAX_ATTEMPTS, 1 + (before.attempts if before else 0))
+        pause_s = BROKEN_S if attempts == MAX_ATTEMPTS else RETRY_S * attempts
+        reason = str(error) or type(error).__name__
+        self._failures[name] = _Failure(reason, attempts, time.monotonic() + pause_s)
+        fields = {"model": name, "attempts": attempts}
+        logger.error("a model cannot be loaded", extra=fields, exc_info=error)
+
+    def _missing_residents(self) -> dict[str, float]:
+        return {n: 0.0 for n in self._policy.residents if not self._policy.is_ready(n)}
+
+    def _may_load(self, wanted: Mapping[str, float], now: float = -inf) -> dict[str, float]:
+        """Return those of `wanted` that have not failed, nor what they need, or are due again."""
+        failed = {name for name, failure in self._failures.items() if now < failure.retry_at}
+        return {n: s for n, s in wanted.items() if failed.isdisjoint(self._policy.required(n))}

@@ -1,4 +1,4 @@
-"""Measures step times before a worker is ready, and keeps them on disk for the next start."""
+"""Measures step times before a worker is ready, and caches them on disk for the next start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worker.engine.step_profile import LEAST_ROWS, Measurement, StepProfile, row
 
 logger = logging.getLogger(__name__)
 
-STEPS = 50  # of the pictures that are stepped, of which a few are taken
+STEPS = 50  # of the sampling parameters; only a few steps are run
 REPEATS = 3
 
 
@@ -36,10 +36,10 @@ def ready_profile(
     made_by: str,
     cache: Path | None,
 ) -> StepProfile:
-    """The profile of `model` on its device, measured at `size` (width, height in pixels).
+    """Return the profile of `model` on its device, measured at `size` (width, height in pixels).
 
-    Measuring takes about `budget_s` seconds at most; what it leaves out is foretold. `made_by`
-    names what else step times depend on (the executor). `cache` is a folder, None keeps nothing.
+    Measuring takes about `budget_s` seconds at most; larger batches are extrapolated. `made_by`
+    names what else step times depend on (the executor). `cache` is a folder; None: no cache.
     """
     key = [_weights(model.folder), str(model.dtype), made_by, _machine(model.device), str(size)]
     file = None
@@ -65,23 +65,25 @@ def ready_profile(
 def measure(
     model: LatentDiffusion, size: tuple[int, int], most_rows: int, budget_s: float
 ) -> Measurement:
-    """Time steps of growing batches of pictures, guided if the model can be, until the budget or
-    the memory is used up; the smallest batch is timed whatever it takes."""
+    """Time steps of growing batches of images until the time or the memory is used up.
+
+    Images are guided if the model supports it. The smallest batch is always timed.
+    """
     width, height = size
-    recipe = SamplingParams(
+    params = SamplingParams(
         "", width=width, height=height, steps=STEPS, sampler="ddim", guidance_scale=2.0
     )
     group = model.latent_shape(width, height)
-    [one] = model.start(recipe, [0])
+    [one] = model.start(params, [0])
     deadline = time.monotonic() + budget_s
     seconds: dict[int, float] = {}
     bytes_per_cell = 0.0
     for rows in row_counts(most_rows):
         started = time.monotonic()
         try:
-            batch = model.start(recipe, range(rows // one.rows))
-            model.advance(batch)  # the first of a shape may choose kernels or capture a graph
-            before = _watch_memory(model.device)
+            batch = model.start(params, range(rows // one.rows))
+            model.advance(batch)  # the first step of a shape may choose kernels or capture a graph
+            before = _reset_peak_memory(model.device)
             left_s = deadline - time.monotonic()
             seconds[rows] = best_seconds(partial(_step, model, batch), REPEATS, left_s)
         except torch.OutOfMemoryError:
@@ -91,20 +93,20 @@ def measure(
         needed = _peak_memory(model.device) - before
         bytes_per_cell = max(bytes_per_cell, needed / (rows * group[-1] * group[-2]))
         now = time.monotonic()
-        if now + 2 * (now - started) > deadline:  # the next is twice the size
+        if now + 2 * (now - started) > deadline:  # the next batch is twice the size
             break
     return Measurement(group, seconds, bytes_per_cell)
 
 
 def _step(model: LatentDiffusion, batch: list[DenoisingState]) -> None:
-    """A step, to its end."""
+    """Run a step and wait until the device has finished it."""
     model.advance(batch)
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
 
 
-def _watch_memory(device: torch.device) -> int:
-    """Bytes in use now, from where on the peak is watched; 0 where nobody counts them."""
+def _reset_peak_memory(device: torch.device) -> int:
+    """Reset the peak memory, and return the bytes in use now; 0 where they are not counted."""
     if device.type != "cuda":
         return 0
     torch.cuda.synchronize(device)
@@ -117,10 +119,10 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def _weights(folder: Path) -> str:
-    """Names, sizes and times of the weights: reading gigabytes would take longer than measuring."""
+    """Return names, sizes and times of the files, as a hash would take longer than measuring."""
     files = sorted(folder.rglob("*.safetensors"))
-    told = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return json.dumps([str(folder), told])
+    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return json.dumps([str(folder), stats])
 
 
 def _machine(device: torch.device) -> str:
@@ -132,20 +134,23 @@ def _machine(device: torch.device) -> str:
 
 
 def _read(file: Path | None) -> Measurement | None:
-    """What was measured before, unless there is nothing that can be read."""
+    """Return the cached measurement, or None if there is none or it cannot be read."""
     try:
-        kept = json.loads(file.read_text()) if file else None
-        if kept is None:
+        cached = json.loads(file.read_text()) if file else None
+        if cached is None:
             return None
-        seconds = {int(rows): float(s) for rows, s in kept["seconds"].items()}
-        return Measurement(tuple(kept["group"]), seconds, float(kept["bytes_per_cell"]))
+        seconds = {int(rows): float(s) for rows, s in cached["seconds"].items()}
+        return Measurement(tuple(cached["group"]), seconds, float(cached["bytes_per_cell"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def step_bytes(cache: Path, model: Path) -> int | None:
-    """The memory that a step of one guided picture took, of the usual size, where workers that keep
-    their measurements in `cache` have counted it for the model in that folder."""
+    """Return the bytes that a step of one guided image of the usual size takes.
+
+    The figure is from the newest measurement in `cache` of the model in that folder; None: no
+    worker has measured it.
+    """
     for file in sorted(cache.glob("steps-*.json"), key=lambda file: -file.stat().st_mtime):
         measured = _read(file)
         if measured and measured.bytes_per_cell and _model_of(file) == str(model.resolve()):
@@ -159,13 +164,13 @@ def _model_of(file: Path) -> object:
 
 
 def _write(file: Path | None, measured: Measurement, model: Path) -> None:
-    """Complete or not at all; a folder that cannot be written to costs the next start time only."""
+    """Write the measurement atomically; without a writable folder the next start measures again."""
     if file is None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as draft:
-            json.dump(asdict(measured) | {"model": str(model.resolve())}, draft)
-        os.replace(draft.name, file)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
+            json.dump(asdict(measured) | {"model": str(model.resolve())}, temporary)
+        os.replace(temporary.name, file)
     except OSError as error:
-        logger.warning("step times are not kept", extra={"error": type(error).__name__})
+        logger.warning("step times are not cached", extra={"error": type(error).__name__})

@@ -1,7 +1,7 @@
-"""When a picture passes the autoencoder in tiles: by its size alone, never by what else goes on.
+"""Decides which images the autoencoder processes in tiles, by their size alone.
 
-So a request gives the same bytes whatever the load; but of two machines of which one has less
-memory, that one may cut what the other does not, unless they are told.
+So a request gives the same bytes under any load. Two machines with different amounts of memory may
+still decide differently, unless the tile size is set.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import torch
 from models.executors.tiling import Tiling, bytes_per_pixel, tiled
 from models.pipeline import LatentDiffusion
 
-SHARE = 0.25  # of the memory there is in all: what a picture may take while it is decoded
+SHARE = 0.25  # of the device's total memory: the most that decoding one image may take
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def with_tiles(model: LatentDiffusion, side: int | None) -> LatentDiffusion:
-    """The same model, for pictures of any size. `side`: above which pictures are cut, in pixels; 0
-    for never, None for where memory demands it.
+    """Return the model with an autoencoder for images of any size.
+
+    Images with a longer side than `side` pixels are tiled; 0: none, None: those that would need
+    too much memory.
     """
     if side == 0:
         return model
@@ -37,7 +39,7 @@ def _by_memory(model: LatentDiffusion) -> Tiling:
 
 
 def memory(device: torch.device) -> int:
-    """Bytes that the device has in all; of a CPU's, those that this container may use."""
+    """Return the total memory of the device in bytes; for a CPU, at most the container's limit."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""What a worker does between loading and ready: choose what runs the networks, and measure it."""
+"""Prepares a loaded model: chooses what runs its networks, and measures its steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-import models.tuning.cuda_autotune as gpu
 from models.autoencoders.preview import LinearPreview
 from models.cuda.stream import StreamedDecoder
 from models.denoising.sampling_params import SamplingParams
@@ -18,28 +17,28 @@ from models.loading.controlnets import ControlNets
 from models.lora.registry import LoraRegistry
 from models.networks.attention import available_kernels, choose_kernels, use_kernel
 from models.pipeline import LatentDiffusion
-from models.tuning import executor_autotune as choice
+from models.tuning import cuda_autotune, executor_autotune
 from worker.engine.decoding import Decoding, InlineDecoding, StreamedDecoding
 from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import LoadedModel
 from worker.engine.merged_loras import MIB, MergedLoras
 from worker.engine.safety import safety_of
-from worker.model_info.compatibility import CONTROLNETS, LORAS
+from worker.model_info.extra_networks import CONTROLNETS, LORAS
 from worker.model_manager.profiling import ready_profile
 from worker.model_manager.tiling import with_tiles
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-PROFILE_SHARE = 0.3  # of the time for measuring: what step times get of it
+PROFILE_SHARE = 0.3  # of the time for measurements: the share for step times
 
 Size = tuple[int, int]  # width, height in pixels
 
 
 def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> LoadedModel:
-    """The model, ready to draw by the fastest means there are; `size` is the usual one.
+    """Return the model prepared to run as fast as this machine allows; `size` is its usual one.
 
-    First-time set-up is done here, so that no client pays for it. Raises ValueError if the
+    Set-up that happens once is done here, so that no job waits for it. Raises ValueError if the
     settings name something that is not available on this machine.
     """
     if model.tiny is None:
@@ -58,40 +57,41 @@ def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings)
 
 
 def empty_engine(device: torch.device, settings: WorkerSettings) -> DiffusionEngine:
-    """An engine that waits for models on `device`."""
+    """Return an engine without models on `device`."""
     decoding: Decoding = InlineDecoding()
     if device.type == "cuda":
         decoding = StreamedDecoding(StreamedDecoder(device))
-    same_bytes = settings.worker_same_bytes
-    variants = MergedLoras(
-        LoraRegistry(settings.models_home / LORAS), settings.worker_lora_cache_mb * MIB
-    )
+    loras = LoraRegistry(settings.models_home / LORAS)
     return DiffusionEngine(
         {},
         settings.worker_slots,
         decoding=decoding,
-        same_bytes=same_bytes,
-        merged_loras=variants,
+        same_bytes=settings.worker_same_bytes,
+        merged_loras=MergedLoras(loras, settings.worker_lora_cache_mb * MIB),
         controlnets=ControlNets(settings.models_home / CONTROLNETS),
     )
 
 
 def ready_model(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> LatentDiffusion:
-    """The same model, run by what measures fastest for pictures of `size`. Raises ValueError."""
+    """Return the model with the executor and attention that are fastest for images of `size`.
+
+    Raises ValueError if the settings name something that is not available on this machine.
+    """
     if settings.worker_attention != "auto":
         _use_attention(model, settings.worker_attention)
     if model.device.type == "cuda":
-        return gpu.prepare(model, size, _wanted_of_a_gpu(settings))
+        return cuda_autotune.prepare(model, size, _cuda_options(settings))
     if settings.worker_attention == "auto":
-        choose_kernels(model.unet, lambda: _draw_one_step(model, size))
+        choose_kernels(model.unet, lambda: _run_one_step(model, size))
     if model.device.type == "cpu":
-        model = replace(model, executors=choice.choose_executors(model, _wanted_of_a_cpu(settings)))
-    _draw_one_step(model, size)
+        executors = executor_autotune.choose_executors(model, _cpu_options(settings))
+        model = replace(model, executors=executors)
+    _run_one_step(model, size)
     return model
 
 
-def _wanted_of_a_cpu(settings: WorkerSettings) -> choice.Wanted:
-    return choice.Wanted(
+def _cpu_options(settings: WorkerSettings) -> executor_autotune.Wanted:
+    return executor_autotune.Wanted(
         settings.worker_executor,
         settings.worker_precision,
         settings.worker_same_bytes,
@@ -101,8 +101,8 @@ def _wanted_of_a_cpu(settings: WorkerSettings) -> choice.Wanted:
     )
 
 
-def _wanted_of_a_gpu(settings: WorkerSettings) -> gpu.Wanted:
-    return gpu.Wanted(
+def _cuda_options(settings: WorkerSettings) -> cuda_autotune.Wanted:
+    return cuda_autotune.Wanted(
         eight_bits=settings.worker_precision == "fp8",
         choose_attention=settings.worker_attention == "auto",
         same_bytes=settings.worker_same_bytes,
@@ -118,18 +118,18 @@ def _use_attention(model: LatentDiffusion, attention: str) -> None:
     use_kernel(model.unet, kernels[attention])
 
 
-def _draw_one_step(model: LatentDiffusion, size: Size) -> None:
+def _run_one_step(model: LatentDiffusion, size: Size) -> None:
     width, height = size
-    recipe = SamplingParams("", width=width, height=height, steps=1, guidance_scale=2.0)
-    last = list(model.generate([recipe]))[-1]
-    model.decode(torch.stack([t.x for t in last]))
+    params = SamplingParams("", width=width, height=height, steps=1, guidance_scale=2.0)
+    last = list(model.generate([params]))[-1]
+    model.decode(torch.stack([state.x for state in last]))
 
 
 def _writable(cache: Path) -> Path | None:
-    """The folder, made if need be; None where nothing can be kept."""
+    """Return the folder, created if necessary; None if it cannot be written to."""
     with suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
     if os.access(cache, os.W_OK):
         return cache
-    logger.warning("nothing is kept for the next start", extra={"folder": str(cache)})
+    logger.warning("measurements are not cached", extra={"folder": str(cache)})
     return None

@@ -36,7 +36,7 @@ class GarbageCollector:
 
     def collect(self) -> None:
         """Delete what is due, if it is this worker's turn. Raises QueueUnavailable."""
-        if not self._pins.my_turn_to_sweep(self._every_s):
+        if not self._pins.claim_collection(self._every_s):
             return
         try:
             deleted = self._collect_results() + self._collect_inputs()
@@ -60,9 +60,9 @@ class GarbageCollector:
         for page in self._store.older_than("inputs", datetime.now(UTC) - self._inputs_age):
             if self._closing.is_set():
                 break
-            free = self._pins.condemn(page)
+            free = self._pins.mark_for_deletion(page)
             for key in free:
                 self._store.delete(key)
-            self._pins.deleted(free)
+            self._pins.unmark(free)
             deleted += len(free)
         return deleted

@@ -1,4 +1,4 @@
-"""What an engine counts by itself, read when Prometheus asks."""
+"""Metrics that the engine counts itself, read when Prometheus collects them."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from worker.interfaces import Engine
 
 
 class EngineCollector(Collector):
-    """The prompt cache: how often an encoding was found, and how often it had to be made."""
+    """Hits and misses of the cache of encoded prompts."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -18,7 +18,7 @@ class EngineCollector(Collector):
         stats = self._engine.stats
         yield CounterMetricFamily(
             "darkroom_worker_prompt_cache_hits",
-            "Prompts whose encoding was kept.",
+            "Prompts found in the cache of encoded prompts.",
             value=stats.cache_hits,
         )
         yield CounterMetricFamily(

@@ -1,4 +1,4 @@
-"""What NVIDIA's management library says of the GPU this worker draws on, where there is one."""
+"""Metrics of the GPU of this worker, from NVIDIA's management library (NVML) if installed."""
 
 import importlib
 import logging
@@ -14,15 +14,15 @@ NVML = "pynvml"  # the module of the package nvidia-ml-py, of the extra `gpu`
 
 
 class GpuCollector(Collector):
-    """One GPU, by the id that CUDA and NVML agree on, whatever CUDA_VISIBLE_DEVICES says."""
+    """One GPU, identified by its UUID, which does not depend on CUDA_VISIBLE_DEVICES."""
 
     def __init__(self, nvml: Any, uuid: str) -> None:
-        """`nvml`: the module, initialised. Raises what it raises for a GPU it does not know."""
+        """`nvml` is the module, initialised. Raises its NVMLError for an unknown GPU."""
         self._nvml = nvml
         self._gpu = nvml.nvmlDeviceGetHandleByUUID(uuid)
 
     def collect(self) -> Iterator[Metric]:
-        """Nothing while NVML cannot say."""
+        """Yield memory and utilisation, or nothing while NVML reports an error."""
         try:
             memory = self._nvml.nvmlDeviceGetMemoryInfo(self._gpu)
             use = self._nvml.nvmlDeviceGetUtilizationRates(self._gpu)
@@ -36,21 +36,21 @@ class GpuCollector(Collector):
         )
         yield GaugeMetricFamily(
             "darkroom_gpu_utilisation_ratio",
-            "Share of the last moments in which the GPU was busy.",
+            "Share of the last sample period in which the GPU was busy.",
             value=use.gpu / 100,
         )
 
 
 def gpu_collector(uuid: str) -> GpuCollector | None:
-    """The collector of the GPU named `uuid`; None where nobody can tell of it."""
+    """Return the collector of the GPU `uuid`, or None if NVML is not available."""
     try:
         nvml = importlib.import_module(NVML)
     except ImportError:
-        logger.info("no figures of the GPU: nvidia-ml-py is not installed")
+        logger.info("no GPU metrics: nvidia-ml-py is not installed")
         return None
     try:
         nvml.nvmlInit()
         return GpuCollector(nvml, uuid)
     except nvml.NVMLError as error:
-        logger.warning("no figures of the GPU", extra={"error": type(error).__name__})
+        logger.warning("no GPU metrics", extra={"error": type(error).__name__})
         return None

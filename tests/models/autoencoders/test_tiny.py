@@ -83,7 +83,7 @@ def test_a_request_may_ask_for_it(folder: Path) -> None:
     heard = {decoder: Heard() for decoder in Decoder}
     for decoder, listener in heard.items():
         engine.admit(AdmittedJob(decoder, request(decoder=decoder), None, None, listener))
-    latents = [slot.trajectory for slot in engine._slots]
+    latents = [slot.state for slot in engine._slots]
     while not engine.idle:
         engine.step()
     assert torch.equal(latents[0].x, latents[1].x)
@@ -101,11 +101,10 @@ def test_an_operator_may_declare_one_that_was_added(tmp_path: Path, redis_url: s
     settings = WorkerSettings(
         catalogue=catalogue, models_home=tmp_path / "home", worker_executor="eager", worker_slots=1
     )
-    announcer = Heartbeat(Presence(client(redis_url)), "w")
-    opened = start_models(settings, torch.device("cpu"), announcer, Metrics())
-    (offer,) = opened.offers
-    assert offer.card.decoders == ("full", "tiny")
-    assert opened.engine.models["sd"].model.tiny is not None
+    heartbeat = Heartbeat(Presence(client(redis_url)), "w")
+    engine, _, (description,) = start_models(settings, torch.device("cpu"), heartbeat, Metrics())
+    assert description.card.decoders == ("full", "tiny")
+    assert engine.models["sd"].model.tiny is not None
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from tests.models.checkpoints.loopback_hub import LARGE, Hub, Repository, servin
 from tests.support.shared_files import shared_file
 from tests.support.tiny_models import write_tiny_sd
 
+pytestmark = pytest.mark.early
+
 ROOT = Path(__file__).parents[3]
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

@@ -11,7 +11,7 @@ from models.denoising.sampling_params import SamplingParams
 from models.networks.bert import BertConfig, BertEncoder
 from models.text.tokenizer import Tokenizer
 from models.text.wording import Wording
-from protocol.request.prompts import parse
+from protocol.request.prompts import parse_prompt
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def conditioner(tmp_path_factory: pytest.TempPathFactory) -> BertConditioner:
 
 
 def context(conditioner: BertConditioner, text: str) -> Tensor:
-    said = conditioner.positive(SamplingParams(Wording(parse(text).sections))).context
+    said = conditioner.positive(SamplingParams(Wording(parse_prompt(text).sections))).context
     assert said is not None
     return said
 

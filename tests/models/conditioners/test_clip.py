@@ -25,7 +25,7 @@ from models.networks.text_encoder import TextEncoder
 from models.pipeline import LatentDiffusion
 from models.text.emphasis import emphasised
 from models.text.wording import Wording
-from protocol.request.prompts import parse
+from protocol.request.prompts import parse_prompt
 
 LAYERS = 5  # of the deeper encoders; those of the tiny models have too few to leave any out
 
@@ -163,7 +163,7 @@ def test_weights_act_on_both_encoders_of_sdxl(deep_sdxl: Path, sdxl: ClipConditi
 def test_weights_of_one_change_nothing(sd: ClipConditioner, text: str) -> None:
     plain = sd.encode("the red cat")
     before = sd.embeddings.misses
-    assert sd.encode(Wording(parse(text).sections)) is plain
+    assert sd.encode(Wording(parse_prompt(text).sections)) is plain
     assert sd.embeddings.misses == before, "what says the same is encoded once"
 
 
@@ -178,7 +178,7 @@ def test_what_is_said_otherwise_is_encoded_again(sd: ClipConditioner) -> None:
 
 
 def test_a_break_begins_a_row(sd: ClipConditioner) -> None:
-    context = sd.encode(Wording(parse("the red BREAK cat").sections)).context
+    context = sd.encode(Wording(parse_prompt("the red BREAK cat").sections)).context
     rows = [sd.encode(text).context for text in ("the red", "cat")]
     assert context is not None
     torch.testing.assert_close(context, torch.cat([row for row in rows if row is not None]))
@@ -186,7 +186,7 @@ def test_a_break_begins_a_row(sd: ClipConditioner) -> None:
 
 def test_a_section_has_as_many_rows_in_both_encoders(sdxl: ClipConditioner) -> None:
     # "!!!" is one token to the first tokenizer and three to the second, which pads with "!".
-    context = sdxl.encode(Wording(parse("!!! " * 30 + "BREAK cat").sections)).context
+    context = sdxl.encode(Wording(parse_prompt("!!! " * 30 + "BREAK cat").sections)).context
     alone = sdxl.encode("cat").context
     assert context is not None
     assert alone is not None
@@ -197,7 +197,7 @@ def test_a_section_has_as_many_rows_in_both_encoders(sdxl: ClipConditioner) -> N
 def test_an_empty_wording_is_an_empty_prompt(
     sdxl: ClipConditioner, tiny_sdxl: LatentDiffusion
 ) -> None:
-    nothing = Wording(parse("<lora:ink:1>").sections)
+    nothing = Wording(parse_prompt("<lora:ink:1>").sections)
     negative = conditioner(tiny_sdxl).negative(SamplingParams("the cat", nothing))
     assert negative.context is not None
     assert not negative.context.any()

@@ -26,6 +26,8 @@ from models.pipeline import LatentDiffusion
 from models.tuning.executor_autotune import LARGEST_ERROR, Wanted, choose_executors
 from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
 
+pytestmark = pytest.mark.early
+
 ROWS = (1, 2, 3, 5, 8, 16, 17)
 CROWD = 24
 KEPT = Path(os.environ["DARKROOM_WORKER_CACHE"])  # converted once for all tests here

@@ -19,11 +19,11 @@ from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from protocol.errors import DarkroomError, InvalidRequest
 from protocol.queue.job import Timings
-from protocol.request.generation_params import GenerationParams, InputImage, parse
+from protocol.request.generation_params import GenerationParams, InputImage, parse_params
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import input_key
 from protocol.request.request import GenerationRequest
-from protocol.request.resolve import complete
+from protocol.request.resolve import resolve
 from protocol.request.tasks import Task
 from tests.models.published import small_models as small
 from worker.engine.engine import DiffusionEngine
@@ -162,7 +162,9 @@ def asked(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest:
         for given in (case.image, case.mask)
         for w, h in [given.size if given else (0, 0)]
     )
-    return complete(case.task, parse(GenerationParams, fields | changes), card, len, image, mask)
+    return resolve(
+        case.task, parse_params(GenerationParams, fields | changes), card, len, image, mask
+    )
 
 
 def drawn(engine: DiffusionEngine, case: Case, request: GenerationRequest) -> list[Pixels]:
@@ -180,7 +182,7 @@ def test_a_request_is_drawn_as_its_recipe(case: Case, loaded: Loaded) -> None:
     words = (Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT)
     assert card.tasks == (words if "prompt" in case.fields else (case.task,))
     assert card.family == "ldm"
-    assert card.reads_words == ("prompt" in case.fields)
+    assert card.reads_prompts == ("prompt" in case.fields)
     engine = DiffusionEngine({card.name: unmeasured(model, 4)}, max_slots=4)
     request = asked(case, card, n=2)
     first, second = drawn(engine, case, request)

@@ -19,7 +19,7 @@ from models.checkpoints.errors import UnsupportedConfig
 from models.text.tokenizer import Tokenizer, aligned_rows
 from models.text.wording import Wording
 from protocol.registry.tokenizer import PublishedTokenizer
-from protocol.request.prompts import PromptSyntax, parse
+from protocol.request.prompts import PromptSyntax, parse_prompt
 from service.jobs.tokens import counter_of
 from tests.support.published import SD15, SDXL
 from tests.support.shared_files import shared_file
@@ -210,7 +210,10 @@ signs = st.text("!?.() cat", max_size=400)
 def test_the_service_knows_how_many_rows_both_text_encoders_of_sdxl_read(
     both_of_sdxl: list[Tokenizer], count_for_sdxl: Callable[[str], int], text: str, more: str
 ) -> None:
-    prompts = [parse(text, PromptSyntax.PLAIN), parse(f"({text}:1.2) {more} BREAK {text}")]
+    prompts = [
+        parse_prompt(text, PromptSyntax.PLAIN),
+        parse_prompt(f"({text}:1.2) {more} BREAK {text}"),
+    ]
     for prompt, exact in zip(prompts, (True, False), strict=True):
         first, second = aligned_rows(both_of_sdxl, Wording(prompt.sections))
         most = max(1, -(-prompt.tokens(count_for_sdxl, 75) // 75))

@@ -1,4 +1,4 @@
-"""API keys and their limits, against a real Redis."""
+"""API keys and their limits, with a real Redis."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from protocol.auth.api_keys import RECORDS, ApiKey, KeyLimits, KeyRecords, Scope, digest, matching
+from protocol.auth.api_keys import RECORDS, ApiKey, KeyLimits, KeyRecords, Scope, digest, find_key
 from protocol.auth.limits import Limits, Rate
 from protocol.connection.redis_client import connect
 from protocol.errors import RateLimited, TooManyJobs
@@ -16,7 +16,7 @@ from protocol.queue.job import JobState
 from protocol.request.object_keys import new_job_id
 
 SCOPES = frozenset({Scope.GENERATE, Scope.READ})
-TOKEN, KEY = ApiKey.made("a phone", SCOPES, KeyLimits(jobs=3))
+TOKEN, KEY = ApiKey.create("a phone", SCOPES, KeyLimits(jobs=3))
 KEYS = {KEY.id: KEY}
 
 
@@ -26,21 +26,21 @@ def redis(redis_url: str) -> Iterator[Redis]:
         yield redis
 
 
-def test_a_key_is_known_again_and_nothing_else_is() -> None:
-    assert matching(TOKEN, KEYS) == KEY
-    assert matching(TOKEN, {}) is None
-    other, _ = ApiKey.made("another", SCOPES, KeyLimits())
-    assert matching(other, KEYS) is None
-    assert matching(TOKEN[:-1] + ("A" if TOKEN[-1] != "A" else "B"), KEYS) is None
-    assert matching(f"dk_{KEY.id}_{other.rpartition('_')[2]}"[:60], KEYS) is None
+def test_only_the_key_itself_is_found() -> None:
+    assert find_key(TOKEN, KEYS) == KEY
+    assert find_key(TOKEN, {}) is None
+    other, _ = ApiKey.create("another", SCOPES, KeyLimits())
+    assert find_key(other, KEYS) is None
+    assert find_key(TOKEN[:-1] + ("A" if TOKEN[-1] != "A" else "B"), KEYS) is None
+    assert find_key(f"dk_{KEY.id}_{other.rpartition('_')[2]}"[:60], KEYS) is None
 
 
 @given(st.text(max_size=80) | st.from_regex(r"dk_[0-9a-f]{12}_[\w-]{43}\n?", fullmatch=True))
-def test_no_text_is_a_key_but_the_key(text: str) -> None:
-    assert matching(text, KEYS) is None
+def test_other_text_is_not_a_key(text: str) -> None:
+    assert find_key(text, KEYS) is None
 
 
-def test_the_record_does_not_hold_the_key(redis: Redis) -> None:
+def test_record_does_not_contain_the_key(redis: Redis) -> None:
     records = KeyRecords(redis)
     records.add(KEY)
     assert records.all() == KEYS
@@ -53,31 +53,31 @@ def test_the_record_does_not_hold_the_key(redis: Redis) -> None:
     assert records.all() == {}
 
 
-def test_a_record_that_is_not_ours_opens_nothing(redis: Redis) -> None:
+def test_malformed_records_are_skipped(redis: Redis) -> None:
     redis.hset(RECORDS, KEY.id, '{"id": "x"}')
     assert KeyRecords(redis).all() == {}
 
 
-def test_a_rate_is_shared_by_all_who_ask(redis: Redis) -> None:
+def test_rate_is_shared_by_all_processes(redis: Redis) -> None:
     rate = Rate("requests", 10)
-    doors = [Limits(redis, lambda ids: {}) for _ in range(3)]
+    processes = [Limits(redis, lambda ids: {}) for _ in range(3)]
 
-    def ask(number: int) -> bool:
+    def take(number: int) -> bool:
         try:
-            doors[number % 3].take("a", rate, 1)
-        except RateLimited as refusal:
-            assert refusal.retry_after_s is not None
-            assert 0 < refusal.retry_after_s <= 6
+            processes[number % 3].take("a", rate, 1)
+        except RateLimited as limited:
+            assert limited.retry_after_s is not None
+            assert 0 < limited.retry_after_s <= 6
             return False
         return True
 
-    with ThreadPoolExecutor(6) as askers:
-        answers = list(askers.map(ask, range(30)))
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(take, range(30)))
     assert sum(answers) == 10
-    doors[0].take("b", rate, 1)  # somebody else's bucket is full
+    processes[0].take("b", rate, 1)  # only the bucket of client a is empty
 
 
-def test_a_bucket_refills_with_time(redis: Redis) -> None:
+def test_bucket_refills_with_time(redis: Redis) -> None:
     limits, rate = Limits(redis, lambda ids: {}), Rate("pixel-steps", 600)
     limits.take("a", rate, 600)
     with pytest.raises(RateLimited) as refused:
@@ -106,10 +106,10 @@ def test_jobs_in_flight_are_counted_until_they_have_ended(redis: Redis) -> None:
     limits.enter("a", three, 2)
 
 
-def test_a_job_being_submitted_counts_before_it_is_seen(redis: Redis) -> None:
+def test_job_counts_while_it_is_being_submitted(redis: Redis) -> None:
     limits = Limits(redis, lambda ids: {})
     limits.enter("a", "unseen", 1)
     with pytest.raises(TooManyJobs):
         limits.enter("a", "another", 1)
-    redis.zincrby("darkroom:limits:{a}:jobs", -120, "unseen")  # its submitter died long ago
+    redis.zincrby("darkroom:limits:{a}:jobs", -120, "unseen")  # its submitter died two minutes ago
     limits.enter("a", "another", 1)

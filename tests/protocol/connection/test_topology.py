@@ -1,4 +1,4 @@
-"""Jobs live through TLS, Sentinel and Cluster, and through the failovers of the latter two."""
+"""Jobs with TLS, Sentinel and Cluster, and their failovers."""
 
 import os
 import shutil
@@ -13,22 +13,22 @@ from pydantic import ValidationError
 from darkroom.processes.server_binary import find_server_binary
 from protocol.connection.topology import Topology
 from protocol.settings import Settings
-from tests.protocol.connection.servers import Server, cluster, replicated, tls, until
+from tests.protocol.connection.redis_servers import Server, cluster, replicated, tls, until
 
-REPLICATED = 1  # replicas that must have a job before its master may die
+REPLICATED = 1  # replicas that must have a job before its master is killed
 
 needs_redis = pytest.mark.skipif(
     find_server_binary().name != "redis-server",
-    reason="the server at hand knows neither TLS nor a cluster's ports; install redis-server",
+    reason="this server supports neither TLS nor cluster ports; install redis-server",
 )
 
 
-def live(url: str, kill: Callable[[], None] | None = None, **environment: str) -> list[str]:
-    """Run `life`; what it said. `kill` is called when it asks for that."""
+def run_jobs(url: str, kill: Callable[[], None] | None = None, **environment: str) -> list[str]:
+    """Run `job_round_trip` and return its lines; call `kill` at its line "kill"."""
     command = [
         sys.executable,
         "-m",
-        "tests.protocol.connection.life",
+        "tests.protocol.connection.job_round_trip",
         url,
         *(["failover"] if kill else []),
     ]
@@ -43,27 +43,27 @@ def live(url: str, kill: Callable[[], None] | None = None, **environment: str) -
         assert process.stdin
         assert process.stdout
         assert process.stderr
-        said = []
+        lines = []
         for line in process.stdout:
-            said.append(line.strip())
-            if said[-1] == "kill":
+            lines.append(line.strip())
+            if lines[-1] == "kill":
                 assert kill
                 kill()
                 process.stdin.write("\n")
                 process.stdin.flush()
         errors = process.stderr.read()
         assert process.wait() == 0, errors
-    return said
+    return lines
 
 
 @needs_redis
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-def test_by_tls(tmp_path: Path) -> None:
+def test_tls(tmp_path: Path) -> None:
     with tls(tmp_path) as url:
-        assert live(url) == ["heard", "drawn"]
+        assert run_jobs(url) == ["cancelled", "generated"]
 
 
-def test_behind_sentinel_and_through_a_failover(tmp_path: Path) -> None:
+def test_sentinel_with_a_failover(tmp_path: Path) -> None:
     with replicated(tmp_path) as (url, master, replica):
 
         def kill() -> None:
@@ -71,13 +71,13 @@ def test_behind_sentinel_and_through_a_failover(tmp_path: Path) -> None:
                 until(lambda: client.wait(REPLICATED, 1000) == REPLICATED, "the job is replicated")
             master.kill()
 
-        assert live(url, kill) == ["heard", "kill", "drawn"]
+        assert run_jobs(url, kill) == ["cancelled", "kill", "generated"]
         with replica.client() as client:
             assert client.role()[0] == "master"
 
 
 @needs_redis
-def test_on_a_cluster_and_through_a_failover(tmp_path: Path) -> None:
+def test_cluster_with_a_failover(tmp_path: Path) -> None:
     with cluster(tmp_path) as (url, servers):
         owner: list[Server] = []
 
@@ -88,30 +88,30 @@ def test_on_a_cluster_and_through_a_failover(tmp_path: Path) -> None:
                 until(lambda: client.wait(REPLICATED, 1000) == REPLICATED, "the job is replicated")
             found.kill()
 
-        assert live(url, kill, RQ_KEY_PREFIX="{darkroom}") == ["heard", "kill", "drawn"]
+        assert run_jobs(url, kill, RQ_KEY_PREFIX="{darkroom}") == ["cancelled", "kill", "generated"]
         assert len(owner) == 1
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "message"),
     [
         ("redis+sentinel://host:1", "name of Sentinel's service"),
-        ("redis+sentinel://host:1/pictures/x", "name of Sentinel's service"),
-        ("redis+sentinel:///pictures", "names its hosts"),
+        ("redis+sentinel://host:1/images/x", "name of Sentinel's service"),
+        ("redis+sentinel:///images", "names its hosts"),
         ("redis+cluster://host:1/3", "has no database"),
         ("redis+cluster://host:1", "braces"),
     ],
 )
-def test_addresses_that_cannot_be_meant_are_refused(url: str, words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_invalid_urls_are_refused(url: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Settings(redis_url=url)
 
 
-def test_an_address_is_read_whole() -> None:
+def test_all_parts_of_a_url_are_parsed() -> None:
     topology = Topology.read(
-        "rediss+sentinel://me:p%40ss@a,[::1]:7/pictures/2?sentinel_password=s&ssl_ca_certs=/ca"
+        "rediss+sentinel://me:p%40ss@a,[::1]:7/images/2?sentinel_password=s&ssl_ca_certs=/ca"
     )
     assert topology.nodes == (("a", 26379), ("::1", 7))
-    assert (topology.service, topology.db, topology.sentinel_password) == ("pictures", 2, "s")
+    assert (topology.service, topology.db, topology.sentinel_password) == ("images", 2, "s")
     plain = topology.url(("::1", 7), topology.login, topology.db)
     assert plain == "rediss://me:p%40ss@[::1]:7/2?ssl_ca_certs=%2Fca"

@@ -1,4 +1,4 @@
-"""One key, one job."""
+"""Idempotency keys."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
         yield client
 
 
-def test_a_key_stands_for_one_job(redis: Redis) -> None:
+def test_key_returns_the_same_job(redis: Redis) -> None:
     keys = IdempotencyKeys(redis)
     first = keys.job_id("ann", "order-1", SAME)
     assert is_job_id(first)
@@ -27,39 +27,39 @@ def test_a_key_stands_for_one_job(redis: Redis) -> None:
     assert keys.job_id("ann", "order-2", SAME) != first
 
 
-def test_a_key_belongs_to_its_client(redis: Redis) -> None:
+def test_key_belongs_to_its_client(redis: Redis) -> None:
     keys = IdempotencyKeys(redis)
     assert keys.job_id("ann", "order", SAME) != keys.job_id("bob", "order", SAME)
 
 
-def test_a_key_is_not_used_for_another_request(redis: Redis) -> None:
+def test_key_is_refused_for_another_request(redis: Redis) -> None:
     keys = IdempotencyKeys(redis)
     keys.job_id("ann", "order", SAME)
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidRequest) as refused:
         keys.job_id("ann", "order", fingerprint(request(prompt="another"), seed=None))
-    assert refusal.value.problem == "idempotency-key-reused"
+    assert refused.value.problem == "idempotency-key-reused"
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\nb", "ключ"])
-def test_an_unfit_key_is_refused(redis: Redis, key: str) -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+def test_malformed_key_is_refused(redis: Redis, key: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
         IdempotencyKeys(redis).job_id("ann", key, SAME)
-    assert refusal.value.field == "Idempotency-Key"
+    assert refused.value.field == "Idempotency-Key"
     assert redis.dbsize() == 0
 
 
-def test_a_seed_drawn_for_the_client_does_not_count() -> None:
+def test_random_seed_is_not_part_of_the_fingerprint() -> None:
     one, other = request(seed=1), request(seed=2)
     assert fingerprint(one, seed=None) == fingerprint(other, seed=None)
     assert fingerprint(one, seed=1) != fingerprint(other, seed=2)
 
 
-def test_keys_do_not_stay_for_ever(redis: Redis) -> None:
+def test_keys_expire(redis: Redis) -> None:
     IdempotencyKeys(redis).job_id("ann", "order", SAME)
     [name] = redis.keys("*idempotency*")
     assert redis.ttl(name) > 0
 
 
-def test_redis_may_be_away() -> None:
+def test_redis_outage_raises_queue_unavailable() -> None:
     with Redis(port=1) as nowhere, pytest.raises(QueueUnavailable):
         IdempotencyKeys(nowhere).job_id("ann", "order", SAME)

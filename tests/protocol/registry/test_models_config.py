@@ -1,4 +1,4 @@
-"""The operator's models.toml: what it means, and what is said of every mistake."""
+"""The operator's models.toml: its entries, and the errors in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from protocol.registry.models_config import InvalidModelsConfig, read_models_config
 
-SOUND = """
+VALID = """
 memory_budget = "1.5 GiB"
 
 [models.base]
@@ -33,12 +33,12 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
-def test_everything_that_can_be_said(tmp_path: Path) -> None:
-    found = read_models_config(written(tmp_path, SOUND))
+def test_all_entries_are_read(tmp_path: Path) -> None:
+    found = read_models_config(written(tmp_path, VALID))
     assert found.memory_budget == 1.5 * 2**30
     base, second = found.models["base"], found.models["second"]
     assert (base.resident, base.aliases, base.refiner) == (True, ("default", "sd"), "second")
-    # Short names stand for the card's defaults.
+    # Short names are expanded to the card's fields.
     assert base.defaults == {
         "default_steps": 25, "default_sampler": "ddim", "default_guidance_scale": 5.0,
         "max_images": 2,
@@ -50,13 +50,13 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     ("written_size", "size"),
     [("8GB", 8 * 10**9), ("8 GiB", 8 * 2**30), ("500m", 5 * 10**8), ("1024", 1024)],
 )
-def test_sizes_as_people_write_them(tmp_path: Path, written_size: str, size: int) -> None:
+def test_sizes_with_units(tmp_path: Path, written_size: str, size: int) -> None:
     text = f'memory_budget = "{written_size}"\n[models.a]\nsource = "b"\n'
     assert read_models_config(written(tmp_path, text)).memory_budget == size
 
 
 @pytest.mark.parametrize(
-    ("entry", "complaint"),
+    ("entry", "message"),
     [
         ("", "models.a.source: Field required"),
         ('source = "b"\nsteps = 3', "models.a.steps: Extra inputs"),
@@ -75,15 +75,15 @@ def test_sizes_as_people_write_them(tmp_path: Path, written_size: str, size: int
         ('source = "b"\n[models."a:b"]\nsource = "b"', "models.a:b: String should match"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(tmp_path: Path, entry: str, complaint: str) -> None:
+def test_error_has_the_place_of_the_mistake(tmp_path: Path, entry: str, message: str) -> None:
     file = written(tmp_path, f"[models.a]\n{entry}\n")
     with pytest.raises(InvalidModelsConfig) as refused:
         read_models_config(file)
     assert str(file) in str(refused.value)
-    assert complaint in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_a_refiner_has_none_itself(tmp_path: Path) -> None:
+def test_refiner_with_a_refiner_is_refused(tmp_path: Path) -> None:
     chain = "".join(
         f'[models.{name}]\nsource = "s"\n{more}\n'
         for name, more in (("a", 'refiner = "b"'), ("b", 'refiner = "c"'), ("c", ""))
@@ -95,21 +95,19 @@ def test_a_refiner_has_none_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["models = [", "", 'memory_budget = "much"\n[models.a]\nsource="b"']
 )
-def test_what_is_no_catalogue_is_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_file_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidModelsConfig, match=r"models\.toml"):
         read_models_config(written(tmp_path, text))
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidModelsConfig, match="cannot be read"):
         read_models_config(tmp_path / "models.toml")
 
 
-def test_the_catalogue_in_the_readme_is_a_sound_one(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
-    [example] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+def test_models_config_in_the_documents_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text("utf-8")
+    [example] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     found = read_models_config(written(tmp_path, example))
     assert found.memory_budget == 20 * 2**30
-    assert {name for name, declared in found.models.items() if declared.resident is True} == {
-        "photo"
-    }
+    assert {name for name, config in found.models.items() if config.resident is True} == {"photo"}

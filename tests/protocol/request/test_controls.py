@@ -1,4 +1,4 @@
-"""ControlNets of a request: of those that there are, each with its picture and its window."""
+"""The ControlNets of a request, each with its control image and interval."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Any
 import pytest
 
 from protocol.errors import InvalidRequest
-from protocol.request.generation_params import GenerationParams, InputImage, parse
+from protocol.request.generation_params import GenerationParams, InputImage, parse_params
 from protocol.request.request import ControlUse, GenerationRequest, Task
-from protocol.request.resolve import complete
+from protocol.request.resolve import resolve
 from tests.protocol.records import CARD
 
 NAMES = ("canny", "depth", *(f"more{i}" for i in range(30)))
 WITH_CONTROLNETS = CARD.model_copy(update={"controlnets": NAMES})
 
 
-def picture(letter: str) -> InputImage:
+def input_image(letter: str) -> InputImage:
     side = CARD.default_width
     return InputImage(key="inputs/" + 64 * letter, width=side, height=side)
 
 
-def completed(
+def resolved(
     *controls: dict[str, Any],
     task: Task = Task.TXT2IMG,
     card: Any = WITH_CONTROLNETS,
     images: tuple[InputImage, ...] | None = None,
 ) -> GenerationRequest:
     fields = {"prompt": "a cat", "controls": list(controls)}
-    draft = parse(GenerationParams, json.loads(json.dumps(fields)))
-    shown = tuple(picture(c) for c in "abcd"[: len(controls)]) if images is None else images
-    image = picture("e") if task.takes_image else None
-    mask = picture("f") if task.takes_mask else None
-    return complete(task, draft, card, lambda text: len(text.split()), image, mask, shown)
+    params = parse_params(GenerationParams, json.loads(json.dumps(fields)))
+    shown = tuple(input_image(c) for c in "abcd"[: len(controls)]) if images is None else images
+    image = input_image("e") if task.takes_image else None
+    mask = input_image("f") if task.takes_mask else None
+    return resolve(task, params, card, lambda text: len(text.split()), image, mask, shown)
 
 
 @pytest.mark.parametrize("task", [Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT])
-def test_each_control_goes_with_its_picture(task: Task) -> None:
-    request = completed(
+def test_each_control_gets_its_image(task: Task) -> None:
+    request = resolved(
         {"model": "depth", "weight": 0.5, "start": 0.1, "end": 0.6}, {"model": "canny"}, task=task
     )
     assert request.controls == (
@@ -50,9 +50,9 @@ def test_each_control_goes_with_its_picture(task: Task) -> None:
     assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
 
 
-def test_without_controls_nothing_is_said_of_them() -> None:
-    assert completed(card=CARD).controls == ()
-    assert completed(card=CARD).input_keys == ()
+def test_request_without_controls_has_none() -> None:
+    assert resolved(card=CARD).controls == ()
+    assert resolved(card=CARD).input_keys == ()
 
 
 @pytest.mark.parametrize(
@@ -69,33 +69,35 @@ def test_without_controls_nothing_is_said_of_them() -> None:
         ("controls", "too-many", [{"model": "canny"}] * 5),
     ],
 )
-def test_what_is_refused(field: str, problem: str, controls: list[dict[str, Any]]) -> None:
+def test_invalid_controls_are_refused(
+    field: str, problem: str, controls: list[dict[str, Any]]
+) -> None:
     with pytest.raises(InvalidRequest) as no:
-        completed(*controls)
+        resolved(*controls)
     assert (no.value.field, no.value.problem) == (field, problem)
 
 
-def test_a_control_without_its_picture_is_refused() -> None:
+def test_control_without_image_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="as many as there are controls"):
-        completed({"model": "canny"}, {"model": "depth"}, images=(picture("a"),))
+        resolved({"model": "canny"}, {"model": "depth"}, images=(input_image("a"),))
 
 
-def test_a_refusal_names_what_there_is() -> None:
+def test_error_lists_available_controlnets() -> None:
     with pytest.raises(InvalidRequest, match=r"one of canny, depth, .* and 12 more$"):
-        completed({"model": "water"})
+        resolved({"model": "water"})
     with pytest.raises(InvalidRequest, match="there are no ControlNets for"):
-        completed({"model": "canny"}, card=CARD)
+        resolved({"model": "canny"}, card=CARD)
 
 
-def test_work_grows_with_what_is_heard() -> None:
-    plain = completed().work
-    assert completed({"model": "canny"}).work == pytest.approx(plain * 4 / 3)
+def test_work_grows_with_each_controlnet() -> None:
+    plain = resolved().work
+    assert resolved({"model": "canny"}).work == pytest.approx(plain * 4 / 3)
     half = {"model": "canny", "start": 0.5}
-    assert completed(half, half).work == pytest.approx(plain * 4 / 3)
+    assert resolved(half, half).work == pytest.approx(plain * 4 / 3)
 
 
-def test_other_tasks_take_none() -> None:
+def test_other_tasks_refuse_controls() -> None:
     card = WITH_CONTROLNETS.model_copy(update={"tasks": tuple(Task), "classes": 3})
-    draft = parse(GenerationParams, {"class_id": 1, "controls": [{"model": "canny"}]})
+    params = parse_params(GenerationParams, {"class_id": 1, "controls": [{"model": "canny"}]})
     with pytest.raises(InvalidRequest, match="absent for class"):
-        complete(Task.CLASS, draft, card, len, controls=[picture("a")])
+        resolve(Task.CLASS, params, card, len, controls=[input_image("a")])

@@ -1,4 +1,4 @@
-"""LoRAs of a request: from the field and from the prompt, of those that there are."""
+"""The LoRAs of a request, from the field and from the prompt."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from hypothesis import strategies as st
 
 from protocol.errors import InvalidRequest
 from protocol.request.generation_params import GenerationParams
-from protocol.request.prompts import parse, without_loras
+from protocol.request.prompts import parse_prompt, without_loras
 from protocol.request.request import GenerationRequest, LoraUse, Task
-from protocol.request.resolve import complete
+from protocol.request.resolve import resolve
 from tests.protocol.records import CARD
 
 NAMES = ("pencil", "oil paint v1.5", "Ärger", *(f"more{i}" for i in range(30)))
 WITH_LORAS = CARD.model_copy(update={"loras": NAMES})
 
 
-def completed(prompt: str = "a cat", card: Any = WITH_LORAS, **fields: Any) -> GenerationRequest:
-    draft = GenerationParams.model_validate_json(json.dumps({"prompt": prompt, **fields}))
-    return complete(Task.TXT2IMG, draft, card, lambda text: len(text.split()))
+def resolved(prompt: str = "a cat", card: Any = WITH_LORAS, **fields: Any) -> GenerationRequest:
+    params = GenerationParams.model_validate_json(json.dumps({"prompt": prompt, **fields}))
+    return resolve(Task.TXT2IMG, params, card, lambda text: len(text.split()))
 
 
 def uses(**weights: float) -> tuple[LoraUse, ...]:
     return tuple(LoraUse(name=name, weight=weight) for name, weight in weights.items())
 
 
-def test_the_field_and_the_prompt_say_the_same() -> None:
-    [in_field] = completed(loras=[{"name": "oil paint v1.5", "weight": -0.8}]).loras
-    request = completed("a <lora:oil paint v1.5:-0.8>cat")
+def test_field_and_prompt_give_the_same_loras() -> None:
+    [in_field] = resolved(loras=[{"name": "oil paint v1.5", "weight": -0.8}]).loras
+    request = resolved("a <lora:oil paint v1.5:-0.8>cat")
     assert request.loras == (in_field,)
     assert in_field == LoraUse(name="oil paint v1.5", weight=-0.8)
     assert request.prompt == "a cat"
-    assert completed("<lora:Ärger>x").loras == uses(Ärger=1.0)
-    assert completed().loras == ()
+    assert resolved("<lora:Ärger>x").loras == uses(Ärger=1.0)
+    assert resolved().loras == ()
 
 
-def test_a_lora_named_twice_counts_with_the_sum() -> None:
-    request = completed("<lora:pencil:0.5> x <lora:pencil>", loras=[{"name": "pencil"}])
+def test_weights_of_repeated_loras_are_added() -> None:
+    request = resolved("<lora:pencil:0.5> x <lora:pencil>", loras=[{"name": "pencil"}])
     assert request.loras == uses(pencil=2.5)
 
 
-def test_what_was_completed_completes_to_itself() -> None:
-    """As when the recipe in a picture is sent again."""
-    request = completed("(a:1.2) <lora:pencil:0.5>\\<lora:x:1>", loras=[{"name": "more7"}])
-    again = completed(request.prompt, loras=[use.model_dump() for use in request.loras])
+def test_resolved_request_resolves_to_itself() -> None:
+    """As when the request stored in an image is sent again."""
+    request = resolved("(a:1.2) <lora:pencil:0.5>\\<lora:x:1>", loras=[{"name": "more7"}])
+    again = resolved(request.prompt, loras=[use.model_dump() for use in request.loras])
     assert again.loras == request.loras
     assert again.prompt == request.prompt
 
@@ -66,22 +66,22 @@ def test_what_was_completed_completes_to_itself() -> None:
         ("negative_prompt", "lora-in-negative-prompt", {"negative_prompt": "<lora:pencil:1>"}),
     ],
 )
-def test_what_is_refused(field: str, problem: str, fields: dict[str, Any]) -> None:
+def test_invalid_loras_are_refused(field: str, problem: str, fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as no:
-        completed(**fields)
+        resolved(**fields)
     assert (no.value.field, no.value.problem) == (field, problem)
 
 
-def test_a_refusal_names_what_there_is() -> None:
+def test_error_lists_available_loras() -> None:
     with pytest.raises(InvalidRequest, match=r"one of pencil, oil paint v1\.5, .* and 13 more$"):
-        completed("<lora:water>")
+        resolved("<lora:water>")
     with pytest.raises(InvalidRequest, match="there are no LoRAs for"):
-        completed("<lora:pencil>", CARD)
+        resolved("<lora:pencil>", CARD)
 
 
 @given(st.text("ab<lora:>1.\\( ", max_size=40))
-def test_a_prompt_loses_nothing_but_its_loras(text: str) -> None:
+def test_only_loras_are_removed_from_a_prompt(text: str) -> None:
     left = without_loras(text)
-    if not parse(text).loras:
+    if not parse_prompt(text).loras:
         assert left == text
-    assert parse(text).sections == parse(left).sections or "<lora:" in left
+    assert parse_prompt(text).sections == parse_prompt(left).sections or "<lora:" in left

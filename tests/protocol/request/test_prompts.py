@@ -1,4 +1,4 @@
-"""The syntax of prompts: tables written from its rules, and properties that hold for any text."""
+"""Prompt syntax: tables from its rules, and properties of any text."""
 
 from itertools import pairwise
 
@@ -6,18 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.request.prompts import MOST_WEIGHT, LoraMention, Piece, Prompt, PromptSyntax, parse
+from protocol.request.prompts import (
+    MAX_WEIGHT,
+    LoraMention,
+    ParsedPrompt,
+    Piece,
+    PromptSyntax,
+    parse_prompt,
+)
 
-# Texts full of signs, so that brackets meet and miss each other.
-signs = st.lists(
+# Texts with much syntax, so that brackets match and fail to match.
+syntax = st.lists(
     st.sampled_from([*r"()[]\<>:", ":1.3)", "BREAK", "<lora:a:1>", "cat ", "1", ".", " "]),
     max_size=40,
 ).map("".join)
-anything = st.one_of(st.text(max_size=200), signs)
+anything = st.one_of(st.text(max_size=200), syntax)
 
 
 def section(text: str) -> list[tuple[str, float]]:
-    (only,) = parse(text).sections
+    (only,) = parse_prompt(text).sections
     return [(piece.text, piece.weight) for piece in only]
 
 
@@ -29,7 +36,7 @@ def section(text: str) -> list[tuple[str, float]]:
         ("an (important) word", [("an ", 1.0), ("important", 1.1), (" word", 1.0)]),
         ("((twice))", [("twice", 1.21)]),
         ("(((thrice)))", [("thrice", 1.331)]),
-        ("(said:1.3)", [("said", 1.3)]),
+        ("(left:1.3)", [("left", 1.3)]),
         ("(spaced : 0.5 ) out", [("spaced ", 0.5), (" out", 1.0)]),
         ("(.5:.5)", [(".5", 0.5)]),
         ("(taken away:-1)", [("taken away", -1.0)]),
@@ -52,8 +59,8 @@ def section(text: str) -> list[tuple[str, float]]:
         ("()", []),
         ("a < b", [("a < b", 1.0)]),
         ("<hypernet:x:1>", [("<hypernet:x:1>", 1.0)]),
-        ("(x:1000)", [("x", MOST_WEIGHT)]),
-        ("(x:-1000)", [("x", -MOST_WEIGHT)]),
+        ("(x:1000)", [("x", MAX_WEIGHT)]),
+        ("(x:-1000)", [("x", -MAX_WEIGHT)]),
         (
             "a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).",
             [
@@ -80,11 +87,11 @@ def test_weights(text: str, expected: list[tuple[str, float]]) -> None:
     ],
 )  # fmt: skip
 def test_breaks(text: str, sections: tuple[tuple[Piece, ...], ...]) -> None:
-    assert parse(text).sections == sections
+    assert parse_prompt(text).sections == sections
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "loras"),
+    ("text", "left", "loras"),
     [
         ("a cat <lora:ink:0.8>", "a cat ", [("ink", 0.8)]),
         ("<lora:ink>a cat<lora:pen v2:-1>", "a cat", [("ink", 1.0), ("pen v2", -1.0)]),
@@ -96,53 +103,57 @@ def test_breaks(text: str, sections: tuple[tuple[Piece, ...], ...]) -> None:
         ("<lora:<lora:a>", "<lora:", [("a", 1.0)]),
     ],
 )
-def test_loras_are_taken_out(text: str, said: str, loras: list[tuple[str, float]]) -> None:
-    pieces = tuple([Piece(said, 1.0)] if said else [])
-    assert parse(text) == Prompt((pieces,), tuple(LoraMention(*lora) for lora in loras))
+def test_loras_are_removed_from_the_text(
+    text: str, left: str, loras: list[tuple[str, float]]
+) -> None:
+    pieces = tuple([Piece(left, 1.0)] if left else [])
+    assert parse_prompt(text) == ParsedPrompt(
+        (pieces,), tuple(LoraMention(*lora) for lora in loras)
+    )
 
 
 @given(text=anything)
 def test_any_text_parses_into_bounded_pieces(text: str) -> None:
-    prompt = parse(text)
+    prompt = parse_prompt(text)
     assert prompt.sections
     for pieces in prompt.sections:
-        assert all(-MOST_WEIGHT <= piece.weight <= MOST_WEIGHT for piece in pieces)
+        assert all(-MAX_WEIGHT <= piece.weight <= MAX_WEIGHT for piece in pieces)
         assert all(piece.text for piece in pieces)
         neighbours = pairwise(pieces)
         assert all(one.weight != other.weight for one, other in neighbours)
 
 
 @given(text=anything)
-def test_nothing_but_signs_is_lost(text: str) -> None:
-    kept = "".join(piece.text for pieces in parse(text).sections for piece in pieces)
+def test_only_syntax_is_removed(text: str) -> None:
+    kept = "".join(piece.text for pieces in parse_prompt(text).sections for piece in pieces)
     letters = [c for c in text if c.isalpha()]
     if "BREAK" not in text and "<lora:" not in text:
         assert [c for c in kept if c.isalpha()] == letters
 
 
 @given(text=anything)
-def test_what_is_escaped_stays_as_it_is(text: str) -> None:
-    said = text.replace("BREAK", "break")
-    escaped = "".join(f"\\{c}" if c in r"\()[]<" else c for c in said)
-    assert parse(escaped) == parse(said, PromptSyntax.PLAIN)
+def test_escaped_characters_are_kept(text: str) -> None:
+    left = text.replace("BREAK", "break")
+    escaped = "".join(f"\\{c}" if c in r"\()[]<" else c for c in left)
+    assert parse_prompt(escaped) == parse_prompt(left, PromptSyntax.PLAIN)
 
 
 @given(text=anything)
-def test_plain_text_has_no_signs(text: str) -> None:
+def test_plain_text_has_no_syntax(text: str) -> None:
     expected = (Piece(text, 1.0),) if text else ()
-    assert parse(text, PromptSyntax.PLAIN) == Prompt((expected,))
+    assert parse_prompt(text, PromptSyntax.PLAIN) == ParsedPrompt((expected,))
 
 
 @pytest.mark.parametrize("depth", [31, 32, 33, 10_000])
-def test_deep_brackets_end_in_a_bound(depth: int) -> None:
+def test_deep_brackets_are_bounded(depth: int) -> None:
     (weak,) = section("[" * depth + "cat" + "]" * depth)
     assert weak == ("cat", round(1.1 ** -min(depth, 32), 4))
-    assert section("(" * depth + "cat" + ")" * depth) == [("cat", MOST_WEIGHT)]
+    assert section("(" * depth + "cat" + ")" * depth) == [("cat", MAX_WEIGHT)]
 
 
 def test_infinite_numbers_are_bounded() -> None:
     assert section(f"((x:0):{'9' * 400})") == [("x", 0.0)]
-    assert parse(f"<lora:a:{'9' * 400}>").loras == (LoraMention("a", MOST_WEIGHT),)
+    assert parse_prompt(f"<lora:a:{'9' * 400}>").loras == (LoraMention("a", MAX_WEIGHT),)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +171,6 @@ def test_infinite_numbers_are_bounded() -> None:
         " " * 20_000,
     ],
 )
-def test_the_longest_hostile_texts_parse(text: str) -> None:
-    # A parse in quadratic time would outlast the limit of the test run.
-    assert parse(text).sections
+def test_longest_hostile_texts_parse(text: str) -> None:
+    # A parser of quadratic time would exceed the time limit of the tests.
+    assert parse_prompt(text).sections

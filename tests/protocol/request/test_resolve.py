@@ -1,4 +1,4 @@
-"""What a client sends becomes a request within the model's bounds, or is refused by name."""
+"""Parameters are resolved within the model's bounds, or refused with the name of a field."""
 
 import math
 from collections.abc import Callable
@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 import models.sound
 import protocol.request.sound
 from protocol.errors import InvalidRequest, NotReady
-from protocol.request.generation_params import GenerationParams, InputImage, parse
-from protocol.request.prompts import PromptSyntax
-from protocol.request.prompts import parse as parse_prompt
+from protocol.request.generation_params import GenerationParams, InputImage, parse_params
+from protocol.request.prompts import PromptSyntax, parse_prompt
 from protocol.request.request import Decoder, GenerationRequest
-from protocol.request.resolve import choose_card, complete
+from protocol.request.resolve import choose_card, resolve
 from protocol.request.sizes import target_size, upscaled_size
-from protocol.request.tasks import NEEDED, TAKES, Task
+from protocol.request.tasks import FIELDS_OF, REQUIRED_FIELDS, Task
 from tests.protocol.records import CARD
 
 IMAGE = InputImage(key="inputs/" + "0" * 64, width=64, height=64)
@@ -29,10 +28,10 @@ INPUTS = {
     Task.SEMANTIC: (IMAGE, None),
 }
 NOTHING = (None, None)
-ABLE = CARD.model_copy(
+ALL_TASKS = CARD.model_copy(
     update={"tasks": tuple(Task), "classes": 10, "max_boxes": 2, "upscale_factor": 2}
 )
-SILENT = ABLE.model_copy(update={"max_prompt_tokens": 0})  # reads no words
+NO_PROMPTS = ALL_TASKS.model_copy(update={"max_prompt_tokens": 0})  # reads no prompts
 OWN: dict[Task, dict[str, object]] = {
     Task.CLASS: {"class_id": 9},
     Task.LAYOUT: {"boxes": [{"class": 3, "x": 0.7, "y": 0, "width": 0.3, "height": 1}]},
@@ -55,29 +54,29 @@ json_values = st.recursive(
 likely = st.sampled_from([0, 1, 8, 16, 20, 64, 65, 128, 256, 0.5, 1.0, "ddim", "png", "tiny"])
 
 
-def words(text: str) -> int:
+def count(text: str) -> int:
     return len(text.split())
 
 
 def outcome_of(act: Callable[[], T]) -> T | InvalidRequest:
-    """What came of it, a refusal included."""
+    """Return the result of `act`, or its `InvalidRequest`."""
     try:
         return act()
-    except InvalidRequest as refusal:
-        return refusal
+    except InvalidRequest as error:
+        return error
 
 
 @given(
     st.sampled_from(Task),
     st.dictionaries(st.sampled_from([*GenerationParams.model_fields, "x"]), likely | json_values),
 )
-def test_a_draft_is_completed_or_refused_by_name(task: Task, fields: dict[str, object]) -> None:
+def test_params_are_resolved_or_refused_with_a_field(task: Task, fields: dict[str, object]) -> None:
     inputs = INPUTS.get(task, NOTHING)
     outcome = outcome_of(
-        lambda: complete(task, parse(GenerationParams, fields), ABLE, words, *inputs)
+        lambda: resolve(task, parse_params(GenerationParams, fields), ALL_TASKS, count, *inputs)
     )
     if isinstance(outcome, InvalidRequest):
-        assert outcome.field.split(".")[0] in {*fields, "prompt", *NEEDED}
+        assert outcome.field.split(".")[0] in {*fields, "prompt", *REQUIRED_FIELDS}
         assert outcome.bound
     else:
         request = outcome
@@ -87,15 +86,15 @@ def test_a_draft_is_completed_or_refused_by_name(task: Task, fields: dict[str, o
         assert request.guidance_scale <= CARD.max_guidance_scale
         assert request.sampler in CARD.samplers
         assert request.schedule in CARD.schedules
-        said = parse_prompt(request.prompt, request.prompt_syntax)
-        assert said.tokens(words, CARD.chunk_tokens) <= CARD.max_prompt_tokens
+        prompt = parse_prompt(request.prompt, request.prompt_syntax)
+        assert prompt.tokens(count, CARD.chunk_tokens) <= CARD.max_prompt_tokens
         assert request.strength is None or int(request.steps * request.strength) >= 1
         for field, value in fields.items():
             assert value is None or getattr(request, field) == value
 
 
 @given(st.integers(), st.integers())
-def test_a_size_is_legal_or_refused(width: int, height: int) -> None:
+def test_size_is_allowed_or_refused(width: int, height: int) -> None:
     outcome = outcome_of(lambda: target_size((width, height), CARD))
     if isinstance(outcome, InvalidRequest):
         assert outcome.field in ("width", "height")
@@ -105,12 +104,12 @@ def test_a_size_is_legal_or_refused(width: int, height: int) -> None:
         assert CARD.allows_size(width, height)
 
 
-def test_each_draft_draws_a_seed_of_its_own() -> None:
-    requests = [complete(Task.TXT2IMG, GenerationParams(prompt=""), CARD, words) for _ in range(10)]
+def test_each_request_gets_its_own_seed() -> None:
+    requests = [resolve(Task.TXT2IMG, GenerationParams(prompt=""), CARD, count) for _ in range(10)]
     assert len({request.seed for request in requests}) == 10
 
 
-def test_an_image_gives_its_size_unless_another_is_asked_for() -> None:
+def test_default_size_is_the_size_of_the_image() -> None:
     assert target_size((None, None), CARD, (128, 96)) == (128, 96)
     assert target_size((64, 64), CARD, (50, 99)) == (64, 64)
     assert target_size((64, None), CARD, (128, 96)) == (64, 96)
@@ -123,31 +122,31 @@ def test_an_image_gives_its_size_unless_another_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "drawn"), [((16, 51), (32, 102)), ((7, 51), None), ((999, 64), None)]
+    ("image", "upscaled"), [((16, 51), (32, 102)), ((7, 51), None), ((999, 64), None)]
 )
-def test_what_is_upscaled_grows_by_the_models_factor(
-    image: tuple[int, int], drawn: tuple[int, int] | None
+def test_upscaled_size_is_multiplied_by_the_factor(
+    image: tuple[int, int], upscaled: tuple[int, int] | None
 ) -> None:
-    outcome = outcome_of(lambda: upscaled_size(ABLE, image))
-    assert outcome == drawn or (isinstance(outcome, InvalidRequest) and outcome.field == "image")
+    outcome = outcome_of(lambda: upscaled_size(ALL_TASKS, image))
+    assert outcome == upscaled or (isinstance(outcome, InvalidRequest) and outcome.field == "image")
 
 
 @pytest.mark.parametrize("task", Task)
-def test_each_task_takes_what_is_its_own(task: Task) -> None:
+def test_each_task_requires_its_own_fields(task: Task) -> None:
     fields = OWN.get(task, {})
-    request = complete(
-        task, parse(GenerationParams, fields), SILENT, words, *INPUTS.get(task, NOTHING)
+    request = resolve(
+        task, parse_params(GenerationParams, fields), NO_PROMPTS, count, *INPUTS.get(task, NOTHING)
     )
     assert (request.class_id is not None) == (task is Task.CLASS)
     assert (request.boxes is not None) == (task is Task.LAYOUT)
     assert (request.strength is not None) == task.takes("strength")
     assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
-    for field in TAKES[task] & NEEDED:
+    for field in FIELDS_OF[task] & REQUIRED_FIELDS:
         less = {name: value for name, value in fields.items() if name != field}
         image, mask = INPUTS.get(task, NOTHING)
         image, mask = None if field == "image" else image, None if field == "mask" else mask
         with pytest.raises(InvalidRequest) as refused:
-            complete(task, parse(GenerationParams, less), SILENT, words, image, mask)
+            resolve(task, parse_params(GenerationParams, less), NO_PROMPTS, count, image, mask)
         assert (refused.value.field, refused.value.problem) == (field, "missing-field")
 
 
@@ -155,9 +154,11 @@ def test_each_task_takes_what_is_its_own(task: Task) -> None:
     ("field", "value"),
     [("prompt", "x"), ("width", 64), ("strength", 0.5), ("class_id", 1), ("boxes", [box()])],
 )
-def test_what_a_task_has_no_use_for_is_refused(field: str, value: object) -> None:
+def test_fields_of_other_tasks_are_refused(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        complete(Task.UPSCALE, parse(GenerationParams, {field: value}), ABLE, words, IMAGE)
+        resolve(
+            Task.UPSCALE, parse_params(GenerationParams, {field: value}), ALL_TASKS, count, IMAGE
+        )
     assert (refused.value.field, refused.value.problem) == (field, "not-for-this-task")
 
 
@@ -174,80 +175,85 @@ def test_what_a_task_has_no_use_for_is_refused(field: str, value: object) -> Non
         (Task.LAYOUT, {"boxes": [{"x": 0, "y": 0, "width": 1, "height": 1}]}, "boxes.0.class"),
     ],
 )
-def test_classes_and_boxes_are_within_the_models_bounds(
+def test_classes_and_boxes_out_of_bounds_are_refused(
     task: Task, fields: dict[str, object], wrong: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        complete(task, parse(GenerationParams, fields), SILENT, words)
+        resolve(task, parse_params(GenerationParams, fields), NO_PROMPTS, count)
     assert refused.value.field == wrong
 
 
-def test_words_are_for_models_that_read_them() -> None:
+def test_prompts_are_for_models_that_read_them() -> None:
     image, mask = INPUTS[Task.INPAINT]
-    for card, draft in ((ABLE, GenerationParams()), (SILENT, GenerationParams(prompt="x"))):
+    for card, params in (
+        (ALL_TASKS, GenerationParams()),
+        (NO_PROMPTS, GenerationParams(prompt="x")),
+    ):
         with pytest.raises(InvalidRequest) as refused:
-            complete(Task.INPAINT, draft, card, words, image, mask)
+            resolve(Task.INPAINT, params, card, count, image, mask)
         assert refused.value.field == "prompt"
-    assert complete(Task.INPAINT, GenerationParams(), SILENT, words, image, mask).prompt == ""
+    assert resolve(Task.INPAINT, GenerationParams(), NO_PROMPTS, count, image, mask).prompt == ""
 
 
-def test_a_decoder_is_one_that_the_model_has() -> None:
-    draft = GenerationParams(prompt="x", decoder=Decoder.TINY)
+def test_decoder_must_be_one_of_the_model() -> None:
+    params = GenerationParams(prompt="x", decoder=Decoder.TINY)
     with pytest.raises(InvalidRequest, match='decoder is "tiny", but must be one of full'):
-        complete(Task.TXT2IMG, draft, CARD, words)
+        resolve(Task.TXT2IMG, params, CARD, count)
     both = CARD.model_copy(update={"decoders": tuple(Decoder)})
-    assert complete(Task.TXT2IMG, draft, both, words).decoder is Decoder.TINY
+    assert resolve(Task.TXT2IMG, params, both, count).decoder is Decoder.TINY
 
 
-def test_a_prompt_may_fill_its_bound_exactly() -> None:
+def test_prompt_may_fill_its_bound_exactly() -> None:
     bound = CARD.max_prompt_tokens
-    complete(Task.TXT2IMG, GenerationParams(prompt="x " * bound), CARD, words)
+    resolve(Task.TXT2IMG, GenerationParams(prompt="x " * bound), CARD, count)
     with pytest.raises(InvalidRequest, match=f"{bound + 1} tokens.*at most {bound} tokens"):
-        complete(Task.TXT2IMG, GenerationParams(prompt="x " * (bound + 1)), CARD, words)
+        resolve(Task.TXT2IMG, GenerationParams(prompt="x " * (bound + 1)), CARD, count)
 
 
-def test_signs_are_no_words_and_a_break_fills_its_row() -> None:
+def test_syntax_is_not_counted_and_a_break_fills_its_row() -> None:
     card = CARD.model_copy(update={"max_prompt_tokens": 24, "chunk_tokens": 8})
     full = "(a:1.2) b [c] BREAK d BREAK " + "((e)) " * 8
-    complete(Task.TXT2IMG, GenerationParams(prompt=full), card, words)
+    resolve(Task.TXT2IMG, GenerationParams(prompt=full), card, count)
     with pytest.raises(InvalidRequest, match="25 tokens"):
-        complete(Task.TXT2IMG, GenerationParams(prompt=full + "f"), card, words)
-    signs = "( BREAK ) " * 8  # as text, 24 words
-    complete(
-        Task.TXT2IMG, GenerationParams(prompt=signs, prompt_syntax=PromptSyntax.PLAIN), card, words
+        resolve(Task.TXT2IMG, GenerationParams(prompt=full + "f"), card, count)
+    syntax = "( BREAK ) " * 8  # as text, 24 words
+    resolve(
+        Task.TXT2IMG, GenerationParams(prompt=syntax, prompt_syntax=PromptSyntax.PLAIN), card, count
     )
     with pytest.raises(InvalidRequest, match="65 tokens"):
-        complete(Task.TXT2IMG, GenerationParams(prompt=signs + "x"), card, words)
+        resolve(Task.TXT2IMG, GenerationParams(prompt=syntax + "x"), card, count)
 
 
 def test_plain_prompts_name_no_loras() -> None:
-    said = "a cat <lora:unknown:1>"
-    draft = GenerationParams(prompt=said, negative_prompt=said, prompt_syntax=PromptSyntax.PLAIN)
-    request = complete(Task.TXT2IMG, draft, CARD, words)
-    assert (request.prompt, request.negative_prompt, request.loras) == (said, said, ())
+    prompt = "a cat <lora:unknown:1>"
+    params = GenerationParams(
+        prompt=prompt, negative_prompt=prompt, prompt_syntax=PromptSyntax.PLAIN
+    )
+    request = resolve(Task.TXT2IMG, params, CARD, count)
+    assert (request.prompt, request.negative_prompt, request.loras) == (prompt, prompt, ())
 
 
-def test_clip_skip_leaves_the_encoder_some_layers() -> None:
+def test_clip_skip_is_bounded_by_the_card() -> None:
     card = CARD.model_copy(update={"max_clip_skip": 3})
     assert (
-        complete(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=3), card, words).clip_skip == 3
+        resolve(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=3), card, count).clip_skip == 3
     )
     with pytest.raises(InvalidRequest, match="clip_skip is 4, but must be at most 3"):
-        complete(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=4), card, words)
+        resolve(Task.TXT2IMG, GenerationParams(prompt="", clip_skip=4), card, count)
 
 
 @pytest.mark.parametrize(
     ("steps", "strength", "accepted"), [(4, 0.25, True), (4, 0.24, False), (1, 1.0, True)]
 )
 def test_strength_leaves_at_least_one_step(steps: int, strength: float, accepted: bool) -> None:
-    draft = GenerationParams(prompt="", steps=steps, strength=strength)
-    outcome = outcome_of(lambda: complete(Task.IMG2IMG, draft, CARD, words, IMAGE))
+    params = GenerationParams(prompt="", steps=steps, strength=strength)
+    outcome = outcome_of(lambda: resolve(Task.IMG2IMG, params, CARD, count, IMAGE))
     assert accepted == isinstance(outcome, GenerationRequest)
     assert accepted or (isinstance(outcome, InvalidRequest) and outcome.field == "strength")
 
 
-def test_a_task_needs_a_model_that_can_do_it() -> None:
-    cards = {"tiny": CARD, "larger": ABLE.model_copy(update={"name": "larger"})}
+def test_task_needs_a_model_that_can_do_it() -> None:
+    cards = {"tiny": CARD, "larger": ALL_TASKS.model_copy(update={"name": "larger"})}
     assert choose_card(Task.UPSCALE, None, cards, ["tiny"]).name == "larger"
     with pytest.raises(InvalidRequest, match=r"upscale \(larger\); tiny does txt2img") as no:
         choose_card(Task.UPSCALE, "tiny", cards)
@@ -256,7 +262,7 @@ def test_a_task_needs_a_model_that_can_do_it() -> None:
         choose_card(Task.UPSCALE, None, {"tiny": CARD})
 
 
-def test_the_model_is_the_one_named_else_a_preferred_else_any() -> None:
+def test_model_is_the_named_else_a_preferred_else_any() -> None:
     other = CARD.model_copy(update={"name": "other"})
     cards = {"other": other, "tiny": CARD}
     assert choose_card(Task.TXT2IMG, "tiny", cards) is CARD
@@ -271,25 +277,27 @@ def test_the_model_is_the_one_named_else_a_preferred_else_any() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "7"])
 def test_numbers_are_finite_numbers(value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        parse(GenerationParams, {"prompt": "", "guidance_scale": value})
+        parse_params(GenerationParams, {"prompt": "", "guidance_scale": value})
     assert refused.value.field == "guidance_scale"
 
 
-def test_completing_a_complete_request_changes_nothing() -> None:
-    first = complete(Task.TXT2IMG, GenerationParams(prompt="x"), CARD, words)
-    said = first.model_dump(include=set(GenerationParams.model_fields))
-    again: GenerationRequest = complete(Task.TXT2IMG, parse(GenerationParams, said), CARD, words)
+def test_resolving_a_resolved_request_changes_nothing() -> None:
+    first = resolve(Task.TXT2IMG, GenerationParams(prompt="x"), CARD, count)
+    fields = first.model_dump(include=set(GenerationParams.model_fields))
+    again: GenerationRequest = resolve(
+        Task.TXT2IMG, parse_params(GenerationParams, fields), CARD, count
+    )
     assert again == first
 
 
-def test_eta_belongs_to_ddim() -> None:
+def test_only_ddim_takes_eta() -> None:
     own = CARD.model_copy(
         update={"samplers": ("ddim", "euler"), "default_sampler": "ddim", "default_eta": 1.0}
     )
 
     def eta(**fields: object) -> float:
-        draft = parse(GenerationParams, {"prompt": "a cat", **fields})
-        return complete(Task.TXT2IMG, draft, own, len).eta
+        params = parse_params(GenerationParams, {"prompt": "a cat", **fields})
+        return resolve(Task.TXT2IMG, params, own, len).eta
 
     assert (eta(), eta(eta=0.0), eta(eta=0.3)) == (1.0, 0.0, 0.3)
     assert (eta(sampler="euler"), eta(sampler="euler", eta=0)) == (0.0, 0.0)
@@ -297,19 +305,19 @@ def test_eta_belongs_to_ddim() -> None:
         eta(sampler="euler", eta=0.5)
 
 
-def test_guidance_rescale_is_a_share() -> None:
-    draft = parse(GenerationParams, {"prompt": "a cat", "guidance_rescale": 0.7})
-    assert complete(Task.TXT2IMG, draft, CARD, len).guidance_rescale == 0.7
+def test_guidance_rescale_is_between_0_and_1() -> None:
+    params = parse_params(GenerationParams, {"prompt": "a cat", "guidance_rescale": 0.7})
+    assert resolve(Task.TXT2IMG, params, CARD, len).guidance_rescale == 0.7
     with pytest.raises(InvalidRequest, match="guidance_rescale"):
-        parse(GenerationParams, {"prompt": "a cat", "guidance_rescale": 1.2})
+        parse_params(GenerationParams, {"prompt": "a cat", "guidance_rescale": 1.2})
 
 
-def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
+def test_sampler_with_two_evaluations_is_twice_the_work() -> None:
     own = CARD.model_copy(update={"samplers": ("heun", "euler"), "default_sampler": "euler"})
     works = [
-        complete(
+        resolve(
             Task.TXT2IMG,
-            parse(
+            parse_params(
                 GenerationParams,
                 {"prompt": "a cat", "sampler": sampler, "steps": 10, "guidance_scale": 1},
             ),
@@ -321,21 +329,23 @@ def test_a_sampler_that_asks_twice_is_twice_the_work() -> None:
     assert works[1] == pytest.approx(1.9 * works[0])
 
 
-def test_sounds_are_of_models_that_draw_sounds() -> None:
+def test_audio_format_needs_a_model_with_sound() -> None:
     sounding = CARD.model_copy(update={"outputs": ("image", "sound"), "min_side": 8})
-    draft = parse(
+    params = parse_params(
         GenerationParams, {"prompt": "a cat", "audio_format": "flac", "audio_stereo": True}
     )
-    asked = complete(Task.TXT2IMG, draft, sounding, len)
+    asked = resolve(Task.TXT2IMG, params, sounding, len)
     assert (asked.audio_format, asked.audio_stereo) == ("flac", True)
     with pytest.raises(InvalidRequest, match=r"audio_format is .flac.*gives image"):
-        complete(Task.TXT2IMG, draft, CARD, len)
-    narrow = parse(GenerationParams, {"prompt": "a cat", "audio_format": "flac", "width": 16})
+        resolve(Task.TXT2IMG, params, CARD, len)
+    narrow = parse_params(
+        GenerationParams, {"prompt": "a cat", "audio_format": "flac", "width": 16}
+    )
     with pytest.raises(InvalidRequest, match="width is 16, but must be at least 22 for a sound"):
-        complete(Task.TXT2IMG, narrow, sounding, len)
+        resolve(Task.TXT2IMG, narrow, sounding, len)
     with pytest.raises(InvalidRequest, match="audio_format"):
-        parse(GenerationParams, {"prompt": "a cat", "audio_format": "ogg"})
+        parse_params(GenerationParams, {"prompt": "a cat", "audio_format": "ogg"})
 
 
-def test_a_sound_is_as_wide_as_its_window() -> None:
-    assert protocol.request.sound.NARROWEST == models.sound.NARROWEST
+def test_least_width_of_a_sound_is_that_of_the_models() -> None:
+    assert protocol.request.sound.MIN_WIDTH == models.sound.NARROWEST

@@ -1,4 +1,4 @@
-"""A bucket on a server that checks signatures."""
+"""A bucket on a server that verifies signatures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-BUCKET = "pictures"
+BUCKET = "images"
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[dict[str, str]]:
-    """What the environment must say to reach the bucket `pictures`."""
+    """The environment variables of a bucket on a real server."""
     if sys.platform != "linux":
         pytest.skip("OpenStack Swift, the S3-compatible server of these tests, is for Linux")
     from tests.protocol.storage.swift_server import SwiftServer

@@ -1,11 +1,11 @@
-"""A real S3-compatible server that checks signatures: OpenStack Swift with its s3api, on loopback.
+"""A real S3-compatible server that verifies signatures: OpenStack Swift with its s3api.
 
 with SwiftServer() as server:
-    server.make_bucket("pictures")
-    environment = server.environment()      # what AWS clients, ours too, want to know
+    server.make_bucket("images")
+    environment = server.environment()      # the variables of AWS clients, as ours
 
-Four processes (proxy, account, container, object) keep everything in a folder of their own, whose
-file system must know extended attributes.
+It listens on loopback. Four processes (proxy, account, container, object) store everything in their
+own folder, whose file system must support extended attributes.
 """
 
 import pwd
@@ -31,10 +31,10 @@ from tests.support.redis_server import free_port
 
 START_TIMEOUT_S = 60.0
 REGION = "us-east-1"
-ACCESS_KEY = "darkroom:tester"  # Swift's spelling: account and user
+ACCESS_KEY = "darkroom:tester"  # Swift's form: account and user
 SECRET_KEY = "a-secret-of-the-tests"
 RINGS = ("account", "container", "object")
-# Each part of the proxy is named for the class of Swift that does it; s3api checks signatures.
+# Each name is that of a Swift class; s3api verifies signatures.
 PIPELINE = "catch_errors gatekeeper healthcheck listing_formats bulk s3api tempauth copy slo dlo"
 OPTIONS = {
     "s3api": f"s3_acl = false\nlocation = {REGION}",
@@ -43,7 +43,7 @@ OPTIONS = {
 
 
 class SwiftServer:
-    """One running server; `stop` and `start` keep what is stored."""
+    """One running server; its objects survive `stop` and `start`."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="darkroom-swift-"))
@@ -58,7 +58,7 @@ class SwiftServer:
         return f"http://127.0.0.1:{self.ports['proxy']}"
 
     def environment(self, secret: str = SECRET_KEY) -> dict[str, str]:
-        """The variables by which a client finds its way in."""
+        """Return the environment variables of a client."""
         return {
             "AWS_ENDPOINT": self.endpoint,
             "AWS_ALLOW_HTTP": "true",
@@ -68,7 +68,7 @@ class SwiftServer:
         }
 
     def make_bucket(self, name: str) -> None:
-        """A PUT on the bucket itself, signed like any other."""
+        """Create a bucket by a signed PUT on it."""
         client = S3Store(
             name,
             endpoint=self.endpoint,
@@ -98,7 +98,7 @@ class SwiftServer:
                 time.sleep(0.05)
 
     def stop(self) -> None:
-        """End the processes; whoever asks then finds nobody."""
+        """Kill the processes; connections are then refused."""
         for process in self.processes:
             process.kill()
             process.wait()
@@ -106,7 +106,7 @@ class SwiftServer:
 
     def __enter__(self) -> Self:
         rings = [f"{name}:{self.ports[name]}" for name in RINGS]
-        command = [sys.executable, str(Path(__file__).with_name("rings.py"))]
+        command = [sys.executable, str(Path(__file__).with_name("swift_rings.py"))]
         subprocess.run([*command, str(self.folder), *rings], check=True)
         self.start()
         return self
@@ -121,7 +121,7 @@ class SwiftServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _configuration(self) -> Iterator[tuple[str, str]]:
-        """File by file, its name and text."""
+        """Yield each configuration file: its name and text."""
         yield "swift.conf", "[swift-hash]\nswift_hash_path_suffix = s\nswift_hash_path_prefix = p\n"
         for name in RINGS:
             application = f"[app:{name}-server]\nuse = egg:swift#{name}\n"
@@ -146,7 +146,7 @@ class SwiftServer:
 def _answers(port: int) -> bool:
     try:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/healthcheck", timeout=5).close()
-    except urllib.error.HTTPError as error:  # a refusal is an answer
+    except urllib.error.HTTPError as error:  # an error is an answer, too
         error.close()
     except OSError:
         return False

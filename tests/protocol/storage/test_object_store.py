@@ -1,4 +1,4 @@
-"""The object store, in a folder and in memory; whatever is not a key of ours is refused."""
+"""The object store, in a folder and in memory."""
 
 import resource
 import signal
@@ -33,14 +33,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     return ObjectStore.open(url)
 
 
-def test_what_is_put_can_be_got(store: ObjectStore) -> None:
+def test_stored_objects_can_be_read(store: ObjectStore) -> None:
     store.put(KEY, b"one", "image/png")
     store.put(KEY, b"two", "image/png")
     assert store.get(KEY) == b"two"
     assert store.presign(KEY, 60) is None
 
 
-def test_what_is_deleted_is_gone(store: ObjectStore) -> None:
+def test_deleted_objects_are_gone(store: ObjectStore) -> None:
     store.put(KEY, b"one", "image/png")
     store.delete(KEY)
     store.delete(KEY)
@@ -66,7 +66,7 @@ def test_what_is_deleted_is_gone(store: ObjectStore) -> None:
         KEY.replace("0.png", "\0.png"),
     ],
 )
-def test_keys_that_are_not_ours_are_refused(store: ObjectStore, key: str) -> None:
+def test_other_keys_are_refused(store: ObjectStore, key: str) -> None:
     for use in (store.get, store.delete, lambda key: store.presign(key, 60)):
         with pytest.raises(ValueError, match="not an object key"):
             use(key)
@@ -75,21 +75,21 @@ def test_keys_that_are_not_ours_are_refused(store: ObjectStore, key: str) -> Non
 
 
 @given(st.text())
-def test_no_text_makes_a_key_that_leaves_the_folder(text: str) -> None:
+def test_no_key_leads_out_of_the_folder(text: str) -> None:
     for key in (text, f"inputs/{text}", f"results/{text}/0.png"):
         assert not is_key(key) or not {"..", "//", "\\", "\0"} & set(key.split("/"))
 
 
-def test_the_folder_holds_nothing_but_whole_files(tmp_path: Path) -> None:
+def test_folder_has_complete_files_only(tmp_path: Path) -> None:
     store = ObjectStore.open(tmp_path.as_uri())
     store.put(KEY, b"one", "image/png")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / KEY]
 
 
-def test_a_folder_that_is_swept_meanwhile_is_made_again(
+def test_folder_deleted_meanwhile_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever deletes the last file of a folder deletes the folder."""
+    """The folder is deleted with its last file, by another process."""
     store = ObjectStore.open(tmp_path.as_uri())
     opening, opened = Path.open, []
 
@@ -97,7 +97,7 @@ def test_a_folder_that_is_swept_meanwhile_is_made_again(
         opened.append(path)
         if len(opened) == 1:
             path.parent.rmdir()
-        return opening(path, mode, *more)  # type: ignore[call-overload]  # as it was called
+        return opening(path, mode, *more)  # type: ignore[call-overload]  # its own arguments
 
     monkeypatch.setattr(Path, "open", lose_and_open)
     store.put(KEY, b"one", "image/png")
@@ -105,7 +105,7 @@ def test_a_folder_that_is_swept_meanwhile_is_made_again(
     assert store.get(KEY) == b"one"
 
 
-def test_a_disk_that_fills_up_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_full_disk_leaves_the_old_file_only(tmp_path: Path) -> None:
     store = ObjectStore.open(tmp_path.as_uri())
     store.put(KEY, b"old", "image/png")
     before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -121,7 +121,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_no_other(tmp_path: Path) -
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / KEY]
 
 
-def test_whatever_else_is_wrong_with_a_folder_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_other_errors_of_a_folder_are_store_unavailable(tmp_path: Path) -> None:
     store = ObjectStore.open(tmp_path.as_uri())
     (tmp_path / "results").write_bytes(b"a file where a folder should be")
     with pytest.raises(StoreUnavailable):
@@ -130,22 +130,22 @@ def test_whatever_else_is_wrong_with_a_folder_is_an_error_of_ours(tmp_path: Path
         store.get(KEY)
 
 
-def test_a_bucket_signs_urls_and_its_absence_is_an_error_of_ours(
+def test_bucket_signs_urls_and_its_outage_is_store_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     environment = {
         "AWS_ACCESS_KEY_ID": "someone",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT": "http://127.0.0.1:9",  # nobody listens there
+        "AWS_ENDPOINT": "http://127.0.0.1:9",  # a closed port
         "AWS_ALLOW_HTTP": "true",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    store = ObjectStore.open("s3://pictures/here")
+    store = ObjectStore.open("s3://images/here")
     url = store.presign(KEY, 60)
     assert url is not None
-    assert f"/pictures/here/{KEY}?" in url
+    assert f"/images/here/{KEY}?" in url
     assert "X-Amz-Expires=60" in url
     assert "secret" not in url
     with pytest.raises(StoreUnavailable):
@@ -161,7 +161,7 @@ def test_a_bucket_signs_urls_and_its_absence_is_an_error_of_ours(
         (Extra.SOUND, ExtraFormat.MP3, "audio/mpeg"),
     ],
 )
-def test_what_comes_with_a_picture_is_kept_under_its_job(
+def test_extra_outputs_are_stored_under_their_job(
     store: ObjectStore, kind: Extra, file_format: ExtraFormat, content_type: str
 ) -> None:
     key = extra_key("0" * 32, 3, kind, file_format)
@@ -171,12 +171,12 @@ def test_what_comes_with_a_picture_is_kept_under_its_job(
     assert job_of(key) == "0" * 32
 
 
-def test_inputs_are_named_by_their_content() -> None:
+def test_input_key_is_a_digest_of_the_content() -> None:
     assert input_key(b"x") == input_key(b"x") != input_key(b"y")
     assert is_key(input_key(b"x"))
 
 
-def test_job_ids_are_unlike_each_other_and_recognised() -> None:
+def test_job_ids_are_unique_and_recognised() -> None:
     ids = {new_job_id() for _ in range(100)}
     assert len(ids) == 100
     assert all(map(is_job_id, ids))
@@ -184,7 +184,7 @@ def test_job_ids_are_unlike_each_other_and_recognised() -> None:
         assert not is_job_id(text)
 
 
-def test_what_is_old_is_listed_and_nothing_else(store: ObjectStore) -> None:
+def test_only_old_objects_are_listed(store: ObjectStore) -> None:
     keys = sorted(result_key(new_job_id(), 0, OutputFormat.PNG) for _ in range(2 * PAGE + 1))
     for key in keys:
         store.put(key, b"one", "image/png")

@@ -1,4 +1,4 @@
-"""Pictures in a bucket: a real S3-compatible server, which checks who asks and for what."""
+"""The object store in a bucket of a real S3-compatible server, which verifies signatures."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from protocol.storage.object_store import ObjectStore
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 
-URL = "s3://pictures/studio"
+URL = "s3://images/studio"
 KEY = result_key("0" * 32, 0, OutputFormat.PNG)
 OTHER_KEY = result_key("0" * 32, 1, OutputFormat.PNG)
 
 
 @pytest.fixture
 def store(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """The bucket, as the programs open it: credentials from the environment."""
+    """Open the bucket as the programs do, with credentials from the environment."""
     for name, value in s3.items():
         monkeypatch.setenv(name, value)
     return ObjectStore.open(URL)
 
 
-def test_what_is_put_can_be_got_and_deleted(store: ObjectStore) -> None:
+def test_stored_objects_can_be_read_and_deleted(store: ObjectStore) -> None:
     big = os.urandom(3_000_000)
     store.put(KEY, b"one", "image/png")
     store.put(KEY, big, "image/png")
@@ -44,7 +44,7 @@ def test_what_is_put_can_be_got_and_deleted(store: ObjectStore) -> None:
         store.get(KEY)
 
 
-def test_what_is_old_is_found(store: ObjectStore) -> None:
+def test_old_objects_are_listed(store: ObjectStore) -> None:
     store.put(KEY, b"one", "image/png")
     now = datetime.now(UTC)
     assert [KEY] in list(store.older_than("results", now + timedelta(hours=1)))
@@ -52,7 +52,7 @@ def test_what_is_old_is_found(store: ObjectStore) -> None:
     assert not any(store.older_than("inputs", now + timedelta(hours=1)))
 
 
-def test_a_signed_url_opens_its_picture_and_no_other(store: ObjectStore) -> None:
+def test_signed_url_opens_its_own_image_only(store: ObjectStore) -> None:
     store.put(KEY, b"one", "image/png")
     store.put(OTHER_KEY, b"two", "image/png")
     url = store.presign(KEY, 60)
@@ -69,37 +69,43 @@ def test_a_signed_url_opens_its_picture_and_no_other(store: ObjectStore) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"AWS_SECRET_ACCESS_KEY": "guessed"}, {"AWS_ACCESS_KEY_ID": "darkroom:nobody"}]
+    "wrong", [{"AWS_SECRET_ACCESS_KEY": "guessed"}, {"AWS_ACCESS_KEY_ID": "darkroom:unknown"}]
 )
-def test_who_has_no_right_key_is_refused(
+def test_wrong_credentials_are_refused(
     store: ObjectStore, wrong: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.put(KEY, b"one", "image/png")
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
-    stranger = ObjectStore.open(URL)
+    unauthorized = ObjectStore.open(URL)
     with pytest.raises(StoreUnavailable):
-        stranger.get(KEY)
+        unauthorized.get(KEY)
     with pytest.raises(StoreUnavailable):
-        stranger.put(OTHER_KEY, b"three", "image/png")
-    url = stranger.presign(KEY, 60)
+        unauthorized.put(OTHER_KEY, b"three", "image/png")
+    url = unauthorized.presign(KEY, 60)
     assert url is not None
     assert httpx.get(url).status_code == 403
 
 
-def test_a_house_keeps_its_pictures_in_the_bucket(
+def test_local_stack_stores_its_images_in_the_bucket(
     s3: dict[str, str], store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     model = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
-    body = {"prompt": "the red cat", "steps": 3, "seed": 9, "response": "url", "image": drawing()}
-    with running_stack(DARKROOM_MODEL=str(model), OBJECT_STORE_URL=URL, **s3) as house:
-        answer = httpx.post(f"{house}/v1/img2img", json=body, timeout=60)
+    body = {
+        "prompt": "the red cat",
+        "steps": 3,
+        "seed": 9,
+        "response": "url",
+        "image": image_base64(),
+    }
+    with running_stack(DARKROOM_MODEL=str(model), OBJECT_STORE_URL=URL, **s3) as stack:
+        answer = httpx.post(f"{stack}/v1/img2img", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         job, [image] = answer.json()["id"], answer.json()["images"]
-        again = httpx.get(f"{house}/v1/jobs/{job}/images/0")
-    signed = httpx.get(image["url"])  # by the bucket itself: the house has gone
+        again = httpx.get(f"{stack}/v1/jobs/{job}/images/0")
+    signed = httpx.get(image["url"])  # from the bucket itself: the stack is stopped
     key = result_key(job, 0, OutputFormat.PNG)
-    assert urlsplit(image["url"]).path == f"/pictures/studio/{key}"
+    assert urlsplit(image["url"]).path == f"/images/studio/{key}"
     assert signed.status_code == 200
     assert signed.headers["Content-Type"] == "image/png"
     assert signed.content == again.content == store.get(key)
@@ -108,20 +114,20 @@ def test_a_house_keeps_its_pictures_in_the_bucket(
     assert [input_key(store.get(name)) for name in inputs] == inputs
 
 
-def test_a_service_without_signed_urls_hands_out_the_files(
+def test_service_without_signed_urls_returns_the_files(
     s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     model = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
     settings = {"OBJECT_STORE_URL": URL, "DARKROOM_IMAGE_URL_TTL_S": "0", **s3}
     body = {"prompt": "the red cat", "steps": 3, "response": "url"}
-    with running_stack(DARKROOM_MODEL=str(model), **settings) as house:
-        [image] = httpx.post(f"{house}/v1/txt2img", json=body, timeout=60).json()["images"]
-        assert image["url"].startswith(house)
+    with running_stack(DARKROOM_MODEL=str(model), **settings) as stack:
+        [image] = httpx.post(f"{stack}/v1/txt2img", json=body, timeout=60).json()["images"]
+        assert image["url"].startswith(stack)
         assert httpx.get(image["url"]).content.startswith(b"\x89PNG")
 
 
-def test_a_program_that_used_the_bucket_ends_in_order(s3: dict[str, str]) -> None:
-    """The client's own threads must not end the process with a signal as it exits."""
+def test_program_that_used_the_bucket_exits_normally(s3: dict[str, str]) -> None:
+    """The threads of the client must not abort the process at its exit."""
     program = f"""
 from protocol.storage.object_store import ObjectStore
 store = ObjectStore.open({URL!r})
@@ -132,8 +138,8 @@ assert store.get({KEY!r}) == b"one"
     assert done.returncode == 0
 
 
-def drawing() -> str:
-    """A picture to start from, 48 x 32, in base64."""
+def image_base64() -> str:
+    """Return an input image of 48 x 32 pixels in base64."""
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((48, 32)).convert("RGB").save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()

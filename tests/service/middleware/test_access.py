@@ -36,7 +36,7 @@ def closed(redis_url: str) -> Iterator[Running]:
 def key_for(service: Running, *scopes: Scope, **limits: int) -> dict[str, str]:
     """The headers of a new key."""
     chosen = frozenset(scopes or (Scope.GENERATE, Scope.READ))
-    token, record = ApiKey.made("a client", chosen, KeyLimits(**limits))
+    token, record = ApiKey.create("a client", chosen, KeyLimits(**limits))
     KeyRecords(service.worker.redis).add(record)
     time.sleep(0.3)  # a door that has just looked does not look again at once
     return {"Authorization": f"Bearer {token}"}
@@ -215,7 +215,7 @@ def test_a_revoked_key_opens_no_more(closed: Running) -> None:
 
 
 async def test_while_redis_is_away_known_keys_open_and_others_wait() -> None:
-    token, record = ApiKey.made("a client", frozenset({Scope.READ}), KeyLimits())
+    token, record = ApiKey.create("a client", frozenset({Scope.READ}), KeyLimits())
     with RedisServer() as server, connect(server.url) as redis:
         records = KeyRecords(redis)
         records.add(record)

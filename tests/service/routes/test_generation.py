@@ -4,7 +4,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from protocol.request.request import SEEDS
+from protocol.request.fields import SEED_LIMIT
 from tests.service.conftest import Running
 from tests.service.fake_worker import RED
 from tests.service.sample_images import gradient, in_base64, left_half_white, opened, packed, same
@@ -27,7 +27,7 @@ def test_absent_fields_take_the_models_defaults(service: Running) -> None:
     service.client.post("/v1/txt2img", json={"prompt": "x"}).raise_for_status()
     (request,) = service.worker.seen
     assert (request.steps, request.sampler, request.guidance_scale) == (4, "ddim", 5.0)
-    assert 0 <= request.seed < SEEDS
+    assert 0 <= request.seed < SEED_LIMIT
 
 
 def test_every_field_reaches_the_worker(service: Running) -> None:
@@ -45,7 +45,7 @@ def test_every_field_reaches_the_worker(service: Running) -> None:
         "guidance_scale": 3,
         "guidance_start": 0.25,
         "guidance_end": 0.75,
-        "seed": SEEDS - 1,
+        "seed": SEED_LIMIT - 1,
         "n": 3,
         "output_format": "webp",
         "quality": 80,
@@ -60,7 +60,7 @@ def test_every_field_reaches_the_worker(service: Running) -> None:
     assert told == {key: value for key, value in fields.items() if key != "response"} | {
         "task": "txt2img"
     }
-    assert [image["seed"] for image in answer.json()["images"]] == [SEEDS - 1, 0, 1]
+    assert [image["seed"] for image in answer.json()["images"]] == [SEED_LIMIT - 1, 0, 1]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])

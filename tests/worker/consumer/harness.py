@@ -29,7 +29,7 @@ from worker.settings import WorkerSettings
 from worker.telemetry.metrics import Metrics
 
 MODEL = "fake"
-PATIENCE_S = 20.0  # how long a test waits for what must happen; nothing is timed by it
+PATIENCE_S = 60.0  # how long a test waits for what must happen; nothing is timed by it
 
 REQUEST = GenerationRequest.model_validate(
     {

@@ -29,6 +29,8 @@ from tests.worker.consumer.harness import (
 from tests.worker.fake_engine import FakeEngine
 from worker.consumer.rq_worker import EXIT_HANGING
 
+pytestmark = pytest.mark.early
+
 
 def is_drawn(queue: JobQueue, job_id: str) -> bool:
     """Whether a worker has begun to denoise the job."""

@@ -78,7 +78,7 @@ class Folder:
     def accept(self, picture: bytes, job_id: str | None = None) -> str:
         """As the service does it: hold, write, submit."""
         key = input_key(picture)
-        self.queue.hold([key])
+        self.queue.pin([key])
         self.store.put(key, picture, "image/png")
         one = request(task="img2img", strength=0.5, image_key=key)
         return self.queue.submit(one, job_id)
@@ -133,16 +133,16 @@ def test_an_upload_that_is_wanted_again_is_held_again(folder: Folder) -> None:
 
 def test_who_wants_what_is_being_deleted_waits_and_writes_it_anew(folder: Folder) -> None:
     key = input_key(b"input")
-    assert folder.holdings.condemn([key]) == [key]
+    assert folder.holdings.mark_for_deletion([key]) == [key]
     accepting = threading.Thread(target=folder.accept, args=(b"input",))
     accepting.start()
     time.sleep(0.05)
     assert folder.queue.depth(MODEL) == 0
     folder.store.delete(key)
-    folder.holdings.deleted([key])
+    folder.holdings.unmark([key])
     accepting.join()
     assert folder.has(key)
-    assert folder.holdings.condemn([key]) == []
+    assert folder.holdings.mark_for_deletion([key]) == []
 
 
 def test_what_is_not_ours_is_left_alone(folder: Folder) -> None:
@@ -155,8 +155,8 @@ def test_what_is_not_ours_is_left_alone(folder: Folder) -> None:
 
 
 def test_one_of_many_sweeps(folder: Folder) -> None:
-    assert folder.holdings.my_turn_to_sweep(60)
-    assert not folder.holdings.my_turn_to_sweep(60)
+    assert folder.holdings.claim_collection(60)
+    assert not folder.holdings.claim_collection(60)
 
 
 class SweepMachine(RuleBasedStateMachine):

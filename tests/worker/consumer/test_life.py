@@ -31,7 +31,7 @@ from tests.worker.consumer.harness import (
 )
 from tests.worker.fake_engine import FakeEngine
 
-ENDLESS = 1000  # steps; with a slow engine, more than any test lasts
+ENDLESS = 1000  # steps; with 0.1 s for each, more than a test waits for anything
 
 
 def test_a_submitted_job_is_drawn_and_stored(redis_url: str) -> None:
@@ -112,7 +112,7 @@ def test_a_job_cancelled_while_it_waits_is_never_drawn(redis_url: str) -> None:
 
 def test_a_running_job_is_cancelled_between_steps(redis_url: str) -> None:
     queue = job_queue(redis_url)
-    engine = FakeEngine(step_s=0.02)
+    engine = FakeEngine(step_s=0.1)
     with running_worker(settings(redis_url), engine):
         cancelled = queue.submit(request(steps=ENDLESS))
         wait_for(lambda: (p := queue.view(cancelled).progress) is not None and p.step > 0)
@@ -239,12 +239,23 @@ def test_two_workers_never_draw_the_same_job(redis_url: str) -> None:
 
 def test_rq_info_shows_the_queue_and_harms_nothing(redis_url: str) -> None:
     queue = job_queue(redis_url)
-    with running_worker(settings(redis_url), FakeEngine(slots=1, step_s=0.02)) as worker:
-        running, waiting = queue.submit(request(steps=60)), queue.submit(request())
-        wait_for(lambda: queue.view(running).progress is not None)
-        wait_for(lambda: client(redis_url).hget(worker.key, "state") == b"busy")
-        command = [sys.executable, "-m", "rq.cli", "info", "--raw", "--url", redis_url]
-        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    begun, shown_all = threading.Event(), threading.Event()
+
+    def before_step(_: list[str]) -> None:
+        if begun.is_set():
+            shown_all.wait()  # however long RQ takes to start, the job still runs
+        begun.set()
+
+    engine = FakeEngine(slots=1, before_step=before_step)
+    with running_worker(settings(redis_url), engine) as worker:
+        try:
+            running, waiting = queue.submit(request(steps=60)), queue.submit(request())
+            wait_for(lambda: queue.view(running).progress is not None)
+            wait_for(lambda: client(redis_url).hget(worker.key, "state") == b"busy")
+            command = [sys.executable, "-m", "rq.cli", "info", "--raw", "--url", redis_url]
+            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        finally:
+            shown_all.set()
         assert f"queue darkroom-{MODEL} 1, 1 executing" in shown
         assert f"worker {worker.name}" in shown
         assert "busy" in shown
@@ -255,7 +266,7 @@ def test_rq_info_shows_the_queue_and_harms_nothing(redis_url: str) -> None:
 def test_the_worker_obeys_rqs_commands(redis_url: str) -> None:
     queue = job_queue(redis_url)
     redis = client(redis_url)
-    with running_worker(settings(redis_url), FakeEngine(step_s=0.01)) as worker:
+    with running_worker(settings(redis_url), FakeEngine(step_s=0.1)) as worker:
         by_job, by_execution = (queue.submit(request(steps=ENDLESS)) for _ in range(2))
         wait_for(lambda: len(worker.consumer.claims) == 2)
         send_stop_job_command(redis, by_job, serializer="json")

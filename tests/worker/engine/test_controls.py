@@ -25,7 +25,6 @@ from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import unmeasured
 from worker.engine.merged_loras import MIB, MergedLoras
 from worker.interfaces import AdmittedJob, Pixels
-from worker.model_info.compatibility import fitting
 
 SLOTS = 6
 
@@ -179,9 +178,11 @@ def test_a_worker_without_them_says_so(model: LatentDiffusion) -> None:
         job(engine, "none", SETS[1])
 
 
-def test_the_card_names_those_that_fit(model: LatentDiffusion, home: Path, tmp_path: Path) -> None:
-    assert fitting(model, home)["controlnets"]() == ("depth", "edges")
-    names = fitting(model, tmp_path)["controlnets"]
-    assert names() == ()
+def test_the_folder_names_those_that_fit(
+    model: LatentDiffusion, home: Path, tmp_path: Path
+) -> None:
+    assert ControlNets(home / "controlnets").fitting(model) == ("depth", "edges")
+    nets = ControlNets(tmp_path / "controlnets")
+    assert nets.fitting(model) == ()
     write_tiny_controlnet(tmp_path / "controlnets/late", model.folder)
-    assert names() == ("late",)
+    assert nets.fitting(model) == ("late",)

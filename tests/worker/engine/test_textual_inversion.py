@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from protocol.registry.tokenizer import PublishedTokenizer
 from service.jobs.tokens import counter_of
 from tests.support.tiny_models import CONTEXT, write_tiny_sd
-from worker.model_info.model_description import plan
+from worker.model_info.model_description import describe_models
 from worker.settings import WorkerSettings
 
 
@@ -26,7 +26,7 @@ def test_words_that_fit_are_offered_and_counted(folder: Path, tmp_path: Path) ->
     save_file({"emb_params": torch.ones(4, CONTEXT)}, words / "my-cat.safetensors")
     save_file({"emb_params": torch.ones(4, 768)}, words / "too-wide.safetensors")
     settings = WorkerSettings(model=str(folder), models_home=tmp_path)
-    (offering,) = plan(settings, torch.device("cpu")).offerings.values()
-    assert offering.card.embeddings == ("my-cat",)
-    count = counter_of(PublishedTokenizer.model_validate_json(offering.tokenizer_json))
+    (description,) = describe_models(settings, torch.device("cpu")).descriptions.values()
+    assert description.card.embeddings == ("my-cat",)
+    count = counter_of(PublishedTokenizer.model_validate_json(description.tokenizer_json))
     assert count("the my-cat") == 5

@@ -1,4 +1,4 @@
-"""What a worker says of its model."""
+"""Cards of models, read from their files."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def test_bounds_and_defaults_come_from_the_files(model: LatentDiffusion) -> None
     assert card.max_clip_skip == 1  # of an encoder of two layers
 
 
-def test_a_file_beside_the_model_overrides_the_card(model: LatentDiffusion, tmp_path: Path) -> None:
+def test_darkroom_json_overrides_the_card(model: LatentDiffusion, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(model.folder, tmp_path / "model"))
-    moved = replace(model, folder=folder)
+    copied = replace(model, folder=folder)
     (folder / "darkroom.json").write_text(json.dumps({"name": "mine", "default_steps": 7}))
-    card = model_card(moved, "somebody/tiny")
+    card = model_card(copied, "somebody/tiny")
     assert (card.name, card.default_steps) == ("mine", 7)
     (folder / "darkroom.json").write_text(json.dumps({"default_stepz": 7}))
     with pytest.raises(ValueError, match="default_stepz"):
-        model_card(moved, "somebody/tiny")
+        model_card(copied, "somebody/tiny")
 
 
 @pytest.mark.parametrize(
@@ -68,42 +68,42 @@ def test_a_file_beside_the_model_overrides_the_card(model: LatentDiffusion, tmp_
         ({"timestep_spacing": "trailing"}, ("dpmpp_2m", "trailing")),
     ],
 )
-def test_samplers_are_those_that_were_published(
+def test_default_sampler_is_the_published_one(
     config: dict[str, object], expected: tuple[str, str]
 ) -> None:
     assert published_sampler(config) == expected
 
 
-def test_every_scheduler_that_has_its_table_is_known() -> None:
-    """Names of classes are diffusers', and what they stand for is ours."""
+def test_table_names_schedulers_of_diffusers_and_known_samplers() -> None:
+    """The keys are class names of diffusers, the values names of samplers here."""
     for scheduler, sampler in _SAMPLERS.items():
         assert hasattr(diffusers, scheduler), scheduler
         assert sampler in SAMPLERS
 
 
-def test_aligned_steps_are_offered_to_the_family_they_were_made_for() -> None:
+def test_align_your_steps_is_listed_for_its_own_family_only() -> None:
     assert set(schedules_of(sdxl=True)) ^ set(schedules_of(sdxl=False)) == {
         "align-your-steps",
         "align-your-steps-xl",
     }
 
 
-def test_every_sampler_and_schedule_has_a_name_for_people() -> None:
+def test_every_sampler_and_schedule_has_a_title() -> None:
     assert list(SAMPLER_TITLES) == list(SAMPLERS)
     assert list(SCHEDULE_TITLES) == list(SCHEDULES)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_work_counts_what_the_network_is_asked(sampler: str) -> None:
+def test_evaluations_are_the_calls_of_the_network(sampler: str) -> None:
     table = compile_table(sampler, "trailing", 10, NoiseSchedule())
-    extra = sampler == "plms"  # its first step is taken twice, which nobody waits for noticeably
+    extra = sampler == "plms"  # runs its first step twice, which takes no noticeable time
     assert evaluations(sampler, 10) == len(table) - extra
 
 
-def test_pictures_of_riffusion_can_be_heard(model: LatentDiffusion) -> None:
-    """Known by its published name, or by what an operator has declared."""
+def test_riffusion_models_have_sound_as_output(model: LatentDiffusion) -> None:
+    """The family follows from the published name or from the models config."""
     published = model_card(model, "riffusion/riffusion-model-v1")
-    declared = model_card(model, "somebody/tunes", {"family": "riffusion"})
-    assert published.family == declared.family == "riffusion"
-    assert published.outputs == declared.outputs == ("image", "sound")
+    configured = model_card(model, "somebody/tunes", {"family": "riffusion"})
+    assert published.family == configured.family == "riffusion"
+    assert published.outputs == configured.outputs == ("image", "sound")
     assert "sound" not in model_card(model, "somebody/tunes").outputs

@@ -1,4 +1,4 @@
-"""What a catalogue's entries are, before a weight of them is read."""
+"""Descriptions of configured models, made without reading weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from protocol.registry.models_config import InvalidModelsConfig
 from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
 from tests.support.tiny_safety import write_tiny_safety
 from worker.engine.safety import Mode
-from worker.model_info.model_description import Plan, plan
+from worker.model_info.model_description import DescribedModels, describe_models
 from worker.model_info.sources import locate
 from worker.settings import WorkerSettings
 
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model that was added, and a larger one beside the catalogue, without weights."""
-    folder: Path = tmp_path_factory.mktemp("offered")
+    """An installed small model, and a larger one next to the models config, without weights."""
+    folder: Path = tmp_path_factory.mktemp("described")
     write_tiny_sd(folder / "home" / "models" / "small")
     write_tiny_sdxl(folder / "large")
     for weights in (folder / "large").rglob("*.safetensors"):
@@ -37,14 +37,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def planned(folder: Path, catalogue: str) -> Plan:
+def described(folder: Path, models_config: str) -> DescribedModels:
     file = folder / "models.toml"
-    file.write_text(catalogue, "utf-8")
-    return plan(WorkerSettings(catalogue=file, models_home=folder / "home"), CPU)
+    file.write_text(models_config, "utf-8")
+    return describe_models(WorkerSettings(catalogue=file, models_home=folder / "home"), CPU)
 
 
 def test_cards_and_sizes_need_no_weights(folder: Path) -> None:
-    found = planned(
+    found = described(
         folder,
         """
         [models.base]
@@ -57,7 +57,7 @@ def test_cards_and_sizes_need_no_weights(folder: Path) -> None:
         """,
     )
     assert (dict(found.broken), found.budget) == ({}, None)
-    base, second = found.offerings["base"], found.offerings["second"]
+    base, second = found.descriptions["base"], found.descriptions["second"]
     assert (base.card.name, base.card.family, base.card.aliases) == ("base", "sdxl", ("xl",))
     assert (base.card.default_steps, base.card.description) == (7, "declared")
     assert (base.card.refiners, second.card.refiners) == (("second",), ())
@@ -70,15 +70,15 @@ def test_cards_and_sizes_need_no_weights(folder: Path) -> None:
     assert second.size == stored
 
 
-def test_an_entry_that_cannot_be_described_hurts_no_other(folder: Path) -> None:
-    found = planned(
+def test_broken_entry_does_not_affect_the_others(folder: Path) -> None:
+    found = described(
         folder,
         """
         [models.good]
         source = "small"
         [models.gone]
         source = "./nowhere"
-        [models.leaning]
+        [models.dependent]
         source = "./large"
         refiner = "gone"
         [models.wrong]
@@ -86,55 +86,55 @@ def test_an_entry_that_cannot_be_described_hurts_no_other(folder: Path) -> None:
         defaults = { steps = 0 }
         """,
     )
-    assert list(found.offerings) == ["good"]
+    assert list(found.descriptions) == ["good"]
     assert "nowhere" in found.broken["gone"]
-    assert found.broken["leaning"].startswith("its refiner gone cannot be loaded: ")
+    assert found.broken["dependent"].startswith("its refiner gone cannot be loaded: ")
     assert found.broken["wrong"].startswith("models.wrong.defaults: default_steps: ")
 
 
-def test_a_unet_may_take_the_place_of_a_models_own(folder: Path, tmp_path: Path) -> None:
+def test_configured_unet_replaces_the_own_one(folder: Path, tmp_path: Path) -> None:
     distilled = write_tiny_distilled(write_tiny_sd(tmp_path / "distilled"))
     added = add(str(distilled / "unet"), ModelsHome(folder / "home"), name="fast")
     assert added.place == folder / "home/unets/fast"
     entries = '[models.quick]\nsource = "small"\nunet = "fast"\n[models.plain]\nsource = "small"\n'
-    found = planned(folder, entries + '[models.wrong]\nsource = "./large"\nunet = "fast"\n')
-    quick, plain = found.offerings["quick"], found.offerings["plain"]
+    found = described(folder, entries + '[models.wrong]\nsource = "./large"\nunet = "fast"\n')
+    quick, plain = found.descriptions["quick"], found.descriptions["plain"]
     assert quick.skeleton.unet.config.time_cond_proj_dim
     assert (quick.card.default_steps, quick.card.default_sampler) == (4, "lcm")
     assert (plain.card.default_steps, plain.card.default_sampler) == (20, "plms")
     assert "does not fit the model" in found.broken["wrong"]
 
 
-def test_a_safety_checker_takes_its_place_unless_it_is_off(folder: Path) -> None:
-    watched = folder / "home" / "models" / "watched"
-    shutil.copytree(folder / "home" / "models" / "small", watched)
+def test_size_includes_the_safety_checker_unless_it_is_off(folder: Path) -> None:
+    checked = folder / "home" / "models" / "checked"
+    shutil.copytree(folder / "home" / "models" / "small", checked)
     black, white = (np.full((32, 32, 3), level, np.uint8) for level in (0, 255))
     white[:, ::2] = 40
-    write_tiny_safety(watched, black, white)
-    checker = load_safety_checker(watched, torch.float32, CPU)
+    write_tiny_safety(checked, black, white)
+    checker = load_safety_checker(checked, torch.float32, CPU)
     sizes = {}
-    for name, safety in (("small", "flag"), ("watched", "off"), ("watched", "flag")):
+    for name, safety in (("small", "flag"), ("checked", "off"), ("checked", "flag")):
         settings = WorkerSettings(
             model=name, models_home=folder / "home", worker_safety=cast(Mode, safety)
         )
-        sizes[name, safety] = plan(settings, CPU).offerings[name].size
-    assert sizes["watched", "off"] == sizes["small", "flag"]
-    taken = sum(parameter.nbytes for parameter in checker.parameters())
-    assert sizes["watched", "flag"] == sizes["small", "flag"] + taken
+        sizes[name, safety] = describe_models(settings, CPU).descriptions[name].size
+    assert sizes["checked", "off"] == sizes["small", "flag"]
+    checker_bytes = sum(parameter.nbytes for parameter in checker.parameters())
+    assert sizes["checked", "flag"] == sizes["small", "flag"] + checker_bytes
 
 
-def test_without_a_catalogue_the_one_model_is_described(folder: Path, tmp_path: Path) -> None:
+def test_single_model_is_described_without_a_models_config(folder: Path, tmp_path: Path) -> None:
     settings = WorkerSettings(model="small", models_home=folder / "home")
-    found = plan(settings, CPU)
-    assert list(found.offerings) == ["small"]
-    assert found.offerings["small"].declared.resident is True
+    found = describe_models(settings, CPU)
+    assert list(found.descriptions) == ["small"]
+    assert found.descriptions["small"].config.resident is True
     with pytest.raises(CheckpointError):
-        plan(WorkerSettings(model=str(tmp_path / "nowhere")), CPU)
+        describe_models(WorkerSettings(model=str(tmp_path / "nowhere")), CPU)
     with pytest.raises(InvalidModelsConfig, match="cannot be read"):
-        plan(WorkerSettings(catalogue=tmp_path / "models.toml"), CPU)
+        describe_models(WorkerSettings(catalogue=tmp_path / "models.toml"), CPU)
 
 
-def test_a_source_is_looked_for_where_it_may_be(tmp_path: Path) -> None:
+def test_source_is_an_installed_name_a_path_or_a_hub_id(tmp_path: Path) -> None:
     added, base = tmp_path / "added", tmp_path / "base"
     for place in (added / "mine", base / "mine", base / "there"):
         place.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Step times of a real, tiny network: measured once, kept, and read again."""
+"""Step times of a real, tiny network are measured once, cached, and read again."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pytest
 
 from models.pipeline import LatentDiffusion
 from worker.engine.step_profile import Measurement, StepProfile
-from worker.model_manager import profiling as measuring
+from worker.model_manager import profiling
 from worker.model_manager.profiling import measure, ready_profile, step_bytes
 
 SIZE = (32, 32)
-PATIENT_S = 600.0
+BUDGET_S = 600.0
 
 
 def test_batches_of_growing_size_are_timed(model: LatentDiffusion) -> None:
-    measured = measure(model, SIZE, 6, PATIENT_S)
+    measured = measure(model, SIZE, 6, BUDGET_S)
     assert measured.group == model.latent_shape(*SIZE)
     assert list(measured.seconds) == [2, 4, 6]
     assert min(measured.seconds.values()) > 0
-    assert measured.bytes_per_cell == 0.0  # nobody counts on a CPU
+    assert measured.bytes_per_cell == 0.0  # memory is not counted on a CPU
 
 
 def test_without_time_only_the_smallest_batch_is_timed(model: LatentDiffusion) -> None:
@@ -30,48 +30,46 @@ def test_without_time_only_the_smallest_batch_is_timed(model: LatentDiffusion) -
 
 
 def ready(model: LatentDiffusion, cache: Path | None, made_by: str = "eager") -> StepProfile:
-    return ready_profile(model, SIZE, 4, PATIENT_S, made_by=made_by, cache=cache)
+    return ready_profile(model, SIZE, 4, BUDGET_S, made_by=made_by, cache=cache)
 
 
-def test_the_second_start_reads_what_the_first_measured(
+def test_second_start_reads_the_cached_measurement(
     model: LatentDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group = model.latent_shape(*SIZE)
     first = ready(model, tmp_path / "cache")
-    asked: list[int] = []
+    calls: list[int] = []
 
     def again(*_: object) -> Measurement:
-        asked.append(1)
+        calls.append(1)
         return Measurement(group, {2: 7.0})
 
-    monkeypatch.setattr(measuring, "measure", again)
+    monkeypatch.setattr(profiling, "measure", again)
     second = ready(model, tmp_path / "cache")
-    assert not asked
+    assert not calls
     assert second.step_seconds(group, 4) == first.step_seconds(group, 4)
     other = ready(model, tmp_path / "cache", made_by="another executor")
     assert other.step_seconds(group, 2) == 7.0
     ready(model, None)
-    assert len(asked) == 2
+    assert len(calls) == 2
 
 
-@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"group": [4]}'])
-def test_a_file_that_cannot_be_read_is_written_anew(
-    model: LatentDiffusion, tmp_path: Path, spoilt: str
+@pytest.mark.parametrize("invalid", ["", "{", "[]", '{"group": [4]}'])
+def test_unreadable_cache_file_is_written_again(
+    model: LatentDiffusion, tmp_path: Path, invalid: str
 ) -> None:
     ready(model, tmp_path)
     [file] = tmp_path.iterdir()
-    file.write_text(spoilt)
+    file.write_text(invalid)
     ready(model, tmp_path)
     assert list(tmp_path.iterdir()) == [file]
     written = json.loads(file.read_text())
     assert set(written["seconds"]) == {"2", "4"}
     assert written["model"] == str(model.folder.resolve())
-    assert step_bytes(tmp_path, model.folder) is None  # nobody counts on a CPU
+    assert step_bytes(tmp_path, model.folder) is None  # memory is not counted on a CPU
 
 
-def test_a_folder_that_cannot_be_written_to_only_costs_time(
-    model: LatentDiffusion, tmp_path: Path
-) -> None:
+def test_unwritable_cache_folder_is_ignored(model: LatentDiffusion, tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("")
     assert ready(model, blocked / "cache").cap(model.latent_shape(*SIZE)) >= 2

@@ -1,10 +1,10 @@
-"""A worker of several models over a real queue: fakes only for the networks and the engine."""
+"""A worker with several models on a real queue; only the networks and the engine are fakes."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -22,11 +22,10 @@ from worker.consumer.context import WorkerContext
 from worker.consumer.rq_worker import RqWorker
 from worker.engine.loaded_model import LoadedModel
 from worker.interfaces import AdmittedJob
-from worker.model_manager import model_manager as shelves
+from worker.model_manager import model_manager as managers
 from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry
-from worker.model_manager.load_requests import LOOK_S, LoadRequests
-from worker.model_manager.loader import Loader, Report
-from worker.model_manager.model_manager import ModelManager
+from worker.model_manager.load_requests import CHECK_EVERY_S, LoadRequests
+from worker.model_manager.model_manager import ModelManager, ProgressCallback
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.telemetry.heartbeat import Heartbeat
 from worker.telemetry.metrics import Metrics
@@ -34,22 +33,22 @@ from worker.telemetry.metrics import Metrics
 NAME = "worker-under-test"
 
 
-class Holding(FakeEngine):
-    """A fake engine that knows which models it was given."""
+class HoldingEngine(FakeEngine):
+    """A fake engine that records the models it is given."""
 
     def __init__(self, step_s: float = 0.0) -> None:
         super().__init__(step_s=step_s)
         self.models: set[str] = set()
-        self.came_and_went: list[str] = []
+        self.changes: list[str] = []
 
     def put(self, name: str, resident: LoadedModel) -> None:
         self.models.add(name)
-        self.came_and_went.append(f"+{name}")
+        self.changes.append(f"+{name}")
 
     def remove(self, name: str) -> None:
         self.models.remove(name)
-        self.came_and_went.append(f"-{name}")
-        assert name not in [drawn.job.request.model for drawn in self._drawn.values()]
+        self.changes.append(f"-{name}")
+        assert name not in [running.job.request.model for running in self._drawn.values()]
 
     def admit(self, job: AdmittedJob) -> None:
         assert job.request.model in self.models
@@ -58,18 +57,20 @@ class Holding(FakeEngine):
 
 @dataclass
 class Disk:
-    """Where models come from: `slow` ones wait to be let through, those in `broken` do not come.
+    """A source of models: `slow` ones wait for their event, `broken` ones raise their message.
 
-    All take some `seconds`.
+    Each load takes `seconds`.
     """
 
     broken: dict[str, str] = field(default_factory=dict)
     slow: dict[str, threading.Event] = field(default_factory=dict)
     seconds: float = 0.0
-    tried: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    loaded_at: list[float] = field(default_factory=list)
 
-    def load(self, name: str, report: Report) -> LoadedModel:
-        self.tried.append(name)
+    def load(self, name: str, report: ProgressCallback) -> LoadedModel:
+        self.loads.append(name)
+        self.loaded_at.append(time.monotonic())
         report(0.5, "half of it")
         time.sleep(self.seconds)
         if name in self.slow:
@@ -79,24 +80,21 @@ class Disk:
         return RESIDENT
 
 
-RESIDENT = LoadedModel(None, None)  # type: ignore[arg-type]  # nobody here looks inside
+RESIDENT = LoadedModel(None, None)  # type: ignore[arg-type]  # never read here
 
 
 @dataclass
 class Serving:
     worker: RqWorker
-    engine: Holding
-    shelf: ModelManager
+    engine: HoldingEngine
+    manager: ModelManager
     metrics: Metrics
-
-
-Serve = Callable[..., Serving]
 
 
 @contextmanager
 def serving(
     redis: Redis,
-    lodgers: Mapping[str, ModelEntry],
+    entries: Mapping[str, ModelEntry],
     disk: Disk,
     budget: float = inf,
     broken: Mapping[str, str] | None = None,
@@ -104,36 +102,36 @@ def serving(
     name: str = NAME,
     patience_s: float = 0.2,
 ) -> Iterator[Serving]:
-    """A worker with everything real but the engine and the loading, until the block ends."""
+    """Run a worker, real except for the engine and the loading, until the block ends."""
     terms = settings(
         "redis://unused", worker_model_patience_s=patience_s, worker_store_patience_s=5.0
     )
-    engine, metrics = Holding(step_s), Metrics()
-    shelf = ModelManager(
+    engine, metrics = HoldingEngine(step_s), Metrics()
+    manager = ModelManager(
         engine,
-        Loader(disk.load),
-        EvictionPolicy(lodgers, budget, patience_s),
+        disk.load,
+        EvictionPolicy(entries, budget, patience_s),
         broken or {},
         metrics,
     )
-    shelf.load_first(lambda model, share, what: None)
+    manager.load_first(lambda name, share, part: None)
     store = ObjectStore.open("memory:///")
-    context = WorkerContext.open(terms, redis, shelf, engine, metrics, store=store)
+    context = WorkerContext.open(terms, redis, manager, engine, metrics, store=store)
     worker = RqWorker(redis, name, context)
-    announcer = Heartbeat(Presence(redis), name)
-    announcer.serve(busy=lambda: False)
-    demand = LoadRequests(shelf, worker.source, redis, announcer, name, terms, metrics)
+    heartbeat = Heartbeat(Presence(redis), name)
+    heartbeat.mark_ready(busy=lambda: False)
+    requests = LoadRequests(manager, worker.source, redis, heartbeat, metrics, patience_s)
     thread = threading.Thread(target=worker.work)
-    with PeriodicRunner(PeriodicTask(LOOK_S / 5, demand.look)):
+    with PeriodicRunner(PeriodicTask(CHECK_EVERY_S / 5, requests.check)):
         thread.start()
         try:
-            yield Serving(worker, engine, shelf, metrics)
+            yield Serving(worker, engine, manager, metrics)
         finally:
             worker.consumer.stop()
             thread.join(20)
             context.output.close()
-            shelf.close()
-            announcer.leave()
+            manager.close()
+            heartbeat.leave()
             assert not thread.is_alive()
 
 
@@ -148,56 +146,54 @@ def queue(redis_url: str) -> JobQueue:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses that a test need not wait out."""
-    monkeypatch.setattr(shelves, "PAUSE_S", 0.01)
+def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pause before a load is tried again."""
+    monkeypatch.setattr(managers, "RETRY_S", 0.01)
 
 
 def state_of(redis: Redis, model: str) -> ModelState | None:
     for report in Presence(redis).workers():
-        for told in report.models:
-            if (report.name, told.name) == (NAME, model):
-                return told.state
+        for model_report in report.models:
+            if (report.name, model_report.name) == (NAME, model):
+                return model_report.state
     return None
 
 
-def test_jobs_of_two_models_are_drawn_by_one_worker(redis: Redis, queue: JobQueue) -> None:
-    lodgers = {"one": ModelEntry(1, stays=True), "two": ModelEntry(1, stays=True)}
+def test_one_worker_serves_jobs_of_two_models(redis: Redis, queue: JobQueue) -> None:
+    entries = {"one": ModelEntry(1, resident=True), "two": ModelEntry(1, resident=True)}
     ids = [queue.submit(request(model=name)) for name in ("one", "two") * 3]
-    with serving(redis, lodgers, Disk()) as served:
+    with serving(redis, entries, Disk()) as served:
         assert {outcome(queue, job_id).state for job_id in ids} == {JobState.FINISHED}
         assert served.engine.models == {"one", "two"}
         assert served.metrics.registry.get_sample_value("darkroom_worker_models") == 2
 
 
-def test_their_turns_alternate(redis: Redis, queue: JobQueue) -> None:
-    lodgers = {"one": ModelEntry(1, stays=True), "two": ModelEntry(1, stays=True)}
+def test_jobs_of_two_models_alternate(redis: Redis, queue: JobQueue) -> None:
+    entries = {"one": ModelEntry(1, resident=True), "two": ModelEntry(1, resident=True)}
     first = [queue.submit(request(model="one")) for _ in range(4)]
     second = [queue.submit(request(model="two")) for _ in range(2)]
-    with serving(redis, lodgers, Disk()) as served:
+    with serving(redis, entries, Disk()) as served:
         wait_for(lambda: len(served.engine.models) == 2)
         for job_id in (*first, *second):
             outcome(queue, job_id)
-        drawn = served.engine.admitted
-    # Whenever both were there to be taken, neither was taken twice running.
-    both = drawn[drawn.index(second[0]) :]
+        claimed = served.engine.admitted
+    # While both waited, neither was claimed twice in a row.
+    both = claimed[claimed.index(second[0]) :]
     assert both[: both.index(second[1]) + 1].count(second[0]) == 1
     assert both.index(second[1]) <= 2
 
 
-def test_a_model_is_loaded_when_a_job_comes_for_it_while_another_is_drawn(
-    redis: Redis, queue: JobQueue
-) -> None:
-    lodgers = {"kept": ModelEntry(1, stays=True), "asked": ModelEntry(1)}
+def test_model_is_loaded_on_demand_while_another_runs(redis: Redis, queue: JobQueue) -> None:
+    entries = {"kept": ModelEntry(1, resident=True), "asked": ModelEntry(1)}
     disk = Disk(slow={"asked": threading.Event()})
-    with serving(redis, lodgers, disk) as served:
+    with serving(redis, entries, disk) as served:
         wait_for(lambda: state_of(redis, "asked") is ModelState.ON_DEMAND)
         waits = queue.submit(request(model="asked"))
         wait_for(lambda: queue.view(waits).progress is not None)
-        told = queue.view(waits)
-        assert told.state is JobState.QUEUED
-        assert told.progress is not None
-        assert (told.progress.phase, told.progress.step) == (Phase.LOAD, 50)
+        view = queue.view(waits)
+        assert view.state is JobState.QUEUED
+        assert view.progress is not None
+        assert (view.progress.phase, view.progress.step) == (Phase.LOAD, 50)
         assert state_of(redis, "asked") is ModelState.LOADING
         meanwhile = queue.submit(request(model="kept"))
         assert outcome(queue, meanwhile).state is JobState.FINISHED
@@ -205,26 +201,26 @@ def test_a_model_is_loaded_when_a_job_comes_for_it_while_another_is_drawn(
         disk.slow["asked"].set()
         assert outcome(queue, waits).state is JobState.FINISHED
         wait_for(lambda: state_of(redis, "asked") is ModelState.READY)
-        assert disk.tried == ["kept", "asked"]
+        assert disk.loads == ["kept", "asked"]
 
 
-def test_two_busy_models_that_do_not_fit_together_take_turns(redis: Redis, queue: JobQueue) -> None:
-    lodgers = {"one": ModelEntry(2), "two": ModelEntry(2)}
+def test_two_busy_models_that_do_not_fit_together_alternate(redis: Redis, queue: JobQueue) -> None:
+    entries = {"one": ModelEntry(2), "two": ModelEntry(2)}
     ids = [queue.submit(request(model="one", steps=4)) for _ in range(30)]
-    # The other is seen to wait while one is loaded: it must not have it out again at once.
-    with serving(redis, lodgers, Disk(seconds=0.2), budget=3, step_s=0.02) as served:
+    # The jobs of "two" wait while "one" is loaded, but must not evict it at once.
+    with serving(redis, entries, Disk(seconds=0.2), budget=3, step_s=0.02) as served:
         wait_for(lambda: served.engine.models == {"one"})
         other = queue.submit(request(model="two"))
         assert outcome(queue, other).state is JobState.FINISHED
         waited = queue.depth("one")
         assert {outcome(queue, job_id).state for job_id in ids} == {JobState.FINISHED}
-        assert waited > 0  # it did not have to wait for all of them
-        assert served.engine.came_and_went[:4] == ["+one", "-one", "+two", "-two"]
+        assert waited > 0  # the other job did not wait for all of these
+        assert served.engine.changes[:4] == ["+one", "-one", "+two", "-two"]
 
 
-def test_a_model_that_nobody_asks_for_is_let_go_of(redis: Redis, queue: JobQueue) -> None:
-    lodgers = {"kept": ModelEntry(1, stays=True), "brief": ModelEntry(1, idle_s=0.3)}
-    with serving(redis, lodgers, Disk()) as served:
+def test_model_without_jobs_is_evicted(redis: Redis, queue: JobQueue) -> None:
+    entries = {"kept": ModelEntry(1, resident=True), "brief": ModelEntry(1, idle_unload_s=0.3)}
+    with serving(redis, entries, Disk()) as served:
         job_id = queue.submit(request(model="brief"))
         assert outcome(queue, job_id).state is JobState.FINISHED
         wait_for(lambda: served.engine.models == {"kept"})
@@ -233,17 +229,17 @@ def test_a_model_that_nobody_asks_for_is_let_go_of(redis: Redis, queue: JobQueue
         assert served.metrics.registry.get_sample_value("darkroom_worker_model_evictions_total")
 
 
-def test_a_broken_model_fails_its_jobs_with_the_reason_and_hurts_nobody(
+def test_broken_model_fails_only_its_own_jobs_with_the_reason(
     redis: Redis, queue: JobQueue
 ) -> None:
-    lodgers = {
-        "good": ModelEntry(1, stays=True),
-        "bad": ModelEntry(1, stays=True),
+    entries = {
+        "good": ModelEntry(1, resident=True),
+        "bad": ModelEntry(1, resident=True),
         "huge": ModelEntry(99),
     }
     disk = Disk(broken={"bad": "its header is cut off"})
-    never = {"gone": "there is no such folder"}
-    with serving(redis, lodgers, disk, budget=9, broken=never) as served:
+    broken = {"gone": "there is no such folder"}
+    with serving(redis, entries, disk, budget=9, broken=broken) as served:
         reasons = {
             "bad": "its header is cut off", "gone": "no such folder", "huge": "memory_budget",
         }  # fmt: skip
@@ -255,11 +251,13 @@ def test_a_broken_model_fails_its_jobs_with_the_reason_and_hurts_nobody(
             assert state_of(redis, name) is ModelState.FAILED
         assert outcome(queue, queue.submit(request(model="good"))).state is JobState.FINISHED
         assert served.engine.models == {"good"}
-        assert disk.tried.count("bad") == shelves.TRIES
-        assert "huge" not in disk.tried
+        assert disk.loads.count("bad") == managers.MAX_ATTEMPTS
+        assert "huge" not in disk.loads
 
 
-def test_a_broken_model_is_left_to_a_worker_that_may_have_it(redis: Redis, queue: JobQueue) -> None:
+def test_jobs_of_a_broken_model_wait_while_another_worker_may_load_it(
+    redis: Redis, queue: JobQueue
+) -> None:
     other = WorkerReport.model_validate(
         {
             "name": "another", "state": "ready",
@@ -268,60 +266,63 @@ def test_a_broken_model_is_left_to_a_worker_that_may_have_it(redis: Redis, queue
     )  # fmt: skip
     Presence(redis).report(other)
     disk = Disk(broken={"bad": "this disk is full"})
-    with serving(redis, {"good": ModelEntry(1, stays=True), "bad": ModelEntry(1)}, disk):
+    with serving(redis, {"good": ModelEntry(1, resident=True), "bad": ModelEntry(1)}, disk):
         waits = queue.submit(request(model="bad"))
         wait_for(lambda: state_of(redis, "bad") is ModelState.FAILED)
-        time.sleep(3 * LOOK_S)
+        time.sleep(3 * CHECK_EVERY_S)
         assert queue.view(waits).state is JobState.QUEUED
         Presence(redis).leave("another")
         assert outcome(queue, waits).state is JobState.FAILED
 
 
-def test_a_model_that_another_worker_has_is_loaded_only_when_that_is_not_enough(
+def test_model_of_another_worker_is_loaded_only_after_the_patience(
     redis: Redis, queue: JobQueue
 ) -> None:
-    told = {"name": "asked", "state": "ready"}
-    other = {"name": "another", "state": WorkerState.READY, "models": [told]}
+    model = {"name": "asked", "state": "ready"}
+    other = {"name": "another", "state": WorkerState.READY, "models": [model]}
     Presence(redis).report(WorkerReport.model_validate(other))
-    lodgers, disk = {"kept": ModelEntry(1, stays=True), "asked": ModelEntry(1)}, Disk()
-    with serving(redis, lodgers, disk, patience_s=1.0):
+    entries, disk = {"kept": ModelEntry(1, resident=True), "asked": ModelEntry(1)}, Disk()
+    patience_s = 1.0
+    with serving(redis, entries, disk, patience_s=patience_s):
+        submitted_at = time.monotonic()
         waits = queue.submit(request(model="asked"))
-        time.sleep(0.5)
-        assert disk.tried == ["kept"]
-        assert queue.view(waits).state is JobState.QUEUED
+        state = (list(disk.loads), queue.view(waits).state)
+        if time.monotonic() < submitted_at + patience_s:  # else the machine was too slow
+            assert state == (["kept"], JobState.QUEUED)
         assert outcome(queue, waits).state is JobState.FINISHED
-        assert disk.tried == ["kept", "asked"]
+        assert disk.loads == ["kept", "asked"]
+        assert disk.loaded_at[-1] >= submitted_at + 0.9 * patience_s  # measured with two clocks
 
 
-def test_two_workers_do_not_load_it_at_once(redis_url: str, queue: JobQueue) -> None:
+def test_two_workers_do_not_load_the_same_model_at_once(redis_url: str, queue: JobQueue) -> None:
     first, second = Disk(), Disk()
-    lodgers = {"asked": ModelEntry(1)}
+    entries = {"asked": ModelEntry(1)}
     with (
-        serving(client(redis_url), lodgers, first, name="first", patience_s=60),
-        serving(client(redis_url), lodgers, second, name="second", patience_s=60),
+        serving(client(redis_url), entries, first, name="first", patience_s=60),
+        serving(client(redis_url), entries, second, name="second", patience_s=60),
     ):
         ids = [queue.submit(request(model="asked")) for _ in range(5)]
         assert {outcome(queue, job_id).state for job_id in ids} == {JobState.FINISHED}
-        assert first.tried + second.tried == ["asked"]
+        assert first.loads + second.loads == ["asked"]
 
 
-def test_a_refiner_is_there_before_jobs_of_its_base_are_taken(
+def test_refiner_is_loaded_before_jobs_of_its_base_are_claimed(
     redis: Redis, queue: JobQueue
 ) -> None:
-    lodgers = {"base": ModelEntry(1, stays=True, needs=("refiner",)), "refiner": ModelEntry(1)}
+    entries = {"base": ModelEntry(1, resident=True, needs=("refiner",)), "refiner": ModelEntry(1)}
     disk = Disk()
-    with serving(redis, lodgers, disk) as served:
-        assert disk.tried == ["refiner", "base"]  # before the worker says that it is ready
+    with serving(redis, entries, disk) as served:
+        assert disk.loads == ["refiner", "base"]  # before the worker is ready
         assert outcome(queue, queue.submit(request(model="base"))).state is JobState.FINISHED
-        assert disk.tried == ["refiner", "base"]
+        assert disk.loads == ["refiner", "base"]
         assert served.engine.models == {"base", "refiner"}
 
 
-def test_nothing_to_serve_is_told(redis: Redis) -> None:
+def test_worker_without_a_usable_model_raises_the_reason(redis: Redis) -> None:
     disk = Disk(broken={"bad": "its header is cut off"})
     with (
         pytest.raises(ValueError, match="cut off"),
-        serving(redis, {"bad": ModelEntry(1, stays=True)}, disk),
+        serving(redis, {"bad": ModelEntry(1, resident=True)}, disk),
     ):
         pass
     with (

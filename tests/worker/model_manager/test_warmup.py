@@ -1,4 +1,4 @@
-"""Getting ready: what runs the networks is chosen, kept, and named in the settings or refused."""
+"""Executors and attention kernels are chosen and cached, or taken from the settings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from worker.model_info.weights_dtype import weights_dtype
 from worker.model_manager.warmup import ready_model, ready_resident
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.early
+
 SIZE = (32, 32)
 
 
@@ -27,25 +29,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
     return load_model(str(folder), torch.device("cpu"))
 
 
-def settings(cache: Path, **chosen: Any) -> WorkerSettings:
-    return WorkerSettings(worker_cache=cache, worker_tune_s=2.0, worker_slots=2, **chosen)
+def settings(cache: Path, **overrides: Any) -> WorkerSettings:
+    return WorkerSettings(worker_cache=cache, worker_tune_s=2.0, worker_slots=2, **overrides)
 
 
-def draw(model: LatentDiffusion) -> torch.Tensor:
-    recipe = SamplingParams("a", width=32, height=32, steps=3, seed=5, guidance_scale=3.0)
-    last = list(model.generate([recipe]))[-1]
-    return torch.stack([t.x for t in last])
+def generate(model: LatentDiffusion) -> torch.Tensor:
+    params = SamplingParams("a", width=32, height=32, steps=3, seed=5, guidance_scale=3.0)
+    last = list(model.generate([params]))[-1]
+    return torch.stack([state.x for state in last])
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "reference"])
-def test_the_attention_asked_for_is_used(
+def test_configured_attention_is_used(
     model: LatentDiffusion, attention: str, tmp_path: Path
 ) -> None:
     ready = ready_model(model, SIZE, settings(tmp_path, worker_attention=attention))
-    assert draw(ready).isfinite().all()
+    assert generate(ready).isfinite().all()
 
 
-def test_an_attention_that_is_not_here_is_refused(model: LatentDiffusion, tmp_path: Path) -> None:
+def test_unavailable_attention_is_refused(model: LatentDiffusion, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"flash3.*sdpa"):
         ready_model(model, SIZE, settings(tmp_path, worker_attention="flash3"))
 
@@ -60,19 +62,19 @@ def test_an_attention_that_is_not_here_is_refused(model: LatentDiffusion, tmp_pa
         ("fp32", "cuda", torch.float32),
     ],
 )
-def test_weights_are_loaded_in_the_precision_of_the_device(
+def test_weights_are_loaded_in_a_precision_of_the_device(
     precision: str, device: str, dtype: torch.dtype
 ) -> None:
     assert weights_dtype(torch.device(device), precision) == dtype
 
 
 @pytest.mark.parametrize(("precision", "device"), [("fp8", "cpu"), ("bf16", "cuda")])
-def test_a_precision_that_a_device_cannot_do_is_refused(precision: str, device: str) -> None:
+def test_unsupported_precision_is_refused(precision: str, device: str) -> None:
     with pytest.raises(ValueError, match=f"{precision}.*on {device}"):
         weights_dtype(torch.device(device), precision)
 
 
-def test_a_second_worker_makes_the_same_choice_without_measuring(
+def test_second_worker_chooses_the_same_without_measuring(
     model: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -82,12 +84,14 @@ def test_a_second_worker_makes_the_same_choice_without_measuring(
     second = ready_model(model, SIZE, settings(tmp_path))
     assert "ms a row" not in caplog.text
     assert first.executors.name == second.executors.name
-    assert torch.equal(draw(first), draw(second))
+    assert torch.equal(generate(first), generate(second))
 
 
-def test_a_folder_that_cannot_be_made_costs_time_only(
+def test_cache_folder_that_cannot_be_created_is_ignored(
     model: LatentDiffusion, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
-    resident = ready_resident(model, SIZE, settings(tmp_path / "file" / "cache"))
+    resident = ready_resident(
+        model, SIZE, settings(tmp_path / "file" / "cache", worker_precision="fp32")
+    )
     assert resident.profile.cap(model.latent_shape(*SIZE)) >= 2

@@ -1,4 +1,4 @@
-"""One line of JSON per event, and no prompt in any."""
+"""Log events are one line of JSON each, and never contain a prompt."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def test_extras_become_fields() -> None:
     assert event["job"] == "abc"
 
 
-def test_the_words_of_a_foreign_exception_are_not_told() -> None:
+def test_message_of_a_foreign_exception_is_not_logged() -> None:
     try:
         raise RuntimeError(SECRET)
     except RuntimeError:
@@ -39,8 +39,8 @@ def test_the_words_of_a_foreign_exception_are_not_told() -> None:
     assert SECRET not in json.dumps(event)
 
 
-class Telltale(FakeEngine):
-    """Breaks, quoting the prompt."""
+class LeakingEngine(FakeEngine):
+    """An engine whose errors contain the prompt."""
 
     def step(self) -> None:
         raise RuntimeError(SECRET)
@@ -51,7 +51,7 @@ def test_no_prompt_is_logged(redis_url: str, caplog: pytest.LogCaptureFixture) -
     queue = job_queue(redis_url)
     with running_worker(settings(redis_url)):
         assert outcome(queue, queue.submit(request(prompt=SECRET))).state is JobState.FINISHED
-    with running_worker(settings(redis_url), Telltale()):
+    with running_worker(settings(redis_url), LeakingEngine()):
         assert outcome(queue, queue.submit(request(prompt=SECRET))).state is JobState.FAILED
     assert len(caplog.records) > 4
     assert not any(SECRET in JsonLines().format(record) for record in caplog.records)

@@ -1,4 +1,4 @@
-"""What a worker counts, over HTTP."""
+"""Metrics of a worker, read over HTTP."""
 
 import socket
 import urllib.request
@@ -9,13 +9,13 @@ from worker.telemetry.metrics import Metrics
 
 
 def scraped(metrics: Metrics) -> dict[str, float]:
-    """Every sample, by its name and labels as Prometheus writes them."""
+    """Return every sample by its name and labels, as Prometheus writes them."""
     server = metrics.serve("127.0.0.1", 0)
     assert server is not None
     try:
         address = f"http://127.0.0.1:{server.server_port}/metrics"
-        with urllib.request.urlopen(address) as answer:
-            lines = answer.read().decode().splitlines()
+        with urllib.request.urlopen(address) as response:
+            lines = response.read().decode().splitlines()
     finally:
         server.shutdown()
         server.server_close()
@@ -23,7 +23,7 @@ def scraped(metrics: Metrics) -> dict[str, float]:
     return {name: float(value) for name, _, value in samples}
 
 
-def test_jobs_are_counted_by_what_became_of_them(redis_url: str) -> None:
+def test_jobs_are_counted_by_their_final_state(redis_url: str) -> None:
     queue = job_queue(redis_url)
     metrics = Metrics()
     with running_worker(settings(redis_url), metrics=metrics):
@@ -42,6 +42,6 @@ def test_jobs_are_counted_by_what_became_of_them(redis_url: str) -> None:
     assert samples["darkroom_worker_held_jobs"] == 0
 
 
-def test_a_taken_port_is_gone_without() -> None:
+def test_metrics_are_not_served_if_the_port_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert Metrics().serve("127.0.0.1", taken.getsockname()[1]) is None

@@ -1,4 +1,4 @@
-{{/* The release's name in front of everything, short enough for a label. */}}
+{{/* The prefix of all names: the release's name, short enough for a label. */}}
 {{- define "darkroom.name" -}}
 {{- if contains "darkroom" .Release.Name -}}
 {{- .Release.Name | trunc 32 | trimSuffix "-" -}}
@@ -7,7 +7,7 @@
 {{- end -}}
 {{- end }}
 
-{{/* A model's name as a part of an object's name; where it is cut, a hash keeps it unlike others. */}}
+{{/* A model's name as part of an object's name; if it is cut, a hash keeps it unique. */}}
 {{- define "darkroom.slug" -}}
 {{- $slug := lower . | replace "." "-" | replace "_" "-" -}}
 {{- if gt (len $slug) 20 -}}
@@ -29,14 +29,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
-{{/* The whole name of an image: (list root name). */}}
+{{/* The full name of a container image; argument: (list root name). */}}
 {{- define "darkroom.image" -}}
 {{- $root := index . 0 -}}
 {{- with $root.Values.image.registry }}{{ . }}/{{ end -}}
 {{- index . 1 }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion -}}
 {{- end }}
 
-{{/* What every pod has: no root, no rights in the cluster. */}}
+{{/* Common to every pod: no root, no permissions in the cluster. */}}
 {{- define "darkroom.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -62,7 +62,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* Where Redis and the bucket are, and the settings both programs share. */}}
+{{/* Addresses of Redis and the bucket, and the settings of both programs. */}}
 {{- define "darkroom.environment" -}}
 - name: REDIS_URL
   valueFrom:
@@ -70,7 +70,7 @@ capabilities: {drop: [ALL]}
       name: {{ required "redis.existingSecret: the secret that holds the URL of Redis" .Values.redis.existingSecret }}
       key: {{ .Values.redis.key }}
 - name: OBJECT_STORE_URL
-  value: {{ required "objectStore.url: where pictures are kept, as s3://bucket" .Values.objectStore.url | quote }}
+  value: {{ required "objectStore.url: the bucket for images, such as s3://bucket" .Values.objectStore.url | quote }}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
   value: {{ $value | quote }}

@@ -1,8 +1,8 @@
-"""Write Swift's rings, which say where what is kept: one copy, on one disk of this machine.
+"""Write Swift's rings, the maps of its storage: one copy, on one disk of this machine.
 
-    python rings.py FOLDER account:PORT container:PORT object:PORT
+    python swift_rings.py FOLDER account:PORT container:PORT object:PORT
 
-A program of its own, because Swift's modules change the process that imports them.
+It is a program of its own because Swift's modules modify the process that imports them.
 """
 
 import sys
@@ -14,7 +14,7 @@ PARTITIONS_AS_POWER_OF_2 = 4
 
 
 def write(folder: Path, name: str, port: int) -> None:
-    """The ring of the servers called `name`, of which there is one, at `port`."""
+    """Write the ring of the only server of the kind `name`, at `port`."""
     builder = RingBuilder(PARTITIONS_AS_POWER_OF_2, replicas=1, min_part_hours=0)
     place = {"region": 1, "zone": 1, "ip": "127.0.0.1", "port": port}
     builder.add_dev({"id": 0, "device": "disk", "weight": 1.0, **place})

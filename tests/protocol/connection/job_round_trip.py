@@ -1,8 +1,9 @@
-"""A house's life with one Redis: `python -m tests.protocol.connection.life URL [before
-failover]`, for a test.
+"""A program that runs jobs with a given Redis, for a test.
 
-Prints a line for each thing done, and waits for a line where the test is to kill the master. A
-program of its own, because the names of keys are chosen once per process.
+    python -m tests.protocol.connection.job_round_trip URL [failover]
+
+It prints a line for each step, and waits for a line after "kill", when the test kills the master.
+It is a program of its own because the prefix of keys is read once per process.
 """
 
 import asyncio
@@ -21,12 +22,12 @@ from tests.protocol.records import CARD
 from tests.worker.consumer.harness import client, close_clients, request, running_worker, settings
 from worker.settings import WorkerSettings
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
-def patiently_submit(queue: JobQueue) -> str:
-    """As a client that obeys Retry-After."""
-    deadline = time.monotonic() + PATIENCE_S
+def submit_with_retries(queue: JobQueue) -> str:
+    """Submit a job as a client that obeys Retry-After."""
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             return queue.submit(request(), client="ann")
@@ -35,8 +36,8 @@ def patiently_submit(queue: JobQueue) -> str:
             time.sleep(0.1)
 
 
-def ended(queue: JobQueue, job_id: str) -> JobView:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_for_end(queue: JobQueue, job_id: str) -> JobView:
+    deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         try:
             view = queue.view(job_id, "ann")
@@ -49,17 +50,17 @@ def ended(queue: JobQueue, job_id: str) -> JobView:
     raise AssertionError(f"{job_id} never ended")
 
 
-async def hear_of(url: str, queue: JobQueue) -> JobState:
-    """The first news of a cancelled job, by pub/sub."""
-    listener = connect_async(url)
+async def cancel_and_listen(url: str, queue: JobQueue) -> JobState:
+    """Cancel a job and return the state in the first message about it."""
+    subscriber = connect_async(url)
     try:
         job_id = queue.submit(request(), client="ann")
-        async with listener.pubsub() as pubsub:
+        async with subscriber.pubsub() as pubsub:
             await pubsub.subscribe(channel(job_id))
             queue.cancel(job_id, "ann")
             return (await anext(progress_messages(pubsub))).state
     finally:
-        await listener.aclose()
+        await subscriber.aclose()
 
 
 def main(url: str, failover: bool) -> None:
@@ -69,16 +70,16 @@ def main(url: str, failover: bool) -> None:
         Presence(redis).report(WorkerReport(name="a", state=WorkerState.READY))
         assert [one.name for one in Presence(redis).workers()] == ["a"]
     queue = JobQueue(client(url), terms)
-    assert asyncio.run(hear_of(url, queue)) is JobState.CANCELLED
-    print("heard", flush=True)
+    assert asyncio.run(cancel_and_listen(url, queue)) is JobState.CANCELLED
+    print("cancelled", flush=True)
     waiting = [queue.submit(request(priority=p), client="ann") for p in ("low", "high")]
     if failover:
         print("kill", flush=True)
         input()
     with running_worker(terms):
-        for job_id in [*waiting, patiently_submit(queue)]:
-            assert ended(queue, job_id).state is JobState.FINISHED
-        print("drawn", flush=True)
+        for job_id in [*waiting, submit_with_retries(queue)]:
+            assert wait_for_end(queue, job_id).state is JobState.FINISHED
+        print("generated", flush=True)
     close_clients()
 
 

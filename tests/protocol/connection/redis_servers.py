@@ -1,4 +1,4 @@
-"""Redis as operators run it: with TLS, behind Sentinel, as a Cluster; all of it real processes."""
+"""Redis servers for tests: with TLS, with Sentinel, as a Cluster; all of them real processes."""
 
 import subprocess
 import time
@@ -13,17 +13,19 @@ from darkroom.processes.parent_death import bound_to_parent
 from darkroom.processes.server_binary import find_server_binary
 from tests.support.redis_server import free_port
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 SLOTS = 16384
 
 
 class Server:
-    """One process, with its folder below `folder`. Once left it is dead, whatever it was."""
+    """One server process with its own folder; it is killed on exit from the context."""
 
-    def __init__(self, folder: Path, port: int, options: Mapping[str, str], *words: str) -> None:
+    def __init__(
+        self, folder: Path, port: int, options: Mapping[str, str], *arguments: str
+    ) -> None:
         self.folder = folder
         self.port = port
-        self._command = [str(find_server_binary()), *words]
+        self._command = [str(find_server_binary()), *arguments]
         for name, value in {"bind": "127.0.0.1", "dir": str(folder), **options}.items():
             self._command += [f"--{name}", *value.split()]
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,21 +50,21 @@ class Server:
 
 
 def until(condition: object, what: str) -> None:
-    """Wait for `condition()`; Redis may be away meanwhile."""
+    """Wait for `condition()`; Redis may be unavailable meanwhile."""
     assert callable(condition)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             if condition():
                 return
         except RedisError:
             pass
-        assert time.monotonic() < deadline, f"in vain: {what}"
+        assert time.monotonic() < deadline, f"timed out: {what}"
         time.sleep(0.05)
 
 
 def certificates(folder: Path) -> tuple[Path, Path]:
-    """A certificate for this machine that signs itself, and its key."""
+    """Create a self-signed certificate for this machine; return it and its key."""
     certificate, secret = folder / "redis.crt", folder / "redis.key"
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
     command += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
@@ -73,7 +75,7 @@ def certificates(folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def tls(folder: Path) -> Iterator[str]:
-    """The URL of a server that speaks TLS only."""
+    """Run a server with TLS only; yield its URL."""
     certificate, secret = certificates(folder)
     port = free_port()
     options = {
@@ -93,7 +95,7 @@ def tls(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def replicated(folder: Path) -> Iterator[tuple[str, Server, Server]]:
-    """The URL of a master behind a Sentinel, the master, and its replica in step with it."""
+    """Run a master with Sentinel and a replica; yield the URL, the master and the replica."""
     with ExitStack() as stack:
         ports = [free_port() for _ in range(3)]
         master, replica = (
@@ -107,27 +109,27 @@ def replicated(folder: Path) -> Iterator[tuple[str, Server, Server]]:
         )
         until(
             lambda: replica.client().info("replication")["master_link_status"] == "up",
-            "the replica is in step",
+            "the replica is synchronised",
         )
         config = folder / "sentinel.conf"
         config.write_text(
             f"port {ports[2]}\nbind 127.0.0.1\ndir {folder}\n"
-            f"sentinel monitor pictures 127.0.0.1 {ports[0]} 1\n"
-            "sentinel down-after-milliseconds pictures 500\n"
-            "sentinel failover-timeout pictures 3000\n"
+            f"sentinel monitor images 127.0.0.1 {ports[0]} 1\n"
+            "sentinel down-after-milliseconds images 500\n"
+            "sentinel failover-timeout images 3000\n"
         )
         sentinel = Server(folder / "sentinel", ports[2], {}, str(config), "--sentinel")
         stack.enter_context(sentinel)
         until(
-            lambda: len(sentinel.client().sentinel_slaves("pictures")) == 1,
-            "Sentinel knows the replica",
+            lambda: len(sentinel.client().sentinel_slaves("images")) == 1,
+            "Sentinel has found the replica",
         )
-        yield f"redis+sentinel://127.0.0.1:{ports[2]}/pictures/0", master, replica
+        yield f"redis+sentinel://127.0.0.1:{ports[2]}/images/0", master, replica
 
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[tuple[str, list[Server]]]:
-    """The URL of a Cluster of three masters, each with a replica, and its servers."""
+    """Run a Cluster of three masters, each with a replica; yield the URL and the servers."""
     with ExitStack() as stack:
         servers = []
         for number in range(6):
@@ -158,7 +160,8 @@ def _join(servers: Sequence[Server]) -> None:
         nodes[0].execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)  # type: ignore[no-untyped-call]
     for node in nodes:
         until(
-            lambda node=node: len(node.cluster("nodes")) == len(nodes), "the nodes know each other"
+            lambda node=node: len(node.cluster("nodes")) == len(nodes),
+            "the nodes have found each other",
         )
     for master, replica in zip(masters, replicas, strict=True):
         name = master.execute_command("CLUSTER MYID")  # type: ignore[no-untyped-call]
@@ -168,7 +171,7 @@ def _join(servers: Sequence[Server]) -> None:
     for node in replicas:
         until(
             lambda node=node: node.info("replication")["master_link_status"] == "up",
-            "the replicas are in step",
+            "the replicas are synchronised",
         )
     for node in nodes:
         node.close()
