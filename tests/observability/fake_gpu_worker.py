@@ -19,7 +19,7 @@ from protocol.telemetry.logs import start_logging
 from protocol.telemetry.setup import start_tracing
 from tests.observability.alert_model import CARD, word_tokenizer
 from tests.observability.fake_nvml import FakeNvml
-from tests.worker.fake_engine import Drawn, FakeEngine
+from tests.worker.fake_engine import FakeEngine, FakeRun
 from worker.consumer.context import WorkerContext
 from worker.interfaces import EngineStats, OneModel
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
@@ -42,7 +42,7 @@ class TroubledEngine(FakeEngine):
 
     @property
     def stats(self) -> EngineStats:
-        rows = max(1, len(self._drawn))
+        rows = max(1, len(self._runs))
         return EngineStats(
             images=rows,
             rows=rows,
@@ -53,11 +53,11 @@ class TroubledEngine(FakeEngine):
             cache_misses=1,
         )
 
-    def _advance(self, job_id: str, drawn: Drawn) -> None:
+    def _advance(self, job_id: str, run: FakeRun) -> None:
         self._steps += 1
-        if drawn.job.request.prompt == "hang" and drawn.step == 0:
+        if run.job.request.prompt == "hang" and run.step == 0:
             time.sleep(HANG_S)
-        super()._advance(job_id, drawn)
+        super()._advance(job_id, run)
 
 
 def main() -> int:

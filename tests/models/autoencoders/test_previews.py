@@ -20,7 +20,7 @@ from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, compile_table
 from models.samplers.noise_schedule import NoiseSchedule, PredictionType
 from tests.support.tiny_models import write_tiny_sd, write_tiny_vae
-from tests.worker.engine.test_engine import Heard, request, run
+from tests.worker.engine.test_engine import RecordingListener, request, run
 from worker.engine import previews
 from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import unmeasured
@@ -105,7 +105,7 @@ def test_previews_are_small(model: LatentDiffusion, tiny: bool, tmp_path: Path) 
 
 
 @dataclass
-class Watcher(Heard):
+class Watcher(RecordingListener):
     """A listener that sees its pictures before they are done."""
 
     seen: list[Pixels] = field(default_factory=list)

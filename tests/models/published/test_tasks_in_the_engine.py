@@ -36,7 +36,7 @@ BOX = {"class": 3, "x": 0.25, "y": 0.0, "width": 0.75, "height": 0.5}
 
 
 @dataclass
-class Heard(JobListener):
+class RecordingListener(JobListener):
     images: dict[int, Pixels] = field(default_factory=dict)
     done: bool = False
 
@@ -168,7 +168,7 @@ def asked(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest:
 
 
 def drawn(engine: DiffusionEngine, case: Case, request: GenerationRequest) -> list[Pixels]:
-    heard = Heard()
+    heard = RecordingListener()
     engine.admit(AdmittedJob("job", request, png(case.image), png(case.mask), heard))
     while not engine.idle:
         engine.step()

@@ -1,4 +1,4 @@
-"""Every test here leaves no connection open."""
+"""Closes all connections after each test."""
 
 from collections.abc import Iterator
 
