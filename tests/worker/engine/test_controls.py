@@ -68,9 +68,9 @@ def job(engine: DiffusionEngine, name: str, wanted: Wanted, **changes: object) -
         for (net, weight, start, end), shown in zip(wanted, images, strict=True)
     )
     listener = RecordingListener()
-    asked = request(controls=controls, **changes)
-    engine.prepare(asked)
-    engine.admit(AdmittedJob(name, asked, None, None, listener, controls=tuple(images)))
+    one = request(controls=controls, **changes)
+    engine.prepare(one)
+    engine.admit(AdmittedJob(name, one, None, None, listener, controls=tuple(images)))
     return listener
 
 
@@ -97,15 +97,15 @@ def test_a_mixed_stream_gives_what_each_gives_alone(model: LatentDiffusion, home
     engine = engine_of(model, home)
     waiting = list(expected)
     dice.shuffle(waiting)
-    listener = []
+    listeners = []
     while waiting or not engine.idle:
         while waiting and engine.free_slots and dice.random() < 0.7:
             s, k = waiting.pop()
-            listener.append(((s, k), job(engine, f"{len(waiting)}", SETS[s], **kinds[k])))
+            listeners.append(((s, k), job(engine, f"{len(waiting)}", SETS[s], **kinds[k])))
         engine.step()
-    assert len(listener) == len(expected)
-    for choice, told in listener:
-        np.testing.assert_array_equal(told.images[0][0], expected[choice])
+    assert len(listeners) == len(expected)
+    for choice, listener in listeners:
+        np.testing.assert_array_equal(listener.images[0][0], expected[choice])
 
 
 def test_images_outside_their_control_interval_share_steps_with_others(
@@ -113,7 +113,7 @@ def test_images_outside_their_control_interval_share_steps_with_others(
 ) -> None:
     engine = engine_of(model, home)
     job(engine, "free", (), steps=4)
-    job(engine, "told", (("edges", 1.0, 0.5, 1.0),), steps=4)
+    job(engine, "controlled", (("edges", 1.0, 0.5, 1.0),), steps=4)
     rows = []
     while not engine.idle:
         engine.step()
@@ -124,12 +124,12 @@ def test_images_outside_their_control_interval_share_steps_with_others(
 
 def test_larger_second_pass_uses_the_controls(model: LatentDiffusion, home: Path) -> None:
     second = HiresFix(width=64, height=64, steps=4, strength=0.5)
-    plain, told = (
+    plain, controlled = (
         generate_image(model, home, wanted, steps=2, enlargement=second)
         for wanted in (SETS[0], SETS[1])
     )
-    assert plain.shape == told.shape == (64, 64, 3)
-    assert np.abs(plain.astype(int) - told.astype(int)).max() > 10
+    assert plain.shape == controlled.shape == (64, 64, 3)
+    assert np.abs(plain.astype(int) - controlled.astype(int)).max() > 10
 
 
 def test_control_runs_with_a_merged_model(
@@ -142,18 +142,18 @@ def test_control_runs_with_a_merged_model(
     variants = MergedLoras(LoraRegistry(tmp_path), 64 * MIB)
     engine = DiffusionEngine({"tiny": resident}, SLOTS, controlnets=nets, merged_loras=variants)
     lora = (LoraUse(name="pencil"),)
-    listener = [
+    listeners = [
         job(engine, f"{i}", wanted, steps=3, loras=loras)
         for i, (wanted, loras) in enumerate(
             [(SETS[0], ()), (SETS[1], ()), (SETS[0], lora), (SETS[1], lora)]
         )
     ]
     run(engine)
-    drawn = [told.images[0][0].astype(int) for told in listener]
-    for i, one in enumerate(drawn):
-        for other in drawn[:i]:
+    images = [listener.images[0][0].astype(int) for listener in listeners]
+    for i, one in enumerate(images):
+        for other in images[:i]:
             assert np.abs(one - other).max() > 0
-    np.testing.assert_array_equal(drawn[1], generate_image(model, home, SETS[1], steps=3))
+    np.testing.assert_array_equal(images[1], generate_image(model, home, SETS[1], steps=3))
 
 
 def test_removed_controlnet_fails_only_its_job(

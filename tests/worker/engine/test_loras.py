@@ -82,9 +82,9 @@ def job(
 ) -> RecordingListener:
     uses = tuple(LoraUse(name=lora, weight=weight) for lora, weight in loras.items())
     listener = RecordingListener()
-    asked = request(loras=uses, **changes)
-    engine.prepare(asked)
-    engine.admit(AdmittedJob(name, asked, None, None, listener))
+    its_request = request(loras=uses, **changes)
+    engine.prepare(its_request)
+    engine.admit(AdmittedJob(name, its_request, None, None, listener))
     return listener
 
 
@@ -116,16 +116,16 @@ def test_a_mixed_stream_gives_what_each_gives_alone(
     engine, variants = engine_of(model_in_memory, home, mib=1)
     waiting = [*wanted, *dice.sample(list(wanted), 5)]
     dice.shuffle(waiting)
-    listener = []
+    listeners = []
     while waiting or not engine.idle:
         while waiting and engine.free_slots and dice.random() < 0.7:
             s, k = waiting.pop()
             name = f"{len(waiting)}"
-            listener.append(((s, k), job(engine, name, SETS[s], **kinds[k])))
+            listeners.append(((s, k), job(engine, name, SETS[s], **kinds[k])))
         engine.step()
-    assert len(listener) == len(wanted) + 5
-    for choice, told in listener:
-        np.testing.assert_array_equal(told.images[0][0], wanted[choice])
+    assert len(listeners) == len(wanted) + 5
+    for choice, listener in listeners:
+        np.testing.assert_array_equal(listener.images[0][0], wanted[choice])
     # The largest alone takes more than there is; all of them would take twice that.
     assert variants.nbytes < 3 * MIB
 

@@ -74,11 +74,11 @@ def test_batch_that_does_not_fit_is_split_and_images_are_the_same(
 
     tight_model, network = with_memory_for(model, 4 * cells)
     tight = DiffusionEngine({"tiny": unmeasured(tight_model, 6)}, max_slots=6)
-    listener = [admit(tight, f"job-{i}", seed=i) for i in range(6)]
+    listeners = [admit(tight, f"job-{i}", seed=i) for i in range(6)]
     run(tight)
     assert network.seen[:3] == [12, 6, 2]  # twelve rows, half of them, and what fits into three
     assert max(network.seen[2:]) <= 4
-    for before, after in zip(expected, listener, strict=True):
+    for before, after in zip(expected, listeners, strict=True):
         assert after.error is None
         assert after.timings is not None
         np.testing.assert_allclose(after.images[0][0], before.images[0][0].astype(float), atol=1)

@@ -140,7 +140,7 @@ class Scheduler(RuleBasedStateMachine):
             assert self.passed_over[group] <= bound
 
     def levels(self) -> dict[Group, int]:
-        """Each group's most urgent slot's level, told independently of the batcher's way."""
+        """Return the level of each group's most urgent slot, without using the batcher."""
         found: dict[Group, int] = {}
         for slot in self.slots:
             found[slot.group] = min(found.get(slot.group, 2), self.level(slot))

@@ -34,10 +34,10 @@ def engine_of(models: dict[str, LatentDiffusion]) -> DiffusionEngine:
 
 
 def admitted(engine: DiffusionEngine, model: str, seed: int, steps: int) -> RecordingListener:
-    listeners = RecordingListener()
-    asked = request(model=model, seed=seed, steps=steps)
-    engine.admit(AdmittedJob(f"{model}-{seed}", asked, None, None, listeners))
-    return listeners
+    listener = RecordingListener()
+    its_request = request(model=model, seed=seed, steps=steps)
+    engine.admit(AdmittedJob(f"{model}-{seed}", its_request, None, None, listener))
+    return listener
 
 
 def test_each_image_equals_that_of_its_model_alone(models: dict[str, LatentDiffusion]) -> None:

@@ -43,10 +43,10 @@ def test_quality_is_used() -> None:
 
 
 def test_png_contains_its_parameters() -> None:
-    asked = request(
+    one = request(
         task="img2img", image_key=f"inputs/{'0' * 64}", strength=0.5, prompt="ein Herz ♥", n=4
     )
-    image = opened(encode(GRADIENT, asked, seed=44))
+    image = opened(encode(GRADIENT, one, seed=44))
     assert isinstance(image, PngImageFile)
     assert image.text["Prompt"] == "ein Herz ♥"
     assert image.text["Seed"] == "44"
@@ -54,7 +54,7 @@ def test_png_contains_its_parameters() -> None:
     assert image.text["Strength"] == "0.5"
     assert image.text["Size"] == "16x16"
     again = GenerationRequest.model_validate(json.loads(image.text["darkroom"]))
-    assert again == asked.model_copy(update={"seed": 44, "n": 1})
+    assert again == one.model_copy(update={"seed": 44, "n": 1})
 
 
 def test_png_of_a_class_contains_the_class_and_no_prompt() -> None:
@@ -67,8 +67,8 @@ def test_png_of_a_class_contains_the_class_and_no_prompt() -> None:
 @given(prompt=st.text(st.characters(), max_size=200))
 @hypothesis_settings(max_examples=50, deadline=None)
 def test_any_prompt_fits_into_a_png(prompt: str) -> None:
-    asked = request().model_copy(update={"prompt": prompt})
-    image = opened(encode(GRADIENT[:4, :4], asked, seed=1))
+    one = request().model_copy(update={"prompt": prompt})
+    image = opened(encode(GRADIENT[:4, :4], one, seed=1))
     assert isinstance(image, PngImageFile)
     readable = prompt.replace("\0", "").encode("utf-8", "replace").decode()
     assert image.text["Prompt"] == readable
