@@ -1,1 +1,1 @@
-"""The HTTP front end: validates what clients ask, queues it, and brings them the pictures."""
+"""The HTTP service: validates requests, queues jobs and returns their images."""

@@ -1,4 +1,4 @@
-"""The one place where the service is put together: settings in, application out."""
+"""The application: `create_app` builds every part of the service from the settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,7 +6,6 @@ from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -22,9 +21,8 @@ from protocol.storage.object_store import ObjectStore
 from protocol.telemetry.setup import start_tracing
 from protocol.telemetry.tracing import Tracing
 from service.auth.api_keys import ApiKeyBackend
-from service.images.image_urls import Fetching
-from service.images.ssrf_guard import Guard
-from service.jobs.generation import Generation
+from service.images.ssrf_guard import SsrfGuard
+from service.jobs.job_submitter import JobSubmitter
 from service.jobs.job_watcher import JobWatcher
 from service.jobs.micro_batcher import MicroBatcher
 from service.jobs.model_directory import ModelDirectory
@@ -37,23 +35,20 @@ from service.middleware.headers import RequestIdMiddleware, SecurityHeadersMiddl
 from service.middleware.same_origin import SameOriginMiddleware
 from service.middleware.tracing import TracingMiddleware
 from service.middleware.trusted_host import TrustedHostMiddleware
+from service.openapi import DESCRIPTION, TITLE, openapi_schema
 from service.routes import generation, health, jobs, models, pages
 from service.routes.deps import Services
 from service.schemas.problems import add_problem_handlers
-from service.schemas.requests import body_schemas
 from service.settings import ServiceSettings
-from service.telemetry.loop_lag import watching_loop_lag
+from service.telemetry.loop_lag import measured_loop_lag
 from service.telemetry.metrics import Metrics
 from service.telemetry.queue_stats_collector import QueueStatsCollector
 
-TITLE = "Darkroom"
-DESCRIPTION = "Pictures from latent diffusion models, by HTTP. Every error is an RFC 9457 problem."
-
 
 def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> FastAPI:
-    """The service, ready to be run. Redis may be away: it is reached for when it is needed.
+    """Return the application. It connects to Redis on first use, so Redis may be unreachable.
 
-    `store` replaces the one the settings name: a store in memory must be shared with the worker.
+    `store` replaces the store of the settings: one in memory must be shared with the worker.
     """
     metrics = Metrics()
     tracing = start_tracing("api", settings.otlp_endpoint)
@@ -62,9 +57,9 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
         title=TITLE,
         description=DESCRIPTION,
         lifespan=_lifespan(settings, store, metrics, tracing),
-        docs_url=None,  # ours needs no files from elsewhere
+        docs_url=None,  # FastAPI's page loads files from other sites; `routes.pages` has our own
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would repeat the client's Host
+        redirect_slashes=False,  # a redirect would repeat the client's Host header
         middleware=[  # the first is the outermost
             Middleware(RequestIdMiddleware),
             Middleware(AccessLogMiddleware, metrics=metrics),
@@ -72,7 +67,7 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
             Middleware(SecurityHeadersMiddleware),
             Middleware(ErrorMiddleware),
             Middleware(TrustedHostMiddleware, settings=settings),
-            *_cross_origin(settings),
+            *_cors(settings),
             Middleware(SameOriginMiddleware, origins=settings.allowed_origins),
             Middleware(AuthenticationMiddleware, settings=settings),
             Middleware(BodyLimitMiddleware, settings=settings),
@@ -81,7 +76,8 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
     add_problem_handlers(app)
     for routes in (generation, jobs, models, health, pages):
         app.include_router(routes.router)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    # FastAPI's documented way to extend the description.
+    app.openapi = lambda: openapi_schema(app)  # type: ignore[method-assign]
     return app
 
 
@@ -91,66 +87,66 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         redis = connect(settings.redis_url, metrics.meters.redis)
-        news = connect_async(settings.redis_url)
-        census = QueueStatsCollector(settings.redis_url)
-        catalogue, presence = ModelRegistry(redis), Presence(redis)
+        async_redis = connect_async(settings.redis_url)
+        queue_stats = QueueStatsCollector(settings.redis_url)
+        registry, presence = ModelRegistry(redis), Presence(redis)
         queue = JobQueue(redis, settings)
         limits = Limits(redis, queue.states)
         decoding = CapacityLimiter(settings.decode_threads)
         submissions = MicroBatcher(queue.submit_many, "submissions")
-        accept = Generation(
-            settings,
-            ModelDirectory(catalogue, presence),
-            TokenCounters(catalogue),
-            store,
-            submissions,
-            queue.pin,
-            limits,
-            IdempotencyKeys(redis),
-            tracing,
-            decoding,
+        submitter = JobSubmitter(
+            settings=settings,
+            models=ModelDirectory(registry, presence, settings.default_model),
+            tokens=TokenCounters(registry),
+            store=store,
+            queue=submissions,
+            pin=queue.pin,
+            limits=limits,
+            idempotency=IdempotencyKeys(redis),
+            tracing=tracing,
+            decoding=decoding,
         )
-        metrics.registry.register(census)
+        metrics.registry.register(queue_stats)
         try:
             async with (
-                JobWatcher(news, queue, settings.poll_s) as watcher,
-                watching_loop_lag(metrics.loop_lag),
+                JobWatcher(async_redis, queue, settings.poll_s) as watcher,
+                measured_loop_lag(metrics.loop_lag),
             ):
                 app.state.services = Services(
                     settings=settings,
-                    catalogue=catalogue,
+                    models=registry,
                     presence=presence,
                     queue=queue,
                     board=ProgressBoard(redis),
                     store=store,
-                    generation=accept,
+                    submitter=submitter,
                     watcher=watcher,
                     metrics=metrics,
                     decoding=decoding,
-                    keys=ApiKeyBackend(KeyRecords(redis), settings),
+                    api_keys=ApiKeyBackend(KeyRecords(redis), settings),
                     limits=limits,
-                    fetching=_fetching(settings),
+                    ssrf_guard=_ssrf_guard(settings),
                 )
                 yield
         finally:
-            metrics.registry.unregister(census)
-            census.close()
+            metrics.registry.unregister(queue_stats)
+            queue_stats.close()
             submissions.close()
-            await news.aclose()
+            await async_redis.aclose()
             redis.close()
             tracing.close()
 
     return lifespan
 
 
-def _fetching(settings: ServiceSettings) -> Fetching:
+def _ssrf_guard(settings: ServiceSettings) -> SsrfGuard | None:
     if not settings.image_urls:
-        return Fetching(None)
-    return Fetching(Guard(settings.max_body_bytes, settings.fetch_timeout_s))
+        return None
+    return SsrfGuard(settings.max_body_bytes, settings.fetch_timeout_s)
 
 
-def _cross_origin(settings: ServiceSettings) -> list[Middleware]:
-    """Lets pages of the sites named use the API; by default there are none."""
+def _cors(settings: ServiceSettings) -> list[Middleware]:
+    """Allow pages of the configured sites to use the API; by default there are none."""
     if not settings.allowed_origins:
         return []
     return [
@@ -165,19 +161,3 @@ def _cross_origin(settings: ServiceSettings) -> list[Middleware]:
             expose_headers=["Location", "Preference-Applied", "Retry-After", "X-Request-Id"],
         )
     ]
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's description, with the bodies that our routes read themselves."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        schema["components"]["schemas"].update(body_schemas())
-        schema["components"]["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-        schema["security"] = [{}, {"bearer": []}, {"key": []}]  # none, where none is needed
-        app.openapi_schema = schema
-    return app.openapi_schema

@@ -1,25 +1,25 @@
-"""The files of the pages for people, read once; there is no way to ask for another."""
+"""Files of the HTML pages, read once; no other file can be requested."""
 
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-AT = "/pages/"
-TYPES = {"css": "text/css", "js": "text/javascript"}
+PREFIX = "/pages/"
+ASSET_TYPES = {"css": "text/css", "js": "text/javascript"}
 
 
 @cache
 def page_files() -> Mapping[str, bytes]:
-    """What each file holds, by its name, as in playground.css."""
+    """Return the content of each file by its name, such as "playground.css"."""
     folder = resources.files("service").joinpath("pages")
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
 
 
 def media_type(name: str) -> str | None:
-    """Of a script or a style; None for anything else."""
-    return TYPES.get(name.rpartition(".")[2])
+    """Return the media type of a script or stylesheet, None for any other file."""
+    return ASSET_TYPES.get(name.rpartition(".")[2])
 
 
-def part_paths() -> frozenset[str]:
-    """Where the scripts and styles are found."""
-    return frozenset(f"{AT}{name}" for name in page_files() if media_type(name))
+def asset_paths() -> frozenset[str]:
+    """Return the URL paths of the scripts and stylesheets."""
+    return frozenset(f"{PREFIX}{name}" for name in page_files() if media_type(name))

@@ -1,4 +1,4 @@
-"""The settings of the service, on top of those it shares with the workers."""
+"""Settings of the service, in addition to those it shares with the workers."""
 
 import ipaddress
 from enum import StrEnum
@@ -10,22 +10,22 @@ from pydantic_settings import NoDecode
 from protocol.settings import Settings, or_none
 
 MEBIBYTE = 2**20
-SHORTEST_KEY = 32  # characters of a key that an operator makes up
+MIN_KEY_LENGTH = 32  # characters of a key that an operator chooses
 
 
-def _listed(value: object) -> object:
-    """A list as it is written in the environment, with commas."""
+def _split(value: object) -> object:
+    """Split a list separated by commas, as it is written in the environment."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 # Without NoDecode a list would have to be written as JSON.
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Auth(StrEnum):
-    """Who is let in."""
+    """Condition under which requests need an API key."""
 
     AUTO = "auto"
     REQUIRED = "required"
@@ -33,7 +33,7 @@ class Auth(StrEnum):
 
 
 class ServiceSettings(Settings):
-    """What only the HTTP front end needs to know."""
+    """Settings that only the HTTP service has."""
 
     default_model: str | None = Field(
         default=None,
@@ -56,12 +56,12 @@ class ServiceSettings(Settings):
     max_wait_s: float = Field(
         default=300.0,
         gt=0,
-        description="Seconds a client is kept waiting for its pictures before it gets a 504.",
+        description="Seconds a client waits for its images before it gets a 504.",
     )
     poll_s: float = Field(
         default=1.0,
         gt=0,
-        description="Seconds after which a waiting request looks for itself, should news get lost.",
+        description="Seconds between polls of a waiting request, in case a message is lost.",
     )
     image_url_ttl_s: int = Field(
         default=3600,
@@ -77,7 +77,7 @@ class ServiceSettings(Settings):
     )
     admin_key: Annotated[SecretStr | None, BeforeValidator(or_none)] = Field(
         default=None,
-        min_length=SHORTEST_KEY,
+        min_length=MIN_KEY_LENGTH,
         description="A key that may do everything, 32 characters or more; "
         "further ones are made by `darkroom keys create`.",
     )
@@ -122,15 +122,15 @@ class ServiceSettings(Settings):
 
     @property
     def keys_needed(self) -> bool:
-        """Whether clients must show a key."""
+        """Return True if requests need an API key."""
         if self.auth is Auth.AUTO:
             return not is_loopback(self.host)
         return self.auth is Auth.REQUIRED
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens at `host`."""
+    """Return True if only this machine can connect to `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name: this one is a loopback by its definition, of others nobody knows
+    except ValueError:  # a name; only "localhost" is a loopback by definition (RFC 6761)
         return host.lower() == "localhost"

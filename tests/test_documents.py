@@ -12,7 +12,7 @@ from bench.docs.settings_table import variable, with_tables
 from models.samplers import SAMPLERS, SCHEDULES
 from protocol.request.generation_params import GenerationParams
 from protocol.settings import Settings
-from service.schemas.problems import TABLE
+from service.schemas.problems import STATUSES
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
 
@@ -58,7 +58,7 @@ def test_api_page_names_every_sampler_schedule_and_field() -> None:
 
 
 def test_api_page_lists_every_error_with_its_status() -> None:
-    for status, kind in TABLE.values():
+    for status, kind in STATUSES.values():
         assert re.search(rf"^\| {status.value} \|.*`{kind}`", API, re.MULTILINE), kind
 
 

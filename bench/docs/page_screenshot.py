@@ -38,7 +38,7 @@ def main() -> None:
             page.locator("#prompt").fill(prompt)
             page.locator("#seed").fill(seed)
             page.locator("#n").fill("2")
-            page.locator("#go").click()
+            page.locator("#generate").click()
             expect(page.locator("#gallery")).to_contain_text(prompt, timeout=120_000)
             expect(page.locator("#status")).to_contain_text("Done", timeout=120_000)
         page.locator("h1").scroll_into_view_if_needed()

@@ -1,4 +1,4 @@
-"""Who is asking: the keys as this process knows them, and what follows from one."""
+"""API key authentication: the keys known to this process, and the user of a request."""
 
 import asyncio
 import hmac
@@ -12,13 +12,14 @@ from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope, digest,
 from protocol.errors import DarkroomError, Forbidden, QueueUnavailable, Unauthorized
 from service.settings import ServiceSettings, is_loopback
 
-FRESH_S = 2.0  # for so long a revoked key may still open
-SOON_S = 0.25  # a key that is not known may be a moment old; strangers make us look no oftener
+MAX_AGE_S = 2.0  # of the keys read from Redis: a revoked key may work for this long
+# An unknown key may have been created a moment ago. Strangers cause a read no more often than this.
+MAX_AGE_UNKNOWN_S = 0.25
 UNLIMITED = KeyLimits()
 
 
-class NoKeys(DarkroomError):
-    """The service would stand open to everybody, or to nobody."""
+class NoApiKeys(DarkroomError):
+    """The service needs API keys and has none, so it would serve everyone or no one."""
 
     def __init__(self, host: str) -> None:
         super().__init__(
@@ -30,9 +31,10 @@ class NoKeys(DarkroomError):
 
 @dataclass(frozen=True)
 class User:
-    """Who sends a request. `client` is the name jobs are submitted under, opaque and no secret.
+    """The sender of a request.
 
-    `owner`: whose jobs are shown; None: everybody's.
+    `client` is the name jobs are submitted under; it is opaque and no secret. `owner` restricts
+    the visible jobs to those of one key; None shows all jobs.
     """
 
     client: str
@@ -42,18 +44,22 @@ class User:
     limits: KeyLimits = UNLIMITED
 
     @classmethod
-    def of_key(cls, key: ApiKey) -> "User":
+    def from_key(cls, key: ApiKey) -> "User":
+        """Return the user of an API key."""
         owner = None if Scope.ADMIN in key.scopes else key.id
         return cls(key.id, owner, key.scopes, key.name, key.limits)
 
     @classmethod
-    def anybody(cls, address: str) -> "User":
-        """Where no keys are needed. This machine is nobody in particular: it may be a proxy."""
+    def anonymous(cls, address: str) -> "User":
+        """Return the user of a request that needs no key.
+
+        A loopback address gives an empty client name, because it may be a proxy.
+        """
         client = "" if is_loopback(address) else f"address-{address}"
         return cls(client, None, frozenset({Scope.ADMIN}))
 
-    def may(self, scope: Scope) -> None:
-        """Raises `Forbidden` where the key is not meant for that."""
+    def require(self, scope: Scope) -> None:
+        """Raise `Forbidden` unless the user has `scope` or is an admin."""
         if not self.scopes & {scope, Scope.ADMIN}:
             raise Forbidden(scope.value)
 
@@ -62,9 +68,9 @@ ADMIN = User("admin", None, frozenset({Scope.ADMIN}), "admin")
 
 
 class ApiKeyBackend:
-    """The keys that open, read from Redis again every `FRESH_S` seconds.
+    """Authentication by API keys, which are read from Redis again every `MAX_AGE_S` seconds.
 
-    While Redis is away those last read go on opening: nothing can be asked for then anyway.
+    While Redis is unreachable, the keys read last stay valid: no job can be submitted then anyway.
     """
 
     def __init__(self, records: KeyRecords, settings: ServiceSettings) -> None:
@@ -75,26 +81,29 @@ class ApiKeyBackend:
         self._read_at = 0.0
         self._reading = asyncio.Lock()
 
-    async def visitor(self, headers: Headers) -> User:
-        """Who shows which key. Raises `Unauthorized`."""
+    async def authenticate(self, headers: Headers) -> User:
+        """Return the user whose key is in `headers`. Raises `Unauthorized`."""
         token = _token(headers)
         if hmac.compare_digest(digest(token), self._admin_digest):
             return ADMIN
-        key = find_key(token, await self._known(FRESH_S)) or (
-            find_key(token, await self._known(SOON_S)) if token else None
+        key = find_key(token, await self._known_keys(MAX_AGE_S)) or (
+            find_key(token, await self._known_keys(MAX_AGE_UNKNOWN_S)) if token else None
         )
         if key is None:
             raise Unauthorized
-        return User.of_key(key)
+        return User.from_key(key)
 
-    async def _known(self, age_s: float) -> dict[str, ApiKey]:
-        """The keys as they were at most `age_s` seconds ago."""
-        if self._keys is None or time.monotonic() - self._read_at > age_s:
+    async def _known_keys(self, max_age_s: float) -> dict[str, ApiKey]:
+        """Return the keys, read from Redis at most `max_age_s` seconds ago."""
+        if self._is_older(max_age_s):
             async with self._reading:
-                if self._keys is None or time.monotonic() - self._read_at > age_s:
+                if self._is_older(max_age_s):  # no other request has read them meanwhile
                     await self._read()
         assert self._keys is not None
         return self._keys
+
+    def _is_older(self, age_s: float) -> bool:
+        return self._keys is None or time.monotonic() - self._read_at > age_s
 
     async def _read(self) -> None:
         try:
@@ -105,10 +114,11 @@ class ApiKeyBackend:
         self._read_at = time.monotonic()
 
 
-def check_door(settings: ServiceSettings, records: KeyRecords) -> None:
-    """Refuse to start where keys are needed and there are none; raises `NoKeys`.
+def check_keys_exist(settings: ServiceSettings, records: KeyRecords) -> None:
+    """Raise `NoApiKeys` if the service needs keys and there are none.
 
-    A Redis that is away says nothing of keys; until it is back, nobody is let in.
+    While Redis is unreachable the keys are unknown, and the service starts: until Redis is back,
+    it accepts no request that needs a key.
     """
     if not settings.keys_needed or settings.admin_key is not None:
         return
@@ -117,11 +127,11 @@ def check_door(settings: ServiceSettings, records: KeyRecords) -> None:
     except QueueUnavailable:
         return
     if not known:
-        raise NoKeys(settings.host)
+        raise NoApiKeys(settings.host)
 
 
 def _token(headers: Headers) -> str:
-    """The key a request shows, or an empty text."""
+    """Return the key in the headers of a request, or an empty string."""
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token.strip()

@@ -1,37 +1,30 @@
-"""Images given by address: fetched and put where images given as files are, if that is allowed."""
-
-from dataclasses import dataclass
+"""Downloads of the images that a request gives by URL."""
 
 from protocol.errors import InvalidRequest
-from service.images.ssrf_guard import Guard
-from service.middleware.body_limit import Upload
+from service.images.ssrf_guard import SsrfGuard
+from service.middleware.body_limit import LimitedBody
 from service.schemas.body_parser import Fields
 
-BY_ADDRESS = {"image_url": "image", "mask_url": "mask"}
+URL_FIELDS = {"image_url": "image", "mask_url": "mask"}
 
 
-@dataclass(frozen=True)
-class Fetching:
-    """`guard`: None where images by address are not taken."""
+async def fetch_images(fields: Fields, guard: SsrfGuard | None, body: LimitedBody) -> Fields:
+    """Return `fields` with each URL replaced by its file, whose bytes count as part of `body`.
 
-    guard: Guard | None
-
-    async def filled(self, fields: Fields, upload: Upload) -> Fields:
-        """`fields`, with files in place of addresses, held with the body they came in.
-
-        Raises `InvalidRequest` and `Overloaded`.
-        """
-        asked = {name: fields[name] for name in BY_ADDRESS if name in fields}
-        if not asked:
-            return fields
-        if self.guard is None:
-            name, url = next(iter(asked.items()))
-            raise InvalidRequest(
-                name, url, "left out: images by address are not taken here", "unknown-field"
-            )
-        files: Fields = {}
-        for name, url in asked.items():
-            if (field := BY_ADDRESS[name]) in fields:
-                raise InvalidRequest(name, url, f"left out, or sent without {field}", "given-twice")
-            files[field] = await self.guard.fetch(name, url, upload.hold)
-        return {name: value for name, value in fields.items() if name not in asked} | files
+    `guard` is None if the service takes no images by URL. Raises `InvalidRequest` and
+    `Overloaded`.
+    """
+    urls = {name: fields[name] for name in URL_FIELDS if name in fields}
+    if not urls:
+        return fields
+    if guard is None:
+        name, url = next(iter(urls.items()))
+        raise InvalidRequest(
+            name, url, "left out: images by address are not taken here", "unknown-field"
+        )
+    files: Fields = {}
+    for name, url in urls.items():
+        if (field := URL_FIELDS[name]) in fields:
+            raise InvalidRequest(name, url, f"left out, or sent without {field}", "given-twice")
+        files[field] = await guard.fetch(name, url, body.reserve)
+    return {name: value for name, value in fields.items() if name not in urls} | files

@@ -1,7 +1,7 @@
-"""What clients upload, decoded, checked and made into PNGs of our own. The only file with pillow.
+"""Decodes and checks uploaded images and encodes them as PNG. The only file that imports pillow.
 
-Whatever comes in, workers only ever open what left here: an RGB image or an L mask, losslessly
-packed. Decoding takes time and memory, so it runs in threads, of which there are few.
+Workers open only files encoded here: an RGB image or an L mask, without loss. Decoding takes time
+and memory, so callers run it in a limited number of threads.
 """
 
 import io
@@ -14,15 +14,15 @@ from PIL import Image, ImageCms
 from protocol.errors import InvalidRequest
 from protocol.request.generation_params import InputImage
 from protocol.request.object_keys import input_key
-from service.images.image_sanitizer import orientation, strip_metadata
+from service.images.image_sanitizer import orientation, sanitize_image
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-LABELS = ("PNG",)  # what maps of classes come in: their values must not be mixed
+LABEL_FORMATS = ("PNG",)  # of label maps: a lossy format would change their values
 NEAREST, SMOOTH = Image.Resampling.NEAREST, Image.Resampling.LANCZOS
 WHITE = (255, 255, 255, 255)
 BLACK = (0, 0, 0, 255)
-PNG_LEVEL = 1  # of 9: inputs are written once and read once, so speed counts for more than size
-TURNS = {  # by EXIF's orientation
+PNG_LEVEL = 1  # of 9: inputs are written once and read once, so speed matters more than size
+TRANSPOSES = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -31,44 +31,46 @@ TURNS = {  # by EXIF's orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-LARGEST_PROFILE = 2**20  # bytes; those of printers have half of that
+MAX_PROFILE_BYTES = 2**20  # printer profiles have half of that
 SRGB = ImageCms.createProfile("sRGB")
-PROFILED = {"1": "L", "P": "RGB", "PA": "RGBA", "LA": "RGBA", "I;16": "L"}  # what profiles are of
+# Image mode -> the mode that its ICC profile is for, where the two differ.
+PROFILE_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "LA": "RGBA", "I;16": "L"}
 
 Size = tuple[int, int]  # width, height in pixels
 
 
 @dataclass(frozen=True)
 class CanonicalImage:
-    """An input as the worker gets it: the file, and the record that goes with the request."""
+    """An input image for the worker: the PNG file, and its record in the request."""
 
     png: bytes
     record: InputImage
 
 
 def decode_image(field: str, data: bytes, max_pixels: int) -> Image.Image:
-    """An uploaded picture in RGB, upright, transparency on white; raises `InvalidRequest`.
+    """Return an uploaded image in RGB, upright, with transparency on white.
 
-    Of an animation, the first picture. Colours are brought to sRGB by the profile that came along.
+    The first frame of an animation is used. Colours are converted to sRGB by the file's ICC
+    profile. Raises `InvalidRequest`.
     """
-    with _refusing(field, data, max_pixels):
-        image = _in_srgb(_decode(field, data, max_pixels))
+    with _as_invalid_request(field, data, max_pixels):
+        image = _to_srgb(_decode(field, data, max_pixels))
         return _on_background(image, WHITE).convert("RGB")
 
 
 def decode_mask(field: str, data: bytes, max_pixels: int) -> Image.Image:
-    """An uploaded mask in L, upright: white is repainted; black and the transparent are kept."""
-    with _refusing(field, data, max_pixels):
+    """Return an uploaded mask in L, upright: white is inpainted, black and transparent is kept."""
+    with _as_invalid_request(field, data, max_pixels):
         return _on_background(_decode(field, data, max_pixels), BLACK).convert("L")
 
 
-def decode_labels(field: str, data: bytes, max_pixels: int, classes: int) -> Image.Image:
-    """An uploaded map of classes in L: of each pixel its grey value, or its place in the palette.
+def decode_label_map(field: str, data: bytes, max_pixels: int, classes: int) -> Image.Image:
+    """Return an uploaded label map in L: the grey value or palette index of each pixel.
 
-    Raises `InvalidRequest` also for values that are no class's number.
+    Raises `InvalidRequest`, also for values that are not below `classes`.
     """
-    with _refusing(field, data, max_pixels):
-        labels, _ = _opened(field, data, max_pixels, LABELS)
+    with _as_invalid_request(field, data, max_pixels):
+        labels, _ = _open(field, data, max_pixels, LABEL_FORMATS)
         if labels.mode not in ("L", "P"):
             bound = "a PNG with one channel of 8 bits, or with a palette"
             raise InvalidRequest(field, f"of mode {labels.mode}", bound, "not-a-label-map")
@@ -84,32 +86,32 @@ def decode_labels(field: str, data: bytes, max_pixels: int, classes: int) -> Ima
 def canonical(
     image: Image.Image, size: Size, resampling: Image.Resampling = SMOOTH
 ) -> CanonicalImage:
-    """`image` (RGB or L) stretched to `size` and packed as PNG."""
+    """Return `image` (RGB or L) resized to `size` and encoded as PNG."""
     if image.size != size:
         image = image.resize(size, resampling)
-    packed = io.BytesIO()
-    image.save(packed, "PNG", compress_level=PNG_LEVEL)
-    png = packed.getvalue()
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=PNG_LEVEL)
+    png = buffer.getvalue()
     width, height = size
     return CanonicalImage(png, InputImage(key=input_key(png), width=width, height=height))
 
 
 def _decode(field: str, data: bytes, max_pixels: int) -> Image.Image:
-    """The first frame, upright, in eight bits."""
-    image, exif = _opened(field, data, max_pixels)
-    turn = TURNS.get(orientation(exif))
-    image = _eight_bits(image)
-    return image if turn is None else image.transpose(turn)
+    """Return the first frame, upright, with 8 bits per channel."""
+    image, exif = _open(field, data, max_pixels)
+    transpose = TRANSPOSES.get(orientation(exif))
+    image = _to_eight_bits(image)
+    return image if transpose is None else image.transpose(transpose)
 
 
-def _opened(
+def _open(
     field: str, data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS
 ) -> tuple[Image.Image, bytes]:
-    """The first frame as it stands, and the EXIF block that came along.
+    """Return the first frame unchanged and the EXIF block of the file.
 
-    Its size is checked before a pixel is unpacked.
+    The size is checked before any pixel is decompressed.
     """
-    file = strip_metadata(field, data)
+    file = sanitize_image(field, data)
     image: Image.Image = Image.open(io.BytesIO(file.data), formats=formats)
     width, height = image.size
     if width * height > max_pixels:
@@ -119,8 +121,8 @@ def _opened(
 
 
 @contextmanager
-def _refusing(field: str, data: bytes, max_pixels: int) -> Iterator[None]:
-    """Turns whatever decoding raises inside the block into an `InvalidRequest`."""
+def _as_invalid_request(field: str, data: bytes, max_pixels: int) -> Iterator[None]:
+    """Convert every exception of the decoder inside the block to `InvalidRequest`."""
     try:
         yield
     except InvalidRequest:
@@ -129,7 +131,7 @@ def _refusing(field: str, data: bytes, max_pixels: int) -> Iterator[None]:
         bound = _at_most(max_pixels)
         raise InvalidRequest(field, "far too large", bound, "image-too-large") from error
     except Exception as error:
-        # Decoders of foreign bytes raise whatever they stumble over; to the client it is all one.
+        # Decoders raise many exception types for invalid files; clients get the same error.
         raise InvalidRequest(
             field,
             f"{len(data)} bytes that cannot be decoded",
@@ -142,8 +144,8 @@ def _at_most(max_pixels: int) -> str:
     return f"an image of at most {max_pixels} pixels"
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit greys scaled to 8 bits; pillow's own conversion would clip them."""
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale a 16-bit greyscale image to 8 bits; pillow's own conversion would clip its values."""
     if not image.mode.startswith("I"):
         return image
     scaled = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
@@ -151,18 +153,19 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return scaled
 
 
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """In the colours that its profile means; one that is broken or does not fit is ignored."""
-    profile = image.info.get("icc_profile")
-    if not isinstance(profile, bytes) or not 0 < len(profile) <= LARGEST_PROFILE:
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Convert the colours to sRGB by the ICC profile; an invalid profile is ignored."""
+    data = image.info.get("icc_profile")
+    if not isinstance(data, bytes) or not 0 < len(data) <= MAX_PROFILE_BYTES:
         return image
     try:
-        meant = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = PROFILED.get(image.mode, image.mode)
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        mode = PROFILE_MODES.get(image.mode, image.mode)
         if image.has_transparency_data and mode == "RGB":
             mode = "RGBA"
-        into = "RGBA" if mode == "RGBA" else "RGB"
-        return ImageCms.profileToProfile(image.convert(mode), meant, SRGB, outputMode=into) or image
+        output = "RGBA" if mode == "RGBA" else "RGB"
+        image_in_mode = image.convert(mode)
+        return ImageCms.profileToProfile(image_in_mode, profile, SRGB, outputMode=output) or image
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
 

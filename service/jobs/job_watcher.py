@@ -1,7 +1,7 @@
-"""Waiting for jobs: one connection per process hears the news of all jobs anybody waits for.
+"""Waiting for jobs: one Pub/Sub connection per process for all jobs that requests wait for.
 
-News only wakes the waiters up; what they return is read from the queue. A waiter that hears nothing
-looks for itself every `poll_s` seconds, so a lost message or a broken link costs a moment only.
+A message wakes the waiters; the state they return is read from the queue. A waiter without
+messages polls every `poll_s` seconds, so a lost message or connection costs only a short delay.
 """
 
 import asyncio
@@ -20,33 +20,33 @@ from protocol.queue.progress import channel, progress_messages
 from service.jobs.micro_batcher import MicroBatcher
 
 RECONNECT_S = 0.5
-FIRST_LOOK_S = 0.02  # after acceptance, should the end have come before the subscription
-MOST_STALE = 64  # channels of ended jobs, which are silent, that are left together
-ANCHOR = channel("")  # always subscribed, for a PubSub without channels stops listening
+FIRST_POLL_S = 0.02  # after submission, in case the job ended before the subscription
+MAX_STALE = 64  # channels of ended jobs, unsubscribed together; no messages arrive on them
+ANCHOR = channel("")  # always subscribed, because a PubSub without channels stops listening
 
 
 class _Waiter:
-    """One who waits: sees the latest news only, for steps in between are of no use to anybody."""
+    """One waiting request. It sees the latest message only; earlier ones are obsolete."""
 
     def __init__(self) -> None:
-        self.news: Progress | None = None
-        self.called = asyncio.Event()
+        self.message: Progress | None = None
+        self.notified = asyncio.Event()
 
-    def tell(self, news: Progress) -> None:
-        self.news = news
-        self.called.set()
+    def notify(self, message: Progress) -> None:
+        self.message = message
+        self.notified.set()
 
-    async def listen(self, patience_s: float) -> Progress | None:
-        """The latest news, or None if there was none for `patience_s` seconds."""
+    async def wait(self, timeout_s: float) -> Progress | None:
+        """Return the latest message, or None if there was none for `timeout_s` seconds."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.called.wait(), patience_s)
-        self.called.clear()
-        news, self.news = self.news, None
-        return news
+            await asyncio.wait_for(self.notified.wait(), timeout_s)
+        self.notified.clear()
+        message, self.message = self.message, None
+        return message
 
 
 class JobWatcher:
-    """Follows jobs for everybody in this process, within `async with JobWatcher(…)`."""
+    """Follows jobs for all requests of this process, within `async with JobWatcher(…)`."""
 
     def __init__(self, redis: AsyncRedis, queue: JobQueue, poll_s: float) -> None:
         self._redis = redis
@@ -59,7 +59,7 @@ class JobWatcher:
         self._listening: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "JobWatcher":
-        self._listening = asyncio.create_task(self._listen_for_ever(), name="job news")
+        self._listening = asyncio.create_task(self._keep_listening(), name="job messages")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -70,49 +70,47 @@ class JobWatcher:
         self._views.close()
 
     async def view(self, job_id: str, client: str | None = None) -> JobView:
-        """The job at this moment, as `JobQueue.view` says, in one round trip with those of others.
+        """Return the job as `JobQueue.view` does, in one round trip with those of other requests.
 
         Raises `UnknownJob` and `QueueUnavailable`.
         """
         return await self._views((job_id, client))
 
-    async def now(self, job_id: str, last_seen: JobView | None = None) -> JobView:
-        """The job as it stands. While Redis is away, as it was `last_seen`, or simply queued.
+    async def view_or_last(self, job_id: str, last_seen: JobView | None = None) -> JobView:
+        """Return the job; while Redis is unreachable, `last_seen` or a queued job.
 
-        For jobs known to have been accepted: an outage must not look like their loss.
+        For accepted jobs only: during an outage they must not seem to be lost.
         """
         try:
             return await self.view(job_id)
         except QueueUnavailable:
             return last_seen or JobView(id=job_id, state=JobState.QUEUED)
 
-    async def updates(self, job_id: str, *, fresh: bool = False) -> AsyncGenerator[JobView]:
-        """The job now, then at every change of it, to its end. Raises `UnknownJob`.
+    async def updates(self, job_id: str, *, just_queued: bool = False) -> AsyncGenerator[JobView]:
+        """Yield the job now and at every change until it ends. Raises `UnknownJob`.
 
-        Of a `fresh` job, accepted a moment ago, there is nothing to be seen yet: news of it is
-        waited for first, and only if there is none so soon, it is looked at.
+        A `just_queued` job is first read after `FIRST_POLL_S` seconds without a message.
         """
         with self._waiting(job_id) as waiter:
-            await self.expect(job_id)
+            await self.subscribe(job_id)
             queued = JobView(id=job_id, state=JobState.QUEUED)
-            shown = view = queued if fresh else await self.now(job_id)
+            shown = view = queued if just_queued else await self.view_or_last(job_id)
             yield view
-            patience_s = FIRST_LOOK_S if fresh else self._poll_s
+            timeout_s = FIRST_POLL_S if just_queued else self._poll_s
             while view.state not in TERMINAL:
-                news = await waiter.listen(patience_s)
-                patience_s = self._poll_s
-                if news is not None and (news.result or news.state not in TERMINAL):
-                    seen = news.model_copy(update={"result": None})
-                    view = JobView(id=job_id, state=news.state, progress=seen, result=news.result)
+                message = await waiter.wait(timeout_s)
+                timeout_s = self._poll_s
+                if message is not None and (message.result or message.state not in TERMINAL):
+                    view = _view_of(message)
                 else:
-                    view = await self.now(job_id, view)
+                    view = await self.view_or_last(job_id, view)
                 if view != shown:
                     yield view
                     shown = view
 
-    async def finished(self, job_id: str, *, fresh: bool = False) -> JobView:
-        """The job once it has ended, however that was. Raises `UnknownJob`."""
-        async with aclosing(self.updates(job_id, fresh=fresh)) as updates:
+    async def finished(self, job_id: str, *, just_queued: bool = False) -> JobView:
+        """Wait until the job ends in any state and return it. Raises `UnknownJob`."""
+        async with aclosing(self.updates(job_id, just_queued=just_queued)) as updates:
             async for view in updates:
                 if view.state in TERMINAL:
                     return view
@@ -120,7 +118,7 @@ class JobWatcher:
 
     @property
     def watched(self) -> int:
-        """How many jobs are being waited for."""
+        """Return the number of jobs that requests wait for."""
         return len(self._waiters)
 
     @contextmanager
@@ -132,15 +130,17 @@ class JobWatcher:
         finally:
             self._waiters[job_id].discard(waiter)
             if not self._waiters[job_id]:
-                # Its channel is left when the next one is joined: nothing may block here.
+                # The channel is unsubscribed with a later subscription: nothing may block here.
                 del self._waiters[job_id]
 
-    async def expect(self, job_id: str) -> None:
-        """Listen to news of a job, best before it is queued: nothing comes before the end of a
-        short one. Now and then, stop listening to those nobody waits for."""
+    async def subscribe(self, job_id: str) -> None:
+        """Subscribe to messages of a job, and unsubscribe from jobs that no request waits for.
+
+        It should be called before the job is queued, or the end of a short job may be missed.
+        """
         if channel(job_id) in self._channels:
             return
-        # Without a link there is no news; the waiter polls, and the next link subscribes to all.
+        # Without a connection the waiter polls, and the next connection subscribes to all jobs.
         with suppress(RedisError, TimeoutError):
             async with asyncio.timeout(self._poll_s), self._subscribing:
                 if self._pubsub is None:
@@ -148,28 +148,33 @@ class JobWatcher:
                 await self._pubsub.subscribe(channel(job_id))
                 self._channels.add(channel(job_id))
                 stale = self._channels - self._wanted()
-                if len(stale) > MOST_STALE:
+                if len(stale) > MAX_STALE:
                     await self._pubsub.unsubscribe(*stale)
                     self._channels -= stale
 
     def _wanted(self) -> set[str]:
         return {channel(job_id) for job_id in self._waiters}
 
-    async def _listen_for_ever(self) -> None:
+    async def _keep_listening(self) -> None:
         while True:
             with suppress(RedisError):
                 await self._listen()
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:
-        """Pass news on until the link breaks."""
+        """Pass messages on until the connection breaks."""
         async with self._redis.pubsub() as pubsub:
             self._channels = self._wanted()
             await pubsub.subscribe(ANCHOR, *self._channels)
             self._pubsub = pubsub
             try:
-                async for news in progress_messages(pubsub):
-                    for waiter in self._waiters.get(news.job_id, ()):
-                        waiter.tell(news)
+                async for message in progress_messages(pubsub):
+                    for waiter in self._waiters.get(message.job_id, ()):
+                        waiter.notify(message)
             finally:
                 self._pubsub = None
+
+
+def _view_of(message: Progress) -> JobView:
+    progress = message.model_copy(update={"result": None})
+    return JobView(id=message.job_id, state=message.state, progress=progress, result=message.result)

@@ -1,4 +1,4 @@
-"""Questions of many requests that go to Redis as one."""
+"""Batches queries of many requests into one Redis round trip."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,59 +7,60 @@ from typing import Generic, TypeVar
 
 from protocol.errors import DarkroomError
 
-Q = TypeVar("Q")
-A = TypeVar("A")
+Q = TypeVar("Q")  # query
+R = TypeVar("R")  # result
 
-AskAll = Callable[[Sequence[Q]], Sequence[A | DarkroomError]]  # blocks; one answer for each
+# Blocks; returns one result or error for each query, in their order.
+RunBatch = Callable[[Sequence[Q]], Sequence[R | DarkroomError]]
 
 
-class MicroBatcher(Generic[Q, A]):
-    """Asks in a thread of its own; what comes while it is out goes along the next time.
+class MicroBatcher(Generic[Q, R]):
+    """Runs queries in one thread; those that arrive during a batch form the next batch.
 
-    So a lone question waits for nobody, and a crowd's share one round trip and one change of
-    threads. To be used from one event loop.
+    A single query therefore starts at once, and under load many queries share one round trip and
+    one thread switch. Must be used from one event loop.
     """
 
-    def __init__(self, ask_all: AskAll[Q, A], name: str) -> None:
-        self._ask_all = ask_all
+    def __init__(self, run_batch: RunBatch[Q, R], name: str) -> None:
+        self._run_batch = run_batch
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
-        self._out = False
+        self._waiting: list[tuple[Q, asyncio.Future[R]]] = []
+        self._running = False
 
-    async def __call__(self, question: Q) -> A:
-        """The answer. Raises the error that is the answer, or whatever kept all from theirs."""
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, answer))
-        if not self._out:
-            self._go()
-        return await answer
+    async def __call__(self, query: Q) -> R:
+        """Return the result of `query`. Raises its error, or the error of the whole batch."""
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((query, result))
+        if not self._running:
+            self._start_batch()
+        return await result
 
     def close(self) -> None:
-        """End the thread, once it is back."""
+        """Stop the thread after the current batch."""
         self._thread.shutdown(wait=False)
 
-    def _go(self) -> None:
-        asked, self._waiting = self._waiting, []
-        self._out = True
-        answers = asyncio.get_running_loop().run_in_executor(
-            self._thread, self._ask_all, [question for question, _ in asked]
+    def _start_batch(self) -> None:
+        batch, self._waiting = self._waiting, []
+        self._running = True
+        results = asyncio.get_running_loop().run_in_executor(
+            self._thread, self._run_batch, [query for query, _ in batch]
         )
-        answers.add_done_callback(lambda answers: self._back(asked, answers))
+        results.add_done_callback(lambda results: self._finish_batch(batch, results))
 
-    def _back(
+    def _finish_batch(
         self,
-        asked: list[tuple[Q, asyncio.Future[A]]],
-        answers: asyncio.Future[Sequence[A | DarkroomError]],
+        batch: list[tuple[Q, asyncio.Future[R]]],
+        results: asyncio.Future[Sequence[R | DarkroomError]],
     ) -> None:
-        self._out = False
+        self._running = False
         if self._waiting:
-            self._go()
-        error = answers.exception()
-        found = [error] * len(asked) if error else answers.result()
-        for (_, waiter), answer in zip(asked, found, strict=True):
-            if waiter.done():  # whoever asked has left
+            self._start_batch()
+        error = results.exception()
+        outcomes = [error] * len(batch) if error else results.result()
+        for (_, waiter), outcome in zip(batch, outcomes, strict=True):
+            if waiter.done():  # the caller was cancelled
                 continue
-            if isinstance(answer, BaseException):
-                waiter.set_exception(answer)
+            if isinstance(outcome, BaseException):
+                waiter.set_exception(outcome)
             else:
-                waiter.set_result(answer)
+                waiter.set_result(outcome)

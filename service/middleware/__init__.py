@@ -1,1 +1,1 @@
-"""ASGI middleware; `service.app` shows their order."""
+"""ASGI middleware. `service.app` shows its order."""

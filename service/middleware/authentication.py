@@ -3,49 +3,49 @@
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Send
-from starlette.types import Scope as Call
+from starlette.types import Scope as AsgiScope
 
 from protocol.auth.api_keys import Scope
 from protocol.auth.limits import Rate
 from protocol.errors import DarkroomError
 from service.auth.api_keys import User
+from service.middleware.errors import send_error
 from service.middleware.public_paths import HEALTH, METRICS, PAGES, SAFE_METHODS
-from service.middleware.refusal import refuse
 from service.settings import ServiceSettings
 
 
 class AuthenticationMiddleware:
-    """Lets those in who show a key for what they want (401, 403, 429); names them in the scope."""
+    """Checks the API key, its scope and its request rate (401, 403, 429); sets `scope["user"]`."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self.app = app
         self.keys_needed = settings.keys_needed
-        self.open = HEALTH | PAGES | ({METRICS} if settings.public_metrics else set())
+        self.public = HEALTH | PAGES | ({METRICS} if settings.public_metrics else set())
 
-    async def __call__(self, scope: Call, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self.open:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self.public:
             try:
-                scope["user"] = visitor = await self._visitor(scope)
+                scope["user"] = user = await self._authenticated(scope)
             except DarkroomError as error:
-                await refuse(error, scope, receive, send)
+                await send_error(error, scope, receive, send)
                 return
-            scope["client_name"] = visitor.name
+            scope["client_name"] = user.name
         await self.app(scope, receive, send)
 
-    async def _visitor(self, scope: Call) -> User:
+    async def _authenticated(self, scope: AsgiScope) -> User:
         if not self.keys_needed:
-            return User.anybody(scope["client"][0] if scope.get("client") else "")
+            return User.anonymous(scope["client"][0] if scope.get("client") else "")
         services = scope["app"].state.services
-        visitor: User = await services.keys.visitor(Headers(scope=scope))
-        visitor.may(wanted_scope(scope["method"], scope["path"]))
-        if visitor.limits.requests_per_minute is not None:
-            rate = Rate("requests", visitor.limits.requests_per_minute)
-            await run_in_threadpool(services.limits.take, visitor.client, rate, 1)
-        return visitor
+        user: User = await services.api_keys.authenticate(Headers(scope=scope))
+        user.require(required_scope(scope["method"], scope["path"]))
+        if user.limits.requests_per_minute is not None:
+            rate = Rate("requests", user.limits.requests_per_minute)
+            await run_in_threadpool(services.limits.take, user.client, rate, 1)
+        return user
 
 
-def wanted_scope(method: str, path: str) -> Scope:
-    """What a key must be meant for, to ask for this."""
+def required_scope(method: str, path: str) -> Scope:
+    """Return the scope that a key needs for a request."""
     if path == METRICS:
         return Scope.METRICS
     return Scope.READ if method in SAFE_METHODS else Scope.GENERATE

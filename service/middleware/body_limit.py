@@ -1,4 +1,4 @@
-"""How much of what clients send is held at once, and for how long they may be at it."""
+"""Limits on the size of request bodies, on the time to send one, and on their total in memory."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,66 +8,72 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from protocol.errors import Overloaded, PayloadTooLarge, TooSlow
 from service.settings import ServiceSettings
 
-DISCARDED = 4  # bodies up to this many times the bound are read and dropped
+DISCARDED = 4  # bodies up to this many times the limit are read and discarded
 
 
 @dataclass
-class Room:
-    """Bytes that all bodies may take together, and those they take now."""
+class MemoryBudget:
+    """Bytes that all bodies together may take, and those they take now."""
 
     size: int
     used: int = 0
 
-    def take(self, count: int) -> None:
-        """Raises `Overloaded` and takes nothing where there is no room."""
+    def reserve(self, count: int) -> None:
+        """Reserve `count` bytes. Raises `Overloaded` and reserves nothing if too few are free."""
         if self.used + count > self.size:
             raise Overloaded
         self.used += count
 
+    def release(self, count: int) -> None:
+        """Release `count` reserved bytes."""
+        self.used -= count
 
-class Upload:
-    """A body on its way in: reading it ends with an error once it is too large, late or many."""
 
-    def __init__(self, receive: Receive, room: Room, max_bytes: int, timeout_s: float) -> None:
+class LimitedBody:
+    """The body of one request; reading it fails if it is too large, too late, or over budget."""
+
+    def __init__(
+        self, receive: Receive, budget: MemoryBudget, max_bytes: int, timeout_s: float
+    ) -> None:
         self._receive = receive
-        self._room = room
+        self._budget = budget
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._deadline = 0.0  # on the loop's clock, once reading has begun
+        self._deadline = 0.0  # on the loop's clock, set when reading begins
         self._complete = False
-        self._read = 0
-        self._held = 0
+        self._read_bytes = 0
+        self._reserved = 0
 
     async def receive(self) -> Message:
-        """The next message: a piece of the body, later that the client has left.
+        """Return the next ASGI message: a chunk of the body, later the disconnect of the client.
 
-        Raises `PayloadTooLarge`, `TooSlow` or `Overloaded`. Somewhat larger bodies are read to
-        their end first, else a client that only listens after it has sent everything would see a
-        reset connection and not our answer.
+        Raises `PayloadTooLarge`, `TooSlow` or `Overloaded`. Bodies up to `DISCARDED` times the
+        limit are read to their end first: a client that reads only after it has sent everything
+        would otherwise see a reset connection in place of the response.
         """
         if self._complete:
             return await self._receive()
-        message = await self._next()
-        if self._read > self._max_bytes:
-            while not self._complete and self._read <= DISCARDED * self._max_bytes:
-                await self._next()
+        message = await self._next_message()
+        if self._read_bytes > self._max_bytes:
+            while not self._complete and self._read_bytes <= DISCARDED * self._max_bytes:
+                await self._next_message()
             raise PayloadTooLarge(
                 "body", f"over {self._max_bytes} bytes", f"at most {self._max_bytes} bytes"
             )
-        self.hold(len(message.get("body", b"")))
+        self.reserve(len(message.get("body", b"")))
         return message
 
-    def hold(self, size: int) -> None:
-        """So many bytes more are held for this request. Raises `Overloaded`."""
-        self._room.take(size)
-        self._held += size
+    def reserve(self, size: int) -> None:
+        """Reserve `size` more bytes for this request. Raises `Overloaded`."""
+        self._budget.reserve(size)
+        self._reserved += size
 
-    def let_go(self) -> None:
-        """The body is no longer needed by anybody."""
-        self._room.used -= self._held
-        self._held = 0
+    def release(self) -> None:
+        """Release all bytes of this request; the body is no longer in memory."""
+        self._budget.release(self._reserved)
+        self._reserved = 0
 
-    async def _next(self) -> Message:
+    async def _next_message(self) -> Message:
         loop = asyncio.get_running_loop()
         self._deadline = self._deadline or loop.time() + self._timeout_s
         try:
@@ -76,26 +82,26 @@ class Upload:
         except TimeoutError:
             raise TooSlow(self._timeout_s) from None
         self._complete = not message.get("more_body", False)
-        self._read += len(message.get("body", b""))
+        self._read_bytes += len(message.get("body", b""))
         return message
 
 
 class BodyLimitMiddleware:
-    """Puts each body under the bounds; a route may let go of it early (`scope["upload"]`)."""
+    """Limits every body. A route may release its memory early through `scope["limited_body"]`."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self.app = app
         self.max_bytes = settings.max_body_bytes
         self.timeout_s = settings.body_timeout_s
-        self.room = Room(max(settings.max_bodies_bytes, settings.max_body_bytes))
+        self.budget = MemoryBudget(max(settings.max_bodies_bytes, settings.max_body_bytes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        upload = Upload(receive, self.room, self.max_bytes, self.timeout_s)
-        scope["upload"] = upload
+        body = LimitedBody(receive, self.budget, self.max_bytes, self.timeout_s)
+        scope["limited_body"] = body
         try:
-            await self.app(scope, upload.receive, send)
+            await self.app(scope, body.receive, send)
         finally:
-            upload.let_go()
+            body.release()

@@ -1,4 +1,4 @@
-"""Turns unexpected exceptions into error responses."""
+"""Error responses that are sent before a route runs or after one has crashed."""
 
 import logging
 import traceback
@@ -12,24 +12,32 @@ from service.schemas.problems import problem_response
 log = logging.getLogger(__name__)
 
 
+async def send_error(error: DarkroomError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send `error` as the response of the request."""
+    await problem_response(Request(scope), error)(scope, receive, send)
+
+
 class ErrorMiddleware:
-    """Answers what nobody foresaw, and logs it without its words: they may quote the request."""
+    """Responds to unexpected exceptions with status 500.
+
+    The log gets the traceback without the exception's message, which may quote the request.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answering = False
+        started = False
 
         async def sending(message: Message) -> None:
-            nonlocal answering
-            answering = True
+            nonlocal started
+            started = True
             await send(message)
 
         try:
             await self.app(scope, receive, sending)
         except Exception as error:
-            place = "".join(traceback.format_tb(error.__traceback__))
-            log.error("unforeseen %s\n%s", type(error).__name__, place)
-            if not answering:  # else the server ends the connection, as the answer is cut short
-                await problem_response(Request(scope), DarkroomError())(scope, receive, send)
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("unexpected %s\n%s", type(error).__name__, frames)
+            if not started:  # else the response is cut short, and the server ends the connection
+                await send_error(DarkroomError(), scope, receive, send)

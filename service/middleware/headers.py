@@ -1,4 +1,4 @@
-"""The layers around every request. Each does one thing; `app.create_app` shows their order."""
+"""Middleware that adds response headers: the request id and the security headers."""
 
 import re
 import uuid
@@ -17,13 +17,13 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
-    # For JSON and pictures; pages bring their own.
+    # For JSON and images; the HTML pages set their own.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
 
 
 class RequestIdMiddleware:
-    """Names each request: by the client's `X-Request-Id` if harmless, else by a fresh one."""
+    """Gives each request an id: the client's `X-Request-Id` if it is valid, else a new one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -35,12 +35,12 @@ class RequestIdMiddleware:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope["request_id"] = request_id
-        context.request_id.set(request_id)  # for logs, and for the job it may bring
+        context.request_id.set(request_id)  # for logs, and for a job that the request submits
         await self.app(scope, receive, _with_headers(send, [("X-Request-Id", request_id)]))
 
 
 class SecurityHeadersMiddleware:
-    """Adds the headers that keep browsers from being too helpful, unless the route set its own."""
+    """Adds security headers to every response, except those that the route has set itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -53,7 +53,7 @@ class SecurityHeadersMiddleware:
 
 
 def _with_headers(send: Send, headers: Iterable[tuple[str, str]]) -> Send:
-    """A `send` that adds `headers` to the response, where it does not have them yet."""
+    """Return a `send` that adds to the response those of `headers` that it does not have."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,8 +1,8 @@
-"""Paths that need no key. Every other route is closed, so a new route is closed by default."""
+"""Paths that need no API key. Every other route needs one, so a new route does by default."""
 
-from service.page_files import part_paths
+from service.page_files import asset_paths
 
 HEALTH = frozenset({"/healthz", "/readyz"})
-PAGES = frozenset({"/", "/docs", "/openapi.json"}) | part_paths()
+PAGES = frozenset({"/", "/docs", "/openapi.json"}) | asset_paths()
 METRICS = "/metrics"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -1,14 +1,14 @@
-"""A span around every request that somebody may want to see in a trace."""
+"""A trace span around every request but the routine ones of monitoring."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from protocol.telemetry.tracing import Tracing
-from service.middleware.access_log import NO_ANSWER, ROUTINE, method_of, route_of
+from service.middleware.access_log import NO_RESPONSE, ROUTINE, method_of, route_of
 
 
 class TracingMiddleware:
-    """Only there when tracing is on."""
+    """Records a span for each request; installed only if tracing is on."""
 
     def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
         self.app = app
@@ -18,7 +18,7 @@ class TracingMiddleware:
         if scope["type"] != "http" or scope["path"] in ROUTINE:
             await self.app(scope, receive, send)
             return
-        status = NO_ANSWER
+        status = NO_RESPONSE
 
         async def sending(message: Message) -> None:
             nonlocal status

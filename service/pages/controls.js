@@ -1,45 +1,45 @@
-// ControlNets, each with the picture it is shown, how strongly and how long it is heard.
+// ControlNets, each with its control image, its weight and the steps in which it is active.
 
-import { Additions, part, slider } from "./additions.js";
 import { element } from "./elements.js";
+import { ExtraNetworkList, fieldOf, weightSlider } from "./extra_networks.js";
 
-const MOST = 4;
+const MAX_CONTROLS = 4;
 
-const additions = new Additions("controls", "Add a ControlNet…", parts, MOST);
+const list = new ExtraNetworkList("controls", "Add a ControlNet…", fields, MAX_CONTROLS);
 
-export const offerControls = ({ controlnets }) => additions.offer(controlnets);
+export const showControls = ({ controlnets }) => list.update(controlnets);
 
-/** Put what was chosen into a form: a list in JSON, and the pictures beside it. */
+/** Append the selected ControlNets to a form: a list in JSON, and their images as files. */
 export function appendControls(form) {
-  const chosen = additions.chosen;
-  if (chosen.length === 0) return;
-  const number = (one, name) => Number(part(one, name).value);
-  form.append("controls", JSON.stringify(chosen.map((one) => ({
-    model: one.dataset.name,
-    weight: number(one, "weight"), start: number(one, "start"), end: number(one, "end"),
+  const { selected } = list;
+  if (selected.length === 0) return;
+  const number = (entry, name) => Number(fieldOf(entry, name).value);
+  form.append("controls", JSON.stringify(selected.map((entry) => ({
+    model: entry.dataset.name,
+    weight: number(entry, "weight"), start: number(entry, "start"), end: number(entry, "end"),
   }))));
-  chosen.forEach((one, at) => {
-    const [file] = part(one, "image").files;
-    if (!file) throw { detail: `Choose a picture for ${one.dataset.name}.`, field: `controls.${at}.image` };
-    form.append(`control_image_${at}`, file, "control");
+  selected.forEach((entry, index) => {
+    const [file] = fieldOf(entry, "image").files;
+    if (!file) throw { detail: `Choose an image for ${entry.dataset.name}.`, field: `controls.${index}.image` };
+    form.append(`control_image_${index}`, file, "control");
   });
 }
 
-function parts(name) {
+function fields(name) {
   const file = element("input", { type: "file", accept: "image/png,image/jpeg,image/webp",
-    className: "wide", ariaLabel: `Picture for ${name}` });
-  file.dataset.part = "image";
+    className: "wide", ariaLabel: `Image for ${name}` });
+  file.dataset.field = "image";
   return [
     file,
-    ...slider(`Weight of ${name}`, 0, 2, 1),
+    ...weightSlider(`Weight of ${name}`, 0, 2, 1),
     element("div", { className: "pair wide" },
-      share(`Share of the steps before which ${name} is not heard`, "Heard from", "start", 0),
-      share(`Share of the steps after which ${name} is not heard`, "to", "end", 1)),
+      stepShare(`Share of the steps before which ${name} is inactive`, "Active from", "start", 0),
+      stepShare(`Share of the steps after which ${name} is inactive`, "to", "end", 1)),
   ];
 }
 
-function share(ariaLabel, shown, name, value) {
+function stepShare(ariaLabel, label, name, value) {
   const input = element("input", { type: "number", min: 0, max: 1, step: 0.05, value, ariaLabel });
-  input.dataset.part = name;
-  return element("div", {}, element("label", { textContent: shown }), input);
+  input.dataset.field = name;
+  return element("div", {}, element("label", { textContent: label }), input);
 }

@@ -1,70 +1,70 @@
-// The reference: /openapi.json in words.
+// The API reference, rendered from /openapi.json.
 
 import { element } from "./elements.js";
 
 let schemas = {};
 
-const named = (schema) => schema && schema.$ref && schema.$ref.split("/").pop();
+const refName = (schema) => schema && schema.$ref && schema.$ref.split("/").pop();
 
-/** A schema's type in words, with a link where it has a name. */
-function typed(schema) {
+/** Return the type of a schema as text, with a link if it is a named schema. */
+function typeOf(schema) {
   if (!schema) return document.createTextNode("");
-  const name = named(schema);
+  const name = refName(schema);
   if (name && schemas[name].enum) return document.createTextNode(schemas[name].enum.join(" | "));
   if (name) return element("a", { href: `#${name}`, textContent: name });
-  if (schema.anyOf) return several(schema.anyOf.filter((one) => one.type !== "null"));
-  if (schema.type === "array") return element("span", {}, "list of ", typed(schema.items));
+  if (schema.anyOf) return alternatives(schema.anyOf.filter(({ type }) => type !== "null"));
+  if (schema.type === "array") return element("span", {}, "list of ", typeOf(schema.items));
   const kind = schema.contentEncoding || schema.format;
   return document.createTextNode((schema.type || "any") + (kind ? ` (${kind})` : ""));
 }
 
-function several(choices) {
-  return element("span", {}, ...choices.flatMap((one, at) => at ? [" or ", typed(one)] : [typed(one)]));
+function alternatives(schemas) {
+  return element("span", {}, ...schemas.flatMap((one, index) => index ? [" or ", typeOf(one)] : [typeOf(one)]));
 }
 
-/** The bounds of a field, in words. */
+/** Return the bounds of a field as text. */
 function bounds(schema) {
-  const inner = (schema.anyOf || [schema]).find((one) => one.type !== "null") || schema;
-  const words = [
+  const inner = (schema.anyOf || [schema]).find(({ type }) => type !== "null") || schema;
+  const texts = [
     ["minimum", "at least"], ["exclusiveMinimum", "above"], ["maximum", "at most"],
     ["exclusiveMaximum", "below"], ["maxLength", "characters at most"], ["pattern", "form"],
-  ].filter(([key]) => key in inner).map(([key, word]) => `${word} ${inner[key]}`);
-  if (schema.default !== undefined && schema.default !== null) words.push(`default ${JSON.stringify(schema.default)}`);
-  return words.join(", ");
+  ].filter(([key]) => key in inner).map(([key, text]) => `${text} ${inner[key]}`);
+  if (schema.default !== undefined && schema.default !== null) texts.push(`default ${JSON.stringify(schema.default)}`);
+  return texts.join(", ");
 }
 
 function fields(schema) {
   const required = schema.required || [];
   const rows = Object.entries(schema.properties || {}).map(([name, field]) => element("tr", {},
     element("td", {}, element("code", { textContent: name }), required.includes(name) ? " *" : ""),
-    element("td", {}, typed(field)),
-    element("td", {}, field.description || "", element("div", { className: "faint", textContent: bounds(field) }))));
+    element("td", {}, typeOf(field)),
+    element("td", {}, field.description || "", element("div", { className: "muted", textContent: bounds(field) }))));
   return element("div", { className: "scroll" }, element("table", {}, ...rows));
 }
 
 function contents(content) {
-  return Object.entries(content || {}).map(([kind, { schema }]) =>
-    element("div", {}, element("code", { textContent: `${kind} ` }), schema ? typed(schema) : ""));
+  return Object.entries(content || {}).map(([mediaType, { schema }]) =>
+    element("div", {}, element("code", { textContent: `${mediaType} ` }), schema ? typeOf(schema) : ""));
 }
 
-function operation(path, method, described) {
-  const parts = [element("p", { textContent: described.description || "" })];
-  if (described.parameters) {
-    const properties = Object.fromEntries(described.parameters.map((p) => [p.name, { ...p.schema, description: p.description }]));
+function operation(path, method, { description, parameters, requestBody, responses }) {
+  const parts = [element("p", { textContent: description || "" })];
+  if (parameters) {
+    const properties = Object.fromEntries(parameters.map((p) => [p.name, { ...p.schema, description: p.description }]));
     parts.push(element("h3", { textContent: "Parameters" }), fields({ properties, required: Object.keys(properties) }));
   }
-  if (described.requestBody) parts.push(element("h3", { textContent: "Body" }), ...contents(described.requestBody.content));
-  const rows = Object.entries(described.responses).map(([status, answer]) => element("tr", {},
-    element("td", { textContent: status }), element("td", { textContent: answer.description }),
-    element("td", {}, ...contents(answer.content))));
-  parts.push(element("h3", { textContent: "Answers" }), element("div", { className: "scroll" }, element("table", {}, ...rows)));
+  if (requestBody) parts.push(element("h3", { textContent: "Body" }), ...contents(requestBody.content));
+  const rows = Object.entries(responses).map(([status, response]) => element("tr", {},
+    element("td", { textContent: status }), element("td", { textContent: response.description }),
+    element("td", {}, ...contents(response.content))));
+  parts.push(element("h3", { textContent: "Responses" }), element("div", { className: "scroll" }, element("table", {}, ...rows)));
   return element("details", {}, element("summary", {},
     element("code", {}, element("span", { className: "method", textContent: method.toUpperCase() }), path)), ...parts);
 }
 
-function openNamed() {
-  const wanted = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (wanted) { wanted.open = true; wanted.scrollIntoView(); }
+function openTarget() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (target) { target.open = true; target.scrollIntoView(); }
 }
 
 async function main() {
@@ -73,14 +73,14 @@ async function main() {
   document.getElementById("about").textContent = api.info.description;
   const groups = {};
   for (const [path, methods] of Object.entries(api.paths))
-    for (const [method, described] of Object.entries(methods))
-      (groups[(described.tags || ["other"])[0]] ||= []).push(operation(path, method, described));
+    for (const [method, details] of Object.entries(methods))
+      (groups[(details.tags || ["other"])[0]] ||= []).push(operation(path, method, details));
   const parts = Object.entries(groups).flatMap(([tag, list]) => [element("h2", { textContent: tag }), ...list]);
-  const shapes = Object.entries(schemas).filter(([, schema]) => schema.properties).map(([name, schema]) =>
+  const schemaDetails = Object.entries(schemas).filter(([, schema]) => schema.properties).map(([name, schema]) =>
     element("details", { id: name }, element("summary", {}, element("code", { textContent: name })),
       element("p", { textContent: schema.description || "" }), fields(schema)));
-  document.getElementById("main").replaceChildren(...parts, element("h2", { textContent: "Shapes" }), ...shapes);
-  addEventListener("hashchange", openNamed);
-  openNamed();
+  document.getElementById("main").replaceChildren(...parts, element("h2", { textContent: "Schemas" }), ...schemaDetails);
+  addEventListener("hashchange", openTarget);
+  openTarget();
 }
 main();

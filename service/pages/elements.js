@@ -1,26 +1,26 @@
-// Finding and making elements of a page.
+// Helpers to find and create elements of a page.
 
 export const $ = (id) => document.getElementById(id);
 
 export function element(name, properties, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children.filter((child) => child !== null));
-  return made;
+  const created = Object.assign(document.createElement(name), properties);
+  created.append(...children.filter((child) => child !== null));
+  return created;
 }
 
-/** Whether `values` are others than when this was last asked of `holder`. */
-export function renewed(holder, values) {
-  const told = JSON.stringify(values);
-  const same = holder.dataset.values === told;
-  holder.dataset.values = told;
+/** Return true if `values` differ from those of the last call with this `holder`. */
+export function hasChanged(holder, values) {
+  const json = JSON.stringify(values);
+  const same = holder.dataset.values === json;
+  holder.dataset.values = json;
   return !same;
 }
 
-/** Offer [value, text] pairs. What was chosen stays so, if it can; else `preferred` is chosen. */
-export function fill(select, choices, preferred) {
+/** Set the options of a menu from [value, text] pairs. It keeps its value, else takes `preferred`. */
+export function setOptions(select, options, preferred) {
   const before = select.value;
-  if (!renewed(select, choices)) return;  // an open list is not closed for nothing
-  select.replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
-  const values = choices.map(([value]) => value);
+  if (!hasChanged(select, options)) return;  // an open menu stays open
+  select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  const values = options.map(([value]) => value);
   select.value = values.includes(before) ? before : preferred ?? values[0];
 }

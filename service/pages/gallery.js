@@ -1,74 +1,74 @@
-// Finished pictures with what comes beside them, and the recipes they were made by.
+// The gallery of finished images, with their extra files and settings.
 
-import { call } from "./calls.js";
+import { request } from "./api.js";
 import { $, element } from "./elements.js";
+import { setInputImage } from "./input_image.js";
 import { card, title } from "./models.js";
-import { takeSource } from "./source.js";
-import { choose } from "./tasks.js";
+import { selectTask } from "./tasks.js";
 
-/** Hang the pictures of a finished job up, newest first; `recipe`: the settings sent. */
-export async function hang({ id, result }, recipe) {
-  const figures = await Promise.all(result.images.map((image) => figure(id, image, recipe)));
+/** Add the images of a finished job at the top; `settings` are those of its request. */
+export async function addToGallery({ id, result }, settings) {
+  const figures = await Promise.all(result.images.map((image) => figure(id, image, settings)));
   $("empty").hidden = true;
   $("gallery").prepend(element("div", { className: "set" }, ...figures));
 }
 
-async function figure(id, image, recipe) {
-  const place = `/v1/jobs/${id}/images/${image.index}`;
-  const fetched = async (path) => (await call(path)).blob();
+async function figure(id, image, settings) {
+  const path = `/v1/jobs/${id}/images/${image.index}`;
+  const download = async (url) => (await request(url)).blob();
   const extras = image.extras ?? [];
-  const [blob, ...others] = await Promise.all(
-    [fetched(place), ...extras.map(({ kind }) => fetched(`${place}/${kind}`))]);
-  const addresses = Object.fromEntries(extras.map(({ kind }, at) => [kind, URL.createObjectURL(others[at])]));
+  const [blob, ...files] = await Promise.all(
+    [download(path), ...extras.map(({ kind }) => download(`${path}/${kind}`))]);
+  const urls = Object.fromEntries(extras.map(({ kind }, index) => [kind, URL.createObjectURL(files[index])]));
   const src = URL.createObjectURL(blob);
-  const name = recipe.prompt ?? recipe.model;
+  const name = settings.prompt ?? settings.model;
   const size = { width: image.width, height: image.height };
-  const saved = `darkroom-${image.seed}`;
-  return element("figure", { className: addresses.depth ? "deep" : "" },
-    element("div", { className: "beside" },
+  const filename = `darkroom-${image.seed}`;
+  return element("figure", { className: urls.depth ? "with-depth" : "" },
+    element("div", { className: "image-row" },
       element("img", { src, alt: name, ...size }),
-      addresses.depth ? element("img", { src: addresses.depth, alt: `Depth: ${name}`, ...size }) : null),
-    addresses.sound ? element("audio", { src: addresses.sound, controls: true }) : null,
+      urls.depth ? element("img", { src: urls.depth, alt: `Depth: ${name}`, ...size }) : null),
+    urls.sound ? element("audio", { src: urls.sound, controls: true }) : null,
     element("figcaption", {},
       element("b", { textContent: name }),
-      inWords(image, recipe),
-      image.finish_reason === "content_filtered" ? flagged() : null,
+      summary(image, settings),
+      image.finish_reason === "content_filtered" ? flaggedNote() : null,
       element("div", { className: "row" },
-        element("button", { className: "small", type: "button", textContent: "Keep seed", onclick: () => keep(image.seed) }),
+        element("button", { className: "small", type: "button", textContent: "Reuse seed", onclick: () => reuseSeed(image.seed) }),
         card().tasks.includes("img2img")
-          ? element("button", { className: "small", type: "button", textContent: "Start from it", onclick: () => startFrom(blob) })
+          ? element("button", { className: "small", type: "button", textContent: "Use as input", onclick: () => useAsInput(blob) })
           : null,
-        element("a", { href: src, download: `${saved}.${image.format}`, textContent: "Save" }),
+        element("a", { href: src, download: `${filename}.${image.format}`, textContent: "Save" }),
         ...extras.map(({ kind, format }) => element("a", {
-          href: addresses[kind], download: `${saved}-${kind}.${format}`, textContent: `Save its ${kind}` })))));
+          href: urls[kind], download: `${filename}-${kind}.${format}`, textContent: `Save ${kind}` })))));
 }
 
-const flagged = () => element("p", { className: "problem",
-  textContent: "The model's safety checker has flagged this picture; it may be hidden behind one that says so." });
+const flaggedNote = () => element("p", { className: "problem",
+  textContent: "The model's safety checker has flagged this image; a notice may be shown in its place." });
 
-/** The settings by which a picture was drawn, in a line. */
-function inWords(image, recipe) {
-  const { sampler, schedule } = recipe;
-  const added = [...JSON.parse(recipe.loras ?? "[]"), ...JSON.parse(recipe.controls ?? "[]")];
+/** Return the settings of an image in one line. */
+function summary(image, settings) {
+  const { sampler, schedule } = settings;
+  const networks = [...JSON.parse(settings.loras ?? "[]"), ...JSON.parse(settings.controls ?? "[]")];
   return [
     `${image.width}×${image.height}`,
-    `${recipe.steps} steps`,
+    `${settings.steps} steps`,
     `${title("sampler", sampler)}, ${title("schedule", schedule)}`,
-    `guidance ${recipe.guidance_scale}`,
-    ...added.map(({ name, model, weight }) => `${name ?? model} ${weight}`),
-    recipe.refiner && `refined by ${recipe.refiner}`,
-    recipe.hires_scale && `enlarged by ${recipe.hires_scale}`,
+    `guidance ${settings.guidance_scale}`,
+    ...networks.map(({ name, model, weight }) => `${name ?? model} ${weight}`),
+    settings.refiner && `refiner ${settings.refiner}`,
+    settings.hires_scale && `hires scale ${settings.hires_scale}`,
     `seed ${image.seed}`,
   ].filter(Boolean).join(" · ");
 }
 
-function keep(seed) {
+function reuseSeed(seed) {
   $("seed").value = seed;
   $("seed").closest("details").open = true;
 }
 
-async function startFrom(blob) {
-  choose("img2img");
-  await takeSource(blob);
+async function useAsInput(blob) {
+  selectTask("img2img");
+  await setInputImage(blob);
   $("prompt").focus();
 }

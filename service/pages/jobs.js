@@ -1,67 +1,67 @@
-// Asking for pictures: the request, its progress as it is told, its end.
+// Jobs: the request, the progress and the result.
 
-import { ask, call, events } from "./calls.js";
+import { jobEvents, request, requestJson } from "./api.js";
 import { appendControls } from "./controls.js";
 import { $ } from "./elements.js";
-import { hang } from "./gallery.js";
-import { loras } from "./loras.js";
-import { complain, forgive, say } from "./problems.js";
-import { settings } from "./settings.js";
-import { appendSource } from "./source.js";
+import { addToGallery } from "./gallery.js";
+import { appendInputImage } from "./input_image.js";
+import { selectedLoras } from "./loras.js";
+import { clearProblem, showProblem, showStatus } from "./problems.js";
+import { formSettings } from "./settings.js";
 import { boxes, takes, task } from "./tasks.js";
 
 const ENDED = ["finished", "failed", "cancelled"];
-const NOTHING_YET = "Nothing developed yet. Say what you would like to see.";
-let job = null;  // the one being made: {id, recipe}
+const NO_IMAGES = "No images yet. Enter a prompt.";
+let job = null;  // the current one: {id, settings}
 
-export async function develop() {
-  if (job || $("go").disabled) return;
-  forgive();
-  working(true);
+export async function generate() {
+  if (job || $("generate").disabled) return;
+  clearProblem();
+  setBusy(true);
   try {
-    const form = await request();
-    const { id } = await ask(`/v1/${task()}`, {
+    const form = await requestForm();
+    const { id } = await requestJson(`/v1/${task()}`, {
       method: "POST", body: form, headers: { Prefer: "respond-async" },
     });
-    job = { id, recipe: Object.fromEntries(form) };
+    job = { id, settings: Object.fromEntries(form) };
     follow(id);
   } catch (problem) {
-    working(false);
-    complain(problem.detail ? problem : { detail: "The service does not answer." });
+    setBusy(false);
+    showProblem(problem.detail ? problem : { detail: "The service does not respond." });
   }
 }
 
-export function stop() {
-  if (job) call(`/v1/jobs/${job.id}`, { method: "DELETE" }).catch(complain);
+export function cancel() {
+  if (job) request(`/v1/jobs/${job.id}`, { method: "DELETE" }).catch(showProblem);
 }
 
-async function request() {
+async function requestForm() {
   const form = new FormData();
-  for (const [name, value] of settings()) form.append(name, value);
+  for (const [name, value] of formSettings()) form.append(name, value);
   form.append("previews", "true");
   if (takes("boxes")) form.append("boxes", JSON.stringify(boxes()));
-  if (loras().length > 0) form.append("loras", JSON.stringify(loras()));
+  if (selectedLoras().length > 0) form.append("loras", JSON.stringify(selectedLoras()));
   if (takes("controls")) appendControls(form);
-  await appendSource(form);
+  await appendInputImage(form);
   return form;
 }
 
 async function follow(id) {
   for (;;) {
     try {
-      for await (const told of events(id)) {
-        show(told);
-        if (ENDED.includes(told.state)) return await end(told);
+      for await (const state of jobEvents(id)) {
+        showProgress(state);
+        if (ENDED.includes(state.state)) return await finish(state);
       }
     } catch (problem) {
-      if (problem.status === 404) { working(false); complain(problem); return; }
-      say("Waiting for the service…");
+      if (problem.status === 404) { setBusy(false); showProblem(problem); return; }
+      showStatus("Waiting for the service…");
     }
     await new Promise((wake) => setTimeout(wake, 1000));
   }
 }
 
-function show({ state, progress, position }) {
+function showProgress({ state, progress, position }) {
   const { step = 0, steps = 1, preview } = progress ?? {};
   $("progress").value = state === "finished" ? 1 : step / Math.max(steps, 1);
   if (preview) {
@@ -69,32 +69,32 @@ function show({ state, progress, position }) {
     $("preview").hidden = false;
     $("empty").hidden = true;
   }
-  if (state === "running") say(steps > 1 ? `Step ${step} of ${steps}` : "Starting…");
+  if (state === "running") showStatus(steps > 1 ? `Step ${step} of ${steps}` : "Starting…");
   if (state !== "queued") return;
-  if (progress) say(`Loading the model, ${progress.step} %`);
-  else say(position ? `${position} before yours` : "Next in line…");
+  if (progress) showStatus(`Loading the model, ${progress.step} %`);
+  else showStatus(position ? `Queued, ${position} ahead` : "Queued, next in line");
 }
 
-async function end(told) {
-  const { recipe } = job;
+async function finish(ended) {
+  const { settings } = job;
   try {
-    if (told.state === "finished") await hang(told, recipe);
-    working(false);
-    if (told.state === "finished") say(`Done in ${told.result.timings.total.toFixed(1)} s`);
-    if (told.state === "failed") complain(told.error ?? {});
-    if (told.state === "cancelled") say("Stopped.");
+    if (ended.state === "finished") await addToGallery(ended, settings);
+    setBusy(false);
+    if (ended.state === "finished") showStatus(`Done in ${ended.result.timings.total.toFixed(1)} s`);
+    if (ended.state === "failed") showProblem(ended.error ?? {});
+    if (ended.state === "cancelled") showStatus("Cancelled.");
   } catch (problem) {
-    working(false);
-    complain(problem);
+    setBusy(false);
+    showProblem(problem);
   }
 }
 
-function working(busy) {
-  $("go").disabled = busy;
-  $("stop").hidden = !busy;
+function setBusy(busy) {
+  $("generate").disabled = busy;
+  $("cancel").hidden = !busy;
   $("progress").hidden = !busy;
   $("preview").hidden = true;
   $("empty").hidden = $("gallery").childElementCount > 0;
-  $("empty").textContent = busy ? "Developing…" : NOTHING_YET;
-  if (busy) { $("progress").value = 0; say("Sending…"); } else job = null;
+  $("empty").textContent = busy ? "Generating…" : NO_IMAGES;
+  if (busy) { $("progress").value = 0; showStatus("Sending…"); } else job = null;
 }

@@ -1,30 +1,31 @@
-// LoRAs with their weights, and the words that a model has learned.
+// LoRAs with their weights, and buttons for the textual inversion embeddings of a model.
 
-import { Additions, part, slider } from "./additions.js";
-import { $, element, renewed } from "./elements.js";
+import { $, element, hasChanged } from "./elements.js";
+import { ExtraNetworkList, fieldOf, weightSlider } from "./extra_networks.js";
 
-const MOST = 8;
+const MAX_LORAS = 8;
 
-const additions = new Additions("loras", "Add a LoRA…", (name) => slider(`Weight of ${name}`, -1, 2, 1), MOST);
+const list = new ExtraNetworkList("loras", "Add a LoRA…",
+  (name) => weightSlider(`Weight of ${name}`, -1, 2, 1), MAX_LORAS);
 
-export const offerLoras = ({ loras }) => additions.offer(loras);
+export const showLoras = ({ loras }) => list.update(loras);
 
-export const loras = () => additions.chosen.map((one) => (
-  { name: one.dataset.name, weight: Number(part(one, "weight").value) }));
+export const selectedLoras = () => list.selected.map((entry) => (
+  { name: entry.dataset.name, weight: Number(fieldOf(entry, "weight").value) }));
 
-/** A button for each word; pressed, it is written where the prompt's cursor is. */
-export function offerWords({ embeddings }) {
-  if (!renewed($("learned"), embeddings)) return;  // a focused button stays
-  $("learned").hidden = embeddings.length === 0;
-  $("learned").replaceChildren(...embeddings.map((word) => element("button", {
-    type: "button", className: "small", textContent: word, onclick: () => write(word) })));
+/** Show a button for each embedding, which inserts its name at the cursor of the prompt. */
+export function showEmbeddings({ embeddings }) {
+  if (!hasChanged($("embeddings"), embeddings)) return;  // a focused button stays
+  $("embeddings").hidden = embeddings.length === 0;
+  $("embeddings").replaceChildren(...embeddings.map((name) => element("button", {
+    type: "button", className: "small", textContent: name, onclick: () => insert(name) })));
 }
 
-function write(word) {
+function insert(text) {
   const prompt = $("prompt");
   const { value, selectionStart: from, selectionEnd: to } = prompt;
   const before = from > 0 && !/\s$/.test(value.slice(0, from)) ? " " : "";
   const after = to < value.length && !/^[\s,.]/.test(value.slice(to)) ? " " : "";
-  prompt.setRangeText(before + word + after, from, to, "end");
+  prompt.setRangeText(before + text + after, from, to, "end");
   prompt.focus();
 }

@@ -1,49 +1,49 @@
-// The models there are, which of them is chosen, and how it is with it.
+// The models of the service, the selected one, and its state.
 
-import { ask } from "./calls.js";
-import { $, fill } from "./elements.js";
+import { requestJson } from "./api.js";
+import { $, setOptions } from "./elements.js";
 
 let cards = [];
 const titles = { sampler: {}, schedule: {} };
 
-/** The card of the chosen model, as of late; undefined before any is known. */
-export const card = () => cards.find((known) => known.name === $("model").value);
+/** Return the card of the selected model; undefined before the first `loadModels`. */
+export const card = () => cards.find(({ name }) => name === $("model").value);
 
-/** What people call a sampler or a schedule. */
+/** Return the usual title of a sampler or a schedule. */
 export const title = (kind, name) => titles[kind][name] ?? name;
 
-/** Ask what there is now. */
-export async function look() {
+/** Load the models, samplers and schedules from the service. */
+export async function loadModels() {
   const [{ models }, { samplers, schedules }] =
-    await Promise.all([ask("/v1/models"), ask("/v1/samplers")]);
+    await Promise.all([requestJson("/v1/models"), requestJson("/v1/samplers")]);
   cards = models;
-  for (const known of samplers) titles.sampler[known.name] = known.title;
-  for (const known of schedules) titles.schedule[known.name] = known.title;
-  fill($("model"), cards.map((known) => [known.name, known.name + inShort(known)]));
+  for (const sampler of samplers) titles.sampler[sampler.name] = sampler.title;
+  for (const schedule of schedules) titles.schedule[schedule.name] = schedule.title;
+  setOptions($("model"), cards.map((model) => [model.name, model.name + shortState(model)]));
 }
 
-/** Say how it is with the model, unless all is well with the only one there is. */
-export function tell() {
-  const known = card();
-  if (!known) return;
-  const words = [known.description, inWords(known)].filter(Boolean);
-  $("choice").hidden = cards.length < 2;
-  $("model-state").textContent = words.join(" ");
-  $("model-state").hidden = words.length === 0;
+/** Show the description and state of the selected model; nothing for a single model without them. */
+export function showModelState() {
+  const model = card();
+  if (!model) return;
+  const sentences = [model.description, state(model)].filter(Boolean);
+  $("model-choice").hidden = cards.length < 2;
+  $("model-state").textContent = sentences.join(" ");
+  $("model-state").hidden = sentences.length === 0;
 }
 
-function inShort({ ready, loading, trouble, on_demand }) {
+function shortState({ ready, loading, trouble, on_demand }) {
   if (ready) return "";
   if (loading !== null) return ` · loading, ${percent(loading)}`;
-  if (trouble) return " · in trouble";
-  return on_demand ? " · on demand" : " · away";
+  if (trouble) return " · failed to load";
+  return on_demand ? " · on demand" : " · not served";
 }
 
-function inWords({ ready, loading, trouble, on_demand }) {
+function state({ ready, loading, trouble, on_demand }) {
   if (ready) return "";
   if (loading !== null) return `It is being loaded: ${percent(loading)}.`;
   if (trouble) return `It could not be loaded: ${trouble}`;
-  return on_demand ? "It is loaded when it is asked for." : "No worker has it at the moment.";
+  return on_demand ? "It is loaded when a job needs it." : "No worker serves it at the moment.";
 }
 
 const percent = (share) => `${Math.round(100 * share)} %`;

@@ -1,62 +1,64 @@
-// The playground: what it offers follows from the chosen model, its task and settings.
+// The playground page. Its settings follow the selected model and task.
 
-import { ask, takeKey } from "./calls.js";
-import { offerControls } from "./controls.js";
+import { requestJson, saveKey } from "./api.js";
+import { showControls } from "./controls.js";
 import { $ } from "./elements.js";
-import { develop, stop } from "./jobs.js";
-import { offerLoras, offerWords } from "./loras.js";
-import { card, look, tell } from "./models.js";
-import { offerSettings, takeDefaults } from "./settings.js";
-import { drawSource, markAll, markNone, offerSource, paintAt, paintByKey, takeSource } from "./source.js";
-import { offerTasks } from "./tasks.js";
+import {
+  clearMask, maskAll, paintAt, paintByKey, renderInputImage, setInputImage, showInputImage,
+} from "./input_image.js";
+import { cancel, generate } from "./jobs.js";
+import { showEmbeddings, showLoras } from "./loras.js";
+import { card, loadModels, showModelState } from "./models.js";
+import { applyDefaults, showSettings } from "./settings.js";
+import { showTasks } from "./tasks.js";
 
-const EVERY_MS = 5000;
-let settled = null;  // the model whose defaults the settings began with
+const INTERVAL_MS = 5000;
+let defaultsOf = null;  // the model whose defaults were applied last
 
-/** Offer what the chosen model can do now; begin anew with its defaults if it is another. */
-function offer() {
-  const known = card();
-  if (!known) return;
-  tell();
-  offerTasks(known);
-  if (settled !== known.name) takeDefaults(known);
-  settled = known.name;
-  offerSettings(known);
-  offerLoras(known);
-  offerWords(known);
-  offerControls(known);
-  offerSource();
+/** Show what the selected model can do; apply its defaults if another model was selected before. */
+function update() {
+  const model = card();
+  if (!model) return;
+  showModelState();
+  showTasks(model);
+  if (defaultsOf !== model.name) applyDefaults(model);
+  defaultsOf = model.name;
+  showSettings(model);
+  showLoras(model);
+  showEmbeddings(model);
+  showControls(model);
+  showInputImage();
 }
 
-async function lookAround() {
+async function refresh() {
   try {
-    await look();
-    offer();
-    await ask("/readyz");
+    await loadModels();
+    update();
+    await requestJson("/readyz");
     $("health").textContent = "ready";
     $("health").className = "ready";
   } catch (problem) {
-    $("health").textContent = problem.detail || "the service does not answer";
+    $("health").textContent = problem.detail || "the service does not respond";
     $("health").className = "";
   }
 }
 
-$("form").addEventListener("submit", (event) => { event.preventDefault(); develop(); });
-$("door").addEventListener("submit", (event) => { event.preventDefault(); takeKey(); lookAround(); });
+$("form").addEventListener("submit", (event) => { event.preventDefault(); generate(); });
+$("key-form").addEventListener("submit", (event) => { event.preventDefault(); saveKey(); refresh(); });
 $("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); $("form").requestSubmit(); }
 });
-$("stop").addEventListener("click", stop);
+$("cancel").addEventListener("click", cancel);
 $("form").addEventListener("change", ({ target }) => {
-  if (target.matches("[name]")) offer();
-  if (target.matches("#model, #width, #height")) drawSource();
+  if (target.matches("[name]")) update();
+  if (target.matches("#model, #width, #height")) renderInputImage();
 });
-$("hires_scale").addEventListener("input", offer);
-$("file").addEventListener("change", () => { if ($("file").files[0]) takeSource($("file").files[0]); });
+$("hires_scale").addEventListener("input", update);
+$("file").addEventListener("change", () => { if ($("file").files[0]) setInputImage($("file").files[0]); });
 $("mask").addEventListener("pointerdown", paintAt);
 $("mask").addEventListener("pointermove", paintAt);
 $("mask").addEventListener("keydown", paintByKey);
-$("all").addEventListener("click", markAll);
-$("none").addEventListener("click", markNone);
-lookAround();
-setInterval(lookAround, EVERY_MS);
+$("mask-all").addEventListener("click", maskAll);
+$("clear-mask").addEventListener("click", clearMask);
+refresh();
+setInterval(refresh, INTERVAL_MS);

@@ -1,33 +1,33 @@
-// What is told to a visitor: how things stand, and mistakes beside the field they were made in.
+// The status line, and error messages next to their fields.
 
 import { $, element } from "./elements.js";
 
 const FIELDS = "input, select, textarea";
-// Fields of the API that have another name here.
-const CALLED = { image: "file", mask: "file" };
+// Fields of the API whose element has another id.
+const ELEMENT_IDS = { image: "file", mask: "file" };
 
-export function say(text, wrong = false) {
+export function showStatus(text, isError = false) {
   $("status").textContent = text;
-  $("status").classList.toggle("wrong", wrong);
+  $("status").classList.toggle("error", isError);
 }
 
-/** Tell a problem (RFC 9457), beside its field if that can be seen. */
-export function complain(problem) {
+/** Show a problem (RFC 9457) in the status line, and next to its field if that is visible. */
+export function showProblem(problem) {
   const detail = problem.detail || "Something went wrong.";
-  say(detail, true);
-  const field = problem.field && placeOf(problem.field);
+  showStatus(detail, true);
+  const field = problem.field && elementOf(problem.field);
   if (!field || field.closest("[hidden]")) return;
   const note = element("p", { className: "problem wide", id: "problem", textContent: detail });
   field.after(note);
   field.setAttribute("aria-invalid", "true");
   field.setAttribute("aria-describedby", note.id);
-  const folded = field.closest("details");
-  if (folded) folded.open = true;
+  const details = field.closest("details");
+  if (details) details.open = true;
   field.focus();
   note.scrollIntoView({ block: "nearest" });
 }
 
-export function forgive() {
+export function clearProblem() {
   $("problem")?.remove();
   for (const field of document.querySelectorAll("[aria-invalid]")) {
     field.removeAttribute("aria-invalid");
@@ -35,11 +35,11 @@ export function forgive() {
   }
 }
 
-/** The element for a field, such as width, or controls.0.weight: of the first addition. */
-function placeOf(path) {
-  const [name, at, part] = path.split(".");
-  const addition = at && document.querySelectorAll(`#chosen-${name} > .addition`)[at];
-  if (addition) return addition.querySelector(`[data-part="${part}"]`) ?? addition.querySelector(FIELDS);
-  const field = $(CALLED[name] ?? name);
+/** Return the element of a field such as "width" or "controls.0.weight" (of the first ControlNet). */
+function elementOf(path) {
+  const [name, index, part] = path.split(".");
+  const entry = index && document.querySelectorAll(`#selected-${name} > .extra-network`)[index];
+  if (entry) return entry.querySelector(`[data-field="${part}"]`) ?? entry.querySelector(FIELDS);
+  const field = $(ELEMENT_IDS[name] ?? name);
   return field?.matches(FIELDS) ? field : null;
 }

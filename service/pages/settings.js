@@ -1,18 +1,18 @@
-// The plain settings: which of them the chosen model, task and sampler have, and their defaults.
+// The settings that the selected model, task and sampler have, and their defaults.
 
-import { $, fill } from "./elements.js";
+import { $, setOptions } from "./elements.js";
 import { title } from "./models.js";
 import { takes } from "./tasks.js";
 
-const is = (id) => $(id).value !== "";
-const secondPass = () => takes("passes") && is("hires_scale") && !is("refiner");
+const isSet = (id) => $(id).value !== "";
+const hasHiresFix = () => takes("passes") && isSet("hires_scale") && !isSet("refiner");
 
-// When each is offered; a setting that is not here always is.
-const OFFERED = {
-  prompt: () => takes("words"),
-  negative_prompt: () => takes("words"),
-  prompt_syntax: () => takes("words"),
-  clip_skip: ({ max_clip_skip }) => takes("words") && max_clip_skip > 0,
+// The condition under which each setting is visible; others always are.
+const VISIBLE = {
+  prompt: () => takes("prompt"),
+  negative_prompt: () => takes("prompt"),
+  prompt_syntax: () => takes("prompt"),
+  clip_skip: ({ max_clip_skip }) => takes("prompt") && max_clip_skip > 0,
   size: () => takes("size"),
   image: () => takes("image") || takes("file"),
   strength: () => takes("strength"),
@@ -21,58 +21,58 @@ const OFFERED = {
   loras: ({ loras }) => loras.length > 0,
   controls: ({ controlnets }) => takes("controls") && controlnets.length > 0,
   refiner: ({ refiners }) => takes("passes") && refiners.length > 0,
-  refiner_start: ({ refiners }) => takes("passes") && refiners.length > 0 && is("refiner"),
+  refiner_start: ({ refiners }) => takes("passes") && refiners.length > 0 && isSet("refiner"),
   aesthetic_score: ({ reads_aesthetic_score, refiners }) =>
-    reads_aesthetic_score || (takes("passes") && refiners.length > 0 && is("refiner")),
-  hires_scale: ({ refiners }) => takes("passes") && !(refiners.length > 0 && is("refiner")),
-  hires_strength: secondPass,
-  hires_steps: secondPass,
+    reads_aesthetic_score || (takes("passes") && refiners.length > 0 && isSet("refiner")),
+  hires_scale: ({ refiners }) => takes("passes") && !(refiners.length > 0 && isSet("refiner")),
+  hires_strength: hasHiresFix,
+  hires_steps: hasHiresFix,
   audio_format: ({ outputs }) => outputs.includes("sound"),
-  audio_stereo: ({ outputs }) => outputs.includes("sound") && is("audio_format"),
+  audio_stereo: ({ outputs }) => outputs.includes("sound") && isSet("audio_format"),
   eta: () => $("sampler").value === "ddim",
   decoder: ({ decoders }) => decoders.length > 1,
 };
 
-/** Show what can be set, and nothing else. */
-export function offerSettings(known) {
-  fill($("sampler"), named("sampler", known.samplers), known.default_sampler);
-  fill($("schedule"), named("schedule", known.schedules), known.default_schedule);
-  fill($("refiner"), [["", "none"], ...known.refiners.map((name) => [name, name])]);
-  for (const part of document.querySelectorAll("[data-of]")) {
-    const offered = OFFERED[part.dataset.of];
-    part.hidden = Boolean(offered) && !offered(known);
+/** Show the settings of the model `card` for the selected task; hide all others. */
+export function showSettings(card) {
+  setOptions($("sampler"), withTitles("sampler", card.samplers), card.default_sampler);
+  setOptions($("schedule"), withTitles("schedule", card.schedules), card.default_schedule);
+  setOptions($("refiner"), [["", "none"], ...card.refiners.map((name) => [name, name])]);
+  for (const setting of document.querySelectorAll("[data-setting]")) {
+    const isVisible = VISIBLE[setting.dataset.setting];
+    setting.hidden = Boolean(isVisible) && !isVisible(card);
   }
   for (const group of document.querySelectorAll(".group")) {
-    group.hidden = !group.querySelector("[data-of]:not([hidden])");
+    group.hidden = !group.querySelector("[data-setting]:not([hidden])");
   }
 }
 
-const named = (kind, names) => names.map((name) => [name, title(kind, name)]);
+const withTitles = (kind, names) => names.map((name) => [name, title(kind, name)]);
 
-/** Begin anew with what is usual for the model. */
-export function takeDefaults(known) {
+/** Set all settings to the defaults of the model. */
+export function applyDefaults(card) {
   for (const side of ["width", "height"]) {
-    $(side).value = known[`default_${side}`];
-    Object.assign($(side), { min: known.min_side, max: known.max_side, step: known.size_multiple });
+    $(side).value = card[`default_${side}`];
+    Object.assign($(side), { min: card.min_side, max: card.max_side, step: card.size_multiple });
   }
-  for (const name of ["steps", "guidance_scale", "strength"]) $(name).value = known[`default_${name}`];
-  for (const id of ["steps", "hires_steps"]) $(id).max = known.max_steps;
-  $("guidance_scale").max = known.max_guidance_scale;
-  $("n").max = known.max_images;
-  $("clip_skip").max = known.max_clip_skip;
-  $("eta").placeholder = known.default_eta;
+  for (const name of ["steps", "guidance_scale", "strength"]) $(name).value = card[`default_${name}`];
+  for (const id of ["steps", "hires_steps"]) $(id).max = card.max_steps;
+  $("guidance_scale").max = card.max_guidance_scale;
+  $("n").max = card.max_images;
+  $("clip_skip").max = card.max_clip_skip;
+  $("eta").placeholder = card.default_eta;
   for (const field of document.querySelectorAll(".group [name]")) {
     if (field.matches("select")) field.selectedIndex = 0;
     else Object.assign(field, { value: "", checked: false });
   }
   for (const kind of ["sampler", "schedule"]) {
-    fill($(kind), named(kind, known[`${kind}s`]));
-    $(kind).value = known[`default_${kind}`];
+    setOptions($(kind), withTitles(kind, card[`${kind}s`]));
+    $(kind).value = card[`default_${kind}`];
   }
 }
 
-/** The name and value of everything that is offered and was filled in; a prompt may be empty. */
-export function settings() {
+/** Return [name, value] of every visible setting that has a value; a prompt may be empty. */
+export function formSettings() {
   const fields = [...$("form").querySelectorAll("[name]:not([type=radio])")]
     .filter((field) => !field.closest("[hidden]") || field.name === "model");
   return fields

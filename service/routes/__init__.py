@@ -1,1 +1,1 @@
-"""The routes: each says what happens, the files around this folder say how."""
+"""Routes of the HTTP API and of the HTML pages."""

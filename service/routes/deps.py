@@ -1,4 +1,4 @@
-"""What the routes need, by name; it hangs on `app.state.services`, put there by `create_app`."""
+"""Dependencies of the routes. `create_app` stores `Services` in `app.state.services`."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,34 +15,38 @@ from protocol.registry.presence import Presence
 from protocol.request.object_keys import JOB_ID
 from protocol.storage.object_store import ObjectStore
 from service.auth.api_keys import ApiKeyBackend, User
-from service.images.image_urls import Fetching
-from service.jobs.generation import Generation
+from service.images.ssrf_guard import SsrfGuard
+from service.jobs.job_submitter import JobSubmitter
 from service.jobs.job_watcher import JobWatcher
-from service.schemas.responses import Answers
+from service.schemas.response_builder import ResponseBuilder
 from service.settings import ServiceSettings
 from service.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of a running service, joined in `app.create_app`."""
+    """The parts of a running service, built in `app.create_app`.
+
+    `ssrf_guard` is None if the service takes no images by URL. `decoding` limits the threads that
+    decode images.
+    """
 
     settings: ServiceSettings
-    catalogue: ModelRegistry
+    models: ModelRegistry
     presence: Presence
     queue: JobQueue
     board: ProgressBoard
     store: ObjectStore
-    generation: Generation
+    submitter: JobSubmitter
     watcher: JobWatcher
     metrics: Metrics
     decoding: CapacityLimiter
-    keys: ApiKeyBackend
+    api_keys: ApiKeyBackend
     limits: Limits
-    fetching: Fetching
+    ssrf_guard: SsrfGuard | None
 
 
-# Coroutines, all of them: plain functions would each be called in a thread.
+# All of these are coroutines, because FastAPI calls plain functions in a thread.
 
 
 async def _services(request: Request) -> Services:
@@ -50,26 +54,26 @@ async def _services(request: Request) -> Services:
     return services
 
 
-async def _visitor(request: Request) -> User:
-    visitor: User = request.scope["user"]
-    return visitor
+async def _user(request: Request) -> User:
+    user: User = request.scope["user"]
+    return user
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
-VisitorDep = Annotated[User, Depends(_visitor)]
+UserDep = Annotated[User, Depends(_user)]
 JobIdPath = Annotated[str, Path(pattern=JOB_ID, description="32 hexadecimal digits.")]
 
 
-async def _job(job_id: JobIdPath, services: ServicesDep, visitor: VisitorDep) -> JobView:
-    return await services.watcher.view(job_id, visitor.owner)
+async def _job(job_id: JobIdPath, services: ServicesDep, user: UserDep) -> JobView:
+    return await services.watcher.view(job_id, user.owner)
 
 
-async def _answers(request: Request, services: ServicesDep) -> Answers:
+async def _responses(request: Request, services: ServicesDep) -> ResponseBuilder:
     def link(job_id: str, index: int) -> str:
         return str(request.url_for("get_image", job_id=job_id, index=index))
 
-    return Answers(services.store, services.board, services.settings.image_url_ttl_s, link)
+    return ResponseBuilder(services.store, services.board, services.settings.image_url_ttl_s, link)
 
 
 JobDep = Annotated[JobView, Depends(_job)]
-AnswersDep = Annotated[Answers, Depends(_answers)]
+ResponsesDep = Annotated[ResponseBuilder, Depends(_responses)]

@@ -1,4 +1,4 @@
-"""POST /v1/txt2img and the like, a route for each task: accept a job, bring its pictures."""
+"""POST /v1/txt2img and the other tasks: submit a job and respond with its images."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,171 +15,177 @@ from protocol.queue.job import JobState, JobView
 from protocol.request.generation_params import parse_params
 from protocol.request.tasks import Task
 from service.auth.api_keys import User
-from service.middleware.body_limit import Upload
-from service.routes.deps import AnswersDep, Services, ServicesDep
+from service.images.image_urls import fetch_images
+from service.middleware.body_limit import LimitedBody
+from service.routes.deps import ResponsesDep, Services, ServicesDep
 from service.schemas.body_parser import read_fields
 from service.schemas.preferences import Preferences
-from service.schemas.problems import DOOR, documented, problem_response
-from service.schemas.requests import BODIES, ResponseKind, request_body
-from service.schemas.responses import Answers, GenerationAnswer, JobAnswer, json_response
+from service.schemas.problems import ACCESS_STATUSES, problem_response, problem_responses
+from service.schemas.requests import REQUESTS, ResponseKind, request_body
+from service.schemas.response_builder import ResponseBuilder, json_response
+from service.schemas.responses import GenerationResponse, JobResponse
 
-router = APIRouter(prefix="/v1", tags=["pictures"])
+router = APIRouter(prefix="/v1", tags=["images"])
 
-ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"model": GenerationAnswer, "description": "The pictures."},
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": GenerationResponse, "description": "The images."},
     202: {
-        "model": JobAnswer,
-        "description": "Accepted; asked for by `Prefer: respond-async`.",
+        "model": JobResponse,
+        "description": "Accepted; requested by `Prefer: respond-async`.",
         "headers": {
             "Location": {"description": "The job.", "schema": {"type": "string"}},
             "Preference-Applied": {"schema": {"type": "string"}},
         },
     },
-    **documented(*DOOR, 400, 408, 409, 413, 415, 422, 500, 503),
+    **problem_responses(*ACCESS_STATUSES, 400, 408, 409, 413, 415, 422, 500, 503),
     504: {
-        **documented(504)[504],
-        "description": "The pictures take longer than a client may wait; `job` says where to look.",
+        **problem_responses(504)[504],
+        "description": "The images take longer than a client may wait; `job` is the job's path.",
     },
 }
 
 
-@router.post("/txt2img", openapi_extra=request_body(Task.TXT2IMG), responses=ANSWERS)
-async def txt2img(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
-    """Draw pictures from a prompt.
+@router.post("/txt2img", openapi_extra=request_body(Task.TXT2IMG), responses=RESPONSES)
+async def txt2img(request: Request, services: ServicesDep, responses: ResponsesDep) -> Response:
+    """Generate images from a prompt.
 
-    The answer comes with the pictures, or at once with a job if the header `Prefer: respond-async`
-    asks for that; `Prefer: respond-async, wait=10` waits ten seconds first. Who waits longer than
-    the service allows gets a 504 that names the job. A client that goes away loses nothing: the job
-    is finished, and can be asked for. Sent again with the same `Idempotency-Key` (any text of the
-    client's own, kept for a day), a request is the same job, and its answer that of the first try.
+    The response has the images. With the header `Prefer: respond-async` it comes at once and has
+    the job; `Prefer: respond-async, wait=10` waits up to ten seconds for the images first. A client
+    that waits longer than the service allows gets a 504 with the path of the job. If a client
+    disconnects, the job still runs to its end and can be fetched. A request sent again with the
+    same `Idempotency-Key` (any text chosen by the client, kept for a day) is the same job, and gets
+    the response of the first attempt.
     """
-    return await _generate(Task.TXT2IMG, request, services, answers)
+    return await _generate(Task.TXT2IMG, request, services, responses)
 
 
-@router.post("/img2img", openapi_extra=request_body(Task.IMG2IMG), responses=ANSWERS)
-async def img2img(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
-    """Draw pictures from an image and a prompt; `strength`: how far to leave the image behind."""
-    return await _generate(Task.IMG2IMG, request, services, answers)
+@router.post("/img2img", openapi_extra=request_body(Task.IMG2IMG), responses=RESPONSES)
+async def img2img(request: Request, services: ServicesDep, responses: ResponsesDep) -> Response:
+    """Generate images from an image and a prompt; `strength` is how much the image changes."""
+    return await _generate(Task.IMG2IMG, request, services, responses)
 
 
-@router.post("/inpaint", openapi_extra=request_body(Task.INPAINT), responses=ANSWERS)
-async def inpaint(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
-    """Repaint the white part of a mask, and keep the rest of the image.
+@router.post("/inpaint", openapi_extra=request_body(Task.INPAINT), responses=RESPONSES)
+async def inpaint(request: Request, services: ServicesDep, responses: ResponsesDep) -> Response:
+    """Generate the white part of a mask again and keep the rest of the image.
 
-    The prompt may be left out where the model reads no words.
+    The prompt may be left out if the model takes none.
     """
-    return await _generate(Task.INPAINT, request, services, answers)
+    return await _generate(Task.INPAINT, request, services, responses)
 
 
-@router.post("/upscale", openapi_extra=request_body(Task.UPSCALE), responses=ANSWERS)
-async def upscale(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
-    """Draw an image larger, by the model's `upscale_factor`."""
-    return await _generate(Task.UPSCALE, request, services, answers)
+@router.post("/upscale", openapi_extra=request_body(Task.UPSCALE), responses=RESPONSES)
+async def upscale(request: Request, services: ServicesDep, responses: ResponsesDep) -> Response:
+    """Upscale an image by the model's `upscale_factor`."""
+    return await _generate(Task.UPSCALE, request, services, responses)
 
 
-@router.post("/unconditional", openapi_extra=request_body(Task.UNCONDITIONAL), responses=ANSWERS)
-async def unconditional(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
-    """Draw what the model was trained on: faces, churches, bedrooms."""
-    return await _generate(Task.UNCONDITIONAL, request, services, answers)
+@router.post("/unconditional", openapi_extra=request_body(Task.UNCONDITIONAL), responses=RESPONSES)
+async def unconditional(
+    request: Request, services: ServicesDep, responses: ResponsesDep
+) -> Response:
+    """Generate images like those the model was trained on: faces, churches, bedrooms."""
+    return await _generate(Task.UNCONDITIONAL, request, services, responses)
 
 
-@router.post("/class", openapi_extra=request_body(Task.CLASS), responses=ANSWERS)
-async def of_class(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
-    """Draw something of one of the model's classes."""
-    return await _generate(Task.CLASS, request, services, answers)
+@router.post("/class", openapi_extra=request_body(Task.CLASS), responses=RESPONSES)
+async def of_class(request: Request, services: ServicesDep, responses: ResponsesDep) -> Response:
+    """Generate images of one of the model's classes."""
+    return await _generate(Task.CLASS, request, services, responses)
 
 
-@router.post("/layout", openapi_extra=request_body(Task.LAYOUT), responses=ANSWERS)
-async def layout(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
-    """Draw things of the model's classes where boxes say."""
-    return await _generate(Task.LAYOUT, request, services, answers)
+@router.post("/layout", openapi_extra=request_body(Task.LAYOUT), responses=RESPONSES)
+async def layout(request: Request, services: ServicesDep, responses: ResponsesDep) -> Response:
+    """Generate images with objects of the model's classes in the given boxes."""
+    return await _generate(Task.LAYOUT, request, services, responses)
 
 
-@router.post("/semantic", openapi_extra=request_body(Task.SEMANTIC), responses=ANSWERS)
-async def semantic(request: Request, services: ServicesDep, answers: AnswersDep) -> Response:
-    """Draw a picture from a map that says of every pixel which class is there."""
-    return await _generate(Task.SEMANTIC, request, services, answers)
+@router.post("/semantic", openapi_extra=request_body(Task.SEMANTIC), responses=RESPONSES)
+async def semantic(request: Request, services: ServicesDep, responses: ResponsesDep) -> Response:
+    """Generate images from a label map, which gives the class of every pixel."""
+    return await _generate(Task.SEMANTIC, request, services, responses)
 
 
-async def _generate(task: Task, request: Request, services: Services, answers: Answers) -> Response:
-    preferences = Preferences.of(request.headers)
-    patience_s = preferences.patience_s(services.settings.max_wait_s)
-    job_id, kind = await _accept(task, request, services, waits=patience_s > 0)
+async def _generate(
+    task: Task, request: Request, services: Services, responses: ResponseBuilder
+) -> Response:
+    preferences = Preferences.from_headers(request.headers)
+    timeout_s = preferences.timeout_s(services.settings.max_wait_s)
+    job_id, kind = await _submit(task, request, services, waits=timeout_s > 0)
     location = str(request.app.url_path_for("get_job", job_id=job_id))
-    view = await _unless_client_leaves(request, _finished(services, job_id, patience_s))
+    view = await _until_disconnect(request, _finished(services, job_id, timeout_s))
     match view:
         case JobView(state=JobState.FINISHED):
-            pictures = await run_in_threadpool(answers.pictures, view, kind)
-            return json_response(pictures)
-        case JobView(state=JobState.FAILED, error=why):
-            error = DarkroomError.from_record(why) if why else DarkroomError()
+            images = await run_in_threadpool(responses.images, view, kind)
+            return json_response(images)
+        case JobView(state=JobState.FAILED, error=record):
+            error = DarkroomError.from_record(record) if record else DarkroomError()
             return problem_response(request, error, location)
         case JobView(state=JobState.CANCELLED):
             return problem_response(request, JobCancelled(job_id), location)
         case _ if preferences.respond_async:
-            now = await services.watcher.now(job_id)
+            view = await services.watcher.view_or_last(job_id)
             headers = {"Location": location, "Preference-Applied": "respond-async"}
-            return json_response(await answers.job(now), 202, headers)
+            return json_response(await responses.job(view), 202, headers)
         case _:
-            return problem_response(request, DeadlineExceeded(patience_s), location)
+            return problem_response(request, DeadlineExceeded(timeout_s), location)
 
 
-async def _accept(
+async def _submit(
     task: Task, request: Request, services: Services, waits: bool
 ) -> tuple[str, ResponseKind]:
-    """Read, validate and queue; afterwards nothing of the body is kept. `waits`: for the pictures.
+    """Parse and validate the body and queue the job; return its id and the form of the images.
 
-    Requests with images share a few threads, for decoding needs memory.
+    Afterwards the body is no longer in memory. `waits`: whether the client waits for the images.
+    Requests with images share a limited number of threads, because decoding needs much memory.
     """
-    visitor: User = request.scope["user"]
-    upload: Upload = request.scope["upload"]
-    fields = await read_fields(request, BODIES[task], services.decoding)
-    fields = await services.fetching.filled(fields, upload)
+    user: User = request.scope["user"]
+    body: LimitedBody = request.scope["limited_body"]
+    schema = REQUESTS[task]
+    fields = await read_fields(request, schema, services.decoding)
+    fields = await fetch_images(fields, services.ssrf_guard, body)
     if task.takes_image or "controls" in fields:
-        body = await to_thread.run_sync(
-            parse_params, BODIES[task], fields, limiter=services.decoding
-        )
+        params = await to_thread.run_sync(parse_params, schema, fields, limiter=services.decoding)
     else:
-        body = parse_params(BODIES[task], fields)
-    image, mask = getattr(body, "image", None), getattr(body, "mask", None)
-    controls = [control.image for control in body.controls or ()]
+        params = parse_params(schema, fields)
     key = request.headers.get(HEADER)
-    expect = services.watcher.expect if waits else None
-    job_id = await services.generation.submit(
-        task, body, visitor, key, image=image, mask=mask, controls=controls, expect=expect
-    )
-    upload.let_go()
-    return job_id, body.response
+    subscribe = services.watcher.subscribe if waits else None
+    job_id = await services.submitter.submit(task, params, user, key, before_queued=subscribe)
+    body.release()
+    return job_id, params.response
 
 
-async def _finished(services: Services, job_id: str, patience_s: float) -> JobView | None:
-    """The job once it has ended, or None if that takes too long."""
-    if patience_s <= 0:
+async def _finished(services: Services, job_id: str, timeout_s: float) -> JobView | None:
+    """Return the job when it has ended, or None after `timeout_s` seconds."""
+    if timeout_s <= 0:
         return None
     try:
-        async with asyncio.timeout(patience_s):
-            return await services.watcher.finished(job_id, fresh=True)
+        async with asyncio.timeout(timeout_s):
+            return await services.watcher.finished(job_id, just_queued=True)
     except TimeoutError:
         return None
 
 
-async def _unless_client_leaves(
+async def _until_disconnect(
     request: Request, waiting: Coroutine[Any, Any, JobView | None]
 ) -> JobView | None:
-    """The outcome of `waiting`; given up by `ClientDisconnect`, while the job itself goes on."""
+    """Return the result of `waiting`; raise `ClientDisconnect` if the client disconnects first.
+
+    The job is not cancelled.
+    """
     wait = asyncio.ensure_future(waiting)
-    leave = asyncio.ensure_future(_client_left(request))
+    disconnect = asyncio.ensure_future(_client_disconnect(request))
     try:
-        await asyncio.wait((wait, leave), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((wait, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if not wait.done():
             raise ClientDisconnect
         return wait.result()
     finally:
-        for task in (wait, leave):
+        for task in (wait, disconnect):
             task.cancel()
-        await asyncio.gather(wait, leave, return_exceptions=True)
+        await asyncio.gather(wait, disconnect, return_exceptions=True)
 
 
-async def _client_left(request: Request) -> None:
+async def _client_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""GET /healthz, /readyz and /metrics: for those who keep the service running."""
+"""GET /healthz, /readyz and /metrics, for monitoring."""
 
 from typing import Literal
 
@@ -9,19 +9,19 @@ from pydantic import BaseModel
 from protocol.errors import NotReady
 from protocol.registry.presence import WorkerReport, WorkerState
 from service.routes.deps import ServicesDep
-from service.schemas.problems import documented
+from service.schemas.problems import problem_responses
 
 router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The response of a live process."""
 
     status: Literal["ok"] = "ok"
 
 
 class Readiness(BaseModel):
-    """Requests would be worked on, by these."""
+    """The workers that would run a job now."""
 
     status: Literal["ready"] = "ready"
     workers: list[WorkerReport]
@@ -29,32 +29,33 @@ class Readiness(BaseModel):
 
 @router.get("/healthz")
 async def healthz() -> Health:
-    """Whether this process lives; says nothing of others."""
+    """Report that this process is alive; Redis and the workers are not checked."""
     return Health()
 
 
-@router.get("/readyz", responses=documented(503))
+@router.get("/readyz", responses=problem_responses(503))
 def readyz(services: ServicesDep) -> Readiness:
-    """Whether a request would be worked on now; if not, why not."""
+    """Report whether a worker would run a job now; if not, the reason."""
     reports = services.presence.workers()
     if not any(report.state.serves for report in reports):
-        raise NotReady(_why_not(reports))
+        raise NotReady(_reason(reports))
     return Readiness(workers=reports)
 
 
 @router.get("/metrics", include_in_schema=False)
 def metrics(services: ServicesDep) -> Response:
+    """Return the metrics in Prometheus' text format."""
     return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _why_not(reports: list[WorkerReport]) -> str:
+def _reason(reports: list[WorkerReport]) -> str:
     if not reports:
         return "no worker is running"
-    return "; ".join(map(_in_words, reports))
+    return "; ".join(map(_status, reports))
 
 
-def _in_words(report: WorkerReport) -> str:
-    words = f"worker {report.name} is {report.state.value.replace('_', ' ')}"
+def _status(report: WorkerReport) -> str:
+    status = f"worker {report.name} is {report.state.value.replace('_', ' ')}"
     if report.state is WorkerState.LOADING and report.progress is not None:
-        words += f", {report.progress:.0%} done"
-    return f"{words} ({report.detail})" if report.detail else words
+        status += f", {report.progress:.0%} done"
+    return f"{status} ({report.detail})" if report.detail else status

@@ -1,4 +1,4 @@
-"""/v1/jobs/{id}: look at a job, follow it, cancel it, fetch its pictures."""
+"""/v1/jobs/{id}: get a job, follow it, cancel it, get its images."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -11,54 +11,58 @@ from starlette.concurrency import run_in_threadpool
 from protocol.errors import UnknownImage
 from protocol.queue.job import TERMINAL, ImageResult, JobView
 from protocol.request.object_keys import Extra, ExtraFormat
-from service.routes.deps import AnswersDep, JobDep, JobIdPath, ServicesDep, VisitorDep
-from service.schemas.problems import DOOR, documented
-from service.schemas.responses import JobAnswer, json_response, previews_of
+from service.routes.deps import JobDep, JobIdPath, ResponsesDep, ServicesDep, UserDep
+from service.schemas.problems import ACCESS_STATUSES, problem_responses
+from service.schemas.response_builder import json_response, previews_of
+from service.schemas.responses import JobResponse
 
-PROBLEMS = documented(*DOOR, 404, 422, 500, 503)
+PROBLEMS = problem_responses(*ACCESS_STATUSES, 404, 422, 500, 503)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
 IndexPath = Annotated[int, Path(ge=0, le=9999, description="From 0, in order of the seeds.")]
-PICTURE_HEADERS = {
+IMAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
-    # Anybody's page may show a picture whose unguessable address it knows.
+    # Pages of any site may show an image if they have its URL, which cannot be guessed.
     "Cross-Origin-Resource-Policy": "cross-origin",
     "Cache-Control": "private, max-age=3600, immutable",
 }
 
 
-@router.get("/{job_id}", response_model=JobAnswer)
-async def get_job(job: JobDep, answers: AnswersDep) -> Response:
-    """Where a job stands: its place in the queue, its progress by step, its result or error."""
-    return json_response(await answers.job(job))
+@router.get("/{job_id}", response_model=JobResponse)
+async def get_job(job: JobDep, responses: ResponsesDep) -> Response:
+    """Get the state of a job: its place in the queue, its progress by step, its result or error."""
+    return json_response(await responses.job(job))
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
 async def follow_job(
-    job: JobDep, services: ServicesDep, answers: AnswersDep
+    job: JobDep, services: ServicesDep, responses: ResponsesDep
 ) -> AsyncIterator[ServerSentEvent]:
-    """The job as server-sent events, one at each change, the last with its final state.
+    """Follow a job by server-sent events, one at each change, the last with its final state.
 
-    Each event is named by the job's state and holds what GET on the job answers, but for previews
-    that an earlier event has brought.
+    The name of each event is the job's state, and its data is the response of GET on the job,
+    without a preview that an earlier event has sent.
     """
     seen = 0
     async with aclosing(services.watcher.updates(job.id)) as updates:
         async for view in updates:
-            answer = await answers.job(view, seen)
+            response = await responses.job(view, seen)
             seen = previews_of(view)
             yield ServerSentEvent(
-                event=view.state.value, raw_data=answer.model_dump_json(exclude_none=True)
+                event=view.state.value, raw_data=response.model_dump_json(exclude_none=True)
             )
 
 
-@router.delete("/{job_id}", response_model=JobAnswer)
+@router.delete("/{job_id}", response_model=JobResponse)
 async def cancel_job(
-    job_id: JobIdPath, services: ServicesDep, visitor: VisitorDep, answers: AnswersDep
+    job_id: JobIdPath, services: ServicesDep, user: UserDep, responses: ResponsesDep
 ) -> Response:
-    """Stop a job: at once if it waits, after its current step if it runs. What has ended stays."""
-    view = await run_in_threadpool(services.queue.cancel, job_id, visitor.owner)
-    return json_response(await answers.job(view))
+    """Cancel a job: at once if it is queued, after its current step if it runs.
+
+    A job that has ended is not changed.
+    """
+    view = await run_in_threadpool(services.queue.cancel, job_id, user.owner)
+    return json_response(await responses.job(view))
 
 
 @router.get(
@@ -66,16 +70,16 @@ async def cancel_job(
     response_class=Response,
     responses={
         200: {
-            "description": "The picture.",
+            "description": "The image.",
             "content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp")},
         }
     },
 )
 def get_image(job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
-    """The bytes of one picture of a finished job."""
-    image = _picture(job, index)
+    """Get the bytes of one image of a finished job."""
+    image = _image(job, index)
     return Response(
-        services.store.get(image.key), 200, PICTURE_HEADERS, media_type=image.format.content_type
+        services.store.get(image.key), 200, IMAGE_HEADERS, media_type=image.format.content_type
     )
 
 
@@ -90,16 +94,16 @@ def get_image(job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
     },
 )
 def get_extra(job: JobDep, index: IndexPath, kind: Extra, services: ServicesDep) -> Response:
-    """The bytes of a file that comes with a picture: its depth, or its sound."""
-    image = _picture(job, index)
+    """Get the bytes of a file that comes with an image: its depth, or its sound."""
+    image = _image(job, index)
     for extra in image.extras:
         if extra.kind is kind:
             content = services.store.get(extra.key)
-            return Response(content, 200, PICTURE_HEADERS, media_type=extra.format.content_type)
+            return Response(content, 200, IMAGE_HEADERS, media_type=extra.format.content_type)
     raise UnknownImage(f"{index} of job {job.id} with {kind.value}")
 
 
-def _picture(job: JobView, index: int) -> ImageResult:
+def _image(job: JobView, index: int) -> ImageResult:
     images = job.result.images if job.result else ()
     if index >= len(images):
         yet = "" if job.state in TERMINAL else " yet"

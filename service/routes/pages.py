@@ -1,16 +1,16 @@
-"""The pages for people: the playground at /, the reference at /docs, their scripts and styles."""
+"""The HTML pages: the playground at /, the API reference at /docs, scripts and stylesheets."""
 
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
-from service.page_files import AT, media_type, page_files
+from service.page_files import PREFIX, media_type, page_files
 
 router = APIRouter(include_in_schema=False)
 
-# Only scripts of ours run: nothing else that this service answers has a script's type, and browsers
-# are told to believe the type (nosniff).
+# Only scripts of this service run: no other response has the media type of a script, and nosniff
+# makes browsers keep to the media type.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -28,13 +28,13 @@ async def docs() -> Response:
     return _page("docs.html")
 
 
-@router.get(AT + "{name}")
-async def part(name: str) -> Response:
-    """A script or a style."""
-    content, kind = page_files().get(name), media_type(name)
-    if content is None or kind is None:
+@router.get(PREFIX + "{name}")
+async def asset(name: str) -> Response:
+    """Return a script or a stylesheet."""
+    content, content_type = page_files().get(name), media_type(name)
+    if content is None or content_type is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    return Response(content, media_type=kind)
+    return Response(content, media_type=content_type)
 
 
 def _page(name: str) -> Response:

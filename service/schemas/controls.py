@@ -1,4 +1,4 @@
-"""ControlNets as clients name them: each with its picture, in JSON inside, in a form beside."""
+"""ControlNets in a request: each with its image, inside the JSON or as a file of the form."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from protocol.errors import InvalidRequest
 from protocol.request.fields import MAX_CONTROLS
 from protocol.request.request import Control
-from service.schemas.data_uri import upload_bytes
+from service.schemas.data_uri import decode_file
 
-# The files of a form that belong to its controls, in their order.
-FILES = tuple(f"control_image_{i}" for i in range(MAX_CONTROLS))
-OF_A_FILE = "The picture of `controls` {i}, counted from 0: a PNG, JPEG or WebP file."
+# The form fields with the images of `controls`, in the order of that list.
+FILE_FIELDS = tuple(f"control_image_{i}" for i in range(MAX_CONTROLS))
+FILE_DESCRIPTION = "The image of `controls` {i}, counted from 0: a PNG, JPEG or WebP file."
 
 
 class ControlFile(Control):
-    """A ControlNet and the picture that it is shown, brought to the size that is drawn."""
+    """A ControlNet and its control image, which is resized to the size of the result."""
 
     image: Annotated[
         bytes,
@@ -26,48 +26,48 @@ class ControlFile(Control):
                 "type": "string",
                 "contentEncoding": "base64",
                 "description": "A PNG, JPEG or WebP file as base64 or data URI. In a form it is "
-                f"left out here, and sent as the file {FILES[0]}, {FILES[1]}, …",
+                f"left out here, and sent as the file {FILE_FIELDS[0]}, {FILE_FIELDS[1]}, …",
             }
         ),
     ]
 
 
-def _decoded(value: object) -> object:
-    """The list with bytes for base64. Raises `InvalidRequest` that names the place."""
+def _decode_images(value: object) -> object:
+    """Decode the images of a list of controls. Raises `InvalidRequest` with the field's path."""
     if not isinstance(value, list) or len(value) > MAX_CONTROLS:
         return value
-    return [_with_bytes(f"controls.{i}.image", control) for i, control in enumerate(value)]
+    return [_decode_image(f"controls.{i}.image", control) for i, control in enumerate(value)]
 
 
-def _with_bytes(field: str, control: object) -> object:
+def _decode_image(field: str, control: object) -> object:
     if not isinstance(control, dict) or "image" not in control:
         return control
-    return {**control, "image": upload_bytes(field, control["image"])}
+    return {**control, "image": decode_file(field, control["image"])}
 
 
 ControlFiles = Annotated[
-    tuple[ControlFile, ...], Field(max_length=MAX_CONTROLS), BeforeValidator(_decoded)
+    tuple[ControlFile, ...], Field(max_length=MAX_CONTROLS), BeforeValidator(_decode_images)
 ]
 
 
-def filled(fields: dict[str, object]) -> dict[str, object]:
-    """The fields of a form, with each control's file in its place.
+def attach_files(fields: dict[str, object]) -> dict[str, object]:
+    """Return the fields of a form with each control image moved into its control.
 
-    Raises `InvalidRequest` for files that belong to no control, and for pictures sent twice.
+    Raises `InvalidRequest` for a file that belongs to no control, and for an image sent twice.
     """
-    files = {name: fields[name] for name in FILES if name in fields}
+    files = {name: fields[name] for name in FILE_FIELDS if name in fields}
     if not files:
         return fields
     listed = fields.get("controls")
     controls = list(listed) if isinstance(listed, list) else []
     for name, file in files.items():
-        place = FILES.index(name)
-        if place >= len(controls) or not isinstance(controls[place], dict):
-            bound = f"left out, for controls has no entry {place}"
+        index = FILE_FIELDS.index(name)
+        if index >= len(controls) or not isinstance(controls[index], dict):
+            bound = f"left out, for controls has no entry {index}"
             raise InvalidRequest(name, "given", bound, "not-for-this-task")
-        if "image" in controls[place]:
-            bound = f"left out, or sent without controls.{place}.image"
+        if "image" in controls[index]:
+            bound = f"left out, or sent without controls.{index}.image"
             raise InvalidRequest(name, "given", bound, "given-twice")
-        controls[place] = {**controls[place], "image": file}
-    kept = {name: value for name, value in fields.items() if name not in files}
-    return {**kept, "controls": controls}
+        controls[index] = {**controls[index], "image": file}
+    others = {name: value for name, value in fields.items() if name not in files}
+    return {**others, "controls": controls}

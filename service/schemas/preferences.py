@@ -1,4 +1,4 @@
-"""The `Prefer` header (RFC 7240), as far as it is honoured here: `respond-async` and `wait`."""
+"""The `Prefer` header (RFC 7240); `respond-async` and `wait` are supported."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,27 +8,31 @@ from starlette.datastructures import Headers
 
 @dataclass(frozen=True)
 class Preferences:
-    """`respond_async`: rather a 202 than waiting; `wait_s`: but do wait for this many seconds."""
+    """Preferences of a request.
+
+    `respond_async`: respond 202 instead of waiting for the images; `wait_s`: wait this many
+    seconds for them first.
+    """
 
     respond_async: bool = False
     wait_s: int | None = None
 
     @classmethod
-    def of(cls, headers: Headers) -> Self:
-        """What a request prefers; what is unknown or malformed is ignored, as the RFC asks."""
-        asked = ",".join(headers.getlist("prefer"))
-        words = dict(_preference(part) for part in asked.split(","))
-        wait = words.get("wait", "")
+    def from_headers(cls, headers: Headers) -> Self:
+        """Return the preferences in `headers`; unknown and malformed ones are ignored."""
+        parts = ",".join(headers.getlist("prefer")).split(",")
+        preferences = dict(map(_preference, parts))
+        wait = preferences.get("wait", "")
         return cls(
-            respond_async="respond-async" in words,
+            respond_async="respond-async" in preferences,
             wait_s=int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 7 else None,
         )
 
-    def patience_s(self, most_s: float) -> float:
-        """How long to wait before answering without the pictures."""
+    def timeout_s(self, max_wait_s: float) -> float:
+        """Return how many seconds to wait for the images before responding without them."""
         if self.wait_s is not None:
-            return min(self.wait_s, most_s)
-        return 0 if self.respond_async else most_s
+            return min(self.wait_s, max_wait_s)
+        return 0 if self.respond_async else max_wait_s
 
 
 def _preference(part: str) -> tuple[str, str]:

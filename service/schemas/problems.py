@@ -1,6 +1,6 @@
-"""The one table from error to HTTP status, and the form of every error: RFC 9457 problem+json.
+"""Error responses: the one table from error to HTTP status, and RFC 9457 problem+json.
 
-Texts come from our own errors only; a fault not foreseen says no more than its request id.
+Texts come from `protocol.errors` only; an unexpected exception shows no more than its request id.
 """
 
 import logging
@@ -47,10 +47,10 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:darkroom:problem:"
 RETRY_AFTER_S = 5
-CLIENT_LEFT = 499
+CLIENT_CLOSED_REQUEST = 499  # nginx's status
 
-# Error -> status and the last part of the problem's type, which an InvalidRequest brings along.
-TABLE: dict[type[DarkroomError], tuple[HTTPStatus, str]] = {
+# Error -> status and the last part of the problem's type, which an InvalidRequest has itself.
+STATUSES: dict[type[DarkroomError], tuple[HTTPStatus, str]] = {
     MalformedBody: (HTTPStatus.BAD_REQUEST, "malformed-body"),
     PayloadTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large"),
     UnsupportedMediaType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
@@ -76,12 +76,12 @@ TABLE: dict[type[DarkroomError], tuple[HTTPStatus, str]] = {
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline-exceeded"),
     DarkroomError: (HTTPStatus.INTERNAL_SERVER_ERROR, "internal"),
 }
-DOOR = (401, 403, 421, 429)  # how every route but health and pages may refuse
-WORTH_RETRYING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+ACCESS_STATUSES = (401, 403, 421, 429)  # of every route but health and pages
+RETRYABLE = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Problem(BaseModel):
-    """Why there is no answer (RFC 9457). `field`, `value` and `bound` say what to change."""
+    """The reason of an error (RFC 9457). `field`, `value` and `bound` say what to change."""
 
     type: str = Field(examples=[TYPE_PREFIX + "size-not-a-multiple"])
     title: str = Field(examples=["Size not a multiple"])
@@ -90,13 +90,17 @@ class Problem(BaseModel):
     field: str | None = Field(default=None, examples=["width"])
     value: JsonValue = Field(default=None, description="What was sent, shortened.", examples=[500])
     bound: str | None = Field(default=None, examples=["a multiple of 8"])
-    job: str | None = Field(default=None, description="Where the job lives on.", examples=[None])
+    job: str | None = Field(
+        default=None, description="The path of the job, which goes on.", examples=[None]
+    )
     request_id: str | None = Field(default=None, description="For asking the operator about it.")
 
 
-def problem(error: DarkroomError, request_id: str | None = None, job: str | None = None) -> Problem:
-    """`error` as clients see it."""
-    status, kind = next(TABLE[base] for base in type(error).__mro__ if base in TABLE)
+def problem_of(
+    error: DarkroomError, request_id: str | None = None, job: str | None = None
+) -> Problem:
+    """Return `error` as clients see it."""
+    status, kind = next(STATUSES[base] for base in type(error).__mro__ if base in STATUSES)
     detail = {}
     if isinstance(error, InvalidRequest):
         kind = error.problem
@@ -113,31 +117,31 @@ def problem(error: DarkroomError, request_id: str | None = None, job: str | None
 
 
 def problem_response(request: Request, error: DarkroomError, job: str | None = None) -> Response:
-    """The answer for `error`; `job` is the path of the job that outlives this request, if any."""
-    found = problem(error, request.scope.get("request_id"), job)
+    """Return the response for `error`; `job` is the path of a job that goes on, if any."""
+    problem = problem_of(error, request.scope.get("request_id"), job)
     headers = {"Cache-Control": "no-store"}
-    if found.status in WORTH_RETRYING:
+    if problem.status in RETRYABLE:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s or RETRY_AFTER_S))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooSlow):  # what is still to come of its body is not waited for
+    if isinstance(error, TooSlow):  # the rest of the body is not read
         headers["Connection"] = "close"
     if job is not None:
         headers["Location"] = job
-    request.scope["problem"] = found.type.removeprefix(TYPE_PREFIX)  # for metrics and logs
-    return _response(found, headers)
+    request.scope["problem"] = problem.type.removeprefix(TYPE_PREFIX)  # for metrics and logs
+    return _response(problem, headers)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """From here on, whatever is raised in `app` is answered with a problem."""
+    """Make `app` respond with a problem to every error raised in a route."""
     app.add_exception_handler(DarkroomError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(ClientDisconnect, _on_client_left)
+    app.add_exception_handler(ClientDisconnect, _on_client_disconnect)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems a route may answer with, for its OpenAPI description."""
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI descriptions of a route's error responses."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -153,41 +157,41 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
-    """What FastAPI itself checked: path and query parameters."""
+    """Handle errors of FastAPI's own validation: path and query parameters."""
     assert isinstance(error, RequestValidationError)
-    complaint = error.errors()[0]
-    return problem_response(request, to_invalid_request({**complaint, "loc": complaint["loc"][1:]}))
+    first = error.errors()[0]
+    return problem_response(request, to_invalid_request({**first, "loc": first["loc"][1:]}))
 
 
-async def _on_client_left(request: Request, error: Exception) -> Response:
-    """Nobody reads this; the status is for the metrics."""
-    return Response(status_code=CLIENT_LEFT)
+async def _on_client_disconnect(request: Request, error: Exception) -> Response:
+    """Set the status for the metrics; the client no longer reads the response."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What routing refuses: no such path, no such method."""
+    """Handle errors of routing: unknown path or method."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    found = Problem(
+    problem = Problem(
         type=TYPE_PREFIX + status.phrase.lower().replace(" ", "-"),
         title=status.phrase,
         status=status,
         detail=status.description or status.phrase,
         request_id=request.scope.get("request_id"),
     )
-    request.scope["problem"] = found.type.removeprefix(TYPE_PREFIX)
+    request.scope["problem"] = problem.type.removeprefix(TYPE_PREFIX)
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
-    return _response(found, headers)
+    return _response(problem, headers)
 
 
 def _methods(request: Request) -> list[str]:
-    """Every method the path asked for knows; the router names those of its first match only."""
+    """Return every method of the requested path; the router gives those of its first match only."""
     path = getattr(request.scope.get("route"), "path", None)
     return [method.upper() for method in request.app.openapi()["paths"].get(path, ())]
 
 
-def _response(found: Problem, headers: dict[str, str]) -> Response:
-    body = found.model_dump_json(exclude_none=True)
-    return Response(body, found.status, headers, media_type=MEDIA_TYPE)
+def _response(problem: Problem, headers: dict[str, str]) -> Response:
+    body = problem.model_dump_json(exclude_none=True)
+    return Response(body, problem.status, headers, media_type=MEDIA_TYPE)

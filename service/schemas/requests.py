@@ -1,4 +1,4 @@
-"""What the generation routes take: the fields of a request, as they come in JSON or in a form."""
+"""Request schemas of the generation routes, for JSON and for forms."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -10,21 +10,21 @@ from protocol.request.classes import AskedBoxes, ClassRef
 from protocol.request.fields import Prompt
 from protocol.request.generation_params import GenerationParams
 from protocol.request.tasks import FIELDS_OF, TASK_FIELDS, Task
-from service.schemas.controls import FILES, OF_A_FILE, ControlFiles
-from service.schemas.data_uri import upload_bytes
+from service.schemas.controls import FILE_DESCRIPTION, FILE_FIELDS, ControlFiles
+from service.schemas.data_uri import decode_file
 
-REFERENCE = "#/components/schemas/{model}"
+REFERENCE = "#/components/schemas/{model}"  # `service.openapi` names components by their titles
 
 
 class ResponseKind(StrEnum):
-    """How pictures are handed over."""
+    """The form in which a response holds its images."""
 
     BASE64 = "base64"
     URL = "url"
 
 
 def _file(value: object, info: ValidationInfo) -> bytes:
-    return upload_bytes(info.field_name or "body", value)
+    return decode_file(info.field_name or "body", value)
 
 
 def _file_schema(description: str) -> WithJsonSchema:
@@ -38,105 +38,103 @@ ImageFile = Annotated[
     BeforeValidator(_file),
     _file_schema(
         "A PNG, JPEG or WebP file as base64 or data URI (in a form: the file itself). "
-        "Without width and height its own size is used, which must be one the model can draw; "
-        "with them it is stretched to that. Where the service takes images by address, "
-        "`image_url` may stand in its place, as `mask_url` in the mask's."
+        "Without width and height its own size is used, which must be one the model can generate; "
+        "with them it is stretched to that. Where the service takes images by URL, "
+        "`image_url` may be given instead, and `mask_url` instead of the mask."
     ),
 ]
 MaskFile = Annotated[
     bytes,
     BeforeValidator(_file),
-    _file_schema("Sent like the image, of the image's size: white is repainted, black is kept."),
+    _file_schema("Sent like the image, of the image's size: white is inpainted, black is kept."),
 ]
-
-
 LabelFile = Annotated[
     bytes,
     BeforeValidator(_file),
     _file_schema(
         "A PNG of one channel or with a palette, sent like any image; the value of each pixel is "
-        "the number of the class to be there."
+        "the number of its class."
     ),
 ]
 
 
-class Body(GenerationParams):
-    """What is asked of every task."""
+class TaskRequest(GenerationParams):
+    """The fields that every task has."""
 
     controls: ControlFiles | None = Field(
         default=None, description=GenerationParams.model_fields["controls"].description
     )
     response: ResponseKind = Field(
-        default=ResponseKind.BASE64, description="Pictures inside the answer, or URLs of them."
+        default=ResponseKind.BASE64, description="Images inside the response, or URLs of them."
     )
 
 
-class TextToImage(Body):
-    """A picture from words."""
+class TextToImageRequest(TaskRequest, title="TextToImage"):
+    """A text-to-image request."""
 
-    prompt: Prompt = Field(description="What the picture shows.", examples=["a slice of pizza"])
+    prompt: Prompt = Field(description="What the image shows.", examples=["a slice of pizza"])
 
 
-class ImageToImage(TextToImage):
-    """A picture from a picture and words."""
+class ImageToImageRequest(TextToImageRequest, title="ImageToImage"):
+    """An image-to-image request: an image and a prompt."""
 
     image: ImageFile
 
 
-class Inpaint(Body):
-    """A picture with a part of it painted anew; the prompt is for models that read words."""
+class InpaintRequest(TaskRequest, title="Inpaint"):
+    """An inpainting request; the prompt is for models that take prompts."""
 
     image: ImageFile
     mask: MaskFile
 
 
-class Upscale(Body):
-    """A larger picture from a small one, of any size within the model's bounds."""
+class UpscaleRequest(TaskRequest, title="Upscale"):
+    """A request to upscale an image of any size within the model's bounds."""
 
     image: ImageFile
 
 
-class Unconditional(Body):
-    """A picture of what the model knows."""
+class UnconditionalRequest(TaskRequest, title="Unconditional"):
+    """A request for an image like those the model was trained on."""
 
 
-class OfClass(Body):
-    """A picture of a class."""
+class ClassRequest(TaskRequest, title="OfClass"):
+    """A request for an image of a class."""
 
     class_id: ClassRef = Field(
         description="A number below the model's `classes`, or one of its `class_names`."
     )
 
 
-class Layout(Body):
-    """A picture with things where boxes say."""
+class LayoutRequest(TaskRequest, title="Layout"):
+    """A request for an image with an object of a class in each box."""
 
     boxes: AskedBoxes = Field(
-        description="What is where: classes by number or name, boxes as shares of the sides."
+        description="The objects: classes by number or name, boxes as shares of the sides."
     )
 
 
-class Semantic(Body):
-    """A picture from a map of classes."""
+class SemanticRequest(TaskRequest, title="Semantic"):
+    """A request for an image that follows a label map."""
 
     image: LabelFile
 
 
-BODIES: dict[Task, type[Body]] = {
-    Task.TXT2IMG: TextToImage,
-    Task.IMG2IMG: ImageToImage,
-    Task.INPAINT: Inpaint,
-    Task.UPSCALE: Upscale,
-    Task.UNCONDITIONAL: Unconditional,
-    Task.CLASS: OfClass,
-    Task.LAYOUT: Layout,
-    Task.SEMANTIC: Semantic,
+REQUESTS: dict[Task, type[TaskRequest]] = {
+    Task.TXT2IMG: TextToImageRequest,
+    Task.IMG2IMG: ImageToImageRequest,
+    Task.INPAINT: InpaintRequest,
+    Task.UPSCALE: UpscaleRequest,
+    Task.UNCONDITIONAL: UnconditionalRequest,
+    Task.CLASS: ClassRequest,
+    Task.LAYOUT: LayoutRequest,
+    Task.SEMANTIC: SemanticRequest,
 }
 
 
 def request_body(task: Task) -> dict[str, Any]:
-    """The OpenAPI description of what the route of `task` takes."""
-    name = BODIES[task].__name__
+    """Return the OpenAPI description of the request body of a task's route."""
+    name = REQUESTS[task].__name__
     return {
         "requestBody": {
             "required": True,
@@ -148,31 +146,31 @@ def request_body(task: Task) -> dict[str, Any]:
     }
 
 
-def body_schemas() -> dict[str, Any]:
-    """The JSON schemas that `request_body` refers to, by name; each with its task's fields only."""
+def request_schemas() -> dict[str, Any]:
+    """Return the JSON schemas that `request_body` refers to; each has the fields of its task."""
     _, document = models_json_schema(
-        [(body, "validation") for body in BODIES.values()], ref_template=REFERENCE
+        [(request, "validation") for request in REQUESTS.values()], ref_template=REFERENCE
     )
     schemas: dict[str, Any] = document["$defs"]
-    for task, body in BODIES.items():
-        schema = _of_task(task, schemas[body.__name__])
-        schemas |= {body.__name__: schema, f"{body.__name__}Form": _form_of(schema)}
+    for task, request in REQUESTS.items():
+        schema = _of_task(task, schemas[request.__name__])
+        schemas |= {request.__name__: schema, f"{request.__name__}Form": _form_of(schema)}
     return schemas
 
 
 def _of_task(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
-    foreign = TASK_FIELDS - FIELDS_OF[task]
-    fields = {name: field for name, field in schema["properties"].items() if name not in foreign}
+    unused = TASK_FIELDS - FIELDS_OF[task]
+    fields = {name: field for name, field in schema["properties"].items() if name not in unused}
     return {**schema, "properties": fields}
 
 
 def _form_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """The same fields as a form: images are files there, lists are JSON, and there is no null."""
+    """Return the schema of a form: images are files, lists are JSON text, and nothing is null."""
     properties = {name: _form_field(field) for name, field in schema["properties"].items()}
     if "controls" in properties:
-        for i, name in enumerate(FILES):
-            told = {"type": "string", "format": "binary", "description": OF_A_FILE.format(i=i)}
-            properties[name] = told
+        for i, name in enumerate(FILE_FIELDS):
+            description = FILE_DESCRIPTION.format(i=i)
+            properties[name] = {"type": "string", "format": "binary", "description": description}
     return {**schema, "title": f"{schema['title']}Form", "properties": properties}
 
 

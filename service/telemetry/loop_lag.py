@@ -1,4 +1,4 @@
-"""How late the event loop comes to what is due: what every waiting client feels."""
+"""Lag of the event loop, which delays every request."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,24 +6,24 @@ from contextlib import asynccontextmanager, suppress
 
 from prometheus_client import Histogram
 
-EVERY_S = 0.5
+INTERVAL_S = 0.5
 
 
 @asynccontextmanager
-async def watching_loop_lag(lag: Histogram) -> AsyncIterator[None]:
-    """Inside the block, `lag` observes twice a second how much too late a sleep ends."""
-    watch = asyncio.create_task(_watch(lag))
+async def measured_loop_lag(lag: Histogram) -> AsyncIterator[None]:
+    """Observe in `lag`, every `INTERVAL_S` seconds inside the block, how late a sleep ends."""
+    task = asyncio.create_task(_measure(lag))
     try:
         yield
     finally:
-        watch.cancel()
+        task.cancel()
         with suppress(asyncio.CancelledError):
-            await watch
+            await task
 
 
-async def _watch(lag: Histogram) -> None:
+async def _measure(lag: Histogram) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + EVERY_S
-        await asyncio.sleep(EVERY_S)
+        due = loop.time() + INTERVAL_S
+        await asyncio.sleep(INTERVAL_S)
         lag.observe(max(0.0, loop.time() - due))

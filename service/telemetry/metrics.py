@@ -1,8 +1,7 @@
-"""What Prometheus is told by the service. Labels are words of ours, never a client's.
+"""Prometheus metrics of the service. No label value is chosen by a client.
 
-Counters and histograms are filled in as things happen; what stands in Redis is counted when
-Prometheus asks (`service.telemetry.queue_stats_collector`), and every API process then tells the
-same.
+Counters and histograms are updated as events happen. Figures from Redis are read when Prometheus
+scrapes (`service.telemetry.queue_stats_collector`), so they are the same in every API process.
 """
 
 from prometheus_client import (
@@ -17,10 +16,10 @@ from prometheus_client import (
 
 from protocol.telemetry.metrics import BackendMetrics
 
-# Seconds; a request that waits for its pictures may take up to twenty minutes.
+# Seconds; a request that waits for its images may take up to twenty minutes.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-# Told from the start, as 0: a rate does not see the first of what did not exist before.
+# Exported as 0 from the start: `rate` ignores the first event of a series that did not exist.
 PROBLEMS = (
     "client-queue-full",
     "internal",
@@ -33,23 +32,23 @@ PROBLEMS = (
 
 
 class Metrics:
-    """The service's figures, in a registry of their own."""
+    """The metrics of one application, in their own registry."""
 
     def __init__(self) -> None:
-        # A second line for each counter, which nobody asks for.
+        # Without the `_created` series of each counter.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         self.meters = BackendMetrics(registry)
         ProcessCollector(registry=registry)
         self.requests = Counter(
             "darkroom_http_requests",
-            "Requests answered; status none: the client left before.",
+            "Requests answered; status none: the client disconnected before.",
             ("method", "route", "status"),
             registry=registry,
         )
         self.seconds = Histogram(
             "darkroom_http_request_seconds",
-            "Time from the first byte of a request to the last of its answer.",
+            "Time from the first byte of a request to the last of its response.",
             ("route",),
             buckets=BUCKETS,
             registry=registry,
@@ -65,7 +64,7 @@ class Metrics:
         )
         self.loop_lag = Histogram(
             "darkroom_event_loop_lag_seconds",
-            "How late the event loop comes to what was due, looked at twice a second.",
+            "How late the event loop wakes a sleeping task, measured twice a second.",
             buckets=LAG_BUCKETS,
             registry=registry,
         )
@@ -73,5 +72,5 @@ class Metrics:
             self.problems.labels(problem)
 
     def text(self) -> bytes:
-        """Everything in Prometheus' format. Blocks: what is counted in Redis is asked for now."""
+        """Return all metrics in Prometheus' text format. Blocks while it reads from Redis."""
         return generate_latest(self.registry)

@@ -1,7 +1,6 @@
-"""What stands in Redis, counted for Prometheus each time it asks: jobs, workers, memory.
+"""Prometheus collector of figures from Redis, read at each scrape: jobs, workers, memory.
 
-RQ's own counts go by the names that the public exporter for RQ gives them, so that dashboards made
-for it work here.
+RQ's own counts have the names of the public RQ exporter, so that dashboards made for it work here.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,12 +20,13 @@ STATES = {"queued": "queued", "started": "running"}
 
 
 class QueueStatsCollector(Collector):
-    """Redis away is told by `darkroom_redis_up`, and by the absence of all the rest."""
+    """Collector of the queue statistics. While Redis is unreachable, only `darkroom_redis_up`."""
 
     def __init__(self, redis_url: str) -> None:
-        # Of its own, and impatient: Prometheus asks again soon, and wants to hear of an outage.
+        # Its own connection with a short timeout: Prometheus scrapes again soon, and an outage
+        # should show at once.
         self._redis = connect(redis_url, answer_timeout_s=ANSWER_TIMEOUT_S, retries=0)
-        self._catalogue = ModelRegistry(self._redis)
+        self._registry = ModelRegistry(self._redis)
         self._presence = Presence(self._redis)
         self._count = QueueStatsReader(self._redis)
 
@@ -34,39 +34,39 @@ class QueueStatsCollector(Collector):
         self._redis.close()
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing, so that registering asks Redis for nothing."""
+        """Describe no metrics, so that registration does not query Redis."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Every figure as it is now."""
-        up = GaugeMetricFamily("darkroom_redis_up", "Whether Redis answered this question.")
+        """Yield all metrics with their current values."""
+        up = GaugeMetricFamily("darkroom_redis_up", "Whether Redis answered this query.")
         try:
-            models = list(self._catalogue.cards())
-            census, reports = self._count(models), self._presence.workers()
+            models = list(self._registry.cards())
+            stats, reports = self._count(models), self._presence.workers()
         except QueueUnavailable:
             up.add_metric((), 0)
             yield up
             return
         up.add_metric((), 1)
         yield up
-        yield from _jobs(census)
+        yield from _jobs(stats)
         yield from _workers(models, reports)
-        yield from _memory(census)
-        yield from _rq(census)
+        yield from _memory(stats)
+        yield from _rq(stats)
 
 
-def _jobs(census: QueueStats) -> Iterator[Metric]:
+def _jobs(stats: QueueStats) -> Iterator[Metric]:
     depth = GaugeMetricFamily(
         "darkroom_queue_depth",
-        "Jobs that wait (queued) or are drawn (running).",
+        "Jobs that wait (queued) or are generated (running).",
         labels=("model", "priority", "state"),
     )
     oldest = GaugeMetricFamily(
         "darkroom_queue_oldest_seconds",
-        "For how long the first in the queue waits; 0: nobody does.",
+        "Waiting time of the first job in the queue; 0: the queue is empty.",
         labels=("model", "priority"),
     )
-    for lane in census.lanes:
+    for lane in stats.lanes:
         for status, state in STATES.items():
             depth.add_metric((lane.model, lane.priority, state), lane.jobs[status])
         oldest.add_metric((lane.model, lane.priority), lane.oldest_s)
@@ -75,11 +75,11 @@ def _jobs(census: QueueStats) -> Iterator[Metric]:
 
 
 def _workers(models: list[str], reports: list[WorkerReport]) -> Iterator[Metric]:
-    """Zeros too: a model without a ready worker is what somebody wants to hear of."""
+    """Yield the number of workers by model and state; zeros too, so that alerts can use them."""
     family = GaugeMetricFamily(
         "darkroom_workers",
-        "Workers by what they say of themselves; one counts for each model that it has, or would "
-        "load when a job comes for it (on_demand).",
+        "Workers by their reported state; one counts for each model that it has, or would load "
+        "when a job needs it (on_demand).",
         labels=("model", "state"),
     )
     named = [pair for report in reports for pair in _states(report)]
@@ -90,7 +90,7 @@ def _workers(models: list[str], reports: list[WorkerReport]) -> Iterator[Metric]
 
 
 def _states(report: WorkerReport) -> list[tuple[str, str]]:
-    """What a worker is to each of its models."""
+    """Return the state of a worker for each of its models, as (model, state)."""
     if not report.models or not report.state.serves:
         return [(report.model or "none", report.state)]
     states: dict[ModelState, str] = {
@@ -102,34 +102,34 @@ def _states(report: WorkerReport) -> list[tuple[str, str]]:
     return [(model.name, states[model.state]) for model in report.models]
 
 
-def _memory(census: QueueStats) -> Iterator[Metric]:
+def _memory(stats: QueueStats) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "darkroom_redis_memory_used_bytes", "Memory Redis uses.", value=census.memory_used
+        "darkroom_redis_memory_used_bytes", "Memory Redis uses.", value=stats.memory_used
     )
     yield GaugeMetricFamily(
         "darkroom_redis_memory_max_bytes",
         "Memory Redis may use; 0: as much as there is.",
-        value=census.memory_limit,
+        value=stats.memory_limit,
     )
 
 
-def _rq(census: QueueStats) -> Iterator[Metric]:
+def _rq(stats: QueueStats) -> Iterator[Metric]:
     workers = GaugeMetricFamily("rq_workers", "RQ workers.", labels=("name", "state", "queues"))
     jobs = GaugeMetricFamily("rq_jobs", "RQ jobs by status.", labels=("queue", "status"))
-    for worker in census.workers:
+    for worker in stats.workers:
         workers.add_metric((worker.name, worker.state, worker.queues), 1)
-    for lane in census.lanes:
+    for lane in stats.lanes:
         for status, count in lane.jobs.items():
             jobs.add_metric((lane.queue, status), count)
     yield workers
     yield jobs
-    counted: dict[str, tuple[str, Callable[..., float]]] = {
+    counters: dict[str, tuple[str, Callable[..., float]]] = {
         "rq_workers_success": ("Jobs that a worker finished.", lambda worker: worker.succeeded),
         "rq_workers_failed": ("Jobs that failed in a worker.", lambda worker: worker.failed),
-        "rq_workers_working_time": ("Seconds a worker drew.", lambda worker: worker.busy_s),
+        "rq_workers_working_time": ("Seconds a worker was busy.", lambda worker: worker.busy_s),
     }
-    for name, (meaning, count_of) in counted.items():
-        family = CounterMetricFamily(name, meaning, labels=("name", "queues"))
-        for worker in census.workers:
+    for name, (description, count_of) in counters.items():
+        family = CounterMetricFamily(name, description, labels=("name", "queues"))
+        for worker in stats.workers:
             family.add_metric((worker.name, worker.queues), count_of(worker))
         yield family

@@ -1,4 +1,4 @@
-"""The page at / in a real browser, on a whole running Darkroom."""
+"""The page at / in a real browser, on a local stack or a service with a fake worker."""
 
 from __future__ import annotations
 
@@ -13,145 +13,145 @@ from playwright.sync_api import Browser, Page, expect
 from protocol.queue.job import FinishReason
 from protocol.registry.presence import ModelReport, ModelState, WorkerReport, WorkerState
 from protocol.request.tasks import Task
-from tests.end_to_end.browser import DONE_WITHIN_MS, develop, pictures, visited
+from tests.end_to_end.browser import DONE_WITHIN_MS, generate, image_sizes, opened_page
 from tests.service.conftest import ABLE, running
 from tests.service.fake_worker import NAME
 
 
 @pytest.fixture
 def page(browser: Browser, darkroom_url: str) -> Iterator[Page]:
-    """The page, ready to draw fast."""
-    with visited(browser, darkroom_url) as page:
+    """Open the page and choose settings that generate fast."""
+    with opened_page(browser, darkroom_url) as page:
         page.locator("#steps").fill("3")
         page.locator("#sampler").select_option("ddim")
         yield page
 
 
-def test_words_become_pictures_with_their_recipe(page: Page) -> None:
+def test_prompt_gives_images_with_their_settings(page: Page) -> None:
     page.locator("#seed").fill("41")
     page.locator("#n").fill("2")
-    develop(page, "the red cat")
-    assert pictures(page) == [[32, 32], [32, 32]]
+    generate(page, "the red cat")
+    assert image_sizes(page) == [[32, 32], [32, 32]]
     gallery = page.locator("#gallery")
-    for words in ("the red cat", "DDIM", "seed 41", "seed 42"):
-        expect(gallery).to_contain_text(words)
+    for text in ("the red cat", "DDIM", "seed 41", "seed 42"):
+        expect(gallery).to_contain_text(text)
 
 
-def test_the_keyboard_is_enough(page: Page) -> None:
+def test_page_works_by_keyboard(page: Page) -> None:
     page.locator("#prompt").focus()
     page.keyboard.type("a cat")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_contain_text("Done", timeout=DONE_WITHIN_MS)
-    assert len(pictures(page)) == 1
+    assert len(image_sizes(page)) == 1
 
 
-def test_a_picture_is_repainted_under_a_mask(page: Page) -> None:
+def test_inpainting_with_a_mask(page: Page) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), "teal").save(buffer, "PNG")
-    page.get_by_text("Repaint").click()
+    page.get_by_text("Inpaint").click()
     page.locator("#file").set_input_files(
         {"name": "teal.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
     )
-    page.locator("#all").click()
-    develop(page, "a red cat")
-    assert pictures(page) == [[32, 32]]
+    page.locator("#mask-all").click()
+    generate(page, "a red cat")
+    assert image_sizes(page) == [[32, 32]]
 
 
-def test_a_mistake_is_told_beside_its_field(page: Page) -> None:
+def test_error_is_shown_at_its_field(page: Page) -> None:
     page.locator("#width").fill("33")
     page.locator("#prompt").fill("a cat")
-    page.locator("#go").click()
+    page.locator("#generate").click()
     expect(page.locator("#status")).to_contain_text("multiple of 4")
     expect(page.locator("#width")).to_have_attribute("aria-invalid", "true")
     page.locator("#width").fill("32")
-    develop(page, "a cat")
+    generate(page, "a cat")
 
 
-def test_a_long_job_shows_progress_and_can_be_stopped(page: Page) -> None:
+def test_job_shows_progress_and_can_be_cancelled(page: Page) -> None:
     page.locator("#steps").fill("150")
     page.locator("#n").fill("4")
     page.locator("#prompt").fill("a cat")
-    page.locator("#go").click()
+    page.locator("#generate").click()
     progress = page.locator("#progress")
     expect(progress).to_be_visible()
     expect(progress).not_to_have_attribute("value", "0", timeout=DONE_WITHIN_MS)
     preview = page.locator("#preview")
     expect(preview).to_be_visible(timeout=DONE_WITHIN_MS)
     assert preview.evaluate("async (i) => (await i.decode(), i.naturalWidth)") == 8
-    page.locator("#stop").click()
-    expect(page.locator("#status")).to_contain_text(re.compile("stopped|cancelled", re.IGNORECASE))
-    expect(page.locator("#stop")).to_be_hidden()
+    page.locator("#cancel").click()
+    expect(page.locator("#status")).to_contain_text(re.compile("cancelled", re.IGNORECASE))
+    expect(page.locator("#cancel")).to_be_hidden()
     expect(preview).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_in_light_and_dark(page: Page, scheme: str) -> None:
+def test_page_fits_a_phone_in_light_and_dark(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 360, "height": 740})
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
-    background, ink = page.evaluate(
+    background, text = page.evaluate(
         "[getComputedStyle(document.documentElement).backgroundColor, "
         "getComputedStyle(document.body).color]"
     )
-    assert background != ink
+    assert background != text
 
 
-def test_it_offers_what_the_model_can_do(browser: Browser, redis_url: str) -> None:
+def test_page_shows_the_tasks_of_the_model(browser: Browser, redis_url: str) -> None:
     tasks = (Task.UNCONDITIONAL, Task.UPSCALE, Task.CLASS, Task.LAYOUT)
-    silent = ABLE.model_copy(update={"tasks": tasks, "max_prompt_tokens": 0})
-    with running(redis_url, silent) as service:
+    without_text = ABLE.model_copy(update={"tasks": tasks, "max_prompt_tokens": 0})
+    with running(redis_url, without_text) as service:
         page = browser.new_page()
         page.goto(service.url)
         expect(page.locator("#health")).to_have_text("ready")
         tabs = page.locator(".tabs label:visible")
-        expect(tabs).to_have_text(["Enlarge", "Anything", "Of a class", "From boxes"])
+        expect(tabs).to_have_text(["Upscale", "Unconditional", "Class to image", "Layout to image"])
         expect(page.locator("#prompt")).to_be_hidden()
-        done = page.locator("#status")
-        page.get_by_text("Of a class").click()
+        status = page.locator("#status")
+        page.get_by_text("Class to image").click()
         page.locator("#class_id").fill("7")
-        page.locator("#go").click()
-        expect(done).to_contain_text("Done", timeout=DONE_WITHIN_MS)
-        page.get_by_text("From boxes").click()
+        page.locator("#generate").click()
+        expect(status).to_contain_text("Done", timeout=DONE_WITHIN_MS)
+        page.get_by_text("Layout to image").click()
         page.locator("#boxes").fill("3 0 0.25 0.5 0.5\n4 0.5 0 0.5 1")
-        page.locator("#go").click()
+        page.locator("#generate").click()
         expect(page.locator("#gallery .set")).to_have_count(2, timeout=DONE_WITHIN_MS)
-        page.get_by_text("Enlarge", exact=True).click()
+        page.get_by_text("Upscale", exact=True).click()
         buffer = io.BytesIO()
         Image.new("RGB", (21, 34), "teal").save(buffer, "PNG")
         page.locator("#file").set_input_files(
             {"name": "small.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
         )
-        page.locator("#go").click()
+        page.locator("#generate").click()
         expect(page.locator("#gallery .set")).to_have_count(3, timeout=DONE_WITHIN_MS)
-        assert pictures(page)[0] == [42, 68]
-        asked = [(request.task, request.class_id) for request in service.worker.seen]
-        assert asked == [(Task.CLASS, 7), (Task.LAYOUT, None), (Task.UPSCALE, None)]
+        assert image_sizes(page)[0] == [42, 68]
+        seen = [(request.task, request.class_id) for request in service.worker.seen]
+        assert seen == [(Task.CLASS, 7), (Task.LAYOUT, None), (Task.UPSCALE, None)]
         boxes = service.worker.seen[1].boxes
         assert boxes is not None
         assert boxes[0].model_dump() == {"class": 3, "x": 0, "y": 0.25, "width": 0.5, "height": 0.5}
         page.close()
 
 
-def test_a_flagged_picture_is_told(browser: Browser, redis_url: str) -> None:
-    with running(redis_url) as service, visited(browser, service.url) as page:
+def test_flagged_image_is_marked(browser: Browser, redis_url: str) -> None:
+    with running(redis_url) as service, opened_page(browser, service.url) as page:
         service.worker.finish_reason = FinishReason.CONTENT_FILTERED
-        develop(page, "a cat")
-        expect(page.locator("figure")).to_contain_text("safety checker has flagged this picture")
+        generate(page, "a cat")
+        expect(page.locator("figure")).to_contain_text("safety checker has flagged this image")
 
 
 @pytest.mark.parametrize(
-    ("state", "name", "told"),
+    ("state", "option", "sentence"),
     [
         (ModelState.READY, "tiny", ""),
         (ModelState.LOADING, "tiny · loading, 40 %", "It is being loaded: 40 %."),
-        (ModelState.FAILED, "tiny · in trouble", "It could not be loaded: its tensors end"),
-        (ModelState.ON_DEMAND, "tiny · on demand", "It is loaded when it is asked for."),
+        (ModelState.FAILED, "tiny · failed to load", "It could not be loaded: its tensors end"),
+        (ModelState.ON_DEMAND, "tiny · on demand", "It is loaded when a job needs it."),
     ],
 )
-def test_it_says_how_it_is_with_a_model(
-    browser: Browser, redis_url: str, state: ModelState, name: str, told: str
+def test_state_of_the_model_is_shown(
+    browser: Browser, redis_url: str, state: ModelState, option: str, sentence: str
 ) -> None:
     with running(redis_url) as service:
         model = ModelReport(name="tiny", state=state, progress=0.4, detail="its tensors end")
@@ -159,12 +159,12 @@ def test_it_says_how_it_is_with_a_model(
         service.worker.presence.report(worker)
         page = browser.new_page()
         page.goto(service.url)
-        expect(page.locator("#model option")).to_have_text(name)
-        expect(page.locator("#model-state")).to_have_text(told)
+        expect(page.locator("#model option")).to_have_text(option)
+        expect(page.locator("#model-state")).to_have_text(sentence)
         page.close()
 
 
-def test_the_reference_lists_every_route(browser: Browser, darkroom_url: str) -> None:
+def test_api_reference_lists_the_routes(browser: Browser, darkroom_url: str) -> None:
     page = browser.new_page()
     page.goto(f"{darkroom_url}/docs")
     for route in ("/v1/txt2img", "/v1/img2img", "/v1/inpaint", "/v1/jobs/{job_id}", "/v1/models"):
@@ -172,16 +172,16 @@ def test_the_reference_lists_every_route(browser: Browser, darkroom_url: str) ->
     page.close()
 
 
-def test_a_service_that_needs_a_key_is_told_it_once(browser: Browser, redis_url: str) -> None:
-    key = "the-key-of-the-house-of-32-characters"
+def test_api_key_is_entered_once(browser: Browser, redis_url: str) -> None:
+    key = "an-admin-key-of-32-characters-or-more"
     with running(redis_url, auth="required", admin_key=key) as service:
         page = browser.new_page()
         page.goto(service.url)
         page.locator("#key").fill(key)
         page.keyboard.press("Enter")
         expect(page.locator("#health")).to_have_text("ready")
-        expect(page.locator("#door")).to_be_hidden()
-        develop(page, "behind the door")
-        assert pictures(page) == [[64, 64]]
+        expect(page.locator("#key-form")).to_be_hidden()
+        generate(page, "a cat")
+        assert image_sizes(page) == [[64, 64]]
         assert key not in page.url
         page.close()

@@ -1,4 +1,4 @@
-"""The page at / in a real browser, on a house whose models can do more than draw from words."""
+"""The page at / in a real browser, with models that have more than text to image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from models.loading.loader import load_model
 from models.lora.merging import layers_of
 from protocol.request.object_keys import Extra
-from tests.end_to_end.browser import develop, pictures, visited
+from tests.end_to_end.browser import generate, image_sizes, opened_page
 from tests.end_to_end.test_tasks import encoded
 from tests.models.lora import spellings as spelled
 from tests.support.local_stack import running_stack
@@ -32,7 +32,7 @@ from tests.support.tiny_models import (
     write_tiny_vae,
 )
 
-CATALOGUE = """
+MODELS_TOML = """
 [models.able]
 source = "able"
 resident = true
@@ -53,22 +53,23 @@ source = "./refiner"
 source = "./tunes"
 """
 PROMPT = "the red cat"
-RECIPE: dict[str, Any] = {"steps": 2, "sampler": "ddim", "schedule": "leading", "seed": 9}
+SETTINGS: dict[str, Any] = {"steps": 2, "sampler": "ddim", "schedule": "leading", "seed": 9}
 LINES = Image.linear_gradient("L").resize((40, 24)).convert("RGB")
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a local stack with five models and extra networks; yields its URL."""
     folder: Path = tmp_path_factory.mktemp("everything")
     home = folder / "home"
-    write_additions(home, write_tiny_sd(home / "models/able"))
+    write_extra_networks(home, write_tiny_sd(home / "models/able"))
     write_tiny_vae(folder / "tiny_vae")
     write_tiny_sdxl(folder / "base")
     write_tiny_refiner(folder / "refiner")
     write_tiny_ldm3d(folder / "deep")
     tunes = write_tiny_sd(folder / "tunes")
     (tunes / "darkroom.json").write_text(json.dumps({"family": "riffusion"}), "utf-8")
-    (folder / "models.toml").write_text(CATALOGUE, "utf-8")
+    (folder / "models.toml").write_text(MODELS_TOML, "utf-8")
     settings = {
         "DARKROOM_CATALOGUE": str(folder / "models.toml"),
         "DARKROOM_MODELS_HOME": str(home),
@@ -80,8 +81,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def write_additions(home: Path, model: Path) -> None:
-    """LoRAs, a ControlNet and a learned word for the model in the folder `model`."""
+def write_extra_networks(home: Path, model: Path) -> None:
+    """Write LoRAs, a ControlNet and an embedding for the model in the folder `model`."""
     write_tiny_controlnet(home / "controlnets/edges", model)
     layers = layers_of(load_model(str(model), torch.device("cpu")))
     for seed, name in enumerate(("pencil", "oil.paint")):
@@ -93,33 +94,33 @@ def write_additions(home: Path, model: Path) -> None:
 
 
 @pytest.fixture
-def page(browser: Browser, house: str) -> Iterator[Page]:
-    with visited(browser, house) as page:
-        settle(page, "able")
+def page(browser: Browser, stack: str) -> Iterator[Page]:
+    with opened_page(browser, stack) as page:
+        select_model(page, "able")
         yield page
 
 
-def settle(page: Page, model: str) -> None:
+def select_model(page: Page, model: str) -> None:
     page.locator("#model").select_option(model)
     for name in ("steps", "seed"):
-        page.locator(f"#{name}").fill(str(RECIPE[name]))
+        page.locator(f"#{name}").fill(str(SETTINGS[name]))
     for name in ("sampler", "schedule"):
-        page.locator(f"#{name}").select_option(str(RECIPE[name]))
+        page.locator(f"#{name}").select_option(str(SETTINGS[name]))
 
 
-def asked(house: str, **fields: Any) -> dict[str, Any]:
-    """The picture that the API gives for the same."""
-    body = {"model": "able", "prompt": PROMPT} | RECIPE | fields
-    answer = httpx.post(f"{house}/v1/txt2img", json=body, timeout=60)
-    assert answer.status_code == 200, answer.text
-    image: dict[str, Any] = answer.json()["images"][0]
+def api_image(stack: str, **fields: Any) -> dict[str, Any]:
+    """Return the image of the API for the same settings."""
+    body = {"model": "able", "prompt": PROMPT} | SETTINGS | fields
+    response = httpx.post(f"{stack}/v1/txt2img", json=body, timeout=60)
+    assert response.status_code == 200, response.text
+    image: dict[str, Any] = response.json()["images"][0]
     return image
 
 
-def saved(page: Page, what: str = "Save") -> str:
-    """The file behind a link below the newest picture, as base64."""
+def saved(page: Page, link: str = "Save") -> str:
+    """Return the file of a link below the newest image, in base64."""
     with page.expect_download() as download:
-        newest(page).get_by_role("link", name=what, exact=True).click()
+        newest(page).get_by_role("link", name=link, exact=True).click()
     return base64.b64encode(download.value.path().read_bytes()).decode()
 
 
@@ -127,42 +128,42 @@ def newest(page: Page) -> Locator:
     return page.locator("#gallery .set").first.locator("figure").first
 
 
-def drawn(page: Page) -> str:
-    """Develops what is set; the newest picture in base64."""
-    develop(page, page.locator("#prompt").input_value() or PROMPT)
+def page_image(page: Page) -> str:
+    """Generate with the settings of the page; return the newest image in base64."""
+    generate(page, page.locator("#prompt").input_value() or PROMPT)
     return saved(page)
 
 
-def offered(page: Page) -> set[str]:
-    """What can be set at the moment, beside what is the same for all."""
-    names: list[str] = page.locator("[data-of]:visible").evaluate_all(
-        "(parts) => parts.map((part) => part.dataset.of)"
+def visible_settings(page: Page) -> set[str]:
+    """Return the names of the visible settings, without those that all models have."""
+    names: list[str] = page.locator("[data-setting]:visible").evaluate_all(
+        "(settings) => settings.map((setting) => setting.dataset.setting)"
     )
-    usual = {"prompt", "negative_prompt", "size", "prompt_syntax", "clip_skip", "guidance_rescale"}
-    return set(names) - usual
+    common = {"prompt", "negative_prompt", "size", "prompt_syntax", "clip_skip", "guidance_rescale"}
+    return set(names) - common
 
 
-def test_each_model_offers_what_it_can_do(page: Page) -> None:
+def test_settings_follow_the_model(page: Page) -> None:
     able = {"loras", "controls", "hires_scale", "eta", "decoder"}
-    assert offered(page) == able
+    assert visible_settings(page) == able
     expect(page.locator("#model-state")).to_have_text("It has everything.")
-    page.get_by_text("Repaint").click()
-    assert offered(page) == able - {"hires_scale"} | {"image", "strength"}
-    settle(page, "base")
-    page.get_by_text("From words").click()
-    assert offered(page) == {"refiner", "hires_scale", "eta"}
+    page.get_by_text("Inpaint").click()
+    assert visible_settings(page) == able - {"hires_scale"} | {"image", "strength"}
+    select_model(page, "base")
+    page.get_by_text("Text to image").click()
+    assert visible_settings(page) == {"refiner", "hires_scale", "eta"}
     page.locator("#refiner").select_option("refiner")
-    assert offered(page) == {"refiner", "refiner_start", "aesthetic_score", "eta"}
+    assert visible_settings(page) == {"refiner", "refiner_start", "aesthetic_score", "eta"}
     page.locator("#sampler").select_option("euler")
-    assert "eta" not in offered(page)
+    assert "eta" not in visible_settings(page)
     expect(page.locator("#sampler option:checked")).to_have_text("Euler")
-    settle(page, "tunes")
-    assert offered(page) >= {"audio_format", "audio_stereo"}
-    settle(page, "deep")
-    expect(page.locator(".tabs label:visible")).to_have_text(["From words"])
+    select_model(page, "tunes")
+    assert visible_settings(page) >= {"audio_format", "audio_stereo"}
+    select_model(page, "deep")
+    expect(page.locator(".tabs label:visible")).to_have_text(["Text to image"])
 
 
-def test_loras_and_learned_words(page: Page, house: str) -> None:
+def test_loras_and_embeddings(page: Page, stack: str) -> None:
     page.locator("#prompt").fill("the red")
     page.get_by_role("button", name="my-cat").click()
     assert page.locator("#prompt").input_value() == "the red my-cat"
@@ -174,26 +175,26 @@ def test_loras_and_learned_words(page: Page, house: str) -> None:
         page.keyboard.press("ArrowLeft")
     page.get_by_label("Remove oil.paint").click()
     loras = [{"name": "pencil", "weight": 0.8}]
-    assert drawn(page) == asked(house, prompt="the red my-cat", loras=loras)["base64"]
+    assert page_image(page) == api_image(stack, prompt="the red my-cat", loras=loras)["base64"]
     expect(newest(page)).to_contain_text("pencil 0.8")
 
 
-def test_a_controlnet_with_its_picture(page: Page, house: str) -> None:
+def test_controlnet_with_its_image(page: Page, stack: str) -> None:
     page.locator("#controls").select_option("edges")
     page.locator("#prompt").fill(PROMPT)
-    page.locator("#go").click()
-    expect(page.locator("#problem")).to_have_text("Choose a picture for edges.")
-    picture = page.get_by_label("Picture for edges")
-    expect(picture).to_have_attribute("aria-invalid", "true")
+    page.locator("#generate").click()
+    expect(page.locator("#problem")).to_have_text("Choose an image for edges.")
+    image = page.get_by_label("Image for edges")
+    expect(image).to_have_attribute("aria-invalid", "true")
     png = base64.b64decode(encoded(LINES))
-    picture.set_input_files({"name": "lines.png", "mimeType": "image/png", "buffer": png})
-    page.get_by_label("after which edges is not heard").fill("0.5")
+    image.set_input_files({"name": "lines.png", "mimeType": "image/png", "buffer": png})
+    page.get_by_label("after which edges is inactive").fill("0.5")
     control = {"model": "edges", "image": encoded(LINES), "end": 0.5}
-    assert drawn(page) == asked(house, controls=[control], width=32, height=32)["base64"]
+    assert page_image(page) == api_image(stack, controls=[control], width=32, height=32)["base64"]
     expect(page.locator("#problem")).to_have_count(0)
 
 
-def test_passes_and_fine_points(page: Page, house: str) -> None:
+def test_multi_pass_and_advanced_settings(page: Page, stack: str) -> None:
     page.locator("#hires_scale").fill("1.5")
     page.locator("#hires_strength").fill("0.5")
     page.locator("#eta").fill("0.5")
@@ -209,32 +210,32 @@ def test_passes_and_fine_points(page: Page, house: str) -> None:
         "guidance_rescale": 0.7,
     }
     fields |= {"clip_skip": 1, "decoder": "tiny", "prompt_syntax": "plain", "prompt": "a (cat)"}
-    assert drawn(page) == asked(house, **fields)["base64"]
-    assert pictures(page) == [[48, 48]]
-    settle(page, "base")
+    assert page_image(page) == api_image(stack, **fields)["base64"]
+    assert image_sizes(page) == [[48, 48]]
+    select_model(page, "base")
     page.locator("#refiner").select_option("refiner")
     page.locator("#refiner_start").fill("0.5")
     page.locator("#prompt").fill(PROMPT)
-    refined = asked(house, model="base", refiner="refiner", refiner_start=0.5)
-    assert drawn(page) == refined["base64"]
+    refined = api_image(stack, model="base", refiner="refiner", refiner_start=0.5)
+    assert page_image(page) == refined["base64"]
 
 
-def test_a_sound_can_be_played_and_a_depth_seen(page: Page, house: str) -> None:
-    settle(page, "tunes")
-    drawn(page)
+def test_sound_and_depth_are_shown(page: Page, stack: str) -> None:
+    select_model(page, "tunes")
+    page_image(page)
     audio = newest(page).locator("audio")
-    (extra,) = asked(house, model="tunes", audio_format="flac")["extras"]
-    assert (extra["kind"], extra["base64"]) == (Extra.SOUND, saved(page, "Save its sound"))
+    (extra,) = api_image(stack, model="tunes", audio_format="flac")["extras"]
+    assert (extra["kind"], extra["base64"]) == (Extra.SOUND, saved(page, "Save sound"))
     audio.evaluate("(e) => e.duration > 0 || new Promise((go) => { e.ondurationchange = go; })")
-    settle(page, "deep")
-    drawn(page)
-    (extra,) = asked(house, model="deep")["extras"]
-    assert (extra["kind"], extra["base64"]) == (Extra.DEPTH, saved(page, "Save its depth"))
-    assert pictures(page)[:2] == [[32, 32], [32, 32]]
+    select_model(page, "deep")
+    page_image(page)
+    (extra,) = api_image(stack, model="deep")["extras"]
+    assert (extra["kind"], extra["base64"]) == (Extra.DEPTH, saved(page, "Save depth"))
+    assert image_sizes(page)[:2] == [[32, 32], [32, 32]]
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "detail"),
     [
         ("hires_scale", "8", "at most 4096 pixels"),
         ("eta", "2", "at most 1"),
@@ -242,20 +243,20 @@ def test_a_sound_can_be_played_and_a_depth_seen(page: Page, house: str) -> None:
         ("aesthetic_score", "11", "at most 10"),
     ],
 )
-def test_a_mistake_is_told_beside_its_field(page: Page, field: str, value: str, told: str) -> None:
+def test_error_is_shown_at_its_field(page: Page, field: str, value: str, detail: str) -> None:
     if field == "aesthetic_score":
-        settle(page, "base")
+        select_model(page, "base")
         page.locator("#refiner").select_option("refiner")
     page.locator("#prompt").fill(PROMPT)
     page.locator(f"#{field}").fill(value)
-    page.locator("#go").click()
+    page.locator("#generate").click()
     note = page.locator(f"#{field} + .problem")
-    expect(note).to_contain_text(told)
+    expect(note).to_contain_text(detail)
     expect(page.locator(f"#{field}")).to_be_focused()
     expect(page.locator(f"#{field}")).to_have_attribute("aria-describedby", "problem")
 
 
-def test_all_of_it_fits_a_phone(page: Page) -> None:
+def test_extra_networks_fit_a_phone(page: Page) -> None:
     for kind, name in (("loras", "pencil"), ("controls", "edges")):
         page.locator(f"#{kind}").select_option(name)
     page.set_viewport_size({"width": 360, "height": 740})

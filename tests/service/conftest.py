@@ -1,4 +1,4 @@
-"""The service as it runs: uvicorn on a port of its own, a real Redis, and a worker that is not."""
+"""Fixtures of a running service: uvicorn on its own port, a real Redis and a fake worker."""
 
 import threading
 import time
@@ -44,8 +44,7 @@ CARD = ModelCard(
     max_clip_skip=2,
 )
 
-
-# One model that can do all the tasks of the paper, which no real one can.
+# One model with all tasks; no real model has them all.
 ABLE = CARD.model_copy(
     update={"tasks": tuple(Task), "classes": 10, "max_boxes": 4, "upscale_factor": 2}
 )
@@ -54,7 +53,7 @@ MAX_BODY_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Running:
-    """A service at work, and the ends to reach it by."""
+    """A running service, its worker and its store."""
 
     url: str
     client: httpx.Client
@@ -64,7 +63,7 @@ class Running:
 
 
 def word_tokenizer() -> str:
-    """A tokenizer for which every word is a token."""
+    """Return a tokenizer for which every word is a token."""
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PublishedTokenizer(backend=tokenizer.to_str()).model_dump_json()
@@ -85,7 +84,7 @@ def settings_for(redis_url: str, **changed: object) -> ServiceSettings:
 
 @contextmanager
 def serving(app: FastAPI, settings: ServiceSettings | None = None) -> Iterator[str]:
-    """`app` behind a real server; gives its address. `settings`: how patient that is."""
+    """Serve `app` with uvicorn and yield its URL; `settings` has the timeouts."""
     port = free_port()
     changed = {"host": "127.0.0.1", "port": port, "shutdown_grace_s": 1}
     settings = (settings or settings_for("redis://unused")).model_copy(update=changed)
@@ -103,7 +102,7 @@ def serving(app: FastAPI, settings: ServiceSettings | None = None) -> Iterator[s
 
 @contextmanager
 def running(redis_url: str, card: ModelCard = CARD, /, **changed: object) -> Iterator[Running]:
-    """A whole service; `changed` settings differ from those of the tests."""
+    """Run a service with a fake worker; `changed` are settings that differ from the default."""
     store = ObjectStore.open("memory:///")
     settings = settings_for(redis_url, **changed)
     app = create_app(settings, store)

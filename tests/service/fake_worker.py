@@ -1,9 +1,9 @@
-"""A worker without a model: takes jobs off the queue and draws what a test can recognise.
+"""A fake worker without a model that generates images a test can recognise.
 
-It keeps to what `protocol.queue.job_queue` says of a job's record in Redis; leases and crashes
-are not its
-business. What has no image gives noise of the picture's seed, img2img the image back, inpaint the
-image with red where the mask is white, upscale larger pixels, semantic the map in grey.
+It reads and writes job records in Redis as `protocol.queue.job_queue` describes them, without
+leases and crashes. A task without an image gives noise of the image's seed; img2img gives the input
+image, inpaint the image with red where the mask is white, upscale larger pixels, and semantic the
+label map in grey.
 """
 
 import io
@@ -46,7 +46,7 @@ NAME = "fake"
 
 
 class FakeWorker:
-    """Serves one model from a thread, within `with`. `hold` keeps it from taking jobs or steps."""
+    """Serves one model from a thread, within `with`. `hold` pauses it."""
 
     def __init__(
         self, redis_url: str, store: ObjectStore, card: ModelCard, tokenizer_json: str
@@ -57,9 +57,9 @@ class FakeWorker:
         self.presence = Presence(self.redis)
         self.board = ProgressBoard(self.redis)
         self.seen: list[GenerationRequest] = []
-        self.error: DarkroomError | None = None  # what the next jobs fail with
-        self.finish_reason = FinishReason.SUCCESS  # how the next pictures come out
-        self.hold_at_step = -1  # a running job waits there until `release`
+        self.error: DarkroomError | None = None  # the error of the next jobs
+        self.finish_reason = FinishReason.SUCCESS  # of the next images
+        self.hold_at_step = -1  # a running job waits at this step until `release`
         self.released = threading.Event()
         self.released.set()
         self._lanes = [f"rq:queue:{queue_name(card.name, priority)}" for priority in Priority]
@@ -67,7 +67,7 @@ class FakeWorker:
         self._thread = threading.Thread(target=self._serve, name="fake worker")
 
     def hold(self) -> None:
-        """Take no job, and no step beyond `hold_at_step`, until `release`."""
+        """Take no job, and run no step after `hold_at_step`, until `release`."""
         self.released.clear()
 
     def release(self) -> None:
@@ -75,9 +75,9 @@ class FakeWorker:
         self.released.set()
 
     def waiting(self) -> list[str]:
-        """The ids of the jobs in the queue."""
-        found = [self.redis.lrange(lane, 0, -1) for lane in self._lanes]
-        return [job_id.decode() for ids in found for job_id in ids]  # type: ignore[union-attr]
+        """Return the ids of the jobs in the queue."""
+        lanes = [self.redis.lrange(lane, 0, -1) for lane in self._lanes]
+        return [job_id.decode() for ids in lanes for job_id in ids]  # type: ignore[union-attr]
 
     def report(self, state: WorkerState = WorkerState.READY) -> None:
         self.presence.report(WorkerReport(name=NAME, state=state, model=self.card.name))
@@ -103,7 +103,7 @@ class FakeWorker:
             time.sleep(0.002)
             if not self.released.is_set() and self.hold_at_step < 0:
                 continue
-            with suppress(RedisError):  # some tests stop it
+            with suppress(RedisError):  # some tests stop Redis
                 for lane in self._lanes:
                     job_id = self.redis.lpop(lane)
                     if isinstance(job_id, bytes):
@@ -115,29 +115,29 @@ class FakeWorker:
         self.seen.append(request)
         job.set_status(JobStatus.STARTED)
         for step in range(request.steps + 1):
-            self._tell(job_id, JobState.RUNNING, step, request.steps)
+            self._publish(job_id, JobState.RUNNING, step, request.steps)
             if step == self.hold_at_step:
                 while not self.released.wait(0.005) and not self._cancelled(job):
                     pass
             if self._cancelled(job):
                 job.set_status(JobStatus.CANCELED)
-                self._tell(job_id, JobState.CANCELLED, step, request.steps)
+                self._publish(job_id, JobState.CANCELLED, step, request.steps)
                 return
         if self.error is not None:
             self.redis.hset(job.key, ERROR_FIELD, self.error.to_record().model_dump_json())
             job.set_status(JobStatus.FAILED)
-            self._tell(job_id, JobState.FAILED, request.steps, request.steps)
+            self._publish(job_id, JobState.FAILED, request.steps, request.steps)
             return
         result = JobResult(
-            images=tuple(self._deliver(job_id, request, index) for index in range(request.n)),
+            images=tuple(self._store_image(job_id, request, index) for index in range(request.n)),
             timings=Timings(denoise=0.5, total=1.0),
         )
         value = result.model_dump(mode="json")
         Result.create(job, Result.Type.SUCCESSFUL, ttl=600, return_value=value)
         job.set_status(JobStatus.FINISHED)
-        self._tell(job_id, JobState.FINISHED, request.steps, request.steps)
+        self._publish(job_id, JobState.FINISHED, request.steps, request.steps)
 
-    def _tell(self, job_id: str, state: JobState, step: int, steps: int) -> None:
+    def _publish(self, job_id: str, state: JobState, step: int, steps: int) -> None:
         phase = Phase.DENOISE if state is JobState.RUNNING else None
         self.board.publish(
             Progress(job_id=job_id, state=state, step=step, steps=steps, phase=phase)
@@ -146,25 +146,26 @@ class FakeWorker:
     def _cancelled(self, job: Job) -> bool:
         return bool(self.redis.hexists(job.key, CANCEL_FIELD))
 
-    def _deliver(self, job_id: str, request: GenerationRequest, index: int) -> ImageResult:
+    def _store_image(self, job_id: str, request: GenerationRequest, index: int) -> ImageResult:
         seed = request.image_seed(index)
-        packed = io.BytesIO()
-        self._draw(request, seed).save(packed, request.output_format.value, quality=request.quality)
+        buffer = io.BytesIO()
+        image = self._generate(request, seed)
+        image.save(buffer, request.output_format.value, quality=request.quality)
         key = result_key(job_id, index, request.output_format)
-        self.store.put(key, packed.getvalue(), request.output_format.content_type)
+        self.store.put(key, buffer.getvalue(), request.output_format.content_type)
         return ImageResult(
             key=key,
             seed=seed,
             width=request.width,
             height=request.height,
             format=request.output_format,
-            bytes=len(packed.getvalue()),
+            bytes=len(buffer.getvalue()),
             finish_reason=self.finish_reason,
             extras=self._sound(job_id, request, index),
         )
 
     def _sound(self, job_id: str, request: GenerationRequest, index: int) -> tuple[ExtraFile, ...]:
-        """Of a model that has any: a file that says which picture it belongs to."""
+        """Return a sound file whose content is the index of its image, if one was requested."""
         if request.audio_format is None:
             return ()
         file_format = ExtraFormat(request.audio_format)
@@ -172,7 +173,7 @@ class FakeWorker:
         self.store.put(key, content, file_format.content_type)
         return (ExtraFile(kind=Extra.SOUND, key=key, format=file_format, bytes=len(content)),)
 
-    def _draw(self, request: GenerationRequest, seed: int) -> Image.Image:
+    def _generate(self, request: GenerationRequest, seed: int) -> Image.Image:
         if not request.task.takes_image:
             shape = (request.height, request.width, 3)
             return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))

@@ -1,4 +1,4 @@
-"""Pictures for tests to send, and to look at what came back."""
+"""Images for tests to send, and helpers to check responses."""
 
 import base64
 import io
@@ -10,13 +10,13 @@ from PIL import Image
 
 
 def gradient(width: int = 64, height: int = 64) -> Image.Image:
-    """An RGB image in which no two rows or columns are alike."""
+    """Return an RGB image in which all rows and all columns differ."""
     y, x = np.mgrid[0:height, 0:width]
     return Image.fromarray(np.stack([x * 2, y * 2, x + y], axis=-1).astype(np.uint8))
 
 
 def left_half_white(width: int = 64, height: int = 64) -> Image.Image:
-    """A mask of which the left half is to be repainted."""
+    """Return a mask whose left half is white."""
     mask = Image.new("L", (width, height), 0)
     mask.paste(255, (0, 0, width // 2, height))
     return mask
@@ -33,7 +33,7 @@ def in_base64(data: bytes) -> str:
 
 
 def opened(data: bytes | str) -> Image.Image:
-    """A picture from an answer: bytes, or base64."""
+    """Return an image of a response from bytes or base64."""
     image = Image.open(io.BytesIO(base64.b64decode(data) if isinstance(data, str) else data))
     image.load()
     return image
@@ -44,7 +44,7 @@ def same(one: Image.Image, other: Image.Image) -> bool:
 
 
 def profile(red: str = "red", green: str = "green", blue: str = "blue") -> bytes:
-    """An ICC profile of linear sRGB whose channels mean the colours named."""
+    """Return an ICC profile of linear sRGB whose channels have the given primaries."""
     xyz = {
         "red": (0.43607, 0.22249, 0.01392),
         "green": (0.38515, 0.71687, 0.09708),
@@ -61,12 +61,14 @@ def profile(red: str = "red", green: str = "green", blue: str = "blue") -> bytes
         b"gTRC": curve,
         b"bTRC": curve,
     }
-    table, body, place = b"", b"", 128 + 4 + 12 * len(tags)
+    table, body, offset = b"", b"", 128 + 4 + 12 * len(tags)
     for name, data in tags.items():
         data += bytes(-len(data) % 4)
-        table += name + struct.pack(">II", place + len(body), len(data))
+        table += name + struct.pack(">II", offset + len(body), len(data))
         body += data
-    head = struct.pack(">I4sI4s4s4s", place + len(body), b"", 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    head = struct.pack(
+        ">I4sI4s4s4s", offset + len(body), b"", 0x02100000, b"mntr", b"RGB ", b"XYZ "
+    )
     head = (head + bytes(12) + b"acsp").ljust(68, b"\0") + _xyz(0.9642, 1.0, 0.8249)[8:]
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 
@@ -80,11 +82,11 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def with_chunks(png: bytes, *chunks: bytes) -> bytes:
-    """`png` with more chunks behind its header."""
+    """Return `png` with more chunks after its header."""
     return png[:33] + b"".join(chunks) + png[33:]
 
 
 def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
-    """`jpeg` with more segments at its beginning: marker and data of each."""
-    made = (b"\xff" + s[:1] + struct.pack(">H", len(s) + 1) + s[1:] for s in segments)
-    return jpeg[:2] + b"".join(made) + jpeg[2:]
+    """Return `jpeg` with more segments at its start; each is a marker byte and its data."""
+    encoded = (b"\xff" + s[:1] + struct.pack(">H", len(s) + 1) + s[1:] for s in segments)
+    return jpeg[:2] + b"".join(encoded) + jpeg[2:]

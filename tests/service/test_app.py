@@ -1,4 +1,4 @@
-"""What surrounds the pictures: models, health, metrics, headers, the reference, a failing Redis."""
+"""The application: models, health, metrics, headers, pages, OpenAPI, errors, Redis outages."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from protocol.registry.presence import WorkerReport, WorkerState
 from service.app import create_app
-from service.jobs.generation import Generation
+from service.jobs.job_submitter import JobSubmitter
 from tests.service.conftest import CARD, Running, running, serving, settings_for
 from tests.service.sample_images import gradient, in_base64, packed
 from tests.support.redis_server import RedisServer
@@ -23,30 +23,30 @@ def test_models_are_listed_with_their_bounds(service: Running) -> None:
 
 
 def test_samplers_are_listed(service: Running) -> None:
-    answer = service.client.get("/v1/samplers").json()
-    assert answer["samplers"][0] == {"name": "ddim", "title": "DDIM", "models": ["tiny"]}
-    assert [choice["name"] for choice in answer["schedules"]] == ["leading", "karras"]
+    response = service.client.get("/v1/samplers").json()
+    assert response["samplers"][0] == {"name": "ddim", "title": "DDIM", "models": ["tiny"]}
+    assert [choice["name"] for choice in response["schedules"]] == ["leading", "karras"]
 
 
-def test_ready_says_why_not(service: Running) -> None:
+def test_readyz_gives_the_reason(service: Running) -> None:
     assert service.client.get("/healthz").json() == {"status": "ok"}
     assert service.client.get("/readyz").json()["workers"][0]["state"] == "ready"
     loading = WorkerReport(name="fake", state=WorkerState.LOADING, progress=0.4, detail="unet")
     service.worker.presence.report(loading)
-    answer = service.client.get("/readyz")
-    assert answer.status_code == 503
-    assert "worker fake is loading, 40% done (unet)" in answer.json()["detail"]
+    response = service.client.get("/readyz")
+    assert response.status_code == 503
+    assert "worker fake is loading, 40% done (unet)" in response.json()["detail"]
     service.worker.report(WorkerState.SETUP_FAILED)
     assert "setup failed" in service.client.get("/readyz").json()["detail"]
     service.worker.presence.leave("fake")
     assert "no worker is running" in service.client.get("/readyz").json()["detail"]
 
 
-def test_without_any_model_requests_are_refused(redis_url: str) -> None:
+def test_request_without_any_model_is_rejected(redis_url: str) -> None:
     with serving(create_app(settings_for(redis_url))) as url:
-        answer = httpx.post(f"{url}/v1/txt2img", json={"prompt": "x"})
-    assert answer.status_code == 503
-    assert answer.json()["type"].endswith(":not-ready")
+        response = httpx.post(f"{url}/v1/txt2img", json={"prompt": "x"})
+    assert response.status_code == 503
+    assert response.json()["type"].endswith(":not-ready")
 
 
 def test_metrics_count_requests_and_waiting_jobs(service: Running) -> None:
@@ -63,7 +63,7 @@ def test_metrics_count_requests_and_waiting_jobs(service: Running) -> None:
     assert 'darkroom_http_request_seconds_bucket{le="1200.0",route="/v1/txt2img"}' in text
 
 
-def test_requests_have_ids_and_answers_are_guarded(service: Running) -> None:
+def test_responses_have_request_id_and_security_headers(service: Running) -> None:
     given = service.client.get("/healthz", headers={"X-Request-Id": "abc-123"})
     assert given.headers["x-request-id"] == "abc-123"
     assert given.headers["x-content-type-options"] == "nosniff"
@@ -71,11 +71,11 @@ def test_requests_have_ids_and_answers_are_guarded(service: Running) -> None:
     assert len(replaced.headers["x-request-id"]) == 32
 
 
-PART = re.compile(r'(?:src|href)="(/pages/[^"]+)"|from "\./([^"]+)"')
+ASSET = re.compile(r'(?:src|href)="(/pages/[^"]+)"|from "\./([^"]+)"')
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_pages_need_nothing_from_elsewhere(service: Running, path: str) -> None:
+def test_pages_load_nothing_from_other_sites(service: Running, path: str) -> None:
     page = service.client.get(path)
     assert page.headers["content-type"].startswith("text/html")
     policy = page.headers["content-security-policy"]
@@ -84,25 +84,25 @@ def test_pages_need_nothing_from_elsewhere(service: Running, path: str) -> None:
     for inline in ("<style", "<script>", " style=", " onclick="):
         assert inline not in page.text
     seen: set[str] = set()
-    wanted = {path}
-    while wanted - seen:
-        part = service.client.get((wanted - seen).pop())
-        seen.add(part.url.path)
-        assert part.status_code == 200
-        for elsewhere in ("@import", "http://", "https://", "//cdn"):
-            assert elsewhere not in part.text.replace("http://www.w3.org/2000/svg", "")
-        wanted |= {one or f"/pages/{other}" for one, other in PART.findall(part.text)}
-    assert {name.rpartition(".")[2] for name in wanted - {path}} == {"css", "js"}
+    needed = {path}
+    while needed - seen:
+        asset = service.client.get((needed - seen).pop())
+        seen.add(asset.url.path)
+        assert asset.status_code == 200
+        for external in ("@import", "http://", "https://", "//cdn"):
+            assert external not in asset.text.replace("http://www.w3.org/2000/svg", "")
+        needed |= {one or f"/pages/{other}" for one, other in ASSET.findall(asset.text)}
+    assert {name.rpartition(".")[2] for name in needed - {path}} == {"css", "js"}
 
 
 @pytest.mark.parametrize(
     "name", ["playground.html", "none.js", "../app.py", "%2e%2e%2fapp.py", ".js", ""]
 )
-def test_of_the_pages_files_only_scripts_and_styles_are_given(service: Running, name: str) -> None:
+def test_only_assets_of_the_pages_are_served(service: Running, name: str) -> None:
     assert service.client.get(f"/pages/{name}").status_code == 404
 
 
-def test_the_reference_describes_bodies_answers_and_problems(service: Running) -> None:
+def test_openapi_describes_requests_responses_and_problems(service: Running) -> None:
     schema = service.client.get("/openapi.json").json()
     schemas = schema["components"]["schemas"]
     route = schema["paths"]["/v1/inpaint"]["post"]
@@ -120,19 +120,19 @@ def test_the_reference_describes_bodies_answers_and_problems(service: Running) -
     assert {reference.rpartition("/")[2] for reference in references} <= set(schemas)
 
 
-def test_a_wrong_method_is_told_the_right_ones(service: Running) -> None:
-    answer = service.client.put(f"/v1/jobs/{'0' * 32}")
-    assert answer.status_code == 405
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "DELETE"}
+def test_wrong_method_gets_the_allowed_ones(service: Running) -> None:
+    response = service.client.put(f"/v1/jobs/{'0' * 32}")
+    assert response.status_code == 405
+    assert set(response.headers["allow"].split(", ")) == {"GET", "DELETE"}
     assert service.client.get("/v1/txt2img").headers["allow"] == "POST"
 
 
-def test_redis_away_is_a_problem_and_passes(redis_url: str) -> None:
+def test_redis_outage_is_a_problem_and_passes(redis_url: str) -> None:
     with RedisServer() as server, running(server.url) as service:
         server.stop()
-        answer = service.client.post("/v1/txt2img", json={"prompt": "x"})
-        assert answer.status_code == 503
-        assert answer.json()["type"].endswith(":queue-unavailable")
+        response = service.client.post("/v1/txt2img", json={"prompt": "x"})
+        assert response.status_code == 503
+        assert response.json()["type"].endswith(":queue-unavailable")
         assert service.client.get("/readyz").status_code == 503
         assert service.client.get("/healthz").status_code == 200
         server.start()
@@ -149,24 +149,24 @@ def test_prompts_are_not_logged(service: Running, caplog: pytest.LogCaptureFixtu
     assert "canary" not in caplog.text
 
 
-class Broken:
-    """A part of the service that fails in words of its own."""
+class BrokenSubmitter:
+    """Raises an exception whose message must not be shown."""
 
-    words = "canary at 0x7f00dead"
+    message = "canary at 0x7f00dead"  # not in the line that raises, which the log shows
 
     async def submit(self, *_: object, **__: object) -> str:
-        raise RuntimeError(self.words)
+        raise RuntimeError(self.message)
 
 
-def test_what_nobody_foresaw_says_nothing_of_itself(
+def test_unexpected_error_does_not_show_its_message(
     service: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = service.app.state
-    state.services = replace(state.services, generation=cast(Generation, Broken()))
-    answer = service.client.post("/v1/txt2img", json={"prompt": "x"})
-    assert answer.status_code == 500
-    assert answer.json()["type"].endswith(":internal")
-    assert answer.json()["request_id"] == answer.headers["x-request-id"]
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "canary" not in answer.text + caplog.text
+    state.services = replace(state.services, submitter=cast(JobSubmitter, BrokenSubmitter()))
+    response = service.client.post("/v1/txt2img", json={"prompt": "x"})
+    assert response.status_code == 500
+    assert response.json()["type"].endswith(":internal")
+    assert response.json()["request_id"] == response.headers["x-request-id"]
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "canary" not in response.text + caplog.text
     assert "RuntimeError" in caplog.text

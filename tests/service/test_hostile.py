@@ -1,7 +1,7 @@
-"""Everything strange that a client may send, to a real `darkroom api` process.
+"""Hostile requests to a real `darkroom api` process.
 
-Nothing is answered with 5xx, nothing of the inside is told, memory stays bounded, and afterwards
-the service serves on. The requests are in the files of `hostile/`.
+No response has a 5xx status or shows internals, memory stays bounded, and the service keeps
+working. The requests are in the files of `hostile/`.
 """
 
 import json
@@ -45,7 +45,7 @@ FOLDER = Path(__file__).parent / "hostile"
 LINES = ("bodies", "forms", "heads", "paths", "raw")
 MEBIBYTE = 2**20
 GROWTH = 112 * MEBIBYTE  # at the bounds set here; 67 were measured
-INSIDE = re.compile(
+INTERNALS = re.compile(
     rb"Traceback|0x[0-9a-f]{6}|site-packages|/worker/|/service/|pydantic|PIL|errors\.|\.py|root:"
 )
 ENVIRONMENT = {
@@ -61,7 +61,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Case:
-    """One request, as bytes, and the statuses that are right."""
+    """One request as bytes, and its allowed statuses."""
 
     name: str
     data: bytes
@@ -70,7 +70,7 @@ class Case:
 
 @dataclass
 class Api:
-    """The process under attack, and the most memory it ever had."""
+    """The tested process, and its memory at rest and at most (resident, in bytes)."""
 
     port: int
     process: psutil.Process
@@ -81,17 +81,17 @@ class Api:
         while not until.wait(0.02):
             self.at_most = max(self.at_most, self.process.memory_info().rss)
 
-    def sent(self, data: bytes) -> bytes:
-        """What comes back, up to the end of the connection."""
+    def send(self, data: bytes) -> bytes:
+        """Send `data` and return all bytes received until the connection ends."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
-            answered = b""
+            received = b""
             try:
                 connection.sendall(data)
-                while piece := connection.recv(65536):
-                    answered += piece
+                while chunk := connection.recv(65536):
+                    received += chunk
             except (ConnectionResetError, BrokenPipeError):
-                pass  # cut off while sending, which may be right
-            return answered
+                pass  # cut off while sending, which is allowed
+            return received
 
     def alive(self) -> bool:
         url = f"http://127.0.0.1:{self.port}/v1/txt2img"
@@ -100,28 +100,28 @@ class Api:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    folder = tmp_path_factory.mktemp("pictures").as_uri()
+    folder = tmp_path_factory.mktemp("images").as_uri()
     with RedisServer() as server:
         port = free_port()
         own = {"REDIS_URL": server.url, "OBJECT_STORE_URL": folder, "PORT": str(port)}
         command = [sys.executable, "-m", "darkroom", "api"]
-        over = threading.Event()
+        stop = threading.Event()
         with (
             FakeWorker(server.url, ObjectStore.open(folder), CARD, word_tokenizer()),
             subprocess.Popen(command, env={**os.environ, **ENVIRONMENT, **own}) as process,
         ):
             api = Api(port, psutil.Process(process.pid))
             _wait_until_up(api)
-            for _ in range(5):  # everything that is loaded once has been
+            for _ in range(5):  # load all that is loaded lazily
                 assert api.alive()
-                api.sent(_image_request("image", packed(gradient())))
+                api.send(_image_request("image", packed(gradient())))
             api.at_rest = api.at_most = api.process.memory_info().rss
-            watching = threading.Thread(target=api.watch, args=(over,))
+            watching = threading.Thread(target=api.watch, args=(stop,))
             watching.start()
             try:
                 yield api
             finally:
-                over.set()
+                stop.set()
                 watching.join()
                 process.terminate()
 
@@ -204,11 +204,11 @@ def png_of(width: int, height: int, depth: int = 8, colour: int = 2, rows: bytes
 
 
 def images() -> dict[str, bytes]:
-    """Files that are no pictures, or pictures and more; all are refused, or drawn from in peace."""
+    """Return files that are invalid images or contain more than an image."""
     good, jpeg, webp = (packed(gradient(), kind) for kind in ("PNG", "JPEG", "WEBP"))
     rows = zlib.compress(bytes(3 * MEBIBYTE), 9)
     bomb = zlib.compress(bytes(64 * MEBIBYTE), 9)
-    found = {
+    files = {
         "30,000 x 30,000": png_of(30_000, 30_000, rows=rows),
         "2^31 x 2^31": png_of(2**31 - 1, 2**31 - 1, rows=rows),
         "a line a million wide": png_of(2**20, 1, rows=rows),
@@ -255,8 +255,8 @@ def images() -> dict[str, bytes]:
         "an animated WebP": packed(
             gradient(), "WEBP", save_all=True, append_images=[gradient()] * 9
         ),
-        "a picture and a page": good + b"<html><script>alert(1)</script>",
-        "a picture and an archive": good + b"PK\x03\x04" + bytes(1000),
+        "an image and a page": good + b"<html><script>alert(1)</script>",
+        "an image and an archive": good + b"PK\x03\x04" + bytes(1000),
         "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
         "MVG": b"push graphic-context\nfill 'url(https://127.0.0.1/x\"|true\")'\n",
         "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file\n",
@@ -281,7 +281,7 @@ def images() -> dict[str, bytes]:
             ("JPEG", "CMYK"),
         )
     }
-    return found | others | modes
+    return files | others | modes
 
 
 def cases_of_images() -> list[Case]:
@@ -293,16 +293,16 @@ def cases_of_images() -> list[Case]:
 
 
 def wrong(api: Api, case: Case) -> str | None:
-    """What is wrong with the answer to `case`, if anything."""
-    answered = api.sent(case.data)
-    status = int(answered[9:12]) if answered.startswith(b"HTTP/1.") else 0
-    head, _, body = answered.partition(b"\r\n\r\n")
+    """Return a description of what is wrong with the response to `case`, or None."""
+    response = api.send(case.data)
+    status = int(response[9:12]) if response.startswith(b"HTTP/1.") else 0
+    head, _, body = response.partition(b"\r\n\r\n")
     if status not in case.status:
         return f"{case.name}: {status} {body[:200]!r}"
-    if status >= 400 and (INSIDE.search(body) or len(body) > 2000):
-        return f"{case.name}: tells {body[:300]!r}"
+    if status >= 400 and (INTERNALS.search(body) or len(body) > 2000):
+        return f"{case.name}: shows internals: {body[:300]!r}"
     if re.search(rb"(?im)^set-cookie|^x-injected|server:", head):
-        return f"{case.name}: has headers that are not ours: {head!r}"
+        return f"{case.name}: has unexpected headers: {head!r}"
     return None
 
 
@@ -320,10 +320,10 @@ def test_the_corpus_is_large_and_varied() -> None:
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_each_gets_its_refusal(api: Api, name: str) -> None:
-    with ThreadPoolExecutor(4) as attackers:
-        found = [*filter(None, attackers.map(lambda case: wrong(api, case), CORPUS[name]))]
-    assert found == []
+def test_hostile_requests_get_an_expected_status(api: Api, name: str) -> None:
+    with ThreadPoolExecutor(4) as clients:
+        errors = [*filter(None, clients.map(lambda case: wrong(api, case), CORPUS[name]))]
+    assert errors == []
     assert api.alive()
 
 
@@ -333,24 +333,24 @@ def test_each_gets_its_refusal(api: Api, name: str) -> None:
     | st.from_regex(r"(\.\.|%2e%2e|%00|/|\\|[0-9a-f]{1,40}){1,8}", fullmatch=True)
     | st.binary(max_size=50).map(lambda data: data.decode("latin-1"))
 )
-def test_no_id_leads_anywhere(api: Api, text: str) -> None:
+def test_invalid_job_id_is_rejected(api: Api, text: str) -> None:
     for template in ("/v1/jobs/{}", "/v1/jobs/{}/events", "/v1/jobs/" + "0" * 32 + "/images/{}"):
         for quoted in (httpx.URL("/", params={"q": text}).query.partition(b"=")[2], text.encode()):
             if re.search(rb"[\x00-\x20\x7f-\xff#?]", quoted):
                 continue
             path = template.encode().replace(b"{}", quoted)
-            answered = api.sent(_request(b"", [], "GET", path))
-            status = answered[9:12]
-            assert status in (b"404", b"422", b"405", b"400"), (path, answered[:300])
-            assert not INSIDE.search(answered)
+            response = api.send(_request(b"", [], "GET", path))
+            status = response[9:12]
+            assert status in (b"404", b"422", b"405", b"400"), (path, response[:300])
+            assert not INTERNALS.search(response)
 
 
-def test_afterwards_memory_is_what_it_was_and_the_service_lives(api: Api) -> None:
-    """The last of this file: the most memory seen while all of the above was going on."""
+def test_memory_stays_bounded_and_the_service_works(api: Api) -> None:
+    """Runs last in this file: checks the largest memory during all tests above."""
     assert api.alive()
     print(f"{api.at_rest / MEBIBYTE:.0f} MiB at rest, {api.at_most / MEBIBYTE:.0f} at most")
     assert api.at_most - api.at_rest < GROWTH
 
 
-def test_no_file_of_the_attackers_making_is_there() -> None:
+def test_no_file_was_created() -> None:
     assert not [*Path("/tmp").glob("canary*")]

@@ -1,4 +1,4 @@
-"""Clients that take their time, or all the memory they can get: each loses its own connection."""
+"""HTTP protocol limits: slow clients and clients with endless data lose their connection."""
 
 import json
 import socket
@@ -19,8 +19,8 @@ BODY = b'{"prompt": "x"}'
 
 @pytest.fixture(scope="module")
 def service(redis_server: RedisServer) -> Iterator[Running]:
-    patience = {"header_timeout_s": 0.4, "body_timeout_s": 0.6, "send_timeout_s": 0.4}
-    with running(redis_server.url, max_bodies_bytes=2 * MAX_BODY_BYTES, **patience) as service:
+    timeouts = {"header_timeout_s": 0.4, "body_timeout_s": 0.6, "send_timeout_s": 0.4}
+    with running(redis_server.url, max_bodies_bytes=2 * MAX_BODY_BYTES, **timeouts) as service:
         yield service
 
 
@@ -29,12 +29,12 @@ def connected(service: Running) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=20)
 
 
-def answer(connection: socket.socket) -> bytes:
-    """All that comes until the service closes the connection."""
+def response_of(connection: socket.socket) -> bytes:
+    """Return all bytes received until the service closes the connection."""
     received = b""
     try:
-        while piece := connection.recv(65536):
-            received += piece
+        while chunk := connection.recv(65536):
+            received += chunk
     except ConnectionResetError:
         pass
     return received
@@ -45,31 +45,31 @@ def alive(service: Running) -> bool:
 
 
 @pytest.mark.parametrize(
-    "beginning",
+    "start",
     [b"", b"POST", HEAD, HEAD + b"X-Long: " + b"x" * 100, b"\r\n\r\n"],
     ids=["nothing", "a word", "headers", "half a header", "empty lines"],
 )
-def test_who_never_ends_their_head_is_cut_off(service: Running, beginning: bytes) -> None:
+def test_incomplete_head_times_out(service: Running, start: bytes) -> None:
     with closing(connected(service)) as connection:
-        connection.sendall(beginning)
-        assert answer(connection) == b""
+        connection.sendall(start)
+        assert response_of(connection) == b""
     assert alive(service)
 
 
-def test_a_head_sent_drop_by_drop_is_cut_off(service: Running) -> None:
+def test_slow_head_times_out(service: Running) -> None:
     with closing(connected(service)) as connection:
         connection.settimeout(0.01)
         connection.sendall(b"GET /")
-        answered = None
-        while answered is None:
+        response = None
+        while response is None:
             try:
                 connection.sendall(b"x")
-                answered = connection.recv(100)
+                response = connection.recv(100)
             except TimeoutError:
                 time.sleep(0.03)
             except ConnectionError:
-                answered = b""
-        assert answered == b""
+                response = b""
+        assert response == b""
     assert alive(service)
 
 
@@ -84,7 +84,7 @@ def test_a_head_sent_drop_by_drop_is_cut_off(service: Running) -> None:
     ],
     ids=["header", "headers", "trailer", "chunk extension", "path"],
 )
-def test_endless_heads_are_cut_off(service: Running, endless: bytes) -> None:
+def test_endless_head_is_cut_off(service: Running, endless: bytes) -> None:
     with closing(connected(service)) as connection:
         try:
             connection.sendall(endless)
@@ -93,59 +93,59 @@ def test_endless_heads_are_cut_off(service: Running, endless: bytes) -> None:
         except OSError:
             pass  # cut off, as it should be
         else:
-            raise AssertionError("64 MB of headers were taken")
-        assert answer(connection)[:12] in (b"HTTP/1.1 400", b"")
+            raise AssertionError("64 MB of headers were read")
+        assert response_of(connection)[:12] in (b"HTTP/1.1 400", b"")
     assert alive(service)
 
 
-def test_trailers_are_no_headers(service: Running) -> None:
+def test_trailers_are_not_headers(service: Running) -> None:
     trailer = b"0\r\nPrefer: respond-async\r\nX-Request-Id: forged\r\n\r\n"
     with closing(connected(service)) as connection:
         connection.sendall(CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         connection.sendall(b"%x\r\n%b\r\n" % (len(BODY), BODY) + trailer)
-        answered = answer(connection)
-    assert answered.startswith(b"HTTP/1.1 200")
-    assert b"forged" not in answered
+        response = response_of(connection)
+    assert response.startswith(b"HTTP/1.1 200")
+    assert b"forged" not in response
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(service: Running) -> None:
+def test_incomplete_body_times_out(service: Running) -> None:
     with closing(connected(service)) as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n" + BODY)
-        answered = answer(connection)
-    assert answered.startswith(b"HTTP/1.1 408")
-    assert b"urn:darkroom:problem:too-slow" in answered
+        response = response_of(connection)
+    assert response.startswith(b"HTTP/1.1 408")
+    assert b"urn:darkroom:problem:too-slow" in response
 
 
-def test_a_body_sent_drop_by_drop_is_not_waited_for(service: Running) -> None:
+def test_slow_body_times_out(service: Running) -> None:
     with closing(connected(service)) as connection:
         connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
         connection.settimeout(0.01)
-        answered = b""
-        while not answered:
+        response = b""
+        while not response:
             connection.sendall(b" ")
             try:
-                answered = connection.recv(65536)
+                response = connection.recv(65536)
             except TimeoutError:
                 time.sleep(0.02)
-    assert answered.startswith(b"HTTP/1.1 408")
+    assert response.startswith(b"HTTP/1.1 408")
 
 
-def test_all_bodies_together_are_bounded(service: Running) -> None:
-    """Two clients hold what the service may hold; a third is told so, then there is room again."""
+def test_memory_of_all_bodies_is_limited(service: Running) -> None:
+    """Two clients use the whole memory budget; a third gets 503 until they disconnect."""
     services: Services = service.app.state.services
     head = HEAD + b"Content-Length: %d\r\n\r\n" % MAX_BODY_BYTES
-    hogs = [connected(service) for _ in range(2)]
+    connections = [connected(service) for _ in range(2)]
     try:
-        for hog in hogs:
-            hog.sendall(head + b" " * (MAX_BODY_BYTES - 100))
+        for connection in connections:
+            connection.sendall(head + b" " * (MAX_BODY_BYTES - 100))
         refused = service.client.post("/v1/txt2img", content=b" " * 10_000, headers=JSON)
-        while refused.status_code != 503:  # the hogs' bytes are still on their way
+        while refused.status_code != 503:  # the service has not yet read the two bodies
             refused = service.client.post("/v1/txt2img", content=b" " * 10_000, headers=JSON)
         assert refused.json()["type"].endswith(":overloaded")
         assert int(refused.headers["retry-after"]) > 0
     finally:
-        for hog in hogs:
-            hog.close()
+        for connection in connections:
+            connection.close()
     while not alive(service):
         time.sleep(0.05)
     assert services.watcher.watched == 0
@@ -154,8 +154,8 @@ def test_all_bodies_together_are_bounded(service: Running) -> None:
 JSON = {"Content-Type": "application/json"}
 
 
-def test_a_body_is_let_go_of_while_its_client_waits(service: Running) -> None:
-    """More waiting clients with large bodies than could be held at once."""
+def test_body_is_released_while_its_client_waits(service: Running) -> None:
+    """More clients with large bodies wait than the memory budget allows at once."""
     service.worker.hold()
     body = json.dumps({"prompt": "x"}).encode() + b" " * (MAX_BODY_BYTES - 100)
     waiting = [connected(service) for _ in range(5)]
@@ -170,8 +170,8 @@ def test_a_body_is_let_go_of_while_its_client_waits(service: Running) -> None:
         connection.close()
 
 
-def test_who_does_not_read_is_cut_off(service: Running) -> None:
-    """An answer of megabytes to a client that takes nothing of it."""
+def test_client_that_does_not_read_is_cut_off(service: Running) -> None:
+    """A client that reads nothing of a response of several megabytes."""
     fields = {"prompt": "x", "width": 128, "height": 256, "n": 4, "response": "base64"}
     body = json.dumps(fields).encode()
     head = HEAD + b"Content-Length: %d\r\n\r\n" % len(body)
@@ -183,6 +183,6 @@ def test_who_does_not_read_is_cut_off(service: Running) -> None:
             connection.sendall(head + body)
         time.sleep(3)
         connection.settimeout(20)
-        answered = answer(connection)
-    assert answered.count(b"HTTP/1.1 200") < 40
+        response = response_of(connection)
+    assert response.count(b"HTTP/1.1 200") < 40
     assert alive(service)

@@ -1,4 +1,4 @@
-"""Addresses that clients give lead to the open internet or nowhere: a listener here sees nobody."""
+"""SSRF guard: URLs of clients reach public addresses only, never the listeners of these tests."""
 
 import asyncio
 import ipaddress
@@ -13,20 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import InvalidRequest
-from service.images.image_urls import Fetching
-from service.images.ssrf_guard import BOUND, Address, Guard, is_public, resolve
+from service.images.ssrf_guard import BOUND, Address, SsrfGuard, is_public, resolve
 from tests.service.conftest import Running, running
 from tests.service.sample_images import gradient, in_base64, packed
 
-PICTURE = packed(gradient())
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(PICTURE), PICTURE)
+IMAGE = packed(gradient())
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(IMAGE), IMAGE)
 
 
 class Listener:
-    """A web server on one loopback address: counts connections, keeps heads, answers one thing."""
+    """A web server on one loopback address that counts connections and keeps request heads."""
 
-    def __init__(self, host: str, port: int = 0, answer: bytes = OK) -> None:
-        self.answer = answer
+    def __init__(self, host: str, port: int = 0, response: bytes = OK) -> None:
+        self.response = response
         self.connections = 0
         self.heads: list[bytes] = []
         self._server = socket.create_server((host, port))
@@ -44,9 +43,9 @@ class Listener:
                 self.connections += 1
                 self.heads.append(head)
                 try:
-                    connection.sendall(self.answer)
+                    connection.sendall(self.response)
                 except OSError:
-                    continue  # the guard had enough
+                    continue  # the guard closed the connection
 
     def close(self) -> None:
         with socket.create_connection(self._server.getsockname()) as connection:
@@ -56,15 +55,15 @@ class Listener:
 
 
 @contextmanager
-def listening(host: str, port: int = 0, answer: bytes = OK) -> Iterator[Listener]:
-    listener = Listener(host, port, answer)
+def listening(host: str, port: int = 0, response: bytes = OK) -> Iterator[Listener]:
+    listener = Listener(host, port, response)
     try:
         yield listener
     finally:
         listener.close()
 
 
-# Ways to write this machine, its neighbours and a cloud's metadata; {port} is a listener's.
+# Spellings of this machine, private networks and a cloud's metadata; {port} is a listener's.
 SPELLINGS = [
     "http://127.0.0.1:{port}/",
     "http://127.0.0.1:{port}/x.png?y",
@@ -142,37 +141,37 @@ def listener() -> Iterator[Listener]:
         yield listener
 
 
-def free(size: int) -> None:
-    """There is room for everything."""
+def unlimited(size: int) -> None:
+    """Accept any number of bytes."""
 
 
-async def fetched(guard: Guard, url: str) -> bytes:
-    return await guard.fetch("image_url", url, free)
+async def fetched(guard: SsrfGuard, url: str) -> bytes:
+    return await guard.fetch("image_url", url, unlimited)
 
 
-async def refused(guard: Guard, url: object) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as refusal:
-        await guard.fetch("image_url", url, free)
-    assert refusal.value.problem == "cannot-fetch"
-    assert refusal.value.bound == BOUND
-    return refusal.value
+async def rejected(guard: SsrfGuard, url: object) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as raised:
+        await guard.fetch("image_url", url, unlimited)
+    assert raised.value.problem == "cannot-fetch"
+    assert raised.value.bound == BOUND
+    return raised.value
 
 
-def test_there_are_many_spellings() -> None:
+def test_spellings_are_many() -> None:
     assert len(set(SPELLINGS)) >= 40
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-async def test_no_spelling_leads_back_here(listener: Listener, spelling: str) -> None:
-    guard = Guard(10**6, 5.0, ports=frozenset({listener.port, 80, 443}))
-    await refused(guard, spelling.format(port=listener.port))
+async def test_no_spelling_reaches_a_private_address(listener: Listener, spelling: str) -> None:
+    guard = SsrfGuard(10**6, 5.0, ports=frozenset({listener.port, 80, 443}))
+    await rejected(guard, spelling.format(port=listener.port))
     assert listener.connections == 0
 
 
-async def test_the_same_listener_can_be_reached_where_that_is_allowed(listener: Listener) -> None:
-    """Else the test above would prove nothing."""
-    guard = Guard(10**6, 5.0, allowed=lambda address: True, ports=frozenset({listener.port}))
-    assert await fetched(guard, f"http://127.0.0.1:{listener.port}/") == PICTURE
+async def test_listener_is_reachable_if_allowed(listener: Listener) -> None:
+    """Shows that the test above would see a connection."""
+    guard = SsrfGuard(10**6, 5.0, allowed=lambda address: True, ports=frozenset({listener.port}))
+    assert await fetched(guard, f"http://127.0.0.1:{listener.port}/") == IMAGE
     assert listener.connections == 1
     listener.connections = 0
 
@@ -181,52 +180,52 @@ PUBLIC, PRIVATE = ipaddress.ip_address("127.0.0.2"), ipaddress.ip_address("127.0
 
 
 def only_public(address: Address) -> bool:
-    """Two loopback addresses play the open internet and the network behind us."""
+    """Treat one loopback address as public and another as private."""
     return address == PUBLIC
 
 
 @pytest.fixture
-def places() -> Iterator[tuple[Listener, Listener]]:
+def listeners() -> Iterator[tuple[Listener, Listener]]:
     with listening(str(PUBLIC)) as public, listening(str(PRIVATE), public.port) as private:
         yield public, private
 
 
-async def test_a_name_is_asked_for_once_and_that_answer_dialled(
-    places: tuple[Listener, Listener],
+async def test_name_is_resolved_once_and_that_address_used(
+    listeners: tuple[Listener, Listener],
 ) -> None:
-    """A name server that says "public" first and "private" ever after (DNS rebinding)."""
-    public, private = places
-    asked: list[str] = []
+    """The name server gives a public address first and then private ones (DNS rebinding)."""
+    public, private = listeners
+    resolved: list[str] = []
 
     async def rebinding(name: str, port: int) -> list[str]:
-        asked.append(name)
-        return [str(PUBLIC if len(asked) == 1 else PRIVATE)]
+        resolved.append(name)
+        return [str(PUBLIC if len(resolved) == 1 else PRIVATE)]
 
-    guard = Guard(10**6, 5.0, rebinding, only_public, frozenset({public.port}))
-    assert await fetched(guard, f"http://pictures.example:{public.port}/a") == PICTURE
-    assert asked == ["pictures.example"]
+    guard = SsrfGuard(10**6, 5.0, rebinding, only_public, frozenset({public.port}))
+    assert await fetched(guard, f"http://images.example:{public.port}/a") == IMAGE
+    assert resolved == ["images.example"]
     assert (public.connections, private.connections) == (1, 0)
-    assert b"\r\nHost: pictures.example:%d\r\n" % public.port in public.heads[0]
-    await refused(guard, f"http://pictures.example:{public.port}/a")
+    assert b"\r\nHost: images.example:%d\r\n" % public.port in public.heads[0]
+    await rejected(guard, f"http://images.example:{public.port}/a")
     assert private.connections == 0
 
 
-async def test_one_private_address_among_public_ones_is_one_too_many(
-    places: tuple[Listener, Listener],
+async def test_name_with_one_private_address_is_rejected(
+    listeners: tuple[Listener, Listener],
 ) -> None:
     async def mixed(name: str, port: int) -> list[str]:
         return [str(PUBLIC), str(PRIVATE)]
 
-    public, private = places
-    await refused(
-        Guard(10**6, 5.0, mixed, only_public, frozenset({public.port})),
-        f"http://pictures.example:{public.port}/",
+    public, private = listeners
+    await rejected(
+        SsrfGuard(10**6, 5.0, mixed, only_public, frozenset({public.port})),
+        f"http://images.example:{public.port}/",
     )
     assert (public.connections, private.connections) == (0, 0)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.3:{port}/\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b",
@@ -239,40 +238,40 @@ async def test_one_private_address_among_public_ones_is_one_too_many(
     ],
     ids=["redirect", "compressed", "long", "endless", "missing", "cut short", "no HTTP", "silent"],
 )
-async def test_other_answers_are_not_taken(
-    places: tuple[Listener, Listener], answer: bytes
+async def test_unexpected_response_is_rejected(
+    listeners: tuple[Listener, Listener], response: bytes
 ) -> None:
-    public, private = places
-    public.answer = answer.replace(b"{port}", b"%d" % public.port)
-    guard = Guard(10**6, 5.0, resolve, only_public, frozenset({public.port}))
-    await refused(guard, f"http://{PUBLIC}:{public.port}/")
+    public, private = listeners
+    public.response = response.replace(b"{port}", b"%d" % public.port)
+    guard = SsrfGuard(10**6, 5.0, resolve, only_public, frozenset({public.port}))
+    await rejected(guard, f"http://{PUBLIC}:{public.port}/")
     assert (public.connections, private.connections) == (1, 0)
 
 
-async def test_other_ports_are_not_dialled(places: tuple[Listener, Listener]) -> None:
-    public, _ = places
-    await refused(Guard(10**6, 5.0, resolve, only_public), f"http://{PUBLIC}:{public.port}/")
+async def test_other_port_is_not_connected(listeners: tuple[Listener, Listener]) -> None:
+    public, _ = listeners
+    await rejected(SsrfGuard(10**6, 5.0, resolve, only_public), f"http://{PUBLIC}:{public.port}/")
     assert public.connections == 0
 
 
-async def test_it_does_not_take_for_ever(places: tuple[Listener, Listener]) -> None:
+async def test_fetch_times_out(listeners: tuple[Listener, Listener]) -> None:
     async def never(name: str, port: int) -> list[str]:
         await asyncio.sleep(3600)
         return []
 
-    await refused(Guard(10**6, 0.05, never), "http://pictures.example/")
+    await rejected(SsrfGuard(10**6, 0.05, never), "http://images.example/")
 
 
 @given(st.text() | st.integers() | st.none() | st.lists(st.text(), max_size=2))
-async def test_what_is_no_address_is_refused(url: object) -> None:
+async def test_invalid_url_is_rejected(url: object) -> None:
     async def nowhere(name: str, port: int) -> list[str]:
         return []
 
-    assert (await refused(Guard(1, 1.0, nowhere), url)).field == "image_url"
+    assert (await rejected(SsrfGuard(1, 1.0, nowhere), url)).field == "image_url"
 
 
 @given(st.ip_addresses(v=4))
-def test_an_ipv4_address_in_ipv6_clothes_is_not_public(address: ipaddress.IPv4Address) -> None:
+def test_ipv4_address_embedded_in_ipv6_is_not_public(address: ipaddress.IPv4Address) -> None:
     for prefix in ("::ffff:0:0", "::", "64:ff9b::", "2002::"):
         shift = 80 if prefix == "2002::" else 0
         number = int(ipaddress.IPv6Address(prefix)) | int(address) << shift
@@ -280,41 +279,41 @@ def test_an_ipv4_address_in_ipv6_clothes_is_not_public(address: ipaddress.IPv4Ad
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "2a00:1450::1"])
-def test_the_open_internet_is_public(address: str) -> None:
+def test_internet_address_is_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
 # ---- through the API ---------------------------------------------------------------------------
 
 
-def test_by_default_addresses_are_not_taken(service: Running, listener: Listener) -> None:
+def test_image_urls_are_rejected_by_default(service: Running, listener: Listener) -> None:
     for field in ("image_url", "mask_url"):
         fields = {"prompt": "x", field: f"http://127.0.0.1:{listener.port}/"}
-        answer = service.client.post("/v1/img2img", json=fields)
-        assert (answer.status_code, answer.json()["field"]) == (422, field)
-        assert "not taken here" in answer.json()["detail"]
+        response = service.client.post("/v1/img2img", json=fields)
+        assert (response.status_code, response.json()["field"]) == (422, field)
+        assert "not taken here" in response.json()["detail"]
     assert listener.connections == 0
 
 
-def test_where_they_are_the_guard_stands(redis_url: str, listener: Listener) -> None:
+def test_image_urls_use_the_guard(redis_url: str, listener: Listener) -> None:
     with running(redis_url, image_urls=True) as service:
         url = f"http://127.0.0.1:{listener.port}/"
-        answer = service.client.post("/v1/img2img", json={"prompt": "x", "image_url": url})
-        assert answer.json()["type"].endswith(":cannot-fetch")
-        assert answer.json()["field"] == "image_url"
-        both = {"prompt": "x", "image": in_base64(PICTURE), "image_url": url}
+        response = service.client.post("/v1/img2img", json={"prompt": "x", "image_url": url})
+        assert response.json()["type"].endswith(":cannot-fetch")
+        assert response.json()["field"] == "image_url"
+        both = {"prompt": "x", "image": in_base64(IMAGE), "image_url": url}
         twice = service.client.post("/v1/img2img", json=both)
         assert twice.json()["type"].endswith(":given-twice")
     assert listener.connections == 0
 
 
-def test_a_fetched_picture_is_drawn_from(redis_url: str, listener: Listener) -> None:
-    guard = Guard(10**6, 5.0, allowed=lambda _: True, ports=frozenset({listener.port}))
+def test_fetched_image_is_used(redis_url: str, listener: Listener) -> None:
+    guard = SsrfGuard(10**6, 5.0, allowed=lambda _: True, ports=frozenset({listener.port}))
     with running(redis_url, image_urls=True) as service:
         state = service.app.state
-        state.services = replace(state.services, fetching=Fetching(guard))
+        state.services = replace(state.services, ssrf_guard=guard)
         fields = {"prompt": "x", "image_url": f"http://127.0.0.1:{listener.port}/a.png"}
-        answer = service.client.post("/v1/img2img", json=fields)
-        assert answer.status_code == 200, answer.text
+        response = service.client.post("/v1/img2img", json=fields)
+        assert response.status_code == 200, response.text
         assert service.worker.seen[0].image_key
     listener.connections = 0

@@ -1,4 +1,4 @@
-"""Waiting survives what may happen to the news: a broken link, a message lost, many who wait."""
+"""JobWatcher: many waiting clients, lost messages, broken connections and restarts of Redis."""
 
 import time
 from collections.abc import Iterator
@@ -20,53 +20,53 @@ def clients() -> Iterator[ThreadPoolExecutor]:
 
 
 def waiting(service: Running, clients: ThreadPoolExecutor, many: int) -> list[Future[int]]:
-    """That many clients, each waiting for a picture of its own that is held back."""
+    """Start `many` clients that wait for their images while the worker is paused."""
     service.worker.hold()
 
-    def ask(seed: int) -> int:
+    def request(seed: int) -> int:
         fields = {"prompt": "x", "seed": seed}
-        answer = httpx.post(f"{service.url}/v1/txt2img", json=fields, timeout=30)
-        seed_drawn: int = answer.raise_for_status().json()["images"][0]["seed"]
-        return seed_drawn
+        response = httpx.post(f"{service.url}/v1/txt2img", json=fields, timeout=30)
+        image_seed: int = response.raise_for_status().json()["images"][0]["seed"]
+        return image_seed
 
-    answers = [clients.submit(ask, seed) for seed in range(many)]
+    seeds = [clients.submit(request, seed) for seed in range(many)]
     services: Services = service.app.state.services
     while services.watcher.watched < many:
         time.sleep(0.01)
-    return answers
+    return seeds
 
 
-def test_everyone_gets_their_own_picture(service: Running, clients: ThreadPoolExecutor) -> None:
-    answers = waiting(service, clients, 8)
+def test_each_client_gets_its_own_image(service: Running, clients: ThreadPoolExecutor) -> None:
+    seeds = waiting(service, clients, 8)
     service.worker.release()
-    assert [answer.result() for answer in answers] == list(range(8))
+    assert [seed.result() for seed in seeds] == list(range(8))
     assert service.app.state.services.watcher.watched == 0
 
 
-def test_a_broken_link_is_mended(service: Running, clients: ThreadPoolExecutor) -> None:
+def test_broken_connection_is_restored(service: Running, clients: ThreadPoolExecutor) -> None:
     for _ in range(2):
-        (answer,) = waiting(service, clients, 1)
+        (seed,) = waiting(service, clients, 1)
         assert service.worker.redis.client_kill_filter(_type="pubsub") == 1
         service.worker.release()
-        assert answer.result() == 0
+        assert seed.result() == 0
         while not service.worker.redis.client_list(_type="pubsub"):
             time.sleep(0.01)
 
 
-def test_lost_news_are_found_by_looking(
+def test_lost_message_is_recovered_by_polling(
     service: Running, clients: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (answer,) = waiting(service, clients, 1)
+    (seed,) = waiting(service, clients, 1)
     monkeypatch.setattr(ProgressBoard, "publish", lambda self, progress: None)
     service.worker.release()
-    assert answer.result() == 0
+    assert seed.result() == 0
 
 
-def test_a_redis_that_restarts_costs_nobody_their_picture(clients: ThreadPoolExecutor) -> None:
+def test_redis_restart_loses_no_image(clients: ThreadPoolExecutor) -> None:
     with RedisServer() as server, running(server.url) as service:
-        answers = waiting(service, clients, 2)
+        seeds = waiting(service, clients, 2)
         server.stop()
         assert service.client.get("/readyz").status_code == 503
         server.start()
         service.worker.release()
-        assert [answer.result() for answer in answers] == [0, 1]
+        assert [seed.result() for seed in seeds] == [0, 1]

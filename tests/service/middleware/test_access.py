@@ -1,4 +1,4 @@
-"""Who gets in: keys, scopes and limits, hosts and origins; and what other keys get to see."""
+"""Access control: API keys, scopes, limits, hosts and origins, and jobs of other keys."""
 
 import os
 import re
@@ -27,18 +27,18 @@ JOB_ID = "0" * 32
 
 
 @pytest.fixture
-def closed(redis_url: str) -> Iterator[Running]:
-    """A service that needs keys."""
+def secured(redis_url: str) -> Iterator[Running]:
+    """Run a service that needs keys."""
     with running(redis_url, auth="required", admin_key=ADMIN_KEY) as service:
         yield service
 
 
 def key_for(service: Running, *scopes: Scope, **limits: int) -> dict[str, str]:
-    """The headers of a new key."""
+    """Create a key and return its headers."""
     chosen = frozenset(scopes or (Scope.GENERATE, Scope.READ))
     token, record = ApiKey.create("a client", chosen, KeyLimits(**limits))
     KeyRecords(service.worker.redis).add(record)
-    time.sleep(0.3)  # a door that has just looked does not look again at once
+    time.sleep(0.3)  # unknown keys are read again after a quarter of a second at the earliest
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -47,7 +47,7 @@ def submit(service: Running, key: dict[str, str], **fields: object) -> httpx.Res
 
 
 def every_route(service: Running) -> list[tuple[str, str]]:
-    """Method and path of all that the application answers to, parameters filled in."""
+    """Return method and path of every route, with the path parameters filled in."""
     paths = {
         context.path.format(job_id=JOB_ID, index=0, kind="depth", name="docs.js"): context.methods
         or set()
@@ -57,11 +57,11 @@ def every_route(service: Running) -> list[tuple[str, str]]:
     return [(method, path) for path, methods in sorted(paths.items()) for method in sorted(methods)]
 
 
-def test_every_route_is_closed_but_health_and_pages(closed: Running) -> None:
-    routes = every_route(closed)
+def test_every_route_needs_a_key_but_health_and_pages(secured: Running) -> None:
+    routes = every_route(secured)
     assert len(routes) >= 15
     for method, path in routes:
-        status = closed.client.request(method, path).status_code
+        status = secured.client.request(method, path).status_code
         if path in HEALTH | PAGES:
             assert status in (200, 405), (method, path)
         else:
@@ -71,8 +71,8 @@ def test_every_route_is_closed_but_health_and_pages(closed: Running) -> None:
 @pytest.mark.parametrize(
     "path", ["/v1/nowhere", "/healthz/x", "/healthz/", "/docs/", "/v1/models/"]
 )
-def test_what_does_not_exist_is_closed_too(closed: Running, path: str) -> None:
-    assert closed.client.get(path).status_code == 401
+def test_unknown_path_needs_a_key(secured: Running, path: str) -> None:
+    assert secured.client.get(path).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_what_does_not_exist_is_closed_too(closed: Running, path: str) -> None:
         {"X-API-Key": ADMIN_KEY},
     ],
 )
-def test_a_key_opens(closed: Running, headers: dict[str, str]) -> None:
-    assert closed.client.get("/v1/models", headers=headers).status_code == 200
-    assert closed.client.get("/metrics", headers=headers).status_code == 200
+def test_valid_key_is_accepted(secured: Running, headers: dict[str, str]) -> None:
+    assert secured.client.get("/v1/models", headers=headers).status_code == 200
+    assert secured.client.get("/metrics", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -102,37 +102,37 @@ def test_a_key_opens(closed: Running, headers: dict[str, str]) -> None:
         {"Cookie": f"key={ADMIN_KEY}"},
     ],
 )
-def test_what_is_no_key_does_not(closed: Running, headers: dict[str, str]) -> None:
+def test_invalid_key_is_rejected(secured: Running, headers: dict[str, str]) -> None:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    answer = closed.client.get("/v1/models", headers=raw)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert answer.json()["type"].endswith(":unauthorized")
+    response = secured.client.get("/v1/models", headers=raw)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.json()["type"].endswith(":unauthorized")
 
 
-def test_a_key_in_the_address_does_not_open(closed: Running) -> None:
-    assert closed.client.get(f"/v1/models?api_key={ADMIN_KEY}").status_code == 401
+def test_key_in_the_url_is_rejected(secured: Running) -> None:
+    assert secured.client.get(f"/v1/models?api_key={ADMIN_KEY}").status_code == 401
 
 
-def test_nothing_of_a_body_is_read_without_a_key(closed: Running) -> None:
-    """The answer comes while the client has sent a tenth of what it announced."""
+def test_body_is_not_read_without_a_key(secured: Running) -> None:
+    """The response comes when the client has sent a tenth of its body."""
 
     def body() -> Iterator[bytes]:
         yield b"x" * 1000
-        raise AssertionError("more was asked for")
+        raise AssertionError("more was read")
 
-    with pytest.raises(AssertionError, match="more was asked for"):
-        closed.client.post("/v1/txt2img", content=body(), headers={"Content-Length": "10000"})
-    with closed.client.stream("POST", "/v1/txt2img", content=b"{") as answer:
-        assert answer.status_code == 401
+    with pytest.raises(AssertionError, match="more was read"):
+        secured.client.post("/v1/txt2img", content=body(), headers={"Content-Length": "10000"})
+    with secured.client.stream("POST", "/v1/txt2img", content=b"{") as response:
+        assert response.status_code == 401
 
 
-def test_scopes_bound_what_a_key_does(closed: Running) -> None:
-    reader, writer = key_for(closed, Scope.READ), key_for(closed, Scope.GENERATE)
-    watcher = key_for(closed, Scope.METRICS)
-    refused = submit(closed, reader)
+def test_scopes_limit_a_key(secured: Running) -> None:
+    reader, writer = key_for(secured, Scope.READ), key_for(secured, Scope.GENERATE)
+    watcher = key_for(secured, Scope.METRICS)
+    refused = submit(secured, reader)
     assert (refused.status_code, refused.json()["type"]) == (403, "urn:darkroom:problem:forbidden")
-    assert submit(closed, writer).status_code == 202
+    assert submit(secured, writer).status_code == 202
     for key, path, status in (
         (reader, "/v1/models", 200),
         (reader, "/metrics", 403),
@@ -140,91 +140,91 @@ def test_scopes_bound_what_a_key_does(closed: Running) -> None:
         (watcher, "/metrics", 200),
         (watcher, "/v1/models", 403),
     ):
-        assert closed.client.get(path, headers=key).status_code == status, path
-    assert closed.client.delete(f"/v1/jobs/{JOB_ID}", headers=reader).status_code == 403
+        assert secured.client.get(path, headers=key).status_code == status, path
+    assert secured.client.delete(f"/v1/jobs/{JOB_ID}", headers=reader).status_code == 403
 
 
-def test_a_job_is_there_for_its_key_only(closed: Running) -> None:
-    mine, anothers = key_for(closed), key_for(closed)
+def test_job_is_visible_to_its_key_only(secured: Running) -> None:
+    own_key, other_key = key_for(secured), key_for(secured)
     admin = {"X-API-Key": ADMIN_KEY}
-    path = submit(closed, mine).headers["location"]
-    while closed.client.get(path, headers=mine).json()["state"] != "finished":
+    path = submit(secured, own_key).headers["location"]
+    while secured.client.get(path, headers=own_key).json()["state"] != "finished":
         time.sleep(0.01)
     for below in ("", "/events", "/images/0"):
-        assert closed.client.get(path + below, headers=mine).status_code == 200
-        assert closed.client.get(path + below, headers=admin).status_code == 200
-        strange = closed.client.get(path + below, headers=anothers)
-        nothing = closed.client.get(f"/v1/jobs/{JOB_ID}{below}", headers=anothers)
-        assert strange.status_code == nothing.status_code == 404
-        assert strange.json()["type"] == nothing.json()["type"]
-    assert closed.client.delete(path, headers=anothers).status_code == 404
+        assert secured.client.get(path + below, headers=own_key).status_code == 200
+        assert secured.client.get(path + below, headers=admin).status_code == 200
+        foreign = secured.client.get(path + below, headers=other_key)
+        unknown = secured.client.get(f"/v1/jobs/{JOB_ID}{below}", headers=other_key)
+        assert foreign.status_code == unknown.status_code == 404
+        assert foreign.json()["type"] == unknown.json()["type"]
+    assert secured.client.delete(path, headers=other_key).status_code == 404
 
 
-def test_another_key_cannot_cancel(closed: Running) -> None:
-    mine, anothers = key_for(closed), key_for(closed)
-    closed.worker.hold()
-    path = submit(closed, mine).headers["location"]
-    assert closed.client.delete(path, headers=anothers).status_code == 404
-    assert closed.client.get(path, headers=mine).json()["state"] == "queued"
-    assert closed.client.delete(path, headers=mine).json()["state"] == "cancelled"
+def test_another_key_cannot_cancel(secured: Running) -> None:
+    own_key, other_key = key_for(secured), key_for(secured)
+    secured.worker.hold()
+    path = submit(secured, own_key).headers["location"]
+    assert secured.client.delete(path, headers=other_key).status_code == 404
+    assert secured.client.get(path, headers=own_key).json()["state"] == "queued"
+    assert secured.client.delete(path, headers=own_key).json()["state"] == "cancelled"
 
 
-def test_requests_per_minute(closed: Running) -> None:
-    key = key_for(closed, requests_per_minute=3)
-    answers = [closed.client.get("/v1/models", headers=key) for _ in range(5)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
-    assert 0 < int(answers[-1].headers["retry-after"]) <= 20
-    assert answers[-1].json()["type"].endswith(":rate-limited")
-    assert closed.client.get("/v1/models", headers=key_for(closed)).status_code == 200
+def test_requests_per_minute_are_limited(secured: Running) -> None:
+    key = key_for(secured, requests_per_minute=3)
+    responses = [secured.client.get("/v1/models", headers=key) for _ in range(5)]
+    assert [response.status_code for response in responses] == [200, 200, 200, 429, 429]
+    assert 0 < int(responses[-1].headers["retry-after"]) <= 20
+    assert responses[-1].json()["type"].endswith(":rate-limited")
+    assert secured.client.get("/v1/models", headers=key_for(secured)).status_code == 200
 
 
-def test_pixel_steps_per_minute(closed: Running) -> None:
-    key = key_for(closed, pixel_steps_per_minute=64 * 64 * 4 * 2)
-    assert submit(closed, key).status_code == 202
-    assert submit(closed, key, width=128).json()["type"].endswith(":rate-limited")
-    assert submit(closed, key).status_code == 202
-    never = submit(closed, key, steps=9)
+def test_pixel_steps_per_minute_are_limited(secured: Running) -> None:
+    key = key_for(secured, pixel_steps_per_minute=64 * 64 * 4 * 2)
+    assert submit(secured, key).status_code == 202
+    assert submit(secured, key, width=128).json()["type"].endswith(":rate-limited")
+    assert submit(secured, key).status_code == 202
+    never = submit(secured, key, steps=9)
     assert (never.status_code, never.json()["field"]) == (422, "steps")
     assert never.json()["type"].endswith(":over-budget")
 
 
-def test_jobs_at_once(closed: Running) -> None:
-    key = key_for(closed, jobs=2)
-    closed.worker.hold()
-    paths = [submit(closed, key).headers["location"] for _ in range(2)]
-    refused = submit(closed, key)
+def test_jobs_at_once_are_limited(secured: Running) -> None:
+    key = key_for(secured, jobs=2)
+    secured.worker.hold()
+    paths = [submit(secured, key).headers["location"] for _ in range(2)]
+    refused = submit(secured, key)
     assert (refused.status_code, refused.json()["type"]) == (
         429,
         "urn:darkroom:problem:too-many-jobs",
     )
     assert int(refused.headers["retry-after"]) > 0
-    closed.client.delete(paths[0], headers=key)
-    assert submit(closed, key).status_code == 202
-    assert submit(closed, key_for(closed)).status_code == 202
+    secured.client.delete(paths[0], headers=key)
+    assert submit(secured, key).status_code == 202
+    assert submit(secured, key_for(secured)).status_code == 202
 
 
-def test_a_revoked_key_opens_no_more(closed: Running) -> None:
-    key = key_for(closed)
-    assert closed.client.get("/v1/models", headers=key).status_code == 200
-    records = KeyRecords(closed.worker.redis)
+def test_revoked_key_is_rejected(secured: Running) -> None:
+    key = key_for(secured)
+    assert secured.client.get("/v1/models", headers=key).status_code == 200
+    records = KeyRecords(secured.worker.redis)
     (key_id,) = records.all()
     records.revoke(key_id)
-    while closed.client.get("/v1/models", headers=key).status_code == 200:
+    while secured.client.get("/v1/models", headers=key).status_code == 200:
         time.sleep(0.05)
-    assert closed.client.get("/v1/models", headers=key).status_code == 401
+    assert secured.client.get("/v1/models", headers=key).status_code == 401
 
 
-async def test_while_redis_is_away_known_keys_open_and_others_wait() -> None:
+async def test_known_key_is_accepted_while_redis_is_unreachable() -> None:
     token, record = ApiKey.create("a client", frozenset({Scope.READ}), KeyLimits())
     with RedisServer() as server, connect(server.url) as redis:
         records = KeyRecords(redis)
         records.add(record)
-        ring = ApiKeyBackend(records, settings_for(server.url))
-        shown = Headers({"x-api-key": token})
-        assert (await ring.visitor(shown)).client == record.id
+        backend = ApiKeyBackend(records, settings_for(server.url))
+        headers = Headers({"x-api-key": token})
+        assert (await backend.authenticate(headers)).client == record.id
         server.stop()
-        time.sleep(2.1)  # what was read is no longer fresh
-        assert (await ring.visitor(shown)).client == record.id
+        time.sleep(2.1)  # the cached keys are now too old
+        assert (await backend.authenticate(headers)).client == record.id
 
 
 def test_metrics_may_be_public(redis_url: str) -> None:
@@ -256,19 +256,17 @@ def test_metrics_may_be_public(redis_url: str) -> None:
         ("x" * 300, 421),
     ],
 )
-def test_without_keys_only_our_own_names_are_answered(
-    service: Running, host: str, status: int
-) -> None:
-    answer = service.client.get("/v1/models", headers={"Host": host})
-    assert answer.status_code == status, answer.text
+def test_foreign_host_is_rejected_without_keys(service: Running, host: str, status: int) -> None:
+    response = service.client.get("/v1/models", headers={"Host": host})
+    assert response.status_code == status, response.text
     assert service.client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
-def test_names_may_be_set(redis_url: str) -> None:
-    names = "pictures.example.org, *.example.net"
+def test_allowed_hosts_are_accepted(redis_url: str) -> None:
+    names = "images.example.org, *.example.net"
     with running(redis_url, allowed_hosts=names) as service:
         for host, status in (
-            ("Pictures.Example.org:443", 200),
+            ("Images.Example.org:443", 200),
             ("a.example.net", 200),
             ("example.net", 421),
             ("localhost", 421),
@@ -288,25 +286,25 @@ def test_names_may_be_set(redis_url: str) -> None:
         ("", 403),
     ],
 )
-def test_pages_of_other_sites_change_nothing(service: Running, origin: str, status: int) -> None:
+def test_cross_site_form_is_rejected(service: Running, origin: str, status: int) -> None:
     host = service.url.removeprefix("http://")
     headers = {"Origin": origin.format(host=host)}
-    form = {"prompt": (None, "x")}  # what any page may send without asking
-    answer = service.client.post("/v1/txt2img", files=form, headers=headers)
-    assert answer.status_code == status
-    assert "access-control-allow-origin" not in answer.headers
+    form = {"prompt": (None, "x")}  # a page may send a form to any site without preflight
+    response = service.client.post("/v1/txt2img", files=form, headers=headers)
+    assert response.status_code == status
+    assert "access-control-allow-origin" not in response.headers
 
 
-def test_sites_may_be_let_in(redis_url: str) -> None:
+def test_allowed_origin_gets_cors_headers(redis_url: str) -> None:
     site = "https://shop.example"
     with running(redis_url, allowed_origins=site, auth="required", admin_key=ADMIN_KEY) as service:
-        asked = {"Origin": site, "Access-Control-Request-Method": "POST"}
-        preflight = service.client.options("/v1/txt2img", headers=asked)
+        headers = {"Origin": site, "Access-Control-Request-Method": "POST"}
+        preflight = service.client.options("/v1/txt2img", headers=headers)
         assert preflight.headers["access-control-allow-origin"] == site
         key = {"Origin": site, "X-API-Key": ADMIN_KEY}
-        answer = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=key)
-        assert answer.status_code == 200
-        assert answer.headers["access-control-allow-origin"] == site
+        response = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=key)
+        assert response.status_code == 200
+        assert response.headers["access-control-allow-origin"] == site
         other = service.client.get("/healthz", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
 
@@ -315,7 +313,7 @@ def test_sites_may_be_let_in(redis_url: str) -> None:
 
 
 def started(redis_url: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`darkroom api`, for as long as it takes to refuse, or two seconds."""
+    """Run `darkroom api` until it exits or is ready."""
     command = [sys.executable, "-m", "darkroom", "api"]
     variables = {**os.environ, "REDIS_URL": redis_url, "PORT": str(free_port()), **environment}
     variables["OBJECT_STORE_URL"] = "memory:///"
@@ -335,7 +333,7 @@ def started(redis_url: str, **environment: str) -> subprocess.CompletedProcess[s
         return subprocess.CompletedProcess(command, process.returncode, out, error)
 
 
-def test_it_does_not_start_open_where_others_reach_it(redis_url: str) -> None:
+def test_service_without_keys_does_not_start_on_a_public_address(redis_url: str) -> None:
     refused = started(redis_url, HOST="0.0.0.0")
     assert refused.returncode == 1
     assert "darkroom keys create" in refused.stderr
@@ -343,7 +341,9 @@ def test_it_does_not_start_open_where_others_reach_it(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"DARKROOM_AUTH": "off"}, {"DARKROOM_ADMIN_KEY": ADMIN_KEY}])
-def test_it_starts_with_a_key_or_if_told_to(redis_url: str, settings: dict[str, str]) -> None:
+def test_service_starts_with_a_key_or_with_auth_off(
+    redis_url: str, settings: dict[str, str]
+) -> None:
     assert started(redis_url, HOST="0.0.0.0", **settings).returncode in (0, -15)
 
 
@@ -357,7 +357,7 @@ def darkroom_keys(redis_url: str, *arguments: str) -> str:
     ).stdout
 
 
-def test_an_operator_makes_lists_and_revokes_keys(redis_url: str) -> None:
+def test_keys_command_creates_lists_and_revokes_keys(redis_url: str) -> None:
     token = darkroom_keys(redis_url, "create", "shop", "--scopes", "read", "--jobs", "2").strip()
     with running(redis_url, auth="required") as service:
         key = {"X-API-Key": token}
@@ -372,17 +372,17 @@ def test_an_operator_makes_lists_and_revokes_keys(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_on_a_loopback_no_key_is_needed(host: str) -> None:
+def test_loopback_address_needs_no_key(host: str) -> None:
     assert is_loopback(host)
     assert not ServiceSettings.model_validate({"host": host}).keys_needed
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.168.0.4", "::ffff:192.0.2.1", "myhost"])
-def test_elsewhere_it_is(host: str) -> None:
+def test_other_address_needs_a_key(host: str) -> None:
     assert ServiceSettings.model_validate({"host": host}).keys_needed
 
 
-def test_an_admin_key_is_long_or_not_there() -> None:
+def test_admin_key_is_long_or_absent() -> None:
     assert ServiceSettings.model_validate({"admin_key": ""}).admin_key is None
     with pytest.raises(ValidationError, match="at least 32"):
         ServiceSettings.model_validate({"admin_key": "x" * 31})

@@ -1,4 +1,4 @@
-"""ControlNets by HTTP: the pictures they are shown come in as safely as any other."""
+"""ControlNets by HTTP, and the checks of their images."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def service(redis_url: str) -> Iterator[Running]:
         yield service
 
 
-def kept(service: Running, key: str) -> Image.Image:
+def stored(service: Running, key: str) -> Image.Image:
     return opened(in_base64(service.store.get(key)))
 
 
@@ -27,48 +27,48 @@ def control(model: str = "canny", **more: Any) -> dict[str, Any]:
     return {"model": model, "image": in_base64(packed(gradient(40, 20))), **more}
 
 
-def test_their_pictures_are_kept_in_the_size_that_is_drawn(service: Running) -> None:
+def test_control_images_are_stored_in_the_size_of_the_result(service: Running) -> None:
     controls = [control(weight=0.5, end=0.8), control("depth", start=0.2)]
     body = {"prompt": "a cat", "width": 48, "height": 32, "controls": controls}
-    answer = service.client.post("/v1/txt2img", json=body)
-    assert answer.status_code == 200, answer.text
+    response = service.client.post("/v1/txt2img", json=body)
+    assert response.status_code == 200, response.text
     (request,) = service.worker.seen
-    told = [(c.model, c.weight, c.start, c.end) for c in request.controls]
-    assert told == [("canny", 0.5, 0.0, 0.8), ("depth", 1.0, 0.2, 1.0)]
-    wanted = gradient(40, 20).resize((48, 32), Image.Resampling.LANCZOS)
+    controls_sent = [(c.model, c.weight, c.start, c.end) for c in request.controls]
+    assert controls_sent == [("canny", 0.5, 0.0, 0.8), ("depth", 1.0, 0.2, 1.0)]
+    expected = gradient(40, 20).resize((48, 32), Image.Resampling.LANCZOS)
     for use in request.controls:
-        assert same(kept(service, use.image_key), wanted)
+        assert same(stored(service, use.image_key), expected)
 
 
-def test_in_a_form_they_are_files(service: Running) -> None:
+def test_controls_in_a_form(service: Running) -> None:
     listed = [{"model": "canny", "weight": 0.25}, {"model": "depth"}]
-    pictures = [gradient(64, 64), gradient(64, 64).transpose(Image.Transpose.ROTATE_90)]
-    answer = service.client.post(
+    images = [gradient(64, 64), gradient(64, 64).transpose(Image.Transpose.ROTATE_90)]
+    response = service.client.post(
         "/v1/img2img",
         files={
             "prompt": (None, "a cat"),
             "image": packed(gradient(64, 64)),
             "controls": (None, json.dumps(listed)),
-            "control_image_1": packed(pictures[1]),
-            "control_image_0": packed(pictures[0]),
+            "control_image_1": packed(images[1]),
+            "control_image_0": packed(images[0]),
         },
     )
-    assert answer.status_code == 200, answer.text
+    assert response.status_code == 200, response.text
     (request,) = service.worker.seen
     assert [use.weight for use in request.controls] == [0.25, 1.0]
-    for use, picture in zip(request.controls, pictures, strict=True):
-        assert same(kept(service, use.image_key), picture)
+    for use, image in zip(request.controls, images, strict=True):
+        assert same(stored(service, use.image_key), image)
 
 
-def test_inpainting_takes_them_too(service: Running) -> None:
+def test_inpainting_takes_controls(service: Running) -> None:
     body = {
         "prompt": "a cat",
         "image": in_base64(packed(gradient(64, 64))),
         "mask": in_base64(packed(left_half_white(64, 64))),
         "controls": [control()],
     }
-    answer = service.client.post("/v1/inpaint", json=body)
-    assert answer.status_code == 200, answer.text
+    response = service.client.post("/v1/inpaint", json=body)
+    assert response.status_code == 200, response.text
     (request,) = service.worker.seen
     assert len(set(request.input_keys)) == 3
 
@@ -93,28 +93,28 @@ def test_inpainting_takes_them_too(service: Running) -> None:
         ),
     ],
 )
-def test_what_is_refused_and_where(
+def test_invalid_control_is_rejected_with_its_field(
     service: Running, field: str, problem: str, controls: Any
 ) -> None:
-    answer = service.client.post("/v1/txt2img", json={"prompt": "a cat", "controls": controls})
-    assert answer.status_code == 422, answer.text
-    said = answer.json()
-    assert (said["field"], said["type"].rsplit(":")[-1]) == (field, problem)
+    response = service.client.post("/v1/txt2img", json={"prompt": "a cat", "controls": controls})
+    assert response.status_code == 422, response.text
+    body = response.json()
+    assert (body["field"], body["type"].rsplit(":")[-1]) == (field, problem)
     assert service.worker.seen == []
 
 
-def test_files_that_belong_to_no_control_are_refused(service: Running) -> None:
+def test_file_without_control_is_rejected(service: Running) -> None:
     fields: dict[str, Any] = {"prompt": (None, "a cat")}
     fields["control_image_0"] = packed(gradient(64, 64))
     for listed in ([], [{"model": "canny", "image": in_base64(packed(gradient(8, 8)))}]):
         files = {**fields, "controls": (None, json.dumps(listed))} if listed else fields
-        answer = service.client.post("/v1/txt2img", files=files)
-        assert answer.status_code == 422, answer.text
-        assert "control_image_0" in answer.text
+        response = service.client.post("/v1/txt2img", files=files)
+        assert response.status_code == 422, response.text
+        assert "control_image_0" in response.text
 
 
-def test_a_model_without_them_says_so(redis_url: str) -> None:
+def test_model_without_controlnets_rejects_controls(redis_url: str) -> None:
     with running(redis_url) as plain:
-        answer = plain.client.post("/v1/txt2img", json={"prompt": "x", "controls": [control()]})
-    assert answer.status_code == 422
-    assert "there are no ControlNets for tiny" in answer.text
+        response = plain.client.post("/v1/txt2img", json={"prompt": "x", "controls": [control()]})
+    assert response.status_code == 422
+    assert "there are no ControlNets for tiny" in response.text

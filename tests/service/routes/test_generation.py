@@ -1,4 +1,4 @@
-"""Pictures by HTTP: every task, content type, file format and way of answering."""
+"""Generation by HTTP: every task, content type, file format and kind of response."""
 
 import httpx
 import pytest
@@ -12,10 +12,10 @@ from tests.service.sample_images import gradient, in_base64, left_half_white, op
 ASYNC = {"Prefer": "respond-async"}
 
 
-def test_txt2img_answers_with_the_picture(service: Running) -> None:
-    answer = service.client.post("/v1/txt2img", json={"prompt": "a red heart", "seed": 7})
-    assert answer.status_code == 200, answer.text
-    body = answer.json()
+def test_txt2img_responds_with_the_image(service: Running) -> None:
+    response = service.client.post("/v1/txt2img", json={"prompt": "a red heart", "seed": 7})
+    assert response.status_code == 200, response.text
+    body = response.json()
     assert body["timings"]["denoise"] == 0.5
     (image,) = body["images"]
     assert (image["seed"], image["width"], image["height"]) == (7, 64, 64)
@@ -23,7 +23,7 @@ def test_txt2img_answers_with_the_picture(service: Running) -> None:
     assert "url" not in image
 
 
-def test_absent_fields_take_the_models_defaults(service: Running) -> None:
+def test_absent_fields_get_the_models_defaults(service: Running) -> None:
     service.client.post("/v1/txt2img", json={"prompt": "x"}).raise_for_status()
     (request,) = service.worker.seen
     assert (request.steps, request.sampler, request.guidance_scale) == (4, "ddim", 5.0)
@@ -53,85 +53,85 @@ def test_every_field_reaches_the_worker(service: Running) -> None:
         "deadline_s": 30,
         "response": "url",
     }
-    answer = service.client.post("/v1/txt2img", json=fields)
-    assert answer.status_code == 200, answer.text
+    response = service.client.post("/v1/txt2img", json=fields)
+    assert response.status_code == 200, response.text
     (request,) = service.worker.seen
-    told = request.model_dump(mode="json", exclude_defaults=True)
-    assert told == {key: value for key, value in fields.items() if key != "response"} | {
+    received = request.model_dump(mode="json", exclude_defaults=True)
+    assert received == {key: value for key, value in fields.items() if key != "response"} | {
         "task": "txt2img"
     }
-    assert [image["seed"] for image in answer.json()["images"]] == [SEED_LIMIT - 1, 0, 1]
+    assert [image["seed"] for image in response.json()["images"]] == [SEED_LIMIT - 1, 0, 1]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
-def test_pictures_by_url(service: Running, kind: str) -> None:
+def test_images_by_url(service: Running, kind: str) -> None:
     fields = {"prompt": "x", "response": "url", "output_format": kind}
     (image,) = service.client.post("/v1/txt2img", json=fields).json()["images"]
-    answer = httpx.get(image["url"])
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == f"image/{kind}"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert len(answer.content) == image["bytes"]
-    assert (opened(answer.content).format or "").lower() == kind
+    response = httpx.get(image["url"])
+    assert response.status_code == 200
+    assert response.headers["content-type"] == f"image/{kind}"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert len(response.content) == image["bytes"]
+    assert (opened(response.content).format or "").lower() == kind
 
 
 @pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
 def test_img2img_in_json(service: Running, prefix: str) -> None:
     fields = {"prompt": "x", "image": prefix + in_base64(packed(gradient())), "strength": 0.5}
-    answer = service.client.post("/v1/img2img", json=fields)
-    assert answer.status_code == 200, answer.text
-    assert same(opened(answer.json()["images"][0]["base64"]), gradient())
+    response = service.client.post("/v1/img2img", json=fields)
+    assert response.status_code == 200, response.text
+    assert same(opened(response.json()["images"][0]["base64"]), gradient())
     assert service.worker.seen[0].strength == 0.5
 
 
 def test_img2img_as_a_form(service: Running) -> None:
-    answer = service.client.post(
+    response = service.client.post(
         "/v1/img2img",
         data={"prompt": "x", "steps": "6", "strength": "0.5", "seed": "3", "guidance_scale": "2"},
         files={"image": ("in.png", packed(gradient()), "image/png")},
     )
-    assert answer.status_code == 200, answer.text
+    assert response.status_code == 200, response.text
     (request,) = service.worker.seen
     assert (request.steps, request.strength, request.guidance_scale) == (6, 0.5, 2.0)
-    assert same(opened(answer.json()["images"][0]["base64"]), gradient())
+    assert same(opened(response.json()["images"][0]["base64"]), gradient())
 
 
 def test_txt2img_as_a_form(service: Running) -> None:
-    answer = service.client.post("/v1/txt2img", files={"prompt": (None, "42")})
-    assert answer.status_code == 200, answer.text
+    response = service.client.post("/v1/txt2img", files={"prompt": (None, "42")})
+    assert response.status_code == 200, response.text
     assert service.worker.seen[0].prompt == "42"
 
 
-def test_an_image_is_stretched_to_the_size_asked_for(service: Running) -> None:
+def test_image_is_resized_to_the_requested_size(service: Running) -> None:
     image = in_base64(packed(gradient(100, 30)))
     fields = {"prompt": "x", "image": image, "width": 128, "height": 64}
-    answer = service.client.post("/v1/img2img", json=fields)
-    assert answer.status_code == 200, answer.text
-    assert opened(answer.json()["images"][0]["base64"]).size == (128, 64)
+    response = service.client.post("/v1/img2img", json=fields)
+    assert response.status_code == 200, response.text
+    assert opened(response.json()["images"][0]["base64"]).size == (128, 64)
 
 
-def test_inpaint_repaints_what_is_white(service: Running) -> None:
+def test_inpaint_changes_white_pixels_only(service: Running) -> None:
     files = {"image": packed(gradient()), "mask": packed(left_half_white())}
     in_json = {key: in_base64(data) for key, data in files.items()}
-    answers = [
+    responses = [
         service.client.post("/v1/inpaint", json={"prompt": "x", **in_json}),
         service.client.post("/v1/inpaint", data={"prompt": "x"}, files=files),
     ]
-    wanted = gradient()
-    wanted.paste(RED, (0, 0, 32, 64))
-    for answer in answers:
-        assert answer.status_code == 200, answer.text
-        assert same(opened(answer.json()["images"][0]["base64"]), wanted)
+    expected = gradient()
+    expected.paste(RED, (0, 0, 32, 64))
+    for response in responses:
+        assert response.status_code == 200, response.text
+        assert same(opened(response.json()["images"][0]["base64"]), expected)
 
 
 def test_respond_async_gives_a_job(service: Running) -> None:
     service.worker.hold()
-    answer = service.client.post("/v1/txt2img", json={"prompt": "x", "seed": 1}, headers=ASYNC)
-    assert answer.status_code == 202
-    assert answer.headers["preference-applied"] == "respond-async"
-    job = answer.json()
+    response = service.client.post("/v1/txt2img", json={"prompt": "x", "seed": 1}, headers=ASYNC)
+    assert response.status_code == 202
+    assert response.headers["preference-applied"] == "respond-async"
+    job = response.json()
     assert (job["state"], job["position"]) == ("queued", 0)
-    location = answer.headers["location"]
+    location = response.headers["location"]
     assert location == f"/v1/jobs/{job['id']}"
     service.worker.release()
     with service.client.stream("GET", f"{location}/events") as events:
@@ -141,19 +141,21 @@ def test_respond_async_gives_a_job(service: Running) -> None:
     assert opened(httpx.get(result["images"][0]["url"]).content).size == (64, 64)
 
 
-def test_respond_async_may_wait_a_little_first(service: Running) -> None:
+def test_respond_async_with_wait(service: Running) -> None:
     headers = {"Prefer": "respond-async, wait=20"}
-    answer = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=headers)
-    assert answer.status_code == 200
+    response = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=headers)
+    assert response.status_code == 200
 
 
-def test_a_client_that_would_wait_too_long_is_told_where_the_job_is(service: Running) -> None:
+def test_timeout_response_has_the_job(service: Running) -> None:
     service.worker.hold()
-    answer = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers={"Prefer": "wait=0"})
-    assert answer.status_code == 504
-    problem = answer.json()
+    response = service.client.post(
+        "/v1/txt2img", json={"prompt": "x"}, headers={"Prefer": "wait=0"}
+    )
+    assert response.status_code == 504
+    problem = response.json()
     assert problem["type"].endswith(":deadline-exceeded")
-    assert answer.headers["location"] == problem["job"]
+    assert response.headers["location"] == problem["job"]
     service.worker.release()
     with service.client.stream("GET", f"{problem['job']}/events") as events:
         events.read()
@@ -163,9 +165,9 @@ def test_a_client_that_would_wait_too_long_is_told_where_the_job_is(service: Run
 def test_16_bit_grey_upright_and_transparent_images(service: Running) -> None:
     def sent(data: bytes) -> Image.Image:
         fields = {"prompt": "x", "image": in_base64(data), "width": 64, "height": 64}
-        answer = service.client.post("/v1/img2img", json=fields)
-        assert answer.status_code == 200, answer.text
-        return opened(answer.json()["images"][0]["base64"])
+        response = service.client.post("/v1/img2img", json=fields)
+        assert response.status_code == 200, response.text
+        return opened(response.json()["images"][0]["base64"])
 
     grey = Image.new("I;16", (64, 64), 128 * 256)
     assert sent(packed(grey)).getpixel((5, 5)) == (128, 128, 128)
@@ -175,11 +177,11 @@ def test_16_bit_grey_upright_and_transparent_images(service: Running) -> None:
     assert same(sent(packed(palette)), palette.convert("RGB"))
     ink = Image.new("CMYK", (64, 64), (0, 0, 0, 0))
     assert sent(packed(ink, "JPEG")).getpixel((5, 5)) == (255, 255, 255)
-    # Orientation 6: the camera was turned, the first row is the right-hand side.
-    turned = Image.new("RGB", (64, 64), "white")
-    turned.paste((0, 0, 0), (0, 0, 64, 8))
+    # Orientation 6: the first row of the file is the right-hand side of the image.
+    rotated = Image.new("RGB", (64, 64), "white")
+    rotated.paste((0, 0, 0), (0, 0, 64, 8))
     exif = Image.Exif()
     exif[0x0112] = 6
-    upright = sent(packed(turned, "PNG", exif=exif))
+    upright = sent(packed(rotated, "PNG", exif=exif))
     assert upright.getpixel((60, 30)) == (0, 0, 0)
     assert upright.getpixel((30, 4)) == (255, 255, 255)

@@ -1,4 +1,4 @@
-"""A request sent again with its own key is the same job."""
+"""Idempotency keys: a request sent again with the same key is the same job."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +15,7 @@ def post(service: Running, key: str | None, **changes: Any) -> httpx.Response:
     return service.client.post("/v1/txt2img", json=BODY | changes, headers=headers)
 
 
-def test_it_is_drawn_once_whatever_seed_it_got(service: Running) -> None:
+def test_repeated_request_is_one_job_for_any_seed(service: Running) -> None:
     service.worker.hold()
     first, again = post(service, "order 1"), post(service, "order 1")
     assert (first.status_code, again.status_code) == (202, 202)
@@ -23,7 +23,7 @@ def test_it_is_drawn_once_whatever_seed_it_got(service: Running) -> None:
     assert service.worker.waiting() == [first.json()["id"]]
 
 
-def test_it_gets_the_pictures_of_the_first_try(service: Running) -> None:
+def test_repeated_request_gets_the_same_images(service: Running) -> None:
     headers = {"Idempotency-Key": "order 1"}
     first, again = (
         service.client.post("/v1/txt2img", json=BODY, headers=headers).json() for _ in range(2)
@@ -33,7 +33,7 @@ def test_it_gets_the_pictures_of_the_first_try(service: Running) -> None:
     assert len(service.worker.seen) == 1
 
 
-def test_many_at_once_are_one(service: Running) -> None:
+def test_concurrent_repeats_are_one_job(service: Running) -> None:
     service.worker.hold()
     with ThreadPoolExecutor(8) as pool:
         ids = set(pool.map(lambda _: post(service, "order 1").json()["id"], range(16)))
@@ -41,19 +41,19 @@ def test_many_at_once_are_one(service: Running) -> None:
     assert service.worker.waiting() == [*ids]
 
 
-def test_without_a_key_each_is_its_own(service: Running) -> None:
+def test_requests_without_a_key_are_separate_jobs(service: Running) -> None:
     assert post(service, None).json()["id"] != post(service, None).json()["id"]
 
 
-def test_a_key_for_something_else_is_refused(service: Running) -> None:
+def test_reused_key_is_rejected(service: Running) -> None:
     post(service, "order 1")
-    refusal = post(service, "order 1", prompt="a blue heart")
-    assert refusal.status_code == 422
-    assert refusal.json()["field"] == "Idempotency-Key"
-    assert refusal.json()["type"].endswith("idempotency-key-reused")
+    response = post(service, "order 1", prompt="a blue heart")
+    assert response.status_code == 422
+    assert response.json()["field"] == "Idempotency-Key"
+    assert response.json()["type"].endswith("idempotency-key-reused")
 
 
-def test_an_unfit_key_is_refused(service: Running) -> None:
-    refusal = post(service, "x" * 256)
-    assert refusal.status_code == 422
-    assert refusal.json()["type"].endswith("bad-idempotency-key")
+def test_invalid_key_is_rejected(service: Running) -> None:
+    response = post(service, "x" * 256)
+    assert response.status_code == 422
+    assert response.json()["type"].endswith("bad-idempotency-key")

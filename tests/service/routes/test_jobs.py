@@ -1,4 +1,4 @@
-"""The life of a job as seen by HTTP: waiting, running, followed, cancelled, failed, left behind."""
+"""Jobs by HTTP: queued, running, followed, cancelled, failed, and with disconnected clients."""
 
 import json
 import socket
@@ -18,18 +18,18 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 def submit(service: Running, **fields: object) -> str:
-    """Queue a job; gives its path."""
-    answer = service.client.post("/v1/txt2img", json={"prompt": "x", **fields}, headers=ASYNC)
-    assert answer.status_code == 202, answer.text
-    return answer.headers["location"]
+    """Queue a job and return its path."""
+    response = service.client.post("/v1/txt2img", json={"prompt": "x", **fields}, headers=ASYNC)
+    assert response.status_code == 202, response.text
+    return response.headers["location"]
 
 
 def events(service: Running, path: str) -> Generator[tuple[str, dict[str, object]]]:
-    """The server-sent events of a job, as they come: name and content."""
-    with httpx.stream("GET", f"{service.url}{path}/events", timeout=30) as answer:
-        assert answer.headers["content-type"].startswith("text/event-stream")
+    """Yield the name and data of each server-sent event of a job."""
+    with httpx.stream("GET", f"{service.url}{path}/events", timeout=30) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
         name = ""
-        for line in answer.iter_lines():
+        for line in response.iter_lines():
             key, _, value = line.partition(": ")
             if key == "event":
                 name = value
@@ -38,13 +38,13 @@ def events(service: Running, path: str) -> Generator[tuple[str, dict[str, object
 
 
 def until(service: Running, path: str, state: str) -> dict[str, object]:
-    """The job once it is in `state`."""
+    """Wait until the job is in `state` and return it."""
     while (job := service.client.get(path).json())["state"] != state:
         time.sleep(0.01)
     return dict(job)
 
 
-def test_waiting_jobs_know_their_place(service: Running) -> None:
+def test_queued_jobs_have_positions(service: Running) -> None:
     service.worker.hold()
     paths = [submit(service) for _ in range(3)]
     jobs = [service.client.get(path).json() for path in paths]
@@ -55,7 +55,7 @@ def test_waiting_jobs_know_their_place(service: Running) -> None:
     ]
 
 
-def test_a_running_job_tells_its_steps(service: Running) -> None:
+def test_running_job_reports_its_steps(service: Running) -> None:
     service.worker.hold_at_step = 2
     service.worker.hold()
     path = submit(service)
@@ -71,8 +71,8 @@ def test_events_follow_a_job_to_its_end(service: Running) -> None:
     service.worker.hold()
     path = submit(service, steps=20)
     seen = []
-    with closing(events(service, path)) as news:
-        for name, job in news:
+    with closing(events(service, path)) as stream:
+        for name, job in stream:
             seen.append((name, job))
             service.worker.release()
     assert seen[0][0] == "queued"
@@ -82,11 +82,11 @@ def test_events_follow_a_job_to_its_end(service: Running) -> None:
     assert steps == sorted(steps)
 
 
-def test_who_stops_following_holds_nothing(service: Running) -> None:
+def test_closed_event_stream_is_released(service: Running) -> None:
     service.worker.hold()
     services: Services = service.app.state.services
-    with closing(events(service, submit(service))) as news:
-        assert next(news)[0] == "queued"
+    with closing(events(service, submit(service))) as stream:
+        assert next(stream)[0] == "queued"
         assert services.watcher.watched == 1
     while services.watcher.watched:
         time.sleep(0.01)
@@ -101,7 +101,7 @@ def test_cancel_while_waiting(service: Running) -> None:
     assert [request.prompt for request in service.worker.seen] == ["another"]
 
 
-def test_cancel_while_running_ends_the_clients_wait(service: Running) -> None:
+def test_cancel_while_running(service: Running) -> None:
     service.worker.hold_at_step = 2
     service.worker.hold()
     path = submit(service)
@@ -110,22 +110,22 @@ def test_cancel_while_running_ends_the_clients_wait(service: Running) -> None:
     assert until(service, path, "cancelled")["id"]
 
 
-def test_a_waiting_client_hears_of_a_cancel(service: Running) -> None:
+def test_waiting_client_gets_the_cancellation(service: Running) -> None:
     service.worker.hold()
-    answers: list[httpx.Response] = []
+    responses: list[httpx.Response] = []
     url = f"{service.url}/v1/txt2img"
-    client = Thread(target=lambda: answers.append(httpx.post(url, json={"prompt": "x"})))
+    client = Thread(target=lambda: responses.append(httpx.post(url, json={"prompt": "x"})))
     client.start()
     while not (job_ids := service.worker.waiting()):
         time.sleep(0.01)
     (job_id,) = job_ids
     service.client.delete(f"/v1/jobs/{job_id}").raise_for_status()
     client.join()
-    assert answers[0].status_code == 409
-    assert answers[0].json()["type"].endswith(":job-cancelled")
+    assert responses[0].status_code == 409
+    assert responses[0].json()["type"].endswith(":job-cancelled")
 
 
-def test_an_ended_job_stays_as_it_is(service: Running) -> None:
+def test_cancel_does_not_change_an_ended_job(service: Running) -> None:
     body = service.client.post("/v1/txt2img", json={"prompt": "x"}).json()
     assert service.client.delete(f"/v1/jobs/{body['id']}").json()["state"] == "finished"
 
@@ -133,46 +133,46 @@ def test_an_ended_job_stays_as_it_is(service: Running) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "problem"),
     [
-        (JobFailed("the pictures came out black"), 500, "job-failed"),
+        (JobFailed("the images are black"), 500, "job-failed"),
         (InvalidRequest("width", 64, "smaller", "too-many-pixels"), 422, "too-many-pixels"),
         (DarkroomError(), 500, "internal"),
     ],
 )
-def test_a_workers_refusal_is_the_clients_problem(
+def test_worker_error_becomes_the_clients_problem(
     service: Running, error: DarkroomError, status: int, problem: str
 ) -> None:
     service.worker.error = error
-    answer = service.client.post("/v1/txt2img", json={"prompt": "x"})
-    assert answer.status_code == status
-    assert answer.json()["detail"] == error.message
-    job = service.client.get(answer.json()["job"]).json()
+    response = service.client.post("/v1/txt2img", json={"prompt": "x"})
+    assert response.status_code == status
+    assert response.json()["detail"] == error.message
+    job = service.client.get(response.json()["job"]).json()
     assert job["state"] == "failed"
     assert job["error"]["type"].endswith(problem)
 
 
-def test_a_full_queue_says_so(service: Running) -> None:
+def test_full_queue_responds_429(service: Running) -> None:
     service.worker.hold()
     for _ in range(8):
         submit(service)
-    answer = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=ASYNC)
-    assert answer.status_code == 429
-    assert int(answer.headers["retry-after"]) > 0
+    response = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=ASYNC)
+    assert response.status_code == 429
+    assert int(response.headers["retry-after"]) > 0
 
 
-def test_a_client_that_leaves_loses_nothing_and_holds_nothing(service: Running) -> None:
+def test_job_survives_disconnect_of_its_client(service: Running) -> None:
     service.worker.hold()
     services: Services = service.app.state.services
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{service.url}/v1/txt2img", json={"prompt": "left behind"}, timeout=0.5)
+        httpx.post(f"{service.url}/v1/txt2img", json={"prompt": "disconnected"}, timeout=0.5)
     while services.watcher.watched:
         time.sleep(0.01)
     service.worker.release()
     while not service.worker.seen:
         time.sleep(0.01)
-    assert service.worker.seen[0].prompt == "left behind"
+    assert service.worker.seen[0].prompt == "disconnected"
 
 
-def test_a_client_that_leaves_while_sending_does_no_harm(
+def test_disconnect_during_upload_is_harmless(
     service: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     host, port = service.url.removeprefix("http://").split(":")
@@ -186,15 +186,15 @@ def test_a_client_that_leaves_while_sending_does_no_harm(
     assert not service.worker.seen
 
 
-def test_pictures_that_are_not_there(service: Running) -> None:
+def test_missing_images_respond_404(service: Running) -> None:
     body = service.client.post("/v1/txt2img", json={"prompt": "x"}).json()
     images = f"/v1/jobs/{body['id']}/images"
     assert service.client.get(f"{images}/0").status_code == 200
     for index, status, field in (("1", 404, None), ("-1", 422, "index"), ("1.5", 422, "index")):
-        answer = service.client.get(f"{images}/{index}")
-        assert (answer.status_code, answer.json().get("field")) == (status, field)
+        response = service.client.get(f"{images}/{index}")
+        assert (response.status_code, response.json().get("field")) == (status, field)
     service.worker.hold()
     unfinished = submit(service)
-    answer = service.client.get(f"{unfinished}/images/0")
-    assert answer.status_code == 404
-    assert answer.json()["detail"].endswith("yet")
+    response = service.client.get(f"{unfinished}/images/0")
+    assert response.status_code == 404
+    assert response.json()["detail"].endswith("yet")

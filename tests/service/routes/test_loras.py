@@ -1,4 +1,4 @@
-"""LoRAs by HTTP: in JSON, in a form and in the prompt, on every task that draws by words."""
+"""LoRAs by HTTP: in JSON, in a form and in the prompt, for text-to-image and image-to-image."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ def service(redis_url: str) -> Iterator[Running]:
 
 
 def test_loras_in_json_in_a_form_and_in_the_prompt(service: Running) -> None:
-    asked: list[dict[str, Any]] = [
+    requests: list[dict[str, Any]] = [
         {"json": {"prompt": "a cat", "loras": LORAS}},
         {"files": {"prompt": (None, "a cat"), "loras": (None, json.dumps(LORAS))}},
         {"json": {"prompt": "a <lora:pencil:-0.5>cat<lora:oil>"}},
     ]
-    for sent in asked:
-        answer = service.client.post("/v1/txt2img", **sent)
-        assert answer.status_code == 200, answer.text
-        assert [image["finish_reason"] for image in answer.json()["images"]] == ["success"]
+    for sent in requests:
+        response = service.client.post("/v1/txt2img", **sent)
+        assert response.status_code == 200, response.text
+        assert [image["finish_reason"] for image in response.json()["images"]] == ["success"]
     for request in service.worker.seen:
         assert (request.prompt, request.loras) == ("a cat", USES)
 
 
-def test_signs_are_words_where_a_client_wants_no_signs(service: Running) -> None:
+def test_plain_prompt_syntax_keeps_lora_tags_as_text(service: Running) -> None:
     body = {"prompt": "a <lora:water> b", "prompt_syntax": "plain"}
     assert service.client.post("/v1/txt2img", json=body).status_code == 200
     [request] = service.worker.seen
     assert (request.prompt, request.loras) == ("a <lora:water> b", ())
 
 
-def test_other_tasks_take_loras_too(service: Running) -> None:
+def test_img2img_takes_loras(service: Running) -> None:
     body = {"prompt": "a cat", "image": in_base64(packed(gradient())), "loras": LORAS}
-    answer = service.client.post("/v1/img2img", json=body)
-    assert answer.status_code == 200, answer.text
+    response = service.client.post("/v1/img2img", json=body)
+    assert response.status_code == 200, response.text
     assert [request.loras for request in service.worker.seen] == [USES]
 
 
@@ -63,12 +63,14 @@ def test_other_tasks_take_loras_too(service: Running) -> None:
         (9 * LORAS, "loras"),
     ],
 )
-def test_what_is_wrong_is_told_by_its_place(service: Running, loras: object, field: str) -> None:
-    answer = service.client.post("/v1/txt2img", json={"prompt": "x", "loras": loras})
-    assert answer.status_code == 422, answer.text
-    assert answer.json()["field"] == field
+def test_invalid_lora_is_rejected_with_its_field(
+    service: Running, loras: object, field: str
+) -> None:
+    response = service.client.post("/v1/txt2img", json={"prompt": "x", "loras": loras})
+    assert response.status_code == 422, response.text
+    assert response.json()["field"] == field
 
 
-def test_a_model_says_which_there_are(service: Running) -> None:
+def test_models_list_their_loras(service: Running) -> None:
     [card] = service.client.get("/v1/models").json()["models"]
     assert card["loras"] == ["oil", "pencil"]

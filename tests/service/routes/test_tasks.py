@@ -1,4 +1,4 @@
-"""The paper's tasks by HTTP: what each takes, in JSON and in a form, and what it refuses."""
+"""The tasks of the latent diffusion paper by HTTP, in JSON and in a form."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ BOX = {"class": 3, "x": 0.25, "y": 0.0, "width": 0.75, "height": 0.5}
 
 
 def label_map(mode: str = "L") -> Image.Image:
-    """Four columns of classes, 64 x 64; with a palette, of colours that say nothing."""
+    """Return a label map of four columns, 64 x 64; mode P has a palette of unrelated colours."""
     labels = Image.new("L", (64, 64))
     for column in range(4):
         labels.paste(3 * column, (16 * column, 0, 16 * column + 16, 64))
@@ -31,51 +31,51 @@ def service(redis_url: str) -> Iterator[Running]:
 
 
 @pytest.fixture
-def silent(redis_url: str) -> Iterator[Running]:
-    """A model that reads no words and does one thing."""
+def without_text(redis_url: str) -> Iterator[Running]:
+    """Run a service whose model takes no prompt and has two tasks."""
     update = {"tasks": (Task.INPAINT, Task.UNCONDITIONAL), "max_prompt_tokens": 0}
     with running(redis_url, ABLE.model_copy(update=update)) as service:
         yield service
 
 
-def test_upscaling_keeps_an_image_of_any_size(service: Running) -> None:
+def test_upscaling_accepts_an_image_of_any_size(service: Running) -> None:
     small = gradient(33, 50)
-    answers = [
+    responses = [
         service.client.post("/v1/upscale", json={"image": in_base64(packed(small))}),
         service.client.post("/v1/upscale", files={"image": packed(small)}),
     ]
-    for answer in answers:
-        assert answer.status_code == 200, answer.text
-        (image,) = answer.json()["images"]
+    for response in responses:
+        assert response.status_code == 200, response.text
+        (image,) = response.json()["images"]
         assert (image["width"], image["height"]) == (66, 100)
-        wanted = small.resize((66, 100), Image.Resampling.NEAREST)
-        assert same(opened(image["base64"]), wanted)
+        expected = small.resize((66, 100), Image.Resampling.NEAREST)
+        assert same(opened(image["base64"]), expected)
 
 
-def test_nothing_need_be_said_of_an_unconditional_picture(service: Running) -> None:
-    answer = service.client.post("/v1/unconditional", json={})
-    assert answer.status_code == 200, answer.text
+def test_unconditional_needs_no_fields(service: Running) -> None:
+    response = service.client.post("/v1/unconditional", json={})
+    assert response.status_code == 200, response.text
     (request,) = service.worker.seen
     assert (request.task, request.prompt, request.width) == ("unconditional", "", 64)
 
 
-def test_a_class_by_its_number(service: Running) -> None:
+def test_class_by_number(service: Running) -> None:
     for sent in ({"json": {"class_id": 7}}, {"files": {"class_id": (None, "7")}}):
-        answer = service.client.post("/v1/class", **sent)
-        assert answer.status_code == 200, answer.text
+        response = service.client.post("/v1/class", **sent)
+        assert response.status_code == 200, response.text
     assert [request.class_id for request in service.worker.seen] == [7, 7]
 
 
-def test_classes_by_the_names_that_an_operator_has_given_them(redis_url: str) -> None:
+def test_class_by_name(redis_url: str) -> None:
     names = tuple(f"thing {i}" for i in range(ABLE.classes))
     with running(redis_url, ABLE.model_copy(update={"class_names": names})) as service:
         for sent in ({"json": {"class_id": "thing 4"}}, {"files": {"class_id": (None, "thing 4")}}):
-            answer = service.client.post("/v1/class", **sent)
-            assert answer.status_code == 200, answer.text
+            response = service.client.post("/v1/class", **sent)
+            assert response.status_code == 200, response.text
         body = {"boxes": [BOX | {"class": "thing 2"}, BOX]}
         assert service.client.post("/v1/layout", json=body).status_code == 200
-        answer = service.client.post("/v1/class", json={"class_id": "thing"})
-        assert answer.json()["bound"] == "a class of tiny, one of its class_names"
+        response = service.client.post("/v1/class", json={"class_id": "thing"})
+        assert response.json()["bound"] == "a class of tiny, one of its class_names"
     first, second, third = service.worker.seen
     assert (first.class_id, second.class_id) == (4, 4)
     assert third.boxes is not None
@@ -87,19 +87,19 @@ def test_boxes_in_json_and_in_a_form(service: Running) -> None:
         {"json": {"boxes": [BOX, BOX]}},
         {"files": {"boxes": (None, json.dumps([BOX, BOX]))}},
     ):
-        answer = service.client.post("/v1/layout", **sent)
-        assert answer.status_code == 200, answer.text
+        response = service.client.post("/v1/layout", **sent)
+        assert response.status_code == 200, response.text
     for request in service.worker.seen:
         assert request.boxes is not None
         assert [box.model_dump() for box in request.boxes] == [BOX, BOX]
 
 
 @pytest.mark.parametrize("mode", ["L", "P"])
-def test_a_map_of_classes_arrives_as_it_is(service: Running, mode: str) -> None:
+def test_label_map_is_not_changed(service: Running, mode: str) -> None:
     body = {"image": in_base64(packed(label_map(mode)))}
-    answer = service.client.post("/v1/semantic", json=body)
-    assert answer.status_code == 200, answer.text
-    assert same(opened(answer.json()["images"][0]["base64"]), label_map())
+    response = service.client.post("/v1/semantic", json=body)
+    assert response.status_code == 200, response.text
+    assert same(opened(response.json()["images"][0]["base64"]), label_map())
     resized = service.client.post("/v1/semantic", json=body | {"width": 128, "height": 96})
     assert resized.status_code == 200, resized.text
     grey = opened(resized.json()["images"][0]["base64"])
@@ -107,26 +107,26 @@ def test_a_map_of_classes_arrives_as_it_is(service: Running, mode: str) -> None:
     assert {value for _, value in grey.getcolors() or []} == {0, 3, 6, 9}
 
 
-def test_inpainting_asks_for_no_words_of_a_model_that_reads_none(silent: Running) -> None:
+def test_inpainting_needs_no_prompt_if_the_model_takes_none(without_text: Running) -> None:
     body = {"image": in_base64(packed(gradient())), "mask": in_base64(packed(left_half_white()))}
-    assert silent.client.post("/v1/inpaint", json=body).status_code == 200
-    answer = silent.client.post("/v1/inpaint", json=body | {"prompt": "a cat"})
-    problem = answer.json()
-    assert (answer.status_code, problem["field"]) == (422, "prompt")
+    assert without_text.client.post("/v1/inpaint", json=body).status_code == 200
+    response = without_text.client.post("/v1/inpaint", json=body | {"prompt": "a cat"})
+    problem = response.json()
+    assert (response.status_code, problem["field"]) == (422, "prompt")
     assert "reads no words" in problem["detail"]
 
 
-def test_a_task_that_the_model_lacks_is_refused_with_those_it_has(silent: Running) -> None:
+def test_unsupported_task_is_rejected_with_the_supported_ones(without_text: Running) -> None:
     for body in ({"class_id": 1}, {"class_id": 1, "model": "tiny"}):
-        answer = silent.client.post("/v1/class", json=body)
-        problem = answer.json()
-        assert answer.status_code == 422
+        response = without_text.client.post("/v1/class", json=body)
+        problem = response.json()
+        assert response.status_code == 422
         assert problem["type"] == "urn:darkroom:problem:unsupported-task"
         assert "there is none here" in problem["detail"]
         assert "tiny does inpaint, unconditional" in problem["detail"]
 
 
-def test_the_description_shows_each_task_its_own_fields(service: Running) -> None:
+def test_schema_of_each_task_has_its_own_fields(service: Running) -> None:
     schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
     fields = {
         name: set(schemas[name]["properties"]) for name in schemas if "properties" in schemas[name]

@@ -1,4 +1,4 @@
-"""From bytes to fields, and from headers to preferences."""
+"""Parsing of bodies, files and the `Prefer` header."""
 
 import base64
 import json
@@ -11,9 +11,9 @@ from starlette.datastructures import Headers
 
 from protocol.errors import InvalidRequest, MalformedBody
 from service.schemas.body_parser import number_fields, parse_json
-from service.schemas.data_uri import upload_bytes
+from service.schemas.data_uri import decode_file
 from service.schemas.preferences import Preferences
-from service.schemas.requests import BODIES
+from service.schemas.requests import REQUESTS
 
 scalars = st.none() | st.booleans() | st.integers() | st.text()
 values = st.recursive(
@@ -24,26 +24,26 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), values, max_size=5))
-def test_json_is_read_as_it_is(fields: dict[str, object]) -> None:
+def test_json_is_parsed_unchanged(fields: dict[str, object]) -> None:
     assert parse_json(json.dumps(fields).encode()) == fields
 
 
 @given(st.binary())
-def test_other_bytes_are_refused(data: bytes) -> None:
+def test_other_bytes_are_rejected(data: bytes) -> None:
     try:
         assert isinstance(parse_json(data), dict)
-    except MalformedBody as refusal:
-        assert refusal.field == "body"
+    except MalformedBody as error:
+        assert error.field == "body"
 
 
 @pytest.mark.parametrize("text", ['{"a": 1e999}', '{"a": -1E400}'])
-def test_what_overflows_is_left_to_validation(text: str) -> None:
+def test_float_overflow_is_left_to_validation(text: str) -> None:
     value = parse_json(text.encode())["a"]
     assert isinstance(value, float)
     assert math.isinf(value)
 
 
-def test_the_numbers_of_a_form_are_known() -> None:
+def test_number_fields_of_each_request() -> None:
     numbers = {"width", "height", "steps", "guidance_scale", "seed", "n", "strength", "quality"}
     numbers |= {
         "deadline_s",
@@ -55,28 +55,28 @@ def test_the_numbers_of_a_form_are_known() -> None:
     }
     numbers |= {"aesthetic_score", "hires_scale", "hires_steps", "hires_strength"}
     numbers |= {"eta", "guidance_rescale"}
-    for body in BODIES.values():
-        assert number_fields(body) == numbers
+    for schema in REQUESTS.values():
+        assert number_fields(schema) == numbers
 
 
 @given(st.binary(min_size=1))
-def test_files_come_out_of_base64_as_they_went_in(data: bytes) -> None:
+def test_base64_file_is_decoded(data: bytes) -> None:
     text = base64.b64encode(data).decode()
     wrapped = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
     for form in (text, wrapped, f"data:image/png;base64,{text}"):
-        assert upload_bytes("image", form) == data
+        assert decode_file("image", form) == data
 
 
 @given(st.text())
-def test_other_text_is_no_file(text: str) -> None:
+def test_other_text_is_rejected_as_a_file(text: str) -> None:
     try:
-        assert upload_bytes("image", text)
-    except InvalidRequest as refusal:
-        assert refusal.field == "image"
+        assert decode_file("image", text)
+    except InvalidRequest as error:
+        assert error.field == "image"
 
 
 @pytest.mark.parametrize(
-    ("header", "wanted"),
+    ("header", "expected"),
     [
         ([], Preferences()),
         (["respond-async"], Preferences(respond_async=True)),
@@ -89,13 +89,13 @@ def test_other_text_is_no_file(text: str) -> None:
         ([",,;=,"], Preferences()),
     ],
 )
-def test_preferences(header: list[str], wanted: Preferences) -> None:
+def test_prefer_header_is_parsed(header: list[str], expected: Preferences) -> None:
     headers = Headers(raw=[(b"prefer", value.encode()) for value in header])
-    assert Preferences.of(headers) == wanted
+    assert Preferences.from_headers(headers) == expected
 
 
-def test_patience() -> None:
-    assert Preferences().patience_s(300) == 300
-    assert Preferences(respond_async=True).patience_s(300) == 0
-    assert Preferences(respond_async=True, wait_s=10).patience_s(300) == 10
-    assert Preferences(wait_s=1000).patience_s(300) == 300
+def test_timeout_follows_the_preferences() -> None:
+    assert Preferences().timeout_s(300) == 300
+    assert Preferences(respond_async=True).timeout_s(300) == 0
+    assert Preferences(respond_async=True, wait_s=10).timeout_s(300) == 10
+    assert Preferences(wait_s=1000).timeout_s(300) == 300

@@ -1,7 +1,4 @@
-"""Requests that are wrong, each in its own way: each gets its own 4xx problem, naming the field.
-
-And afterwards the service serves on.
-"""
+"""Malformed requests: each gets its own 4xx problem with the field, and the service goes on."""
 
 import json
 import re
@@ -25,7 +22,7 @@ SECRET = "a-canary-prompt"
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that says how large it is and holds next to nothing: a bomb."""
+    """Return a PNG with a large size in its header and little data: a decompression bomb."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -41,8 +38,6 @@ def png_header(width: int, height: int) -> bytes:
 
 IMAGE = in_base64(packed(gradient()))
 MASK = in_base64(packed(left_half_white()))
-
-
 BOMB = in_base64(png_header(30000, 30000))
 LARGE = in_base64(packed(gradient(200, 64)))
 SMALL = in_base64(packed(Image.new("L", (50, 50))))
@@ -50,8 +45,8 @@ BOXED = {"boxes": [{"class": 1, "x": 0, "y": 0, "width": 1, "height": 1}]}
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A malformed request, and the problem it is to be answered with."""
+class Malformed:
+    """A malformed request and its expected problem."""
 
     name: str
     status: int
@@ -61,29 +56,29 @@ class Wrong:
     fields: dict[str, object] = default(default_factory=dict)
     send: Callable[[httpx.Client], httpx.Response] | None = None
 
-    def sent(self, client: httpx.Client) -> httpx.Response:
+    def sent_by(self, client: httpx.Client) -> httpx.Response:
         if self.send is not None:
             return self.send(client)
         body = json.dumps({"prompt": SECRET, **self.fields})
         return client.post(self.path, content=body, headers=JSON)
 
 
-def wrong(name: str, status: int, problem: str, field: str, **fields: object) -> Wrong:
-    return Wrong(name, status, problem, field, fields=fields)
+def wrong(name: str, status: int, problem: str, field: str, **fields: object) -> Malformed:
+    return Malformed(name, status, problem, field, fields=fields)
 
 
-def wrong_image(name: str, problem: str, field: str = "image", **fields: object) -> Wrong:
-    return Wrong(name, 422, problem, field, "/v1/img2img", {"image": IMAGE, **fields})
+def wrong_image(name: str, problem: str, field: str = "image", **fields: object) -> Malformed:
+    return Malformed(name, 422, problem, field, "/v1/img2img", {"image": IMAGE, **fields})
 
 
-def wrong_mask(name: str, problem: str, field: str = "mask", **fields: object) -> Wrong:
+def wrong_mask(name: str, problem: str, field: str = "mask", **fields: object) -> Malformed:
     body = {"image": IMAGE, "mask": MASK, **fields}
-    return Wrong(name, 422, problem, field, "/v1/inpaint", body)
+    return Malformed(name, 422, problem, field, "/v1/inpaint", body)
 
 
-def wrong_task(task: str, name: str, problem: str, field: str, **fields: object) -> Wrong:
+def wrong_task(task: str, name: str, problem: str, field: str, **fields: object) -> Malformed:
     body = json.dumps(fields)
-    return Wrong(
+    return Malformed(
         f"{task}: {name}",
         422,
         problem,
@@ -92,7 +87,7 @@ def wrong_task(task: str, name: str, problem: str, field: str, **fields: object)
     )
 
 
-def wrong_box(name: str, problem: str, field: str, **changes: object) -> Wrong:
+def wrong_box(name: str, problem: str, field: str, **changes: object) -> Malformed:
     box = {"class": 1, "x": 0, "y": 0, "width": 0.5, "height": 1} | changes
     return wrong_task("layout", name, problem, f"boxes.0.{field}", boxes=[box])
 
@@ -101,8 +96,8 @@ def labels(value: int, mode: str = "L", kind: str = "PNG") -> str:
     return in_base64(packed(Image.new(mode, (64, 64), value), kind))
 
 
-def wrong_body(name: str, status: int, problem: str, field: str, content: bytes) -> Wrong:
-    return Wrong(
+def wrong_body(name: str, status: int, problem: str, field: str, content: bytes) -> Malformed:
+    return Malformed(
         name,
         status,
         problem,
@@ -111,8 +106,8 @@ def wrong_body(name: str, status: int, problem: str, field: str, content: bytes)
     )
 
 
-def wrong_form(name: str, status: int, problem: str, field: str, **parts: object) -> Wrong:
-    return Wrong(
+def wrong_form(name: str, status: int, problem: str, field: str, **parts: object) -> Malformed:
+    return Malformed(
         name,
         status,
         problem,
@@ -121,9 +116,9 @@ def wrong_form(name: str, status: int, problem: str, field: str, **parts: object
     )
 
 
-def wrong_headers(name: str, field: str, **headers: str) -> Wrong:
+def wrong_headers(name: str, field: str, **headers: str) -> Malformed:
     given = {key.replace("_", "-"): value for key, value in headers.items()}
-    return Wrong(
+    return Malformed(
         name,
         415,
         "unsupported-media-type",
@@ -132,20 +127,20 @@ def wrong_headers(name: str, field: str, **headers: str) -> Wrong:
     )
 
 
-def wrong_path(name: str, status: int, problem: str, field: str | None, path: str) -> Wrong:
-    return Wrong(name, status, problem, field, send=lambda client: client.get(path))
+def wrong_path(name: str, status: int, problem: str, field: str | None, path: str) -> Malformed:
+    return Malformed(name, status, problem, field, send=lambda client: client.get(path))
 
 
 def endless(client: httpx.Client) -> httpx.Response:
-    """A body without a length, sent in pieces."""
-    pieces = (b" " * 65536 for _ in range(2 * MAX_BODY_BYTES // 65536))
-    return client.post("/v1/txt2img", content=pieces, headers=JSON)
+    """Send a body in chunks, without a length."""
+    chunks = (b" " * 65536 for _ in range(2 * MAX_BODY_BYTES // 65536))
+    return client.post("/v1/txt2img", content=chunks, headers=JSON)
 
 
 UNKNOWN_JOB = "0" * 32
 REQUESTS = [
     # The fields of every task.
-    Wrong(
+    Malformed(
         "no prompt",
         422,
         "missing-field",
@@ -188,15 +183,15 @@ REQUESTS = [
     wrong("guidance is text", 422, "wrong-type", "guidance_scale", guidance_scale="7"),
     wrong("seed negative", 422, "out-of-range", "seed", seed=-1),
     wrong("seed too large", 422, "out-of-range", "seed", seed=2**53),
-    wrong("too many pictures", 422, "too-many-images", "n", n=5),
-    wrong("no pictures", 422, "out-of-range", "n", n=0),
+    wrong("too many images", 422, "too-many-images", "n", n=5),
+    wrong("no images", 422, "out-of-range", "n", n=0),
     wrong("unknown format", 422, "unknown-choice", "output_format", output_format="gif"),
     wrong("quality too high", 422, "out-of-range", "quality", quality=101),
     wrong("unknown response", 422, "unknown-choice", "response", response="fax"),
     wrong("strength for txt2img", 422, "not-for-this-task", "strength", strength=0.5),
     wrong("image for txt2img", 422, "unknown-field", "image", image=IMAGE),
     # Images and masks.
-    Wrong("no image", 422, "missing-field", "image", "/v1/img2img"),
+    Malformed("no image", 422, "missing-field", "image", "/v1/img2img"),
     wrong_image("image is a number", "wrong-type", image=5),
     wrong_image("image is null", "wrong-type", image=None),
     wrong_image("image is empty", "empty-file", image=""),
@@ -220,7 +215,7 @@ REQUESTS = [
         "mask of another size", "mask-size", mask=in_base64(packed(left_half_white(32, 64)))
     ),
     wrong_mask("mask broken", "broken-image", mask=in_base64(packed(left_half_white())[:60])),
-    Wrong("no mask", 422, "missing-field", "mask", "/v1/inpaint", {"image": IMAGE}),
+    Malformed("no mask", 422, "missing-field", "mask", "/v1/inpaint", {"image": IMAGE}),
     # The tasks of the paper.
     wrong_task("class", "no class", "missing-field", "class_id"),
     wrong_task("class", "class is a list", "wrong-type", "class_id", class_id=[7]),
@@ -231,7 +226,7 @@ REQUESTS = [
     wrong_task("class", "endless name", "too-long", "class_id", class_id="cat" * 100),
     wrong_task("class", "unknown class", "unknown-class", "class_id", class_id=10),
     wrong_task("class", "class negative", "out-of-range", "class_id", class_id=-1),
-    wrong_task("class", "words", "not-for-this-task", "prompt", class_id=1, prompt=SECRET),
+    wrong_task("class", "a prompt", "not-for-this-task", "prompt", class_id=1, prompt=SECRET),
     wrong_task("layout", "no boxes", "missing-field", "boxes"),
     wrong_task("layout", "an empty list", "too-few", "boxes", boxes=[]),
     wrong_task("layout", "boxes are a number", "wrong-type", "boxes", boxes=3),
@@ -241,7 +236,7 @@ REQUESTS = [
     wrong_box("too wide", "box-outside", "width", x=0.6),
     wrong_box("too low", "box-outside", "height", y=0.1),
     wrong_box("flat", "out-of-range", "height", height=0),
-    wrong_box("left of the picture", "out-of-range", "x", x=-0.1),
+    wrong_box("left of the image", "out-of-range", "x", x=-0.1),
     wrong_box("in pixels", "out-of-range", "width", width=64),
     wrong_box("unknown class", "unknown-class", "class", **{"class": 10}),
     wrong_box("class is an object", "wrong-type", "class", **{"class": {}}),
@@ -293,7 +288,7 @@ REQUESTS = [
         b"{" + b",".join(b'"k%d":0' % (i % 90_000) for i in range(90_001)) + b"}",
     ),
     wrong_body("too large", 413, "payload-too-large", "body", b" " * (MAX_BODY_BYTES + 1)),
-    Wrong("too large in pieces", 413, "payload-too-large", "body", send=endless),
+    Malformed("too large in pieces", 413, "payload-too-large", "body", send=endless),
     wrong_headers("no content type", "Content-Type"),
     wrong_headers("text", "Content-Type", content_type="text/plain"),
     wrong_headers("XML", "Content-Type", content_type="application/xml"),
@@ -318,7 +313,7 @@ REQUESTS = [
     ),
     wrong_form("a file for a text", 422, "wrong-type", "prompt", prompt=("p.txt", b"x")),
     wrong_form("long text in a form", 400, "invalid-form", "body", prompt=(None, "x" * 70_000)),
-    Wrong(
+    Malformed(
         "a field twice",
         422,
         "duplicate-field",
@@ -327,7 +322,7 @@ REQUESTS = [
             "/v1/txt2img", files=[("prompt", (None, "x")), ("prompt", (None, "y"))]
         ),
     ),
-    Wrong(
+    Malformed(
         "form without a boundary",
         400,
         "invalid-form",
@@ -336,7 +331,7 @@ REQUESTS = [
             "/v1/txt2img", content=b"x", headers={"Content-Type": "multipart/form-data"}
         ),
     ),
-    Wrong(
+    Malformed(
         "a thousand fields",
         400,
         "invalid-form",
@@ -345,15 +340,15 @@ REQUESTS = [
             "/v1/txt2img", files=[(f"f{i}", (None, "x")) for i in range(1000)]
         ),
     ),
-    # Jobs and pictures.
+    # Jobs and images.
     wrong_path("unknown job", 404, "unknown-job", None, f"/v1/jobs/{UNKNOWN_JOB}"),
     wrong_path("malformed job id", 422, "malformed", "job_id", "/v1/jobs/42"),
     wrong_path("job id in capitals", 422, "malformed", "job_id", f"/v1/jobs/{'A' * 32}"),
     wrong_path("job id and newline", 422, "malformed", "job_id", f"/v1/jobs/{UNKNOWN_JOB}%0A"),
     wrong_path("path in a job id", 404, "not-found", None, "/v1/jobs/..%2f..%2fetc%2fpasswd"),
     wrong_path("events of no job", 404, "unknown-job", None, f"/v1/jobs/{UNKNOWN_JOB}/events"),
-    wrong_path("picture of no job", 404, "unknown-job", None, f"/v1/jobs/{UNKNOWN_JOB}/images/0"),
-    Wrong(
+    wrong_path("image of no job", 404, "unknown-job", None, f"/v1/jobs/{UNKNOWN_JOB}/images/0"),
+    Malformed(
         "cancel an unknown job",
         404,
         "unknown-job",
@@ -363,7 +358,7 @@ REQUESTS = [
     wrong_path("no such path", 404, "not-found", None, "/v1/img3img"),
     wrong_path("no such method", 405, "method-not-allowed", None, "/v1/txt2img"),
 ]
-INSIDE = re.compile(
+INTERNALS = re.compile(
     r"Traceback|0x[0-9a-f]{6}|site-packages|/worker/|/service/|pydantic|PIL|errors\."
 )
 
@@ -377,29 +372,29 @@ def service(redis_server: RedisServer) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("case", REQUESTS, ids=lambda case: case.name)
-def test_each_gets_its_problem(service: Running, case: Wrong) -> None:
-    answer = case.sent(service.client)
-    assert answer.status_code == case.status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["type"] == f"urn:darkroom:problem:{case.problem}", answer.text
+def test_malformed_request_gets_its_problem(service: Running, case: Malformed) -> None:
+    response = case.sent_by(service.client)
+    assert response.status_code == case.status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["type"] == f"urn:darkroom:problem:{case.problem}", response.text
     assert problem["status"] == case.status
-    assert problem.get("field") == case.field, answer.text
+    assert problem.get("field") == case.field, response.text
     if case.field is not None:
         assert case.field in problem["detail"]
         assert problem["bound"] in problem["detail"]
-    assert not INSIDE.search(answer.text)
-    assert SECRET not in answer.text
-    assert len(answer.text) < 1000
+    assert not INTERNALS.search(response.text)
+    assert SECRET not in response.text
+    assert len(response.text) < 1000
 
 
-def test_there_are_many_and_they_differ() -> None:
+def test_requests_cover_many_problems() -> None:
     assert len({(case.problem, case.field) for case in REQUESTS}) >= 40
 
 
-def test_afterwards_nothing_was_queued_and_the_service_serves_on(service: Running) -> None:
+def test_service_works_after_malformed_requests(service: Running) -> None:
     for case in REQUESTS[:5]:
-        case.sent(service.client)
-    answer = service.client.post("/v1/txt2img", json={"prompt": "a good one", "seed": 1})
-    assert answer.status_code == 200, answer.text
+        case.sent_by(service.client)
+    response = service.client.post("/v1/txt2img", json={"prompt": "a good one", "seed": 1})
+    assert response.status_code == 200, response.text
     assert [request.prompt for request in service.worker.seen] == ["a good one"]

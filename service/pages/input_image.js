@@ -1,43 +1,43 @@
-// The picture to begin with, as it will be sent, and the mask that is painted over it.
+// The input image, shown as it will be sent, and the mask that is painted over it.
 
 import { $ } from "./elements.js";
-import { complain } from "./problems.js";
+import { showProblem } from "./problems.js";
 import { takes, task } from "./tasks.js";
 
 const HINTS = {
-  inpaint: "Paint over what shall become new.",
-  upscale: "It is drawn larger as a whole.",
+  inpaint: "Paint over the part to be generated again.",
+  upscale: "The whole image is upscaled.",
   semantic: "A PNG whose pixel values are the numbers of classes.",
 };
 
-let bitmap = null;    // of the file chosen
+let bitmap = null;    // of the selected file
 let original = null;  // the file itself
 let cursor = { x: 0, y: 0 };
 
-const file = (canvas) => new Promise((done) => canvas.toBlob(done, "image/png"));
+const toFile = (canvas) => new Promise((done) => canvas.toBlob(done, "image/png"));
 
-/** Put picture and mask into a form, where the task takes them. */
-export async function appendSource(form) {
+/** Append image and mask to a form, if the task takes them. */
+export async function appendInputImage(form) {
   if ((takes("image") && !bitmap) || (takes("file") && !original)) {
     throw { detail: "Choose an image first.", field: "image" };
   }
-  if (takes("image")) form.append("image", await file($("image")), "image.png");
+  if (takes("image")) form.append("image", await toFile($("image")), "image.png");
   if (takes("file")) form.append("image", original, "image");
-  if (takes("mask")) form.append("mask", await file(maskCanvas()), "mask.png");
+  if (takes("mask")) form.append("mask", await toFile(maskCanvas()), "mask.png");
 }
 
-export async function takeSource(blob) {
+export async function setInputImage(blob) {
   original = blob;
   try {
     bitmap = await createImageBitmap(blob);
-    drawSource();
+    renderInputImage();
   } catch {
-    complain({ detail: "This file is not an image the browser can read.", field: "image" });
+    showProblem({ detail: "This file is not an image the browser can read.", field: "image" });
   }
 }
 
-/** Show the middle of the picture, in the size that will be drawn. */
-export function drawSource() {
+/** Show the centre of the image in the size of the result. */
+export function renderInputImage() {
   if (!bitmap) return;
   const width = Number($("width").value) || 64, height = Number($("height").value) || 64;
   for (const canvas of [$("image"), $("mask")]) Object.assign(canvas, { width, height });
@@ -48,20 +48,21 @@ export function drawSource() {
   $("stage").hidden = takes("file");
 }
 
-export function offerSource() {
+/** Show the parts that the selected task needs. */
+export function showInputImage() {
   $("stage").hidden = !bitmap || takes("file");
   $("brush").hidden = $("mask").hidden = !takes("mask");
-  $("hint").textContent = HINTS[task()] || "The middle of it is used, in the size set below.";
+  $("hint").textContent = HINTS[task()] || "The centre of the image is used, in the size set below.";
 }
 
-function brush() {
+function maskContext() {
   const context = $("mask").getContext("2d");
-  context.fillStyle = getComputedStyle(document.body).getPropertyValue("--light");
+  context.fillStyle = getComputedStyle(document.body).getPropertyValue("--accent");
   return context;
 }
 
 function paint(x, y) {
-  const context = brush();
+  const context = maskContext();
   context.beginPath();
   context.arc(x, y, (Number($("brush-size").value) / 100) * $("mask").width, 0, 2 * Math.PI);
   context.fill();
@@ -87,21 +88,21 @@ export function paintByKey(event) {
   $("hint").textContent = `Brush at ${Math.round(cursor.x)}, ${Math.round(cursor.y)}; space paints.`;
 }
 
-export const markAll = () => brush().fillRect(0, 0, $("mask").width, $("mask").height);
+export const maskAll = () => maskContext().fillRect(0, 0, $("mask").width, $("mask").height);
 
-export const markNone = () => brush().clearRect(0, 0, $("mask").width, $("mask").height);
+export const clearMask = () => maskContext().clearRect(0, 0, $("mask").width, $("mask").height);
 
-/** The painted strokes as white on black, as the API wants a mask. */
+/** Return the painted strokes as white on black, the mask format of the API. */
 function maskCanvas() {
   const { width, height } = $("mask");
-  const white = Object.assign(document.createElement("canvas"), { width, height });
-  const pen = white.getContext("2d");
-  pen.drawImage($("mask"), 0, 0);
-  pen.globalCompositeOperation = "source-in";
-  pen.fillStyle = "white";
-  pen.fillRect(0, 0, width, height);
-  pen.globalCompositeOperation = "destination-over";
-  pen.fillStyle = "black";
-  pen.fillRect(0, 0, width, height);
-  return white;
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d");
+  context.drawImage($("mask"), 0, 0);
+  context.globalCompositeOperation = "source-in";
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  context.globalCompositeOperation = "destination-over";
+  context.fillStyle = "black";
+  context.fillRect(0, 0, width, height);
+  return canvas;
 }

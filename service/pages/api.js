@@ -1,0 +1,33 @@
+// Requests to the API, with the API key if the service needs one.
+
+import { $ } from "./elements.js";
+
+/** fetch with the API key in a header: URLs are logged in many places. Throws problems (RFC 9457). */
+export async function request(path, options = {}) {
+  const key = sessionStorage.getItem("key");
+  const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === 401) $("key-form").hidden = false;
+  if (!response.ok) throw await response.json();
+  return response;
+}
+
+export const requestJson = async (path, options) => (await request(path, options)).json();
+
+/** Store the key in the form until the tab is closed. */
+export function saveKey() {
+  sessionStorage.setItem("key", $("key").value.trim());
+  $("key-form").hidden = true;
+}
+
+/** Yield each state of a job from its server-sent events; EventSource cannot send a key. */
+export async function* jobEvents(id) {
+  const response = await request(`/v1/jobs/${id}/events`);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+    const lines = (text + chunk.value).split(/\r?\n/);
+    text = lines.pop();
+    for (const line of lines) if (line.startsWith("data: ")) yield JSON.parse(line.slice(6));
+  }
+}
