@@ -15,12 +15,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from worker.interfaces import AdmittedJob, Engine
+from worker.interfaces import AdmittedJob, Engine, EngineStats
 
 POLL_S = 0.002  # interval at which a batch that is not full is checked again
 
 
-class RequestLevel:
+class RequestLevel(Engine):
     """Request-level batching: a batch starts at its size or at the time-out, whichever is first."""
 
     def __init__(self, engine: Engine, size: int, timeout_s: float) -> None:
@@ -39,8 +39,8 @@ class RequestLevel:
         return not self._waiting and self._engine.idle
 
     @property
-    def batch_rows(self) -> int:
-        return self._engine.batch_rows
+    def stats(self) -> EngineStats:
+        return self._engine.stats
 
     def admit(self, job: AdmittedJob) -> None:
         if not self._waiting:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from bench.simulation.devices import Device
 from bench.simulation.requests import Request, RequestKind
-from worker.engine.batcher import Batcher, room
+from worker.engine.batcher import Batcher, free_slots
 from worker.engine.step_profile import Group
 
 
@@ -48,7 +48,7 @@ class Slot:
 class Policy(Protocol):
     """Scheduling policy of a worker."""
 
-    def room(self, waiting: int) -> int:
+    def free_slots(self, waiting: int) -> int:
         """Return the number of waiting requests that the policy admits now."""
 
     def admit(self, request: Request, now: float) -> None:
@@ -75,8 +75,8 @@ class StepLevel:
         self._most = device.slots
         self._batcher = Batcher(device.profile())
 
-    def room(self, waiting: int) -> int:
-        return room(self._slots, self._most)
+    def free_slots(self, waiting: int) -> int:
+        return free_slots(self._slots, self._most)
 
     def admit(self, request: Request, now: float) -> None:
         self._slots.append(Slot(request, now))
@@ -105,7 +105,7 @@ class RequestLevel:
         self._waiting: dict[Group, deque[Slot]] = {}
         self._batch: list[Slot] = []
 
-    def room(self, waiting: int) -> int:
+    def free_slots(self, waiting: int) -> int:
         return waiting  # a batch is found among all waiting requests
 
     def admit(self, request: Request, now: float) -> None:

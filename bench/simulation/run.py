@@ -114,7 +114,7 @@ class _Run:
         if worker in self._idle:
             self._idle.remove(worker)
         self._report_finished(now, worker)
-        for _ in range(min(len(self._queue), policy.room(len(self._queue)))):
+        for _ in range(min(len(self._queue), policy.free_slots(len(self._queue)))):
             now = self._redis.serve(now, self._cost.take_s)
             policy.admit(self._queue.popleft(), now)
         if batch := policy.step(now):

@@ -126,7 +126,7 @@ def test_start_generate_and_ctrl_c(home: Path, model: Path, tmp_path: Path) -> N
         output = stack.end()
     assert stack.process.returncode == 0, output
     assert "Darkroom has stopped." in output
-    assert re.search(r"worker │ [\d:.]+ info    job taken  job=", output)  # text, not JSON
+    assert re.search(r"worker │ [\d:.]+ info    job claimed  job=", output)  # text, not JSON
     assert [pid for pid in programs if is_alive(pid)] == []
 
 

@@ -39,7 +39,7 @@ def test_both_programs_log_the_request_and_the_job(stack: ObservedStack) -> None
     wait_until(lambda: bool(matching(worker, event="job left", job=job)), "the worker is done")
     found = matching(stack.api, request="follow-me-1") + matching(worker, request="follow-me-1")
     events = [line["event"] for line in found]
-    assert events == ["job accepted", "request", "job taken", "job left"]
+    assert events == ["job accepted", "request", "job claimed", "job left"]
     assert {line["job"] for line in found if line["event"] != "request"} == {job}
     [request] = [line for line in found if line["event"] == "request"]
     assert (request["route"], request["status"]) == ("/v1/txt2img", "200")
