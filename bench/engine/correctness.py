@@ -76,7 +76,7 @@ def checks(name: str, path: Path, side: int, device: torch.device) -> Iterator[C
     yield Check(name, "latents that a crowd changes", latents, 0)
     yield Check(name, "pictures that a crowd changes", pictures, 0)
     if fp8.available(device):
-        eight = prepare(model, (side, side), Wanted(eight_bits=True, rows=4))
+        eight = prepare(model, (side, side), Wanted(fp8=True, rows=4))
         if "fp8" in eight.executors.name:
             decibels = compare(model, eight, (side, side))
             yield Check(name, "fp8 beside half precision, dB", decibels, REQUIRED_DB, least=True)

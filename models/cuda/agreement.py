@@ -15,7 +15,7 @@ from torch import Tensor
 Run = Callable[..., Tensor]
 
 
-def agreeing(runs: Mapping[int, Run], inputs: Sequence[Tensor]) -> list[frozenset[int]]:
+def group_by_bits(runs: Mapping[int, Run], inputs: Sequence[Tensor]) -> list[frozenset[int]]:
     """The sizes of `runs`, grouped by the bits they give to a row, at whatever place it stands.
 
     `runs[n]` takes inputs of n rows; `inputs` have the rows of the largest. A size that gives a

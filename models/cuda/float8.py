@@ -13,7 +13,7 @@ LARGEST = torch.finfo(FLOAT8).max  # 448
 SMALLEST_SCALE = 1e-12
 
 
-class Rows8(NamedTuple):
+class Fp8Rows(NamedTuple):
     """A matrix (M, K) as float8 `values` times a scale for every row, (M, 1) float32."""
 
     values: Tensor

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.cuda.float8 import FLOAT8, LARGEST, SMALLEST_SCALE, Rows8
+from models.cuda.float8 import FLOAT8, LARGEST, SMALLEST_SCALE, Fp8Rows
 from models.networks.unet import TimestepEmbedding, UNet
 
 # Tensor cores take tiles of sixteen in eight bits.
@@ -32,15 +32,15 @@ def available(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
-def quantise(x: Tensor) -> Rows8:
+def quantise(x: Tensor) -> Fp8Rows:
     """(M, K) -> the nearest in eight bits: the largest of a row becomes the largest there is."""
     values = x.float()
     scales = (values.abs().amax(dim=1, keepdim=True) / LARGEST).clamp(min=SMALLEST_SCALE)
     # The division can round to just beyond the largest number, which would become a NaN.
-    return Rows8((values / scales).clamp(-LARGEST, LARGEST).to(FLOAT8), scales)
+    return Fp8Rows((values / scales).clamp(-LARGEST, LARGEST).to(FLOAT8), scales)
 
 
-def on_tensor_cores(x: Tensor, weight: Rows8, bias: Tensor | None) -> Tensor:
+def on_tensor_cores(x: Tensor, weight: Fp8Rows, bias: Tensor | None) -> Tensor:
     """x (M, K) times weight (N, K) transposed, in eight bits -> (M, N) of x's dtype."""
     rows = _quantiser()(x)
     return torch._scaled_mm(
@@ -54,7 +54,7 @@ def on_tensor_cores(x: Tensor, weight: Rows8, bias: Tensor | None) -> Tensor:
     )
 
 
-def emulated(x: Tensor, weight: Rows8, bias: Tensor | None) -> Tensor:
+def emulated(x: Tensor, weight: Fp8Rows, bias: Tensor | None) -> Tensor:
     """The same of the same numbers in eight bits, on any device: multiplied in float32."""
     rows = quantise(x)
     product = F.linear(rows.values.float() * rows.scales, weight.values.float() * weight.scales)
@@ -62,7 +62,7 @@ def emulated(x: Tensor, weight: Rows8, bias: Tensor | None) -> Tensor:
 
 
 @cache
-def _quantiser() -> Callable[[Tensor], Rows8]:
+def _quantiser() -> Callable[[Tensor], Fp8Rows]:
     """Our kernel where there is Triton, in one pass instead of six."""
     if find_spec("triton") is None:
         return quantise
@@ -71,7 +71,7 @@ def _quantiser() -> Callable[[Tensor], Rows8]:
     return fused
 
 
-class Linear8(nn.Module):
+class Fp8Linear(nn.Module):
     """What a linear layer, or a convolution of one pixel, computes: in eight bits.
 
     x is (..., K), or (B, K, H, W) in the place of a convolution.
@@ -96,11 +96,11 @@ class Linear8(nn.Module):
         return self._product(x)
 
     def _product(self, x: Tensor) -> Tensor:
-        out = self._arithmetic(x.flatten(0, -2), Rows8(self.values, self.scales), self.bias)
+        out = self._arithmetic(x.flatten(0, -2), Fp8Rows(self.values, self.scales), self.bias)
         return out.unflatten(0, x.shape[:-1])
 
 
-def in_eight_bits(unet: UNet, arithmetic: Arithmetic) -> UNet:
+def quantise_unet(unet: UNet, arithmetic: Arithmetic) -> UNet:
     """A UNet that shares the weights of `unet`, but for copies in eight bits of most matrices.
 
     These are the projections, attention and feed-forward of the transformers, and the shortcuts of
@@ -111,7 +111,7 @@ def in_eight_bits(unet: UNet, arithmetic: Arithmetic) -> UNet:
     for parent in list(twin.modules()):
         for name, layer in list(parent.named_children()):
             if _suits(layer, parent, name):
-                setattr(parent, name, Linear8(layer, arithmetic))
+                setattr(parent, name, Fp8Linear(layer, arithmetic))
     return twin
 
 

@@ -17,11 +17,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models.cuda.agreement import agreeing
-from models.cuda.rows import ROWS, group_for, plan, sufficient
-from models.cuda.stage import Stage, Staged
+from models.cuda.agreement import group_by_bits
+from models.cuda.rows import ROWS, choose_group, plan, sufficient
+from models.cuda.weight_swap import WeightSwap, SwappedRun
 from models.executors.base import Network, Run
-from models.networks.attention_autotune import repeated
+from models.networks.attention_autotune import time_repeated
 
 log = logging.getLogger(__name__)
 
@@ -127,14 +127,14 @@ class Graphed:
         self._rows = tuple(sorted(rows, reverse=True))
         self._max_shapes = max_shapes
         self._recordings: OrderedDict[Shape, Recording] = OrderedDict()
-        self._stage: Stage | None = None
+        self._swap: WeightSwap | None = None
         self.rows_run = 0  # since the start, padding included
 
     def with_weights(self, network: Network) -> Run:
         """All variants share one more recording, made when the first of them runs."""
-        if self._stage is None:
-            self._stage = Stage(network, self._like_this)
-        return Staged(self._stage, network)
+        if self._swap is None:
+            self._swap = WeightSwap(network, self._like_this)
+        return SwappedRun(self._swap, network)
 
     def _like_this(self, module: nn.Module) -> Graphed:
         return Graphed(
@@ -146,7 +146,7 @@ class Graphed:
         )
 
     @torch.inference_mode()
-    def prepare(self, *inputs: Tensor) -> tuple[int, ...]:
+    def warm_up(self, *inputs: Tensor) -> tuple[int, ...]:
         """Record graphs for rows like those of `inputs`, of any sound values; the sizes in use."""
         return tuple(sorted(self._recording(inputs).seconds))
 
@@ -184,7 +184,7 @@ class Graphed:
                 torch.cuda.empty_cache()
         if not replays:
             raise torch.OutOfMemoryError(f"no memory for a graph of {self._rows[-1]} rows")
-        times = {size: repeated(replay, device) for size, replay in replays.items()}
+        times = {size: time_repeated(replay, device) for size, replay in replays.items()}
         recording = Recording(fixed, output, replays, times)
         return self._agreeing(recording, fixed) if self._same_bytes else recording
 
@@ -198,11 +198,11 @@ class Graphed:
         times = recording.seconds
         runs = {size: partial(recording.run, size) for size in times}
         inputs = [_varied(t[: max(times)]) for t in fixed]
-        groups = agreeing(runs, inputs)
+        groups = group_by_bits(runs, inputs)
         if not groups:
             log.warning("no batch size gives a row the same bits at every place")
             return recording.only([sufficient(times)])
-        chosen = group_for(groups, times)
+        chosen = choose_group(groups, times)
         log.info("batch sizes that agree: %s; in use: %s", groups, sorted(chosen))
         return recording.only(chosen)
 

@@ -30,7 +30,7 @@ def sufficient(seconds: Mapping[int, float], share: float = 0.9) -> int:
     return min(size for size, time in seconds.items() if size / time >= share * best)
 
 
-def group_for(groups: Sequence[frozenset[int]], seconds: Mapping[int, float]) -> frozenset[int]:
+def choose_group(groups: Sequence[frozenset[int]], seconds: Mapping[int, float]) -> frozenset[int]:
     """Of `groups` of sizes whose rows have the same bits, the one to draw with.
 
     It must be fast in company, so it must hold a `sufficient` size, if any group does; of those,

@@ -39,7 +39,7 @@ class StreamedDecoder:
             # The latents' memory is not given to others before the stream has read it.
             latents.record_stream(self._stream)
             written = torch.cuda.current_stream(self._device).record_event()
-        return self._thread.submit(self._picture, latents, decode, written)
+        return self._thread.submit(self._decode, latents, decode, written)
 
     def close(self) -> None:
         """Wait for what was asked for."""
@@ -51,7 +51,7 @@ class StreamedDecoder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _picture(self, latents: Tensor, decode: Decode, written: torch.cuda.Event | None) -> Tensor:
+    def _decode(self, latents: Tensor, decode: Decode, written: torch.cuda.Event | None) -> Tensor:
         on_stream = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
         with on_stream:
             if self._stream is not None and written is not None:

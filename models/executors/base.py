@@ -30,7 +30,7 @@ class Run(Protocol):
 
 
 @runtime_checkable
-class Adaptable(Protocol):
+class SupportsWeights(Protocol):
     """A run whose network may be had with other weights by the same means."""
 
     def __call__(self, *inputs: Tensor) -> Tensor: ...
@@ -144,16 +144,16 @@ def denoiser(unet: UNet) -> Network:
 def decoder(first_stage: FirstStage, side: int) -> Network:
     """Unscaled latents to the image; `side` of the example latents."""
     channels = first_stage.config.latent_channels
-    return _picture_network("decoder", _Decode(first_stage), channels, side)
+    return _image_network("decoder", _Decode(first_stage), channels, side)
 
 
 def encoder(first_stage: FirstStage, side: int) -> Network:
     """The image to the moments of its latents; `side` of the example image, in pixels."""
     channels = first_stage.config.in_channels
-    return _picture_network("encoder", _Encode(first_stage), channels, side)
+    return _image_network("encoder", _Encode(first_stage), channels, side)
 
 
-def _picture_network(name: str, module: nn.Module, channels: int, side: int) -> Network:
+def _image_network(name: str, module: nn.Module, channels: int, side: int) -> Network:
     weight = next(module.parameters())
 
     def examples(rows: int) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from models.executors.base import Network, Run
-from models.executors.variants import alike
+from models.executors.merged import run_like
 
 ROWS = (2, 4, 8, 16)  # of the compiled graphs; more rows are run in parts
 
@@ -28,18 +28,18 @@ def available() -> bool:
 
 
 class Compiled:
-    """Runs `network` compiled for its own size, and `otherwise` at every other."""
+    """Runs `network` compiled for its own size, and `fallback` at every other."""
 
     def __init__(
         self,
         network: Network,
         dtype: torch.dtype,
-        otherwise: Run,
+        fallback: Run,
         rows: Sequence[int] = ROWS,
     ) -> None:
         self._dtype = dtype
         self._rows = rows
-        self._otherwise = otherwise
+        self._fallback = fallback
         self.rows_run = 0  # since the start, padding included
         self._sizes = [t.shape[1:] for t in network.examples(1)]
         module = copy.deepcopy(network.module).to(dtype).requires_grad_(False).eval()
@@ -53,13 +53,13 @@ class Compiled:
     def with_weights(self, network: Network) -> Run:
         """Weights are frozen into what was compiled, and compiling takes minutes: run as at the
         other sizes."""
-        return alike(self._otherwise, network)
+        return run_like(self._fallback, network)
 
     @torch.no_grad()
     def __call__(self, *inputs: Tensor) -> Tensor:
         if [t.shape[1:] for t in inputs] != self._sizes:
             self.rows_run += len(inputs[0])
-            return self._otherwise(*inputs)
+            return self._fallback(*inputs)
         parts = zip(*(t.split(self._rows[-1]) for t in inputs), strict=True)
         return torch.cat([self._part(*part) for part in parts])
 

@@ -14,7 +14,7 @@ from models.executors.base import Network, Run, denoiser
 from models.networks.controlnet import ControlNet
 from models.networks.unet import AddedConditioning, UNet
 
-MOST = 4  # ControlNets in all the sets that stay ready: each is a third of a UNet
+MAX_NETS = 4  # ControlNets in all the sets that stay ready: each is a third of a UNet
 
 Nets = tuple[ControlNet, ...]
 
@@ -31,11 +31,11 @@ class _Denoise(nn.Module):
         (N, nets)."""
         hints, weights = more[-len(self.nets) - 1 : -1], more[-1]
         added = AddedConditioning.of(self.unet.config, more[: -len(self.nets) - 1])
-        heard = [
+        residuals = [
             net(x[:, : self._channels], timestep, context, hint, added).scaled(weight)
             for net, hint, weight in zip(self.nets, hints, weights.unbind(1), strict=True)
         ]
-        out: Tensor = self.unet(x, timestep, context, added, reduce(operator.add, heard))
+        out: Tensor = self.unet(x, timestep, context, added, reduce(operator.add, residuals))
         return out
 
 
@@ -65,7 +65,7 @@ class ControlledRuns:
         """The one kept, or else what `run` makes of the network."""
         if nets not in self._kept:
             self._kept[nets] = run(controlled(unet, nets))
-            while len(self._kept) > 1 and len({net for of in self._kept for net in of}) > MOST:
+            while len(self._kept) > 1 and len({net for of in self._kept for net in of}) > MAX_NETS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(nets)
         return self._kept[nets]

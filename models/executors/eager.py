@@ -51,14 +51,14 @@ def eager_executors(unet: UNet, first_stage: FirstStage, *, same_bytes: bool = T
     """The networks as they are, on whatever device they are."""
     side = unet.config.sample_size
 
-    def pictures(network: Network) -> Run:
+    def one_by_one(network: Network) -> Run:
         run = Eager(network, same_bytes=False)
         return OneByOne(run) if same_bytes else run
 
     return Executors(
         denoiser=Eager(denoiser(unet), same_bytes=same_bytes),
-        decoder=pictures(decoder(first_stage, side)),
-        encoder=pictures(encoder(first_stage, side * first_stage.config.factor)),
+        decoder=one_by_one(decoder(first_stage, side)),
+        encoder=one_by_one(encoder(first_stage, side * first_stage.config.factor)),
         controlled=partial(Eager, same_bytes=same_bytes),
         name="eager",
     )

@@ -61,13 +61,13 @@ class OpenVino:
 
     def with_weights(self, network: Network) -> OpenVino:
         """The graph is taken over, with other constants in it: converting anew takes longer."""
-        twin = copy(self)
+        other = copy(self)
         core = _openvino().Core()
         graph = _graph(self._network, core, self._cache)
         if not _set_constants(graph, _changed(self._network.module, network.module)):
-            graph = _converted(network)
-        twin._compile(graph, core)
-        return twin
+            graph = _convert(network)
+        other._compile(graph, core)
+        return other
 
     def _compile(self, graph: openvino.Model, core: openvino.Core) -> None:
         options: dict[str, Any] = {
@@ -94,13 +94,13 @@ def _openvino() -> Any:
 
 def _graph(network: Network, core: openvino.Core, cache: Path | None) -> openvino.Model:
     if cache is None:
-        return _converted(network)
+        return _convert(network)
     path = cache / f"{network.name}-{fingerprint(network)}-{version('openvino')}.xml"
     if path.exists():
         path.touch()
     else:
-        _forget_unused(cache)
-        _save(_converted(network), path)
+        _delete_unused(cache)
+        _save(_convert(network), path)
     return core.read_model(path)
 
 
@@ -128,7 +128,7 @@ def _set_constants(graph: openvino.Model, values: dict[str, Tensor]) -> bool:
     return True
 
 
-def _forget_unused(cache: Path) -> None:
+def _delete_unused(cache: Path) -> None:
     """Graphs that no start has asked for in `UNUSED_S` go: of other models, or older versions."""
     for path in cache.glob("*.xml"):
         if time.time() - path.stat().st_mtime > UNUSED_S:
@@ -136,7 +136,7 @@ def _forget_unused(cache: Path) -> None:
             path.with_suffix(".bin").unlink(missing_ok=True)
 
 
-def _converted(network: Network) -> openvino.Model:
+def _convert(network: Network) -> openvino.Model:
     ov = _openvino()
     with warnings.catch_warnings(), torch.no_grad():
         # Tracing says that sizes become constants; the free dimensions are tested to be free.
@@ -153,8 +153,8 @@ def _save(model: openvino.Model, path: Path) -> None:
     """Complete or not at all, whoever else starts at the same moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        _openvino().save_model(model, draft, compress_to_fp16=False)
+        temporary = Path(folder) / path.name
+        _openvino().save_model(model, temporary, compress_to_fp16=False)
         # The description last: it is what is looked for.
-        os.replace(draft.with_suffix(".bin"), path.with_suffix(".bin"))
-        os.replace(draft, path)
+        os.replace(temporary.with_suffix(".bin"), path.with_suffix(".bin"))
+        os.replace(temporary, path)

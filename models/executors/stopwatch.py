@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 
-def best_seconds(call: Callable[[], object], most: int, patience_s: float) -> float:
-    """The least wall time of up to `most` calls; after `patience_s` seconds no other is begun, but
+def best_seconds(call: Callable[[], object], most: int, budget_s: float) -> float:
+    """The least wall time of up to `most` calls; after `budget_s` seconds no other is begun, but
     one is always timed."""
     started = time.perf_counter()
     best = float("inf")
@@ -16,6 +16,6 @@ def best_seconds(call: Callable[[], object], most: int, patience_s: float) -> fl
         call()
         now = time.perf_counter()
         best = min(best, now - before)
-        if now - started >= patience_s:
+        if now - started >= budget_s:
             break
     return best

@@ -104,4 +104,4 @@ def tiled(executors: Executors, first_stage: FirstStage, tiling: Tiling) -> Exec
 
 def bytes_per_pixel(first_stage: FirstStage) -> int:
     """Memory that decoding takes for each pixel of a picture, about."""
-    return _ALIVE * first_stage.config.widest * next(first_stage.parameters()).element_size()
+    return _ALIVE * first_stage.config.max_channels * next(first_stage.parameters()).element_size()

@@ -20,11 +20,11 @@ from models.conditioners import Conditioner
 from models.conditioners.bert import BertConditioner
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.conditioners.concat_conditioning import (
-    Beside,
-    ClassMap,
-    PaperInpainting,
-    SmallPicture,
-    StableInpainting,
+    ConcatConditioning,
+    SemanticMapConditioning,
+    PaperInpaintingConditioning,
+    LowResolutionConditioning,
+    StableInpaintingConditioning,
 )
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.denoising.patches import Patches
@@ -66,7 +66,7 @@ def _clip(files: Published) -> ClipConditioner:
         tuple(_text_stage(files, suffix) for suffix in named),
         files.device,
         sdxl=unet.get("addition_embed_type") == "text_time",
-        scored=bool(files.index.get("requires_aesthetics_score", False)),
+        refiner=bool(files.index.get("requires_aesthetics_score", False)),
         zero_empty_negative=bool(files.index.get("force_zeros_for_empty_prompt", False)),
     )
 
@@ -101,17 +101,17 @@ def _class(files: Published) -> ClassConditioner:
     return ClassConditioner(embedder, files.device)
 
 
-def _stable_inpainting(files: Published) -> Beside | None:
+def _stable_inpainting(files: Published) -> ConcatConditioning | None:
     """Only where the UNet has channels for it: the pipeline also takes one that has not."""
     unet = read_json(files.folder / "unet/config.json")
-    return StableInpainting() if unet.get("in_channels") == 9 else None
+    return StableInpaintingConditioning() if unet.get("in_channels") == 9 else None
 
 
-def _class_map(files: Published) -> ClassMap:
+def _class_map(files: Published) -> SemanticMapConditioning:
     rescaler = files.network(
         "rescaler", lambda c: SpatialRescaler(SpatialRescalerConfig.from_dict(c))
     )
-    return ClassMap(rescaler, files.device)
+    return SemanticMapConditioning(rescaler, files.device)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Kind:
 
     tasks: tuple[str, ...]
     conditioner: Callable[[Published], Conditioner]
-    beside: Callable[[Published], Beside | None] = lambda files: None
+    concat_conditioning: Callable[[Published], ConcatConditioning | None] = lambda files: None
     patches: Patches | None = None
 
 
@@ -145,10 +145,10 @@ KINDS: Mapping[str, Kind] = {
     "LDMPipeline": Kind(("unconditional",), _nothing),
     "LDMTextToImagePipeline": Kind(_FROM_WORDS, _bert),
     "LDMSuperResolutionPipeline": Kind(
-        ("upscale",), _nothing, lambda files: SmallPicture(files.device), Patches(128, 64)
+        ("upscale",), _nothing, lambda files: LowResolutionConditioning(files.device), Patches(128, 64)
     ),
     "LatentDiffusionClassPipeline": Kind(("class",), _class),
-    "LatentDiffusionInpaintPipeline": Kind(("inpaint",), _nothing, lambda files: PaperInpainting()),
+    "LatentDiffusionInpaintPipeline": Kind(("inpaint",), _nothing, lambda files: PaperInpaintingConditioning()),
     "LatentDiffusionLayoutPipeline": Kind(("layout",), _layout),
     "LatentDiffusionSemanticPipeline": Kind(("semantic",), _nothing, _class_map),
 }

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from models.autoencoders.first_stage import FirstStage
-from models.autoencoders.registry import first_stage_folder, load_alike, load_first_stage
+from models.autoencoders.registry import first_stage_folder, load_compatible, load_first_stage
 from models.checkpoints.checkpoint import CheckpointError, load_component, read_json, resolve
 from models.checkpoints.hub import fetch
-from models.conditioners.textual_inversion import with_learned_words
+from models.conditioners.textual_inversion import with_embeddings
 from models.executors.eager import eager_executors
 from models.loading.kinds import KINDS, Published
-from models.networks.config import UNetConfig, misfit
+from models.networks.config import UNetConfig, mismatch
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
 from models.samplers.noise_schedule import NoiseSchedule
@@ -79,9 +79,9 @@ def load_model(
         )
     report(FOUND, "what reads requests")
     published = Published(folder, index, dtype, device)
-    conditioner, beside = kind.conditioner(published), kind.beside(published)
+    conditioner, concat_conditioning = kind.conditioner(published), kind.concat_conditioning(published)
     if embeddings is not None:
-        conditioner = with_learned_words(conditioner, embeddings)
+        conditioner = with_embeddings(conditioner, embeddings)
     report(0.3, "autoencoder")
     autoencoder = load_first_stage(first_stage_folder(folder), dtype, device)
     report(0.5, "unet")
@@ -97,7 +97,7 @@ def load_model(
         device=device,
         dtype=dtype,
         folder=folder,
-        beside=beside,
+        concat_conditioning=concat_conditioning,
         patches=kind.patches,
         tiny=_tiny(folder / "tiny_vae", autoencoder, dtype, device),
     )
@@ -110,7 +110,7 @@ def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.devic
         return unet
     replaced = UNetConfig.from_dict(read_json(own / "config.json"))
     pairs = {key: (getattr(unet.config, key), getattr(replaced, key)) for key in _SHARED}
-    if wrong := misfit(pairs):
+    if wrong := mismatch(pairs):
         raise CheckpointError(f"{other} does not fit the model: {wrong}")
     return unet
 
@@ -135,4 +135,4 @@ def _tiny(
     folder: Path, full: FirstStage, dtype: torch.dtype, device: torch.device
 ) -> FirstStage | None:
     """The tiny autoencoder that an operator has put beside the model's own, if one has."""
-    return load_alike(folder, full, dtype, device) if folder.is_dir() else None
+    return load_compatible(folder, full, dtype, device) if folder.is_dir() else None

@@ -19,14 +19,14 @@ def compile_part(
     noise_schedule: NoiseSchedule,
     strength: float | None = None,
     *,
-    until: float = 1.0,
+    denoising_end: float = 1.0,
     eta: float = 0.0,
 ) -> SamplerTable:
-    """`compile_table`, without the steps that begin after the share `until`, in (0, 1]."""
+    """`compile_table`, without the steps that begin after the share `denoising_end`, in (0, 1]."""
     whole = compile_table(sampler, schedule, steps, noise_schedule, strength, eta)
-    if until >= 1.0:
+    if denoising_end >= 1.0:
         return whole
-    rest = compile_rest(sampler, schedule, steps, noise_schedule, until)
+    rest = compile_rest(sampler, schedule, steps, noise_schedule, denoising_end)
     return whole.first(max(1, len(whole) - len(rest)))
 
 
@@ -35,11 +35,11 @@ def compile_rest(
     schedule: str,
     steps: int,
     noise_schedule: NoiseSchedule,
-    since: float,
+    denoising_start: float,
     eta: float = 0.0,
 ) -> SamplerTable:
-    """The steps that begin after the share `since`, from latents that are as noisy as that."""
-    first = steps_before(sampler, schedule, steps, noise_schedule, since)
+    """The steps that begin after the share `denoising_start`, from latents that are as noisy as that."""
+    first = steps_before(sampler, schedule, steps, noise_schedule, denoising_start)
     rest = _skip(sampler, schedule, steps, noise_schedule, first, eta)
     return replace(rest, start_signal=1.0, start_noise=0.0)
 

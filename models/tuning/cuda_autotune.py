@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from models.cuda.fp8 import available, in_eight_bits, on_tensor_cores
-from models.cuda.fused import choose_fused, choose_update
+from models.cuda.fp8 import available, quantise_unet, on_tensor_cores
+from models.cuda.fused import autotune_fused, autotune_slot_update
 from models.cuda.graphs import Graphed, GraphRecorder, Recorder
 from models.cuda.regions import compile_regions, release_regions
 from models.cuda.rows import ROWS
 from models.executors.base import Executors, Network, Run, decoder, denoiser
 from models.executors.eager import OneByOne, eager_executors
-from models.networks.attention import choose_kernels
-from models.networks.attention_autotune import UNSUITABLE, seconds
+from models.networks.attention import autotune_attention
+from models.networks.attention_autotune import UNSUITABLE, time_call
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
 from models.tuning.quality import REQUIRED_DB, compare
@@ -35,7 +35,7 @@ MEASURED_ROWS = 8  # of a batch in company, for which kernels are chosen
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CudaOptions:
     """What an operator leaves open.
 
     eight_bits: use float8 where it passes the gate. choose_attention: measure, or leave the
@@ -43,17 +43,17 @@ class Wanted:
     patience_s: how long getting ready may take.
     """
 
-    eight_bits: bool = False
-    choose_attention: bool = True
+    fp8: bool = False
+    autotune_attention: bool = True
     same_bytes: bool = True
     rows: int = 16
-    patience_s: float = 10.0
+    budget_s: float = 10.0
 
 
-def prepare(
+def autotune_cuda(
     model: LatentDiffusion,
     size: Size,
-    wanted: Wanted,
+    options: CudaOptions,
     recorder: Callable[[torch.device], Recorder] = GraphRecorder,
 ) -> LatentDiffusion:
     """The same model, run by the fastest means that measure so for pictures of `size`.
@@ -61,22 +61,22 @@ def prepare(
     Graphs for `size` are recorded before this returns, for others when they first come. One with
     a memory of its own is made by `recorder` for each network, as two of them may run at once.
     """
-    unet = _unet(model, size, wanted)
-    rows = tuple(n for n in ROWS if n <= max(2, wanted.rows))
+    unet = _unet(model, size, options)
+    rows = tuple(n for n in ROWS if n <= max(2, options.rows))
     inputs = _examples(model, size, rows[-1])
-    if wanted.choose_attention:
-        choose_kernels(unet, lambda: _run(unet, inputs))
-    choose_fused(unet, lambda: _run(unet, inputs))
-    compiled = wanted.patience_s >= COMPILE_S and _compiled(unet, inputs, model.device)
+    if options.autotune_attention:
+        autotune_attention(unet, lambda: _run(unet, inputs))
+    autotune_fused(unet, lambda: _run(unet, inputs))
+    compiled = options.budget_s >= COMPILE_S and _compiled(unet, inputs, model.device)
     denoise = Graphed(
-        denoiser(unet).module, recorder(model.device), same_bytes=wanted.same_bytes, rows=rows
+        denoiser(unet).module, recorder(model.device), same_bytes=options.same_bytes, rows=rows
     )
-    sizes = denoise.prepare(*inputs)
-    eager = eager_executors(unet, model.autoencoder, same_bytes=wanted.same_bytes)
+    sizes = denoise.autotune_cuda(*inputs)
+    eager = eager_executors(unet, model.autoencoder, same_bytes=options.same_bytes)
     decode = _decoder(model, size, recorder)
 
     def controlled(network: Network) -> Run:
-        memory, same_bytes = recorder(model.device), wanted.same_bytes
+        memory, same_bytes = recorder(model.device), options.same_bytes
         return Graphed(network.module, memory, same_bytes=same_bytes, rows=rows)
 
     name = ", ".join(
@@ -85,26 +85,26 @@ def prepare(
         + ["fp8"] * (unet is not model.unet)
     )
     log.info("executors: %s", name)
-    update = choose_update(model.latent_shape(*size), max(1, wanted.rows // 2), model.device)
+    update = autotune_slot_update(model.latent_shape(*size), max(1, options.rows // 2), model.device)
     executors = Executors(denoise, decode, eager.encoder, controlled, name, update)
     return replace(model, executors=executors)
 
 
-def _unet(model: LatentDiffusion, size: Size, wanted: Wanted) -> UNet:
+def _unet(model: LatentDiffusion, size: Size, options: CudaOptions) -> UNet:
     """The model's UNet, or its twin in eight bits if that draws nearly the same pictures."""
-    if not wanted.eight_bits:
+    if not options.fp8:
         return model.unet
     if not available(model.device):
         log.warning("fp8 is asked for, but %s does not multiply it", model.device)
         return model.unet
-    twin = in_eight_bits(model.unet, on_tensor_cores)
-    executors = eager_executors(twin, model.autoencoder)
+    quantised = quantise_unet(model.unet, on_tensor_cores)
+    executors = eager_executors(quantised, model.autoencoder)
     decibels = compare(model, replace(model, executors=executors), size)
     if decibels < REQUIRED_DB:
         log.warning("fp8 is not used: %.1f dB to half precision, not %.1f", decibels, REQUIRED_DB)
         return model.unet
     log.info("fp8: %.1f dB to half precision", decibels)
-    return twin
+    return quantised
 
 
 def _examples(model: LatentDiffusion, size: Size, most: int) -> tuple[torch.Tensor, ...]:
@@ -128,10 +128,10 @@ def _compiled(unet: UNet, inputs: tuple[torch.Tensor, ...], device: torch.device
         return _run(unet, inputs)
 
     with torch.inference_mode():
-        before = seconds(run, device)
+        before = time_call(run, device)
         compile_regions(unet)
         try:
-            after = seconds(run, device)
+            after = time_call(run, device)
         except (*UNSUITABLE, torch._dynamo.exc.TorchDynamoException) as error:
             log.warning("blocks are not compiled: %s", error)
             after = float("inf")
@@ -150,9 +150,9 @@ def _decoder(
     channels, height, width = model.latent_shape(*size)
     z = torch.randn(1, channels, height, width, device=model.device).to(autoencoder.dtype)
     z = z.contiguous(memory_format=torch.channels_last)
-    choose_kernels(autoencoder, lambda: autoencoder.decode(z))
-    choose_fused(autoencoder, lambda: autoencoder.decode(z))
+    autotune_attention(autoencoder, lambda: autoencoder.decode(z))
+    autotune_fused(autoencoder, lambda: autoencoder.decode(z))
     network = decoder(autoencoder, width)
     graphed = Graphed(network.module, recorder(model.device), same_bytes=False, rows=(1,))
-    graphed.prepare(z)
+    graphed.autotune_cuda(z)
     return OneByOne(graphed)

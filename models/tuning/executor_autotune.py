@@ -39,7 +39,7 @@ Candidates = dict[str, Callable[[], Run]]  # name -> how to make it
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExecutorOptions:
     """What an operator leaves open.
 
     executor: auto, eager, openvino or compile. precision: auto, fp32 or bf16. rows: of a crowd,
@@ -52,38 +52,38 @@ class Wanted:
     precision: str = "auto"
     same_bytes: bool = True
     rows: int = 16
-    patience_s: float = 10.0
+    budget_s: float = 10.0
     cache: Path | None = None
 
 
-def choose_executors(model: LatentDiffusion, wanted: Wanted) -> Executors:
-    """The fastest executors for a model on the CPU, of those that `wanted` allows.
+def autotune_executors(model: LatentDiffusion, options: ExecutorOptions) -> Executors:
+    """The fastest executors for a model on the CPU, of those that `options` allows.
 
     Raises ValueError if the one asked for by name is not available here.
     """
-    eager = eager_executors(model.unet, model.autoencoder, same_bytes=wanted.same_bytes)
+    eager = eager_executors(model.unet, model.autoencoder, same_bytes=options.same_bytes)
     side = model.unet.config.sample_size
     denoiser = networks.denoiser(model.unet)
     decoder = networks.decoder(model.autoencoder, side)
     encoder = networks.encoder(model.autoencoder, side * model.autoencoder.config.factor)
-    denoising, denoise = _choose(denoiser, eager.denoiser, (2, wanted.rows), wanted)
-    decoding, decode = _choose(decoder, eager.decoder, (1,), wanted)
-    encoding, encode = _choose(encoder, eager.encoder, (1,), wanted)
+    denoising, denoise = _autotune(denoiser, eager.denoiser, (2, options.rows), options)
+    decoding, decode = _autotune(decoder, eager.decoder, (1,), options)
+    encoding, encode = _autotune(encoder, eager.encoder, (1,), options)
     name = f"denoiser {denoising}, decoder {decoding}, encoder {encoding}"
     log.info("executors: %s", name)
     # With ControlNets eagerly: a graph would hold the UNet's weights a second time.
     return Executors(denoise, decode, encode, eager.controlled, name)
 
 
-def _candidates(network: Network, eager: Run, wanted: Wanted) -> Candidates:
+def _candidates(network: Network, eager: Run, options: ExecutorOptions) -> Candidates:
     found: Candidates = {}
-    asked = wanted.executor
-    precisions = _precisions(wanted.precision)
+    asked = options.executor
+    precisions = _precisions(options.precision)
     if openvino.available() and asked in ("auto", "openvino"):
         for name in precisions:
-            make = partial(openvino.OpenVino, network, DTYPES[name], wanted.cache)
+            make = partial(openvino.OpenVino, network, DTYPES[name], options.cache)
             found[f"openvino {name}"] = make
-    patient = asked == "compile" or (asked == "auto" and wanted.patience_s >= COMPILE_S)
+    patient = asked == "compile" or (asked == "auto" and options.budget_s >= COMPILE_S)
     if compiled.available() and patient and network.name == "denoiser":
         for name in precisions:
             found[f"compile {name}"] = partial(compiled.Compiled, network, DTYPES[name], eager)
@@ -100,16 +100,16 @@ def _precisions(asked: str) -> list[str]:
     return ["fp32", "bf16"] if openvino.available() and openvino.has_bfloat16() else ["fp32"]
 
 
-def _choose(network: Network, exact: Run, rows: tuple[int, ...], wanted: Wanted) -> tuple[str, Run]:
+def _autotune(network: Network, exact: Run, rows: tuple[int, ...], options: ExecutorOptions) -> tuple[str, Run]:
     """The candidate that was chosen here before, or the one that measures fastest now."""
-    candidates = _candidates(network, exact, wanted)
-    file = wanted.cache and wanted.cache / f"{network.name}-{_key(network, wanted)}.choice"
+    candidates = _candidates(network, exact, options)
+    file = options.cache and options.cache / f"{network.name}-{_key(network, options)}.choice"
     if (name := _read(file)) in candidates:
         return name, candidates[name]()
     runs = _exact_enough(network, exact, candidates, rows[0])
     if not runs:
         raise ValueError(f"no executor of {', '.join(candidates)} is exact enough for this model")
-    name = _remember(file, _fastest(network, runs, rows, wanted.patience_s))
+    name = _remember(file, _fastest(network, runs, rows, options.budget_s))
     return name, runs.get(name) or candidates[name]()
 
 
@@ -134,7 +134,7 @@ def _exact_enough(
 
 
 def _fastest(
-    network: Network, runs: dict[str, Run], rows: tuple[int, ...], patience_s: float
+    network: Network, runs: dict[str, Run], rows: tuple[int, ...], budget_s: float
 ) -> str:
     """The one with the least time for a row, at all of the row counts that there is time for.
 
@@ -142,13 +142,13 @@ def _fastest(
     """
     if len(runs) == 1:
         return next(iter(runs))
-    ends = time.perf_counter() + patience_s
+    ends = time.perf_counter() + budget_s
     seconds = dict.fromkeys(runs, 0.0)  # a row, summed over the row counts
     for turn, count in enumerate(rows):
         left_s = ends - time.perf_counter()
         least = min(seconds.values())
         racing = [name for name in runs if seconds[name] <= CLOSE * least]
-        if turn and (len(racing) == 1 or _foretold(seconds, racing, turn, count) > left_s):
+        if turn and (len(racing) == 1 or _estimate_s(seconds, racing, turn, count) > left_s):
             break
         inputs = network.examples(count)
         for name in racing:
@@ -161,18 +161,18 @@ def _fastest(
     return min(seconds, key=seconds.__getitem__)
 
 
-def _foretold(seconds: dict[str, float], racing: list[str], turns: int, rows: int) -> float:
+def _estimate_s(seconds: dict[str, float], racing: list[str], turns: int, rows: int) -> float:
     """Seconds that one call of each would take, were a row as long as it was on average."""
     return sum(seconds[name] / turns * rows for name in racing)
 
 
-def _key(network: Network, wanted: Wanted) -> str:
+def _key(network: Network, options: ExecutorOptions) -> str:
     """Of everything that a choice depends on."""
     what = (
         networks.fingerprint(network),
         _cpu(),
         str(torch.get_num_threads()),
-        json.dumps(asdict(replace(wanted, cache=None))),
+        json.dumps(asdict(replace(options, cache=None))),
     )
     return hashlib.sha256("\n".join(what).encode()).hexdigest()[:32]
 

@@ -18,23 +18,23 @@ from models.pipeline import LatentDiffusion
 REQUIRED_DB = 25.0
 
 
-def psnr(pictures: Tensor, others: Tensor) -> float:
+def psnr(images: Tensor, others: Tensor) -> float:
     """Mean peak signal-to-noise ratio in dB of pictures (B, H, W, 3) uint8; infinite if equal."""
-    difference = pictures.float() - others.float()
+    difference = images.float() - others.float()
     errors = difference.square().flatten(1).mean(1)
     return float((10 * torch.log10(255**2 / errors)).mean())
 
 
 def compare(model: LatentDiffusion, other: LatentDiffusion, size: tuple[int, int]) -> float:
     """`psnr` of what the two draw from the same recipes; `size` is width, height in pixels."""
-    return psnr(_drawn(model, size), _drawn(other, size))
+    return psnr(_generate(model, size), _generate(other, size))
 
 
 PROMPTS = ("a red heart", "a photograph of a cat", "a tree on a hill", "the moon above the sea")
 STEPS = 8
 
 
-def _drawn(model: LatentDiffusion, size: tuple[int, int]) -> Tensor:
+def _generate(model: LatentDiffusion, size: tuple[int, int]) -> Tensor:
     width, height = size
     recipes = [
         SamplingParams(prompt, width=width, height=height, steps=STEPS, seed=seed)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.denoising.sampling_params import ControlPicture, SamplingParams
+from models.denoising.sampling_params import ControlImage, SamplingParams
 from models.loading.controlnets import ControlNets
 from models.loading.loader import load_model
 from tests.end_to_end.test_tasks import COMMON, SIZE, encoded
@@ -72,7 +72,7 @@ def test_what_comes_out_is_what_the_networks_draw(client: httpx.Client, home: Pa
     model = load_model(str(home / "models/tiny"), torch.device("cpu"))
     net = ControlNets(home / "controlnets").get("edges", model)
     shown = torch.from_numpy(np.array(lines())).permute(2, 0, 1) / 255
-    control = ControlPicture(net, shown, weight=0.8, between=(0.0, 0.7))
+    control = ControlImage(net, shown, weight=0.8, between=(0.0, 0.7))
     said: dict[str, Any] = COMMON | SIZE
     scale = card(client)["default_guidance_scale"]
     recipe = SamplingParams(**said, guidance_scale=scale, controls=(control,))

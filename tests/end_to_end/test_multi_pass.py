@@ -67,8 +67,8 @@ def test_the_refiner_takes_over(client: httpx.Client) -> None:
     plain, refined = drawn(client), drawn(client, refiner="refiner", refiner_start=0.5)
     assert plain["base64"] != refined["base64"]
     again = drawn(client, refiner="refiner", refiner_start=0.5)
-    scored = drawn(client, refiner="refiner", refiner_start=0.5, aesthetic_score=2)
-    assert again["base64"] == refined["base64"] != scored["base64"]
+    refiner = drawn(client, refiner="refiner", refiner_start=0.5, aesthetic_score=2)
+    assert again["base64"] == refined["base64"] != refiner["base64"]
 
 
 def test_the_refiner_alone(client: httpx.Client) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.checkpoints.checkpoint import read_json
 from models.conditioners.clip import ClipConditioner
-from models.conditioners.concat_conditioning import ClassMap, SmallPicture
+from models.conditioners.concat_conditioning import SemanticMapConditioning, LowResolutionConditioning
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.loading.kinds import KINDS
 from models.pipeline import LatentDiffusion
@@ -48,18 +48,18 @@ def task_entries(model: LatentDiffusion) -> dict[str, Any]:
     if pipeline in _PUBLISHED:
         entries["family"] = "ldm"
     match model.conditioner:
-        case ClipConditioner(scored=True):
+        case ClipConditioner(refiner=True):
             entries |= _REFINER
         case ClassConditioner(classes=classes, guided=guided):
             entries |= {"classes": classes, **({} if guided else _UNGUIDED)}
-        case LayoutConditioner(classes=classes, most_boxes=most):
+        case LayoutConditioner(classes=classes, max_boxes=most):
             entries |= {"classes": classes, "max_boxes": most, **_UNGUIDED}
         case Unconditional():
             entries |= _UNGUIDED
-    match model.beside:
-        case ClassMap(classes=classes):
+    match model.concat_conditioning:
+        case SemanticMapConditioning(classes=classes):
             entries["classes"] = classes
-        case SmallPicture():
+        case LowResolutionConditioning():
             entries |= {
                 "upscale_factor": model.autoencoder.config.factor,
                 "max_side": 2 * LARGEST_UPSCALED,
@@ -67,6 +67,6 @@ def task_entries(model: LatentDiffusion) -> dict[str, Any]:
             }
     if model.unet.config.time_cond_proj_dim is not None:
         entries |= _DISTILLED
-    if model.repaints:
+    if model.is_inpainting:
         entries["default_strength"] = 1.0
     return entries

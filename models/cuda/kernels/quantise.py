@@ -7,10 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.cuda.float8 import LARGEST, SMALLEST_SCALE, Rows8
+from models.cuda.float8 import LARGEST, SMALLEST_SCALE, Fp8Rows
 
 
-def quantise(x: Tensor) -> Rows8:
+def quantise(x: Tensor) -> Fp8Rows:
     """As `models.cuda.fp8.quantise`; x (M, K)."""
     x = x.contiguous()
     rows, width = x.shape
@@ -19,7 +19,7 @@ def quantise(x: Tensor) -> Rows8:
     _quantise[(rows,)](
         x, out, scales, width, LARGEST, SMALLEST_SCALE, triton.next_power_of_2(width)
     )
-    return Rows8(out, scales)
+    return Fp8Rows(out, scales)
 
 
 @triton.jit

@@ -41,8 +41,8 @@ def deis(plan: Plan) -> SamplerTable:
 def _integrals(sigmas: FloatArray, index: int, plan: Plan) -> tuple[float, ...]:
     """Of the line through the predictions at this level and the one before, over the step."""
     sigma, sigma_next = float(sigmas[index]), float(sigmas[index + 1])
-    hurried = index == plan.steps - 1 and plan.steps < _FEW_STEPS
-    if index == plan.skipped or hurried or sigmas[index - 1] == sigma:
+    lower_order = index == plan.steps - 1 and plan.steps < _FEW_STEPS
+    if index == plan.skipped or lower_order or sigmas[index - 1] == sigma:
         return (sigma_next - sigma,)
     before = float(sigmas[index - 1])
     return (

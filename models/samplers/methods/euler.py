@@ -7,9 +7,9 @@ and adds fresh noise back.
 from models.samplers.methods.sigma_space import (
     Split,
     Step,
-    all_the_way,
+    deterministic_split,
     derivative,
-    down_and_up,
+    ancestral_split,
     input_scale,
     steps_of,
 )
@@ -19,11 +19,11 @@ from models.samplers.table import Row, SamplerTable
 
 
 def euler(plan: Plan) -> SamplerTable:
-    return _compile(plan, all_the_way)
+    return _compile(plan, deterministic_split)
 
 
 def euler_ancestral(plan: Plan) -> SamplerTable:
-    return _compile(plan, down_and_up)
+    return _compile(plan, ancestral_split)
 
 
 def _compile(plan: Plan, split: Split) -> SamplerTable:

@@ -15,11 +15,11 @@ from models.samplers.table import Level
 Split = Callable[[float, float], tuple[float, float]]
 
 
-def all_the_way(sigma: float, sigma_next: float) -> tuple[float, float]:
+def deterministic_split(sigma: float, sigma_next: float) -> tuple[float, float]:
     return sigma_next, 0.0
 
 
-def down_and_up(sigma: float, sigma_next: float) -> tuple[float, float]:
+def ancestral_split(sigma: float, sigma_next: float) -> tuple[float, float]:
     """Overshoot and add noise back: Song et al. 2021 (score-based SDEs), appendix F."""
     up = sigma_next * (1.0 - (sigma_next / sigma) ** 2) ** 0.5
     down = sigma_next**2 / sigma  # sqrt(sigma_next^2 - up^2)

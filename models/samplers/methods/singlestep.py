@@ -5,8 +5,8 @@ half-way (of log sigma) and that prediction takes x all the way from where the s
 step, to sigma 0, ends at the predicted x0.
 """
 
-from models.samplers.methods.sigma_space import Step, denoised, down_and_up, input_scale, steps_of
-from models.samplers.methods.sigma_space import timestep_at as told_at
+from models.samplers.methods.sigma_space import Step, denoised, ancestral_split, input_scale, steps_of
+from models.samplers.methods.sigma_space import timestep_at as timestep_at
 from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
 
@@ -18,7 +18,7 @@ def dpmpp_2s_ancestral(plan: Plan) -> SamplerTable:
         if step.last:
             rows.append(_stage(plan, step, step.sigma, 0.0, (1.0,)))
             continue
-        down, up = down_and_up(step.sigma, step.sigma_next)
+        down, up = ancestral_split(step.sigma, step.sigma_next)
         middle = (step.sigma * down) ** 0.5
         half, whole = middle / step.sigma, down / step.sigma
         rows.append(_stage(plan, step, step.sigma, half, (1 - half,)))
@@ -37,8 +37,8 @@ def dpmpp_sde(plan: Plan) -> SamplerTable:
             rows.append(_stage(plan, step, step.sigma, 0.0, (1.0,)))
             continue
         middle = (step.sigma * step.sigma_next) ** 0.5
-        half_down, half_up = down_and_up(step.sigma, middle)
-        down, up = down_and_up(step.sigma, step.sigma_next)
+        half_down, half_up = ancestral_split(step.sigma, middle)
+        down, up = ancestral_split(step.sigma, step.sigma_next)
         half, whole = half_down / step.sigma, down / step.sigma
         rows.append(_stage(plan, step, step.sigma, half, (1 - half,), noise=half_up))
         keep_x = whole / half
@@ -70,7 +70,7 @@ def _stage(
     first = sigma == step.sigma
     predict_x, predict_output = denoised(sigma, plan.prediction_type)
     return Row(
-        timestep=step.timestep if first else told_at(sigma, plan.noise_schedule),
+        timestep=step.timestep if first else timestep_at(sigma, plan.noise_schedule),
         input_scale=input_scale(sigma),
         predict_x=predict_x,
         predict_output=predict_output,

@@ -9,9 +9,9 @@ from models.samplers.methods.euler import euler_row
 from models.samplers.methods.sigma_space import (
     Split,
     Step,
-    all_the_way,
+    deterministic_split,
     derivative,
-    down_and_up,
+    ancestral_split,
     input_scale,
     steps_of,
     timestep_at,
@@ -35,11 +35,11 @@ def heun(plan: Plan) -> SamplerTable:
 
 def dpm2(plan: Plan) -> SamplerTable:
     """Lu et al. 2022, "DPM-Solver", algorithm 1 in sigma space, as k-diffusion has it."""
-    return _midpoint(plan, all_the_way)
+    return _midpoint(plan, deterministic_split)
 
 
 def dpm2_ancestral(plan: Plan) -> SamplerTable:
-    return _midpoint(plan, down_and_up)
+    return _midpoint(plan, ancestral_split)
 
 
 def _midpoint(plan: Plan, split: Split) -> SamplerTable:

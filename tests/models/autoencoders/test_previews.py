@@ -74,7 +74,7 @@ def bundled() -> LatentDiffusion:
 
 
 def test_colours_are_about_those_of_the_picture(bundled: LatentDiffusion) -> None:
-    sketch = LinearPreview.fitted(bundled.autoencoder)
+    linear_preview = LinearPreview.fitted(bundled.autoencoder)
     recipes = [
         SamplingParams(prompt, width=64, height=64, steps=6, seed=seed, guidance_scale=4)
         for seed, prompt in enumerate(["a slice of pizza", "a red heart"])
@@ -82,7 +82,7 @@ def test_colours_are_about_those_of_the_picture(bundled: LatentDiffusion) -> Non
     latents = torch.stack([t.x for t in list(bundled.generate(recipes))[-1]])
     pictures = bundled.decode(latents).permute(0, 3, 1, 2).float() / 255
     wanted = F.avg_pool2d(pictures, bundled.autoencoder.config.factor)
-    mixed = torch.stack([sketch(one) for one in latents])
+    mixed = torch.stack([linear_preview(one) for one in latents])
     assert np.corrcoef(mixed.flatten(), wanted.flatten())[0, 1] > 0.7
 
 
@@ -92,7 +92,7 @@ def test_previews_are_small(model: LatentDiffusion, tiny: bool, tmp_path: Path) 
         write_tiny_vae(tmp_path)
         seen_by = with_tiny(model, tmp_path)
     else:
-        seen_by = replace(model, sketch=LinearPreview.fitted(model.autoencoder))
+        seen_by = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
     for size in ((8, 12), (300, 90)):
         picture = seen_by.preview(torch.randn(4, *size))
         assert picture is not None
@@ -124,7 +124,7 @@ def drawn(model: LatentDiffusion, **changes: object) -> Watcher:
 def test_only_who_asks_sees_previews_and_gets_the_same_picture(
     model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sketched = replace(model, sketch=LinearPreview.fitted(model.autoencoder))
+    sketched = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
     monkeypatch.setattr(previews, "EVERY_S", 0.0)
     monkeypatch.setattr(previews, "SHARE", 1e6)
     blind, watching = drawn(sketched), drawn(sketched, previews=True)
@@ -158,7 +158,7 @@ def test_previews_take_a_small_share_of_the_time(
 
     monkeypatch.setattr(LinearPreview, "__call__", slow)
     monkeypatch.setattr(previews, "time", clock)
-    sketched = replace(model, sketch=LinearPreview(torch.zeros(3, 4), torch.zeros(3)))
+    sketched = replace(model, linear_preview=LinearPreview(torch.zeros(3, 4), torch.zeros(3)))
     engine, watcher = Engine({"tiny": unmeasured(sketched, 4)}, max_slots=4), Watcher()
     engine.admit(AdmittedJob("it", request(steps=6, previews=True), None, None, watcher))
     (slot,) = engine._slots

@@ -58,13 +58,13 @@ def test_every_published_key_has_its_place() -> None:
         name: original_name(name) for name in ours
     }
     told = controlnet_config(ours, family_of_network(ours))
-    descent = config.descent
+    unet = config.unet
     by_level = replace(
-        descent,
-        attention_head_dim=descent.heads,
-        transformer_layers_per_block=descent.transformer_depth,
+        unet,
+        attention_head_dim=unet.heads,
+        transformer_layers_per_block=unet.transformer_depth,
     )
-    assert ControlNetConfig.from_dict(told) == replace(config, descent=by_level)
+    assert ControlNetConfig.from_dict(told) == replace(config, unet=by_level)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

@@ -10,7 +10,7 @@ from models.conditioners.bert import BertConditioner
 from models.denoising.sampling_params import SamplingParams
 from models.networks.bert import BertConfig, BertEncoder
 from models.text.tokenizer import Tokenizer
-from models.text.wording import Wording
+from models.text.weighted_prompt import WeightedPrompt
 from protocol.request.prompts import parse
 
 
@@ -33,7 +33,7 @@ def conditioner(tmp_path_factory: pytest.TempPathFactory) -> BertConditioner:
 
 
 def context(conditioner: BertConditioner, text: str) -> Tensor:
-    said = conditioner.positive(SamplingParams(Wording(parse(text).sections))).context
+    said = conditioner.positive(SamplingParams(WeightedPrompt(parse(text).sections))).context
     assert said is not None
     return said
 

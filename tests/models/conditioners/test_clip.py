@@ -17,14 +17,14 @@ import transformers
 from torch import Tensor
 
 from models.checkpoints.checkpoint import save_component
-from models.conditioners.clip import ClipConditioner, most_clip_skip
+from models.conditioners.clip import ClipConditioner, max_clip_skip
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig
 from models.networks.text_encoder import TextEncoder
 from models.pipeline import LatentDiffusion
-from models.text.emphasis import emphasised
-from models.text.wording import Wording
+from models.text.emphasis import apply_emphasis
+from models.text.weighted_prompt import WeightedPrompt
 from protocol.request.prompts import parse
 
 LAYERS = 5  # of the deeper encoders; those of the tiny models have too few to leave any out
@@ -82,7 +82,7 @@ def test_clip_skip_is_that_of_diffusers(deep_sd: Path, sd: ClipConditioner) -> N
     pipe = theirs(diffusers.StableDiffusionPipeline, deep_sd)
     # Diffusers looks for the final norm where transformers had it before its fifth version.
     object.__setattr__(pipe.text_encoder, "text_model", pipe.text_encoder)
-    assert most_clip_skip(sd) == LAYERS - 1
+    assert max_clip_skip(sd) == LAYERS - 1
     seen = []
     for skip in range(LAYERS):
         expected, _ = pipe.encode_prompt("the red cat", "cpu", 1, False, clip_skip=skip or None)
@@ -95,7 +95,7 @@ def test_clip_skip_is_that_of_diffusers(deep_sd: Path, sd: ClipConditioner) -> N
 
 def test_clip_skip_of_sdxl_is_that_of_diffusers(deep_sdxl: Path, sdxl: ClipConditioner) -> None:
     pipe = theirs(diffusers.StableDiffusionXLPipeline, deep_sdxl)
-    assert most_clip_skip(sdxl) == LAYERS - 2
+    assert max_clip_skip(sdxl) == LAYERS - 2
     for skip in range(LAYERS - 1):
         expected, _, pooled, _ = pipe.encode_prompt(
             "the red cat", None, "cpu", 1, False, clip_skip=skip or None
@@ -136,7 +136,7 @@ WEIGHTED = [("the ", 1.0), ("red", 1.3), (" cat", 0.7), ("!", 1.5)]
 
 
 def test_weights_scale_and_the_mean_stays(deep_sd: Path, sd: ClipConditioner) -> None:
-    context = sd.encode(Wording((tuple(WEIGHTED),))).context
+    context = sd.encode(WeightedPrompt((tuple(WEIGHTED),))).context
     plain = sd.encode("the red cat!").context
     assert context is not None
     assert plain is not None
@@ -147,7 +147,7 @@ def test_weights_scale_and_the_mean_stays(deep_sd: Path, sd: ClipConditioner) ->
 
 
 def test_weights_act_on_both_encoders_of_sdxl(deep_sdxl: Path, sdxl: ClipConditioner) -> None:
-    said = sdxl.encode(Wording((tuple(WEIGHTED),)))
+    said = sdxl.encode(WeightedPrompt((tuple(WEIGHTED),)))
     parts = [expected_context(deep_sdxl, suffix, WEIGHTED, -2) for suffix in ("", "_2")]
     assert said.context is not None
     torch.testing.assert_close(said.context.double(), torch.cat(parts, -1), rtol=1e-4, atol=1e-5)
@@ -163,22 +163,22 @@ def test_weights_act_on_both_encoders_of_sdxl(deep_sdxl: Path, sdxl: ClipConditi
 def test_weights_of_one_change_nothing(sd: ClipConditioner, text: str) -> None:
     plain = sd.encode("the red cat")
     before = sd.embeddings.misses
-    assert sd.encode(Wording(parse(text).sections)) is plain
+    assert sd.encode(WeightedPrompt(parse(text).sections)) is plain
     assert sd.embeddings.misses == before, "what says the same is encoded once"
 
 
 def test_what_is_said_otherwise_is_encoded_again(sd: ClipConditioner) -> None:
     contexts = [
         sd.encode("the cat").context,
-        sd.encode(Wording(((("the cat", 1.2),),))).context,
+        sd.encode(WeightedPrompt(((("the cat", 1.2),),))).context,
         sd.encode("the cat", 1).context,
-        sd.encode(Wording(((("the ", 1.0),), (("cat", 1.0),)))).context,
+        sd.encode(WeightedPrompt(((("the ", 1.0),), (("cat", 1.0),)))).context,
     ]
     assert len({id(context) for context in contexts}) == 4
 
 
 def test_a_break_begins_a_row(sd: ClipConditioner) -> None:
-    context = sd.encode(Wording(parse("the red BREAK cat").sections)).context
+    context = sd.encode(WeightedPrompt(parse("the red BREAK cat").sections)).context
     rows = [sd.encode(text).context for text in ("the red", "cat")]
     assert context is not None
     torch.testing.assert_close(context, torch.cat([row for row in rows if row is not None]))
@@ -186,7 +186,7 @@ def test_a_break_begins_a_row(sd: ClipConditioner) -> None:
 
 def test_a_section_has_as_many_rows_in_both_encoders(sdxl: ClipConditioner) -> None:
     # "!!!" is one token to the first tokenizer and three to the second, which pads with "!".
-    context = sdxl.encode(Wording(parse("!!! " * 30 + "BREAK cat").sections)).context
+    context = sdxl.encode(WeightedPrompt(parse("!!! " * 30 + "BREAK cat").sections)).context
     alone = sdxl.encode("cat").context
     assert context is not None
     assert alone is not None
@@ -197,7 +197,7 @@ def test_a_section_has_as_many_rows_in_both_encoders(sdxl: ClipConditioner) -> N
 def test_an_empty_wording_is_an_empty_prompt(
     sdxl: ClipConditioner, tiny_sdxl: LatentDiffusion
 ) -> None:
-    nothing = Wording(parse("<lora:ink:1>").sections)
+    nothing = WeightedPrompt(parse("<lora:ink:1>").sections)
     negative = conditioner(tiny_sdxl).negative(SamplingParams("the cat", nothing))
     assert negative.context is not None
     assert not negative.context.any()
@@ -208,7 +208,7 @@ def test_half_precision_stays_half() -> None:
     context = torch.randn(2, 77, 8).half() - 3
     weights = torch.ones(2, 77)
     weights[1, 3:9] = 1.4
-    out = emphasised(context, weights)
+    out = apply_emphasis(context, weights)
     assert out.dtype == torch.float16
     assert out[0].equal(context[0]), "a row of ones stays bit for bit"
     assert not out[1].equal(context[1])
@@ -219,6 +219,6 @@ def test_a_mean_that_would_blow_up_is_not_restored() -> None:
     context[:, 1:] = -0.3
     weights = torch.ones(3, 4)
     weights[1, 0], weights[2, 0] = -1.0, 0.9  # the mean turns its sign, and all but vanishes
-    out = emphasised(context, weights)
+    out = apply_emphasis(context, weights)
     assert out[1].equal(context[1] * weights[1, :, None])
     assert out[2].equal(context[2] * weights[2, :, None])

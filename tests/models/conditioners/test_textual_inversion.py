@@ -17,7 +17,7 @@ from torch import Tensor
 from models.checkpoints.convert.install import add
 from models.checkpoints.convert.model_store import ModelsHome
 from models.conditioners.clip import ClipConditioner
-from models.conditioners.textual_inversion import with_learned_words
+from models.conditioners.textual_inversion import with_embeddings
 from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig
 from models.networks.text_encoder import TextEncoder
@@ -37,7 +37,7 @@ def learned(model: LatentDiffusion, folder: Path, **files: dict[str, Tensor]) ->
     """The model's conditioner with words from `files`, by name with _ for -."""
     for name, tensors in files.items():
         save_file(tensors, folder / f"{name.replace('_', '-')}.safetensors")
-    conditioner = with_learned_words(model.conditioner, folder)
+    conditioner = with_embeddings(model.conditioner, folder)
     assert isinstance(conditioner, ClipConditioner)
     return conditioner
 
@@ -88,7 +88,7 @@ def test_a_file_of_automatic1111_is_converted_and_read_as_by_diffusers(
     added = add(str(source), ModelsHome(tmp_path / "home"))
     assert (added.kind, added.name) == ("embedding", "my-cat")
 
-    conditioner = with_learned_words(tiny_sd.conditioner, tmp_path / "home/embeddings")
+    conditioner = with_embeddings(tiny_sd.conditioner, tmp_path / "home/embeddings")
     assert isinstance(conditioner, ClipConditioner)
     pipe = theirs(diffusers.StableDiffusionPipeline, tiny_sd_folder)
     pipe.load_textual_inversion(str(source))
@@ -122,8 +122,8 @@ def test_the_refiner_takes_the_words_of_its_encoder(
     both = tiny_sdxl.conditioner
     assert isinstance(both, ClipConditioner)
     save_file({"clip_l": vectors(1, 5), "clip_g": vectors(1, 6)}, tmp_path / "my-cat.safetensors")
-    whole = with_learned_words(both, tmp_path)
-    refiner = with_learned_words(ClipConditioner(both.stages[1:], both.device, sdxl=True), tmp_path)
+    whole = with_embeddings(both, tmp_path)
+    refiner = with_embeddings(ClipConditioner(both.stages[1:], both.device, sdxl=True), tmp_path)
     assert isinstance(whole, ClipConditioner)
     assert isinstance(refiner, ClipConditioner)
     context, part = whole.encode("my-cat").context, refiner.encode("my-cat").context
@@ -197,7 +197,7 @@ def test_names_that_clash_are_left_out(
     for name in ("th", "My-Cat", "my-cat", "my-dog", "my-dog_1"):
         count = 2 if name == "my-dog" else 1
         save_file({"x": vectors(count, 1)}, tmp_path / f"{name}.safetensors")
-    conditioner = with_learned_words(tiny_sd.conditioner, tmp_path)
+    conditioner = with_embeddings(tiny_sd.conditioner, tmp_path)
     assert isinstance(conditioner, ClipConditioner)
     assert conditioner.words == ("My-Cat", "my-dog")
     assert {r.__dict__["embedding"] for r in caplog.records} == {"th", "my-cat", "my-dog_1"}
@@ -208,12 +208,12 @@ def test_a_file_that_is_no_safetensors_is_left_out(
     tiny_sd: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     (tmp_path / "my-cat.safetensors").write_bytes(content)
-    assert with_learned_words(tiny_sd.conditioner, tmp_path) is tiny_sd.conditioner
+    assert with_embeddings(tiny_sd.conditioner, tmp_path) is tiny_sd.conditioner
     assert "no safetensors file" in caplog.records[0].__dict__["reason"]
 
 
 def test_no_folder_is_no_words(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
-    absent = with_learned_words(tiny_sd.conditioner, tmp_path / "absent")
+    absent = with_embeddings(tiny_sd.conditioner, tmp_path / "absent")
     assert absent is tiny_sd.conditioner
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.cuda.fp8 import emulated, in_eight_bits
+from models.cuda.fp8 import emulated, quantise_unet
 from models.cuda.graphs import Recorder, Replay
-from models.denoising.sampling_params import ControlPicture, SamplingParams
+from models.denoising.sampling_params import ControlImage, SamplingParams
 from models.denoising.slot_update import slot_update
 from models.executors.eager import eager_executors
 from models.loading.controlnets import ControlNets
@@ -55,7 +55,7 @@ def test_a_prepared_model_hears_controlnets(tiny_sd: LatentDiffusion, tmp_path: 
     net = ControlNets(tmp_path).get("edges", tiny_sd)
     image = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(5))
     recipe = SamplingParams("a cat", width=32, height=32, steps=3, guidance_scale=4.0)
-    told = replace(recipe, controls=(ControlPicture(net, image), ControlPicture(net, 1 - image)))
+    told = replace(recipe, controls=(ControlImage(net, image), ControlImage(net, 1 - image)))
     ready = prepare(tiny_sd, SIZE, Wanted(rows=4), repeating)
     plain, expected, heard = (
         list(model.generate([asked]))[-1][0].x
@@ -68,7 +68,7 @@ def test_a_prepared_model_hears_controlnets(tiny_sd: LatentDiffusion, tmp_path: 
 def test_eight_bits_are_refused_where_they_cannot_be_multiplied(
     tiny_sd: LatentDiffusion, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ready = prepare(tiny_sd, SIZE, Wanted(eight_bits=True, rows=2), repeating)
+    ready = prepare(tiny_sd, SIZE, Wanted(fp8=True, rows=2), repeating)
     assert "does not multiply it" in caplog.text
     assert "fp8" not in ready.executors.name
 
@@ -84,13 +84,13 @@ def test_eight_bits_pass_the_gate_or_are_not_used(
     monkeypatch.setattr(preparing, "available", lambda device: True)
     monkeypatch.setattr(preparing, "on_tensor_cores", emulated)
     monkeypatch.setattr(preparing, "REQUIRED_DB", required)
-    ready = prepare(tiny_sd, SIZE, Wanted(eight_bits=True, rows=2), repeating)
+    ready = prepare(tiny_sd, SIZE, Wanted(fp8=True, rows=2), repeating)
     assert ("fp8" in ready.executors.name) is used
     assert ("fp8 is not used" in caplog.text) is not used
 
 
 def test_the_gate_sees_what_eight_bits_change(tiny_sd: LatentDiffusion) -> None:
-    twin = in_eight_bits(tiny_sd.unet, emulated)
+    twin = quantise_unet(tiny_sd.unet, emulated)
     executors = eager_executors(twin, tiny_sd.autoencoder)
     other = replace(tiny_sd, executors=executors)
     assert compare(tiny_sd, tiny_sd, SIZE) == float("inf")

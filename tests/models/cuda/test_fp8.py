@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cuda.float8 import LARGEST
-from models.cuda.fp8 import Linear8, available, emulated, in_eight_bits, on_tensor_cores, quantise
+from models.cuda.fp8 import Fp8Linear, available, emulated, quantise_unet, on_tensor_cores, quantise
 from models.pipeline import LatentDiffusion
 from models.tuning.quality import psnr
 from tests.models.cuda.test_graphs import inputs
@@ -49,7 +49,7 @@ def test_a_product_is_within_the_bound_of_rounding(with_bias: bool) -> None:
     torch.manual_seed(1)
     layer = nn.Linear(320, 640, bias=with_bias)
     x = torch.randn(2, 33, 320)
-    ours, exact = Linear8(layer, emulated)(x), layer(x)
+    ours, exact = Fp8Linear(layer, emulated)(x), layer(x)
     off = (ours - exact).abs().flatten(0, 1)
     allowed = bound(x.flatten(0, 1), layer.weight.detach())
     assert (off <= allowed + 1e-4).all()
@@ -60,14 +60,14 @@ def test_a_convolution_of_one_pixel_is_a_product() -> None:
     torch.manual_seed(2)
     layer = nn.Conv2d(32, 48, 1)
     x = torch.randn(2, 32, 5, 7)
-    ours = Linear8(layer, emulated)(x)
+    ours = Fp8Linear(layer, emulated)(x)
     flat, weight = x.permute(0, 2, 3, 1).flatten(0, 2), layer.weight.detach().flatten(1)
     off = (ours - layer(x)).abs().permute(0, 2, 3, 1).flatten(0, 2)
     assert (off <= bound(flat, weight) + 1e-4).all()
 
 
 def test_a_row_does_not_depend_on_its_company() -> None:
-    layer = Linear8(nn.Linear(32, 32), emulated)
+    layer = Fp8Linear(nn.Linear(32, 32), emulated)
     x = torch.randn(4, 32)
     x[3] *= 1000  # a neighbour that would take all the precision of a scale for the tensor
     rows = quantise(x)
@@ -80,8 +80,8 @@ def test_most_matrices_of_a_unet_are_changed_and_the_delicate_ones_not(
 ) -> None:
     unet = tiny_sd.unet
     before = {name: p.data_ptr() for name, p in unet.named_parameters()}
-    twin = in_eight_bits(unet, emulated)
-    changed = {name for name, m in twin.named_modules() if isinstance(m, Linear8)}
+    twin = quantise_unet(unet, emulated)
+    changed = {name for name, m in twin.named_modules() if isinstance(m, Fp8Linear)}
     block = "down_blocks.0.attentions.0.transformer_blocks.0"
     assert {
         "down_blocks.0.attentions.0.proj_in",
@@ -93,7 +93,7 @@ def test_most_matrices_of_a_unet_are_changed_and_the_delicate_ones_not(
     } <= changed
     kept = ("conv_in", "conv_out", "time_embedding", "time_emb_proj", "conv1", "conv2")
     assert not [name for name in changed if any(part in name for part in kept)]
-    assert not [m for m in unet.modules() if isinstance(m, Linear8)]
+    assert not [m for m in unet.modules() if isinstance(m, Fp8Linear)]
     after = {name: p.data_ptr() for name, p in twin.named_parameters()}
     assert after.items() <= before.items()  # what is not changed is shared
 
@@ -101,7 +101,7 @@ def test_most_matrices_of_a_unet_are_changed_and_the_delicate_ones_not(
 def test_a_unet_in_eight_bits_predicts_nearly_the_same(tiny_sd: LatentDiffusion) -> None:
     given = inputs(tiny_sd.unet, 2)
     exact = tiny_sd.unet(*given)
-    ours = in_eight_bits(tiny_sd.unet, emulated)(*given)
+    ours = quantise_unet(tiny_sd.unet, emulated)(*given)
     error = (ours - exact).norm() / exact.norm()
     assert 1e-4 < error < 0.1
 
@@ -142,5 +142,5 @@ def test_tensor_cores_compute_what_is_emulated(rows: int) -> None:
     torch.manual_seed(4)
     layer = nn.Linear(640, 1280, device="cuda", dtype=torch.float16)
     x = torch.randn(rows, 640, device="cuda", dtype=torch.float16)
-    ours, expected = Linear8(layer, on_tensor_cores)(x), Linear8(layer, emulated)(x)
+    ours, expected = Fp8Linear(layer, on_tensor_cores)(x), Fp8Linear(layer, emulated)(x)
     torch.testing.assert_close(ours, expected, atol=2e-2, rtol=2e-2)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.cuda.fused import choose_fused, choose_update
+from models.cuda.fused import autotune_fused, autotune_slot_update
 from models.denoising.slot_update import COLUMNS, slot_update
 from models.networks.layers import NormSiLU, norm_silu
 from models.networks.unet import GEGLU, geglu
@@ -100,7 +100,7 @@ def test_slot_update(size: tuple[int, int], dtype: torch.dtype) -> None:
 
 
 def test_the_faster_update_is_chosen_and_is_the_update() -> None:
-    chosen = choose_update((4, 8, 8), 2, DEVICE)
+    chosen = autotune_slot_update((4, 8, 8), 2, DEVICE)
     assert chosen.__name__ == slot_update.__name__  # in PyTorch's operators, or our kernel
 
 
@@ -113,7 +113,7 @@ def test_the_fused_kernels_take_the_place_of_the_operators(tiny_sd: LatentDiffus
     unet = copy.deepcopy(tiny_sd.unet).to(DEVICE)
     given = tuple(t.to(DEVICE) for t in inputs(unet, 2))
     expected = unet(*given)
-    choices = choose_fused(unet, lambda: unet(*given))
+    choices = autotune_fused(unet, lambda: unet(*given))
     assert set(choices.values()) <= {"torch", "triton"}
     assert len(choices) == 9  # seven shapes of feature maps and two of gates
     torch.testing.assert_close(unet(*given), expected, atol=tolerance, rtol=tolerance)

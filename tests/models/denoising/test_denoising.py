@@ -170,13 +170,13 @@ def test_half_precision_draws_nearly_the_same(
 def interval(start: float, end: float, scale: float = 5.0) -> SamplingParams:
     return SamplingParams(
         "the cat " * 40, width=32, height=32, steps=8, guidance_scale=scale, seed=9,
-        guided_between=(start, end),
+        guidance_interval=(start, end),
     )  # fmt: skip
 
 
 def test_guidance_of_the_whole_interval_is_guidance(tiny_sd: LatentDiffusion) -> None:
     [whole] = finish(tiny_sd, [start(tiny_sd, interval(0, 1))])
-    [usual] = finish(tiny_sd, [start(tiny_sd, replace(interval(0, 1), guided_between=(0.0, 1.0)))])
+    [usual] = finish(tiny_sd, [start(tiny_sd, replace(interval(0, 1), guidance_interval=(0.0, 1.0)))])
     [none] = finish(tiny_sd, [start(tiny_sd, interval(0.5, 0.5))])
     [unguided] = finish(tiny_sd, [start(tiny_sd, interval(0, 1, scale=1.0))])
     assert torch.equal(whole, usual)

@@ -18,12 +18,12 @@ from models.executors import base as networks
 from models.executors import compiled, openvino
 from models.executors.base import Network, Run
 from models.executors.eager import Eager, OneByOne
-from models.executors.variants import alike
+from models.executors.merged import alike
 from models.loading.loader import BUNDLED, load_model
 from models.networks.layers import ResnetBlock
 from models.networks.sharing import twin
 from models.pipeline import LatentDiffusion
-from models.tuning.executor_autotune import LARGEST_ERROR, Wanted, choose_executors
+from models.tuning.executor_autotune import LARGEST_ERROR, Wanted, autotune_executors
 from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 ROWS = (1, 2, 3, 5, 8, 16, 17)
@@ -231,19 +231,19 @@ def test_whoever_is_first_chooses_for_all_who_share_the_folder(
     tiny: LatentDiffusion, tmp_path: Path
 ) -> None:
     wanted = Wanted(cache=tmp_path, rows=4)
-    first = choose_executors(tiny, wanted)
+    first = autotune_executors(tiny, wanted)
     for file in tmp_path.glob("denoiser-*.choice"):
         file.write_text("eager fp32")
-    assert first.name.split(", ")[1:] == choose_executors(tiny, wanted).name.split(", ")[1:]
-    assert choose_executors(tiny, wanted).name.startswith("denoiser eager fp32")
+    assert first.name.split(", ")[1:] == autotune_executors(tiny, wanted).name.split(", ")[1:]
+    assert autotune_executors(tiny, wanted).name.startswith("denoiser eager fp32")
 
 
 def test_what_is_asked_for_is_taken_or_refused(tiny: LatentDiffusion) -> None:
     asked = replace(Wanted(executor="openvino", precision="fp32"))
-    assert choose_executors(tiny, asked).name == (
+    assert autotune_executors(tiny, asked).name == (
         "denoiser openvino fp32, decoder openvino fp32, encoder openvino fp32"
     )
-    assert "eager" in choose_executors(tiny, Wanted(executor="eager")).name
+    assert "eager" in autotune_executors(tiny, Wanted(executor="eager")).name
 
 
 def test_bfloat16_is_gated_by_its_error(
@@ -252,7 +252,7 @@ def test_bfloat16_is_gated_by_its_error(
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr("models.tuning.executor_autotune.LARGEST_ERROR", 1e-9)
     with pytest.raises(ValueError, match="openvino bf16"):
-        choose_executors(tiny, Wanted(executor="openvino", precision="bf16"))
+        autotune_executors(tiny, Wanted(executor="openvino", precision="bf16"))
     assert "not used" in caplog.text
 
 

@@ -14,7 +14,7 @@ from models.networks.attention import (
     Kernel,
     attention_layers,
     available_kernels,
-    choose_kernels,
+    autotune_attention,
     padded,
     reference,
     sdpa,
@@ -106,7 +106,7 @@ def test_choosing_measures_every_layer_and_logs_the_choice(
 
     before = forward()
     with caplog.at_level(logging.INFO):
-        choices = choose_kernels(unet, forward)
+        choices = autotune_attention(unet, forward)
     assert "attention kernels" in caplog.text
     # One head size (32 channels of 4 heads; 64 of 4 at the coarse middle), self and cross.
     assert len(choices) == 4

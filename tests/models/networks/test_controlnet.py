@@ -125,7 +125,7 @@ def test_only_a_unet_of_its_kind_can_be_told_by_it() -> None:
     sd15 = UNetConfig.from_dict(published(SD15, "unet/config.json"))
     inpainting = published("runwayml__stable-diffusion-inpainting", "unet/config.json")
     sdxl = UNetConfig.from_dict(published(SDXL, "unet/config.json"))
-    assert canny.misfit(sd15, 8) is None
-    assert canny.misfit(UNetConfig.from_dict(inpainting), 8) is None
-    assert "cross_attention_dim 768, not 2048" in (canny.misfit(sdxl, 8) or "")
-    assert "pixels per latent 8, not 4" in (canny.misfit(sd15, 4) or "")
+    assert canny.mismatch(sd15, 8) is None
+    assert canny.mismatch(UNetConfig.from_dict(inpainting), 8) is None
+    assert "cross_attention_dim 768, not 2048" in (canny.mismatch(sdxl, 8) or "")
+    assert "pixels per latent 8, not 4" in (canny.mismatch(sd15, 4) or "")

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoints.checkpoint import CheckpointError
-from models.denoising.sampling_params import ControlPicture, SamplingParams
+from models.denoising.sampling_params import ControlImage, SamplingParams
 from models.executors.base import Network, Run
 from models.executors.controlled import ControlledRuns
 from models.loading.controlnets import ControlNets
@@ -90,7 +90,7 @@ def test_one_controlnet_by_weight_and_window(
 ) -> None:
     image = drawing(48, 32)
     net = nets.get("edges", tiny_sd)
-    recipe = replace(RECIPE, controls=(ControlPicture(net, shown(image), weight, between),))
+    recipe = replace(RECIPE, controls=(ControlImage(net, shown(image), weight, between),))
     expected = theirs(
         "StableDiffusionControlNetPipeline", tiny_sd_folder, [home / "edges"], recipe, image=image,
         controlnet_conditioning_scale=weight, control_guidance_start=between[0],
@@ -109,8 +109,8 @@ def test_two_controlnets_each_with_its_own_window(
     recipe = replace(
         RECIPE,
         controls=(
-            ControlPicture(edges, shown(images[0]), 0.8, (0.0, 0.5)),
-            ControlPicture(depth, shown(images[1]), 0.5, (0.3, 1.0)),
+            ControlImage(edges, shown(images[0]), 0.8, (0.0, 0.5)),
+            ControlImage(depth, shown(images[1]), 0.5, (0.3, 1.0)),
         ),
     )
     expected = theirs(
@@ -130,7 +130,7 @@ def test_with_an_image_and_with_a_mask(
         RECIPE,
         strength=0.7,
         image=as_tensor(image),
-        controls=(ControlPicture(nets.get("edges", tiny_sd), shown(control), 0.9),),
+        controls=(ControlImage(nets.get("edges", tiny_sd), shown(control), 0.9),),
     )
     inputs: dict[str, Any] = {"image": image, "control_image": control, "strength": 0.7}
     if task == "Inpaint":
@@ -148,7 +148,7 @@ def test_with_an_image_and_with_a_mask(
 def test_sdxl(tiny_sdxl: LatentDiffusion, tiny_sdxl_folder: Path, tmp_path: Path) -> None:
     write_tiny_controlnet(tmp_path / "xl", tiny_sdxl_folder)
     net, image = ControlNets(tmp_path).get("xl", tiny_sdxl), drawing(48, 32)
-    recipe = replace(RECIPE, controls=(ControlPicture(net, shown(image), 0.8),))
+    recipe = replace(RECIPE, controls=(ControlImage(net, shown(image), 0.8),))
     expected = theirs(
         "StableDiffusionXLControlNetPipeline", tiny_sdxl_folder, [tmp_path / "xl"], recipe,
         image=image, controlnet_conditioning_scale=0.8,
@@ -162,7 +162,7 @@ def test_a_picture_is_scaled_to_the_size_that_is_drawn(
     net, image = nets.get("edges", tiny_sd), shown(photograph(48, 32))
     larger = torch.nn.functional.interpolate(image[None], size=(64, 96), mode="bicubic")[0]
     small, large = (
-        ours(tiny_sd, replace(RECIPE, controls=(ControlPicture(net, of),)))
+        ours(tiny_sd, replace(RECIPE, controls=(ControlImage(net, of),)))
         for of in (image, larger)
     )
     assert np.abs(small.astype(int) - large.astype(int)).mean() < 3
@@ -183,8 +183,8 @@ def test_a_picture_that_hears_is_the_same_to_the_last_bit_in_any_company(
             seed=seed,
             guidance_scale=scale,
             controls=(
-                ControlPicture(edges, shown(drawing(48, 32, seed)), weight),
-                ControlPicture(depth, shown(drawing(48, 32, seed + 1)), 1 - weight / 2),
+                ControlImage(edges, shown(drawing(48, 32, seed)), weight),
+                ControlImage(depth, shown(drawing(48, 32, seed + 1)), 1 - weight / 2),
             ),
         )
         for seed, weight, scale in ((1, 1.0, 4.0), (2, 0.3, 1.0), (3, 1.7, 9.0))
@@ -198,7 +198,7 @@ def test_a_picture_that_hears_is_the_same_to_the_last_bit_in_any_company(
 def test_pictures_that_hear_others_cannot_share_a_step(
     tiny_sd: LatentDiffusion, nets: ControlNets
 ) -> None:
-    control = ControlPicture(nets.get("edges", tiny_sd), shown(drawing(48, 32)))
+    control = ControlImage(nets.get("edges", tiny_sd), shown(drawing(48, 32)))
     with pytest.raises(ValueError, match="cannot share a step"):
         finals(tiny_sd, [RECIPE, replace(RECIPE, controls=(control,))])
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.denoising.sampling_params import ControlPicture, SamplingParams
+from models.denoising.sampling_params import ControlImage, SamplingParams
 from models.executors import base as networks
 from models.executors.eager import Eager
 from models.executors.openvino import OpenVino
@@ -122,7 +122,7 @@ def test_pictures_of_sdxl_are_those_of_diffusers(tmp_path: Path) -> None:
 def test_with_a_controlnet(model: LatentDiffusion, folder: Path, tmp_path: Path) -> None:
     write_tiny_controlnet(tmp_path / "edges", folder)
     net, image = ControlNets(tmp_path).get("edges", model), drawing(48, 32)
-    recipe = replace(RECIPE, controls=(ControlPicture(net, shown(image), 0.8),))
+    recipe = replace(RECIPE, controls=(ControlImage(net, shown(image), 0.8),))
     expected = theirs(
         "StableDiffusionControlNetPipeline", folder, recipe, width=48, height=32, image=image,
         controlnet=diffusers.ControlNetModel.from_pretrained(tmp_path / "edges"),

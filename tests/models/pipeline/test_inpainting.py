@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.denoising.sampling_params import ControlPicture, SamplingParams
+from models.denoising.sampling_params import ControlImage, SamplingParams
 from models.loading.controlnets import ControlNets
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
@@ -64,7 +64,7 @@ def test_the_network_sees_what_is_to_stay(
 def test_it_hears_a_controlnet(model: LatentDiffusion, folder: Path, tmp_path: Path) -> None:
     write_tiny_controlnet(tmp_path / "edges", folder)
     net, image = ControlNets(tmp_path).get("edges", model), drawing(48, 32)
-    recipe = replace(RECIPE, controls=(ControlPicture(net, shown(image), 0.8),))
+    recipe = replace(RECIPE, controls=(ControlImage(net, shown(image), 0.8),))
     expected = theirs_controlled(
         "StableDiffusionControlNetInpaintPipeline", folder, [tmp_path / "edges"], recipe,
         image=photograph(48, 32), mask_image=Image.fromarray(MASK), control_image=image,

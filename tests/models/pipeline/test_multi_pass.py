@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.denoising.denoiser import DenoisingState
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
-from models.multi_pass import HiresFixPass, Refine
+from models.multi_pass import HiresFixPass, RefinerPass
 from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, compile_table
 from models.samplers.noise_schedule import NoiseSchedule
@@ -95,7 +95,7 @@ def test_the_refiner_goes_on_where_the_base_ended(
 
     base = finish(tiny_sdxl, tiny_sdxl.start(recipe, [11])[0])
     np.testing.assert_allclose(base.x, latents[0], atol=2e-4)
-    both = finish(refiner, Refine(refiner, recipe).begin(base))
+    both = finish(refiner, RefinerPass(refiner, recipe).begin(base))
     assert_same_picture(pixels(refiner, both), np.asarray(expected))
 
 

@@ -217,7 +217,7 @@ def test_the_published_vocabulary_has_room_for_thirty_things(tmp_path: Path) -> 
     encoder = small.bert(8192, 92)
     with torch.device("meta"):
         conditioner = LayoutConditioner(BertEncoder(encoder), CPU)
-    assert (conditioner.most_boxes, conditioner.classes) == (30, 512)
+    assert (conditioner.max_boxes, conditioner.classes) == (30, 512)
     tokens = conditioner.tokens((Box(511, 1.0, 1.0, 1.0, 1.0),) * 30)
     assert len(tokens) == 92
     assert max(tokens) == 8099  # 89 · 90 + 89: the last place of a grid of 90

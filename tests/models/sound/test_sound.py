@@ -13,7 +13,7 @@ import pytest
 import scipy.signal
 from numpy.typing import NDArray
 
-from models.sound import NARROWEST, RIFFUSION, SoundScale, amplitudes, mel, sound_of
+from models.sound import NARROWEST, RIFFUSION, SoundScale, amplitudes, mel, synthesise
 
 FloatArray = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def chord() -> tuple[FloatArray, NDArray[np.float32]]:
     t = seconds()
     high = np.where(t < 0.3, np.sin(2 * np.pi * 1500 * t), 0.0)
     sound = np.sin(2 * np.pi * 300 * t) + high + 0.7 * np.sin(2 * np.pi * 4000 * t)
-    return sound, sound_of(picture_of(sound), seed=3)
+    return sound, synthesise(picture_of(sound), seed=3)
 
 
 def test_filters_are_the_triangles_of_the_formula() -> None:
@@ -130,7 +130,7 @@ def test_a_tone_ends_when_it_ended() -> None:
 def test_a_rising_tone_rises() -> None:
     t = seconds()
     sound = np.sin(2 * np.pi * (500 * t + 1000 * t**2))  # 500 + 2000 t Hz
-    again = sound_of(picture_of(sound), seed=0)[:, 0].astype(float)
+    again = synthesise(picture_of(sound), seed=0)[:, 0].astype(float)
     for moment in (0.15, 0.3, 0.45):
         middle = int(moment * RATE)
         part = again[middle - 2205 : middle + 2205]
@@ -141,7 +141,7 @@ def test_left_is_green_and_right_is_blue() -> None:
     t = seconds(31)
     left, right = (picture_of(np.sin(2 * np.pi * f * t)) for f in (400, 3000))
     picture = np.stack([np.zeros_like(left[..., 0]), left[..., 0], right[..., 0]], axis=-1)
-    again = sound_of(picture, seed=1, stereo=True).astype(float)
+    again = synthesise(picture, seed=1, stereo=True).astype(float)
     assert again.shape == (len(t), 2)
     assert loudest(again[:, 0], 1) == pytest.approx([400], abs=6)
     assert loudest(again[:, 1], 1) == pytest.approx([3000], abs=12)
@@ -149,13 +149,13 @@ def test_left_is_green_and_right_is_blue() -> None:
 
 def test_other_heights_share_out_the_same_scale() -> None:
     t = seconds(41)
-    again = sound_of(picture_of(np.sin(2 * np.pi * 2000 * t), bands=128), seed=1)
+    again = synthesise(picture_of(np.sin(2 * np.pi * 2000 * t), bands=128), seed=1)
     assert loudest(again[:, 0].astype(float), 1) == pytest.approx([2000], abs=40)
 
 
 def test_a_seed_decides_the_phases() -> None:
     picture = picture_of(np.sin(2 * np.pi * 700 * seconds(24)), bands=64)
-    one, same, other = (sound_of(picture, seed=seed) for seed in (5, 5, 6))
+    one, same, other = (synthesise(picture, seed=seed) for seed in (5, 5, 6))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
@@ -165,22 +165,22 @@ def test_clips_are_equally_loud() -> None:
     _, again = chord()
     assert np.abs(again).max() == pytest.approx(10 ** (-0.1 / 20))
     grey = np.full((64, 24, 3), 250, np.uint8)
-    assert np.abs(sound_of(grey, seed=0)).max() == pytest.approx(10 ** (-0.1 / 20))
+    assert np.abs(synthesise(grey, seed=0)).max() == pytest.approx(10 ** (-0.1 / 20))
 
 
 def test_white_is_silence_and_black_is_not() -> None:
     white = np.full((32, 24, 3), 255, np.uint8)
-    assert not sound_of(white, seed=0).any()
-    black = sound_of(np.zeros_like(white), seed=0)
+    assert not synthesise(white, seed=0).any()
+    black = synthesise(np.zeros_like(white), seed=0)
     assert np.isfinite(black).all()
     assert black.std() > 0.05
 
 
 def test_a_picture_must_be_as_wide_as_a_window() -> None:
     picture = np.zeros((16, NARROWEST, 3), np.uint8)
-    assert len(sound_of(picture, seed=0)) == 441 * (NARROWEST - 1)
+    assert len(synthesise(picture, seed=0)) == 441 * (NARROWEST - 1)
     with pytest.raises(ValueError, match="21 wide, narrower than 22"):
-        sound_of(picture[:, 1:], seed=0)
+        synthesise(picture[:, 1:], seed=0)
 
 
 def test_parameters_are_the_published_ones() -> None:

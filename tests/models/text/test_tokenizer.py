@@ -16,8 +16,8 @@ import models.text.cleaning
 import protocol.registry.tokenizer
 from models.checkpoints.checkpoint import CheckpointMissing
 from models.checkpoints.errors import UnsupportedConfig
-from models.text.tokenizer import Tokenizer, aligned_rows
-from models.text.wording import Wording
+from models.text.tokenizer import Tokenizer, align_rows
+from models.text.weighted_prompt import WeightedPrompt
 from protocol.registry.tokenizer import PublishedTokenizer
 from protocol.request.prompts import PromptSyntax, parse
 from service.jobs.tokens import counter_of
@@ -183,7 +183,7 @@ def test_every_token_has_the_weight_of_its_piece(tokenizer: Tokenizer) -> None:
 @settings(max_examples=200, deadline=None)
 @given(text=texts)
 def test_the_service_counts_the_same_tokens(tokenizer: Tokenizer, text: str) -> None:
-    learned = tokenizer.with_words({"my-cat": 3, "plain": 1})
+    learned = tokenizer.with_tokens({"my-cat": 3, "plain": 1})
     count = counter_of(PublishedTokenizer.model_validate_json(learned.to_json()))
     for said in (text, f"{text} my-cat (plain)"):
         assert count(said) == len(learned.tokens(said))
@@ -212,7 +212,7 @@ def test_the_service_knows_how_many_rows_both_text_encoders_of_sdxl_read(
 ) -> None:
     prompts = [parse(text, PromptSyntax.PLAIN), parse(f"({text}:1.2) {more} BREAK {text}")]
     for prompt, exact in zip(prompts, (True, False), strict=True):
-        first, second = aligned_rows(both_of_sdxl, Wording(prompt.sections))
+        first, second = align_rows(both_of_sdxl, WeightedPrompt(prompt.sections))
         most = max(1, -(-prompt.tokens(count_for_sdxl, 75) // 75))
         assert len(first.ids) == len(second.ids)
         assert len(first.ids) == most if exact else len(first.ids) <= most
@@ -229,7 +229,7 @@ def test_service_and_worker_clean_alike(text: str) -> None:
 
 
 def test_a_learned_word_stands_for_its_ids_and_alone(published: Tokenizer) -> None:
-    learned = published.with_words({"My-Cat": 3, "polka-dot": 1})
+    learned = published.with_tokens({"My-Cat": 3, "polka-dot": 1})
     first = 49408
     assert learned.tokens("a my-cat, MY-CAT") == [
         320, first, first + 1, first + 2, 267, first, first + 1, first + 2,
@@ -242,15 +242,15 @@ def test_a_learned_word_stands_for_its_ids_and_alone(published: Tokenizer) -> No
 
 
 def test_words_can_be_learned_one_after_another(published: Tokenizer) -> None:
-    both = published.with_words({"one-a": 2}).with_words({"two-b": 2})
+    both = published.with_tokens({"one-a": 2}).with_tokens({"two-b": 2})
     assert both.tokens("two-b one-a") == [49410, 49411, 49408, 49409]
 
 
 def test_a_word_that_the_vocabulary_has_cannot_be_learned(published: Tokenizer) -> None:
     with pytest.raises(ValueError, match="has cat already"):
-        published.with_words({"cat": 1})
+        published.with_tokens({"cat": 1})
     with pytest.raises(ValueError, match="has my-cat_1 already"):
-        published.with_words({"my-cat": 2}).with_words({"my-cat_1": 1})
+        published.with_tokens({"my-cat": 2}).with_tokens({"my-cat_1": 1})
 
 
 def test_an_unknown_class_of_tokenizer_is_refused(tmp_path: Path) -> None:

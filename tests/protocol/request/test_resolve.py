@@ -338,4 +338,4 @@ def test_sounds_are_of_models_that_draw_sounds() -> None:
 
 
 def test_a_sound_is_as_wide_as_its_window() -> None:
-    assert protocol.request.sound.NARROWEST == models.sound.NARROWEST
+    assert protocol.request.sound.NARROWEST == models.sound.MIN_WIDTH

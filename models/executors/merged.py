@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from models.executors.base import Adaptable, Executors, Network, Run, denoiser
+from models.executors.base import SupportsWeights, Executors, Network, Run, denoiser
 from models.executors.eager import Eager
 from models.networks.unet import UNet
 
-RunVariant = Callable[[Executors, UNet], Executors]
+RunMerged = Callable[[Executors, UNet], Executors]
 
 
-def run_alike(executors: Executors, unet: UNet) -> Executors:
+def reuse_executor(executors: Executors, unet: UNet) -> Executors:
     """The same executors for a `unet` that differs in the values of weights only."""
-    return replace(executors, denoiser=alike(executors.denoiser, denoiser(unet)))
+    return replace(executors, denoiser=run_like(executors.denoiser, denoiser(unet)))
 
 
 def run_eagerly(executors: Executors, unet: UNet) -> Executors:
@@ -22,8 +22,8 @@ def run_eagerly(executors: Executors, unet: UNet) -> Executors:
     return replace(executors, denoiser=Eager(denoiser(unet), same_bytes=True))
 
 
-def alike(run: Run, network: Network) -> Run:
+def run_like(run: Run, network: Network) -> Run:
     """`network` as `run` runs the one that it differs from."""
-    if isinstance(run, Adaptable):
+    if isinstance(run, SupportsWeights):
         return run.with_weights(network)
     return Eager(network, same_bytes=True)

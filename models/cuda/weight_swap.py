@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from models.executors.base import Network, Run
-from models.networks.sharing import twin
+from models.networks.sharing import with_weights
 
 
-class Stage:
+class WeightSwap:
     """A network with memory of its own for every matrix and kernel, and what runs it there."""
 
     def __init__(self, network: Network, record: Callable[[nn.Module], Run]) -> None:
@@ -27,38 +27,38 @@ class Stage:
             for name, parameter in network.module.named_parameters()
             if parameter.ndim > 1
         }
-        module = twin(network.module, own)
+        module = with_weights(network.module, own)
         self._memory = {name: module.get_parameter(name) for name in own}
         # What each was copied from; a variant that has gone is not kept alive for it.
-        self._shown: dict[str, weakref.ref[Tensor]] = {
+        self._loaded: dict[str, weakref.ref[Tensor]] = {
             name: weakref.ref(network.module.get_parameter(name)) for name in self._memory
         }
         self.run = record(module)
 
     @torch.no_grad()
-    def show(self, weights: Mapping[str, Tensor]) -> None:
+    def load(self, weights: Mapping[str, Tensor]) -> None:
         """From now on the network computes with these, by parameter name."""
-        stale = [name for name, shown in self._shown.items() if shown() is not weights[name]]
+        stale = [name for name, loaded in self._loaded.items() if loaded() is not weights[name]]
         if not stale:
             return
         torch._foreach_copy_([self._memory[n] for n in stale], [weights[n] for n in stale])
         for name in stale:
-            self._shown[name] = weakref.ref(weights[name])
+            self._loaded[name] = weakref.ref(weights[name])
 
 
-class Staged:
+class SwappedRun:
     """One variant: its weights are on the stage whenever it runs."""
 
-    def __init__(self, stage: Stage, network: Network) -> None:
-        self._stage = stage
+    def __init__(self, swap: WeightSwap, network: Network) -> None:
+        self._swap = swap
         self._weights = dict(network.module.named_parameters())
 
     @property
     def rows_run(self) -> int:
         """Of all variants together, padding included."""
-        rows: int = getattr(self._stage.run, "rows_run", 0)
+        rows: int = getattr(self._swap.run, "rows_run", 0)
         return rows
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        self._stage.show(self._weights)
-        return self._stage.run(*inputs)
+        self._swap.load(self._weights)
+        return self._swap.run(*inputs)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.cuda.graphs import Graphed, GraphRecorder, Recorder
 from models.executors.base import Network, denoiser
-from models.executors.variants import alike
+from models.executors.merged import alike
 from models.networks.sharing import twin
 from models.pipeline import LatentDiffusion
 from tests.models.cuda.test_graphs import again
