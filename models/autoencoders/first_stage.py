@@ -91,4 +91,4 @@ class FirstStage(nn.Module):
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
-        """Decode unscaled latents (B, C, h, w) to image (B, C', H, W), about [-1, 1], not clamped."""
+        """Decode unscaled latents (B, C, h, w) to image (B, C', H, W) in about [-1, 1]."""

@@ -89,7 +89,7 @@ def _octaves(channels: int, sides: Sequence[int]) -> Tensor:
 
 @torch.inference_mode()
 def decode_preview(tiny: FirstStage, latents: Tensor) -> Tensor:
-    """Decode scaled latents (C, h, w) by a tiny autoencoder to an image (H, W, 3) uint8 on the CPU."""
+    """Decode scaled latents (C, h, w) by a tiny autoencoder to (H, W, 3) uint8 on the CPU."""
     side = MAX_SIDE // tiny.config.factor
     z = _shrink(latents, side)[None] / tiny.config.scaling_factor
     return to_bytes(tiny.decode(z.to(tiny.dtype)).float())[0].cpu()
@@ -97,7 +97,7 @@ def decode_preview(tiny: FirstStage, latents: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def project_preview(linear: LinearPreview, latents: Tensor) -> Tensor:
-    """Map scaled latents (C, h, w) to an image (h, w, 3), uint8 on the CPU, by the linear map."""
+    """Map scaled latents (C, h, w) by the linear map to (h, w, 3) uint8 on the CPU."""
     colours = linear(_shrink(latents, MAX_SIDE))
     return to_bytes(2 * colours[None] - 1)[0].cpu()
 

@@ -105,8 +105,9 @@ class ClipConditioner:
         return replace(encoded, time_ids=self._time_ids(params, score)) if self.sdxl else encoded
 
     def _time_ids(self, params: SamplingParams, score: float) -> Tensor:
-        """Return original size and crop corner in pixels, rows first, then target size or the
-        score.
+        """Return the original size and the crop corner, then the target size or the score.
+
+        In pixels, rows first.
         """
         size = [params.height, params.width]
         last = [score] if self.refiner else size

@@ -1,6 +1,6 @@
 """Our own kernels in the layers of a network, each only where it measures faster.
 
-Without Triton, which CUDA builds of PyTorch bring along, PyTorch's operators stay.
+Without Triton, which CUDA builds of PyTorch include, PyTorch's operators stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models.samplers.table import HISTORY
 
 
 def autotune_fused(network: nn.Module, forward: Callable[[], object]) -> dict[str, str]:
-    """Measure and set the kernels of the norms and gates of `network`; the choices, by shape.
+    """Measure and set the kernels of the norms and gates; return the choices, by shape.
 
     `forward` runs the network once on representative inputs.
     """
@@ -39,8 +39,10 @@ def autotune_fused(network: nn.Module, forward: Callable[[], object]) -> dict[st
     return choices
 
 
-def autotune_slot_update(shape: tuple[int, int, int], slots: int, device: torch.device) -> SlotUpdate:
-    """The faster update for `slots` slots with latents of `shape`, which is (C, h, w)."""
+def autotune_slot_update(
+    shape: tuple[int, int, int], slots: int, device: torch.device
+) -> SlotUpdate:
+    """Return the faster update for `slots` slots with latents of `shape`, which is (C, h, w)."""
     if find_spec("triton") is None:
         return slot_update
     from models.cuda.kernels import slot_update as fused

@@ -1,8 +1,8 @@
-"""One recorded network for all variants of a model: their weights are put into its memory in turn.
+"""One recorded network for all merged models: their weights are copied into its memory in turn.
 
-A graph reads its weights where they were when it was recorded. To record graphs for every variant
-would take seconds and memory for each; to copy the weights that differ takes about as long as
-reading them twice. The model itself has graphs and memory of its own, which nobody writes to.
+A graph reads its weights where they were when it was recorded. To record graphs for every merged
+model would take seconds and memory for each; to copy the weights that differ takes about as long as
+reading them twice. The model itself has its own graphs and memory, which are never overwritten.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from models.networks.sharing import with_weights
 
 
 class WeightSwap:
-    """A network with memory of its own for every matrix and kernel, and what runs it there."""
+    """A network with its own memory for every matrix and kernel, and its run."""
 
     def __init__(self, network: Network, record: Callable[[nn.Module], Run]) -> None:
-        """Biases and norms stay shared with `network`: no LoRA changes them."""
+        """Record the network; biases and norms stay shared, as no LoRA changes them."""
         own = {
             name: parameter.clone()
             for name, parameter in network.module.named_parameters()
@@ -29,7 +29,7 @@ class WeightSwap:
         }
         module = with_weights(network.module, own)
         self._memory = {name: module.get_parameter(name) for name in own}
-        # What each was copied from; a variant that has gone is not kept alive for it.
+        # The source of each copy, as a weak reference: a deleted model is not kept in memory.
         self._loaded: dict[str, weakref.ref[Tensor]] = {
             name: weakref.ref(network.module.get_parameter(name)) for name in self._memory
         }
@@ -37,7 +37,7 @@ class WeightSwap:
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """From now on the network computes with these, by parameter name."""
+        """Let the network compute with these weights, by parameter name, from now on."""
         stale = [name for name, loaded in self._loaded.items() if loaded() is not weights[name]]
         if not stale:
             return
@@ -47,7 +47,7 @@ class WeightSwap:
 
 
 class SwappedRun:
-    """One variant: its weights are on the stage whenever it runs."""
+    """The run of one merged model: its weights are loaded before every call."""
 
     def __init__(self, swap: WeightSwap, network: Network) -> None:
         self._swap = swap
@@ -55,7 +55,7 @@ class SwappedRun:
 
     @property
     def rows_run(self) -> int:
-        """Of all variants together, padding included."""
+        """Return the rows of all merged models together, padding included."""
         rows: int = getattr(self._swap.run, "rows_run", 0)
         return rows
 

@@ -1,8 +1,8 @@
 """The UNet through torch.compile with its weights frozen in, on a CPU with a C++ compiler.
 
 A compiled graph is for one shape and takes half a minute to make, so there are few: batches are
-padded to the next of `ROWS`, pictures of another size than the model's own go to eager PyTorch.
-What is compiled stays in PyTorch's own cache on disk.
+padded to the next of `ROWS`, and images of another size than the model's own are run by eager
+PyTorch. Compiled code stays in PyTorch's own cache on disk.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from torch import Tensor
 from models.executors.base import Network, Run
 from models.executors.merged import run_like
 
-ROWS = (2, 4, 8, 16)  # of the compiled graphs; more rows are run in parts
+ROWS = (2, 4, 8, 16)  # of the compiled graphs; larger batches are split
 
 
 def available() -> bool:
-    """Whether there is a compiler for the code that torch.compile writes."""
+    """Return True if there is a compiler for the code that torch.compile writes."""
     return shutil.which("c++") is not None or shutil.which("g++") is not None
 
 
 class Compiled:
-    """Runs `network` compiled for its own size, and `fallback` at every other."""
+    """Runs `network` compiled for its own size, and `fallback` for every other size."""
 
     def __init__(
         self,
@@ -51,8 +51,10 @@ class Compiled:
                     self(*network.examples(size))
 
     def with_weights(self, network: Network) -> Run:
-        """Weights are frozen into what was compiled, and compiling takes minutes: run as at the
-        other sizes."""
+        """Return the run of `network` by the fallback.
+
+        Weights are frozen into the compiled code, and compiling takes minutes.
+        """
         return run_like(self._fallback, network)
 
     @torch.no_grad()
@@ -67,7 +69,7 @@ class Compiled:
         rows = len(inputs[0])
         bucket = self._rows[bisect_left(self._rows, rows)]
         self.rows_run += bucket
-        # Compiled code is for tensors of ordinary mode, and the timestep stays as exact as it is.
+        # Compiled code takes no inference tensors, and the timestep keeps its precision.
         padded = [_padded(t, bucket).to(self._dtype if t.dim() > 1 else t.dtype) for t in inputs]
         with torch.inference_mode(False):
             out: Tensor = self._run(*(t.clone() for t in padded))

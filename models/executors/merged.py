@@ -1,11 +1,11 @@
-"""Runs a variant of a model by the means that were chosen for the model itself, or simpler ones."""
+"""Executors of a model with merged LoRAs, derived from those of the model itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from models.executors.base import SupportsWeights, Executors, Network, Run, denoiser
+from models.executors.base import Executors, Network, Run, SupportsWeights, denoiser
 from models.executors.eager import Eager
 from models.networks.unet import UNet
 
@@ -13,17 +13,17 @@ RunMerged = Callable[[Executors, UNet], Executors]
 
 
 def reuse_executor(executors: Executors, unet: UNet) -> Executors:
-    """The same executors for a `unet` that differs in the values of weights only."""
+    """Return the same executors for a `unet` that differs only in the values of weights."""
     return replace(executors, denoiser=run_like(executors.denoiser, denoiser(unet)))
 
 
 def run_eagerly(executors: Executors, unet: UNet) -> Executors:
-    """PyTorch as it is, which needs no memory for weights that the `unet` shares."""
+    """Return executors with an eager `unet`, which needs no memory for shared weights."""
     return replace(executors, denoiser=Eager(denoiser(unet), same_bytes=True))
 
 
 def run_like(run: Run, network: Network) -> Run:
-    """`network` as `run` runs the one that it differs from."""
+    """Return the run of `network` by the executor of `run`, whose network has other weights."""
     if isinstance(run, SupportsWeights):
         return run.with_weights(network)
     return Eager(network, same_bytes=True)

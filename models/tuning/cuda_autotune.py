@@ -1,7 +1,7 @@
-"""Getting one model ready on one GPU: every choice that is made by measuring is made here.
+"""Autotuning of one model on one GPU: every choice made by measurement is made here.
 
-In this order, because each step runs on what the one before has chosen: eight bits if asked for
-and good enough, attention kernels, our own kernels, compiled blocks, and graphs of it all.
+In this order, because each step runs on the result of the one before: FP8 if it is requested and
+exact enough, attention kernels, our own kernels, compiled blocks, and graphs of the whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from models.cuda.fp8 import available, quantise_unet, on_tensor_cores
+from models.cuda.fp8 import available, on_tensor_cores, quantise_unet
 from models.cuda.fused import autotune_fused, autotune_slot_update
 from models.cuda.graphs import Graphed, GraphRecorder, Recorder
 from models.cuda.regions import compile_regions, release_regions
@@ -29,18 +29,17 @@ log = logging.getLogger(__name__)
 
 Size = tuple[int, int]  # width, height in pixels
 
-COMPILE_S = 180.0  # compiling is tried only where there is time for it
+COMPILE_S = 180.0  # compiling is tried only with this time budget or more
 COMPILED_GAIN = 0.03  # by which compiled blocks must be faster to be kept
-MEASURED_ROWS = 8  # of a batch in company, for which kernels are chosen
+MEASURED_ROWS = 8  # of the batch for which kernels are chosen
 
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """What an operator leaves open.
+    """Options of an operator.
 
-    eight_bits: use float8 where it passes the gate. choose_attention: measure, or leave the
-    kernels in the UNet's layers as they are. rows: the most that will be stepped together.
-    patience_s: how long getting ready may take.
+    fp8: use FP8 where it is exact enough. autotune_attention: measure, or leave the kernels in the
+    UNet's layers unchanged. rows: the most rows in one step. budget_s: the time for tuning.
     """
 
     fp8: bool = False
@@ -56,10 +55,11 @@ def autotune_cuda(
     options: CudaOptions,
     recorder: Callable[[torch.device], Recorder] = GraphRecorder,
 ) -> LatentDiffusion:
-    """The same model, run by the fastest means that measure so for pictures of `size`.
+    """Return the same model, with the executors that measure fastest for images of `size`.
 
-    Graphs for `size` are recorded before this returns, for others when they first come. One with
-    a memory of its own is made by `recorder` for each network, as two of them may run at once.
+    Graphs for `size` are recorded before this returns, for other sizes at their first use.
+    `recorder` is called for each network, because two of them may run at once and need separate
+    memory.
     """
     unet = _unet(model, size, options)
     rows = tuple(n for n in ROWS if n <= max(2, options.rows))
@@ -85,17 +85,19 @@ def autotune_cuda(
         + ["fp8"] * (unet is not model.unet)
     )
     log.info("executors: %s", name)
-    update = autotune_slot_update(model.latent_shape(*size), max(1, options.rows // 2), model.device)
+    update = autotune_slot_update(
+        model.latent_shape(*size), max(1, options.rows // 2), model.device
+    )
     executors = Executors(denoise, decode, eager.encoder, controlled, name, update)
     return replace(model, executors=executors)
 
 
 def _unet(model: LatentDiffusion, size: Size, options: CudaOptions) -> UNet:
-    """The model's UNet, or its twin in eight bits if that draws nearly the same pictures."""
+    """Return the model's UNet, or its FP8 copy if that generates nearly the same images."""
     if not options.fp8:
         return model.unet
     if not available(model.device):
-        log.warning("fp8 is asked for, but %s does not multiply it", model.device)
+        log.warning("fp8 is requested, but %s does not support it", model.device)
         return model.unet
     quantised = quantise_unet(model.unet, on_tensor_cores)
     executors = eager_executors(quantised, model.autoencoder)
@@ -108,7 +110,7 @@ def _unet(model: LatentDiffusion, size: Size, options: CudaOptions) -> UNet:
 
 
 def _examples(model: LatentDiffusion, size: Size, most: int) -> tuple[torch.Tensor, ...]:
-    """Random inputs of the denoiser for pictures of `size`."""
+    """Return random inputs of the denoiser for images of `size`."""
     x, *rest = denoiser(model.unet).examples(min(MEASURED_ROWS, most))
     _, height, width = model.latent_shape(*size)
     x = torch.randn(*x.shape[:2], height, width, device=x.device, dtype=x.dtype)
@@ -122,7 +124,7 @@ def _run(unet: UNet, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
 
 
 def _compiled(unet: UNet, inputs: tuple[torch.Tensor, ...], device: torch.device) -> bool:
-    """Whether compiled blocks are faster; if so, they stay compiled."""
+    """Return True if compiled blocks are faster; if so, they stay compiled."""
 
     def run() -> torch.Tensor:
         return _run(unet, inputs)
@@ -145,7 +147,7 @@ def _compiled(unet: UNet, inputs: tuple[torch.Tensor, ...], device: torch.device
 def _decoder(
     model: LatentDiffusion, size: Size, recorder: Callable[[torch.device], Recorder]
 ) -> OneByOne:
-    """The decoder in a graph of one picture, with the kernels that are fastest for it."""
+    """Return the decoder in a graph of one image, with the kernels that are fastest for it."""
     autoencoder = model.autoencoder
     channels, height, width = model.latent_shape(*size)
     z = torch.randn(1, channels, height, width, device=model.device).to(autoencoder.dtype)

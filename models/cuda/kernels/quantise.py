@@ -1,4 +1,4 @@
-"""Rows of half precision to eight bits and a scale per row, in one pass where PyTorch needs six."""
+"""Half precision to FP8 with a scale per row, in one pass where PyTorch needs six."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.cuda.float8 import LARGEST, SMALLEST_SCALE, Fp8Rows
 
 
 def quantise(x: Tensor) -> Fp8Rows:
-    """As `models.cuda.fp8.quantise`; x (M, K)."""
+    """Compute `models.cuda.fp8.quantise`; x (M, K)."""
     x = x.contiguous()
     rows, width = x.shape
     out = x.new_empty(x.shape, dtype=torch.float8_e4m3fn)
