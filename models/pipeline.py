@@ -229,7 +229,7 @@ class LatentDiffusion:
         added: AddedConditioning | None,
         controls: Controls | None,
     ) -> Tensor:
-        conditioning = () if context is None else (context,)
+        conditioning: tuple[Tensor, ...] = () if context is None else (context,)
         conditioning += () if added is None else added.tensors
         if controls is None:
             return self._in_patches(self.executors.denoiser, x, timestep, *conditioning)

@@ -21,9 +21,9 @@ from models.conditioners.bert import BertConditioner
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.conditioners.concat_conditioning import (
     ConcatConditioning,
-    SemanticMapConditioning,
-    PaperInpaintingConditioning,
     LowResolutionConditioning,
+    PaperInpaintingConditioning,
+    SemanticMapConditioning,
     StableInpaintingConditioning,
 )
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
@@ -145,10 +145,15 @@ KINDS: Mapping[str, Kind] = {
     "LDMPipeline": Kind(("unconditional",), _nothing),
     "LDMTextToImagePipeline": Kind(_FROM_WORDS, _bert),
     "LDMSuperResolutionPipeline": Kind(
-        ("upscale",), _nothing, lambda files: LowResolutionConditioning(files.device), Patches(128, 64)
+        ("upscale",),
+        _nothing,
+        lambda files: LowResolutionConditioning(files.device),
+        Patches(128, 64),
     ),
     "LatentDiffusionClassPipeline": Kind(("class",), _class),
-    "LatentDiffusionInpaintPipeline": Kind(("inpaint",), _nothing, lambda files: PaperInpaintingConditioning()),
+    "LatentDiffusionInpaintPipeline": Kind(
+        ("inpaint",), _nothing, lambda files: PaperInpaintingConditioning()
+    ),
     "LatentDiffusionLayoutPipeline": Kind(("layout",), _layout),
     "LatentDiffusionSemanticPipeline": Kind(("semantic",), _nothing, _class_map),
 }

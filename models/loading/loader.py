@@ -79,7 +79,10 @@ def load_model(
         )
     report(FOUND, "what reads requests")
     published = Published(folder, index, dtype, device)
-    conditioner, concat_conditioning = kind.conditioner(published), kind.concat_conditioning(published)
+    conditioner, concat_conditioning = (
+        kind.conditioner(published),
+        kind.concat_conditioning(published),
+    )
     if embeddings is not None:
         conditioner = with_embeddings(conditioner, embeddings)
     report(0.3, "autoencoder")

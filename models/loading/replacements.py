@@ -43,4 +43,6 @@ def with_first_stage(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
 
 def with_tiny(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
     """The same model, with the tiny autoencoder of `folder` beside its own. Raises likewise."""
-    return replace(model, tiny=load_compatible(folder, model.autoencoder, model.dtype, model.device))
+    return replace(
+        model, tiny=load_compatible(folder, model.autoencoder, model.dtype, model.device)
+    )

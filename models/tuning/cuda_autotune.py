@@ -71,7 +71,7 @@ def autotune_cuda(
     denoise = Graphed(
         denoiser(unet).module, recorder(model.device), same_bytes=options.same_bytes, rows=rows
     )
-    sizes = denoise.autotune_cuda(*inputs)
+    sizes = denoise.warm_up(*inputs)
     eager = eager_executors(unet, model.autoencoder, same_bytes=options.same_bytes)
     decode = _decoder(model, size, recorder)
 
@@ -156,5 +156,5 @@ def _decoder(
     autotune_fused(autoencoder, lambda: autoencoder.decode(z))
     network = decoder(autoencoder, width)
     graphed = Graphed(network.module, recorder(model.device), same_bytes=False, rows=(1,))
-    graphed.autotune_cuda(z)
+    graphed.warm_up(z)
     return OneByOne(graphed)

@@ -267,7 +267,7 @@ class Engine:
     ) -> tuple[str | int, ...]:
         """What slots that step together have in common; ends in the size of their latents."""
         length = trajectory.context_length if self._same_bytes else 0
-        heard = (control.net.number for control in trajectory.heard)
+        heard = (control.net.number for control in trajectory.active_controls)
         return name, model.number, length, *heard, *trajectory.x.shape
 
     def _begin_next_passes(self, batch: list[Slot]) -> None:
@@ -284,7 +284,7 @@ class Engine:
         running = slot.running
         running.decode_s += seconds
         running.pending -= 1
-        finished: Pixels = slot.model.finish(running.recipe, torch.from_numpy(pixels)).numpy()
+        finished: Pixels = slot.model.postprocess(running.recipe, torch.from_numpy(pixels)).numpy()
         running.job.listener.on_image(slot.index, finished, slot.seed)
         if running.pending == 0:
             running.job.listener.on_done(running.timings())

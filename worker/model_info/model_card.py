@@ -15,11 +15,11 @@ from models.autoencoders.pixels import RGB
 from models.checkpoints.checkpoint import read_json
 from models.conditioners.clip import embedding_names, max_clip_skip
 from models.pipeline import LatentDiffusion
-from models.samplers import SAMPLERS
 from models.samplers.schedules.registry import schedules_of
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import Extra
 from protocol.request.request import MOST_CLIP_SKIP, Decoder
+from protocol.request.samplers import SAMPLERS
 from worker.model_info.published_sampler import published_sampler
 from worker.model_info.task_card import task_entries
 

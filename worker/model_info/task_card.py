@@ -7,7 +7,10 @@ from typing import Any
 
 from models.checkpoints.checkpoint import read_json
 from models.conditioners.clip import ClipConditioner
-from models.conditioners.concat_conditioning import SemanticMapConditioning, LowResolutionConditioning
+from models.conditioners.concat_conditioning import (
+    LowResolutionConditioning,
+    SemanticMapConditioning,
+)
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.loading.kinds import KINDS
 from models.pipeline import LatentDiffusion

@@ -16,7 +16,7 @@ from models.cuda.stream import StreamedDecoder
 from models.denoising.sampling_params import SamplingParams
 from models.loading.controlnets import ControlNets
 from models.lora.registry import LoraRegistry
-from models.networks.attention import available_kernels, autotune_attention, use_kernel
+from models.networks.attention import autotune_attention, available_kernels, use_kernel
 from models.pipeline import LatentDiffusion
 from models.tuning import executor_autotune as choice
 from worker.engine.decoding import BesideSteps, BetweenSteps, Decoding
