@@ -21,12 +21,12 @@ def fp8(image: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.asarray((array * 255).round(), np.uint8)
 
 
-def test_a_picture_is_what_it_was() -> None:
+def test_image_bytes_are_unchanged() -> None:
     image = decoded(3)
     assert np.array_equal(to_bytes(image).numpy(), fp8(image))
 
 
-def test_depth_as_a_picture_has_its_bytes_in_green_and_blue() -> None:
+def test_depth_image_has_its_bytes_in_green_and_blue() -> None:
     image = decoded(6)
     planes = to_bytes(image).numpy()
     expected = fp8(image)
@@ -35,7 +35,7 @@ def test_depth_as_a_picture_has_its_bytes_in_green_and_blue() -> None:
     assert np.array_equal(planes[..., 3].astype(np.uint16) * 256 + planes[..., 4], depth)
 
 
-def test_depth_as_one_channel_has_sixteen_bits() -> None:
+def test_depth_channel_has_sixteen_bits() -> None:
     image = decoded(4)
     planes = to_bytes(image).numpy()
     assert np.array_equal(planes[..., :3], fp8(image[:, :3]))
@@ -47,7 +47,7 @@ def test_depth_as_one_channel_has_sixteen_bits() -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 4, 6])
-def test_every_plane_is_bytes(channels: int) -> None:
+def test_every_plane_has_bytes(channels: int) -> None:
     planes = to_bytes(decoded(channels))
     assert planes.dtype == torch.uint8
     assert planes.shape == (2, 8, 12, 3 if channels == 3 else 5)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.autoencoders.preview import LARGEST_SIDE, LinearPreview, clean_latents
+from models.autoencoders.preview import MAX_SIDE, LinearPreview, clean_latents
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import BUNDLED, load_model
 from models.loading.replacements import with_tiny
@@ -20,7 +20,7 @@ from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, compile_table
 from models.samplers.noise_schedule import NoiseSchedule, PredictionType
 from tests.support.tiny_models import write_tiny_sd, write_tiny_vae
-from tests.worker.engine.test_engine import Heard, request, run
+from tests.worker.engine.test_engine import RecordingListener, request, run
 from worker.engine import previews
 from worker.engine.engine import Engine
 from worker.engine.resident import unmeasured
@@ -29,7 +29,7 @@ from worker.interfaces import AdmittedJob, Pixels
 Z0 = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(1))
 
 
-def told(kind: PredictionType, x: Tensor, level: tuple[float, float]) -> Tensor:
+def output_of(kind: PredictionType, x: Tensor, level: tuple[float, float]) -> Tensor:
     """What a network says that knows the picture, at x = s z0 + n e."""
     s, n = level
     noise = (x - s * Z0) / n
@@ -43,7 +43,7 @@ def told(kind: PredictionType, x: Tensor, level: tuple[float, float]) -> Tensor:
 
 @pytest.mark.parametrize("kind", get_args(PredictionType))
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
-def test_a_network_that_knows_the_picture_is_seen_to(sampler: str, kind: PredictionType) -> None:
+def test_clean_latents_of_perfect_network_are_the_image(sampler: str, kind: PredictionType) -> None:
     """Its clean latents are the picture at every row of every sampler, as the engine steps it."""
     schedule = NoiseSchedule(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=kind
@@ -55,7 +55,9 @@ def test_a_network_that_knows_the_picture_is_seen_to(sampler: str, kind: Predict
         if level[1] < 1e-3:
             continue
         x = level[0] * Z0 + level[1] * torch.randn(Z0.shape, generator=torch.Generator())
-        prediction = table.predict_x[row] * x + table.predict_output[row] * told(kind, x, level)
+        prediction = table.predict_x[row] * x + table.predict_output[row] * output_of(
+            kind, x, level
+        )
         clean = clean_latents(table, row, kind, x, prediction)
         assert clean is not None
         torch.testing.assert_close(clean, Z0, rtol=0, atol=2e-3)
@@ -73,13 +75,13 @@ def bundled() -> LatentDiffusion:
     return load_model(str(BUNDLED), torch.device("cpu"))
 
 
-def test_colours_are_about_those_of_the_picture(bundled: LatentDiffusion) -> None:
+def test_linear_preview_colours_are_near_the_image(bundled: LatentDiffusion) -> None:
     linear_preview = LinearPreview.fitted(bundled.autoencoder)
-    recipes = [
+    all_params = [
         SamplingParams(prompt, width=64, height=64, steps=6, seed=seed, guidance_scale=4)
         for seed, prompt in enumerate(["a slice of pizza", "a red heart"])
     ]
-    latents = torch.stack([t.x for t in list(bundled.generate(recipes))[-1]])
+    latents = torch.stack([t.x for t in list(bundled.generate(all_params))[-1]])
     pictures = bundled.decode(latents).permute(0, 3, 1, 2).float() / 255
     wanted = F.avg_pool2d(pictures, bundled.autoencoder.config.factor)
     mixed = torch.stack([linear_preview(one) for one in latents])
@@ -94,18 +96,18 @@ def test_previews_are_small(model: LatentDiffusion, tiny: bool, tmp_path: Path) 
     else:
         seen_by = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
     for size in ((8, 12), (300, 90)):
-        picture = seen_by.preview(torch.randn(4, *size))
-        assert picture is not None
-        assert picture.dtype == torch.uint8
-        height, width, channels = picture.shape
-        assert max(height, width) <= LARGEST_SIDE
+        image = seen_by.preview(torch.randn(4, *size))
+        assert image is not None
+        assert image.dtype == torch.uint8
+        height, width, channels = image.shape
+        assert max(height, width) <= MAX_SIDE
         assert channels == 3
         assert abs(height / width - size[0] / size[1]) < 0.05 * size[0] / size[1]
     assert model.preview(torch.zeros(4, 8, 8)) is None
 
 
 @dataclass
-class Watcher(Heard):
+class PreviewListener(RecordingListener):
     """A listener that sees its pictures before they are done."""
 
     seen: list[Pixels] = field(default_factory=list)
@@ -114,26 +116,26 @@ class Watcher(Heard):
         self.seen.append(pixels)
 
 
-def drawn(model: LatentDiffusion, **changes: object) -> Watcher:
-    engine, watcher = Engine({"tiny": unmeasured(model, 4)}, max_slots=4), Watcher()
+def generated(model: LatentDiffusion, **changes: object) -> PreviewListener:
+    engine, watcher = Engine({"tiny": unmeasured(model, 4)}, max_slots=4), PreviewListener()
     engine.admit(AdmittedJob("it", request(n=2, steps=6, **changes), None, None, watcher))
     run(engine)
     return watcher
 
 
-def test_only_who_asks_sees_previews_and_gets_the_same_picture(
+def test_previews_on_request_leave_the_image_unchanged(
     model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sketched = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
+    with_preview = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
     monkeypatch.setattr(previews, "EVERY_S", 0.0)
     monkeypatch.setattr(previews, "SHARE", 1e6)
-    blind, watching = drawn(sketched), drawn(sketched, previews=True)
+    blind, watching = generated(with_preview), generated(with_preview, previews=True)
     assert not blind.seen
     assert len(watching.seen) == 5  # of the first picture, at every row but the first
-    assert all(picture.shape == (8, 8, 3) for picture in watching.seen)
+    assert all(image.shape == (8, 8, 3) for image in watching.seen)
     for index in range(2):
         assert np.array_equal(blind.images[index][0], watching.images[index][0])
-    assert not drawn(model, previews=True).seen  # there is nothing to show it with
+    assert not generated(model, previews=True).seen  # there is nothing to show it with
 
 
 @dataclass
@@ -158,8 +160,8 @@ def test_previews_take_a_small_share_of_the_time(
 
     monkeypatch.setattr(LinearPreview, "__call__", slow)
     monkeypatch.setattr(previews, "time", clock)
-    sketched = replace(model, linear_preview=LinearPreview(torch.zeros(3, 4), torch.zeros(3)))
-    engine, watcher = Engine({"tiny": unmeasured(sketched, 4)}, max_slots=4), Watcher()
+    with_preview = replace(model, linear_preview=LinearPreview(torch.zeros(3, 4), torch.zeros(3)))
+    engine, watcher = Engine({"tiny": unmeasured(with_preview, 4)}, max_slots=4), PreviewListener()
     engine.admit(AdmittedJob("it", request(steps=6, previews=True), None, None, watcher))
     (slot,) = engine._slots
     engine.step()

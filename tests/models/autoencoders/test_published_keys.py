@@ -49,7 +49,7 @@ def test_files_of_the_diffusers_layout(model: str, part: str) -> None:
     assert shapes(stage) == key_list(f"{model}.{part.strip('/') or 'vae'}")
 
 
-def test_celebahq_is_scaled_by_nothing() -> None:
+def test_celebahq_has_scaling_factor_one() -> None:
     config = published("CompVis__ldm-celebahq-256", "vqvae/config.json")
     assert "scaling_factor" not in config
     assert on_meta(config).config.scaling_factor == 1

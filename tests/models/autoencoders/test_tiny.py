@@ -25,7 +25,7 @@ from protocol.request.request import Decoder
 from tests.support.shared_files import shared_file
 from tests.support.tiny_models import write_tiny_sd, write_tiny_vae
 from tests.worker.consumer.harness import client
-from tests.worker.engine.test_engine import Heard, request
+from tests.worker.engine.test_engine import RecordingListener, request
 from worker.engine.engine import Engine
 from worker.engine.resident import unmeasured
 from worker.interfaces import AdmittedJob
@@ -51,7 +51,7 @@ def trained(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 @pytest.mark.parametrize("name", ["taesd", "taesdxl"])
 @torch.inference_mode()
-def test_trained_weights_give_what_diffusers_gives(name: str) -> None:
+def test_trained_weights_equal_diffusers(name: str) -> None:
     config, weights = trained(name)
     theirs = diffusers.AutoencoderTiny.from_config(config).eval()
     theirs.load_state_dict(weights)
@@ -76,14 +76,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_request_may_ask_for_it(folder: Path) -> None:
+def test_request_selects_tiny_decoder(folder: Path) -> None:
     model = load_model(str(folder), torch.device("cpu"))
     assert model_card(model, "tiny").decoders == ("full", "tiny")
     engine = Engine({"tiny": unmeasured(model, 4)}, max_slots=4)
-    heard = {decoder: Heard() for decoder in Decoder}
+    heard = {decoder: RecordingListener() for decoder in Decoder}
     for decoder, listener in heard.items():
         engine.admit(AdmittedJob(decoder, request(decoder=decoder), None, None, listener))
-    latents = [slot.trajectory for slot in engine._slots]
+    latents = [slot.state for slot in engine._slots]
     while not engine.idle:
         engine.step()
     assert torch.equal(latents[0].x, latents[1].x)
@@ -93,7 +93,7 @@ def test_a_request_may_ask_for_it(folder: Path) -> None:
     assert not np.array_equal(full, tiny)
 
 
-def test_an_operator_may_declare_one_that_was_added(tmp_path: Path, redis_url: str) -> None:
+def test_operator_declares_an_installed_tiny_autoencoder(tmp_path: Path, redis_url: str) -> None:
     write_tiny_sd(tmp_path / "sd")
     write_tiny_vae(tmp_path / "home" / "vaes" / "small")
     catalogue = tmp_path / "models.toml"
@@ -118,7 +118,9 @@ def upstream(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("named", ["encoder", "decoder"])
-def test_its_two_files_are_added_as_one(upstream: Path, tmp_path: Path, named: str) -> None:
+def test_encoder_and_decoder_files_are_installed_as_one(
+    upstream: Path, tmp_path: Path, named: str
+) -> None:
     home = ModelsHome(tmp_path / "home")
     added = add(str(upstream / f"taesd_{named}.safetensors"), home, name="taesd", kind="vae")
     assert (added.kind, added.place) == ("vae", home.root / "vaes" / "taesd")
@@ -130,7 +132,7 @@ def test_its_two_files_are_added_as_one(upstream: Path, tmp_path: Path, named: s
     assert all(torch.equal(tensor, weights[name]) for name, tensor in ours.state_dict().items())
 
 
-def test_its_pickles_are_added_as_well(upstream: Path, tmp_path: Path) -> None:
+def test_pickle_files_are_installed(upstream: Path, tmp_path: Path) -> None:
     for file in upstream.glob("*.safetensors"):
         torch.save(load_file(file), file.with_suffix(".pth"))
         file.unlink()
@@ -138,7 +140,7 @@ def test_its_pickles_are_added_as_well(upstream: Path, tmp_path: Path) -> None:
     assert inspect(str(added.place)).sound
 
 
-def test_half_of_it_is_refused(upstream: Path, tmp_path: Path) -> None:
+def test_encoder_or_decoder_alone_is_refused(upstream: Path, tmp_path: Path) -> None:
     home = ModelsHome(tmp_path / "home")
     encoder, decoder = (upstream / f"taesd_{half}.safetensors" for half in ("encoder", "decoder"))
     with pytest.raises(CheckpointError, match="decoder of a tiny autoencoder, whose other half"):
@@ -155,13 +157,13 @@ def test_half_of_it_is_refused(upstream: Path, tmp_path: Path) -> None:
     assert home.names("vae") == []
 
 
-def test_one_for_other_latents_is_refused(tmp_path: Path) -> None:
+def test_tiny_autoencoder_for_other_latents_is_refused(tmp_path: Path) -> None:
     folder = write_tiny_sd(tmp_path)
     write_tiny_vae(folder / "tiny_vae", levels=4)
     with pytest.raises(CheckpointError, match=r"4 channels for 8 pixels, .* 4 channels for 4"):
         load_model(str(folder), torch.device("cpu"))
 
 
-def test_a_model_without_one_says_so(tmp_path: Path) -> None:
+def test_model_without_tiny_autoencoder_lacks_the_decoder(tmp_path: Path) -> None:
     model = load_model(str(write_tiny_sd(tmp_path)), torch.device("cpu"))
     assert model_card(model, "tiny").decoders == ("full",)

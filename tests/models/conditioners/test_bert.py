@@ -46,11 +46,11 @@ def test_weights_scale_and_the_mean_stays(conditioner: BertConditioner) -> None:
     torch.testing.assert_close(context(conditioner, "the (red:1.5) cat"), expected)
 
 
-def test_a_break_begins_a_row(conditioner: BertConditioner) -> None:
+def test_break_begins_a_row(conditioner: BertConditioner) -> None:
     both = torch.cat([context(conditioner, "the red"), context(conditioner, "cat")])
     torch.testing.assert_close(context(conditioner, "the red BREAK cat"), both)
 
 
-def test_a_string_says_what_its_wording_says(conditioner: BertConditioner) -> None:
+def test_string_equals_its_weighted_prompt(conditioner: BertConditioner) -> None:
     said = conditioner.negative(SamplingParams("", "the cat")).context
     assert said is context(conditioner, "(the cat:1.0)")

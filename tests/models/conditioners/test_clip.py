@@ -106,9 +106,9 @@ def test_clip_skip_of_sdxl_is_that_of_diffusers(deep_sdxl: Path, sdxl: ClipCondi
 
 
 def test_the_negative_prompt_leaves_out_the_same_layers(sd: ClipConditioner) -> None:
-    recipe = SamplingParams("the cat", "red", clip_skip=2)
-    assert sd.negative(recipe).context is sd.encode("red", 2).context
-    assert sd.positive(recipe).context is sd.encode("the cat", 2).context
+    params = SamplingParams("the cat", "red", clip_skip=2)
+    assert sd.negative(params).context is sd.encode("red", 2).context
+    assert sd.positive(params).context is sd.encode("the cat", 2).context
 
 
 def expected_context(
@@ -167,7 +167,7 @@ def test_weights_of_one_change_nothing(sd: ClipConditioner, text: str) -> None:
     assert sd.embeddings.misses == before, "what says the same is encoded once"
 
 
-def test_what_is_said_otherwise_is_encoded_again(sd: ClipConditioner) -> None:
+def test_other_weights_or_sections_are_encoded_again(sd: ClipConditioner) -> None:
     contexts = [
         sd.encode("the cat").context,
         sd.encode(WeightedPrompt(((("the cat", 1.2),),))).context,
@@ -177,7 +177,7 @@ def test_what_is_said_otherwise_is_encoded_again(sd: ClipConditioner) -> None:
     assert len({id(context) for context in contexts}) == 4
 
 
-def test_a_break_begins_a_row(sd: ClipConditioner) -> None:
+def test_break_begins_a_row(sd: ClipConditioner) -> None:
     context = sd.encode(WeightedPrompt(parse("the red BREAK cat").sections)).context
     rows = [sd.encode(text).context for text in ("the red", "cat")]
     assert context is not None
@@ -194,7 +194,7 @@ def test_a_section_has_as_many_rows_in_both_encoders(sdxl: ClipConditioner) -> N
     torch.testing.assert_close(context[-77:], alone)
 
 
-def test_an_empty_wording_is_an_empty_prompt(
+def test_empty_weighted_prompt_is_an_empty_prompt(
     sdxl: ClipConditioner, tiny_sdxl: LatentDiffusion
 ) -> None:
     nothing = WeightedPrompt(parse("<lora:ink:1>").sections)
@@ -214,7 +214,7 @@ def test_half_precision_stays_half() -> None:
     assert not out[1].equal(context[1])
 
 
-def test_a_mean_that_would_blow_up_is_not_restored() -> None:
+def test_mean_near_zero_is_not_restored() -> None:
     context = torch.ones(3, 4, 2)
     context[:, 1:] = -0.3
     weights = torch.ones(3, 4)

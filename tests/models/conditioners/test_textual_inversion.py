@@ -55,7 +55,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_words_are_read_as_by_diffusers(
+def test_embeddings_are_read_as_by_diffusers(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, tmp_path: Path, form: str
 ) -> None:
     cat, dot = vectors(3, 1), vectors(1, 2)
@@ -98,7 +98,7 @@ def test_a_file_of_automatic1111_is_converted_and_read_as_by_diffusers(
     torch.testing.assert_close(context, expected[0], rtol=1e-4, atol=1e-5)
 
 
-def test_words_of_sdxl_are_read_as_by_diffusers(
+def test_embeddings_of_sdxl_are_read_as_by_diffusers(
     tiny_sdxl: LatentDiffusion, tiny_sdxl_folder: Path, tmp_path: Path
 ) -> None:
     small, large = vectors(2, 3), vectors(2, 4)
@@ -116,7 +116,7 @@ def test_words_of_sdxl_are_read_as_by_diffusers(
     torch.testing.assert_close(said.pooled, pooled[0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_refiner_takes_the_words_of_its_encoder(
+def test_refiner_uses_the_embedding_of_its_encoder(
     tiny_sdxl: LatentDiffusion, tmp_path: Path
 ) -> None:
     both = tiny_sdxl.conditioner
@@ -138,7 +138,7 @@ def test_the_service_counts_every_vector(tiny_sd: LatentDiffusion, tmp_path: Pat
     assert counter_of(published)("the MY-CAT, the my-cat") == 1 + 7 + 1 + 1 + 7
 
 
-def test_the_model_itself_learns_nothing(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+def test_original_model_is_unchanged(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     before = tiny_sd.conditioner
     assert isinstance(before, ClipConditioner)
     after = learned(tiny_sd, tmp_path, my_cat={"emb_params": vectors(3, 1)})
@@ -165,7 +165,7 @@ def test_the_model_itself_learns_nothing(tiny_sd: LatentDiffusion, tmp_path: Pat
         ({"a": torch.zeros(1, CONTEXT), "b": torch.zeros(1, CONTEXT)}, "holds 2 tensors"),
     ],
 )
-def test_what_does_not_fit_is_left_out_with_its_reason(
+def test_unsuitable_embedding_is_skipped_with_its_reason(
     tiny_sd: LatentDiffusion,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_left_out_with_its_reason(
     assert re.search(reason, record.__dict__["reason"])
 
 
-def test_words_for_one_encoder_do_not_fit_sdxl(
+def test_embedding_for_one_encoder_does_not_fit_sdxl(
     tiny_sdxl: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uneven = {"clip_l": vectors(1, 1), "clip_g": vectors(2, 1)}
@@ -191,7 +191,7 @@ def test_words_for_one_encoder_do_not_fit_sdxl(
     assert "more vectors for one text encoder" in reasons[1]
 
 
-def test_names_that_clash_are_left_out(
+def test_conflicting_names_are_skipped(
     tiny_sd: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("th", "My-Cat", "my-cat", "my-dog", "my-dog_1"):
@@ -204,7 +204,7 @@ def test_names_that_clash_are_left_out(
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b'{"emb_params": 1}'])
-def test_a_file_that_is_no_safetensors_is_left_out(
+def test_file_that_is_not_safetensors_is_skipped(
     tiny_sd: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     (tmp_path / "my-cat.safetensors").write_bytes(content)
@@ -212,12 +212,12 @@ def test_a_file_that_is_no_safetensors_is_left_out(
     assert "no safetensors file" in caplog.records[0].__dict__["reason"]
 
 
-def test_no_folder_is_no_words(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+def test_missing_folder_adds_no_embeddings(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     absent = with_embeddings(tiny_sd.conditioner, tmp_path / "absent")
     assert absent is tiny_sd.conditioner
 
 
-def test_the_end_of_text_is_found_behind_learned_words() -> None:
+def test_end_of_text_is_found_among_embedding_ids() -> None:
     """Files that call the end token 2 mean the largest id, which learned words are larger than."""
     torch.manual_seed(0)
     config = TextEncoderConfig(
@@ -230,7 +230,7 @@ def test_the_end_of_text_is_found_behind_learned_words() -> None:
     assert features.pooled.equal(features.last[:, 3])
 
 
-def test_a_model_is_loaded_with_its_words(tiny_sd_folder: Path, tmp_path: Path) -> None:
+def test_model_is_loaded_with_its_embeddings(tiny_sd_folder: Path, tmp_path: Path) -> None:
     save_file({"x": vectors(2, 1)}, tmp_path / "my-cat.safetensors")
     for device in ("cpu", "meta"):  # meta: described before it is loaded
         model = load_model(str(tiny_sd_folder), torch.device(device), embeddings=tmp_path)

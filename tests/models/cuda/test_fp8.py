@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cuda.float8 import LARGEST
-from models.cuda.fp8 import Fp8Linear, available, emulated, quantise_unet, on_tensor_cores, quantise
+from models.cuda.fp8 import Fp8Linear, available, emulated, on_tensor_cores, quantise, quantise_unet
 from models.pipeline import LatentDiffusion
 from models.tuning.quality import psnr
 from tests.models.cuda.test_graphs import inputs
@@ -30,7 +30,7 @@ def bound(x: Tensor, weight: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
-def test_numbers_are_off_by_their_rounding(scale: float) -> None:
+def test_quantisation_error_is_within_rounding(scale: float) -> None:
     x = scale * torch.randn(7, 300, generator=torch.Generator().manual_seed(0)) ** 3
     rows = quantise(x)
     assert rows.values.dtype == torch.float8_e4m3fn
@@ -38,7 +38,7 @@ def test_numbers_are_off_by_their_rounding(scale: float) -> None:
     assert (off <= rounding(x) * (1 + 1e-5)).all()
 
 
-def test_zeros_and_the_largest_numbers_are_sound() -> None:
+def test_zeros_and_the_largest_numbers_are_finite() -> None:
     x = torch.tensor([[0.0, 0.0], [65504.0, -65504.0]])
     rows = quantise(x)
     torch.testing.assert_close(rows.values.float() * rows.scales, x)
@@ -66,7 +66,7 @@ def test_a_convolution_of_one_pixel_is_a_product() -> None:
     assert (off <= bound(flat, weight) + 1e-4).all()
 
 
-def test_a_row_does_not_depend_on_its_company() -> None:
+def test_row_does_not_depend_on_other_rows() -> None:
     layer = Fp8Linear(nn.Linear(32, 32), emulated)
     x = torch.randn(4, 32)
     x[3] *= 1000  # a neighbour that would take all the precision of a scale for the tensor
@@ -75,13 +75,13 @@ def test_a_row_does_not_depend_on_its_company() -> None:
     torch.testing.assert_close(layer(x)[:2], layer(x[:2]), atol=1e-6, rtol=1e-6)
 
 
-def test_most_matrices_of_a_unet_are_changed_and_the_delicate_ones_not(
+def test_most_matrices_are_quantised_except_sensitive_ones(
     tiny_sd: LatentDiffusion,
 ) -> None:
     unet = tiny_sd.unet
     before = {name: p.data_ptr() for name, p in unet.named_parameters()}
-    twin = quantise_unet(unet, emulated)
-    changed = {name for name, m in twin.named_modules() if isinstance(m, Fp8Linear)}
+    quantised = quantise_unet(unet, emulated)
+    changed = {name for name, m in quantised.named_modules() if isinstance(m, Fp8Linear)}
     block = "down_blocks.0.attentions.0.transformer_blocks.0"
     assert {
         "down_blocks.0.attentions.0.proj_in",
@@ -94,11 +94,11 @@ def test_most_matrices_of_a_unet_are_changed_and_the_delicate_ones_not(
     kept = ("conv_in", "conv_out", "time_embedding", "time_emb_proj", "conv1", "conv2")
     assert not [name for name in changed if any(part in name for part in kept)]
     assert not [m for m in unet.modules() if isinstance(m, Fp8Linear)]
-    after = {name: p.data_ptr() for name, p in twin.named_parameters()}
+    after = {name: p.data_ptr() for name, p in quantised.named_parameters()}
     assert after.items() <= before.items()  # what is not changed is shared
 
 
-def test_a_unet_in_eight_bits_predicts_nearly_the_same(tiny_sd: LatentDiffusion) -> None:
+def test_fp8_unet_predicts_nearly_the_same(tiny_sd: LatentDiffusion) -> None:
     given = inputs(tiny_sd.unet, 2)
     exact = tiny_sd.unet(*given)
     ours = quantise_unet(tiny_sd.unet, emulated)(*given)
@@ -113,7 +113,7 @@ def test_psnr() -> None:
     assert psnr(black, black + 1) == pytest.approx(48.13, abs=0.01)
 
 
-def test_eight_bits_need_hopper() -> None:
+def test_fp8_needs_hopper() -> None:
     assert not available(torch.device("cpu"))
 
 

@@ -62,7 +62,7 @@ def test_norm_and_silu(
     close(ours, norm_silu(x.double(), weight.double(), bias.double(), groups, 1e-5))
 
 
-def test_norm_and_silu_of_a_row_does_not_depend_on_its_company() -> None:
+def test_norm_and_silu_of_a_row_does_not_depend_on_other_rows() -> None:
     from models.cuda.kernels.norm_silu import norm_silu as fused
 
     x, weight, bias = random(3, 40, 9, 9), random(40), random(40)
@@ -99,12 +99,12 @@ def test_slot_update(size: tuple[int, int], dtype: torch.dtype) -> None:
         torch.testing.assert_close(got, expected, atol=2e-5, rtol=2e-5)
 
 
-def test_the_faster_update_is_chosen_and_is_the_update() -> None:
+def test_autotuned_slot_update_equals_the_reference() -> None:
     chosen = autotune_slot_update((4, 8, 8), 2, DEVICE)
     assert chosen.__name__ == slot_update.__name__  # in PyTorch's operators, or our kernel
 
 
-def test_the_fused_kernels_take_the_place_of_the_operators(tiny_sd: LatentDiffusion) -> None:
+def test_fused_kernels_replace_the_operators(tiny_sd: LatentDiffusion) -> None:
     """Whichever is chosen, the UNet computes what it did; here, both are set by hand as well."""
     from models.cuda.kernels.geglu import geglu as fused_geglu
     from models.cuda.kernels.norm_silu import norm_silu as fused_norm_silu

@@ -14,7 +14,9 @@ from models.pipeline import LatentDiffusion
 from tests.models.cuda.test_graphs import inputs
 
 
-def test_compiled_blocks_compute_the_same_and_blocks_alike_share(tiny_sd: LatentDiffusion) -> None:
+def test_compiled_blocks_compute_the_same_and_equal_blocks_share_code(
+    tiny_sd: LatentDiffusion,
+) -> None:
     compiled: list[GraphModule] = []
 
     def backend(graph: GraphModule, _: list[Any]) -> Callable[..., Any]:

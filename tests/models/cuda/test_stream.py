@@ -14,16 +14,16 @@ from models.pipeline import LatentDiffusion
 CPU = torch.device("cpu")
 
 
-def test_pictures_are_those_that_decoding_in_place_gives(tiny_sd: LatentDiffusion) -> None:
+def test_images_equal_those_decoded_in_place(tiny_sd: LatentDiffusion) -> None:
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with StreamedDecoder(CPU) as decoder:
         futures = [decoder.decode_async(one, tiny_sd.decode) for one in latents]
-        pictures = [future.result() for future in futures]
-    for one, picture in zip(latents, pictures, strict=True):
-        assert torch.equal(picture, tiny_sd.decode(one[None])[0])
+        images = [future.result() for future in futures]
+    for one, image in zip(latents, images, strict=True):
+        assert torch.equal(image, tiny_sd.decode(one[None])[0])
 
 
-def test_whoever_asks_does_not_wait() -> None:
+def test_caller_does_not_wait() -> None:
     """The decoder stands still until two were asked for: asking cannot have waited for it."""
     asked = threading.Event()
     order: list[float] = []
@@ -40,7 +40,7 @@ def test_whoever_asks_does_not_wait() -> None:
         assert [float(future.result()) for future in futures] == order == [0.0, 1.0]
 
 
-def test_an_error_is_told_to_whoever_asked_and_the_next_is_decoded() -> None:
+def test_error_reaches_the_caller_and_the_next_is_decoded() -> None:
     def decode(latents: Tensor) -> Tensor:
         if latents.sum() < 0:
             raise RuntimeError("cannot decode")

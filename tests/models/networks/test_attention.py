@@ -13,22 +13,22 @@ from models.networks.attention import (
     Attention,
     Kernel,
     attention_layers,
-    available_kernels,
     autotune_attention,
-    padded,
+    available_kernels,
+    pad_heads,
     reference,
     sdpa,
-    sdpa_by,
+    sdpa_with,
     use_kernel,
 )
 from models.pipeline import LatentDiffusion
 
 # Beside those that run on this machine, the ways that a GPU adds, over what a CPU has.
 ADDED = {
-    "math": sdpa_by(SDPBackend.MATH),
-    "flash": sdpa_by(SDPBackend.FLASH_ATTENTION),
-    "sdpa, padded": padded(sdpa, HEAD_SIZES),
-    "definition, padded": padded(reference, HEAD_SIZES),
+    "math": sdpa_with(SDPBackend.MATH),
+    "flash": sdpa_with(SDPBackend.FLASH_ATTENTION),
+    "sdpa, padded": pad_heads(sdpa, HEAD_SIZES),
+    "definition, padded": pad_heads(reference, HEAD_SIZES),
 }
 
 
@@ -80,21 +80,21 @@ def _agrees(
 
 
 @pytest.mark.parametrize("head_size", [64, 300])
-def test_padding_is_left_to_heads_that_it_widens(head_size: int) -> None:
+def test_head_of_a_padded_size_is_refused(head_size: int) -> None:
     """So that no kernel is measured twice under two names."""
     q = torch.zeros(1, 2, 1, head_size)
     with pytest.raises(ValueError, match=f"head of {head_size}"):
-        padded(sdpa, HEAD_SIZES)(q, q, q)
+        pad_heads(sdpa, HEAD_SIZES)(q, q, q)
 
 
-def test_reference_is_an_average_that_cannot_see_the_future() -> None:
+def test_causal_reference_averages_past_values() -> None:
     q = k = torch.zeros(1, 3, 1, 2)
     v = torch.tensor([[3.0, 0], [5, 2], [7, 4]])[None, :, None]
     assert reference(q, k, v)[0, :, 0].tolist() == [[5, 2]] * 3
     assert reference(q, k, v, causal=True)[0, :, 0].tolist() == [[3, 0], [4, 1], [5, 2]]
 
 
-def test_choosing_measures_every_layer_and_logs_the_choice(
+def test_autotune_measures_every_layer_and_logs_the_choice(
     tiny_sd: LatentDiffusion, caplog: pytest.LogCaptureFixture
 ) -> None:
     unet, x = tiny_sd.unet, torch.randn(2, 4, 8, 8)
@@ -114,7 +114,7 @@ def test_choosing_measures_every_layer_and_logs_the_choice(
     torch.testing.assert_close(forward(), before)
 
 
-def test_an_override_reaches_every_layer() -> None:
+def test_use_kernel_sets_every_layer() -> None:
     module = torch.nn.ModuleList([Attention(16, 2), torch.nn.ModuleList([Attention(8, 1, 4)])])
     use_kernel(module, reference)
     assert [layer.kernel for layer in attention_layers(module)] == [reference, reference]

@@ -29,7 +29,7 @@ def small_controlnet(unet: dict[str, Any]) -> dict[str, Any]:
     return config | shared | {"conditioning_embedding_out_channels": [16, 16, 32, 32]}
 
 
-def shaken(network: nn.Module) -> nn.Module:
+def randomised(network: nn.Module) -> nn.Module:
     """With weights where training begins at zero, and norms that are not one and zero."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -59,11 +59,11 @@ def test_parameters_are_those_of_diffusers_at_the_published_configuration() -> N
 
 @pytest.mark.parametrize("model", [SD15, SDXL])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
-def test_residuals_and_what_the_unet_makes_of_them(model: str, order: str) -> None:
+def test_residuals_and_unet_output(model: str, order: str) -> None:
     unet_config = small_unet(model)
     config = small_controlnet(unet_config) | {"controlnet_conditioning_channel_order": order}
-    theirs = shaken(diffusers.ControlNetModel.from_config(config))
-    their_unet = shaken(diffusers.UNet2DConditionModel.from_config(unet_config))
+    theirs = randomised(diffusers.ControlNetModel.from_config(config))
+    their_unet = randomised(diffusers.UNet2DConditionModel.from_config(unet_config))
     net = ControlNet(ControlNetConfig.from_dict(config)).eval()
     net.load_state_dict(theirs.state_dict())
     unet = UNet(UNetConfig.from_dict(unet_config)).eval()
@@ -115,12 +115,12 @@ def test_configurations_survive_json_and_are_read_by_diffusers(model: str) -> No
         {"down_block_types": ["SimpleCrossAttnDownBlock2D"] * 4},
     ],
 )
-def test_files_that_would_control_wrongly_are_refused(change: dict[str, Any]) -> None:
+def test_unsupported_controlnet_options_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedConfig):
         ControlNetConfig.from_dict(published(CANNY, "config.json") | change)
 
 
-def test_only_a_unet_of_its_kind_can_be_told_by_it() -> None:
+def test_controlnet_fits_unets_of_its_kind_only() -> None:
     canny = ControlNetConfig.from_dict(published(CANNY, "config.json"))
     sd15 = UNetConfig.from_dict(published(SD15, "unet/config.json"))
     inpainting = published("runwayml__stable-diffusion-inpainting", "unet/config.json")

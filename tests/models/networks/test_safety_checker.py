@@ -107,9 +107,7 @@ def test_parameters_are_those_of_the_published_file() -> None:
     }
 
 
-def test_pictures_are_described_and_judged_as_by_diffusers(
-    ours: SafetyChecker, theirs: Any
-) -> None:
+def test_embeddings_and_flags_equal_diffusers(ours: SafetyChecker, theirs: Any) -> None:
     images = random_images()
     with torch.no_grad():
         expected = theirs.visual_projection(theirs.vision_model(images)[1])
@@ -137,7 +135,7 @@ def reference(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_special_care_makes_what_follows_stricter(seed: int) -> None:
+def test_special_care_raises_later_scores(seed: int) -> None:
     dice = np.random.default_rng(seed)
     special = dice.normal(-0.01, 0.01, SPECIAL_CARE).astype(np.float32)
     concepts = dice.normal(-0.015, 0.01, CONCEPTS).astype(np.float32)
@@ -147,7 +145,7 @@ def test_special_care_makes_what_follows_stricter(seed: int) -> None:
     assert scores.flagged == (max(all_concepts) > 0)
 
 
-def test_a_score_that_rounds_to_nothing_flags_nothing() -> None:
+def test_score_that_rounds_to_zero_flags_nothing() -> None:
     nothing = np.full(SPECIAL_CARE, -1, np.float32)
     for score, flagged in ((0.0004, False), (0.0006, True)):
         concepts = np.full(CONCEPTS, -1, np.float32)
@@ -156,7 +154,7 @@ def test_a_score_that_rounds_to_nothing_flags_nothing() -> None:
 
 
 @pytest.mark.parametrize("size", [(512, 512), (96, 40), (40, 97), (224, 224), (333, 511)])
-def test_pictures_are_prepared_as_by_transformers(size: tuple[int, int]) -> None:
+def test_image_preprocessing_equals_transformers(size: tuple[int, int]) -> None:
     width, height = size
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(noise).resize((7, 5)).resize(size), dtype=np.uint8)
@@ -177,11 +175,11 @@ def test_a_model_has_a_checker_if_its_index_names_one(folder: Path, tmp_path: Pa
         assert not ships_safety_checker(tmp_path)
 
 
-def test_a_checker_that_is_named_but_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_checker_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointMissing, match="names a safety checker, but has none"):
         load_safety_checker(tmp_path, torch.float32, torch.device("cpu"))
 
 
-def test_activations_that_are_not_known_are_refused() -> None:
+def test_unknown_activations_are_refused() -> None:
     with pytest.raises(UnsupportedConfig, match="relu"):
         VisionConfig.from_dict({"vision_config": {"hidden_act": "relu"}})

@@ -83,7 +83,7 @@ def reference(config: dict[str, Any]) -> nn.Module:
 
 
 @torch.no_grad()
-def shaken(network: nn.Module) -> nn.Module:
+def randomised(network: nn.Module) -> nn.Module:
     """With norms that are not one and zero, so that none can be taken for another."""
     generator = torch.Generator().manual_seed(7)
     for parameter in network.parameters():
@@ -152,7 +152,7 @@ def test_the_papers_networks_have_the_shapes_of_their_diffusers_classes(name: st
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_networks_compute_what_diffusers_computes(name: str) -> None:
     config = small_paper_config(name)
-    theirs = shaken(reference(config))
+    theirs = randomised(reference(config))
     ours = UNet(UNetConfig.from_dict(config)).eval()
     ours.load_state_dict(theirs.state_dict())
     x, timestep = seeded(2, config["in_channels"], 16, 32), torch.tensor([1.0, 981.0])
@@ -164,9 +164,9 @@ def test_the_papers_networks_compute_what_diffusers_computes(name: str) -> None:
 
 
 @pytest.mark.parametrize("change", [{}, {"resnet_time_scale_shift": "scale_shift"}])
-def test_the_refiner_reads_five_time_ids(change: dict[str, Any]) -> None:
+def test_refiner_has_five_time_ids(change: dict[str, Any]) -> None:
     config = small_unet(REFINER) | {"projection_class_embeddings_input_dim": 48 + 5 * 32} | change
-    theirs = shaken(diffusers.UNet2DConditionModel.from_config(config).eval())
+    theirs = randomised(diffusers.UNet2DConditionModel.from_config(config).eval())
     ours = UNet(UNetConfig.from_dict(config)).eval()
     ours.load_state_dict(theirs.state_dict())
     x, timestep, context = seeded(2, 4, 16, 16), torch.tensor([1.0, 500.0]), seeded(2, 77, 48)
@@ -182,7 +182,7 @@ def test_the_refiner_reads_five_time_ids(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("config", "pooled", "ids"), [(SDXL, 1280, 6), (REFINER, 1280, 5), (SD15, None, 0)]
 )
-def test_how_many_time_ids_follows_from_the_widths(
+def test_number_of_time_ids_follows_from_the_widths(
     config: str, pooled: int | None, ids: int
 ) -> None:
     read = UNetConfig.from_dict(published(config, "unet/config.json"))
@@ -204,7 +204,7 @@ def test_example_inputs_suit_the_network(name: str) -> None:
     assert out.shape == (3, unet.config.out_channels, 16, 16)
 
 
-def test_a_network_says_whether_it_reads_a_context() -> None:
+def test_missing_or_unexpected_context_is_refused() -> None:
     x, timestep = seeded(1, 3, 16, 16), torch.tensor([1.0])
     without = UNet(UNetConfig.from_dict(small_paper_config("celeba256/ffhq256/lsun_beds256")))
     with pytest.raises(ValueError, match="no context"):
@@ -233,14 +233,14 @@ def test_a_network_says_whether_it_reads_a_context() -> None:
         {"_class_name": "UNet3DConditionModel"},
     ],
 )
-def test_files_that_would_be_drawn_wrongly_are_refused(change: dict[str, Any]) -> None:
+def test_unsupported_options_are_refused(change: dict[str, Any]) -> None:
     config = {"_class_name": "UNet2DModel", "sample_size": 64}
     assert UNetConfig.from_dict(config).is_unconditional
     with pytest.raises(UnsupportedConfig):
         UNetConfig.from_dict(config | change)
 
 
-def test_switches_of_the_unconditional_class_are_none_of_the_conditional() -> None:
+def test_options_of_the_unconditional_class_are_refused_for_the_conditional() -> None:
     with pytest.raises(UnsupportedConfig, match="downsample_type"):
         UNetConfig.from_dict({"_class_name": "UNet2DConditionModel", "downsample_type": "resnet"})
     with pytest.raises(UnsupportedConfig, match="attention_head_dim"):
@@ -257,7 +257,7 @@ def test_configurations_survive_json(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "tokens"), [("lsun_churches256", 0), ("cin256-v2", 1), ("cin256-v2", 2)]
 )
-def test_a_row_has_the_same_bits_in_any_company(name: str, tokens: int) -> None:
+def test_row_has_the_same_bits_in_any_batch(name: str, tokens: int) -> None:
     """Also where a map has come down to one pixel, and where all that is said is a class."""
     network = networks.denoiser(UNet(UNetConfig.from_dict(small_paper_config(name))).eval())
     inputs = [t[:, :tokens] if t.ndim == 3 else t for t in network.examples(9)]

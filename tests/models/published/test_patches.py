@@ -58,14 +58,14 @@ def test_blended_as_compvis_blends(scale: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 9), (9, 8), (31, 17), (8, 40), (3, 20)])
-def test_what_is_the_same_everywhere_stays_so(size: tuple[int, int]) -> None:
+def test_constant_output_stays_constant(size: tuple[int, int]) -> None:
     same = torch.full((1, 3, *size), 0.7)
     torch.testing.assert_close(PATCHES.run(lambda x: x, same), same)
     x = random(2, 3, *size)
     torch.testing.assert_close(PATCHES.run(lambda x: x, x), x)
 
 
-def test_a_network_sees_few_patches_of_one_size_at_once_and_what_belongs_to_them() -> None:
+def test_network_gets_few_equal_patches_at_once_with_their_rows() -> None:
     seen: list[tuple[int, ...]] = []
 
     def network(x: Tensor, row: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def test_a_network_sees_few_patches_of_one_size_at_once_and_what_belongs_to_them
     assert {rows for rows, *_ in seen} == {1}
 
 
-def test_patches_that_disagree_fade_into_each_other() -> None:
+def test_different_patches_fade_into_each_other() -> None:
     """A step at a seam would be their whole disagreement."""
     said = iter((-1.0, 0.0, 1.0))  # of the three patches
     drawn = Patches(side=32, stride=16, rows=1).run(
@@ -98,19 +98,19 @@ def apart(one: Tensor, other: Tensor) -> float:
     return float((one - other).square().mean().sqrt() / one.std())
 
 
-def test_a_large_picture_is_nearly_that_of_the_whole(tmp_path: Path) -> None:
+def test_large_image_is_nearly_that_without_patches(tmp_path: Path) -> None:
     """On a size that fits at once too, with a random network, whose attention sees all it can."""
     model = load_model(str(small.write_super_resolution(tmp_path)), torch.device("cpu"))
     assert model.patches == Patches(side=128, stride=64)
     smooth = F.interpolate(random(1, 3, 3, 4), size=(24, 28), mode="bicubic")[0].clamp(-1, 1)
-    recipe = SamplingParams(
+    params = SamplingParams(
         width=112, height=96, steps=4, sampler="ddim", schedule="leading", guidance_scale=1.0,
-        seed=1, small=smooth,
+        seed=1, low_res=smooth,
     )  # fmt: skip
     whole = replace(model, patches=None)
     inside = replace(model, patches=Patches(side=16, stride=8))
-    latents = [list(m.generate([recipe]))[-1][0].x for m in (whole, inside)]
+    latents = [list(m.generate([params]))[-1][0].x for m in (whole, inside)]
     assert 0 < apart(*latents) < 0.15
     pictures = [m.decode(latents[0][None]).float() for m in (whole, inside)]
     assert 0 < apart(*pictures) < 0.25
-    assert torch.equal(latents[0], list(model.generate([recipe]))[-1][0].x)  # one patch is enough
+    assert torch.equal(latents[0], list(model.generate([params]))[-1][0].x)  # one patch is enough

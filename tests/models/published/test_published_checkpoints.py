@@ -26,7 +26,7 @@ from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.text_encoder import TextEncoder
 from models.networks.unet import UNet
-from tests.models.pipeline.test_pipeline import as_tensor, assert_same_picture, ours, photograph
+from tests.models.pipeline.test_pipeline import as_tensor, assert_same_image, ours, photo
 from tests.support.published import REFINER, SD15, SDXL, key_list, published
 from tests.support.shared_files import shared_file
 
@@ -156,11 +156,11 @@ def text_encoder(checkpoint: Published, part: str) -> transformers.PreTrainedMod
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=str)
-def test_shrunk_it_draws_what_diffusers_draws(checkpoint: Published, tmp_path: Path) -> None:
+def test_shrunk_model_equals_diffusers(checkpoint: Published, tmp_path: Path) -> None:
     folder = shrunk(checkpoint, tmp_path)
     model = load_model(str(folder), torch.device("cpu"))
-    image = photograph(64, 64)
-    recipe = SamplingParams(
+    image = photo(64, 64)
+    params = SamplingParams(
         "Photo of a café, 8k (masterpiece)", "blurry", width=64, height=64, steps=6,
         sampler=checkpoint.sampler, schedule="leading", guidance_scale=5.0, seed=7,
         strength=0.5, image=as_tensor(image) if checkpoint.pictures else None,
@@ -176,7 +176,7 @@ def test_shrunk_it_draws_what_diffusers_draws(checkpoint: Published, tmp_path: P
             decode = pipe.vae.decode
             pipe.vae.decode = lambda z, **more: (decode(z, return_dict=False)[0][:, :3],)
         expected = pipe(
-            recipe.prompt, negative_prompt="blurry", num_inference_steps=6, guidance_scale=5.0,
+            params.prompt, negative_prompt="blurry", num_inference_steps=6, guidance_scale=5.0,
             generator=torch.Generator().manual_seed(7), **given,
         ).images[0]  # fmt: skip
-    assert_same_picture(ours(model, recipe)[..., :3], np.asarray(expected))
+    assert_same_image(ours(model, params)[..., :3], np.asarray(expected))

@@ -86,14 +86,14 @@ def _first_stage(folder: Path) -> Any:
     return diffusers.VQModel.from_pretrained(folder)
 
 
-def drawn(model: LatentDiffusion, recipe: SamplingParams) -> tuple[Tensor, Tensor]:
+def generate(model: LatentDiffusion, params: SamplingParams) -> tuple[Tensor, Tensor]:
     """Our latents (1, C, h, w) and picture (H, W, 3) from 0 to 1."""
-    [last] = list(model.generate([recipe]))[-1]
-    picture = model.finish(recipe, model.decode(last.x[None])[0])
+    [last] = list(model.generate([params]))[-1]
+    picture = model.postprocess(params, model.decode(last.x[None])[0])
     return last.x[None], picture.float() / 255
 
 
-def recipe(width: int = 32, height: int = 32, **changes: Any) -> SamplingParams:
+def params(width: int = 32, height: int = 32, **changes: Any) -> SamplingParams:
     usual: dict[str, Any] = {
         "width": width, "height": height, "steps": STEPS, "sampler": "ddim",
         "schedule": "leading", "guidance_scale": 1.0, "seed": SEED,
@@ -106,7 +106,7 @@ def assert_alike(ours: Tensor, theirs: Tensor) -> None:
     assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
-def assert_same_picture(ours: Tensor, theirs: Tensor) -> None:
+def assert_same_image(ours: Tensor, theirs: Tensor) -> None:
     """Within a step of 8 bits."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= 1.001 / 255
@@ -127,7 +127,7 @@ def made_by(write: Callable[..., Path]) -> pytest.MarkDecorator:
 @pytest.mark.parametrize("model", [small.write_unconditional, small.write_churches], indirect=True)
 def test_unconditional(model: LatentDiffusion) -> None:
     reference = Reference(model.folder)
-    ours, picture = drawn(model, recipe())
+    ours, picture = generate(model, params())
     assert_alike(ours, reference.latents((8, 8)))
     pipeline = diffusers.LDMPipeline(
         vqvae=reference.first_stage, unet=reference.unet, scheduler=reference.scheduler
@@ -135,7 +135,7 @@ def test_unconditional(model: LatentDiffusion) -> None:
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(SEED)
     theirs = pipeline(generator=generator, num_inference_steps=STEPS, output_type="np").images
-    assert_same_picture(picture, torch.from_numpy(theirs[0]))
+    assert_same_image(picture, torch.from_numpy(theirs[0]))
 
 
 def test_celebahq_by_its_published_files(tmp_path: Path) -> None:
@@ -154,17 +154,17 @@ def test_celebahq_by_its_published_files(tmp_path: Path) -> None:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(json.dumps(published(CELEBAHQ, file)))
     reference, model = Reference(tmp_path), load_model(str(tmp_path), CPU)
-    ours, picture = drawn(model, recipe())
+    ours, picture = generate(model, params())
     theirs = reference.latents((8, 8))
     assert reference.scheduler.timesteps.tolist() == [750, 500, 250, 0]
     assert_alike(ours, theirs)
     # The class of today would divide by 0.18215, which the model was not trained with.
     reference.first_stage.register_to_config(scaling_factor=1.0)
-    assert_same_picture(picture, reference.picture(theirs))
+    assert_same_image(picture, reference.picture(theirs))
 
 
 @pytest.mark.parametrize("first_stage", [small.KL, small.VQ], ids=["kl", "vq"])
-def test_words(tmp_path: Path, first_stage: Any) -> None:
+def test_text_to_image(tmp_path: Path, first_stage: Any) -> None:
     folder = small.write_text_to_image(tmp_path, first_stage)
     model, reference = load_model(str(folder), CPU), Reference(folder)
     pipeline = diffusers.LDMTextToImagePipeline(
@@ -180,8 +180,8 @@ def test_words(tmp_path: Path, first_stage: Any) -> None:
         generator=torch.Generator().manual_seed(SEED),
     ).images  # fmt: skip
     # It takes every first stage for one of factor 8; this one's is 4.
-    _, picture = drawn(model, recipe(prompt="the red cats", guidance_scale=5.0))
-    assert_same_picture(picture, torch.from_numpy(np.asarray(theirs[0])))
+    _, picture = generate(model, params(prompt="the red cats", guidance_scale=5.0))
+    assert_same_image(picture, torch.from_numpy(np.asarray(theirs[0])))
 
 
 @made_by(small.write_class)
@@ -191,9 +191,9 @@ def test_a_class_guided_away_from_none(model: LatentDiffusion) -> None:
     table = model.conditioner.embedder.embedding.weight
     reference = Reference(model.folder)
     theirs = reference.latents((8, 8), table[None, 2:3], table[None, -1:], guidance=3.0)
-    ours, picture = drawn(model, recipe(class_id=2, guidance_scale=3.0))
+    ours, picture = generate(model, params(class_id=2, guidance_scale=3.0))
     assert_alike(ours, theirs)
-    assert_same_picture(picture, reference.picture(theirs))
+    assert_same_image(picture, reference.picture(theirs))
 
 
 @made_by(small.write_layout)
@@ -208,12 +208,12 @@ def test_boxes(model: LatentDiffusion) -> None:
     context = encoder.model(torch.tensor([tokens])).last_hidden_state.detach()
     reference = Reference(model.folder)
     theirs = reference.latents((8, 8), context)
-    ours, picture = drawn(model, recipe(boxes=boxes))
+    ours, picture = generate(model, params(boxes=boxes))
     assert_alike(ours, theirs)
-    assert_same_picture(picture, reference.picture(theirs))
+    assert_same_image(picture, reference.picture(theirs))
 
 
-def test_the_published_vocabulary_has_room_for_thirty_things(tmp_path: Path) -> None:
+def test_published_vocabulary_has_room_for_thirty_objects(tmp_path: Path) -> None:
     encoder = small.bert(8192, 92)
     with torch.device("meta"):
         conditioner = LayoutConditioner(BertEncoder(encoder), CPU)
@@ -229,16 +229,16 @@ def test_a_map_of_classes(model: LatentDiffusion) -> None:
     maps = F.one_hot(labels, small.CLASSES).permute(0, 3, 1, 2).float()
     for _ in range(2):
         maps = F.interpolate(maps, scale_factor=0.5, mode="bilinear")
-    weights = model.beside.rescaler.channel_mapper.weight  # type: ignore[union-attr]
+    weights = model.concat_conditioning.rescaler.channel_mapper.weight  # type: ignore[union-attr]
     reference = Reference(model.folder)
     theirs = reference.latents((12, 8), concat=F.conv2d(maps, weights))
-    ours, picture = drawn(model, recipe(32, 48, labels=labels))
+    ours, picture = generate(model, params(32, 48, labels=labels))
     assert_alike(ours, theirs)
-    assert_same_picture(picture, reference.picture(theirs))
+    assert_same_image(picture, reference.picture(theirs))
 
 
 @made_by(small.write_inpainting)
-def test_a_hole_is_filled(model: LatentDiffusion) -> None:
+def test_inpainting(model: LatentDiffusion) -> None:
     """As in CompVis' scripts/inpaint.py."""
     image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
     mask = torch.zeros(1, 32, 32)
@@ -250,14 +250,14 @@ def test_a_hole_is_filled(model: LatentDiffusion) -> None:
     theirs = reference.latents((8, 8), concat=torch.cat([seen, hole], dim=1))
     whole = reference.picture(theirs)
     composed = torch.where(mask[0, ..., None] == 1, whole, image.movedim(0, -1))
-    ours, picture = drawn(model, recipe(image=2 * image - 1, mask=mask))
+    ours, picture = generate(model, params(image=2 * image - 1, mask=mask))
     assert_alike(ours, theirs)
-    assert_same_picture(picture, composed)
+    assert_same_image(picture, composed)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @made_by(small.write_super_resolution)
-def test_four_times_as_large(model: LatentDiffusion, eta: float) -> None:
+def test_super_resolution(model: LatentDiffusion, eta: float) -> None:
     image = 2 * torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(1)) - 1
     reference = Reference(model.folder)
     pipeline = diffusers.LDMSuperResolutionPipeline(
@@ -271,5 +271,5 @@ def test_four_times_as_large(model: LatentDiffusion, eta: float) -> None:
     theirs = pipeline(
         image[None], num_inference_steps=STEPS, eta=eta, output_type="np", generator=noise
     ).images
-    _, picture = drawn(model, recipe(48, 32, small=image, eta=eta))
-    assert_same_picture(picture, torch.from_numpy(theirs[0]))
+    _, picture = generate(model, params(48, 32, low_res=image, eta=eta))
+    assert_same_image(picture, torch.from_numpy(theirs[0]))

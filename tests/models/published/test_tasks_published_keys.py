@@ -56,7 +56,7 @@ BUILD: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
 
 
 @pytest.mark.parametrize(("checkpoint", "task"), CHECKPOINTS.items(), ids=CHECKPOINTS)
-def test_every_parameter_has_its_place_and_every_key_its_use(checkpoint: str, task: str) -> None:
+def test_parameters_and_checkpoint_keys_match(checkpoint: str, task: str) -> None:
     shapes = key_list(f"original/ldm.{checkpoint}")
     family = detect(shapes)
     assert KINDS[family.pipeline].tasks[0] == task

@@ -111,7 +111,7 @@ def test_every_step_is_that_of_diffusers(sampler: str, schedule: str) -> None:
 
 @pytest.mark.parametrize("schedule", ["leading", "trailing", "sgm_uniform"])
 @pytest.mark.parametrize(("name", "sampler"), OTHERS)
-def test_whatever_the_configuration(name: str, sampler: str, schedule: str) -> None:
+def test_every_configuration(name: str, sampler: str, schedule: str) -> None:
     assert failures(sampler, schedule, CONFIGS[name], (7,), (None, 0.6)) == {}
 
 
@@ -215,7 +215,7 @@ def test_a_thousand_leading_steps_stay_within_training() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc"])
-def test_two_equal_levels_are_no_line(sampler: str) -> None:
+def test_equal_levels_are_not_extrapolated(sampler: str) -> None:
     """With 1000 rounded timesteps two are the same, and diffusers divides by their distance."""
     oracle = make_oracle(sampler, "linspace", SD15)(1000)
     with np.errstate(invalid="ignore"):

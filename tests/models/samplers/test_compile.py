@@ -16,23 +16,23 @@ def test_names_are_those_of_the_api() -> None:
     """Recorded requests name them: a name stays, and stays what it was."""
     assert list(SAMPLERS) == [
         "ddim",
-        "plms",
-        "euler",
-        "euler_ancestral",
-        "dpmpp_2m",
-        "unipc",
-        "heun",
+        "ddpm",
+        "deis",
         "dpm2",
         "dpm2_ancestral",
-        "lms",
-        "dpmpp_2s_ancestral",
-        "dpmpp_sde",
+        "dpmpp_2m",
         "dpmpp_2m_sde",
+        "dpmpp_2s_ancestral",
         "dpmpp_3m_sde",
-        "deis",
-        "ddpm",
+        "dpmpp_sde",
+        "euler",
+        "euler_ancestral",
+        "heun",
         "lcm",
+        "lms",
+        "plms",
         "tcd",
+        "unipc",
     ]
     assert list(SCHEDULES) == [
         "leading",
@@ -57,7 +57,7 @@ def test_names_are_those_of_the_api() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("magic", "karras", 10, SCHEDULE), "sampler is 'magic', not one of ddim, plms, euler"),
+        (("magic", "karras", 10, SCHEDULE), "sampler is 'magic', not one of ddim, ddpm, deis"),
         (("ddim", "cosine", 10, SCHEDULE), "schedule is 'cosine', not one of leading, linspace"),
         (("ddim", "karras", 0, SCHEDULE), "steps is 0, not in 1..1000"),
         (("ddim", "karras", 1001, SCHEDULE), "steps is 1001, not in 1..1000"),
@@ -67,7 +67,7 @@ def test_names_are_those_of_the_api() -> None:
         (("heun", "karras", 10, SCHEDULE, None, 0.5), "eta is 0.5 with heun, but only ddim has it"),
     ],
 )
-def test_out_of_bounds_is_named(
+def test_argument_out_of_bounds_is_named(
     arguments: tuple[str, str, int, NoiseSchedule], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -78,7 +78,7 @@ def test_tables_are_sound(
 
 @settings(max_examples=60, deadline=None)
 @given(samplers, schedules, steps_taken, strengths)
-def test_the_known_region_comes_clean_as_the_noise_falls(
+def test_known_region_gets_clean_as_the_noise_falls(
     sampler: str, schedule: str, steps: int, strength: float | None
 ) -> None:
     table = compiled(sampler, schedule, steps, EPSILON, strength)

@@ -54,7 +54,7 @@ def test_a_schedule_is_its_configuration() -> None:
         ({"timestep_type": "continuous"}, "timestep_type = 'continuous'"),
     ],
 )
-def test_what_no_table_can_express_is_refused(config: dict[str, Any], message: str) -> None:
+def test_unsupported_scheduler_options_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NoiseSchedule.from_config(config)
 

@@ -152,7 +152,7 @@ def test_long_prompts_take_one_row_for_every_75_tokens(tokenizer: Tokenizer) -> 
     assert rows[2][11:] == [tokenizer.vocabulary.end_id] * 66
 
 
-def test_an_empty_prompt_has_one_row_or_as_many_as_asked(tokenizer: Tokenizer) -> None:
+def test_empty_prompt_has_one_row_or_as_many_as_requested(tokenizer: Tokenizer) -> None:
     assert len(tokenizer.rows("")) == 1
     assert len(tokenizer.rows("", at_least=3)) == 3
 
@@ -207,7 +207,7 @@ signs = st.text("!?.() cat", max_size=400)
 
 @settings(max_examples=100, deadline=None)
 @given(text=signs, more=signs)
-def test_the_service_knows_how_many_rows_both_text_encoders_of_sdxl_read(
+def test_service_counts_the_rows_of_both_text_encoders_of_sdxl(
     both_of_sdxl: list[Tokenizer], count_for_sdxl: Callable[[str], int], text: str, more: str
 ) -> None:
     prompts = [parse(text, PromptSyntax.PLAIN), parse(f"({text}:1.2) {more} BREAK {text}")]
@@ -218,17 +218,19 @@ def test_the_service_knows_how_many_rows_both_text_encoders_of_sdxl_read(
         assert len(first.ids) == most if exact else len(first.ids) <= most
 
 
-def test_the_encoder_that_finds_most_tokens_counts(count_for_sdxl: Callable[[str], int]) -> None:
+def test_count_is_that_of_the_encoder_with_most_tokens(
+    count_for_sdxl: Callable[[str], int],
+) -> None:
     assert [count_for_sdxl(text) for text in ("a cat", "!!!", "???????!", "")] == [2, 3, 3, 0]
 
 
 @settings(max_examples=200, deadline=None)
 @given(text=texts)
-def test_service_and_worker_clean_alike(text: str) -> None:
+def test_service_and_worker_clean_text_equally(text: str) -> None:
     assert protocol.registry.tokenizer.clean(text) == models.text.cleaning.clean(text)
 
 
-def test_a_learned_word_stands_for_its_ids_and_alone(published: Tokenizer) -> None:
+def test_added_word_has_its_ids_and_matches_alone(published: Tokenizer) -> None:
     learned = published.with_tokens({"My-Cat": 3, "polka-dot": 1})
     first = 49408
     assert learned.tokens("a my-cat, MY-CAT") == [
@@ -241,12 +243,12 @@ def test_a_learned_word_stands_for_its_ids_and_alone(published: Tokenizer) -> No
     assert published.tokens("my-cat") != learned.tokens("my-cat")
 
 
-def test_words_can_be_learned_one_after_another(published: Tokenizer) -> None:
+def test_words_can_be_added_in_turn(published: Tokenizer) -> None:
     both = published.with_tokens({"one-a": 2}).with_tokens({"two-b": 2})
     assert both.tokens("two-b one-a") == [49410, 49411, 49408, 49409]
 
 
-def test_a_word_that_the_vocabulary_has_cannot_be_learned(published: Tokenizer) -> None:
+def test_word_of_the_vocabulary_cannot_be_added(published: Tokenizer) -> None:
     with pytest.raises(ValueError, match="has cat already"):
         published.with_tokens({"cat": 1})
     with pytest.raises(ValueError, match="has my-cat_1 already"):

@@ -63,7 +63,7 @@ def test_the_names_of_special_tokens_are_text(bert_folder: Path) -> None:
     assert not {0, 2, 3, 4, 5} & set(tokenizer.tokens("[cls] [SEP] [PAD]"))
 
 
-def test_a_vocabulary_without_its_frame_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+def test_vocabulary_without_special_tokens_is_refused(bert_folder: Path, tmp_path: Path) -> None:
     words = (bert_folder / "vocab.txt").read_text("utf-8").replace("[SEP]\n", "")
     (tmp_path / "vocab.txt").write_text(words, "utf-8")
     (tmp_path / "tokenizer_config.json").write_text("{}")
