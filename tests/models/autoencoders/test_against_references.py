@@ -1,4 +1,4 @@
-"""First stages and conditioning networks against independent ones with the same random weights.
+"""First stages and conditioning networks against references with the same random weights.
 
 Reduced, with every kind of block kept: diffusers' classes, and CompVis' own code as packaged in
 stable-diffusion-sdkit.
@@ -72,7 +72,7 @@ def seeded(*shape: int) -> Tensor:
 
 
 def randomised(module: M) -> M:
-    """Weights that show a mistake: norms that scale, codes as far apart as latents are."""
+    """Set weights that reveal mistakes: norms that scale, codes as far apart as latents are."""
     generator = torch.Generator().manual_seed(7)
     for name, parameter in module.named_parameters():
         if "norm" in name:
@@ -158,7 +158,7 @@ def test_the_text_encoder_of_the_paper(shape: dict[str, int]) -> None:
 
 @torch.inference_mode()
 def test_the_class_embedder_of_compvis(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its file also holds encoders that need open_clip, whose own needs are not installed.
+    # Its file also contains encoders that need open_clip, whose requirements are not installed.
     monkeypatch.setitem(sys.modules, "open_clip", ModuleType("open_clip"))
     compvis = importlib.import_module("ldm.modules.encoders.modules")
     monkeypatch.delitem(sys.modules, compvis.__name__)

@@ -1,4 +1,4 @@
-"""Every kind of first stage is run by every executor: also by those that trace it."""
+"""Every kind of first stage runs in every executor, including those that trace it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoded pictures as bytes, and the depth that LDM3D gives with them."""
+"""Decoded images as bytes, and the depth of LDM3D."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.autoencoders.pixels import to_bytes
 
 
 def decoded(channels: int) -> Tensor:
-    """About what a decoder gives: beyond [-1, 1] here and there."""
+    """Return an image like a decoder's output: partly beyond [-1, 1]."""
     generator = torch.Generator().manual_seed(channels)
     return 0.8 * torch.randn(2, channels, 8, 12, generator=generator)
 

@@ -1,4 +1,4 @@
-"""Previews: the clean latents that a sampler is after, small pictures of them, and their cost."""
+"""Previews: predicted clean latents, small images of them, and their cost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Z0 = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(1))
 
 
 def output_of(kind: PredictionType, x: Tensor, level: tuple[float, float]) -> Tensor:
-    """What a network says that knows the picture, at x = s z0 + n e."""
+    """Return the output of a network that predicts perfectly, at x = s z0 + n e."""
     s, n = level
     noise = (x - s * Z0) / n
     match kind:
@@ -44,7 +44,7 @@ def output_of(kind: PredictionType, x: Tensor, level: tuple[float, float]) -> Te
 @pytest.mark.parametrize("kind", get_args(PredictionType))
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_clean_latents_of_perfect_network_are_the_image(sampler: str, kind: PredictionType) -> None:
-    """Its clean latents are the picture at every row of every sampler, as the engine steps it."""
+    """The clean latents are exact at every row of every sampler, as the engine steps it."""
     schedule = NoiseSchedule(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=kind
     )
@@ -82,8 +82,8 @@ def test_linear_preview_colours_are_near_the_image(bundled: LatentDiffusion) -> 
         for seed, prompt in enumerate(["a slice of pizza", "a red heart"])
     ]
     latents = torch.stack([t.x for t in list(bundled.generate(all_params))[-1]])
-    pictures = bundled.decode(latents).permute(0, 3, 1, 2).float() / 255
-    wanted = F.avg_pool2d(pictures, bundled.autoencoder.config.factor)
+    images = bundled.decode(latents).permute(0, 3, 1, 2).float() / 255
+    wanted = F.avg_pool2d(images, bundled.autoencoder.config.factor)
     mixed = torch.stack([linear_preview(one) for one in latents])
     assert np.corrcoef(mixed.flatten(), wanted.flatten())[0, 1] > 0.7
 
@@ -108,7 +108,7 @@ def test_previews_are_small(model: LatentDiffusion, tiny: bool, tmp_path: Path) 
 
 @dataclass
 class PreviewListener(RecordingListener):
-    """A listener that sees its pictures before they are done."""
+    """A listener that receives previews."""
 
     seen: list[Pixels] = field(default_factory=list)
 
@@ -131,16 +131,16 @@ def test_previews_on_request_leave_the_image_unchanged(
     monkeypatch.setattr(previews, "SHARE", 1e6)
     blind, watching = generated(with_preview), generated(with_preview, previews=True)
     assert not blind.seen
-    assert len(watching.seen) == 5  # of the first picture, at every row but the first
+    assert len(watching.seen) == 5  # of the first image, at every row but the first
     assert all(image.shape == (8, 8, 3) for image in watching.seen)
     for index in range(2):
         assert np.array_equal(blind.images[index][0], watching.images[index][0])
-    assert not generated(model, previews=True).seen  # there is nothing to show it with
+    assert not generated(model, previews=True).seen  # it has no decoder of previews
 
 
 @dataclass
 class Clock:
-    """Goes on when it is told to."""
+    """A clock that advances only when it is set."""
 
     now: float = 0.0
 

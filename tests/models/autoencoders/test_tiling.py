@@ -1,4 +1,4 @@
-"""Large pictures in tiles: as diffusers cuts and fades them, and without seams to be seen."""
+"""Large images in tiles: cut and faded as in diffusers, without visible seams."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bundled() -> LatentDiffusion:
 
 
 def smooth_image(height: int, width: int) -> Tensor:
-    """Colours that change slowly, with an edge here and there; (3, H, W) in [-1, 1]."""
+    """Return (3, H, W) in [-1, 1]: colours that change slowly, with some edges."""
     generator = torch.Generator().manual_seed(11)
     coarse = torch.randn(1, 3, 5, 5, generator=generator)
     image = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
@@ -84,7 +84,7 @@ def test_tile_seams_of_trained_autoencoder_are_invisible(bundled: LatentDiffusio
     assert (cut - whole).abs().mean() / 2 < 0.06  # as a share of the range from black to white
 
     def steps(image: Tensor) -> Tensor:
-        """How far the step between a column and the next is from that of the whole picture."""
+        """Return the difference between adjacent columns, less that of the whole image."""
         return (image.diff(dim=-1) - whole.diff(dim=-1)).abs().mean((0, 1, 2)) / 2
 
     stride, fade = side * 3 // 4, side // 4

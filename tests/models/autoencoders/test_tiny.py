@@ -1,4 +1,4 @@
-"""Tiny autoencoders: the trained weights against diffusers, and their place beside a model."""
+"""Tiny autoencoders: the trained weights against diffusers, and their use in a model."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ from worker.telemetry.metrics import Metrics
 
 
 def trained(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and weights in diffusers' names: upstream counts a clamp as the first layer
-    of the decoder."""
+    """Return configuration and weights with diffusers' names.
+
+    Upstream counts a clamp as the first layer of the decoder.
+    """
     folder = shared_file("data/taesd")
     config = json.loads((folder / "diffusers_AutoencoderTiny_config.json").read_text("utf-8"))
     weights = {}
@@ -62,7 +64,7 @@ def test_trained_weights_equal_diffusers(name: str) -> None:
     z = 2 * torch.randn(2, 4, 8, 12, generator=generator)
     assert torch.equal(ours.encode(image).mode(), theirs.encode(image).latents)
     assert torch.equal(ours.decode(z), theirs.decode(z).sample)
-    # They were trained to be each other's inverse.
+    # Encoder and decoder were trained to be inverse.
     smooth = torch.nn.functional.interpolate(image[:, :, :4, :6], size=(64, 96), mode="bicubic")
     error = ours.decode(ours.encode(smooth.clamp(-1, 1)).mode()) - smooth.clamp(-1, 1)
     assert error.square().mean().sqrt() < 0.2
@@ -70,7 +72,7 @@ def test_trained_weights_equal_diffusers(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with a tiny autoencoder beside its own."""
+    """Write a model with a tiny autoencoder in addition to its own."""
     folder = write_tiny_sd(tmp_path_factory.mktemp("with-tiny"))
     write_tiny_vae(folder / "tiny_vae", levels=3)
     return folder
@@ -80,14 +82,14 @@ def test_request_selects_tiny_decoder(folder: Path) -> None:
     model = load_model(str(folder), torch.device("cpu"))
     assert model_card(model, "tiny").decoders == ("full", "tiny")
     engine = Engine({"tiny": unmeasured(model, 4)}, max_slots=4)
-    heard = {decoder: RecordingListener() for decoder in Decoder}
-    for decoder, listener in heard.items():
+    listeners = {decoder: RecordingListener() for decoder in Decoder}
+    for decoder, listener in listeners.items():
         engine.admit(AdmittedJob(decoder, request(decoder=decoder), None, None, listener))
     latents = [slot.state for slot in engine._slots]
     while not engine.idle:
         engine.step()
     assert torch.equal(latents[0].x, latents[1].x)
-    full, tiny = (heard[decoder].images[0][0] for decoder in Decoder)
+    full, tiny = (listeners[decoder].images[0][0] for decoder in Decoder)
     assert np.array_equal(full, model.decode(latents[0].x[None])[0].numpy())
     assert np.array_equal(tiny, model.decode_tiny(latents[0].x[None])[0].numpy())
     assert not np.array_equal(full, tiny)
@@ -110,7 +112,7 @@ def test_operator_declares_an_installed_tiny_autoencoder(tmp_path: Path, redis_u
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
-    """The two files of TAESD as their author publishes them."""
+    """Write the two files of TAESD as their author publishes them."""
     for half in ("encoder", "decoder"):
         file = f"taesd_{half}.safetensors"
         shutil.copyfile(shared_file(f"data/taesd/{file}"), tmp_path / file)

@@ -1,4 +1,4 @@
-"""The model that comes along: it loads everywhere, and it draws what the prompt says."""
+"""The bundled model: it loads on every machine and follows the prompt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model() -> LatentDiffusion:
 
 
 def generate_images(model: LatentDiffusion, *all_params: SamplingParams) -> NDArray[np.uint8]:
-    """(N, H, W, 3)."""
+    """Generate (N, H, W, 3)."""
     *_, last = model.generate(all_params)
     pixels: NDArray[np.uint8] = model.decode(torch.stack([t.x for t in last])).numpy()
     return pixels
@@ -64,7 +64,7 @@ def test_image_equals_diffusers_from_the_same_noise(model: LatentDiffusion, prom
     assert difference.max() <= 1
 
 
-# What is drawn, as the share of saturated pixels of some hues (degrees); white is background.
+# Expected shares of saturated pixels of some hues (degrees); the background is white.
 COLOURS = {
     "red heart": (340, 20),
     "green apple": (60, 160),
@@ -82,7 +82,7 @@ def test_colours_are_those_of_the_prompt(model: LatentDiffusion, prompt: str) ->
 
 
 def share_of_hues(image: NDArray[np.uint8], first: float, last: float) -> float:
-    """Of the clearly coloured pixels, how many have a hue from `first` up to `last` degrees."""
+    """Return the share of the saturated pixels with a hue from `first` up to `last` degrees."""
     rgb = image.reshape(-1, 3).astype(float) / 255
     high, low = rgb.max(1), rgb.min(1)
     rgb, high, low = (a[high - low > 0.25] for a in (rgb, high, low))

@@ -1,4 +1,4 @@
-"""Signs in prompts mean the same to the paper's own text encoder as to CLIP."""
+"""Prompt syntax for the paper's own text encoder, with the same meaning as for CLIP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CLIP's encoders make of weighted, broken and skipped prompts, against the references."""
+"""CLIP encodings of weighted, broken and skipped prompts, against the references."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from models.text.emphasis import apply_emphasis
 from models.text.weighted_prompt import WeightedPrompt
 from protocol.request.prompts import parse
 
-LAYERS = 5  # of the deeper encoders; those of the tiny models have too few to leave any out
+LAYERS = 5  # of the deeper encoders; those of the tiny models have too few to skip any
 
 
 def conditioner(model: LatentDiffusion) -> ClipConditioner:
@@ -36,7 +36,7 @@ def conditioner(model: LatentDiffusion) -> ClipConditioner:
 
 
 def deepen(folder: Path) -> Path:
-    """Gives every text encoder in `folder` more layers, of random weights that tell."""
+    """Add layers with large random weights to every text encoder in `folder`."""
     torch.manual_seed(4)
     for config_file in folder.glob("text_encoder*/config.json"):
         said = json.loads(config_file.read_text()) | {"num_hidden_layers": LAYERS}
@@ -80,7 +80,7 @@ def sdxl(deep_sdxl: Path) -> ClipConditioner:
 
 def test_clip_skip_is_that_of_diffusers(deep_sd: Path, sd: ClipConditioner) -> None:
     pipe = theirs(diffusers.StableDiffusionPipeline, deep_sd)
-    # Diffusers looks for the final norm where transformers had it before its fifth version.
+    # diffusers expects the final norm where transformers had it before its fifth version.
     object.__setattr__(pipe.text_encoder, "text_model", pipe.text_encoder)
     assert max_clip_skip(sd) == LAYERS - 1
     seen = []
@@ -114,7 +114,7 @@ def test_the_negative_prompt_leaves_out_the_same_layers(sd: ClipConditioner) -> 
 def expected_context(
     folder: Path, suffix: str, pieces: Sequence[tuple[str, float]], layer: int | None
 ) -> Tensor:
-    """Transformers' encoder on pieces tokenised apart, scaled and set back by hand: (77, D)."""
+    """Return transformers' encoding of pieces tokenised separately, weighted by hand: (77, D)."""
     tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / f"tokenizer{suffix}")
     kind = transformers.CLIPTextModelWithProjection if suffix else transformers.CLIPTextModel
     encoder = kind.from_pretrained(folder / f"text_encoder{suffix}")

@@ -1,4 +1,4 @@
-"""Learned words against diffusers' load_textual_inversion, in all their published forms."""
+"""Textual inversion embeddings in all their published forms, against diffusers' loader."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def vectors(count: int, seed: int, width: int = CONTEXT) -> Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
 
 
-def learned(model: LatentDiffusion, folder: Path, **files: dict[str, Tensor]) -> ClipConditioner:
-    """The model's conditioner with words from `files`, by name with _ for -."""
+def with_files(model: LatentDiffusion, folder: Path, **files: dict[str, Tensor]) -> ClipConditioner:
+    """Return the model's conditioner with embeddings from `files`, by name with _ for -."""
     for name, tensors in files.items():
         save_file(tensors, folder / f"{name.replace('_', '-')}.safetensors")
     conditioner = with_embeddings(model.conditioner, folder)
@@ -60,7 +60,7 @@ def test_embeddings_are_read_as_by_diffusers(
 ) -> None:
     cat, dot = vectors(3, 1), vectors(1, 2)
     my_cat, dotty_art = FORMS[form](cat, dot)
-    conditioner = learned(tiny_sd, tmp_path, my_cat=my_cat, dotty_art=dotty_art)
+    conditioner = with_files(tiny_sd, tmp_path, my_cat=my_cat, dotty_art=dotty_art)
     assert conditioner.words == ("dotty-art", "my-cat")
 
     pipe = theirs(diffusers.StableDiffusionPipeline, tiny_sd_folder)
@@ -80,7 +80,7 @@ def test_embeddings_are_read_as_by_diffusers(
 def test_a_file_of_automatic1111_is_converted_and_read_as_by_diffusers(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, tmp_path: Path
 ) -> None:
-    """Its .pt is a pickle: `darkroom models add` makes a safetensors file of it."""
+    """Its .pt is a pickle: `darkroom models add` converts it to a safetensors file."""
     source = tmp_path / "my-cat.pt"
     words = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors(3, 8)}}
     more = {"name": "my-cat", "step": 100, "sd_checkpoint": None, "sd_checkpoint_name": None}
@@ -102,7 +102,7 @@ def test_embeddings_of_sdxl_are_read_as_by_diffusers(
     tiny_sdxl: LatentDiffusion, tiny_sdxl_folder: Path, tmp_path: Path
 ) -> None:
     small, large = vectors(2, 3), vectors(2, 4)
-    conditioner = learned(tiny_sdxl, tmp_path, my_cat={"clip_l": small, "clip_g": large})
+    conditioner = with_files(tiny_sdxl, tmp_path, my_cat={"clip_l": small, "clip_g": large})
 
     pipe = theirs(diffusers.StableDiffusionXLPipeline, tiny_sdxl_folder)
     for word, part in ((small, ""), (large, "_2")):
@@ -133,7 +133,7 @@ def test_refiner_uses_the_embedding_of_its_encoder(
 
 
 def test_the_service_counts_every_vector(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
-    conditioner = learned(tiny_sd, tmp_path, my_cat={"emb_params": vectors(7, 1)})
+    conditioner = with_files(tiny_sd, tmp_path, my_cat={"emb_params": vectors(7, 1)})
     published = PublishedTokenizer.model_validate_json(conditioner.tokenizer.to_json())
     assert counter_of(published)("the MY-CAT, the my-cat") == 1 + 7 + 1 + 1 + 7
 
@@ -141,14 +141,14 @@ def test_the_service_counts_every_vector(tiny_sd: LatentDiffusion, tmp_path: Pat
 def test_original_model_is_unchanged(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     before = tiny_sd.conditioner
     assert isinstance(before, ClipConditioner)
-    after = learned(tiny_sd, tmp_path, my_cat={"emb_params": vectors(3, 1)})
+    after = with_files(tiny_sd, tmp_path, my_cat={"emb_params": vectors(3, 1)})
     parameters = [dict(of.stages[0].encoder.named_parameters()) for of in (before, after)]
     different = [name for name in parameters[0] if parameters[0][name] is not parameters[1][name]]
     assert different == ["text_model.embeddings.token_embedding.weight"]
     sizes = [len(each[different[0]]) for each in parameters]
     assert sizes[1] == sizes[0] + 3
     assert before.words == ()
-    assert before.tokenizer.learned == {}
+    assert before.tokenizer.with_files == {}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_unsuitable_embedding_is_skipped_with_its_reason(
     reason: str,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        conditioner = learned(tiny_sd, tmp_path, bad_one=tensors, good_one={"x": vectors(1, 1)})
+        conditioner = with_files(tiny_sd, tmp_path, bad_one=tensors, good_one={"x": vectors(1, 1)})
     assert conditioner.words == ("good-one",)
     (record,) = caplog.records
     assert record.__dict__["embedding"] == "bad-one"
@@ -184,7 +184,7 @@ def test_embedding_for_one_encoder_does_not_fit_sdxl(
     tiny_sdxl: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uneven = {"clip_l": vectors(1, 1), "clip_g": vectors(2, 1)}
-    words = learned(tiny_sdxl, tmp_path, one={"emb_params": vectors(1, 1)}, uneven=uneven).words
+    words = with_files(tiny_sdxl, tmp_path, one={"emb_params": vectors(1, 1)}, uneven=uneven).words
     assert words == ()
     reasons = [record.__dict__["reason"] for record in caplog.records]
     assert "is for one text encoder, and this model is SDXL" in reasons[0]
@@ -218,7 +218,7 @@ def test_missing_folder_adds_no_embeddings(tiny_sd: LatentDiffusion, tmp_path: P
 
 
 def test_end_of_text_is_found_among_embedding_ids() -> None:
-    """Files that call the end token 2 mean the largest id, which learned words are larger than."""
+    """With an end token of 2 the largest id counts; ids of embeddings are ignored."""
     torch.manual_seed(0)
     config = TextEncoderConfig(
         vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1,

@@ -1,4 +1,4 @@
-"""A model made ready as on a GPU, with a recorder that only repeats: it draws what it drew."""
+"""Autotuning for a GPU, with a recorder that only repeats: the images stay the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ SIZE = (32, 32)
 
 @pytest.fixture(autouse=True)
 def _no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring our kernels takes a minute in the interpreter; test_kernels.py chooses them."""
+    """Skip the measurement of our kernels: it takes a minute in the interpreter.
+
+    test_kernels.py chooses them.
+    """
     if not torch.cuda.is_available():
         monkeypatch.setattr(cuda_autotune, "autotune_fused", lambda network, forward: {})
         monkeypatch.setattr(
@@ -59,11 +62,11 @@ def test_tuned_model_runs_controlnets(tiny_sd: LatentDiffusion, tmp_path: Path) 
     params = SamplingParams("a cat", width=32, height=32, steps=3, guidance_scale=4.0)
     controlled = replace(params, controls=(ControlImage(net, image), ControlImage(net, 1 - image)))
     ready = autotune_cuda(tiny_sd, SIZE, CudaOptions(rows=4), repeating)
-    plain, expected, heard = (
+    plain, expected, with_controls = (
         list(model.generate([asked]))[-1][0].x
         for model, asked in ((tiny_sd, params), (tiny_sd, controlled), (ready, controlled))
     )
-    torch.testing.assert_close(heard, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(with_controls, expected, rtol=0, atol=1e-4)
     assert float((plain - expected).abs().max()) > 0.1
 
 

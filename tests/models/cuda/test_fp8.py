@@ -1,4 +1,4 @@
-"""Matrix products in eight bits: within the bound of float8 rounding, row by row, and gated."""
+"""Matrix products in FP8: within the bound of float8 rounding, row by row, used if exact enough."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from models.pipeline import LatentDiffusion
 from models.tuning.quality import psnr
 from tests.models.cuda.test_graphs import inputs
 
-# e4m3 has three bits of mantissa: a normal number is off by 1/16 of itself at most, and one below
-# the smallest normal, 2**-6, by half of 2**-9.
+# e4m3 has three bits of mantissa: the error of a normal number is at most 1/16 of it; that of a
+# number below the smallest normal, 2**-6, is half of 2**-9.
 RELATIVE, ABSOLUTE = 2.0**-4, 2.0**-10
 
 
 def rounding(x: Tensor) -> Tensor:
-    """The most that quantising may change each number of x (M, K)."""
+    """Return the largest error of quantising each number of x (M, K)."""
     scales = x.abs().amax(1, keepdim=True) / LARGEST
     return torch.maximum(RELATIVE * x.abs(), ABSOLUTE * scales)
 
 
 def bound(x: Tensor, weight: Tensor) -> Tensor:
-    """The most that a product (M, N) of quantised x (M, K) and weight (N, K) may be off."""
+    """Return the largest error of a product (M, N) of quantised x (M, K) and weight (N, K)."""
     dx, dw = rounding(x), rounding(weight)
     return dx @ weight.abs().t() + x.abs() @ dw.t() + dx @ dw.t()
 
@@ -69,7 +69,7 @@ def test_a_convolution_of_one_pixel_is_a_product() -> None:
 def test_row_does_not_depend_on_other_rows() -> None:
     layer = Fp8Linear(nn.Linear(32, 32), emulated)
     x = torch.randn(4, 32)
-    x[3] *= 1000  # a neighbour that would take all the precision of a scale for the tensor
+    x[3] *= 1000  # with one scale for the tensor, the others would lose all precision
     rows = quantise(x)
     assert torch.equal(quantise(x[:1]).values.float(), rows.values[:1].float())
     torch.testing.assert_close(layer(x)[:2], layer(x[:2]), atol=1e-6, rtol=1e-6)
@@ -130,7 +130,7 @@ def test_the_kernel_quantises_as_the_definition() -> None:
     numbers, expected_numbers = ours.values.float(), expected.values.float()
     alike = numbers == expected_numbers
     if device.type == "cpu":
-        # The interpreter loses the carry where rounding leads up to a power of two.
+        # The interpreter loses the carry where rounding results in a power of two.
         alike |= expected_numbers.abs().log2().frac() == 0
     assert alike.all()
     assert alike.numel() > 2 * (numbers != expected_numbers).sum()

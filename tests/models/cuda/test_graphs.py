@@ -1,7 +1,7 @@
-"""Recorded batches: padded, divided, kept and dropped; and a row's bits whatever its company.
+"""Recorded batches: padding, splitting, caching; and a row's bits in every batch.
 
-A recorder that records nothing stands in for CUDA's: it runs the function again, over the same
-fixed memory, which is all that a graph does.
+A recorder that records nothing replaces CUDA's: it runs the function again, over the same fixed
+memory, which is all that a graph does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def again(run: Callable[[], None]) -> Replay:
 
 
 class Counted:
-    """Doubles its input, and notes the sizes it is run with."""
+    """Doubles its input and stores the sizes it is run with."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

@@ -1,4 +1,4 @@
-"""The script for a machine with an H200, as far as it goes without one."""
+"""The script for a machine with an H200, as far as it runs without one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_unknown_stage_is_named() -> None:
 
 
 def test_a_failing_benchmark_fails_the_script() -> None:
-    """A Python that knows no benchmark: every one of a stage fails, and is named."""
+    """With a Python that has no benchmark, every one of a stage fails and is named."""
     ran = subprocess.run(
         [str(SCRIPT), "--smoke", "components"],
         env={"PATH": "/usr/bin:/bin", "PYTHON": "/bin/false"},

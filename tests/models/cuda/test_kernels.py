@@ -1,4 +1,4 @@
-"""Our Triton kernels against PyTorch's operators: in the interpreter here, for real on a GPU.
+"""Our Triton kernels against PyTorch's operators: in the interpreter here, compiled on a GPU.
 
 float32 results may differ by the order of additions; half precision by one rounding more, as
 PyTorch rounds between its operators and a fused kernel does not.
@@ -83,7 +83,7 @@ def test_geglu(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (30, 40)])
 def test_slot_update(size: tuple[int, int], dtype: torch.dtype) -> None:
-    """In float32 throughout; only what the network said comes in `dtype`."""
+    """In float32 throughout; only the network's outputs have `dtype`."""
     from models.cuda.kernels.slot_update import slot_update as fused
 
     shape = (3, 4, *size)
@@ -105,7 +105,7 @@ def test_autotuned_slot_update_equals_the_reference() -> None:
 
 
 def test_fused_kernels_replace_the_operators(tiny_sd: LatentDiffusion) -> None:
-    """Whichever is chosen, the UNet computes what it did; here, both are set by hand as well."""
+    """With any choice the UNet's output is the same; here, both are also set by hand."""
     from models.cuda.kernels.geglu import geglu as fused_geglu
     from models.cuda.kernels.norm_silu import norm_silu as fused_norm_silu
 
@@ -126,7 +126,7 @@ def test_fused_kernels_replace_the_operators(tiny_sd: LatentDiffusion) -> None:
 
 
 def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
-    """The interpreter takes what the compiler may not; the compiler needs no GPU to refuse."""
+    """The interpreter accepts code that the compiler may not; the compiler needs no GPU."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     ran = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("compile_kernels.py"))],

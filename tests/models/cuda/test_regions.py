@@ -1,4 +1,4 @@
-"""Blocks through torch.compile compute the same, a block of one kind is compiled once."""
+"""Blocks through torch.compile compute the same, and a kind of block is compiled once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_compiled_blocks_compute_the_same_and_equal_blocks_share_code(
         torch.testing.assert_close(unet(*given), expected)
         blocks = len(list(regions(unet)))
         first = len(compiled)
-        assert 0 < first < blocks  # some are alike
+        assert 0 < first < blocks  # some are equal
         unet(*inputs(unet, 3))
         again = len(compiled)
         unet(*inputs(unet, 4))

@@ -1,4 +1,4 @@
-"""Batch sizes: plans cover the rows in the least time, and the group of sizes is the right one."""
+"""Batch sizes: plans cover the rows in the least time, and the best group of sizes is chosen."""
 
 from __future__ import annotations
 

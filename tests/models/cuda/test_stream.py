@@ -1,4 +1,4 @@
-"""Pictures from a thread and stream of their own are the pictures, in order, and errors arrive."""
+"""Images decoded in a separate thread and stream: equal, in order, and with their errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_images_equal_those_decoded_in_place(tiny_sd: LatentDiffusion) -> None:
 
 
 def test_caller_does_not_wait() -> None:
-    """The decoder stands still until two were asked for: asking cannot have waited for it."""
+    """The decoder is blocked until two calls were made: the calls cannot have waited for it."""
     asked = threading.Event()
     order: list[float] = []
 
@@ -58,7 +58,7 @@ def test_a_stream_waits_for_what_writes_the_latents() -> None:
     device = torch.device("cuda")
     with StreamedDecoder(device) as decoder:
         for number in range(20):
-            # A product that takes long, and latents that depend on it.
+            # A slow product, and latents that depend on it.
             large = torch.ones(4096, 4096, device=device)
             latents = (large @ large)[:1, :1] / 4096 * number
             assert float(decoder.decode_async(latents, Tensor.cpu).result()) == number

@@ -1,4 +1,4 @@
-"""Variants share one recording: each computes with its own weights, whoever ran before it."""
+"""Merged models share one recording: each computes with its own weights, in any order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.models.cuda.test_graphs import again
 
 
 def merged(network: Network, seed: int, share: float) -> Network:
-    """The same with other values in about this share of its matrices."""
+    """Return the same network with other values in about this share of its matrices."""
     dice = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     changed: dict[str, Tensor] = {}
@@ -46,7 +46,7 @@ def check_merged(network: Network, recorder: Recorder, tolerance: float) -> None
     for _ in range(12):
         which = dice.randrange(4)
         assert torch.equal(runs[which](*inputs), first[which])
-    # Nobody writes to the model's own memory.
+    # The model's own memory is unchanged.
     assert {name: p.data_ptr() for name, p in network.module.named_parameters()} == recorded
     assert torch.equal(base(*inputs), first[0])
 

@@ -1,4 +1,4 @@
-"""Trajectories of every kind share a step, and each goes its own way whoever is beside it."""
+"""States of every kind share a step, and each gives the same result in every batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, SCHEDULES, compile_table
 from models.samplers.noise_schedule import NoiseSchedule
 
-# Batched and single matrix products add in another order; nothing else may differ.
+# Batched and single matrix products add in another order; there is no other difference.
 ROUNDING = 2e-4
 
 
@@ -32,7 +32,7 @@ def start(model: LatentDiffusion, params: SamplingParams) -> DenoisingState:
 
 
 def mixed_params() -> list[SamplingParams]:
-    """Every sampler, schedules, step counts, guidance on and off, long prompts, all three tasks."""
+    """Return all samplers, schedules, step counts, with and without guidance, all tasks."""
     image = torch.linspace(-1, 1, 3 * 32 * 32).reshape(3, 32, 32)
     mask = torch.zeros(1, 32, 32)
     mask[:, 8:20, 8:20] = 1
@@ -93,7 +93,7 @@ def test_known_region_is_exactly_the_given_one(tiny_sd: LatentDiffusion) -> None
 
 
 def test_guidance_is_an_extrapolation_away_from_the_negative() -> None:
-    """A network that answers with its context shows the guidance formula itself."""
+    """A network that returns its context shows the guidance formula itself."""
 
     def network(
         x: torch.Tensor,
@@ -136,12 +136,12 @@ def test_guidance_is_an_extrapolation_away_from_the_negative() -> None:
 
 
 def test_seed_determines_the_image(tiny_sd: LatentDiffusion) -> None:
-    def picture(seed: int) -> torch.Tensor:
+    def image(seed: int) -> torch.Tensor:
         params = SamplingParams("a cat", width=32, height=32, steps=2, seed=seed)
         return finish(tiny_sd, [start(tiny_sd, params)])[0]
 
-    assert torch.equal(picture(7), picture(7))
-    assert not torch.allclose(picture(7), picture(8), atol=0.1)
+    assert torch.equal(image(7), image(7))
+    assert not torch.allclose(image(7), image(8), atol=0.1)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32, 2**53 - 1])
@@ -155,7 +155,7 @@ def test_noise_is_that_of_the_diffusers_pipelines(seed: int) -> None:
 def test_half_precision_gives_nearly_the_same(
     name: str, dtype: torch.dtype, request: pytest.FixtureRequest
 ) -> None:
-    """Latents stay float32 between steps, so only the networks' own rounding is left."""
+    """Latents stay float32 between steps, so only the networks round."""
     folder = str(request.getfixturevalue(name))
     single, half = (load_model(folder, torch.device("cpu"), d) for d in (torch.float32, dtype))
     params = SamplingParams("the red cat", width=16, height=16, steps=2, guidance_scale=3.0)
@@ -163,8 +163,8 @@ def test_half_precision_gives_nearly_the_same(
     assert x.dtype == torch.float32
     error = float((x - expected).abs().max() / expected.abs().max())
     assert 0 < error < (0.02 if dtype is torch.float16 else 0.1)
-    pictures = half.decode(x[None])
-    assert pictures.dtype == torch.uint8
+    decoded = half.decode(x[None])
+    assert decoded.dtype == torch.uint8
 
 
 def interval(start: float, end: float, scale: float = 5.0) -> SamplingParams:
@@ -183,7 +183,7 @@ def test_guidance_in_the_whole_interval_is_ordinary_guidance(tiny_sd: LatentDiff
     [unguided] = finish(tiny_sd, [start(tiny_sd, interval(0, 1, scale=1.0))])
     assert torch.equal(whole, usual)
     assert not torch.equal(whole, unguided)
-    # Not to the bit: a negative prompt of another length also lengthens the context.
+    # Not bit for bit: a negative prompt of another length also lengthens the context.
     torch.testing.assert_close(none, unguided, atol=ROUNDING, rtol=ROUNDING)
 
 
@@ -197,7 +197,7 @@ def test_steps_outside_the_interval_take_one_row(tiny_sd: LatentDiffusion) -> No
 
 
 def test_step_without_guidance_has_the_same_bits_in_a_batch(tiny_sd: LatentDiffusion) -> None:
-    """Its own negative prompt, though not used in this step, says how long contexts are."""
+    """Its own negative prompt, though not used in this step, determines the context length."""
     mine = replace(interval(0.5, 1), negative_prompt="the")
     neighbour = replace(interval(0, 1), negative_prompt="a", seed=10)
     [alone] = finish(tiny_sd, [start(tiny_sd, mine)])
@@ -207,7 +207,7 @@ def test_step_without_guidance_has_the_same_bits_in_a_batch(tiny_sd: LatentDiffu
 def test_guidance_rescale_acts_on_its_own_row_only(
     tiny_sd: LatentDiffusion,
 ) -> None:
-    """One step, to the last bit: alone, in a crowd, and beside a neighbour that is rescaled."""
+    """One step, bit for bit: alone, in a batch, and with a neighbour that is rescaled."""
     plain = SamplingParams(
         "the cat", width=32, height=32, steps=3, sampler="euler", guidance_scale=8.0
     )
@@ -220,8 +220,7 @@ def test_guidance_rescale_acts_on_its_own_row_only(
         added: object,
         controls: object,
     ) -> torch.Tensor:
-        """Row by row, as an executor: what it says to one row no other can change. The last three
-        are those without the prompt."""
+        """Compute row by row, as an executor; the last three rows have the negative prompt."""
         return torch.stack([row.sin() * (1 + i // 3) for i, row in enumerate(x)])
 
     def step(all_params: list[SamplingParams]) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What runs the networks: the same function, the same bits in any company, chosen once."""
+"""Executors: the same function, the same bits in every batch, chosen once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from models.tuning.executor_autotune import LARGEST_ERROR, ExecutorOptions, auto
 from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 ROWS = (1, 2, 3, 5, 8, 16, 17)
-CROWD = 24
+BATCH = 24
 KEPT = Path(os.environ["DARKROOM_WORKER_CACHE"])  # converted once for all tests here
 
 
@@ -67,7 +67,7 @@ def in_bfloat16(network: Network) -> Run:
 
 
 def larger(inputs: tuple[Tensor, ...], network: Network) -> tuple[Tensor, ...]:
-    """The same with feature maps that are larger and not square, and a longer context."""
+    """Return the same inputs with larger, not square feature maps and a longer context."""
     grown = []
     for tensor, free in zip(inputs, network.free, strict=True):
         if 2 in free:
@@ -96,10 +96,10 @@ def test_row_has_the_same_bits_in_any_batch(
 ) -> None:
     dice = random.Random(3)
     for network in parts:
-        batch, run = network.examples(CROWD), make(network)
+        batch, run = network.examples(BATCH), make(network)
         alone = run(*(t[7:8] for t in batch))[0]
         for rows in ROWS:
-            order = dice.sample([i for i in range(CROWD) if i != 7], rows)
+            order = dice.sample([i for i in range(BATCH) if i != 7], rows)
             place = dice.randrange(rows)
             order[place] = 7
             out = run(*(t[order] for t in batch))
@@ -168,7 +168,7 @@ def test_converted_graphs_are_kept_by_their_weights(tiny: LatentDiffusion, tmp_p
 
 
 def merged(network: Network, *names: str) -> Network:
-    """The same network with other values in these parameters."""
+    """Return the same network with other values in these parameters."""
     changed = {name: network.module.get_parameter(name) * 1.5 + 0.01 for name in names}
     return replace(network, module=with_weights(network.module, changed))
 
@@ -190,7 +190,7 @@ def test_merged_model_uses_the_executor_and_leaves_the_model_unchanged(
         torch.testing.assert_close(output, options, rtol=0, atol=1e-4 * float(options.std()))
         assert not torch.allclose(output, before, atol=0.01)
         assert torch.equal(run(*inputs), before)
-    assert len(list(tmp_path.glob("*.xml"))) == 1  # nothing was converted anew
+    assert len(list(tmp_path.glob("*.xml"))) == 1  # nothing was converted again
 
 
 def test_merged_model_with_missing_constants_is_converted(parts: list[Network]) -> None:

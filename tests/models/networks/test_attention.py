@@ -1,4 +1,4 @@
-"""Kernels agree with the definition, and choosing one changes nothing but speed."""
+"""Attention kernels equal the definition, and autotuning changes only the speed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from models.networks.attention import (
 )
 from models.pipeline import LatentDiffusion
 
-# Beside those that run on this machine, the ways that a GPU adds, over what a CPU has.
+# The kernels of this machine, and the wrappers used on a GPU applied to kernels of a CPU.
 ADDED = {
     "math": sdpa_with(SDPBackend.MATH),
     "flash": sdpa_with(SDPBackend.FLASH_ATTENTION),
@@ -68,7 +68,7 @@ def test_kernel_is_softmax_attention_on_a_gpu(
 def _agrees(
     kernel: Kernel, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tolerance: float
 ) -> None:
-    """With the definition: as it is, with another scale, and causal where that is defined."""
+    """Compare with the definition: unchanged, with another scale, and causal if defined."""
     pairs = [
         (kernel(q, k, v), reference(q, k, v)),
         (kernel(q, k, v, scale=0.3), reference(q, k, v, scale=0.3)),
@@ -81,7 +81,7 @@ def _agrees(
 
 @pytest.mark.parametrize("head_size", [64, 300])
 def test_head_of_a_padded_size_is_refused(head_size: int) -> None:
-    """So that no kernel is measured twice under two names."""
+    """Otherwise a kernel would be measured twice under two names."""
     q = torch.zeros(1, 2, 1, head_size)
     with pytest.raises(ValueError, match=f"head of {head_size}"):
         pad_heads(sdpa, HEAD_SIZES)(q, q, q)
@@ -108,7 +108,7 @@ def test_autotune_measures_every_layer_and_logs_the_choice(
     with caplog.at_level(logging.INFO):
         choices = autotune_attention(unet, forward)
     assert "attention kernels" in caplog.text
-    # One head size (32 channels of 4 heads; 64 of 4 at the coarse middle), self and cross.
+    # One head size (32 channels of 4 heads; 64 of 4 in the middle), self and cross attention.
     assert len(choices) == 4
     assert set(choices.values()) <= set(available_kernels())
     torch.testing.assert_close(forward(), before)

@@ -1,4 +1,4 @@
-"""The ControlNet against diffusers: names, shapes, residuals, and the UNet that is told them."""
+"""The ControlNet against diffusers: names, shapes, residuals, and the UNet with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CANNY = "lllyasviel__control_v11p_sd15_canny"
 
 
 def small_controlnet(unet: dict[str, Any]) -> dict[str, Any]:
-    """For a UNet of that configuration, with few channels for the control picture."""
+    """Build a ControlNet for a UNet configuration, with few channels for the control image."""
     config = published(CANNY, "config.json")
     shared = {key: unet[key] for key in config if key in unet and not key.startswith("_")}
     more = ("addition_embed_type", "addition_time_embed_dim", "transformer_layers_per_block")
@@ -30,7 +30,7 @@ def small_controlnet(unet: dict[str, Any]) -> dict[str, Any]:
 
 
 def randomised(network: nn.Module) -> nn.Module:
-    """With weights where training begins at zero, and norms that are not one and zero."""
+    """Set weights where training begins at zero, and norms that are not one and zero."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in network.parameters():

@@ -112,7 +112,7 @@ def test_text_encoder(model: str, part: str, reference: Any) -> None:
         transformers.CLIPTextConfig(**{k: v for k, v in config.items() if k not in hub_only})
     ).eval()
     ours = TextEncoder(TextEncoderConfig.from_dict(config)).eval()
-    # In memory, transformers 5 leaves the prefix out that the files have.
+    # In memory, transformers 5 lacks the prefix that the files have.
     ours.load_state_dict(
         {
             k if k.startswith("text_") else f"text_model.{k}": v

@@ -32,7 +32,7 @@ from tests.support.published import SD15, key_list, published
 from worker.engine.safety import clip_input
 
 TOLERANCE = 1e-4
-SIDE, PICTURES = 32, 40
+SIDE, IMAGES = 32, 40
 TINY = {
     "projection_dim": 24,
     "text_config": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
@@ -44,7 +44,7 @@ TINY = {
 
 
 def random_images() -> Tensor:
-    return torch.randn(PICTURES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    return torch.randn(IMAGES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def theirs() -> Any:
     checker = StableDiffusionSafetyChecker(transformers.CLIPConfig(**TINY)).eval()
     for parameter in checker.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    # Thresholds at what few of the pictures reach, so that some are flagged and others not.
+    # Thresholds that few of the images exceed, so that some are flagged and others not.
     with torch.no_grad():
         embeddings = checker.visual_projection(checker.vision_model(random_images())[1])
         for name, deviations in (("concept_embeds", 2.0), ("special_care_embeds", 1.0)):
@@ -66,7 +66,7 @@ def theirs() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(theirs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As diffusers writes it."""
+    """Write the checker with diffusers."""
     folder = tmp_path_factory.mktemp("checked")
     theirs.save_pretrained(folder / "safety_checker")
     index = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
@@ -112,7 +112,7 @@ def test_embeddings_and_flags_equal_diffusers(ours: SafetyChecker, theirs: Any) 
     with torch.no_grad():
         expected = theirs.visual_projection(theirs.vision_model(images)[1])
         embeddings = ours(images)
-        _, flags = theirs(images, torch.zeros(PICTURES, 3, 4, 4))
+        _, flags = theirs(images, torch.zeros(IMAGES, 3, 4, 4))
     assert float((embeddings - expected).abs().max() / expected.abs().max()) < TOLERANCE
     scores = [ours.scores(image) for image in images]
     assert [score.flagged for score in scores] == flags
@@ -123,7 +123,7 @@ def test_embeddings_and_flags_equal_diffusers(ours: SafetyChecker, theirs: Any) 
 def reference(
     special: NDArray[np.float32], concepts: NDArray[np.float32]
 ) -> tuple[list[float], list[float]]:
-    """What diffusers does to cosines less thresholds, number by number."""
+    """Compute diffusers' scores from cosines less thresholds, one number at a time."""
     adjustment = 0.0
     lists: tuple[list[float], list[float]] = ([], [])
     for values, told in zip((special, concepts), lists, strict=True):

@@ -1,4 +1,4 @@
-"""Every UNet of the family against diffusers: its own names and shapes, and what it computes.
+"""Every UNet of the family against diffusers: names, shapes and outputs.
 
 Task models of the paper in the classes and configurations of diffusers that hold their weights.
 """
@@ -26,7 +26,7 @@ TOLERANCE = 1e-5  # relative to the largest value of the reference
 INPAINTING = "runwayml__stable-diffusion-inpainting"
 CELEBA = "CompVis__ldm-celebahq-256"
 
-# Eight heads at every level, which diffusers' UNet2DModel cannot say.
+# Eight heads at every level, which diffusers' UNet2DModel cannot express.
 EIGHT_HEADS = ("inpainting_big", "lsun_churches256")
 PAPER = (
     "bsr_sr",
@@ -42,13 +42,13 @@ PAPER = (
 )
 
 
-def today(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The same shapes under the names of today's files."""
+def modern_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the same shapes under the names of today's files."""
     return {name: shapes[part.key] for name, part in diffusers_plan(shapes).items()}
 
 
 def paper_config(name: str) -> dict[str, Any]:
-    """The diffusers configuration of one of the paper's UNets, with our key where it needs it."""
+    """Return the diffusers configuration of one of the paper's UNets, with our key if needed."""
     path = shared_file(
         "facts/checkpoints/configs/CompVis__latent-diffusion/diffusers_equivalents.json"
     )
@@ -59,7 +59,7 @@ def paper_config(name: str) -> dict[str, Any]:
 
 
 def small_paper_config(name: str) -> dict[str, Any]:
-    """The same with few channels and one resnet to a level; every kind of block is kept."""
+    """Return the same with few channels and one resnet per level; every kind of block is kept."""
     config = paper_config(name)
     levels = len(config["block_out_channels"])
     config |= {"block_out_channels": [32, 64, 64, 96, 96][:levels], "sample_size": 16}
@@ -71,7 +71,7 @@ def small_paper_config(name: str) -> dict[str, Any]:
 
 
 def reference(config: dict[str, Any]) -> nn.Module:
-    """diffusers' network; where it must, with its heads set by hand, as its class has no key."""
+    """Build diffusers' network, with its heads set by hand where its class has no key."""
     said = {k: v for k, v in config.items() if k != "_class_name"}
     heads = said.pop("num_attention_heads", None)
     network: nn.Module = getattr(diffusers, config["_class_name"])(**said).eval()
@@ -84,7 +84,7 @@ def reference(config: dict[str, Any]) -> nn.Module:
 
 @torch.no_grad()
 def randomised(network: nn.Module) -> nn.Module:
-    """With norms that are not one and zero, so that none can be taken for another."""
+    """Set norms that are not one and zero, so that none can be taken for another."""
     generator = torch.Generator().manual_seed(7)
     for parameter in network.parameters():
         parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
@@ -124,14 +124,14 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
 )
 def test_parameters_are_those_of_the_published_file(model: str) -> None:
     ours = shapes(on_meta(published(model, "unet/config.json")))
-    assert ours == today(key_list(f"{model}.unet"))
+    assert ours == modern_names(key_list(f"{model}.unet"))
 
 
 def test_legacy_names_of_the_unconditional_file_are_read() -> None:
     ours = shapes(on_meta(published(CELEBA, "unet/config.json")))
     legacy = key_list("variants/celebahq.unet.legacy-attention-names")
     assert any("proj_attn" in name for name in legacy)
-    assert ours == today(legacy)
+    assert ours == modern_names(legacy)
 
 
 def test_the_inpainting_file_is_stable_diffusions_with_nine_channels() -> None:
@@ -258,7 +258,7 @@ def test_configurations_survive_json(name: str) -> None:
     ("name", "tokens"), [("lsun_churches256", 0), ("cin256-v2", 1), ("cin256-v2", 2)]
 )
 def test_row_has_the_same_bits_in_any_batch(name: str, tokens: int) -> None:
-    """Also where a map has come down to one pixel, and where all that is said is a class."""
+    """Including maps of one pixel, and contexts of a single class."""
     network = networks.denoiser(UNet(UNetConfig.from_dict(small_paper_config(name))).eval())
     inputs = [t[:, :tokens] if t.ndim == 3 else t for t in network.examples(9)]
     run = Eager(network, same_bytes=True)
@@ -266,5 +266,5 @@ def test_row_has_the_same_bits_in_any_batch(name: str, tokens: int) -> None:
         alone = run(*(t[place : place + 1].contiguous() for t in inputs))
         for rows in (2, 3, 4, 9):
             order = [(place + i) % 9 for i in range(rows)]
-            crowd = run(*(t[order].contiguous() for t in inputs))
-            assert torch.equal(alone[0], crowd[0]), (place, rows)
+            together = run(*(t[order].contiguous() for t in inputs))
+            assert torch.equal(alone[0], together[0]), (place, rows)

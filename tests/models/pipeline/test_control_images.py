@@ -1,4 +1,4 @@
-"""Whole pictures drawn with ControlNets against diffusers' pipelines, and in company."""
+"""Images generated with ControlNets, against diffusers' pipelines, and in batches."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def as_control(image: Image.Image) -> Tensor:
 
 
 def theirs(kind: str, folder: Path, nets: list[Path], params: SamplingParams, **inputs: Any) -> Any:
-    """What a pipeline of diffusers draws."""
+    """Return the image of a pipeline of diffusers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = [diffusers.ControlNetModel.from_pretrained(net) for net in nets]
@@ -188,8 +188,8 @@ def test_image_with_controlnets_has_the_same_bits_in_any_batch(
         )
         for seed, weight, scale in ((1, 1.0, 4.0), (2, 0.3, 1.0), (3, 1.7, 9.0))
     ]
-    crowd = finals(tiny_sd, all_params)
-    for params, generated in zip(all_params, crowd, strict=True):
+    together = finals(tiny_sd, all_params)
+    for params, generated in zip(all_params, together, strict=True):
         (alone,) = finals(tiny_sd, [params])
         assert torch.equal(alone, generated)
 
@@ -247,7 +247,7 @@ def test_few_sets_of_controlnets_are_cached(
     for net in (*loaded[:4], loaded[1]):
         runs.get(tiny_sd.unet, (net,), run)
     assert len(made) == 4
-    runs.get(tiny_sd.unet, (loaded[4],), run)  # the first goes
+    runs.get(tiny_sd.unet, (loaded[4],), run)  # the first is evicted
     runs.get(tiny_sd.unet, (loaded[1],), run)
     assert len(made) == 5
     runs.get(tiny_sd.unet, (loaded[0],), run)

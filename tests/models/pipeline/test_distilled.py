@@ -1,6 +1,6 @@
-"""Networks distilled with guidance, which are told its strength: against diffusers, and in company.
+"""Networks distilled with guidance, conditioned on its scale: against diffusers, and in batches.
 
-Luo et al. 2023, "Latent Consistency Models": one row of the network a picture, guided or not.
+Luo et al. 2023, "Latent Consistency Models": one row of the network for an image, guided or not.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def test_image_is_one_row_with_any_guidance(model: LatentDiffusion) -> None:
     assert np.abs(alone[0].astype(int) - alone[2].astype(int)).max() > 5
     together = list(model.generate(all_params))[-1]
     assert {state.rows for state in together} == {1}
-    for state, picture in zip(together, alone, strict=True):
-        assert np.array_equal(model.decode(state.x[None])[0].numpy(), picture)
+    for state, expected in zip(together, alone, strict=True):
+        assert np.array_equal(model.decode(state.x[None])[0].numpy(), expected)
 
 
 def test_image_to_image(model: LatentDiffusion) -> None:

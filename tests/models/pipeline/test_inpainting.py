@@ -1,4 +1,4 @@
-"""Stable Diffusion inpainting, whose UNet sees what is to stay, against diffusers' pipeline."""
+"""Stable Diffusion inpainting, conditioned on the masked image, against diffusers' pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Japanese Stable Diffusion in the small, against diffusers with the same weights.
+"""The Japanese Stable Diffusion with small networks, against diffusers with the same weights.
 
 Its published pipeline is Stable Diffusion's with a T5Tokenizer and prompts in lower case
 (repository rinnakk/japanese-stable-diffusion).
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         intermediate_size=2 * CONTEXT,
         num_hidden_layers=3,
         num_attention_heads=4,
-        eos_token_id=2,  # as published; nothing reads the pooled text
+        eos_token_id=2,  # as published; the pooled text is unused
     )
     encoder = TextEncoder(config)
     save_component(encoder, config.to_dict(), folder / "text_encoder", "model", torch.float32)

@@ -1,4 +1,4 @@
-"""Two models for one picture, and one model twice: against diffusers, and against themselves."""
+"""Two models for one image, and one model twice: against diffusers, and against themselves."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def refiner(refiner_folder: Path) -> LatentDiffusion:
     return load_model(str(refiner_folder), torch.device("cpu"))
 
 
-def finish(model: LatentDiffusion, picture: DenoisingState) -> DenoisingState:
-    while not picture.done:
-        model.advance([picture])
-    return picture
+def finish(model: LatentDiffusion, state: DenoisingState) -> DenoisingState:
+    while not state.done:
+        model.advance([state])
+    return state
 
 
-def pixels(model: LatentDiffusion, picture: DenoisingState) -> NDArray[np.uint8]:
-    made: NDArray[np.uint8] = model.decode(picture.x[None])[0].numpy()
+def pixels(model: LatentDiffusion, state: DenoisingState) -> NDArray[np.uint8]:
+    made: NDArray[np.uint8] = model.decode(state.x[None])[0].numpy()
     return made
 
 
@@ -125,7 +125,7 @@ def test_parts_of_a_table_are_the_whole(sampler: str, denoising_end: float) -> N
     cut = 1000 * (1 - denoising_end)
     assert first.timestep[0] >= cut
     assert rest.timestep[0] < cut
-    if sampler == "plms":  # its second evaluation is repeated by whoever begins
+    if sampler == "plms":  # both parts repeat its second evaluation
         assert list(dict.fromkeys(told)) == list(dict.fromkeys(whole.timestep))
     else:
         assert told == list(whole.timestep)
@@ -147,7 +147,7 @@ def test_a_single_step_cannot_be_shared() -> None:
 
 
 def test_hires_fix_denoises_the_scaled_latents(tiny_sd: LatentDiffusion) -> None:
-    """At the least strength the scaled picture is nearly left alone, at full strength not."""
+    """At the least strength the scaled image is nearly unchanged, at full strength not."""
     params = SamplingParams(
         "the cat", width=32, height=32, steps=6, sampler="ddim", schedule="leading"
     )
@@ -174,7 +174,7 @@ def test_hires_fix_denoises_the_scaled_latents(tiny_sd: LatentDiffusion) -> None
 def test_second_pass_continues_the_noise_of_the_image(
     tiny_sd: LatentDiffusion,
 ) -> None:
-    """Two passes of one seed are one recipe: the same seed gives the same, another seed another."""
+    """A seed determines both passes."""
 
     def generate(seed: int) -> torch.Tensor:
         params = SamplingParams("the cat", width=32, height=32, steps=3, sampler="euler_ancestral")

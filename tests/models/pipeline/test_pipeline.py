@@ -1,4 +1,4 @@
-"""Whole pictures against diffusers' own pipelines: same folder of weights, same seeds."""
+"""Images against those of diffusers' pipelines: same folder of weights, same seeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCHEDULERS: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {
     ("unipc", "trailing"): (diffusers.UniPCMultistepScheduler, {"timestep_spacing": "trailing"}),
 }
 COMBINATIONS = list(SCHEDULERS)
-# Two evaluations a step, and noise drawn anew: which row draws, and in which order, is shown here.
+# Samplers with two evaluations a step and fresh noise show the rows and the order of the noise.
 SCHEDULERS |= {
     ("heun", "linspace"): (diffusers.HeunDiscreteScheduler, {}),
     ("dpm2_ancestral", "leading"): (
@@ -55,7 +55,7 @@ SCHEDULERS |= {
 
 @cache
 def reference_pipeline(pipeline: Any, folder: Path) -> tuple[Any, Any]:
-    """A diffusers pipeline and its published scheduler configuration; loading takes seconds."""
+    """Load a diffusers pipeline and its published scheduler configuration; it takes seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipe = pipeline.from_pretrained(folder)
@@ -64,11 +64,11 @@ def reference_pipeline(pipeline: Any, folder: Path) -> tuple[Any, Any]:
 
 
 def theirs(pipeline: Any, folder: Path, params: SamplingParams, **inputs: Any) -> NDArray[np.uint8]:
-    """The picture that diffusers draws, (H, W, 3)."""
+    """Return the image of diffusers, (H, W, 3)."""
     pipe, published = reference_pipeline(pipeline, folder)
     scheduler, config = SCHEDULERS[params.sampler, params.schedule]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # diffusers hands tensors to numpy in a way now deprecated
+        warnings.simplefilter("ignore")  # diffusers passes tensors to numpy in a deprecated way
         pipe.scheduler = scheduler.from_config(published, **config)
         image = pipe(
             prompt=params.prompt,
@@ -95,7 +95,7 @@ def assert_same_image(mine: NDArray[np.uint8], reference: NDArray[np.uint8]) -> 
 
 
 def photo(width: int, height: int) -> Image.Image:
-    """Smooth colours with an edge: something an autoencoder has to work on."""
+    """Return smooth colours with an edge, which are not trivial for an autoencoder."""
     y, x = np.mgrid[:height, :width]
     channels = [x * 255 // width, y * 255 // height, (x > y) * 200]
     return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
@@ -113,7 +113,7 @@ def test_txt2img(
         "the red cat", "a bad cat", width=48, height=32, steps=7, sampler=sampler,
         schedule=schedule, guidance_scale=4.0, seed=11,
     )  # fmt: skip
-    # The pipeline hands its own eta on, which for TCD is not the default of the scheduler.
+    # The pipeline passes its own eta, which for TCD is not the default of the scheduler.
     inputs = {"eta": 0.3} if sampler == "tcd" else {}
     expected = theirs(
         diffusers.StableDiffusionPipeline, tiny_sd_folder, params, width=48, height=32, **inputs
@@ -184,8 +184,8 @@ def test_img2img(
 
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 @pytest.mark.parametrize(
-    # A stochastic sampler draws its noise after diffusers' inpainting has encoded the masked
-    # picture once more, only to throw the result away for a four-channel network.
+    # A stochastic sampler takes its noise after diffusers' inpainting has encoded the masked image
+    # once more, a result that is discarded for a four-channel network.
     ("sampler", "schedule"),
     [c for c in COMBINATIONS if c[0] != "euler_ancestral"],
 )

@@ -1,4 +1,4 @@
-"""The paper's models in the small, as folders of the published layout, with random weights."""
+"""The paper's models with small networks, as folders of the published layout, random weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ KL = AutoencoderConfig(
 
 
 def unconditional_unet(in_channels: int, latent_channels: int = 3) -> UNetConfig:
-    """One that reads no context."""
+    """Build a UNet without a context."""
     return UNetConfig(
         sample_size=8,
         in_channels=in_channels,
@@ -99,7 +99,7 @@ def write_unconditional(folder: Path, **scheduler: Any) -> Path:
 
 
 def write_churches(folder: Path) -> Path:
-    """Unconditional too, with a Gaussian first stage and a factor of its own."""
+    """Write an unconditional model too, with a Gaussian first stage and a factor of its own."""
     config = AutoencoderConfig(**{**vars(KL), "scaling_factor": 0.22765929})
     return _write(folder, "LDMPipeline", unconditional_unet(4, 4), first_stage=config)
 

@@ -1,4 +1,4 @@
-"""Networks in overlapping patches: blended as CompVis' code blends, in bounded memory, no seams."""
+"""Networks in overlapping patches: blended as in CompVis' code, in bounded memory, no seams."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ def random(*shape: int) -> Tensor:
 
 
 def curved(x: Tensor, *rest: Tensor) -> Tensor:
-    """A network that sees a patch as a whole."""
+    """Compute a function that depends on the patch as a whole."""
     return torch.tanh(x) * x.mean((1, 2, 3), keepdim=True) + x.flip(-1)
 
 
 def folded(network: object, x: Tensor, side: int, stride: int, scale: int) -> Tensor:
-    """As CompVis/latent-diffusion blends (ddpm.py, get_fold_unfold): torch's fold and unfold, and a
-    weight by the distance to the nearer edge. For sizes that strides divide."""
+    """Blend as CompVis/latent-diffusion does (ddpm.py, get_fold_unfold).
+
+    With torch's fold and unfold, and a weight by the distance to the nearer edge. For sizes that
+    strides divide.
+    """
     channels, height, width = x.shape[1:]
     parts = F.unfold(x, side, stride=stride).unflatten(1, (channels, side, side))
     said = torch.stack([network(part) for part in parts.unbind(-1)], dim=-1)  # type: ignore[operator]
@@ -83,23 +86,23 @@ def test_network_gets_few_equal_patches_at_once_with_their_rows() -> None:
 
 
 def test_different_patches_fade_into_each_other() -> None:
-    """A step at a seam would be their whole disagreement."""
+    """A step at a seam would be their full difference."""
     said = iter((-1.0, 0.0, 1.0))  # of the three patches
-    drawn = Patches(side=32, stride=16, rows=1).run(
+    blended = Patches(side=32, stride=16, rows=1).run(
         lambda x: torch.full_like(x, next(said)), random(1, 1, 32, 64)
     )
-    steps = drawn[0, 0, 16].diff()
-    assert [float(drawn.min()), float(drawn.max())] == [-1, 1]
+    steps = blended[0, 0, 16].diff()
+    assert [float(blended.min()), float(blended.max())] == [-1, 1]
     assert 0 < steps.max() < 0.15
 
 
 def apart(one: Tensor, other: Tensor) -> float:
-    """Root mean square of the difference, as a share of the standard deviation."""
+    """Return the root mean square of the difference, as a share of the standard deviation."""
     return float((one - other).square().mean().sqrt() / one.std())
 
 
 def test_large_image_is_nearly_that_without_patches(tmp_path: Path) -> None:
-    """On a size that fits at once too, with a random network, whose attention sees all it can."""
+    """At a size that also fits at once, with a random network with global attention."""
     model = load_model(str(small.write_super_resolution(tmp_path)), torch.device("cpu"))
     assert model.patches == Patches(side=128, stride=64)
     smooth = F.interpolate(random(1, 3, 3, 4), size=(24, 28), mode="bicubic")[0].clamp(-1, 1)
@@ -111,6 +114,6 @@ def test_large_image_is_nearly_that_without_patches(tmp_path: Path) -> None:
     inside = replace(model, patches=Patches(side=16, stride=8))
     latents = [list(m.generate([params]))[-1][0].x for m in (whole, inside)]
     assert 0 < apart(*latents) < 0.15
-    pictures = [m.decode(latents[0][None]).float() for m in (whole, inside)]
-    assert 0 < apart(*pictures) < 0.25
+    decoded = [m.decode(latents[0][None]).float() for m in (whole, inside)]
+    assert 0 < apart(*decoded) < 0.25
     assert torch.equal(latents[0], list(model.generate([params]))[-1][0].x)  # one patch is enough

@@ -1,5 +1,7 @@
-"""Each of the paper's tasks, whole: the picture is the one that diffusers' pipeline draws with the
-same weights, or, where it has none, a loop of diffusers' networks as CompVis' scripts have it."""
+"""Each of the paper's tasks against diffusers' pipeline with the same weights.
+
+Where diffusers has no pipeline, against a loop of its networks as in CompVis' scripts.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ class Reference:
         guidance: float = 1.0,
         concat: Tensor | None = None,
     ) -> Tensor:
-        """From the noise of `SEED` to clean latents (1, C, h, w), by DDIM."""
+        """Denoise the noise of `SEED` to clean latents (1, C, h, w), by DDIM."""
         channels = self.unet.config.out_channels
         generator = torch.Generator().manual_seed(SEED)
         x = torch.randn(1, channels, *size, generator=generator)
@@ -73,8 +75,8 @@ class Reference:
         return eps
 
     @torch.no_grad()
-    def picture(self, latents: Tensor) -> Tensor:
-        """(1, C, h, w) -> (H, W, 3) from 0 to 1."""
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Decode (1, C, h, w) to (H, W, 3) from 0 to 1."""
         z = latents / self.first_stage.config.scaling_factor
         image: Tensor = self.first_stage.decode(z).sample
         return (image / 2 + 0.5).clamp(0, 1)[0].movedim(0, -1)
@@ -87,10 +89,10 @@ def _first_stage(folder: Path) -> Any:
 
 
 def generate(model: LatentDiffusion, params: SamplingParams) -> tuple[Tensor, Tensor]:
-    """Our latents (1, C, h, w) and picture (H, W, 3) from 0 to 1."""
+    """Return our latents (1, C, h, w) and image (H, W, 3) from 0 to 1."""
     [last] = list(model.generate([params]))[-1]
-    picture = model.postprocess(params, model.decode(last.x[None])[0])
-    return last.x[None], picture.float() / 255
+    decoded = model.postprocess(params, model.decode(last.x[None])[0])
+    return last.x[None], decoded.float() / 255
 
 
 def params(width: int = 32, height: int = 32, **changes: Any) -> SamplingParams:
@@ -101,13 +103,13 @@ def params(width: int = 32, height: int = 32, **changes: Any) -> SamplingParams:
     return SamplingParams(**(usual | changes))
 
 
-def assert_alike(ours: Tensor, theirs: Tensor) -> None:
-    """Latents: within 1e-4 of their scale."""
+def assert_close(ours: Tensor, theirs: Tensor) -> None:
+    """Compare latents to within 1e-4 of their scale."""
     assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
 def assert_same_image(ours: Tensor, theirs: Tensor) -> None:
-    """Within a step of 8 bits."""
+    """Compare to within one level of 8 bits."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= 1.001 / 255
     assert theirs.std() > 0.01
@@ -115,7 +117,7 @@ def assert_same_image(ours: Tensor, theirs: Tensor) -> None:
 
 @pytest.fixture
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> LatentDiffusion:
-    """As written by the function that the test is parametrised with."""
+    """Load the model that the function in the parameter writes."""
     write: Callable[[Path], Path] = request.param
     return load_model(str(write(tmp_path)), CPU)
 
@@ -127,19 +129,19 @@ def made_by(write: Callable[..., Path]) -> pytest.MarkDecorator:
 @pytest.mark.parametrize("model", [small.write_unconditional, small.write_churches], indirect=True)
 def test_unconditional(model: LatentDiffusion) -> None:
     reference = Reference(model.folder)
-    ours, picture = generate(model, params())
-    assert_alike(ours, reference.latents((8, 8)))
+    ours, decoded = generate(model, params())
+    assert_close(ours, reference.latents((8, 8)))
     pipeline = diffusers.LDMPipeline(
         vqvae=reference.first_stage, unet=reference.unet, scheduler=reference.scheduler
     )
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(SEED)
     theirs = pipeline(generator=generator, num_inference_steps=STEPS, output_type="np").images
-    assert_same_image(picture, torch.from_numpy(theirs[0]))
+    assert_same_image(decoded, torch.from_numpy(theirs[0]))
 
 
 def test_celebahq_by_its_published_files(tmp_path: Path) -> None:
-    """Shrunk. They are older than some keys, whose absence means what diffusers takes it for."""
+    """Shrunk. The files are older than some keys; diffusers' defaults replace the missing ones."""
     shrunk: dict[str, dict[str, Any]] = {
         "unet": {"block_out_channels": [32, 32, 64, 64], "sample_size": 8, "norm_num_groups": 8},
         "vqvae": {"block_out_channels": [32, 32, 64], "num_vq_embeddings": 64},
@@ -154,13 +156,13 @@ def test_celebahq_by_its_published_files(tmp_path: Path) -> None:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(json.dumps(published(CELEBAHQ, file)))
     reference, model = Reference(tmp_path), load_model(str(tmp_path), CPU)
-    ours, picture = generate(model, params())
+    ours, decoded = generate(model, params())
     theirs = reference.latents((8, 8))
     assert reference.scheduler.timesteps.tolist() == [750, 500, 250, 0]
-    assert_alike(ours, theirs)
-    # The class of today would divide by 0.18215, which the model was not trained with.
+    assert_close(ours, theirs)
+    # Today's class would divide by 0.18215, with which the model was not trained.
     reference.first_stage.register_to_config(scaling_factor=1.0)
-    assert_same_image(picture, reference.picture(theirs))
+    assert_same_image(decoded, reference.decoded(theirs))
 
 
 @pytest.mark.parametrize("first_stage", [small.KL, small.VQ], ids=["kl", "vq"])
@@ -179,9 +181,9 @@ def test_text_to_image(tmp_path: Path, first_stage: Any) -> None:
         "the red cats", 64, 64, num_inference_steps=STEPS, guidance_scale=5.0, output_type="np",
         generator=torch.Generator().manual_seed(SEED),
     ).images  # fmt: skip
-    # It takes every first stage for one of factor 8; this one's is 4.
-    _, picture = generate(model, params(prompt="the red cats", guidance_scale=5.0))
-    assert_same_image(picture, torch.from_numpy(np.asarray(theirs[0])))
+    # It assumes a factor of 8 for every first stage; this one's is 4.
+    _, decoded = generate(model, params(prompt="the red cats", guidance_scale=5.0))
+    assert_same_image(decoded, torch.from_numpy(np.asarray(theirs[0])))
 
 
 @made_by(small.write_class)
@@ -191,9 +193,9 @@ def test_a_class_guided_away_from_none(model: LatentDiffusion) -> None:
     table = model.conditioner.embedder.embedding.weight
     reference = Reference(model.folder)
     theirs = reference.latents((8, 8), table[None, 2:3], table[None, -1:], guidance=3.0)
-    ours, picture = generate(model, params(class_id=2, guidance_scale=3.0))
-    assert_alike(ours, theirs)
-    assert_same_image(picture, reference.picture(theirs))
+    ours, decoded = generate(model, params(class_id=2, guidance_scale=3.0))
+    assert_close(ours, theirs)
+    assert_same_image(decoded, reference.decoded(theirs))
 
 
 @made_by(small.write_layout)
@@ -208,9 +210,9 @@ def test_boxes(model: LatentDiffusion) -> None:
     context = encoder.model(torch.tensor([tokens])).last_hidden_state.detach()
     reference = Reference(model.folder)
     theirs = reference.latents((8, 8), context)
-    ours, picture = generate(model, params(boxes=boxes))
-    assert_alike(ours, theirs)
-    assert_same_image(picture, reference.picture(theirs))
+    ours, decoded = generate(model, params(boxes=boxes))
+    assert_close(ours, theirs)
+    assert_same_image(decoded, reference.decoded(theirs))
 
 
 def test_published_vocabulary_has_room_for_thirty_objects(tmp_path: Path) -> None:
@@ -232,9 +234,9 @@ def test_a_map_of_classes(model: LatentDiffusion) -> None:
     weights = model.concat_conditioning.rescaler.channel_mapper.weight  # type: ignore[union-attr]
     reference = Reference(model.folder)
     theirs = reference.latents((12, 8), concat=F.conv2d(maps, weights))
-    ours, picture = generate(model, params(32, 48, labels=labels))
-    assert_alike(ours, theirs)
-    assert_same_image(picture, reference.picture(theirs))
+    ours, decoded = generate(model, params(32, 48, labels=labels))
+    assert_close(ours, theirs)
+    assert_same_image(decoded, reference.decoded(theirs))
 
 
 @made_by(small.write_inpainting)
@@ -248,11 +250,11 @@ def test_inpainting(model: LatentDiffusion) -> None:
     seen = reference.first_stage.encode(masked[None]).latents.detach()
     hole = F.interpolate(2 * mask[None] - 1, size=(8, 8))
     theirs = reference.latents((8, 8), concat=torch.cat([seen, hole], dim=1))
-    whole = reference.picture(theirs)
+    whole = reference.decoded(theirs)
     composed = torch.where(mask[0, ..., None] == 1, whole, image.movedim(0, -1))
-    ours, picture = generate(model, params(image=2 * image - 1, mask=mask))
-    assert_alike(ours, theirs)
-    assert_same_image(picture, composed)
+    ours, decoded = generate(model, params(image=2 * image - 1, mask=mask))
+    assert_close(ours, theirs)
+    assert_same_image(decoded, composed)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -264,12 +266,12 @@ def test_super_resolution(model: LatentDiffusion, eta: float) -> None:
         vqvae=reference.first_stage, unet=reference.unet, scheduler=reference.scheduler
     )
     pipeline.set_progress_bar_config(disable=True)
-    # Fresh noise is drawn from where the first was: the one generator makes all of it.
+    # Fresh noise comes from the same generator as the first.
     noise = torch.Generator().manual_seed(SEED)
     step = reference.scheduler.step
     reference.scheduler.step = lambda *said, eta: step(*said, eta=eta, generator=noise)
     theirs = pipeline(
         image[None], num_inference_steps=STEPS, eta=eta, output_type="np", generator=noise
     ).images
-    _, picture = generate(model, params(48, 32, low_res=image, eta=eta))
-    assert_same_image(picture, torch.from_numpy(theirs[0]))
+    _, decoded = generate(model, params(48, 32, low_res=image, eta=eta))
+    assert_same_image(decoded, torch.from_numpy(theirs[0]))

@@ -1,4 +1,4 @@
-"""Each of the paper's tasks from a client's words to pixels: card, request, engine."""
+"""Each of the paper's tasks from a client's request to pixels: card, request, engine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RecordingListener:
 
 @dataclass(frozen=True)
 class Case:
-    """A task: the model that does it, what a client sends, and the recipe that this means."""
+    """A task: its model, the client's request, and the sampling parameters that it means."""
 
     task: Task
     write: Callable[[Path], Path]
@@ -134,7 +134,7 @@ Loaded = Callable[[Case], tuple[LatentDiffusion, ModelCard]]
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    """The model of a case and its card, written and loaded once."""
+    """Return the model of a case and its card, written and loaded once."""
 
     @cache
     def load(task: Task) -> tuple[LatentDiffusion, ModelCard]:
@@ -165,12 +165,12 @@ def request_of(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest
 
 
 def generate(engine: Engine, case: Case, request: GenerationRequest) -> list[Pixels]:
-    heard = RecordingListener()
-    engine.admit(AdmittedJob("job", request, png(case.image), png(case.mask), heard))
+    listener = RecordingListener()
+    engine.admit(AdmittedJob("job", request, png(case.image), png(case.mask), listener))
     while not engine.idle:
         engine.step()
-    assert heard.done
-    return [heard.images[index] for index in sorted(heard.images)]
+    assert listener.done
+    return [listener.images[index] for index in sorted(listener.images)]
 
 
 @every_task
@@ -199,7 +199,7 @@ def test_request_generates_the_image_of_its_parameters(case: Case, loaded: Loade
 
 @every_task
 def test_workers_can_profile_the_model(case: Case, loaded: Loaded) -> None:
-    """What is not said is shown blank, so that a worker can time a step before any request."""
+    """Missing inputs are blank, so that a worker can time a step before any request."""
     model, card = loaded(case)
     rows = []
 
@@ -224,8 +224,8 @@ def test_large_image_is_processed_in_patches_of_one_size(loaded: Loaded) -> None
     watching = replace(model, executors=replace(model.executors, denoiser=watched))
     large = replace(case, image=noise(140, 130))
     engine = Engine({card.name: unmeasured(watching, 4)}, max_slots=4)
-    [picture] = generate(engine, large, request_of(large, card, steps=1))
-    assert picture.shape == (520, 560, 3)
+    [generated] = generate(engine, large, request_of(large, card, steps=1))
+    assert generated.shape == (520, 560, 3)
     assert seen == [(4, 6, 128, 128)]
 
 
@@ -245,9 +245,9 @@ def test_bounds_are_those_of_the_task(loaded: Loaded) -> None:
 def test_unmasked_pixels_are_unchanged(loaded: Loaded) -> None:
     case = next(case for case in CASES if case.task is Task.INPAINT)
     model, card = loaded(case)
-    [picture] = generate(
+    [generated] = generate(
         Engine({card.name: unmeasured(model, 4)}, max_slots=4), case, request_of(case, card)
     )
     kept = np.array(HOLE) == 0
-    np.testing.assert_array_equal(picture[kept], np.array(WHOLE)[kept])
-    assert np.abs(picture.astype(int) - np.array(WHOLE))[~kept].max() > 10
+    np.testing.assert_array_equal(generated[kept], np.array(WHOLE)[kept])
+    assert np.abs(generated.astype(int) - np.array(WHOLE))[~kept].max() > 10

@@ -1,6 +1,6 @@
 """At their published sizes the paper's models have exactly the parameters of their checkpoints.
 
-On the meta device: key lists in, networks built from what the keys say, names and shapes compared.
+On the meta device: the networks are built from the keys, and names and shapes compared.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from models.networks.embedders import (
 from models.networks.unet import UNet
 from tests.support.published import key_list
 
-# Checkpoint of CompVis/latent-diffusion -> the task it is for.
+# Checkpoint of CompVis/latent-diffusion -> its task.
 CHECKPOINTS = {
     "celeba256": "unconditional",
     "ffhq256": "unconditional",
@@ -45,7 +45,7 @@ CHECKPOINTS = {
     "inpainting_big": "inpaint",
     "bsr_sr": "upscale",
 }
-UNUSED = {"to_logits.weight", "to_logits.bias"}  # of BERT: they predicted words, in training
+UNUSED = {"to_logits.weight", "to_logits.bias"}  # of BERT: they predicted words in training
 BUILD: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "unet": lambda config: UNet(UNetConfig.from_dict(config)),
     "vqvae": build_first_stage,

@@ -13,7 +13,7 @@ SCHEDULE = NoiseSchedule.from_config(SD15)
 
 
 def test_names_are_those_of_the_api() -> None:
-    """Recorded requests name them: a name stays, and stays what it was."""
+    """Recorded requests contain them: a name is permanent."""
     assert list(SAMPLERS) == [
         "ddim",
         "ddpm",

@@ -1,7 +1,7 @@
-"""Pictures of sounds that are known, read aloud: the same tones come back, as loud and as long.
+"""Images of known sounds, synthesised: the same tones, loudness and length result.
 
-The pictures are drawn here, from the published description of riffusion's spectrograms and not by
-the code under test.
+The images are made here, from the published description of riffusion's spectrograms and not by the
+code under test.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def seconds(columns: int = COLUMNS) -> FloatArray:
 
 @cache
 def band_middles(bands: int) -> FloatArray:
-    """Hz of each band, by the inverse of the mel formula, written out."""
+    """Return Hz of each band, by the inverse of the mel formula."""
     top = 2595 * np.log10(1 + 10000 / 700)
     return np.array([700 * (10 ** (top * (i + 1) / (bands + 1) / 2595) - 1) for i in range(bands)])
 
 
 def image_of(sound: FloatArray, bands: int = BANDS) -> NDArray[np.uint8]:
-    """(bands, columns, 3): what riffusion's converter draws of one channel."""
+    """Return (bands, columns, 3): the spectrogram image that riffusion makes of one channel."""
     padded = np.pad(sound, 8820, mode="reflect")
     window = scipy.signal.get_window("hann", 4410)
     frames = [
@@ -49,7 +49,7 @@ def image_of(sound: FloatArray, bands: int = BANDS) -> NDArray[np.uint8]:
 
 @cache
 def triangles(bands: int) -> FloatArray:
-    """(bands, bins): each band's ear, 1 at its middle and 0 at its neighbours'."""
+    """Return (bands, bins): each band's weights, 1 at its middle and 0 at its neighbours'."""
     middles = np.array([0.0, *band_middles(bands), 10000.0])
     frequencies = np.arange(8821) * 2.5
     ears = [np.interp(frequencies, middles[i : i + 3], [0, 1, 0]) for i in range(bands)]
@@ -57,7 +57,7 @@ def triangles(bands: int) -> FloatArray:
 
 
 def loudest(sound: FloatArray, count: int) -> list[float]:
-    """Hz of the strongest tones."""
+    """Return Hz of the strongest tones."""
     spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
     frequency = np.fft.rfftfreq(len(sound), 1 / RATE)
     peaks, _ = scipy.signal.find_peaks(spectrum, distance=int(60 * len(sound) / RATE))
@@ -67,7 +67,7 @@ def loudest(sound: FloatArray, count: int) -> list[float]:
 
 @cache
 def chord() -> tuple[FloatArray, NDArray[np.float32]]:
-    """Three tones of which the middle one stops half-way, and what their picture sounds like."""
+    """Return three tones, of which the middle one stops half-way, and the sound of their image."""
     t = seconds()
     high = np.where(t < 0.3, np.sin(2 * np.pi * 1500 * t), 0.0)
     sound = np.sin(2 * np.pi * 300 * t) + high + 0.7 * np.sin(2 * np.pi * 4000 * t)
@@ -75,7 +75,7 @@ def chord() -> tuple[FloatArray, NDArray[np.float32]]:
 
 
 def test_filters_are_the_triangles_of_the_formula() -> None:
-    """At sampled points: band and bin by hand, from the HTK formula alone."""
+    """Sampled points, with band and bin computed from the HTK formula alone."""
     weights = mel.filters(BANDS, RIFFUSION)
     assert weights.shape == (8821, BANDS)
     middles = np.array([0.0, *band_middles(BANDS), 10000.0])
@@ -92,7 +92,7 @@ def test_filters_are_the_triangles_of_the_formula() -> None:
 def test_bands_are_restored() -> None:
     synthesised = np.random.default_rng(0).random((1, BANDS, 4))
     weights = mel.filters(BANDS, RIFFUSION)
-    smooth = np.maximum(weights @ synthesised, 0)  # what some sound could look like
+    smooth = np.maximum(weights @ synthesised, 0)  # a possible sound
     again = weights.T @ mel.inverse(weights.T @ smooth, RIFFUSION)
     assert again == pytest.approx(weights.T @ smooth, rel=1e-3)
 
@@ -161,7 +161,7 @@ def test_seed_determines_the_phases() -> None:
 
 
 def test_clips_are_equally_loud() -> None:
-    """Peaks at -0.1 dB, and nothing of it depends on how loud the picture is."""
+    """Peaks are at -0.1 dB, independent of the loudness in the image."""
     _, again = chord()
     assert np.abs(again).max() == pytest.approx(10 ** (-0.1 / 20))
     grey = np.full((64, 24, 3), 250, np.uint8)

@@ -1,4 +1,4 @@
-"""CLIP's token ids against open_clip's, transformers' and recorded ones."""
+"""CLIP's token ids against those of open_clip, of transformers, and recorded ones."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ PROMPTS = [
     "the cat! !",
 ]
 
-# What prompts are made of, and what cleaning works on: entities, wrong decodings, wide letters.
-# Characters that no Unicode standard had yet assigned are letters to one library, signs to another.
+# Typical text, and targets of cleaning: entities, wrong decodings, wide letters. Characters that no
+# Unicode standard had yet assigned are letters to one library and punctuation to another.
 assigned = st.characters(exclude_categories=("Cn", "Co", "Cs"))
 texts = st.lists(
     st.one_of(
@@ -69,7 +69,7 @@ def published() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def open_clip() -> Callable[[str], list[int]]:
-    """open_clip's tokenizer, from its own file: the package itself wants torchvision."""
+    """Return open_clip's tokenizer, from its own file: the package itself needs torchvision."""
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
         pytest.skip("open_clip is not installed")
@@ -125,7 +125,7 @@ def test_published_vocabularies(model: str, part: str) -> None:
     folder = shared_file(f"facts/checkpoints/configs/{model}/{part}")
     theirs = transformers.CLIPTokenizer.from_pretrained(folder)
     ours = Tokenizer.from_folder(folder)
-    # Theirs does not clean, and takes the name of a special token for the token.
+    # transformers does not clean text, and reads the name of a special token as the token.
     plain = [str(c["text"]) for c in recorded() if not {"fast", "open_clip"} & c.keys()] + PROMPTS
     assert len(plain) > 185
     for prompt in plain:
@@ -183,10 +183,10 @@ def test_every_token_has_the_weight_of_its_piece(tokenizer: Tokenizer) -> None:
 @settings(max_examples=200, deadline=None)
 @given(text=texts)
 def test_the_service_counts_the_same_tokens(tokenizer: Tokenizer, text: str) -> None:
-    learned = tokenizer.with_tokens({"my-cat": 3, "plain": 1})
-    count = counter_of(PublishedTokenizer.model_validate_json(learned.to_json()))
+    extended = tokenizer.with_tokens({"my-cat": 3, "plain": 1})
+    count = counter_of(PublishedTokenizer.model_validate_json(extended.to_json()))
     for said in (text, f"{text} my-cat (plain)"):
-        assert count(said) == len(learned.tokens(said))
+        assert count(said) == len(extended.tokens(said))
 
 
 @pytest.fixture(scope="session")
@@ -201,7 +201,7 @@ def count_for_sdxl(both_of_sdxl: list[Tokenizer]) -> Callable[[str], int]:
     return counter_of(PublishedTokenizer.model_validate_json(first.to_json(second)))
 
 
-# Runs of signs are where the two differ: "!!!" is one token to the first, three to the second.
+# The two differ in runs of punctuation: "!!!" is one token to the first, three to the second.
 signs = st.text("!?.() cat", max_size=400)
 
 
@@ -231,16 +231,16 @@ def test_service_and_worker_clean_text_equally(text: str) -> None:
 
 
 def test_added_word_has_its_ids_and_matches_alone(published: Tokenizer) -> None:
-    learned = published.with_tokens({"My-Cat": 3, "polka-dot": 1})
+    extended = published.with_tokens({"My-Cat": 3, "polka-dot": 1})
     first = 49408
-    assert learned.tokens("a my-cat, MY-CAT") == [
+    assert extended.tokens("a my-cat, MY-CAT") == [
         320, first, first + 1, first + 2, 267, first, first + 1, first + 2,
     ]  # fmt: skip
-    assert learned.tokens("my-cat_2") == [first + 2]
-    assert learned.tokens("<polka-dot>") == [published.tokens("<")[0], first + 3, 285]
+    assert extended.tokens("my-cat_2") == [first + 2]
+    assert extended.tokens("<polka-dot>") == [published.tokens("<")[0], first + 3, 285]
     for text in ("my-cats", "polka-dotted", "a-polka dot"):
-        assert learned.tokens(text) == published.tokens(text)
-    assert published.tokens("my-cat") != learned.tokens("my-cat")
+        assert extended.tokens(text) == published.tokens(text)
+    assert published.tokens("my-cat") != extended.tokens("my-cat")
 
 
 def test_words_can_be_added_in_turn(published: Tokenizer) -> None:

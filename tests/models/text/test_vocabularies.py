@@ -24,7 +24,7 @@ WORDS = ["the", "cat", "red", "painting", "##ing", "##s", "paint", "a", "of", "ç
 
 @pytest.fixture(scope="module")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A vocabulary in the form of bert-base-uncased, whose special tokens are not its first."""
+    """Write a vocabulary in the form of bert-base-uncased; its special tokens are not the first."""
     folder = tmp_path_factory.mktemp("bert")
     pieces = [*LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]
     tokens = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(pieces)]
@@ -84,7 +84,7 @@ SENTENCES = [
 
 
 def write_sentence_pieces(folder: Path, **options: object) -> Path:
-    """A small model of the form that the Japanese Stable Diffusion has, learned on the spot."""
+    """Train and write a small model of the form that the Japanese Stable Diffusion has."""
     folder.mkdir(exist_ok=True)
     said: dict[str, Any] = {
         "vocab_size": 110,

@@ -1,4 +1,4 @@
-"""Who is measured, at which sizes, and for how long; on a clock that only the networks move."""
+"""The measured candidates, sizes and times, on a clock that only the networks advance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Contest:
-    """Runs that take as long for each row as is said, and what was run."""
+    """Runs that take the given time for each row, and a list of the runs."""
 
     def __init__(self, clock: Clock, budget_s: float, **seconds: Callable[[int], float]) -> None:
         self.calls: list[tuple[str, int]] = []
@@ -52,11 +52,11 @@ class Contest:
 
 
 def test_both_sizes_count_with_enough_time(clock: Clock) -> None:
-    few_rows = {2: 0.010, 16: 0.020}  # best alone, worst in a crowd
-    crowd = {2: 0.012, 16: 0.010}
-    contest = Contest(clock, 10.0, alone=few_rows.__getitem__, crowd=crowd.__getitem__)
-    assert contest.won == "crowd"
-    both = [(name, rows) for rows in ROWS for name in ("alone", "crowd") for _ in range(REPEATS)]
+    few_rows = {2: 0.010, 16: 0.020}  # best alone, worst in a batch
+    batch = {2: 0.012, 16: 0.010}
+    contest = Contest(clock, 10.0, alone=few_rows.__getitem__, batch=batch.__getitem__)
+    assert contest.won == "batch"
+    both = [(name, rows) for rows in ROWS for name in ("alone", "batch") for _ in range(REPEATS)]
     assert contest.calls == both
 
 
