@@ -83,9 +83,9 @@ def test_linear_preview_colours_are_near_the_image(bundled: LatentDiffusion) -> 
     ]
     latents = torch.stack([t.x for t in list(bundled.generate(all_params))[-1]])
     images = bundled.decode(latents).permute(0, 3, 1, 2).float() / 255
-    wanted = F.avg_pool2d(images, bundled.autoencoder.config.factor)
+    expected = F.avg_pool2d(images, bundled.autoencoder.config.factor)
     mixed = torch.stack([linear_preview(one) for one in latents])
-    assert np.corrcoef(mixed.flatten(), wanted.flatten())[0, 1] > 0.7
+    assert np.corrcoef(mixed.flatten(), expected.flatten())[0, 1] > 0.7
 
 
 @pytest.mark.parametrize("tiny", [False, True])
@@ -129,12 +129,12 @@ def test_previews_on_request_leave_the_image_unchanged(
     with_preview = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
     monkeypatch.setattr(previews, "EVERY_S", 0.0)
     monkeypatch.setattr(previews, "SHARE", 1e6)
-    blind, watching = generated(with_preview), generated(with_preview, previews=True)
-    assert not blind.seen
-    assert len(watching.seen) == 5  # of the first image, at every row but the first
-    assert all(image.shape == (8, 8, 3) for image in watching.seen)
+    without, with_previews = generated(with_preview), generated(with_preview, previews=True)
+    assert not without.seen
+    assert len(with_previews.seen) == 5  # of the first image, at every row but the first
+    assert all(image.shape == (8, 8, 3) for image in with_previews.seen)
     for index in range(2):
-        assert np.array_equal(blind.images[index][0], watching.images[index][0])
+        assert np.array_equal(without.images[index][0], with_previews.images[index][0])
     assert not generated(model, previews=True).seen  # it has no decoder of previews
 
 

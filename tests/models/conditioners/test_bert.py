@@ -33,9 +33,9 @@ def conditioner(tmp_path_factory: pytest.TempPathFactory) -> BertConditioner:
 
 
 def context(conditioner: BertConditioner, text: str) -> Tensor:
-    said = conditioner.positive(SamplingParams(WeightedPrompt(parse(text).sections))).context
-    assert said is not None
-    return said
+    encoded = conditioner.positive(SamplingParams(WeightedPrompt(parse(text).sections))).context
+    assert encoded is not None
+    return encoded
 
 
 def test_weights_scale_and_the_mean_stays(conditioner: BertConditioner) -> None:
@@ -52,5 +52,5 @@ def test_break_begins_a_row(conditioner: BertConditioner) -> None:
 
 
 def test_string_equals_its_weighted_prompt(conditioner: BertConditioner) -> None:
-    said = conditioner.negative(SamplingParams("", "the cat")).context
-    assert said is context(conditioner, "(the cat:1.0)")
+    encoded = conditioner.negative(SamplingParams("", "the cat")).context
+    assert encoded is context(conditioner, "(the cat:1.0)")

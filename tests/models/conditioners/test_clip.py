@@ -39,8 +39,8 @@ def deepen(folder: Path) -> Path:
     """Add layers with large random weights to every text encoder in `folder`."""
     torch.manual_seed(4)
     for config_file in folder.glob("text_encoder*/config.json"):
-        said = json.loads(config_file.read_text()) | {"num_hidden_layers": LAYERS}
-        config = TextEncoderConfig.from_dict(said)
+        encoded = json.loads(config_file.read_text()) | {"num_hidden_layers": LAYERS}
+        config = TextEncoderConfig.from_dict(encoded)
         encoder = TextEncoder(config)
         for parameter in encoder.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
@@ -100,9 +100,9 @@ def test_clip_skip_of_sdxl_is_that_of_diffusers(deep_sdxl: Path, sdxl: ClipCondi
         expected, _, pooled, _ = pipe.encode_prompt(
             "the red cat", None, "cpu", 1, False, clip_skip=skip or None
         )
-        said = sdxl.encode("the red cat", skip)
-        torch.testing.assert_close(said.context, expected[0], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(said.pooled, pooled[0], rtol=1e-4, atol=1e-5)
+        encoded = sdxl.encode("the red cat", skip)
+        torch.testing.assert_close(encoded.context, expected[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(encoded.pooled, pooled[0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_negative_prompt_leaves_out_the_same_layers(sd: ClipConditioner) -> None:
@@ -120,9 +120,9 @@ def expected_context(
     encoder = kind.from_pretrained(folder / f"text_encoder{suffix}")
     ids, weights = [tokenizer.bos_token_id], [1.0]
     for text, weight in pieces:
-        said = tokenizer(text, add_special_tokens=False).input_ids
-        ids += said
-        weights += [weight] * len(said)
+        encoded = tokenizer(text, add_special_tokens=False).input_ids
+        ids += encoded
+        weights += [weight] * len(encoded)
     ids += [tokenizer.eos_token_id] + [tokenizer.pad_token_id] * (76 - len(ids))
     weights += [1.0] * (77 - len(weights))
     with torch.no_grad():
@@ -147,14 +147,14 @@ def test_weights_scale_and_the_mean_stays(deep_sd: Path, sd: ClipConditioner) ->
 
 
 def test_weights_act_on_both_encoders_of_sdxl(deep_sdxl: Path, sdxl: ClipConditioner) -> None:
-    said = sdxl.encode(WeightedPrompt((tuple(WEIGHTED),)))
+    encoded = sdxl.encode(WeightedPrompt((tuple(WEIGHTED),)))
     parts = [expected_context(deep_sdxl, suffix, WEIGHTED, -2) for suffix in ("", "_2")]
-    assert said.context is not None
-    torch.testing.assert_close(said.context.double(), torch.cat(parts, -1), rtol=1e-4, atol=1e-5)
+    assert encoded.context is not None
+    torch.testing.assert_close(encoded.context.double(), torch.cat(parts, -1), rtol=1e-4, atol=1e-5)
     pooled = sdxl.encode("the red cat!").pooled
-    assert said.pooled is not None
+    assert encoded.pooled is not None
     assert pooled is not None
-    assert said.pooled.equal(pooled)
+    assert encoded.pooled.equal(pooled)
 
 
 @pytest.mark.parametrize(

@@ -111,9 +111,9 @@ def test_embeddings_of_sdxl_are_read_as_by_diffusers(
         )
         pipe.load_textual_inversion({"my-cat": word}, tokenizer=tokenizer, text_encoder=encoder)
     expected, _, pooled, _ = pipe.encode_prompt(PROMPT, None, "cpu", 1, False)
-    said = conditioner.encode(PROMPT)
-    torch.testing.assert_close(said.context, expected[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(said.pooled, pooled[0], rtol=1e-4, atol=1e-5)
+    encoded = conditioner.encode(PROMPT)
+    torch.testing.assert_close(encoded.context, expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoded.pooled, pooled[0], rtol=1e-4, atol=1e-5)
 
 
 def test_refiner_uses_the_embedding_of_its_encoder(

@@ -63,8 +63,8 @@ def test_tuned_model_runs_controlnets(tiny_sd: LatentDiffusion, tmp_path: Path) 
     controlled = replace(params, controls=(ControlImage(net, image), ControlImage(net, 1 - image)))
     ready = autotune_cuda(tiny_sd, SIZE, CudaOptions(rows=4), repeating)
     plain, expected, with_controls = (
-        list(model.generate([asked]))[-1][0].x
-        for model, asked in ((tiny_sd, params), (tiny_sd, controlled), (ready, controlled))
+        list(model.generate([of]))[-1][0].x
+        for model, of in ((tiny_sd, params), (tiny_sd, controlled), (ready, controlled))
     )
     torch.testing.assert_close(with_controls, expected, rtol=0, atol=1e-4)
     assert float((plain - expected).abs().max()) > 0.1

@@ -128,12 +128,12 @@ def test_the_kernel_quantises_as_the_definition() -> None:
     ours, expected = fused(x), quantise(x)
     torch.testing.assert_close(ours.scales, expected.scales, atol=0, rtol=1e-6)
     numbers, expected_numbers = ours.values.float(), expected.values.float()
-    alike = numbers == expected_numbers
+    equal = numbers == expected_numbers
     if device.type == "cpu":
         # The interpreter loses the carry where rounding results in a power of two.
-        alike |= expected_numbers.abs().log2().frac() == 0
-    assert alike.all()
-    assert alike.numel() > 2 * (numbers != expected_numbers).sum()
+        equal |= expected_numbers.abs().log2().frac() == 0
+    assert equal.all()
+    assert equal.numel() > 2 * (numbers != expected_numbers).sum()
 
 
 @pytest.mark.gpu

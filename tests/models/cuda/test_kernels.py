@@ -90,11 +90,11 @@ def test_slot_update(size: tuple[int, int], dtype: torch.dtype) -> None:
     x, positive, negative, fresh, latents, unit = (random(*shape, seed=s) for s in range(6))
     history = random(3, HISTORY, 4, *size, seed=6)
     mask = (random(3, 1, *size, seed=7) > 0).float()
-    said = (positive.to(dtype), negative.to(dtype))
+    outputs = (positive.to(dtype), negative.to(dtype))
     coefficients = random(3, COLUMNS + HISTORY, seed=8)
     rest = (history, fresh, mask, latents, unit, coefficients)
-    ours = fused(x, *said, *rest)
-    exact = slot_update(x, *said, *rest)
+    ours = fused(x, *outputs, *rest)
+    exact = slot_update(x, *outputs, *rest)
     for got, expected in zip(ours, exact, strict=True):
         torch.testing.assert_close(got, expected, atol=2e-5, rtol=2e-5)
 

@@ -25,18 +25,18 @@ def test_images_equal_those_decoded_in_place(tiny_sd: LatentDiffusion) -> None:
 
 def test_caller_does_not_wait() -> None:
     """The decoder is blocked until two calls were made: the calls cannot have waited for it."""
-    asked = threading.Event()
+    submitted = threading.Event()
     order: list[float] = []
 
     def decode(latents: Tensor) -> Tensor:
-        assert asked.wait(timeout=30)
+        assert submitted.wait(timeout=30)
         order.append(float(latents.sum()))
         return latents
 
     with StreamedDecoder(CPU) as decoder:
         futures = [decoder.decode_async(torch.full((1, 1, 1), float(i)), decode) for i in range(2)]
         assert not any(future.done() for future in futures)
-        asked.set()
+        submitted.set()
         assert [float(future.result()) for future in futures] == order == [0.0, 1.0]
 
 

@@ -38,10 +38,10 @@ def check_merged(network: Network, recorder: Recorder, tolerance: float) -> None
     recorded = {name: p.data_ptr() for name, p in network.module.named_parameters()}
     inputs = network.examples(3)
     with torch.inference_mode():
-        wanted = [other.module(*inputs) for other in networks]
+        exact = [other.module(*inputs) for other in networks]
     first = [run(*inputs) for run in runs]
-    for told, expected in zip(first, wanted, strict=True):
-        torch.testing.assert_close(told, expected, rtol=0, atol=tolerance * float(expected.std()))
+    for output, expected in zip(first, exact, strict=True):
+        torch.testing.assert_close(output, expected, rtol=0, atol=tolerance * float(expected.std()))
     dice = random.Random(0)
     for _ in range(12):
         which = dice.randrange(4)

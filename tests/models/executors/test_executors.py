@@ -235,8 +235,8 @@ def test_first_choice_counts_for_all_who_share_the_folder(
 
 
 def test_requested_executor_is_used_or_refused(tiny: LatentDiffusion) -> None:
-    asked = replace(ExecutorOptions(executor="openvino", precision="fp32"))
-    assert autotune_executors(tiny, asked).name == (
+    requested = replace(ExecutorOptions(executor="openvino", precision="fp32"))
+    assert autotune_executors(tiny, requested).name == (
         "denoiser openvino fp32, decoder openvino fp32, encoder openvino fp32"
     )
     assert "eager" in autotune_executors(tiny, ExecutorOptions(executor="eager")).name

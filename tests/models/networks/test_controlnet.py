@@ -76,18 +76,18 @@ def test_residuals_and_unet_output(model: str, order: str) -> None:
         added = AddedConditioning(pooled, ids)
         kwargs = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
     with torch.no_grad():
-        told = theirs(x, timestep, context, image, conditioning_scale=0.7, **kwargs)
+        residuals = theirs(x, timestep, context, image, conditioning_scale=0.7, **kwargs)
         ours = net(x, timestep, context, net.embed(image), added)
         ours = Residuals(tuple(0.7 * skip for skip in ours.skips), 0.7 * ours.mid)
-        for mine, its in zip(ours.skips, told.down_block_res_samples, strict=True):
+        for mine, its in zip(ours.skips, residuals.down_block_res_samples, strict=True):
             assert close(mine, its)
-        assert close(ours.mid, told.mid_block_res_sample)
+        assert close(ours.mid, residuals.mid_block_res_sample)
         expected = their_unet(
             x,
             timestep,
             context,
-            down_block_additional_residuals=told.down_block_res_samples,
-            mid_block_additional_residual=told.mid_block_res_sample,
+            down_block_additional_residuals=residuals.down_block_res_samples,
+            mid_block_additional_residual=residuals.mid_block_res_sample,
             **kwargs,
         ).sample
         assert close(unet(x, timestep, context, added, ours), expected)

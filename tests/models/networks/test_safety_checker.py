@@ -126,10 +126,10 @@ def reference(
     """Compute diffusers' scores from cosines less thresholds, one number at a time."""
     adjustment = 0.0
     lists: tuple[list[float], list[float]] = ([], [])
-    for values, told in zip((special, concepts), lists, strict=True):
+    for values, scores in zip((special, concepts), lists, strict=True):
         for value in values:
-            told.append(round(value + adjustment, 3))
-            if values is special and told[-1] > 0:
+            scores.append(round(value + adjustment, 3))
+            if values is special and scores[-1] > 0:
                 adjustment = 0.01
     return lists
 
@@ -170,8 +170,8 @@ def test_image_preprocessing_equals_transformers(size: tuple[int, int]) -> None:
 def test_a_model_has_a_checker_if_its_index_names_one(folder: Path, tmp_path: Path) -> None:
     assert ships_safety_checker(folder)
     assert not ships_safety_checker(tmp_path)
-    for said in ([None, None], None):
-        (tmp_path / "model_index.json").write_text(json.dumps({"safety_checker": said}))
+    for checker in ([None, None], None):
+        (tmp_path / "model_index.json").write_text(json.dumps({"safety_checker": checker}))
         assert not ships_safety_checker(tmp_path)
 
 

@@ -72,9 +72,9 @@ def small_paper_config(name: str) -> dict[str, Any]:
 
 def reference(config: dict[str, Any]) -> nn.Module:
     """Build diffusers' network, with its heads set by hand where its class has no key."""
-    said = {k: v for k, v in config.items() if k != "_class_name"}
-    heads = said.pop("num_attention_heads", None)
-    network: nn.Module = getattr(diffusers, config["_class_name"])(**said).eval()
+    rest = {k: v for k, v in config.items() if k != "_class_name"}
+    heads = rest.pop("num_attention_heads", None)
+    network: nn.Module = getattr(diffusers, config["_class_name"])(**rest).eval()
     for layer in network.modules():
         if heads is not None and isinstance(layer, diffusers.models.attention_processor.Attention):
             layer.heads = heads
@@ -156,9 +156,9 @@ def test_the_papers_networks_compute_what_diffusers_computes(name: str) -> None:
     ours = UNet(UNetConfig.from_dict(config)).eval()
     ours.load_state_dict(theirs.state_dict())
     x, timestep = seeded(2, config["in_channels"], 16, 32), torch.tensor([1.0, 981.0])
-    said = [] if ours.config.is_unconditional else [seeded(2, 7, 48)]
+    rest = [] if ours.config.is_unconditional else [seeded(2, 7, 48)]
     with torch.no_grad():
-        assert relative_error(ours(x, timestep, *said), theirs(x, timestep, *said).sample) < (
+        assert relative_error(ours(x, timestep, *rest), theirs(x, timestep, *rest).sample) < (
             TOLERANCE
         )
 

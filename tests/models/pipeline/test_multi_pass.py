@@ -121,14 +121,14 @@ def test_parts_of_a_table_are_the_whole(sampler: str, denoising_end: float) -> N
     whole = compile_table(sampler, "leading", steps, SCHEDULE)
     first = compile_part(sampler, "leading", steps, SCHEDULE, denoising_end=denoising_end)
     rest = compile_rest(sampler, "leading", steps, SCHEDULE, denoising_end)
-    told = [*first.timestep, *rest.timestep]
+    timesteps = [*first.timestep, *rest.timestep]
     cut = 1000 * (1 - denoising_end)
     assert first.timestep[0] >= cut
     assert rest.timestep[0] < cut
     if sampler == "plms":  # both parts repeat its second evaluation
-        assert list(dict.fromkeys(told)) == list(dict.fromkeys(whole.timestep))
+        assert list(dict.fromkeys(timesteps)) == list(dict.fromkeys(whole.timestep))
     else:
-        assert told == list(whole.timestep)
+        assert timesteps == list(whole.timestep)
     assert (rest.start_signal, rest.start_noise) == (1.0, 0.0)
 
 

@@ -35,17 +35,17 @@ def folded(network: object, x: Tensor, side: int, stride: int, scale: int) -> Te
     """
     channels, height, width = x.shape[1:]
     parts = F.unfold(x, side, stride=stride).unflatten(1, (channels, side, side))
-    said = torch.stack([network(part) for part in parts.unbind(-1)], dim=-1)  # type: ignore[operator]
+    outputs = torch.stack([network(part) for part in parts.unbind(-1)], dim=-1)  # type: ignore[operator]
     big = scale * side
     place = torch.stack(torch.meshgrid(*2 * [torch.arange(big) / (big - 1)], indexing="ij"))
     weight = torch.minimum(place, 1 - place).amin(0).clamp(0.01, 0.5)
-    weights = weight.flatten()[None, :, None].expand(1, -1, said.shape[-1])
+    weights = weight.flatten()[None, :, None].expand(1, -1, outputs.shape[-1])
 
     def fold(patches: Tensor) -> Tensor:
         size = (scale * height, scale * width)
         return F.fold(patches, size, big, stride=scale * stride)
 
-    total = fold((said * weights.reshape(1, 1, big, big, -1)).flatten(1, 3))
+    total = fold((outputs * weights.reshape(1, 1, big, big, -1)).flatten(1, 3))
     return total / fold(weights)
 
 
@@ -87,9 +87,9 @@ def test_network_gets_few_equal_patches_at_once_with_their_rows() -> None:
 
 def test_different_patches_fade_into_each_other() -> None:
     """A step at a seam would be their full difference."""
-    said = iter((-1.0, 0.0, 1.0))  # of the three patches
+    outputs = iter((-1.0, 0.0, 1.0))  # of the three patches
     blended = Patches(side=32, stride=16, rows=1).run(
-        lambda x: torch.full_like(x, next(said)), random(1, 1, 32, 64)
+        lambda x: torch.full_like(x, next(outputs)), random(1, 1, 32, 64)
     )
     steps = blended[0, 0, 16].diff()
     assert [float(blended.min()), float(blended.max())] == [-1, 1]

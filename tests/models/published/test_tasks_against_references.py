@@ -61,17 +61,17 @@ class Reference:
         x = torch.randn(1, channels, *size, generator=generator)
         self.scheduler.set_timesteps(STEPS)
         for t in self.scheduler.timesteps:
-            shown = x if concat is None else torch.cat([x, concat], dim=1)
-            eps = self._eps(shown, t, context)
+            inputs = x if concat is None else torch.cat([x, concat], dim=1)
+            eps = self._eps(inputs, t, context)
             if negative is not None:
-                away = self._eps(shown, t, negative)
-                eps = away + guidance * (eps - away)
+                negative_eps = self._eps(inputs, t, negative)
+                eps = negative_eps + guidance * (eps - negative_eps)
             x = self.scheduler.step(eps, t, x).prev_sample
         return x
 
     def _eps(self, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
-        said = () if context is None else (context,)
-        eps: Tensor = self.unet(x, t, *said).sample
+        arguments = () if context is None else (context,)
+        eps: Tensor = self.unet(x, t, *arguments).sample
         return eps
 
     @torch.no_grad()
@@ -269,7 +269,7 @@ def test_super_resolution(model: LatentDiffusion, eta: float) -> None:
     # Fresh noise comes from the same generator as the first.
     noise = torch.Generator().manual_seed(SEED)
     step = reference.scheduler.step
-    reference.scheduler.step = lambda *said, eta: step(*said, eta=eta, generator=noise)
+    reference.scheduler.step = lambda *arguments, eta: step(*arguments, eta=eta, generator=noise)
     theirs = pipeline(
         image[None], num_inference_steps=STEPS, eta=eta, output_type="np", generator=noise
     ).images

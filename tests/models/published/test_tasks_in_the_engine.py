@@ -221,9 +221,9 @@ def test_large_image_is_processed_in_patches_of_one_size(loaded: Loaded) -> None
         seen.append(tuple(inputs[0].shape))
         return model.executors.denoiser(*inputs)
 
-    watching = replace(model, executors=replace(model.executors, denoiser=watched))
+    recorded = replace(model, executors=replace(model.executors, denoiser=watched))
     large = replace(case, image=noise(140, 130))
-    engine = Engine({card.name: unmeasured(watching, 4)}, max_slots=4)
+    engine = Engine({card.name: unmeasured(recorded, 4)}, max_slots=4)
     [generated] = generate(engine, large, request_of(large, card, steps=1))
     assert generated.shape == (520, 560, 3)
     assert seen == [(4, 6, 128, 128)]

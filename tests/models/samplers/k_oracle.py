@@ -59,7 +59,7 @@ def k_walk(
         seen.append((x.numpy(), level))
         noise.row += 1
         scale = (level**2 + 1) ** -0.5
-        [timestep] = references.told(np.array([level]), config)
+        [timestep] = references.timesteps_at(np.array([level]), config)
         output = torch.tensor(network(x.numpy() * scale, float(timestep)))
         match config.get("prediction_type", "epsilon"):
             case "epsilon":

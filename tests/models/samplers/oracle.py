@@ -67,11 +67,14 @@ class BrownianNoise:
 
 @dataclass
 class Oracle:
-    """A scheduler with its timesteps set; `told`: the network's inputs, if not its timesteps."""
+    """A scheduler with its timesteps set.
+
+    network_timesteps: the timesteps that the network gets, if not those of the scheduler.
+    """
 
     scheduler: Any
     sampler: str
-    told: FloatArray | None = None
+    network_timesteps: FloatArray | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def walk(
@@ -87,7 +90,7 @@ class Oracle:
         it.
         """
         scheduler, image, noise = self.scheduler, torch.tensor(z0), torch.tensor(initial_noise)
-        timesteps, told = scheduler.timesteps, self.told
+        timesteps, network_timesteps = scheduler.timesteps, self.network_timesteps
         begin = 0
         if strength is not None:
             begin = (steps - min(int(steps * strength), steps)) * scheduler.order
@@ -104,7 +107,11 @@ class Oracle:
         yield x.numpy()
         for index, timestep in enumerate(timesteps):
             scaled = scheduler.scale_model_input(x, timestep).numpy()
-            now = float(timestep) if told is None else float(told[begin + index])
+            now = (
+                float(timestep)
+                if network_timesteps is None
+                else float(network_timesteps[begin + index])
+            )
             path.row = index
             x = self._step(torch.tensor(network(scaled, now)), timestep, x, index)
             if mask is not None:
@@ -185,8 +192,8 @@ def _curved(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[[in
         if sampler == "deis":  # it ends there, except for the last level of a curve
             scheduler.sigmas[-1] = references.trained(config).sigma_min
         sigmas = scheduler.sigmas.double().numpy()[:steps]
-        told = references.told(sigmas, config)
-        return Oracle(scheduler, sampler, told.round() if own else told)
+        network_timesteps = references.timesteps_at(sigmas, config)
+        return Oracle(scheduler, sampler, network_timesteps.round() if own else network_timesteps)
 
     return ready
 
@@ -198,7 +205,7 @@ def _given(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[[int
         sigmas = references.levels(schedule, steps, config)
         scheduler.set_timesteps(steps)
         scheduler.sigmas = torch.tensor([*sigmas, 0.0], dtype=torch.float32)
-        scheduler.timesteps = torch.tensor(references.told(sigmas, config))
+        scheduler.timesteps = torch.tensor(references.timesteps_at(sigmas, config))
         return Oracle(scheduler, sampler)
 
     return ready
@@ -216,7 +223,7 @@ def _counted(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[[i
         scheduler = CLASSES[sampler].from_config(config | changed)
         scheduler.alphas_cumprod = 1 / (1 + torch.tensor(sigmas).flip(0) ** 2)
         scheduler.set_timesteps(steps)
-        times = references.told(sigmas, config)
+        times = references.timesteps_at(sigmas, config)
         return Oracle(scheduler, sampler, times[steps - 1 - scheduler.timesteps.numpy()])
 
     return ready
@@ -245,7 +252,7 @@ def _looked_up(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[
         if (sampler, schedule) not in (("lcm", "lcm"), ("tcd", "lcm")):
             sigmas = references.levels(schedule, steps, config)
             scheduler.alphas_cumprod = Between(config)
-            scheduler.timesteps = torch.tensor(references.told(sigmas, config))
+            scheduler.timesteps = torch.tensor(references.timesteps_at(sigmas, config))
         return Oracle(scheduler, sampler)
 
     return ready

@@ -97,8 +97,8 @@ def _aligned(name: str, steps: int, known: Any) -> FloatArray:
     """Return ten levels from diffusers, interpolated up to the last 0.029 as NVIDIA's page says."""
     published = [*AysSchedules[name][:-1], 0.029]
     ticks = np.linspace(0, 1, len(published))
-    wanted = np.linspace(0, 1, steps + 1)
-    sigmas: FloatArray = np.exp(np.interp(wanted, ticks, np.log(published)))[:-1]
+    places = np.linspace(0, 1, steps + 1)
+    sigmas: FloatArray = np.exp(np.interp(places, ticks, np.log(published)))[:-1]
     return np.minimum(sigmas, float(known.sigma_max))
 
 

@@ -33,7 +33,7 @@ def test_levels_are_the_published_ones(schedule: str, config: dict[str, object])
         sigmas, timesteps = visited(schedule, steps, NoiseSchedule.from_config(config))
         expected = references.levels(schedule, steps, config)
         assert sigmas == pytest.approx(expected, rel=5e-6)
-        assert timesteps == pytest.approx(references.told(expected, config), abs=2e-3)
+        assert timesteps == pytest.approx(references.timesteps_at(expected, config), abs=2e-3)
 
 
 def test_ten_aligned_steps_are_nearly_the_published_timesteps() -> None:

@@ -185,8 +185,8 @@ def test_every_token_has_the_weight_of_its_piece(tokenizer: Tokenizer) -> None:
 def test_the_service_counts_the_same_tokens(tokenizer: Tokenizer, text: str) -> None:
     extended = tokenizer.with_tokens({"my-cat": 3, "plain": 1})
     count = counter_of(PublishedTokenizer.model_validate_json(extended.to_json()))
-    for said in (text, f"{text} my-cat (plain)"):
-        assert count(said) == len(extended.tokens(said))
+    for each in (text, f"{text} my-cat (plain)"):
+        assert count(each) == len(extended.tokens(each))
 
 
 @pytest.fixture(scope="session")

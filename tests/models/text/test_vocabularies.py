@@ -86,7 +86,7 @@ SENTENCES = [
 def write_sentence_pieces(folder: Path, **options: object) -> Path:
     """Train and write a small model of the form that the Japanese Stable Diffusion has."""
     folder.mkdir(exist_ok=True)
-    said: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "vocab_size": 110,
         "hard_vocab_limit": False,
         "model_type": "unigram",
@@ -102,7 +102,7 @@ def write_sentence_pieces(folder: Path, **options: object) -> Path:
     sentencepiece.SentencePieceTrainer.Train(
         sentence_iterator=iter(SENTENCES * 20),
         model_prefix=str(folder / "spiece"),
-        **(said | options),
+        **(defaults | options),
     )
     config = {
         "tokenizer_class": "T5Tokenizer",
