@@ -20,7 +20,8 @@ from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, compile_table
 from models.samplers.noise_schedule import NoiseSchedule, PredictionType
 from tests.support.tiny_models import write_tiny_sd, write_tiny_vae
-from tests.worker.engine.test_engine import RecordingListener, request, run
+from tests.worker.engine.test_engine import Heard as RecordingListener
+from tests.worker.engine.test_engine import request, run
 from worker.engine import previews
 from worker.engine.engine import Engine
 from worker.engine.resident import unmeasured

@@ -25,7 +25,8 @@ from protocol.request.request import Decoder
 from tests.support.shared_files import shared_file
 from tests.support.tiny_models import write_tiny_sd, write_tiny_vae
 from tests.worker.consumer.harness import client
-from tests.worker.engine.test_engine import RecordingListener, request
+from tests.worker.engine.test_engine import Heard as RecordingListener
+from tests.worker.engine.test_engine import request
 from worker.engine.engine import Engine
 from worker.engine.resident import unmeasured
 from worker.interfaces import AdmittedJob

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import protocol.request.samplers
 from models.samplers import SAMPLERS, SCHEDULES, compile_table
 from models.samplers.noise_schedule import NoiseSchedule
 from tests.models.samplers.toy import SD15
@@ -13,27 +14,28 @@ SCHEDULE = NoiseSchedule.from_config(SD15)
 
 
 def test_names_are_those_of_the_api() -> None:
-    """Recorded requests contain them: a name is permanent."""
-    assert list(SAMPLERS) == [
+    """Recorded requests contain them: a name is permanent. Workers offer them in this order."""
+    assert list(protocol.request.samplers.SAMPLERS) == [
         "ddim",
-        "ddpm",
-        "deis",
-        "dpm2",
-        "dpm2_ancestral",
-        "dpmpp_2m",
-        "dpmpp_2m_sde",
-        "dpmpp_2s_ancestral",
-        "dpmpp_3m_sde",
-        "dpmpp_sde",
+        "plms",
         "euler",
         "euler_ancestral",
-        "heun",
-        "lcm",
-        "lms",
-        "plms",
-        "tcd",
+        "dpmpp_2m",
         "unipc",
+        "heun",
+        "dpm2",
+        "dpm2_ancestral",
+        "lms",
+        "dpmpp_2s_ancestral",
+        "dpmpp_sde",
+        "dpmpp_2m_sde",
+        "dpmpp_3m_sde",
+        "deis",
+        "ddpm",
+        "lcm",
+        "tcd",
     ]
+    assert list(SAMPLERS) == sorted(protocol.request.samplers.SAMPLERS)
     assert list(SCHEDULES) == [
         "leading",
         "linspace",

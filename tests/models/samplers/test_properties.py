@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import protocol.request.samplers
 from models.samplers import HISTORY, SAMPLERS, SCHEDULES, Plan, SamplerTable, compile_table
 from models.samplers.noise_schedule import FloatArray, NoiseSchedule
 from models.samplers.spacing import log_sigmas_at, sigmas_at
@@ -34,7 +35,7 @@ STOCHASTIC = {
 # They end at a trained level, or, LCM, with a share of x left by the boundary condition.
 ENDS_NEAR = {"deis": 0.15, "tcd": 0.15, "lcm": 0.15}
 ROUNDED_TIMESTEPS = {"dpmpp_2m", "unipc", "dpmpp_2m_sde", "dpmpp_3m_sde", "deis"}
-TWO_STAGE = {"heun", "dpm2", "dpm2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"}
+TWO_STAGE = {name for name, info in protocol.request.samplers.SAMPLERS.items() if info.two_stage}
 
 samplers = st.sampled_from(list(SAMPLERS))
 schedules = st.sampled_from(list(SCHEDULES))

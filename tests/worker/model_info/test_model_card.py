@@ -90,26 +90,6 @@ def test_aligned_steps_are_offered_to_the_family_they_were_made_for() -> None:
 
 def test_every_sampler_and_schedule_has_a_name_for_people() -> None:
     assert sorted(SAMPLER_TITLES) == sorted(SAMPLERS)
-    assert list(SAMPLER_TITLES) == [
-        "ddim",
-        "plms",
-        "euler",
-        "euler_ancestral",
-        "dpmpp_2m",
-        "unipc",
-        "heun",
-        "dpm2",
-        "dpm2_ancestral",
-        "lms",
-        "dpmpp_2s_ancestral",
-        "dpmpp_sde",
-        "dpmpp_2m_sde",
-        "dpmpp_3m_sde",
-        "deis",
-        "ddpm",
-        "lcm",
-        "tcd",
-    ]
     assert list(SCHEDULE_TITLES) == list(SCHEDULES)
 
 
