@@ -72,7 +72,7 @@ def test_what_comes_out_is_what_the_networks_draw(client: httpx.Client, home: Pa
     model = load_model(str(home / "models/tiny"), torch.device("cpu"))
     net = ControlNets(home / "controlnets").get("edges", model)
     shown = torch.from_numpy(np.array(lines())).permute(2, 0, 1) / 255
-    control = ControlImage(net, shown, weight=0.8, between=(0.0, 0.7))
+    control = ControlImage(net, shown, weight=0.8, interval=(0.0, 0.7))
     said: dict[str, Any] = COMMON | SIZE
     scale = card(client)["default_guidance_scale"]
     recipe = SamplingParams(**said, guidance_scale=scale, controls=(control,))

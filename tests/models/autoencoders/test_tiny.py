@@ -86,7 +86,7 @@ def test_request_selects_tiny_decoder(folder: Path) -> None:
     listeners = {decoder: RecordingListener() for decoder in Decoder}
     for decoder, listener in listeners.items():
         engine.admit(AdmittedJob(decoder, request(decoder=decoder), None, None, listener))
-    latents = [slot.state for slot in engine._slots]
+    latents = [slot.trajectory for slot in engine._slots]
     while not engine.idle:
         engine.step()
     assert torch.equal(latents[0].x, latents[1].x)

@@ -61,7 +61,7 @@ def test_embeddings_are_read_as_by_diffusers(
     cat, dot = vectors(3, 1), vectors(1, 2)
     my_cat, dotty_art = FORMS[form](cat, dot)
     conditioner = with_files(tiny_sd, tmp_path, my_cat=my_cat, dotty_art=dotty_art)
-    assert conditioner.words == ("dotty-art", "my-cat")
+    assert conditioner.embedding_names == ("dotty-art", "my-cat")
 
     pipe = theirs(diffusers.StableDiffusionPipeline, tiny_sd_folder)
     pipe.load_textual_inversion({"my-cat": cat})
@@ -147,8 +147,8 @@ def test_original_model_is_unchanged(tiny_sd: LatentDiffusion, tmp_path: Path) -
     assert different == ["text_model.embeddings.token_embedding.weight"]
     sizes = [len(each[different[0]]) for each in parameters]
     assert sizes[1] == sizes[0] + 3
-    assert before.words == ()
-    assert before.tokenizer.with_files == {}
+    assert before.embedding_names == ()
+    assert before.tokenizer.learned == {}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_unsuitable_embedding_is_skipped_with_its_reason(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         conditioner = with_files(tiny_sd, tmp_path, bad_one=tensors, good_one={"x": vectors(1, 1)})
-    assert conditioner.words == ("good-one",)
+    assert conditioner.embedding_names == ("good-one",)
     (record,) = caplog.records
     assert record.__dict__["embedding"] == "bad-one"
     assert re.search(reason, record.__dict__["reason"])
@@ -184,7 +184,9 @@ def test_embedding_for_one_encoder_does_not_fit_sdxl(
     tiny_sdxl: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uneven = {"clip_l": vectors(1, 1), "clip_g": vectors(2, 1)}
-    words = with_files(tiny_sdxl, tmp_path, one={"emb_params": vectors(1, 1)}, uneven=uneven).words
+    words = with_files(
+        tiny_sdxl, tmp_path, one={"emb_params": vectors(1, 1)}, uneven=uneven
+    ).embedding_names
     assert words == ()
     reasons = [record.__dict__["reason"] for record in caplog.records]
     assert "is for one text encoder, and this model is SDXL" in reasons[0]
@@ -199,7 +201,7 @@ def test_conflicting_names_are_skipped(
         save_file({"x": vectors(count, 1)}, tmp_path / f"{name}.safetensors")
     conditioner = with_embeddings(tiny_sd.conditioner, tmp_path)
     assert isinstance(conditioner, ClipConditioner)
-    assert conditioner.words == ("My-Cat", "my-dog")
+    assert conditioner.embedding_names == ("My-Cat", "my-dog")
     assert {r.__dict__["embedding"] for r in caplog.records} == {"th", "my-cat", "my-dog_1"}
 
 

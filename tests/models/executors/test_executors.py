@@ -138,7 +138,7 @@ def small() -> Network:
 def test_a_compiled_network_computes_the_same_and_leaves_other_sizes_to_eager() -> None:
     network = small()
     exact = eager(network)
-    run = compiled.Compiled(network, torch.float32, otherwise=exact, rows=(2, 4))
+    run = compiled.Compiled(network, torch.float32, fallback=exact, rows=(2, 4))
     assert isinstance(run_like(run, network), Eager)
     for rows in (1, 3, 4, 6):
         inputs = network.examples(rows)

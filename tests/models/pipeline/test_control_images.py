@@ -78,7 +78,7 @@ def theirs(kind: str, folder: Path, nets: list[Path], params: SamplingParams, **
 
 
 @pytest.mark.parametrize(
-    ("weight", "between"), [(1.0, (0.0, 1.0)), (0.6, (0.0, 1.0)), (1.4, (0.2, 0.7))]
+    ("weight", "interval"), [(1.0, (0.0, 1.0)), (0.6, (0.0, 1.0)), (1.4, (0.2, 0.7))]
 )
 def test_one_controlnet_by_weight_and_window(
     tiny_sd: LatentDiffusion,
@@ -86,15 +86,15 @@ def test_one_controlnet_by_weight_and_window(
     store: Path,
     nets: ControlNets,
     weight: float,
-    between: tuple[float, float],
+    interval: tuple[float, float],
 ) -> None:
     image = control_image(48, 32)
     net = nets.get("edges", tiny_sd)
-    params = replace(PARAMS, controls=(ControlImage(net, as_control(image), weight, between),))
+    params = replace(PARAMS, controls=(ControlImage(net, as_control(image), weight, interval),))
     expected = theirs(
         "StableDiffusionControlNetPipeline", tiny_sd_folder, [store / "edges"], params, image=image,
-        controlnet_conditioning_scale=weight, control_guidance_start=between[0],
-        control_guidance_end=between[1],
+        controlnet_conditioning_scale=weight, control_guidance_start=interval[0],
+        control_guidance_end=interval[1],
     )  # fmt: skip
     mine = ours(tiny_sd, params)
     assert_same_image(mine, expected)
