@@ -78,7 +78,7 @@ def read_embedding(file: Path, conditioner: ClipConditioner) -> Vectors:
         raise CheckpointError(f"{file.name} has more vectors for one text encoder than the other")
     for each in vectors:
         if not each.is_floating_point() or not each.isfinite().all():
-            raise CheckpointError(f"{file.name} contains values that are not finite numbers")
+            raise CheckpointError(f"{file.name} contains values that are no finite numbers")
     return vectors
 
 

@@ -13,8 +13,9 @@ from models.denoising.noise import ImageNoise
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
-from models.samplers import SAMPLERS, SCHEDULES, compile_table
+from models.samplers import SCHEDULES, compile_table
 from models.samplers.noise_schedule import NoiseSchedule
+from protocol.request.samplers import SAMPLERS
 
 # Batched and single matrix products add in another order; there is no other difference.
 ROUNDING = 2e-4
