@@ -1,4 +1,4 @@
-"""Translation of a published scheduler configuration into a sampler and a schedule."""
+"""The sampler and schedule that a published scheduler configuration names."""
 
 from __future__ import annotations
 
@@ -6,37 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.samplers.scheduler_config import published_schedule
+from protocol.request.samplers import SAMPLERS
 
-# By scheduler class of diffusers.
-_SAMPLERS = {
-    "DDIMScheduler": "ddim",
-    "DDPMScheduler": "ddpm",
-    "DEISMultistepScheduler": "deis",
-    "DPMSolverMultistepScheduler": "dpmpp_2m",
-    "DPMSolverSDEScheduler": "dpmpp_sde",
-    "EulerAncestralDiscreteScheduler": "euler_ancestral",
-    "EulerDiscreteScheduler": "euler",
-    "HeunDiscreteScheduler": "heun",
-    "KDPM2AncestralDiscreteScheduler": "dpm2_ancestral",
-    "KDPM2DiscreteScheduler": "dpm2",
-    "LCMScheduler": "lcm",
-    "LMSDiscreteScheduler": "lms",
-    "PNDMScheduler": "plms",
-    "TCDScheduler": "tcd",
-    "UniPCMultistepScheduler": "unipc",
-}
-# The same steps, computed for several images at once.
-_SAME = {"DDIMParallelScheduler": "ddim", "DDPMParallelScheduler": "ddpm"}
-_NEAREST = "dpmpp_2m"  # of a configuration without a class
+# By scheduler class of diffusers. The parallel classes compute the same steps for several images.
+_SAMPLERS = {info.scheduler: name for name, info in SAMPLERS.items() if info.scheduler}
+_PARALLEL = {"DDIMParallelScheduler": "ddim", "DDPMParallelScheduler": "ddpm"}
+_UNNAMED = "dpmpp_2m"  # for a configuration without a class
 
 
 def published_sampler(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Return sampler and schedule for the content of a `scheduler_config.json`.
+    """Return (sampler, schedule) of a `scheduler_config.json`.
 
     Raises ValueError for a scheduler class that is not supported.
     """
+    schedule = published_schedule(config)
     name = str(config.get("_class_name"))
-    sampler = _SAMPLERS.get(name) or _SAME.get(name) or _NEAREST
+    sampler = _SAMPLERS.get(name) or _PARALLEL.get(name) or _UNNAMED
     if sampler == "dpmpp_2m" and config.get("algorithm_type") == "sde-dpmsolver++":
         sampler = "dpmpp_2m_sde"
-    return sampler, published_schedule(config)
+    return sampler, schedule

@@ -1,4 +1,4 @@
-"""The files that come with a picture: its depth, and what it sounds like."""
+"""Extra files of an image: its depth map, and its sound."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from models.sound import sound_of
+from models.sound import synthesise
 from protocol.request.object_keys import Extra, ExtraFormat
 from protocol.request.request import GenerationRequest
 from worker.interfaces import RGB, Pixels
@@ -17,7 +17,7 @@ from worker.output.sound_file import encode_sound
 
 
 class File(NamedTuple):
-    """What comes with a picture, before it is stored."""
+    """An extra file before it is stored."""
 
     kind: Extra
     format: ExtraFormat
@@ -25,17 +25,17 @@ class File(NamedTuple):
 
 
 def extras(pixels: Pixels, request: GenerationRequest, seed: int) -> Iterator[File]:
-    """What else than a picture there is in `pixels`, drawn from `seed`."""
+    """Yield the extra files of an image generated from `seed`."""
     if pixels.shape[-1] > RGB:
         yield File(Extra.DEPTH, ExtraFormat.PNG, _depth(pixels))
     if request.audio_format is not None:
-        sound = sound_of(pixels[..., :RGB], seed, stereo=request.audio_stereo)
+        sound = synthesise(pixels[..., :RGB], seed, stereo=request.audio_stereo)
         content = encode_sound(sound, request.audio_format)
         yield File(Extra.SOUND, ExtraFormat(request.audio_format.value), content)
 
 
 def _depth(pixels: Pixels) -> bytes:
-    """A grey PNG of 16 bits."""
+    """Encode the depth as a grey PNG of 16 bits."""
     high, low = pixels[..., RGB], pixels[..., RGB + 1]
     depth = high.astype(np.uint16) * 256 + low
     file = io.BytesIO()
