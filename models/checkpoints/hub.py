@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any
 
@@ -234,7 +234,7 @@ def fetch_source(source: str) -> Path:
     repository, file = "/".join(source.split("/")[:2]), "/".join(source.split("/")[2:])
     files = list_files(repository)
     if file:
-        return download(repository, [file, *_other_halves(file, files or ())]) / file
+        return download(repository, [file, *_neighbours(file, files or ())]) / file
     if files is None or "model_index.json" in files:
         return fetch(repository, suffixes=CONVERTIBLE)
     if "config.json" in files:
@@ -249,13 +249,17 @@ def fetch_source(source: str) -> Path:
             f"{repository}/{name}" for name in single[:10]
         )  # fmt: skip
         raise CheckpointError(f"{repository} holds {which}")
-    return download(repository, single) / single[0]
+    return download(repository, [*single, *_neighbours(single[0], files)]) / single[0]
 
 
-def _other_halves(file: str, files: Collection[str]) -> list[str]:
-    """Return the encoder to a decoder and the reverse: tiny autoencoders are two files."""
+def _neighbours(file: str, files: Collection[str]) -> list[str]:
+    """Return the files that a single file is read with: its configuration, or its other half.
+
+    Tiny autoencoders are two files: the encoder to a decoder and the reverse.
+    """
     swapped = {"encoder": "decoder", "decoder": "encoder"}
-    names = (other.join(file.rsplit(half, 1)) for half, other in swapped.items())
+    names = [other.join(file.rsplit(half, 1)) for half, other in swapped.items()]
+    names.append(str(PurePosixPath(file).with_suffix(".yaml")))
     return [name for name in names if name != file and name in files]
 
 

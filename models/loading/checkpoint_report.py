@@ -28,7 +28,8 @@ class CheckpointReport:
     """A checkpoint and its problems.
 
     side: width and height of the images it was trained on, in pixels. weights: the bytes of all
-    weights in memory, by precision. folder: the folder of its small files.
+    weights in memory, by precision. folder: the folder of its small files. notes: what an operator
+    has to know of a valid one.
     """
 
     title: str
@@ -40,6 +41,7 @@ class CheckpointReport:
     components: tuple[ComponentReport, ...] = ()
     weights: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def all_problems(self) -> tuple[str, ...]:
@@ -68,4 +70,5 @@ class CheckpointReport:
         ]
         shown = [f"  {name:15} {fact}" for name, fact in facts if fact]
         verdict = [f"problem: {problem}" for problem in self.all_problems] or ["valid"]
-        return [f"{self.title}{pipeline}", *shown, *verdict]
+        notes = [f"note: {note}" for note in self.notes]
+        return [f"{self.title}{pipeline}", *shown, *notes, *verdict]

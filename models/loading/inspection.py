@@ -33,6 +33,7 @@ from models.loading.checkpoint_report import CheckpointReport, ComponentReport
 from models.loading.footprint import META, network_bytes, weights_bytes
 from models.loading.loader import BUNDLED, load_model
 from models.loading.pipelines import PIPELINES
+from models.loading.scheduler import scheduler_notes
 from models.lora.names import unsupported_adapter
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import TextEncoderConfig, UNetConfig
@@ -47,6 +48,7 @@ from models.networks.safety_checker import SafetyChecker, VisionConfig, ships_sa
 from models.networks.text_encoder import TextEncoder
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
+from models.samplers.noise_schedule import NoiseSchedule
 
 PRECISIONS = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
@@ -226,12 +228,18 @@ def _facts(skeleton: LatentDiffusion) -> dict[str, Any]:
     return {
         "title": _title(skeleton),
         "side": skeleton.unet.config.sample_size * factor,
-        "prediction": skeleton.noise_schedule.prediction_type,
+        "prediction": _prediction(skeleton.noise_schedule),
+        "notes": scheduler_notes(skeleton.folder),
         "weights": {
             name: weights_bytes(skeleton, dtype, safety=ships_safety_checker(skeleton.folder))
             for name, dtype in (("fp16", torch.float16), ("fp32", torch.float32))
         },
     }
+
+
+def _prediction(schedule: NoiseSchedule) -> str:
+    zero_snr = ", with zero terminal SNR" if schedule.rescale_betas_zero_snr else ""
+    return f"{schedule.prediction_type}{zero_snr}"
 
 
 def _title(skeleton: LatentDiffusion) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,13 @@ from models.checkpoints.hub import fetch
 from models.conditioners.textual_inversion import with_embeddings
 from models.executors.eager import eager_executors
 from models.loading.pipelines import PIPELINES, ModelFiles
+from models.loading.scheduler import read_scheduler, scheduler_notes
 from models.networks.config import UNetConfig, mismatch
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
 from models.samplers.noise_schedule import NoiseSchedule
+
+log = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
@@ -88,7 +92,9 @@ def load_model(
     autoencoder = load_first_stage(first_stage_folder(folder), dtype, device)
     report(0.5, "unet")
     denoiser = _unet(folder / "unet", unet, dtype, device)
-    schedule = NoiseSchedule.from_config(read_json(folder / "scheduler/scheduler_config.json"))
+    schedule = NoiseSchedule.from_config(read_scheduler(folder))
+    for note in scheduler_notes(folder) if device.type != "meta" else ():
+        log.warning("%s: %s", path_or_id, note)
     report(1.0, "loaded")
     return LatentDiffusion(
         conditioner=conditioner,

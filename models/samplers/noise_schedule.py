@@ -51,7 +51,7 @@ class NoiseSchedule:
                 f"prediction_type is {self.prediction_type!r}, "
                 f"not one of {get_args(PredictionType)}"
             )
-        if self.trained_betas is None and self.beta_schedule not in _BETAS:
+        if self.trained_betas is None and self.beta_schedule not in tuple(_BETAS):
             raise ValueError(f"beta_schedule is {self.beta_schedule!r}, not one of {tuple(_BETAS)}")
         if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
             raise ValueError(
@@ -63,8 +63,9 @@ class NoiseSchedule:
                 "the noise alone does not tell the image"
             )
         if not np.all((self.betas > 0.0) & (self.betas < 1.0)):
+            source = "beta_start and beta_end" if self.trained_betas is None else "trained_betas"
             low, high = self.betas.min(), self.betas.max()
-            raise ValueError(f"betas are in {low:g}..{high:g}, not between 0 and 1")
+            raise ValueError(f"betas of {source} are in {low:g}..{high:g}, not between 0 and 1")
 
     def _check_numbers(self) -> None:
         if type(self.num_train_timesteps) is not int or self.num_train_timesteps < 1:
@@ -86,7 +87,7 @@ class NoiseSchedule:
         check_scheduler(full)
         known = {field.name: full[field.name] for field in fields(cls) if field.name in full}
         if known.get("trained_betas") is not None:
-            known["trained_betas"] = tuple(float(beta) for beta in known["trained_betas"])
+            known["trained_betas"] = _numbers("trained_betas", known["trained_betas"])
         schedule = cls(**known)
         schedule._check_clipping(full.get("lambda_min_clipped", -inf))
         return schedule
@@ -94,7 +95,7 @@ class NoiseSchedule:
     def _check_clipping(self, lambda_min: object) -> None:
         """Raise ValueError for a bound of log(signal / noise) that leaves out trained levels."""
         if not isinstance(lambda_min, int | float) or lambda_min > -log(self.sigmas[-1]):
-            raise ValueError(f"lambda_min_clipped={lambda_min!r} is not supported")
+            raise ValueError(f"lambda_min_clipped = {lambda_min!r} is not supported")
 
     @cached_property
     def betas(self) -> FloatArray:
@@ -123,6 +124,12 @@ class NoiseSchedule:
         nothing_left = self.alphas_cumprod == 0.0
         alphas_cumprod = np.where(nothing_left, _SMALLEST_ALPHA, self.alphas_cumprod)
         return _frozen(np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod))
+
+
+def _numbers(name: str, values: object) -> tuple[float, ...]:
+    if not isinstance(values, list | tuple) or not all(type(v) in (int, float) for v in values):
+        raise ValueError(f"{name} is not a list of numbers")
+    return tuple(float(value) for value in values)
 
 
 def _linear(start: float, end: float, count: int) -> FloatArray:

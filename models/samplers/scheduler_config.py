@@ -18,7 +18,13 @@ CURVES = {
     "use_exponential_sigmas": "exponential",
     "use_beta_sigmas": "beta",
 }
+# diffusers truncates the timesteps of other curves in multistep solvers, and rounds those of
+# Karras's levels in the solvers of KDPM2. Here it is the other way round.
+_MULTISTEP_CURVES = ("use_karras_sigmas",)
+_KDPM2_CURVES = ("use_exponential_sigmas", "use_beta_sigmas")
 SPACINGS = ("leading", "linspace", "trailing")
+# Schedules of a curve that begins and ends where another spacing than "linspace" does.
+_SPACED = ("karras-leading", "karras-trailing")
 
 _OFF: Values = (False, None)  # of a switch
 _CLIPPING: dict[str, Values] = {"clip_sample": _OFF, "thresholding": _OFF}
@@ -31,22 +37,22 @@ class SchedulerClass:
     defaults: of the fields whose default is not that of `NoiseSchedule`, or not supported.
     spacing: the default of `timestep_spacing`; None for a class with timesteps of its own. neutral:
     its other fields, each with the values that are computed; every other value is refused. curves:
-    it has the fields `CURVES`. multistep: a solver whose curves have whole timesteps. zero_snr: it
-    has `rescale_betas_zero_snr`.
+    those of the fields `CURVES` that are computed; empty for a class without such fields.
+    whole_range: curves span all trained levels, whatever the spacing. zero_snr: it has
+    `rescale_betas_zero_snr`.
     """
 
     defaults: Mapping[str, Any]
     neutral: Mapping[str, Values]
     spacing: str | None = "linspace"
-    curves: bool = False
-    multistep: bool = False
+    curves: tuple[str, ...] = ()
+    whole_range: bool = False
     zero_snr: bool = False
 
 
 _OTHER_BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
 _DISTILLED_BETAS = {**_OTHER_BETAS, "beta_schedule": "scaled_linear"}
-_PLAIN = SchedulerClass({}, {}, curves=True)
-_SECOND_ORDER = SchedulerClass(_OTHER_BETAS, {}, curves=True)
+_KDPM2 = SchedulerClass(_OTHER_BETAS, {}, curves=_KDPM2_CURVES)
 _FLOW: dict[str, Values] = {"use_flow_sigmas": _OFF}
 _DDIM = SchedulerClass({"clip_sample": True}, _CLIPPING, "leading", zero_snr=True)
 # The two small variances are the same, one of them computed from its logarithm.
@@ -70,8 +76,8 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
             "solver_type": ("logrho", "midpoint", "heun", "bh1", "bh2"),
             "lower_order_final": (True,),
         },
-        curves=True,
-        multistep=True,
+        curves=_MULTISTEP_CURVES,
+        whole_range=True,
     ),
     "DPMSolverMultistepScheduler": SchedulerClass(
         {},
@@ -79,18 +85,18 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
             **_FLOW,
             "solver_order": (2,),
             "thresholding": _OFF,
-            "algorithm_type": ("dpmsolver++", "sde-dpmsolver++", "deis"),
+            "algorithm_type": ("dpmsolver++", "sde-dpmsolver++"),
             "solver_type": ("midpoint", "logrho", "bh1", "bh2"),
             "use_lu_lambdas": _OFF,
             "final_sigmas_type": ("zero",),
             "variance_type": (None,),
         },
-        curves=True,
-        multistep=True,
+        curves=_MULTISTEP_CURVES,
+        whole_range=True,
         zero_snr=True,
     ),
     "DPMSolverSDEScheduler": SchedulerClass(
-        _OTHER_BETAS, {"noise_sampler_seed": (None,)}, curves=True
+        _OTHER_BETAS, {"noise_sampler_seed": (None,)}, curves=tuple(CURVES)
     ),
     "EulerAncestralDiscreteScheduler": SchedulerClass({}, {}, zero_snr=True),
     "EulerDiscreteScheduler": SchedulerClass(
@@ -100,19 +106,21 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
             "timestep_type": ("discrete",),
             "final_sigmas_type": ("zero",),
         },
-        curves=True,
+        curves=tuple(CURVES),
         zero_snr=True,
     ),
-    "HeunDiscreteScheduler": SchedulerClass(_OTHER_BETAS, {"clip_sample": _OFF}, curves=True),
-    "KDPM2AncestralDiscreteScheduler": _SECOND_ORDER,
-    "KDPM2DiscreteScheduler": _SECOND_ORDER,
+    "HeunDiscreteScheduler": SchedulerClass(
+        _OTHER_BETAS, {"clip_sample": _OFF}, curves=tuple(CURVES)
+    ),
+    "KDPM2AncestralDiscreteScheduler": _KDPM2,
+    "KDPM2DiscreteScheduler": _KDPM2,
     "LCMScheduler": SchedulerClass(
         _DISTILLED_BETAS,
         {**_DISTILLED_STEPS, "timestep_scaling": (10.0,)},
         spacing=None,
         zero_snr=True,
     ),
-    "LMSDiscreteScheduler": _PLAIN,
+    "LMSDiscreteScheduler": SchedulerClass({}, {}, curves=tuple(CURVES)),
     "PNDMScheduler": SchedulerClass(
         # Its first steps are of Runge-Kutta by default, and of PLMS in Stable Diffusion.
         {"skip_prk_steps": False},
@@ -135,15 +143,17 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
             "shift_terminal": (None,),
             "final_sigmas_type": ("zero",),
         },
-        curves=True,
-        multistep=True,
+        curves=_MULTISTEP_CURVES,
+        whole_range=True,
         zero_snr=True,
     ),
 }
 
 # A configuration without a class: `models.loading.scheduler` refuses it where nothing else names
 # one. `clip_sample` bounds pixels, and latents have no such bound.
-_UNNAMED = SchedulerClass({}, {}, "leading", curves=True, multistep=True, zero_snr=True)
+_UNNAMED = SchedulerClass(
+    {}, {}, "leading", curves=_MULTISTEP_CURVES, whole_range=True, zero_snr=True
+)
 
 # Refused even where the class lacks the field: the model would not be one of betas, or its
 # predictions were bounded in training.
@@ -168,8 +178,7 @@ _COMPUTED = {
 }
 
 # All other fields of the scheduler classes of diffusers. A class ignores those that it lacks.
-FIELDS = frozenset(
-    """
+_NAMES = """
     algorithm_type alpha_cum_end alpha_cum_start base_image_seq_len base_shift block_length
     clip_denoised clip_sample clip_sample_range corrector_k corrector_order corrector_selection
     corrector_selection_tau corrector_steps correct_steps disable_corrector
@@ -185,8 +194,8 @@ FIELDS = frozenset(
     tau_func threshold thresholding time_shift_type timestep_scaling timestep_type tsr_k tsr_sigma
     upscale_mode use_beta_sigmas use_dynamic_shifting use_exponential_sigmas use_flow_sigmas
     use_karras_sigmas use_lu_lambdas variance_type
-    """.split()
-)
+"""
+FIELDS = frozenset(_NAMES.split())
 
 # Fields of older versions, with the values that change nothing.
 _OLDER: dict[str, Values] = {
@@ -216,7 +225,8 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     chosen = scheduler_class(config)
     # Fields that were defaults when the file was written take those of the class that reads it.
-    unset = config.get("_use_default_values") or ()
+    unset = config.get("_use_default_values")
+    unset = unset if isinstance(unset, list) else []
     given = {key: value for key, value in config.items() if key not in unset}
     spacing = {"timestep_spacing": chosen.spacing} if chosen.spacing else {}
     return {**spacing, **chosen.defaults, **given}
@@ -231,7 +241,7 @@ def check_scheduler(config: Mapping[str, Any]) -> None:
     name = config.get("_class_name", "scheduler configuration")
     for key, value in config.items():
         if not _same_result(chosen, key, value, config):
-            raise ValueError(f"{name}: {key}={value!r} is not supported")
+            raise ValueError(f"{name}: {key} = {value!r} is not supported")
     if chosen.spacing and config["timestep_spacing"] not in SPACINGS:
         spacing = config["timestep_spacing"]
         raise ValueError(f"{name}: timestep_spacing is {spacing!r}, not one of {SPACINGS}")
@@ -267,21 +277,19 @@ def _check_curve(name: str, chosen: SchedulerClass, config: Mapping[str, Any]) -
         raise ValueError(f"{name}: {' and '.join(curves)}, of which there can be one")
     for key in ("sigma_min", "sigma_max"):
         if config.get(key) is not None:
-            raise ValueError(f"{name}: {key}={config[key]!r} with {curves[0]} is not supported")
-    karras = curves[0] == "use_karras_sigmas"
-    # The timesteps of multistep solvers are whole: those of Karras's levels are rounded, and those
-    # of the others truncated in diffusers, but rounded here.
-    if not karras and chosen.multistep:
-        raise ValueError(f"{name}: {curves[0]}=True is not supported")
-    spacing, betas = config["timestep_spacing"], config.get("beta_schedule")
-    # Solvers in sigma space begin and end where the spacing does.
-    if not karras and spacing != "linspace":
+            raise ValueError(f"{name}: {key} = {config[key]!r} with {curves[0]} is not supported")
+    curve, spacing, betas = curves[0], config["timestep_spacing"], config.get("beta_schedule")
+    if curve not in chosen.curves:
+        raise ValueError(f"{name}: {curve} = True is not supported")
+    # Other curves begin and end where the spacing does.
+    spaced = spacing == "linspace" or f"{CURVES[curve]}-{spacing}" in _SPACED
+    if not spaced and not chosen.whole_range:
         raise ValueError(
-            f"{name}: {curves[0]}=True with timestep_spacing={spacing!r} is not supported"
+            f"{name}: {curve} = True with timestep_spacing = {spacing!r} is not supported"
         )
-    # Truncated too.
-    if karras and betas == "squaredcos_cap_v2" and name == "DPMSolverMultistepScheduler":
-        raise ValueError(f"{name}: {curves[0]}=True with beta_schedule={betas!r} is not supported")
+    # Timesteps are then truncated, or repeated, which diffusers cannot compute.
+    if betas == "squaredcos_cap_v2" and chosen.whole_range:
+        raise ValueError(f"{name}: {curve} = True with beta_schedule = {betas!r} is not supported")
 
 
 def published_schedule(config: Mapping[str, Any]) -> str:
@@ -294,5 +302,5 @@ def published_schedule(config: Mapping[str, Any]) -> str:
     curve = next((name for key, name in CURVES.items() if full.get(key)), None)
     if curve is None or not chosen.curves:
         return spacing
-    in_sigmas = curve == "karras" and not chosen.multistep and spacing != "linspace"
-    return f"{curve}-{spacing}" if in_sigmas else curve
+    spaced = f"{curve}-{spacing}"
+    return spaced if spaced in _SPACED and not chosen.whole_range else curve

@@ -14,6 +14,7 @@ from typing import Any
 from models.autoencoders.pixels import RGB
 from models.checkpoints.checkpoint import read_json
 from models.conditioners.clip import embedding_names, max_clip_skip
+from models.loading.scheduler import read_scheduler
 from models.pipeline import LatentDiffusion
 from models.samplers.schedules.registry import schedules_of
 from protocol.request.fields import MAX_CLIP_SKIP
@@ -54,8 +55,7 @@ def model_card(
     coarsest = factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
     tokenizer = model.conditioner.tokenizer
     chunk = 0 if tokenizer is None else tokenizer.chunk
-    scheduler = read_json(model.folder / "scheduler/scheduler_config.json")
-    sampler, schedule = published_sampler(scheduler)
+    sampler, schedule = published_sampler(read_scheduler(model.folder))
     card: dict[str, Any] = {
         "name": model_name(path_or_id),
         "family": "sdxl" if model.is_sdxl else "sd1",

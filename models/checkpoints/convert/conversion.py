@@ -19,6 +19,7 @@ from models.checkpoints.detect.detected_file import DetectedFile, detect_file
 from models.checkpoints.detect.kinds import CLASS_KINDS, Kind
 from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
 from models.checkpoints.detect.original_plans import SCALE_FACTOR
+from models.checkpoints.detect.training_facts import configuration_file, training_facts
 from models.checkpoints.errors import CheckpointError, CheckpointMismatch, Malformed
 from models.checkpoints.files import (
     PEFT_CONFIG,
@@ -33,6 +34,7 @@ from models.checkpoints.key_plan import KeyPlan, KeySource, Shape, shapes_of
 from models.checkpoints.keys.paddle import paddle_plan
 from models.checkpoints.keys.tiny import HALVES, Half, half_of, tiny_plan
 from models.checkpoints.readers.arrays import Tensors, shapes_of_arrays
+from models.checkpoints.readers.headers import read_header
 from models.checkpoints.readers.weights_file import PADDLE, read_weights
 
 # Called with the bytes done, the bytes in total, and the name of the component being written.
@@ -118,14 +120,20 @@ class Conversion:
                 f"{family.title} reads the vocabulary of bert-base-uncased, which the file does "
                 "not hold: say with --tokenizer where it is, a folder or a hub id"
             )
-        write_model_json(self.target, file, _scale_factor(tensors))
-        done = Converted("model", family.title)
+        configuration = configuration_file(self.source)
+        training = training_facts(configuration, file.shapes, self._metadata())
+        write_model_json(self.target, file, _scale_factor(tensors), training)
+        done = Converted("model", family.title, notes=list(training.notes))
         total = sum(_bytes(tensors, plan) for plan in file.plans.values())
         parts = ((component, tensors, plan) for component, plan in file.plans.items())
         self._write_components(parts, total, done)
         if family.tokenizer != "clip" and self.tokenizer is not None:
             _copy_tokenizer(self.tokenizer, self.target / "tokenizer")
         return done
+
+    def _metadata(self) -> Mapping[str, str]:
+        """Return the metadata of a safetensors file; other formats have none."""
+        return read_header(self.source).metadata if self.source.suffix in SAFE else NO_METADATA
 
     def _write_components(
         self, parts: Iterable[tuple[str, Tensors, KeyPlan]], total: int, done: Converted

@@ -11,6 +11,7 @@ from models.checkpoints.detect.clip_tokenizer import write_clip_tokenizer
 from models.checkpoints.detect.configs import Config
 from models.checkpoints.detect.detected_file import DetectedFile
 from models.checkpoints.detect.families import Family
+from models.checkpoints.detect.training_facts import NOTES, UNKNOWN_TRAINING, TrainingFacts
 from models.checkpoints.errors import CheckpointError
 
 # Package and class of a component's network in model_index.json; ours where diffusers has none.
@@ -30,7 +31,12 @@ def weights_name(component: str) -> str:
     return f"{'model' if is_text else 'diffusion_pytorch_model'}.safetensors"
 
 
-def write_model_json(folder: Path, file: DetectedFile, scale_factor: float | None) -> None:
+def write_model_json(
+    folder: Path,
+    file: DetectedFile,
+    scale_factor: float | None,
+    training: TrainingFacts = UNKNOWN_TRAINING,
+) -> None:
     """Write all files of a model's folder but its weights and the vocabulary of the paper's models.
 
     scale_factor: the buffer of that name in the file, used where the family's own factor is 0.
@@ -42,7 +48,8 @@ def write_model_json(folder: Path, file: DetectedFile, scale_factor: float | Non
     if scaling_factor is None:
         raise CheckpointError(f"{family.title}: the file does not hold its scale_factor")
     index: dict[str, Any] = {"_class_name": family.pipeline, **_pipeline_options(family)}
-    index["scheduler"] = ["diffusers", family.scheduler["_class_name"]]
+    scheduler = _scheduler(family, training)
+    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
     for component, plan in file.plans.items():
         if not plan:
             raise CheckpointError(f"{family.title}: the file holds no {component}")
@@ -53,7 +60,7 @@ def write_model_json(folder: Path, file: DetectedFile, scale_factor: float | Non
             index[_TOKENIZERS[component]] = ["transformers", "CLIPTokenizer"]
             pad = {"pad": "!"} if component == "text_encoder_2" else {}
             write_clip_tokenizer(folder / _TOKENIZERS[component], **pad)
-    write_json(folder / "scheduler" / "scheduler_config.json", _scheduler(file))
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     write_json(folder / "model_index.json", index)
 
 
@@ -74,13 +81,13 @@ def _pipeline_options(family: Family) -> Config:
     return {}
 
 
-def _scheduler(file: DetectedFile) -> Config:
-    """Return the scheduler's configuration; marker keys tell how a fine-tuned model was trained."""
-    config = dict(file.family.scheduler)
-    if "v_pred" in file.shapes:
-        config["prediction_type"] = "v_prediction"
-    if "ztsnr" in file.shapes:  # the schedule ends without signal
-        config["rescale_betas_zero_snr"] = True
+def _scheduler(family: Family, training: TrainingFacts) -> Config:
+    """Return the scheduler's configuration: the family's, and what is known of the training."""
+    config = {**family.scheduler, **training.settings}
+    if config.get("rescale_betas_zero_snr") and config["_class_name"] == "PNDMScheduler":
+        config["_class_name"] = "DDIMScheduler"  # which has that field
+    if training.notes:
+        config[NOTES] = list(training.notes)
     return config
 
 

@@ -11,14 +11,20 @@ import os
 import shutil
 import struct
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.checkpoints.detect.detected_file import DetectedFile, detect_file
 from models.checkpoints.detect.kinds import CLASS_KINDS
 from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
 from models.checkpoints.detect.original_plans import SCALE_FACTOR
+from models.checkpoints.detect.training_facts import configuration_file, training_facts
 from models.checkpoints.errors import CheckpointError
 from models.checkpoints.readers.headers import Header, read_header
+
+# Changed whenever other JSON files are derived from the same file, so that none of an older version
+# is used.
+_LAYOUT = 2
 
 
 def is_single_file(path: Path) -> bool:
@@ -31,14 +37,39 @@ def single_file_folder(path: Path) -> Path:
 
     Raises UnknownFamily, Malformed and other CheckpointErrors, each naming the file.
     """
-    path = path.resolve()
-    folder = _user_cache() / f"{path.stem}-{_identity(path)}"
+    source = _Source(path.absolute())
+    folder = _user_cache() / f"{source.path.stem}-{source.identity}"
     if folder.is_dir():
         return folder
     try:
-        return _make_folder(path, folder)
+        return _make_folder(source, folder)
     except CheckpointError as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise type(error)(f"{source.path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A single file by the path that was given, which may be a link."""
+
+    given: Path
+
+    @property
+    def path(self) -> Path:
+        return self.given.resolve()
+
+    @property
+    def configuration(self) -> Path | None:
+        return configuration_file(self.given)
+
+    @property
+    def identity(self) -> str:
+        """A hash that changes with the file, its configuration, its name and `_LAYOUT`."""
+        parts = [str(_LAYOUT), self.given.name]
+        for part in (self.path, self.configuration):
+            if part is not None:
+                stat = part.stat()
+                parts.append(f"{part}\0{stat.st_size}\0{stat.st_mtime_ns}")
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _user_cache() -> Path:
@@ -46,23 +77,16 @@ def _user_cache() -> Path:
     return Path(root) / "darkroom" / "single_files"
 
 
-def _identity(path: Path) -> str:
-    """Return a hash that changes when the file does."""
-    stat = path.stat()
-    identity = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
-
-
-def _make_folder(path: Path, folder: Path) -> Path:
-    header = read_header(path)
+def _make_folder(source: _Source, folder: Path) -> Path:
+    header = read_header(source.path)
     file = detect_file(header.shapes)
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     try:
         if file.kind == "model":
-            _write_model(path, header, file, making)
+            _write_model(source, header, file, making)
         else:
-            _write_network(path, file, making)
+            _write_network(source, file, making)
         os.rename(making, folder)
     except OSError:
         # Another process may have made the same folder first.
@@ -73,22 +97,23 @@ def _make_folder(path: Path, folder: Path) -> Path:
     return folder
 
 
-def _write_network(path: Path, file: DetectedFile, folder: Path) -> None:
+def _write_network(source: _Source, file: DetectedFile, folder: Path) -> None:
     if file.kind not in CLASS_KINDS.values():
         raise CheckpointError(f"it is a {file.kind}, and no network")
     write_json(folder / "config.json", file.config(file.kind))
-    (folder / weights_name(file.kind)).symlink_to(path)
+    (folder / weights_name(file.kind)).symlink_to(source.path)
 
 
-def _write_model(path: Path, header: Header, file: DetectedFile, folder: Path) -> None:
+def _write_model(source: _Source, header: Header, file: DetectedFile, folder: Path) -> None:
     if file.family.tokenizer != "clip":
         raise CheckpointError(
             f"{file.family.title} reads another vocabulary than CLIP's, which the file does not "
             "hold: add it with `darkroom models add --tokenizer`"
         )
-    write_model_json(folder, file, _scale_factor(path, header))
+    training = training_facts(source.configuration, header.shapes, header.metadata)
+    write_model_json(folder, file, _scale_factor(source.path, header), training)
     for component in file.plans:
-        (folder / component / weights_name(component)).symlink_to(path)
+        (folder / component / weights_name(component)).symlink_to(source.path)
 
 
 def _scale_factor(path: Path, header: Header) -> float | None:
