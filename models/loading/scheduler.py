@@ -17,7 +17,7 @@ _STABLE_DIFFUSION = {"steps_offset": 1, "clip_sample": False}
 _SET_BY_PIPELINE: Mapping[str, Mapping[str, Any]] = {
     "StableDiffusionPipeline": _STABLE_DIFFUSION,
     "StableDiffusionImg2ImgPipeline": _STABLE_DIFFUSION,
-    "StableDiffusionInpaintPipeline": {**_STABLE_DIFFUSION, "skip_prk_steps": True},
+    "StableDiffusionInpaintPipeline": {"steps_offset": 1, "skip_prk_steps": True},
     "JapaneseStableDiffusionPipeline": _STABLE_DIFFUSION,
 }
 
