@@ -268,7 +268,8 @@ def fetch_tokenizer(repository: str) -> Path:
 
     Raises CheckpointMissing.
     """
-    return download(repository, ["vocab.txt", "tokenizer_config.json"])
+    added = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json")
+    return download(repository, ["vocab.txt", "tokenizer_config.json", *added])
 
 
 def _cached(repository: str) -> Path:

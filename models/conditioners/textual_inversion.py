@@ -124,8 +124,9 @@ def _extended(stage: TextStage, index: int, embeddings: Mapping[str, Vectors]) -
     vectors = [each[index] for each in embeddings.values()]
     known = stage.encoder.get_parameter(_EMBEDDING)
     more = torch.cat(vectors).to(known.device, known.dtype)
+    counts = {name: len(each[index]) for name, each in embeddings.items()}
     return TextStage(
-        stage.tokenizer.with_tokens({name: len(each[index]) for name, each in embeddings.items()}),
+        stage.tokenizer.with_tokens(counts, rows=len(known)),
         with_weights(stage.encoder, {_EMBEDDING: torch.cat([known, more])}),
     )
 

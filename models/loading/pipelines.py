@@ -54,8 +54,11 @@ class ModelFiles:
     def network(self, name: str, build: Callable[[dict[str, Any]], M]) -> M:
         return load_component(self.folder / name, build, self.dtype, self.device)
 
-    def tokenizer(self, name: str = "tokenizer") -> Tokenizer:
-        return Tokenizer.from_folder(self.folder / name)
+    def tokenizer(self, name: str, rows: int) -> Tokenizer:
+        """Return a tokenizer for a text encoder with embeddings of `rows` tokens."""
+        tokenizer = Tokenizer.from_folder(self.folder / name)
+        tokenizer.check_rows(rows)
+        return tokenizer
 
 
 def _clip(files: ModelFiles) -> ClipConditioner:
@@ -75,7 +78,7 @@ def _text_stage(files: ModelFiles, suffix: str) -> TextStage:
     encoder = files.network(
         f"text_encoder{suffix}", lambda c: TextEncoder(TextEncoderConfig.from_dict(c))
     )
-    return TextStage(files.tokenizer(f"tokenizer{suffix}"), encoder)
+    return TextStage(files.tokenizer(f"tokenizer{suffix}", encoder.config.vocab_size), encoder)
 
 
 def _bert_network(files: ModelFiles) -> BertEncoder:
@@ -83,7 +86,9 @@ def _bert_network(files: ModelFiles) -> BertEncoder:
 
 
 def _bert(files: ModelFiles) -> BertConditioner:
-    return BertConditioner(files.tokenizer(), _bert_network(files), files.device)
+    network = _bert_network(files)
+    tokenizer = files.tokenizer("tokenizer", network.config.vocab_size)
+    return BertConditioner(tokenizer, network, files.device)
 
 
 def _layout(files: ModelFiles) -> LayoutConditioner:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
+from models.checkpoints.errors import CheckpointError
 from models.checkpoints.files import read_json
 from models.text.cleaning import clean
 from models.text.vocabularies import Vocabulary, read_vocabulary
@@ -79,21 +80,37 @@ class Tokenizer:
             weights=[self._weights([weight for _, weight in chunk]) for chunk in chunks],
         )
 
-    def with_tokens(self, words: Mapping[str, int]) -> Self:
+    def check_rows(self, rows: int) -> None:
+        """Raise CheckpointError for an added token that a text encoder has no row for.
+
+        rows: of the encoder's embedding.
+        """
+        for token, number in self.vocabulary.added.items():
+            if number >= rows:
+                raise CheckpointError(
+                    f"the added token {token!r} has the id {number}, but the text encoder has "
+                    f"{rows} rows"
+                )
+
+    def with_tokens(self, words: Mapping[str, int], rows: int | None = None) -> Self:
         """Return this tokenizer with more words, each of the given number of consecutive new ids.
 
         A word may contain punctuation but matches only between spaces or punctuation. The ids after
-        its first are spelled `word_1`, `word_2`, … Raises ValueError for a word that conflicts.
+        its first are spelled `word_1`, `word_2`, … rows: of the text encoder, which may have more
+        than there are tokens; the new ids come after them. Raises ValueError for a word that
+        conflicts.
         """
         if conflicts := self.conflicts(words):
             raise ValueError(f"the vocabulary has {', '.join(conflicts.values())} already")
         backend = Backend.from_str(self.vocabulary.backend.to_str())
+        unused = range(backend.get_vocab_size(), rows or 0)
+        backend.add_tokens([AddedToken(f"\0{number}", normalized=False) for number in unused])
         learned = dict(self.learned)
         for word, count in words.items():
             learned[backend.get_vocab_size()] = count
             backend.add_tokens(
                 [
-                    AddedToken(text, single_word=True, normalized=False)
+                    AddedToken(text, single_word=True, normalized=self.vocabulary.lower_cased)
                     for text in self._spellings(word, count)
                 ]
             )
@@ -116,10 +133,11 @@ class Tokenizer:
         return found
 
     def _has(self, token: str) -> bool:
-        return self.vocabulary.backend.token_to_id(token) is not None
+        added = {text.lower() for text in self.vocabulary.added}
+        return self.vocabulary.backend.token_to_id(token) is not None or token.lower() in added
 
     def _spellings(self, word: str, count: int) -> list[str]:
-        first = self._cleaned(word)
+        first = word.lower() if self.vocabulary.lower_cased else self._cleaned(word)
         return [first, *(f"{first}_{i}" for i in range(1, count))]
 
     def _cleaned(self, text: str) -> str:

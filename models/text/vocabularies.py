@@ -2,14 +2,14 @@
 
 Byte pairs for CLIP, word pieces for the BERT of the paper's text-to-image models, sentence pieces
 for the Japanese Stable Diffusion. Each is read from its published files into the `tokenizers`
-package. Special tokens are used by id only: a prompt that spells one is treated as ordinary text,
-as in open_clip.
+package, with the tokens that were added to it. Special tokens of the vocabulary are used by id
+only: a prompt that spells one is treated as ordinary text, as in open_clip.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, UnsupportedConfig
-
-Config = Mapping[str, Any]  # tokenizer_config.json
+from models.checkpoints.files import read_json
+from models.text.added_tokens import Config, add_tokens, added_tokens, with_special_tokens
 
 # Contractions, runs of letters, single digits, runs of other characters: the word pattern of CLIP
 # (Radford et al. 2021, repository openai/CLIP, simple_tokenizer.py).
 _WORDS = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+_BERT_SPECIAL = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Vocabulary:
     """The backend that cuts text into ids, and the ids around the text of a row.
 
     cleaned: text must pass `models.text.cleaning.clean` first. start_id: None where rows begin with
-    their text.
+    their text. lower_cased: the backend matches text in lower case. added: the ids of the tokens
+    that were added to the published vocabulary.
     """
 
     backend: Backend
@@ -38,33 +41,76 @@ class Vocabulary:
     end_id: int
     pad_id: int
     cleaned: bool = False
+    lower_cased: bool = False
+    added: Mapping[str, int] = field(default_factory=dict)
 
 
 def clip(folder: Path, config: Config) -> Vocabulary:
-    """Read CLIP's byte pairs: vocab.json and merges.txt."""
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    pad = _content(config.get("pad_token") or end)
-    backend = Backend(
-        models.BPE.from_file(
-            str(_file(folder, "vocab.json")),
-            str(_file(folder, "merges.txt")),
-            unk_token=end,
-            continuing_subword_prefix="",
-            end_of_word_suffix="</w>",
-            fuse_unk=False,
+    """Read CLIP's byte pairs: vocab.json and merges.txt, or tokenizer.json.
+
+    Text is cleaned as in open_clip. With added tokens it is normalised as in transformers instead,
+    because their rules apply to text before and after its normalisation.
+    """
+    start, end, unknown = (
+        _content(config.get(name) or default)
+        for name, default in (
+            ("bos_token", "<|startoftext|>"),
+            ("eos_token", "<|endoftext|>"),
+            ("unk_token", "<|endoftext|>"),
         )
     )
+    pad = _content(config.get("pad_token") or end)
+    backend = Backend(_byte_pairs(folder, unknown))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    if pad != end:
+    named = {name: backend.token_to_id(name) for name in (start, end, unknown)}
+    unmatched = {name: number for name, number in named.items() if number is not None}
+    added = add_tokens(backend, added_tokens(folder, config), folder, unmatched)
+    if pad != end and pad not in added:
         # The second tokenizer of SDXL pads with "!" and reads "!" in text as padding too.
         backend.add_special_tokens([AddedToken(pad, normalized=False)])
     start_id, end_id, pad_id = _ids(backend, start, end, pad)
-    return Vocabulary(backend, start_id, end_id, pad_id, cleaned=True)
+    if not added.keys() - {pad}:
+        return Vocabulary(backend, start_id, end_id, pad_id, cleaned=True)
+    backend.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFC(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Lowercase(),
+        ]
+    )
+    return Vocabulary(backend, start_id, end_id, pad_id, lower_cased=True, added=added)
+
+
+def _byte_pairs(folder: Path, unknown: str) -> models.BPE:
+    """Return the model of a CLIP tokenizer. Raises CheckpointError."""
+    shape: dict[str, Any] = {
+        "unk_token": unknown,
+        "continuing_subword_prefix": "",
+        "end_of_word_suffix": "</w>",
+        "fuse_unk": False,
+    }
+    whole, vocabulary = folder / "tokenizer.json", folder / "vocab.json"
+    if not whole.is_file():
+        files = str(_file(folder, "vocab.json")), str(_file(folder, "merges.txt"))
+        return models.BPE.from_file(*files, **shape)
+    model = read_json(whole).get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("merges"), list):
+        raise CheckpointError(f"{whole} has no vocab and merges of byte pairs")
+    if vocabulary.is_file() and read_json(vocabulary) != model.get("vocab"):
+        raise CheckpointError(f"{vocabulary} and {whole} hold different vocabularies")
+    pairs: list[Any] = [
+        tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
+        for merge in model["merges"]
+    ]
+    try:
+        return models.BPE(vocab=model["vocab"], merges=pairs, **shape)
+    except Exception as error:  # the package has no error class of its own
+        raise CheckpointError(f"{whole} has no valid byte pairs: {error}") from error
 
 
 def bert(folder: Path, config: Config) -> Vocabulary:
@@ -74,7 +120,10 @@ def bert(folder: Path, config: Config) -> Vocabulary:
     backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     start_id, end_id, pad_id = _ids(backend, "[CLS]", "[SEP]", "[PAD]")
-    return Vocabulary(backend, start_id, end_id, pad_id)
+    words = backend.get_vocab()
+    special = {name: words[name] for name in _BERT_SPECIAL if name in words}
+    added = add_tokens(backend, added_tokens(folder, config), folder, special)
+    return Vocabulary(backend, start_id, end_id, pad_id, added=added)
 
 
 def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
@@ -127,7 +176,8 @@ def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
     end, pad = (_content(config.get(name) or "") for name in ("eos_token", "pad_token"))
     if missing := [token for token in (end, pad) if token not in ids]:
         raise CheckpointError(f"{path} lacks the tokens {missing}")
-    return Vocabulary(backend, None, ids[end], ids[pad])
+    added = add_tokens(backend, added_tokens(folder, config), folder, ids)
+    return Vocabulary(backend, None, ids[end], ids[pad], added=added)
 
 
 # Tokenizer classes of published files. Some files name the "Fast" variant of a class.
@@ -136,7 +186,12 @@ _READERS: dict[str, Callable[[Path, Config], Vocabulary]] = {
     "BertTokenizer": bert,
     "T5Tokenizer": sentence_pieces,
 }
-_BY_FILE = {"merges.txt": clip, "vocab.txt": bert, "spiece.model": sentence_pieces}
+_BY_FILE = {
+    "merges.txt": clip,
+    "vocab.txt": bert,
+    "spiece.model": sentence_pieces,
+    "tokenizer.json": clip,
+}
 
 
 def read_vocabulary(folder: Path, config: Config) -> Vocabulary:
@@ -144,6 +199,7 @@ def read_vocabulary(folder: Path, config: Config) -> Vocabulary:
 
     Raises CheckpointError and UnsupportedConfig.
     """
+    config = with_special_tokens(folder, config)
     named = config.get("tokenizer_class")
     if named is None:
         for file, read in _BY_FILE.items():

@@ -371,6 +371,9 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
         if not (source / name).is_file():
             raise CheckpointError(f"{source} has no {name}")
         shutil.copyfile(source / name, target / name)
+    for name in ("added_tokens.json", "special_tokens_map.json", "tokenizer.json"):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 def _sha256(path: Path) -> str:

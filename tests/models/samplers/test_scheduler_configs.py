@@ -19,7 +19,7 @@ from tests.models.samplers.toy import CONFIGS, SD15, toy_network, unit_noise, wa
 from tests.support.shared_files import shared_file
 from worker.model_info.published_sampler import published_sampler
 
-CLASSES = {
+CLASSES: dict[str, Any] = {
     name: found
     for name in dir(diffusers)
     if name.endswith("Scheduler")
@@ -27,6 +27,7 @@ CLASSES = {
     and issubclass(found, diffusers.SchedulerMixin)
 }
 STEPS = 7
+NOTHING: dict[str, Any] = {}
 TOLERANCE = 5e-5
 # diffusers computes in float32, in which these noise levels of up to 20,000 have few digits.
 ROUGH = {"beta_schedule": "squaredcos_cap_v2"}
@@ -92,7 +93,7 @@ FOREIGN = {
     "solver_order",
 }
 # Both change a result only together with the first of these.
-TOGETHER = {
+TOGETHER: dict[str, dict[str, Any]] = {
     "sigma_max": {"use_karras_sigmas": True},
     "sigma_min": {"use_karras_sigmas": True},
     "timestep_spacing": {"use_karras_sigmas": True},
@@ -151,7 +152,7 @@ def test_every_field_of_diffusers_is_known() -> None:
 @pytest.mark.parametrize("name", CLASSES)
 def test_class_is_computed_as_diffusers_does_or_refused(name: str) -> None:
     """With its defaults alone, and with the fields of published configurations."""
-    for fields in ({}, *CONFIGS.values()):
+    for fields in (NOTHING, *CONFIGS.values()):
         config = {"_class_name": name, **fields}
         message = refusal(config)
         if message is None:
@@ -177,7 +178,9 @@ def test_field_is_computed_as_diffusers_does_or_refused(name: str) -> None:
     foreign = {"sigma_min"} if name.startswith("KDPM2") else FOREIGN  # which take seconds each
     for field in sorted(fields_of(name) | foreign):
         for value in VALUES.get(field, [True, False]):
-            for more in ({}, TOGETHER[field]) if field in TOGETHER else ({},):
+            for more in (NOTHING, TOGETHER.get(field)):
+                if more is None:
+                    continue
                 config = base(name) | more | {field: value}
                 if found := _fault(name, field, config):
                     wrong[f"{field}={str(value)[:20]} {more or ''}"] = found
