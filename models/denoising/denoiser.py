@@ -102,10 +102,11 @@ class DenoisingState:
     x is (C, h, w) in the space of the sampler; history (HISTORY, C, h, w) holds its latest
     predictions, newest first. `negative` None means unguided: one network row instead of two.
     concat (K, h, w) are further channels of the network's input, the same at every step. The
-    ControlNets of `controls` act on both rows. Guidance is applied within `guidance_interval`, two
-    shares of the rows, because it matters least at both ends (Kynkäänniemi et al. 2024, "Applying
-    Guidance in a Limited Interval"). `guidance_rescale` in [0, 1] pulls the standard deviation of
-    the guided output towards that of the output with the prompt: Lin et al. 2023, section 3.4.
+    ControlNets of `controls` act on both rows, except in guess mode. Guidance is applied within
+    `guidance_interval`, two shares of the rows, because it matters least at both ends (Kynkäänniemi
+    et al. 2024, "Applying Guidance in a Limited Interval"). `guidance_rescale` in [0, 1] pulls the
+    standard deviation of the guided output towards that of the output with the prompt: Lin et al.
+    2023, section 3.4.
     """
 
     table: SamplerTable
@@ -188,6 +189,14 @@ class DenoisingState:
         """Return the controls of this row; only states with the same nets can share a step."""
         begun, ended = self.row / self.steps, (self.row + 1) / self.steps
         return tuple(c for c in self.controls if c.interval[0] <= begun and ended <= c.interval[1])
+
+    @property
+    def guess_mode(self) -> bool:
+        """Return True if all its ControlNets pool their residuals.
+
+        They then act on the row with the prompt only, as in the pipelines of diffusers.
+        """
+        return all(control.net.pools for control in self.controls)
 
     def fresh_noise(self) -> Tensor:
         """Return the new noise of this row plus the carried share of the noise of the row before.
@@ -275,7 +284,7 @@ def _predictions(
         timestep[order],
         _contexts(rows, batch, dtype),
         _added(rows),
-        _controls([batch[i] for i in order], dtype),
+        _controls([batch[i] for i in order], len(batch), dtype),
     )
     positive = output[: len(batch)]
     if not guided:
@@ -333,7 +342,8 @@ def _stacked(optional: list[Tensor | None]) -> Tensor | None:
     return torch.stack(tensors) if tensors else None
 
 
-def _controls(rows: list[DenoisingState], dtype: torch.dtype) -> Controls | None:
+def _controls(rows: list[DenoisingState], positive: int, dtype: torch.dtype) -> Controls | None:
+    """Return the ControlNets of the rows, of which the first `positive` are not negative ones."""
     by_row = [t.active_controls for t in rows]
     nets = {tuple(control.net for control in controls) for controls in by_row}
     if nets == {()}:
@@ -342,7 +352,10 @@ def _controls(rows: list[DenoisingState], dtype: torch.dtype) -> Controls | None
         raise ValueError("images with different ControlNets cannot share a step")
     by_net = zip(*by_row, strict=True)
     hints = (torch.stack([control.hint for control in of]).to(dtype) for of in by_net)
-    weights = [[control.weight for control in controls] for controls in by_row]
+    weights = [
+        [0.0 if row >= positive and t.guess_mode else control.weight for control in controls]
+        for row, (t, controls) in enumerate(zip(rows, by_row, strict=True))
+    ]
     return Controls(nets.pop(), tuple(hints), torch.tensor(weights).to(rows[0].x))
 
 

@@ -57,8 +57,10 @@ class ControlNets:
             raise CheckpointError(f"no ControlNet is called {name!r}")
         if reason := self._misfit(name, model):
             raise CheckpointError(f"the ControlNet {name!r} does not fit the model: {reason}")
-        # The modification time makes a replaced file another ControlNet.
-        key = name, weights.stat().st_mtime_ns, model.dtype, model.device
+        # The modification times make replaced files another ControlNet.
+        files = (weights, weights.with_name("config.json"))
+        times = tuple(file.stat().st_mtime_ns for file in files)
+        key = name, times, model.dtype, model.device
         with self._lock:
             if key not in self._loaded:
                 while len(self._loaded) >= self._kept:

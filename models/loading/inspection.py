@@ -20,6 +20,7 @@ from models.checkpoints.detect.detected_file import detect_file
 from models.checkpoints.detect.families import detect_family
 from models.checkpoints.detect.kinds import CLASS_KINDS, Kind
 from models.checkpoints.detect.single_file import is_single_file, single_file_folder
+from models.checkpoints.detect.training_facts import POOLED
 from models.checkpoints.hub import is_hub_id
 from models.checkpoints.key_plan import Shape
 from models.checkpoints.readers.headers import read_header
@@ -130,8 +131,14 @@ def _extra_network(kind: Kind, config: dict[str, Any], files: StoredFiles) -> Ch
         sizes = (("fp16", torch.float16), ("fp32", torch.float32))
         weights = {name: network_bytes(network, dtype) for name, dtype in sizes}
     pipeline = str(config["_class_name"])
+    notes = (POOLED,) if config.get("global_pool_conditions") else ()
     return CheckpointReport(
-        _TITLES[kind], files.folder, pipeline, components=(component,), weights=weights
+        _TITLES[kind],
+        files.folder,
+        pipeline,
+        components=(component,),
+        weights=weights,
+        notes=notes,
     )
 
 

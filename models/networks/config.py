@@ -250,6 +250,10 @@ _TEXT_IRRELEVANT = {
 }
 
 
+# Of a file without these keys, as in transformers: the number of heads cannot be told from shapes.
+_TEXT_DEFAULTS = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+
+
 @dataclass(frozen=True)
 class TextEncoderConfig:
     """A CLIP text transformer (Radford et al. 2021)."""
@@ -274,7 +278,8 @@ class TextEncoderConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         kept = {key: value for key, value in data.items() if key not in _TEXT_IRRELEVANT}
         projected = "CLIPTextModelWithProjection" in (data.get("architectures") or ())
-        return cls(**{**select(cls, kept, {}), "with_projection": projected})
+        chosen = {**_TEXT_DEFAULTS, **select(cls, kept, {})}
+        return cls(**{**chosen, "with_projection": projected})
 
     def to_dict(self) -> dict[str, Any]:
         data = asdict(self)

@@ -35,12 +35,17 @@ _UNET_ONLY = ("up_block_types", "out_channels", "sample_size", "time_cond_proj_d
 
 @dataclass(frozen=True)
 class ControlNetConfig:
-    """A published `config.json`; `unet` is the part that it has in common with a UNet's."""
+    """A published `config.json`; `unet` is the part that it has in common with a UNet's.
+
+    global_pool_conditions: the residuals are averaged over height and width, so that the control
+    image gives contents and colours without a layout (control_v11e_sd15_shuffle).
+    """
 
     unet: UNetConfig
     conditioning_channels: int = 3
     conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256)
     controlnet_conditioning_channel_order: str = "rgb"
+    global_pool_conditions: bool = False
 
     def __post_init__(self) -> None:
         order = self.controlnet_conditioning_channel_order
@@ -56,14 +61,12 @@ class ControlNetConfig:
         kind = data.get("_class_name", "ControlNetModel")
         if kind != "ControlNetModel":
             raise UnsupportedConfig(f"_class_name={kind!r}: have ControlNetModel")
-        # Residuals averaged over the image belong to another method, which is not supported.
-        if data.get("global_pool_conditions"):
-            raise UnsupportedConfig("global_pool_conditions=True is not supported")
         own = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
         channels = own.get("conditioning_embedding_out_channels")
         if channels is not None:
             own["conditioning_embedding_out_channels"] = tuple(channels)
-        left = {k: v for k, v in data.items() if k not in {*own, "global_pool_conditions"}}
+        own["global_pool_conditions"] = bool(own.get("global_pool_conditions"))
+        left = {k: v for k, v in data.items() if k not in own}
         down = left.get("down_block_types", UNetConfig.down_block_types)
         unet = {
             "cross_attention_dim": 1280,  # the default of such files
@@ -128,6 +131,11 @@ class ControlNet(UNetEncoder):
         self.controlnet_down_blocks = nn.ModuleList(nn.Conv2d(w, w, 1) for w in widths)
         self.controlnet_mid_block = nn.Conv2d(widths[-1], widths[-1], 1)
 
+    @property
+    def pools(self) -> bool:
+        """Return True if its residuals are averaged over height and width."""
+        return self.control_config.global_pool_conditions
+
     def embed(self, image: Tensor) -> Tensor:
         """Embed the control image (B, 3, H, W), RGB in [0, 1], to a hint (B, C0, h, w)."""
         bgr = self.control_config.controlnet_conditioning_channel_order == "bgr"
@@ -145,7 +153,9 @@ class ControlNet(UNetEncoder):
         time = self.embed_time(timestep, added, x.dtype)
         mid, skips = self.encode(x, time, context, hint)
         pairs = zip(self.controlnet_down_blocks, skips, strict=True)
-        return Residuals(tuple(conv(skip) for conv, skip in pairs), self.controlnet_mid_block(mid))
+        additions = tuple(conv(skip) for conv, skip in pairs)
+        found = Residuals(additions, self.controlnet_mid_block(mid))
+        return found.averaged() if self.pools else found
 
 
 def _skip_widths(config: UNetConfig) -> list[int]:

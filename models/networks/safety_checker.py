@@ -30,6 +30,17 @@ DECIMALS = 3  # of a score
 _CHECKER = "StableDiffusionSafetyChecker"
 
 
+# Of a file without these keys, as in transformers: the number of heads cannot be told from shapes.
+_FILE_DEFAULTS = {
+    "patch_size": 32,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+}
+_FILE_PROJECTION = 512
+
+
 @dataclass(frozen=True)
 class VisionConfig:
     """A CLIP vision transformer, with the names of `vision_config`."""
@@ -49,7 +60,8 @@ class VisionConfig:
         """Read the vision part of a safety checker's `config.json`."""
         vision = data.get("vision_config") or {}
         known = {name: vision[name] for name in cls.__dataclass_fields__ if name in vision}
-        config = cls(**{**known, "projection_dim": data.get("projection_dim", 768)})
+        projection = data.get("projection_dim", _FILE_PROJECTION)
+        config = cls(**{**_FILE_DEFAULTS, **known, "projection_dim": projection})
         if config.hidden_act not in ("quick_gelu", "gelu"):
             raise UnsupportedConfig(f"hidden_act={config.hidden_act!r}: have quick_gelu, gelu")
         return config

@@ -68,6 +68,11 @@ class Residuals:
         by = weights.to(self.mid.dtype)[:, None, None, None]
         return Residuals(tuple(skip * by for skip in self.skips), self.mid * by)
 
+    def averaged(self) -> Residuals:
+        """Return the means over height and width, (B, C, 1, 1), which count at every place."""
+        skips = tuple(skip.mean((2, 3), keepdim=True) for skip in self.skips)
+        return Residuals(skips, self.mid.mean((2, 3), keepdim=True))
+
     def __add__(self, other: Residuals) -> Residuals:
         skips = zip(self.skips, other.skips, strict=True)
         return Residuals(tuple(a + b for a, b in skips), self.mid + other.mid)

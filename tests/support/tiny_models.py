@@ -183,13 +183,14 @@ def write_tiny_refiner(folder: Path, **scheduler: Any) -> Path:
     return folder
 
 
-def write_tiny_controlnet(folder: Path, model: Path, seed: int = 3) -> Path:
+def write_tiny_controlnet(folder: Path, model: Path, seed: int = 3, *, pools: bool = False) -> Path:
     """Write a tiny ControlNet for the model in folder `model`, with a strong effect."""
     torch.manual_seed(seed)
     unet = UNetConfig.from_dict(json.loads((model / "unet/config.json").read_text("utf-8")))
     config = ControlNetConfig(
         replace(unet, in_channels=unet.out_channels, time_cond_proj_dim=None),
         conditioning_embedding_out_channels=(8, 8, 16),
+        global_pool_conditions=pools,
     )
     net, stem = ControlNet(config), "diffusion_pytorch_model"
     with torch.no_grad():  # the zero convolutions of a trained ControlNet have larger weights

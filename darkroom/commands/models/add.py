@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder or hub id of the vocabulary for the text-to-image models of the paper, "
         "such as google-bert/bert-base-uncased",
     )
+    parser.add_argument(
+        "--global-pool-conditions",
+        action=argparse.BooleanOptionalAction,
+        help="average the residuals of a ControlNet over the image, as the published shuffle "
+        "ControlNet does (default: by its configuration, or by its name)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
                 name=arguments.name,
                 kind=arguments.kind,
                 tokenizer=arguments.tokenizer,
+                pools=arguments.global_pool_conditions,
                 report=_progress_callback(progress),
                 validate=_validate,
             )

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from models.checkpoints.convert.safetensors_writer import write_safetensors
 from models.checkpoints.detect.configs import clip_config, tiny_config
@@ -19,7 +20,12 @@ from models.checkpoints.detect.detected_file import DetectedFile, detect_file
 from models.checkpoints.detect.kinds import CLASS_KINDS, Kind
 from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
 from models.checkpoints.detect.original_plans import SCALE_FACTOR
-from models.checkpoints.detect.training_facts import configuration_file, training_facts
+from models.checkpoints.detect.training_facts import (
+    POOLED,
+    configuration_file,
+    pools_conditions,
+    training_facts,
+)
 from models.checkpoints.errors import CheckpointError, CheckpointMismatch, Malformed
 from models.checkpoints.files import (
     PEFT_CONFIG,
@@ -62,7 +68,8 @@ class Conversion:
 
     kind: the kind that the operator expects; the keys must agree. tokenizer: a folder with a
     vocabulary that the source itself does not hold. within: the folder that links in a source
-    folder must not leave.
+    folder must not leave. pools: whether a ControlNet averages its residuals over the image; None
+    for what its files or its name tell.
     """
 
     source: Path
@@ -70,9 +77,10 @@ class Conversion:
     kind: Kind | None = None
     tokenizer: Path | None = None
     within: Path | None = None
+    pools: bool | None = None
     report: ConversionProgress = lambda done, total, what: None
 
-    def job(self) -> dict[str, str | None]:
+    def job(self) -> dict[str, str | bool | None]:
         """Return the fields but `report` as JSON values, with absolute paths."""
         paths = {
             "source": self.source.absolute(),
@@ -81,7 +89,7 @@ class Conversion:
             "within": self.within,
         }
         strings = {name: None if path is None else str(path) for name, path in paths.items()}
-        return {"kind": self.kind, **strings}
+        return {"kind": self.kind, "pools": self.pools, **strings}
 
     def run(self) -> Converted:
         """Convert the source. Raises CheckpointError and all its subclasses."""
@@ -95,6 +103,10 @@ class Conversion:
     def _expect(self, found: Kind) -> None:
         if self.kind not in (None, found):
             raise CheckpointError(f"{self.source.name} is a {found} by its keys, not a {self.kind}")
+        if self.pools is not None and found != "controlnet":
+            raise CheckpointError(
+                f"{self.source.name} is a {found}: only a ControlNet has global_pool_conditions"
+            )
 
     # -- single files ---------------------------------------------------------------------------
 
@@ -108,8 +120,10 @@ class Conversion:
             return self._whole_model(tensors, file)
         if file.kind in ("lora", "embedding"):
             return self._flat(file.kind, tensors)
-        write_json(self.target / "config.json", file.config(file.kind))
-        return self._network(file.kind, tensors, file.plan(file.kind))
+        config = file.config(file.kind)
+        if file.kind == "controlnet" and pools_conditions(self.source):
+            config["global_pool_conditions"] = True
+        return self._network(file.kind, tensors, file.plan(file.kind), config)
 
     def _whole_model(self, tensors: Tensors, file: DetectedFile) -> Converted:
         if file.unknown:
@@ -186,11 +200,19 @@ class Conversion:
         }
         plan = tiny_plan(halves)
         config = tiny_config(shapes_of(plan, shapes_of_arrays(joined)))
-        write_json(self.target / "config.json", config)
-        return self._network("vae", joined, plan)
+        return self._network("vae", joined, plan, config)
 
-    def _network(self, kind: Kind, tensors: Tensors, plan: KeyPlan) -> Converted:
-        return self._write_flat(kind, tensors, plan, weights_name(kind))
+    def _network(
+        self, kind: Kind, tensors: Tensors, plan: KeyPlan, config: dict[str, Any]
+    ) -> Converted:
+        """Write a network on its own: its configuration and its weights."""
+        if self.pools is not None:
+            config = {**config, "global_pool_conditions": self.pools}
+        write_json(self.target / "config.json", config)
+        done = self._write_flat(kind, tensors, plan, weights_name(kind))
+        if config.get("global_pool_conditions"):
+            done.notes.append(POOLED)
+        return done
 
     def _flat(self, kind: Kind, tensors: Tensors) -> Converted:
         """Convert a LoRA or an embedding: one file of weights, which keep their names."""
@@ -304,8 +326,7 @@ class Conversion:
         if not files:
             raise CheckpointError(f"{self.source} holds no weights")
         tensors = _joined(files)
-        write_json(self.target / "config.json", config)
-        return self._network(kind, tensors, _plan(kind, files, tensors))
+        return self._network(kind, tensors, _plan(kind, files, tensors), config)
 
     def _copy_small(self, name: str) -> None:
         path = self.target / name

@@ -54,11 +54,13 @@ def install(
     name: str | None = None,
     kind: Kind | None = None,
     tokenizer: str | None = None,
+    pools: bool | None = None,
     report: InstallProgress = lambda share, what: None,
     validate: Callable[[Path], None] = lambda converted: None,
 ) -> Installed:
     """Install `source`, a file, a folder or a hub id (also owner/name/file), in `store`.
 
+    pools: whether a ControlNet averages its residuals over the image; None for what its files tell.
     validate: called with the converted folder or safetensors file before it is moved into place;
     it raises CheckpointError to refuse it.
 
@@ -70,7 +72,8 @@ def install(
     store.root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=store.root))
     try:
-        result = convert(Conversion(path, staging, kind, vocabulary, within), report=report)
+        conversion = Conversion(path, staging, kind, vocabulary, within, pools)
+        result = convert(conversion, report=report)
         _check_files(staging)
         flat = staging / FLAT
         validate(flat if flat.is_file() else staging)

@@ -18,7 +18,11 @@ from models.checkpoints.detect.detected_file import DetectedFile, detect_file
 from models.checkpoints.detect.kinds import CLASS_KINDS
 from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
 from models.checkpoints.detect.original_plans import SCALE_FACTOR
-from models.checkpoints.detect.training_facts import configuration_file, training_facts
+from models.checkpoints.detect.training_facts import (
+    configuration_file,
+    pools_conditions,
+    training_facts,
+)
 from models.checkpoints.errors import CheckpointError
 from models.checkpoints.readers.headers import Header, read_header
 
@@ -64,7 +68,7 @@ class _Source:
     @property
     def identity(self) -> str:
         """A hash that changes with the file, its configuration, its name and `_LAYOUT`."""
-        parts = [str(_LAYOUT), self.given.name]
+        parts = [str(_LAYOUT), self.given.parent.name, self.given.name]
         for part in (self.path, self.configuration):
             if part is not None:
                 stat = part.stat()
@@ -100,7 +104,10 @@ def _make_folder(source: _Source, folder: Path) -> Path:
 def _write_network(source: _Source, file: DetectedFile, folder: Path) -> None:
     if file.kind not in CLASS_KINDS.values():
         raise CheckpointError(f"it is a {file.kind}, and no network")
-    write_json(folder / "config.json", file.config(file.kind))
+    config = file.config(file.kind)
+    if file.kind == "controlnet" and pools_conditions(source.given):
+        config["global_pool_conditions"] = True
+    write_json(folder / "config.json", config)
     (folder / weights_name(file.kind)).symlink_to(source.path)
 
 

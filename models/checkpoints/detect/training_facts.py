@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoints.errors import CheckpointError
+from models.checkpoints.files import STEMS
 from models.checkpoints.readers.yaml_file import read_yaml
 
 # The key of `scheduler_config.json` under which the notes are kept; diffusers ignores it.
 NOTES = "_notes"
+
+# A note on such a ControlNet: see `pools_conditions`.
+POOLED = "its residuals are averaged over height and width (global_pool_conditions)"
 
 _PREDICTIONS = {
     "eps": "epsilon",
@@ -107,6 +111,23 @@ def configuration_file(path: Path) -> Path | None:
     """
     places = (path.with_suffix(".yaml"), path.resolve().with_suffix(".yaml"))
     return next((place for place in places if place.is_file()), None)
+
+
+def pools_conditions(path: Path) -> bool:
+    """Return True for the file of a ControlNet whose residuals are averaged over the image.
+
+    No tensor tells. The YAML file next to it does, by `global_average_pooling`; without it the
+    name, which contains "shuffle" for the published ones.
+
+    Raises Malformed.
+    """
+    configuration = configuration_file(path)
+    found = dict(_entries(read_yaml(configuration))) if configuration else {}
+    for key in ("global_average_pooling", "global_pool_conditions"):
+        if key in found:
+            return _is_true(found[key])
+    name = path.parent.name if path.stem in STEMS else path.stem
+    return "shuffle" in name.lower()
 
 
 def _of_markers(keys: Collection[str]) -> _Statement:

@@ -59,9 +59,14 @@ def test_parameters_are_those_of_diffusers_at_the_published_configuration() -> N
 
 @pytest.mark.parametrize("model", [SD15, SDXL])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
-def test_residuals_and_unet_output(model: str, order: str) -> None:
+@pytest.mark.parametrize("pools", [False, True, None])
+def test_residuals_and_unet_output(model: str, order: str, pools: bool | None) -> None:
+    """pools: the residuals are averaged over height and width, as of the shuffle ControlNet."""
     unet_config = small_unet(model)
-    config = small_controlnet(unet_config) | {"controlnet_conditioning_channel_order": order}
+    config = small_controlnet(unet_config) | {
+        "controlnet_conditioning_channel_order": order,
+        "global_pool_conditions": pools,
+    }
     theirs = randomised(diffusers.ControlNetModel.from_config(config))
     their_unet = randomised(diffusers.UNet2DConditionModel.from_config(unet_config))
     net = ControlNet(ControlNetConfig.from_dict(config)).eval()
@@ -78,6 +83,7 @@ def test_residuals_and_unet_output(model: str, order: str) -> None:
     with torch.no_grad():
         residuals = theirs(x, timestep, context, image, conditioning_scale=0.7, **kwargs)
         ours = net(x, timestep, context, net.embed(image), added)
+        assert (ours.mid.shape[2:] == (1, 1)) == bool(pools)
         ours = Residuals(tuple(0.7 * skip for skip in ours.skips), 0.7 * ours.mid)
         for mine, its in zip(ours.skips, residuals.down_block_res_samples, strict=True):
             assert close(mine, its)
@@ -95,20 +101,22 @@ def test_residuals_and_unet_output(model: str, order: str) -> None:
 
 
 @pytest.mark.parametrize("model", [SD15, SDXL])
-def test_configurations_survive_json_and_are_read_by_diffusers(model: str) -> None:
-    config = ControlNetConfig.from_dict(small_controlnet(small_unet(model)))
+@pytest.mark.parametrize("pools", [False, True])
+def test_configurations_survive_json_and_are_read_by_diffusers(model: str, pools: bool) -> None:
+    published = small_controlnet(small_unet(model)) | {"global_pool_conditions": pools}
+    config = ControlNetConfig.from_dict(published)
     written = json.loads(json.dumps(config.to_dict()))
     assert ControlNetConfig.from_dict(written) == config
     with torch.device("meta"):
         theirs = diffusers.ControlNetModel.from_config(written).state_dict()
         ours = ControlNet(config).state_dict()
     assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
+    assert config.global_pool_conditions is pools
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"global_pool_conditions": True},
         {"controlnet_conditioning_channel_order": "hsv"},
         {"_class_name": "ControlNetUnionModel"},
         {"encoder_hid_dim": 768},

@@ -34,6 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny_sd_folder: Path) -> Pat
     store = tmp_path_factory.mktemp("controlnets")
     write_tiny_controlnet(store / "edges", tiny_sd_folder, seed=3)
     write_tiny_controlnet(store / "depth", tiny_sd_folder, seed=4)
+    write_tiny_controlnet(store / "shuffle", tiny_sd_folder, seed=5, pools=True)
     return store
 
 
@@ -121,6 +122,61 @@ def test_two_controlnets_each_with_its_own_window(
     assert_same_image(ours(tiny_sd, params), expected)
 
 
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+def test_pooled_residuals(
+    tiny_sd: LatentDiffusion,
+    tiny_sd_folder: Path,
+    store: Path,
+    nets: ControlNets,
+    guidance_scale: float,
+) -> None:
+    """Of the shuffle ControlNet, which acts on the prompt's row only: guess mode in diffusers."""
+    image = control_image(48, 32)
+    net = nets.get("shuffle", tiny_sd)
+    params = replace(
+        PARAMS,
+        guidance_scale=guidance_scale,
+        controls=(ControlImage(net, as_control(image), 0.8, (0.0, 0.7)),),
+    )
+    expected = theirs(
+        "StableDiffusionControlNetPipeline", tiny_sd_folder, [store / "shuffle"], params,
+        image=image, controlnet_conditioning_scale=0.8, control_guidance_end=0.7,
+    )  # fmt: skip
+    assert_same_image(ours(tiny_sd, params), expected)
+    net.control_config = replace(net.control_config, global_pool_conditions=False)
+    unpooled = ours(tiny_sd, params).astype(int)
+    net.control_config = replace(net.control_config, global_pool_conditions=True)
+    assert np.abs(unpooled - expected.astype(int)).max() > 10
+
+
+@pytest.mark.parametrize("names", [("edges", "shuffle"), ("shuffle", "shuffle")])
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+def test_pooled_residuals_with_another_controlnet(
+    tiny_sd: LatentDiffusion,
+    tiny_sd_folder: Path,
+    store: Path,
+    nets: ControlNets,
+    names: tuple[str, str],
+    guidance_scale: float,
+) -> None:
+    """They act on both rows unless all pool. In the reverse order diffusers raises an error."""
+    images = [control_image(48, 32), control_image(48, 32, turn=2)]
+    windows = [(0.0, 0.7), (0.3, 1.0)]
+    controls = tuple(
+        ControlImage(nets.get(name, tiny_sd), as_control(image), 0.8, window)
+        for name, image, window in zip(names, images, windows, strict=True)
+    )
+    params = replace(PARAMS, controls=controls, guidance_scale=guidance_scale)
+    expected = theirs(
+        "StableDiffusionControlNetPipeline", tiny_sd_folder, [store / name for name in names],
+        params, image=images, controlnet_conditioning_scale=[0.8, 0.8],
+        control_guidance_start=[0.0, 0.3], control_guidance_end=[0.7, 1.0],
+    )  # fmt: skip
+    assert_same_image(ours(tiny_sd, params), expected)
+    reverse = replace(params, controls=controls[::-1])
+    assert_same_image(ours(tiny_sd, reverse), expected)
+
+
 @pytest.mark.parametrize("task", ["Img2Img", "Inpaint"])
 def test_with_an_image_and_with_a_mask(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, store: Path, nets: ControlNets, task: str
@@ -172,18 +228,19 @@ def finals(model: LatentDiffusion, all_params: list[SamplingParams]) -> list[Ten
     return [state.x for state in last]
 
 
+@pytest.mark.parametrize("names", [("edges", "depth"), ("shuffle", "depth")])
 def test_image_with_controlnets_has_the_same_bits_in_any_batch(
-    tiny_sd: LatentDiffusion, nets: ControlNets
+    tiny_sd: LatentDiffusion, nets: ControlNets, names: tuple[str, str]
 ) -> None:
-    edges, depth = (nets.get(name, tiny_sd) for name in ("edges", "depth"))
+    first, second = (nets.get(name, tiny_sd) for name in names)
     all_params = [
         replace(
             PARAMS,
             seed=seed,
             guidance_scale=scale,
             controls=(
-                ControlImage(edges, as_control(control_image(48, 32, seed)), weight),
-                ControlImage(depth, as_control(control_image(48, 32, seed + 1)), 1 - weight / 2),
+                ControlImage(first, as_control(control_image(48, 32, seed)), weight),
+                ControlImage(second, as_control(control_image(48, 32, seed + 1)), 1 - weight / 2),
             ),
         )
         for seed, weight, scale in ((1, 1.0, 4.0), (2, 0.3, 1.0), (3, 1.7, 9.0))
@@ -206,7 +263,7 @@ def test_only_added_controlnets_are_available_and_few_are_kept(
     store: Path, tiny_sd: LatentDiffusion, tiny_sdxl: LatentDiffusion, tmp_path: Path
 ) -> None:
     nets = ControlNets(store, kept=1)
-    assert nets.fitting(tiny_sd) == ("depth", "edges")
+    assert nets.fitting(tiny_sd) == ("depth", "edges", "shuffle")
     assert nets.fitting(tiny_sdxl) == ()
     assert "cross_attention_dim 32, not 64" in (nets.misfits(tiny_sdxl)["edges"] or "")
     assert ControlNets(tmp_path / "absent").fitting(tiny_sd) == ()
@@ -227,6 +284,13 @@ def test_incomplete_controlnet_is_ignored_and_a_replaced_one_is_reloaded(
     before = nets.get("edges", tiny_sd)
     write_tiny_controlnet(tmp_path / "edges", tiny_sd_folder, seed=9)
     assert nets.get("edges", tiny_sd) is not before
+    config = tmp_path / "edges/config.json"
+    config.write_text(
+        config.read_text().replace(
+            '"global_pool_conditions": false', '"global_pool_conditions": true'
+        )
+    )
+    assert nets.get("edges", tiny_sd).pools
     for file in ("config.json", "diffusion_pytorch_model.safetensors"):
         (tmp_path / "edges" / file).rename(tmp_path / "aside")
         assert nets.fitting(tiny_sd) == ()
