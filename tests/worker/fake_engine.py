@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from protocol.errors import JobFailed
-from worker.interfaces import AdmittedJob, EngineTimings
+from protocol.queue.job import Timings
+from worker.interfaces import AdmittedJob, Engine, EngineStats
 
-TIMINGS = EngineTimings(encode=0.1, denoise=0.2, decode=0.3)
+TIMINGS = Timings(encode=0.1, denoise=0.2, decode=0.3)
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Drawn:
     step: int = 0
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Steps every admitted job at once; `before_step` is called first, with the jobs' ids."""
 
     def __init__(
@@ -31,7 +32,7 @@ class FakeEngine:
         slots: int = 8,
         step_s: float = 0.0,
         before_step: Callable[[list[str]], None] = lambda ids: None,
-        timings: EngineTimings = TIMINGS,
+        timings: Timings = TIMINGS,
     ) -> None:
         self._slots = slots
         self._step_s = step_s
@@ -49,8 +50,9 @@ class FakeEngine:
         return not self._drawn
 
     @property
-    def batch_rows(self) -> int:
-        return len(self._drawn)
+    def stats(self) -> EngineStats:
+        rows = len(self._drawn)
+        return EngineStats(images=max(1, rows), rows=rows, rows_run=rows)
 
     def admit(self, job: AdmittedJob) -> None:
         if job.request.prompt == "refuse":

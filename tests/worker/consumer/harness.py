@@ -17,12 +17,11 @@ from redis import Redis
 from protocol.connection.redis_client import ANSWER_TIMEOUT_S, connect
 from protocol.queue.job import TERMINAL, JobView
 from protocol.queue.job_queue import JobQueue
-from protocol.queue.progress import ProgressBoard
 from protocol.request.request import GenerationRequest
 from protocol.settings import Settings
 from protocol.storage.object_store import ObjectStore
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.progress_reporter import Reporter
+from worker.consumer.context import WorkerContext
 from worker.consumer.rq_worker import RqWorker
 from worker.interfaces import Engine, OneModel
 from worker.output.output_processor import OutputProcessor
@@ -93,20 +92,8 @@ def make_worker(
     settings: WorkerSettings, engine: Engine, store: ObjectStore, metrics: Metrics
 ) -> tuple[RqWorker, OutputProcessor]:
     redis = client(settings.redis_url, answer_timeout_s=settings.worker_heartbeat_s)
-    delivery = OutputProcessor(
-        store, settings.worker_delivery_threads, settings.worker_store_patience_s
-    )
-    worker = RqWorker(
-        redis,
-        name=f"test-{uuid.uuid4().hex}",
-        models=OneModel(MODEL),
-        engine=engine,
-        delivery=delivery,
-        reporter=Reporter(ProgressBoard(redis)),
-        metrics=metrics,
-        settings=settings,
-    )
-    return worker, delivery
+    context = WorkerContext.open(settings, redis, OneModel(MODEL), engine, metrics, store=store)
+    return RqWorker(redis, f"test-{uuid.uuid4().hex}", context), context.output
 
 
 @contextmanager
@@ -117,7 +104,7 @@ def running_worker(
     metrics: Metrics | None = None,
 ) -> Iterator[RqWorker]:
     """A worker in a thread of this process, stopped in order at the end."""
-    worker, delivery = make_worker(
+    worker, output = make_worker(
         settings,
         engine or FakeEngine(),
         store or ObjectStore.open("memory:///"),
@@ -128,9 +115,9 @@ def running_worker(
     try:
         yield worker
     finally:
-        worker.loop.stop()
+        worker.consumer.stop()
         thread.join(PATIENCE_S)
-        delivery.close()
+        output.close()
         assert not thread.is_alive()
 
 

@@ -12,11 +12,13 @@ from protocol.errors import DarkroomError
 from protocol.queue.job import JobResult, JobState, Progress
 from protocol.request.request import GenerationRequest
 from protocol.storage.object_store import ObjectStore
-from tests.worker.consumer.harness import MODEL, request
+from tests.worker.consumer.harness import MODEL, request, settings
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.consumer import MOST_FAILED_ALONE, STATES, Consumer, EngineBroken
+from worker.consumer.consumer import MAX_FAILED_ALONE, Consumer, EngineBroken
+from worker.consumer.context import WorkerContext
 from worker.consumer.leases import ALONE_FROM, Claim, JobStatus
-from worker.consumer.progress_reporter import Reporter
+from worker.consumer.progress_reporter import ProgressReporter
+from worker.consumer.settler import STATES
 from worker.interfaces import OneModel
 from worker.output.output_processor import OutputProcessor
 from worker.telemetry.metrics import Metrics
@@ -60,11 +62,11 @@ class FakeLedger:
     def cancel(self, claim: Claim) -> JobStatus | None:
         return self._end(claim, JobStatus.CANCELED)
 
-    def hand_back(self, claim: Claim) -> JobStatus | None:
+    def requeue(self, claim: Claim) -> JobStatus | None:
         return self._end(claim, JobStatus.QUEUED)
 
-    def suspect(self, claim: Claim) -> JobStatus | None:
-        crashes = claim.crashes + 1
+    def mark_stalled(self, claim: Claim) -> JobStatus | None:
+        crashes = claim.stalled_count + 1
         if crashes == MAX_CRASHES:
             return self._end(claim, JobStatus.FAILED)
         self.waiting.appendleft((claim.job_id, self.requests[claim.job_id], crashes))
@@ -90,20 +92,17 @@ class SilentBoard:
 
 @contextmanager
 def loop(engine: FakeEngine, ledger: FakeLedger, grace_s: float = 10.0) -> Iterator[Consumer]:
-    delivery = OutputProcessor(ObjectStore.open("memory:///"), threads=2, patience_s=0.0)
-    board = SilentBoard()
-    yield Consumer(
+    output = OutputProcessor(ObjectStore.open("memory:///"), threads=2, patience_s=0.0)
+    context = WorkerContext(
+        settings("redis://unused", worker_shutdown_grace_s=grace_s, worker_slots=2),
         OneModel(MODEL),
         engine,
-        ledger,
-        delivery,
-        Reporter(board),  # type: ignore[arg-type]
+        output,
+        ProgressReporter(SilentBoard()),  # type: ignore[arg-type]
         Metrics(),
-        job_timeout_s=60.0,
-        grace_s=grace_s,
-        most_deliveries=4,
     )
-    delivery.close()
+    yield Consumer(context, ledger)
+    output.close()
 
 
 def test_jobs_are_drawn_together_as_far_as_there_is_room() -> None:
@@ -159,7 +158,7 @@ def test_an_engine_that_fails_whatever_it_draws_ends_the_worker() -> None:
     with loop(engine, ledger) as serving, pytest.raises(EngineBroken):
         serving.run(until_empty=True)
     # The first was to blame until a second failed as well; the others kept their tries.
-    assert len(set(alone)) == MOST_FAILED_ALONE
+    assert len(set(alone)) == MAX_FAILED_ALONE
 
 
 def test_a_picture_outlives_an_outage_of_redis() -> None:
@@ -188,7 +187,7 @@ def test_a_lost_job_is_dropped_without_a_word() -> None:
 
     def lose(_: list[str]) -> None:
         for claim in serving.claims:
-            serving.lose(claim.execution_id)
+            serving.lose_lease(claim.execution_id)
 
     with loop(FakeEngine(before_step=lose), ledger) as serving:
         serving.run(until_empty=True)

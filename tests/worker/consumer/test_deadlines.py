@@ -67,8 +67,8 @@ def test_it_is_dropped_though_no_worker_has_room(redis_url: str) -> None:
     late, patient = queue.submit(request(deadline_s=LONG_S), client="ann"), queue.submit(request())
     let_it_pass(redis_url, late)  # only now: a submission drops what is late, too
     ours = ledger(redis_url)
-    assert ours.leases.drop_late() == [late]
-    assert ours.leases.drop_late() == []
+    assert ours.leases.fail_expired() == [late]
+    assert ours.leases.fail_expired() == []
     assert is_late(queue.view(late), LONG_S)
     assert queue.position(patient) == 0
 
@@ -86,7 +86,7 @@ def test_a_worker_sweeps_by_itself(redis_url: str) -> None:
     # A step so long that the job outlasts any test: the worker has no room, and only sweeps.
     with running_worker(settings(redis_url), FakeEngine(slots=1, step_s=0.2)) as worker:
         endless = queue.submit(request(steps=1000))
-        wait_for(lambda: bool(worker.loop.claims))
+        wait_for(lambda: bool(worker.consumer.claims))
         assert is_late(outcome(queue, queue.submit(request(deadline_s=SOON_S))), SOON_S)
         queue.cancel(endless)
         outcome(queue, endless)
@@ -111,10 +111,10 @@ def test_a_job_handed_back_keeps_its_deadline(redis_url: str) -> None:
     claim = ours.claim(idle=True, models=[MODEL])
     assert claim is not None
     assert redis.zscore(DEADLINES, job_id) is None
-    ours.hand_back(claim)
+    ours.requeue(claim)
     assert redis.zscore(DEADLINES, job_id) == deadline
     let_it_pass(redis_url, job_id)
-    assert ours.leases.drop_late() == [job_id]
+    assert ours.leases.fail_expired() == [job_id]
     assert is_late(queue.view(job_id), LONG_S)
 
 

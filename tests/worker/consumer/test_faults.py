@@ -27,7 +27,7 @@ from tests.worker.consumer.harness import (
     wait_for,
 )
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.rq_worker import STALLED
+from worker.consumer.rq_worker import EXIT_HANGING
 
 pytestmark = pytest.mark.early
 
@@ -119,7 +119,7 @@ def test_a_worker_whose_engine_hangs_ends_and_its_job_moves_on(
     queue = job_queue(redis_url)
     job_id = queue.submit(request())
     with child_worker(redis_url, tmp_path, 1000.0, DARKROOM_WORKER_STALL_S="0.5") as child:
-        assert child.process.wait(20) == STALLED
+        assert child.process.wait(20) == EXIT_HANGING
     with running_worker(settings(redis_url)):
         assert outcome(queue, job_id).state is JobState.FINISHED
 
@@ -156,7 +156,7 @@ def test_redis_goes_and_returns_while_a_job_is_drawn(outage: str) -> None:
         # A lease that outlives the outage, as the real one does an outage of seconds.
         with running_worker(settings(url, worker_lease_s=30.0), engine) as worker:
             first = queue.submit(request())
-            wait_for(lambda: bool(worker.loop.claims))
+            wait_for(lambda: bool(worker.consumer.claims))
             go(server)
             gate.set()
             wait_for(lambda: engine.idle)  # drawn, and nowhere to tell it
@@ -173,7 +173,7 @@ def test_a_worker_that_never_reached_redis_ends_when_told_to(
     nobody = f"redis://127.0.0.1:{free_port()}/0"
     with running_worker(settings(nobody)) as worker:
         wait_for(lambda: "cannot register" in caplog.text)
-        assert not worker.loop.stopping
+        assert not worker.consumer.stopping
 
 
 def test_a_worker_listed_nowhere_any_more_registers_again(redis_url: str) -> None:

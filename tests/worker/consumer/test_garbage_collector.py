@@ -46,7 +46,7 @@ class Folder:
 
     def sweep(self) -> None:
         self.redis.delete("darkroom:swept")
-        self.sweeper.sweep()
+        self.sweeper.collect()
 
     def has(self, key: str) -> bool:
         try:
@@ -190,12 +190,12 @@ class SweepMachine(RuleBasedStateMachine):
         if well:
             self.results[claim.job_id] = self.folder.finish(claim)
         else:
-            self.folder.ledger.hand_back(claim)
+            self.folder.ledger.requeue(claim)
 
     @rule(seconds=st.sampled_from([3000, MARGIN_S + 3700, AGES_S]))
     def time_passes(self, seconds: int) -> None:
         self.folder.age(seconds)
-        self.folder.ledger.leases.drop_late()
+        self.folder.ledger.leases.fail_expired()
         for claim in self.claims[:]:  # as the loop does, at a step's boundary
             at = self.folder.redis.hget(f"rq:job:{claim.job_id}", "deadline_at")
             if at is not None and float(at) < time.time():

@@ -21,7 +21,7 @@ from tests.worker.consumer.harness import (
     running_worker,
     settings,
 )
-from worker.consumer.rq_worker import LARGEST_JOB, read_request
+from worker.consumer.rq_worker import MAX_JOB_BYTES, read_request
 
 CALL = REQUEST.model_dump(mode="json")
 
@@ -97,4 +97,4 @@ def test_the_largest_request_can_be_read() -> None:
     data = call(GENERATE, None, [], {"request": longest.model_dump(mode="json")})
     assert read_request(data) == longest
     with pytest.raises(JobFailed):
-        read_request(zlib.compress(b'"' + b"x" * LARGEST_JOB + b'"'))
+        read_request(zlib.compress(b'"' + b"x" * MAX_JOB_BYTES + b'"'))

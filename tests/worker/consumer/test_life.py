@@ -139,7 +139,7 @@ def test_a_job_the_engine_refuses_fails_with_its_reason(redis_url: str) -> None:
         refused, other = queue.submit(request(prompt="refuse")), queue.submit(request())
         view = outcome(queue, refused)
         assert outcome(queue, other).state is JobState.FINISHED
-        assert worker.loop.claims == []
+        assert worker.consumer.claims == []
     assert view.state is JobState.FAILED
     assert view.error is not None
     assert isinstance(DarkroomError.from_record(view.error), JobFailed)
@@ -268,11 +268,11 @@ def test_the_worker_obeys_rqs_commands(redis_url: str) -> None:
     redis = client(redis_url)
     with running_worker(settings(redis_url), FakeEngine(step_s=0.1)) as worker:
         by_job, by_execution = (queue.submit(request(steps=ENDLESS)) for _ in range(2))
-        wait_for(lambda: len(worker.loop.claims) == 2)
+        wait_for(lambda: len(worker.consumer.claims) == 2)
         send_stop_job_command(redis, by_job, serializer="json")
         assert outcome(queue, by_job).state is JobState.CANCELLED
-        wait_for(lambda: len(worker.loop.claims) == 1)
-        [claim] = worker.loop.claims
+        wait_for(lambda: len(worker.consumer.claims) == 1)
+        [claim] = worker.consumer.claims
         send_stop_execution_command(redis, by_execution, claim.execution_id)
         assert outcome(queue, by_execution).state is JobState.CANCELLED
         send_shutdown_command(redis, worker.name)

@@ -54,7 +54,7 @@ def test_a_claim_is_repeated_and_not_doubled(redis_url: str, deaf: Deaf) -> None
     queue = job_queue(redis_url)
     first, second = queue.submit(request()), queue.submit(request())
     ledger = RqJobSource(deaf, "worker", [MODEL], settings(redis_url))
-    assert ledger.leases.reap() == []  # so that the scripts are loaded
+    assert ledger.leases.requeue_stalled() == []  # so that the scripts are loaded
     deaf.deaf = True
     with pytest.raises(RedisConnectionError):
         ledger.claim(idle=True, models=[MODEL])

@@ -50,8 +50,8 @@ ENDINGS = {
     "finish": lambda ledger, claim: ledger.finish(claim, JobResult(images=(), timings=Timings())),
     "fail": lambda ledger, claim: ledger.fail(claim, JobFailed("it was to be so")),
     "cancel": lambda ledger, claim: ledger.cancel(claim),
-    "hand back": lambda ledger, claim: ledger.hand_back(claim),
-    "suspect": lambda ledger, claim: ledger.suspect(claim),
+    "hand back": lambda ledger, claim: ledger.requeue(claim),
+    "suspect": lambda ledger, claim: ledger.mark_stalled(claim),
 }
 
 
@@ -153,7 +153,7 @@ class JobsMachine(RuleBasedStateMachine):
     def drop_late(self, worker: Worker) -> None:
         waiting = [job_id for line in self.lines.values() for job_id in line.ids]
         late = sorted(job_id for job_id in waiting if self.jobs[job_id].late)
-        assert sorted(worker.ledger.leases.drop_late()) == late
+        assert sorted(worker.ledger.leases.fail_expired()) == late
         for model in MODELS:
             self._drop_late(model)
 
@@ -226,7 +226,7 @@ class JobsMachine(RuleBasedStateMachine):
         job = self.jobs[head]
         assert claim is not None
         assert claim.job_id == head
-        assert claim.crashes == job.crashes
+        assert claim.stalled_count == job.crashes
         assert worker.ledger.read(claim) == job.request
         self._line_of(head).take()
         job.state, job.holder = JobState.RUNNING, claim
@@ -293,7 +293,7 @@ class JobsMachine(RuleBasedStateMachine):
             status = self._as_suspect(job)
             expected.append((job.holder.job_id, status))
             self._left(job.holder, status)
-        assert worker.ledger.leases.reap() == expected
+        assert worker.ledger.leases.requeue_stalled() == expected
         for registry in REGISTRIES:
             assert self.expired.isdisjoint(self.text.zrange(registry, 0, -1))
 

@@ -48,7 +48,7 @@ def test_endings_find_their_pool(queue: JobQueue, ledger: RqJobSource) -> None:
     claims = [ledger.claim(idle=True, models=MODELS) for _ in MODELS]
     one, two, three = (claim for claim in claims if claim is not None)
     assert ledger.fail(one, JobFailed("so it was to be")) is JobStatus.FAILED
-    assert ledger.hand_back(two) is JobStatus.QUEUED
+    assert ledger.requeue(two) is JobStatus.QUEUED
     assert ledger.cancel(three) is JobStatus.CANCELED
     states = [JobState.FAILED, JobState.QUEUED, JobState.CANCELLED]
     assert [queue.view(job_id).state for job_id in ids] == states
@@ -71,7 +71,7 @@ def test_leases_of_every_pool_are_renewed_and_reaped(
         ledger.leases.renew([held[0]], pipe)
         assert pipe.execute() == [[]]
     # Renewed is not lost; the other's holder has died.
-    assert ledger.leases.reap() == [(held[1].job_id, JobStatus.QUEUED)]
+    assert ledger.leases.requeue_stalled() == [(held[1].job_id, JobStatus.QUEUED)]
     with redis.pipeline(transaction=False) as pipe:
         ledger.leases.renew(held, pipe)
         assert sorted(pipe.execute()) == [[], [held[1].member.encode()]]
@@ -84,7 +84,7 @@ def test_late_jobs_of_every_pool_are_dropped(
     redis = client(redis_url)
     for name, job_id in zip(MODELS, ids, strict=True):
         redis.zadd(f"darkroom:deadlines:darkroom-{name}", {job_id: 0})
-    assert sorted(ledger.leases.drop_late()) == sorted(ids)
+    assert sorted(ledger.leases.fail_expired()) == sorted(ids)
     assert {queue.view(job_id).state for job_id in ids} == {JobState.FAILED}
 
 
@@ -101,7 +101,7 @@ def test_a_suspect_whose_turn_it_is_holds_up_the_pools_behind_it(
     assert ledger.claim(idle=False, models=["two", "three", "one"]) is None
     alone = ledger.claim(idle=True, models=["two", "three", "one"])
     assert alone is not None
-    assert (alone.job_id, alone.crashes) == (suspect, 2)
+    assert (alone.job_id, alone.stalled_count) == (suspect, 2)
     assert queue.view(harmless).state is JobState.QUEUED
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker.engine.scheduling import Costs, Waiting
-from worker.engine.batcher import PATIENCE_S, Batcher, room
+from worker.engine.batcher import PATIENCE_S, Batcher, free_slots
 
 NOW = 100.0
 
@@ -62,7 +62,7 @@ def test_the_oldest_go_first() -> None:
     assert Batcher(Costs(4)).choose(waiting, 0.0) == [waiting[4], waiting[3]]
 
 
-def test_unguided_slots_take_half_the_room() -> None:
+def test_unguided_slots_take_half_the_free_slots() -> None:
     waiting = [Waiting("a", rows=1, admitted_at=float(i)) for i in range(9)]
     assert len(Batcher(Costs(8)).choose(waiting, NOW)) == 8
 
@@ -121,17 +121,17 @@ def test_a_group_that_went_away_comes_back_with_no_debt_and_no_credit() -> None:
 
 
 def test_there_is_room_until_a_group_fills_a_batch() -> None:
-    assert room([], 8) == 8
-    assert room([Waiting("a")] * 5, 8) == 3
-    assert room([Waiting("a")] * 5 + [Waiting("b")] * 5, 8) == 3
-    assert room([Waiting("a")] * 8, 8) == 0
+    assert free_slots([], 8) == 8
+    assert free_slots([Waiting("a")] * 5, 8) == 3
+    assert free_slots([Waiting("a")] * 5 + [Waiting("b")] * 5, 8) == 3
+    assert free_slots([Waiting("a")] * 8, 8) == 0
 
 
 def test_no_more_is_held_than_twice_what_steps_together() -> None:
     held = [Waiting(group) for group in "abcdefg" for _ in range(2)]
-    assert room(held, 8) == 2
-    assert room([*held, Waiting("h"), Waiting("h")], 8) == 0
-    assert room([Waiting("a")] * 20, 8) == 0  # a job of many pictures may overshoot
+    assert free_slots(held, 8) == 2
+    assert free_slots([*held, Waiting("h"), Waiting("h")], 8) == 0
+    assert free_slots([Waiting("a")] * 20, 8) == 0  # a job of many pictures may overshoot
 
 
 # -- urgency -------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ from protocol.request.request import ControlUse, HiresFix, LoraUse
 from tests.models.lora import spellings as spelled
 from tests.support.tiny_models import write_tiny_controlnet
 from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.engine.merged_loras import MIB, MergedLoras
-from worker.engine.resident import unmeasured
 from worker.interfaces import AdmittedJob, Pixels
 
 SLOTS = 6
@@ -45,9 +45,9 @@ def png(turn: int) -> bytes:
     return packed.getvalue()
 
 
-def engine_of(model: LatentDiffusion, home: Path) -> Engine:
+def engine_of(model: LatentDiffusion, home: Path) -> DiffusionEngine:
     nets = ControlNets(home / "controlnets")
-    return Engine({"tiny": unmeasured(model, SLOTS)}, SLOTS, controlnets=nets)
+    return DiffusionEngine({"tiny": unmeasured(model, SLOTS)}, SLOTS, controlnets=nets)
 
 
 Wanted = tuple[tuple[str, float, float, float], ...]  # of each control: model, weight, start, end
@@ -61,7 +61,7 @@ SETS: list[Wanted] = [
 ]
 
 
-def job(engine: Engine, name: str, wanted: Wanted, **changes: object) -> Heard:
+def job(engine: DiffusionEngine, name: str, wanted: Wanted, **changes: object) -> Heard:
     pictures = [png(i) for i in range(len(wanted))]
     controls = tuple(
         ControlUse(model=net, image_key=input_key(shown), weight=weight, start=start, end=end)
@@ -117,7 +117,7 @@ def test_outside_their_window_pictures_share_steps_with_any(
     rows = []
     while not engine.idle:
         engine.step()
-        rows.append(engine.batch_rows)
+        rows.append(engine.stats.rows)
     assert rows[:2] == [4, 4]  # both pictures, guided
     assert sorted(rows[2:6]) == [2, 2, 2, 2]  # then each by itself
 
@@ -139,7 +139,7 @@ def test_with_a_lora_the_variant_is_told(
     spelled.save(tmp_path / "pencil.safetensors", spelled.kohya(pairs))
     nets, resident = ControlNets(home / "controlnets"), unmeasured(model, SLOTS)
     variants = MergedLoras(LoraRegistry(tmp_path), 64 * MIB)
-    engine = Engine({"tiny": resident}, SLOTS, controlnets=nets, variants=variants)
+    engine = DiffusionEngine({"tiny": resident}, SLOTS, controlnets=nets, merged_loras=variants)
     lora = (LoraUse(name="pencil"),)
     heard = [
         job(engine, f"{i}", wanted, steps=3, loras=loras)
@@ -173,7 +173,7 @@ def test_what_has_gone_fails_the_job_and_nothing_else(
 
 
 def test_a_worker_without_them_says_so(model: LatentDiffusion) -> None:
-    engine = Engine({"tiny": unmeasured(model, SLOTS)}, SLOTS)
+    engine = DiffusionEngine({"tiny": unmeasured(model, SLOTS)}, SLOTS)
     with pytest.raises(JobFailed, match="no ControlNets"):
         job(engine, "none", SETS[1])
 

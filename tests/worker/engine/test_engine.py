@@ -15,22 +15,23 @@ from PIL import Image
 from models.cuda.stream import StreamedDecoder
 from models.pipeline import LatentDiffusion
 from protocol.errors import DarkroomError
+from protocol.queue.job import Timings
 from protocol.request.request import GenerationRequest, OutputFormat, Task
-from worker.engine.decoding import BesideSteps
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
-from worker.interfaces import AdmittedJob, EngineTimings, Pixels
+from worker.engine.decoding import StreamedDecoding
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
+from worker.interfaces import AdmittedJob, JobListener, Pixels
 
 KEY = "inputs/" + "0" * 64
 
 
 @dataclass
-class Heard:
+class Heard(JobListener):
     """A listener that remembers."""
 
     progress: list[tuple[int, int]] = field(default_factory=list)
     images: dict[int, tuple[Pixels, int]] = field(default_factory=dict)
-    timings: EngineTimings | None = None
+    timings: Timings | None = None
 
     def on_progress(self, step: int, steps: int) -> None:
         assert self.timings is None
@@ -40,7 +41,7 @@ class Heard:
         assert index not in self.images
         self.images[index] = (pixels, seed)
 
-    def on_done(self, timings: EngineTimings) -> None:
+    def on_done(self, timings: Timings) -> None:
         assert self.timings is None
         self.timings = timings
 
@@ -67,12 +68,12 @@ Admit = Callable[..., Heard]
 
 
 @pytest.fixture
-def engine(model: LatentDiffusion) -> Engine:
-    return Engine({"tiny": unmeasured(model, 4)}, max_slots=4)
+def engine(model: LatentDiffusion) -> DiffusionEngine:
+    return DiffusionEngine({"tiny": unmeasured(model, 4)}, max_slots=4)
 
 
 @pytest.fixture
-def admit(engine: Engine) -> Admit:
+def admit(engine: DiffusionEngine) -> Admit:
     def admit(
         job_id: str, image: bytes | None = None, mask: bytes | None = None, **changes: object
     ) -> Heard:
@@ -83,7 +84,7 @@ def admit(engine: Engine) -> Admit:
     return admit
 
 
-def run(engine: Engine) -> None:
+def run(engine: DiffusionEngine) -> None:
     for _ in range(200):
         if engine.idle:
             return
@@ -91,7 +92,7 @@ def run(engine: Engine) -> None:
     raise AssertionError("the engine never became idle")
 
 
-def test_a_job_of_several_pictures(engine: Engine, admit: Admit) -> None:
+def test_a_job_of_several_pictures(engine: DiffusionEngine, admit: Admit) -> None:
     heard = admit("job", n=3)
     assert engine.free_slots == 1
     run(engine)
@@ -107,20 +108,20 @@ def test_a_job_of_several_pictures(engine: Engine, admit: Admit) -> None:
 
 
 def test_the_second_picture_of_a_job_is_the_first_of_the_next_seed(
-    engine: Engine, admit: Admit
+    engine: DiffusionEngine, admit: Admit
 ) -> None:
     both, second = admit("both", n=2, seed=30), admit("second", seed=31)
     run(engine)
     np.testing.assert_allclose(both.images[1][0], second.images[0][0].astype(float), atol=1)
 
 
-def test_jobs_join_and_leave_between_steps(engine: Engine, admit: Admit) -> None:
+def test_jobs_join_and_leave_between_steps(engine: DiffusionEngine, admit: Admit) -> None:
     long = admit("long", steps=9)
     for _ in range(3):
         engine.step()
     short = admit("short", steps=2, sampler="dpmpp_2m", schedule="karras", guidance_scale=1.0)
     engine.step()
-    assert engine.batch_rows == 3  # two of the guided job, one of the other
+    assert engine.stats.rows == 3  # two of the guided job, one of the other
     engine.step()
     assert short.timings is not None
     assert long.timings is None
@@ -129,7 +130,7 @@ def test_jobs_join_and_leave_between_steps(engine: Engine, admit: Admit) -> None
     assert long.progress[-1] == (9, 9)
 
 
-def test_company_does_not_change_a_picture(engine: Engine, admit: Admit) -> None:
+def test_company_does_not_change_a_picture(engine: DiffusionEngine, admit: Admit) -> None:
     alone = admit("alone", seed=77)
     run(engine)
     crowded = admit("crowded", seed=77)
@@ -139,7 +140,7 @@ def test_company_does_not_change_a_picture(engine: Engine, admit: Admit) -> None
     np.testing.assert_allclose(crowded.images[0][0], alone.images[0][0].astype(float), atol=1)
 
 
-def test_shapes_take_turns(engine: Engine, admit: Admit) -> None:
+def test_shapes_take_turns(engine: DiffusionEngine, admit: Admit) -> None:
     wide, tall = admit("wide", width=48, steps=6), admit("tall", height=48, steps=6)
     while len(wide.progress) < 6 and len(tall.progress) < 6:
         engine.step()
@@ -150,7 +151,7 @@ def test_shapes_take_turns(engine: Engine, admit: Admit) -> None:
     assert tall.images[0][0].shape == (48, 32, 3)
 
 
-def test_a_cancelled_job_is_heard_of_no_more(engine: Engine, admit: Admit) -> None:
+def test_a_cancelled_job_is_heard_of_no_more(engine: DiffusionEngine, admit: Admit) -> None:
     stopped, other = admit("stopped", n=2), admit("other")
     engine.step()
     engine.cancel("stopped")
@@ -164,7 +165,7 @@ def test_a_cancelled_job_is_heard_of_no_more(engine: Engine, admit: Admit) -> No
 
 
 def test_img2img_keeps_to_the_picture_and_inpainting_to_what_is_outside_the_mask(
-    engine: Engine, admit: Admit
+    engine: DiffusionEngine, admit: Admit
 ) -> None:
     image = png("RGB", (32, 32), (200, 30, 60))
     faint = admit(
@@ -185,7 +186,7 @@ def test_img2img_keeps_to_the_picture_and_inpainting_to_what_is_outside_the_mask
     np.testing.assert_allclose(nothing.images[0][0], again.images[0][0].astype(float), atol=1)
 
 
-def test_an_idle_engine_steps_harmlessly(engine: Engine) -> None:
+def test_an_idle_engine_steps_harmlessly(engine: DiffusionEngine) -> None:
     assert engine.idle
     engine.step()
     assert engine.free_slots == 4
@@ -194,7 +195,10 @@ def test_an_idle_engine_steps_harmlessly(engine: Engine) -> None:
 def test_pictures_decoded_beside_the_steps_are_the_same(model: LatentDiffusion) -> None:
     beside = StreamedDecoder(model.device)
     models = {"tiny": unmeasured(model, 4)}
-    engines = (Engine(models, 4), Engine(models, 4, decoding=BesideSteps(beside)))
+    engines = (
+        DiffusionEngine(models, 4),
+        DiffusionEngine(models, 4, decoding=StreamedDecoding(beside)),
+    )
     heard = [[Heard(), Heard()] for _ in engines]
     for engine, (long, short) in zip(engines, heard, strict=True):
         engine.admit(AdmittedJob("long", request(steps=9), None, None, long))
@@ -220,7 +224,9 @@ def test_pictures_of_a_cancelled_job_are_dropped_while_they_are_decoded(
 
     slow = replace(model, executors=replace(model.executors, decoder=decode))
     with StreamedDecoder(model.device) as beside:
-        engine = Engine({"tiny": unmeasured(slow, 4)}, 4, decoding=BesideSteps(beside))
+        engine = DiffusionEngine(
+            {"tiny": unmeasured(slow, 4)}, 4, decoding=StreamedDecoding(beside)
+        )
         cancelled, kept = Heard(), Heard()
         engine.admit(AdmittedJob("cancelled", request(steps=2), None, None, cancelled))
         engine.admit(AdmittedJob("kept", request(steps=4), None, None, kept))

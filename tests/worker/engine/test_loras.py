@@ -25,9 +25,9 @@ from protocol.request.request import LoraUse
 from tests.models.lora import spellings as spelled
 from tests.support.tiny_models import write_tiny_sd
 from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.engine.merged_loras import MIB, MergedLoras
-from worker.engine.resident import unmeasured
 from worker.interfaces import AdmittedJob, Pixels
 
 SLOTS = 6
@@ -59,9 +59,13 @@ def home(lone_model: LatentDiffusion, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def engine_of(model: LatentDiffusion, home: Path, mib: int = 64) -> tuple[Engine, MergedLoras]:
+def engine_of(
+    model: LatentDiffusion, home: Path, mib: int = 64
+) -> tuple[DiffusionEngine, MergedLoras]:
     variants = MergedLoras(LoraRegistry(home), mib * MIB)
-    return Engine({"tiny": unmeasured(model, SLOTS)}, SLOTS, variants=variants), variants
+    return DiffusionEngine(
+        {"tiny": unmeasured(model, SLOTS)}, SLOTS, merged_loras=variants
+    ), variants
 
 
 SETS: list[dict[str, float]] = [
@@ -73,7 +77,7 @@ SETS: list[dict[str, float]] = [
 ]
 
 
-def job(engine: Engine, name: str, loras: dict[str, float], **changes: object) -> Heard:
+def job(engine: DiffusionEngine, name: str, loras: dict[str, float], **changes: object) -> Heard:
     uses = tuple(LoraUse(name=lora, weight=weight) for lora, weight in loras.items())
     heard = Heard()
     asked = request(loras=uses, **changes)
@@ -211,7 +215,7 @@ def test_a_file_written_anew_is_another_lora_and_one_that_is_gone_fails(
 
 
 def test_an_engine_without_loras_says_so(lone_model: LatentDiffusion) -> None:
-    engine = Engine({"tiny": unmeasured(lone_model, 2)}, 2)
+    engine = DiffusionEngine({"tiny": unmeasured(lone_model, 2)}, 2)
     with pytest.raises(JobFailed, match="no LoRAs"):
         job(engine, "any", {"one": 1.0})
 

@@ -13,8 +13,8 @@ from models.executors.base import Run
 from models.pipeline import LatentDiffusion
 from protocol.errors import DarkroomError, JobFailed
 from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
-from worker.engine.resident import Resident, unmeasured
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import LoadedModel, unmeasured
 from worker.engine.step_profile import Measurement, StepProfile
 from worker.interfaces import AdmittedJob
 
@@ -59,7 +59,7 @@ def cells(model: LatentDiffusion) -> int:
     return height * width
 
 
-def drawn(engine: Engine, job_id: str, **changes: object) -> Forgiving:
+def drawn(engine: DiffusionEngine, job_id: str, **changes: object) -> Forgiving:
     heard = Forgiving()
     engine.admit(AdmittedJob(job_id, request(**changes), None, None, heard))
     return heard
@@ -68,12 +68,12 @@ def drawn(engine: Engine, job_id: str, **changes: object) -> Forgiving:
 def test_a_batch_that_does_not_fit_is_split_and_every_picture_is_the_same(
     model: LatentDiffusion, cells: int
 ) -> None:
-    plenty = Engine({"tiny": unmeasured(model, 6)}, max_slots=6)
+    plenty = DiffusionEngine({"tiny": unmeasured(model, 6)}, max_slots=6)
     expected = [drawn(plenty, f"job-{i}", seed=i) for i in range(6)]
     run(plenty)
 
     tight_model, network = with_memory_for(model, 4 * cells)
-    tight = Engine({"tiny": unmeasured(tight_model, 6)}, max_slots=6)
+    tight = DiffusionEngine({"tiny": unmeasured(tight_model, 6)}, max_slots=6)
     heard = [drawn(tight, f"job-{i}", seed=i) for i in range(6)]
     run(tight)
     assert network.seen[:3] == [12, 6, 2]  # twelve rows, half of them, and what fits into three
@@ -88,7 +88,7 @@ def test_a_picture_that_does_not_even_fit_alone_fails_alone(
     model: LatentDiffusion, cells: int
 ) -> None:
     tight_model, _ = with_memory_for(model, 2 * cells)
-    engine = Engine({"tiny": unmeasured(tight_model, 4)}, max_slots=4)
+    engine = DiffusionEngine({"tiny": unmeasured(tight_model, 4)}, max_slots=4)
     large, small = drawn(engine, "large", width=64, n=2), drawn(engine, "small")
     run(engine)
     assert isinstance(large.error, JobFailed)
@@ -105,7 +105,7 @@ def test_what_cannot_fit_is_refused_at_the_door(model: LatentDiffusion, cells: i
     group = model.latent_shape(32, 32)
     measured = Measurement(group, {2: 0.01}, bytes_per_cell=10.0)
     profile = StepProfile(measured, 8, memory_bytes=10.0 * 2 * cells)
-    engine = Engine({"tiny": Resident(model, profile)}, max_slots=4)
+    engine = DiffusionEngine({"tiny": LoadedModel(model, profile)}, max_slots=4)
     with pytest.raises(JobFailed, match="does not fit"):
         drawn(engine, "large", width=64)
     assert engine.idle

@@ -12,8 +12,8 @@ from protocol.errors import JobFailed
 from protocol.request.request import HiresFix, Refinement
 from tests.support.tiny_models import write_tiny_refiner, write_tiny_sdxl
 from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob
 
 LARGER = HiresFix(width=48, height=64, steps=6, strength=0.5)
@@ -29,7 +29,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LatentDiffusion]
 
 
 def drawn(models: dict[str, LatentDiffusion], *jobs: dict[str, object]) -> list[Heard]:
-    engine = Engine({name: unmeasured(model, 4) for name, model in models.items()}, max_slots=4)
+    engine = DiffusionEngine(
+        {name: unmeasured(model, 4) for name, model in models.items()}, max_slots=4
+    )
     heard = [Heard() for _ in jobs]
     for number, (job, listener) in enumerate(zip(jobs, heard, strict=True)):
         engine.admit(AdmittedJob(f"job {number}", request(**job), None, None, listener))

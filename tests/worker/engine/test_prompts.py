@@ -7,17 +7,17 @@ import pytest
 
 from models.pipeline import LatentDiffusion
 from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob, Pixels
 
 
 @pytest.fixture(scope="module")
-def engine(model: LatentDiffusion) -> Engine:
-    return Engine({"tiny": unmeasured(model, 4)}, max_slots=4)
+def engine(model: LatentDiffusion) -> DiffusionEngine:
+    return DiffusionEngine({"tiny": unmeasured(model, 4)}, max_slots=4)
 
 
-def drawn(engine: Engine, **changes: object) -> Pixels:
+def drawn(engine: DiffusionEngine, **changes: object) -> Pixels:
     heard = Heard()
     engine.admit(AdmittedJob("job", request(**changes), None, None, heard))
     run(engine)
@@ -25,7 +25,9 @@ def drawn(engine: Engine, **changes: object) -> Pixels:
 
 
 @pytest.mark.parametrize("prompt", ["the cat", "(the cat:1)", "the ([cat])", "the cat BREAK "])
-def test_signs_that_change_nothing_give_the_same_bytes(engine: Engine, prompt: str) -> None:
+def test_signs_that_change_nothing_give_the_same_bytes(
+    engine: DiffusionEngine, prompt: str
+) -> None:
     assert np.array_equal(drawn(engine, prompt=prompt), drawn(engine, prompt="the cat"))
 
 
@@ -40,7 +42,7 @@ def test_signs_that_change_nothing_give_the_same_bytes(engine: Engine, prompt: s
     ],
 )
 def test_what_is_meant_otherwise_is_drawn_otherwise(
-    engine: Engine, changes: dict[str, object]
+    engine: DiffusionEngine, changes: dict[str, object]
 ) -> None:
     plain = {"negative_prompt": "red"} if "negative_prompt" in changes else {}
     assert not np.array_equal(drawn(engine, **changes), drawn(engine, prompt="the cat", **plain))

@@ -19,13 +19,16 @@ from protocol.storage.object_store import ObjectStore
 from tests.support.tiny_models import write_tiny_sd
 from tests.support.tiny_safety import write_tiny_safety
 from tests.worker.engine.test_engine import request
+from worker.consumer.context import WorkerContext
 from worker.consumer.job_run import JobRun
 from worker.consumer.leases import Claim
-from worker.engine.engine import Engine
-from worker.engine.resident import Resident, unmeasured
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import LoadedModel, unmeasured
 from worker.engine.safety import Mode, hidden, safety_of
-from worker.interfaces import Pixels, Screened
+from worker.interfaces import OneModel, Pixels
 from worker.output.output_processor import OutputProcessor
+from worker.settings import WorkerSettings
+from worker.telemetry.metrics import Metrics
 
 
 def picture(seed: int) -> Pixels:
@@ -41,22 +44,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
     return load_model(str(write_tiny_safety(folder, FLAGGED, FINE)), torch.device("cpu"))
 
 
-def screened(model: LatentDiffusion, mode: Mode, pixels: Pixels) -> Screened:
+def screened(model: LatentDiffusion, mode: Mode, pixels: Pixels) -> tuple[Pixels, FinishReason]:
     resident = replace(unmeasured(model, 2), safety=safety_of(model, mode))
-    return Engine({"tiny": resident}, 2).screen(request(), pixels)
+    return DiffusionEngine({"tiny": resident}, 2).screen(request(), pixels)
 
 
 @pytest.mark.parametrize("mode", ["flag", "blank"])
 def test_what_is_flagged_is_told(model: LatentDiffusion, mode: Mode) -> None:
-    assert screened(model, mode, FLAGGED).finish_reason is FinishReason.CONTENT_FILTERED
-    fine = screened(model, mode, FINE)
-    assert fine.finish_reason is FinishReason.SUCCESS
-    assert fine.pixels is FINE
+    _, reason = screened(model, mode, FLAGGED)
+    assert reason is FinishReason.CONTENT_FILTERED
+    shown, reason = screened(model, mode, FINE)
+    assert reason is FinishReason.SUCCESS
+    assert shown is FINE
 
 
 def test_it_is_hidden_only_where_the_operator_says_so(model: LatentDiffusion) -> None:
-    assert screened(model, "flag", FLAGGED).pixels is FLAGGED
-    blank = screened(model, "blank", FLAGGED).pixels
+    assert screened(model, "flag", FLAGGED)[0] is FLAGGED
+    blank, _ = screened(model, "blank", FLAGGED)
     np.testing.assert_array_equal(blank, hidden(FLAGGED))
 
 
@@ -67,25 +71,23 @@ def test_what_may_be_hidden_is_not_shown_before(
     resident = replace(unmeasured(model, 2), safety=safety_of(model, mode))
     shown: list[str] = []
     reporter: Any = SimpleNamespace(show=lambda job_id, file: shown.append(job_id))
-    delivery = OutputProcessor(ObjectStore.open("memory:///"), 1, 0.0)
-    held = JobRun(
-        Claim("the job", "execution", "", b"", "", 0),
-        request(),
-        Engine({"tiny": resident}, 2),
-        delivery,
-        reporter,
-        lambda held, outcome: None,
-    )
-    held.on_preview(FLAGGED)
-    delivery.submit(lambda: None).result()  # behind it, if it was begun
-    delivery.close()
+    output = OutputProcessor(ObjectStore.open("memory:///"), 1, 0.0)
+    engine = DiffusionEngine({"tiny": resident}, 2)
+    context = WorkerContext(WorkerSettings(), OneModel("tiny"), engine, output, reporter, Metrics())
+    claim = Claim("the job", "execution", "", b"", "", 0)
+    run = JobRun(context, claim, request(), lambda run, outcome: None)
+    run.on_preview(FLAGGED)
+    output.submit(lambda: None).result()  # behind it, if it was begun
+    output.close()
     assert shown == ([] if hides else ["the job"])
 
 
 def test_nobody_looks_where_it_is_off_or_none_was_published(
     model: LatentDiffusion, tmp_path: Path
 ) -> None:
-    assert screened(model, "off", FLAGGED) == Screened(FLAGGED)
+    shown, reason = screened(model, "off", FLAGGED)
+    assert shown is FLAGGED
+    assert reason is FinishReason.SUCCESS
     other = load_model(str(write_tiny_sd(tmp_path)), torch.device("cpu"))
     assert safety_of(other, "flag") is None
 
@@ -114,7 +116,7 @@ def test_a_hidden_picture_says_so_and_shows_nothing_else(shape: tuple[int, int, 
 
 
 def test_a_model_that_has_gone_lets_nothing_pass(model: LatentDiffusion) -> None:
-    engine = Engine({"tiny": Resident(model, unmeasured(model, 2).profile)}, 2)
+    engine = DiffusionEngine({"tiny": LoadedModel(model, unmeasured(model, 2).profile)}, 2)
     engine.remove("tiny")
     with pytest.raises(KeyError):
         engine.screen(request(), FLAGGED)

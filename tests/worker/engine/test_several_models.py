@@ -12,8 +12,8 @@ from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
 from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob
 
 SLOTS = 4
@@ -27,11 +27,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LatentDiffusio
     return {name: load_model(str(path), cpu, torch.float32) for name, path in written.items()}
 
 
-def engine_of(models: dict[str, LatentDiffusion]) -> Engine:
-    return Engine({name: unmeasured(model, SLOTS) for name, model in models.items()}, SLOTS)
+def engine_of(models: dict[str, LatentDiffusion]) -> DiffusionEngine:
+    return DiffusionEngine(
+        {name: unmeasured(model, SLOTS) for name, model in models.items()}, SLOTS
+    )
 
 
-def admitted(engine: Engine, model: str, seed: int, steps: int) -> Heard:
+def admitted(engine: DiffusionEngine, model: str, seed: int, steps: int) -> Heard:
     heard = Heard()
     asked = request(model=model, seed=seed, steps=steps)
     engine.admit(AdmittedJob(f"{model}-{seed}", asked, None, None, heard))
@@ -60,7 +62,7 @@ def test_a_step_is_that_of_one_model(models: dict[str, LatentDiffusion]) -> None
     rows = []
     while not engine.idle:
         engine.step()
-        rows.append(engine.batch_rows)
+        rows.append(engine.stats.rows)
     # There is room for all eight rows, and shapes are equal: yet only a model's own go together.
     assert max(rows) == 4
     assert len(rows) == 2 * 3

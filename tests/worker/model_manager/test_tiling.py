@@ -9,8 +9,8 @@ import torch
 from models.executors.tiling import bytes_per_pixel
 from models.pipeline import LatentDiffusion
 from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob
 from worker.model_manager import tiling
 from worker.model_manager.tiling import SHARE, memory, with_tiles
@@ -44,7 +44,7 @@ def test_tiled_image_is_the_same_alone_and_in_a_batch(model: LatentDiffusion) ->
     tiled = with_tiles(model, 16)
     images = []
     for others in (0, 3):
-        engine = Engine({"tiny": unmeasured(tiled, 4)}, max_slots=4)
+        engine = DiffusionEngine({"tiny": unmeasured(tiled, 4)}, max_slots=4)
         heard = Heard()
         engine.admit(AdmittedJob("it", request(width=48), None, None, heard))
         for i in range(others):
