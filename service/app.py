@@ -10,16 +10,17 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from protocol.auth.api_keys import KeyRecords
-from protocol.auth.limits import Limits
 from protocol.connection.redis_client import connect, connect_async
 from protocol.queue.idempotency import IdempotencyKeys
 from protocol.queue.job_queue import JobQueue
+from protocol.queue.limits import Rates
 from protocol.queue.progress import ProgressBoard
 from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
 from protocol.storage.object_store import ObjectStore
 from protocol.telemetry.setup import start_tracing
 from protocol.telemetry.tracing import Tracing
+from service.auth.admission import Admission
 from service.auth.api_keys import ApiKeyBackend
 from service.images.ssrf_guard import SsrfGuard
 from service.jobs.job_submitter import JobSubmitter
@@ -91,7 +92,7 @@ def _lifespan(
         queue_stats = QueueStatsCollector(settings.redis_url)
         registry, presence = ModelRegistry(redis), Presence(redis)
         queue = JobQueue(redis, settings)
-        limits = Limits(redis, queue.states)
+        idempotency = IdempotencyKeys(redis)
         decoding = CapacityLimiter(settings.decode_threads)
         submissions = MicroBatcher(queue.submit_many, "submissions")
         submitter = JobSubmitter(
@@ -101,8 +102,7 @@ def _lifespan(
             store=store,
             queue=submissions,
             pin=queue.pin,
-            limits=limits,
-            idempotency=IdempotencyKeys(redis),
+            idempotency=idempotency,
             tracing=tracing,
             decoding=decoding,
         )
@@ -124,7 +124,7 @@ def _lifespan(
                     metrics=metrics,
                     decoding=decoding,
                     api_keys=ApiKeyBackend(KeyRecords(redis), settings),
-                    limits=limits,
+                    admission=Admission(Rates(redis), idempotency),
                     ssrf_guard=_ssrf_guard(settings),
                 )
                 yield

@@ -6,7 +6,6 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Path, Request
 
-from protocol.auth.limits import Limits
 from protocol.queue.job import JobView
 from protocol.queue.job_queue import JobQueue
 from protocol.queue.progress import ProgressBoard
@@ -14,6 +13,7 @@ from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
 from protocol.request.object_keys import JOB_ID
 from protocol.storage.object_store import ObjectStore
+from service.auth.admission import Admission
 from service.auth.api_keys import ApiKeyBackend, User
 from service.images.ssrf_guard import SsrfGuard
 from service.jobs.job_submitter import JobSubmitter
@@ -42,7 +42,7 @@ class Services:
     metrics: Metrics
     decoding: CapacityLimiter
     api_keys: ApiKeyBackend
-    limits: Limits
+    admission: Admission
     ssrf_guard: SsrfGuard | None
 
 
