@@ -9,7 +9,13 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from protocol.errors import DarkroomError, DeadlineExceeded, InvalidRequest, JobCancelled
+from protocol.errors import (
+    DarkroomError,
+    DeadlineExceeded,
+    InvalidRequest,
+    JobCancelled,
+    JobLost,
+)
 from protocol.queue.idempotency import HEADER
 from protocol.queue.job import JobState, JobView
 from protocol.request.generation_params import parse_params
@@ -120,7 +126,7 @@ async def _generate(
             return json_response(images)
         case JobView(state=JobState.FAILED, error=record):
             error = DarkroomError.from_record(record) if record else DarkroomError()
-            return problem_response(request, error, location)
+            return problem_response(request, error, _unless_lost(error, location))
         case JobView(state=JobState.CANCELLED):
             return problem_response(request, JobCancelled(job_id), location)
         case _ if preferences.respond_async:
@@ -129,6 +135,10 @@ async def _generate(
             return json_response(await responses.job(view), 202, headers)
         case _:
             return problem_response(request, DeadlineExceeded(timeout_s), location)
+
+
+def _unless_lost(error: DarkroomError, location: str) -> str | None:
+    return None if isinstance(error, JobLost) else location
 
 
 async def _submit(
