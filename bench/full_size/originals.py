@@ -21,8 +21,8 @@ from bench.full_size.ckpt import Computed, Original
 from bench.full_size.finding import CPU, outputs, worst
 from models.autoencoders.registry import first_stage_folder, load_first_stage
 from models.checkpoints.checkpoint import load_component, read_json
-from models.checkpoints.convert.install import add
-from models.checkpoints.convert.model_store import ModelsHome
+from models.checkpoints.convert.install import install
+from models.checkpoints.convert.model_store import ModelStore
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.embedders import (
@@ -147,15 +147,15 @@ def compared(
 ) -> Iterator[tuple[str, int, float]]:
     """Part, parameters and difference of each network of the file at `path`, which is removed."""
     gc.collect()
-    added = add(str(path), ModelsHome(scratch / "home"), tokenizer=str(_vocabulary(scratch)))
+    added = install(str(path), ModelStore(scratch / "home"), tokenizer=str(_vocabulary(scratch)))
     path.unlink()
     for part, reference in computed.items():
         yield (
             part,
             reference.parameters,
-            worst(_mine(part, added.place, reference), reference.outputs),
+            worst(_mine(part, added.path, reference), reference.outputs),
         )
-    shutil.rmtree(added.place)
+    shutil.rmtree(added.path)
 
 
 @torch.inference_mode()

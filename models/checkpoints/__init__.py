@@ -1,7 +1,7 @@
-"""Every file format that people bring: whose names mean what, and how to read each safely.
+"""Checkpoint files: detection of their contents, safe reading, and conversion.
 
-`keys/` maps the spellings of published files to the names of our networks, `families` tells what
-kind of checkpoint a file is, and `original` lays a single file out as components. `convert` turns
-everything that is not safetensors into it, in a process of its own; the server reads safetensors
-and JSON only.
+`detect/` makes one record of a file from its keys and shapes: kind, family, and the source of each
+of our parameters. `keys/` holds the spellings of published files as tables. `readers/` reads files
+without running code. `convert/` converts any other format to safetensors in a child process: the
+server reads safetensors and JSON only.
 """

@@ -1,10 +1,10 @@
-"""Reading and writing models in the published diffusers layout.
+"""Reading and writing of models in the diffusers layout.
 
 Only safetensors files are opened: they hold numbers and cannot run code. Networks are built on
-the meta device (no memory, no initialisation) and given the file's tensors. Loading is strict:
-every key that is missing, unexpected or of another shape is named, and nothing is loaded.
+the meta device (no memory, no initialisation) and then get the file's tensors. Loading is strict:
+an error names every key that is missing, unexpected or of another shape, and nothing is loaded.
 
-    folder/model_index.json          which pipeline, which components
+    folder/model_index.json          pipeline and components
     folder/unet/config.json          + diffusion_pytorch_model[.fp16].safetensors, or its shards
     folder/vae/…, text_encoder/… (model[.fp16].safetensors), tokenizer/…, scheduler/…
 """
@@ -20,11 +20,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.checkpoints.detect.single_file import is_single_file, laid_out
+from models.checkpoints.detect.single_file import is_single_file, single_file_folder
 from models.checkpoints.errors import CheckpointError, CheckpointMismatch, CheckpointMissing
 from models.checkpoints.files import read_json, weight_files
 from models.checkpoints.hub import Download, fetch, is_hub_id
-from models.checkpoints.parts import Shape
+from models.checkpoints.key_plan import Shape
 from models.checkpoints.weights import Weights
 
 __all__ = [
@@ -42,17 +42,18 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def resolve(path_or_id: str, download: Download = fetch) -> Path:
-    """The folder of a model given as a folder, a single file or a hub id such as `owner/name`.
+    """Return the folder of a model given as a folder, a single file or a hub id (`owner/name`).
 
-    `download` brings the files of a hub id; `partial(fetch, half=True)` those in half precision,
-    where there are such. They go to the usual Hugging Face cache; HF_ENDPOINT, HF_TOKEN and
-    HF_HUB_OFFLINE hold.
+    download: fetches the files of a hub id to the Hugging Face cache; `partial(fetch, half=True)`
+    prefers half precision. HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE apply.
+
+    Raises CheckpointMissing and other CheckpointErrors.
     """
     path = Path(path_or_id).expanduser()
     if path.is_dir():
         return path
     if is_single_file(path):
-        return laid_out(path)
+        return single_file_folder(path)
     if not is_hub_id(path_or_id):
         raise CheckpointMissing(
             f"{path_or_id!r} is neither a folder, nor a .safetensors file, "
@@ -64,9 +65,11 @@ def resolve(path_or_id: str, download: Download = fetch) -> Path:
 def load_component(
     folder: Path, build: Callable[[dict[str, Any]], M], dtype: torch.dtype, device: torch.device
 ) -> M:
-    """The network of `folder`/config.json, built by `build(config)`, with the folder's weights.
+    """Load the network of `folder`/config.json: `build(config)` with the folder's weights.
 
-    On the meta device it is only built: its weights need not be there.
+    On the meta device it is built without weights, whose files may be missing.
+
+    Raises CheckpointMismatch, CheckpointMissing and Malformed.
     """
     config = read_json(folder / "config.json")
     with torch.device("meta"):
@@ -80,9 +83,11 @@ def load_component(
 
 
 def assign_strictly(module: nn.Module, weights: Weights, dtype: torch.dtype) -> None:
-    """Give `module` the `weights` as its parameters, in `dtype`; all must fit, or none is used.
+    """Assign `weights` to the parameters of `module`, in `dtype`.
 
-    One tensor of the file at a time is in memory beside the network.
+    Only one tensor of the file at a time is in memory in addition to the network.
+
+    Raises CheckpointMismatch, and then assigns none.
     """
     expected = {name: tuple(p.shape) for name, p in module.state_dict().items()}
     wrong = differences(expected, weights.shapes)
@@ -95,7 +100,7 @@ def assign_strictly(module: nn.Module, weights: Weights, dtype: torch.dtype) -> 
 def differences(
     expected: Mapping[str, Shape], found: Mapping[str, Shape]
 ) -> tuple[list[str], list[str], list[str]]:
-    """The parameters that are missing, unexpected and misshapen, each by its name."""
+    """Return the names of the missing, unexpected and misshapen parameters."""
     missing = sorted(expected.keys() - found.keys())
     unexpected = sorted(found.keys() - expected.keys())
     misshapen = [
@@ -107,7 +112,7 @@ def differences(
 
 
 def _arranged(tensor: Tensor) -> Tensor:
-    """Convolution weights channels-last: measured faster on CPU and on tensor cores."""
+    """Return convolution weights channels-last: measured faster on CPU and on tensor cores."""
     if tensor.ndim == 4:
         return tensor.contiguous(memory_format=torch.channels_last)
     return tensor.contiguous()

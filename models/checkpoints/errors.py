@@ -1,11 +1,11 @@
-"""What can be wrong with a checkpoint.
+"""Errors of checkpoints.
 
 CheckpointError
-├── CheckpointMissing     a folder, file or hub repository is not there
+├── CheckpointMissing     a folder, file or hub repository does not exist
 ├── CheckpointMismatch    a file does not fit its network; every key is named
-├── UnknownFamily         none of the kinds of checkpoint this code knows
-└── Malformed             a file is damaged, or made to do harm
-    └── ForbiddenGlobal   a pickle asked for something it may not have
+├── UnknownFamily         the checkpoint is of no supported family
+└── Malformed             a file is damaged or hostile
+    └── ForbiddenGlobal   a pickle refers to a function or class that is not allowed
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be loaded; the message says which part and why."""
+    """A checkpoint cannot be loaded; the message names the part and the reason."""
 
 
 class CheckpointMissing(CheckpointError):
-    """A folder, file or hub repository is not there."""
+    """A folder, file or hub repository does not exist."""
 
 
 @dataclass
 class CheckpointMismatch(CheckpointError):
-    """A file does not fit its network. Every offending key is named."""
+    """A file does not fit its network. The message names every such key."""
 
     source: str
     missing: list[str]
@@ -38,15 +38,15 @@ class CheckpointMismatch(CheckpointError):
 
 
 class UnknownFamily(CheckpointError):
-    """A file is no checkpoint of a family that this code knows."""
+    """A file is of no supported family."""
 
 
 class Malformed(CheckpointError):
-    """A file is not what its name says: damaged, or made to do harm. Nothing of it was used."""
+    """A file is damaged or hostile. Nothing of it was used."""
 
 
 class ForbiddenGlobal(Malformed):
-    """A pickle asks for a function or class that no checkpoint needs."""
+    """A pickle refers to a function or class that no checkpoint needs."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"it asks for {name}, which no checkpoint needs: refused, nothing was run")
@@ -54,4 +54,4 @@ class ForbiddenGlobal(Malformed):
 
 
 class UnsupportedConfig(ValueError):
-    """A published configuration asks for something this code cannot compute."""
+    """A published configuration needs a computation that is not implemented."""

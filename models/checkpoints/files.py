@@ -1,22 +1,34 @@
 """The files of one component in the diffusers layout: small JSON, and weights in one or more files.
 
-Raises nothing but CheckpointError and its kinds.
+All functions raise CheckpointError or one of its subclasses.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, Malformed
 
+SAFE = (".safetensors",)
 STEMS = ("diffusion_pytorch_model", "model")
+_OTHER_STEMS = ("pytorch_model", "model_state")  # of pickles and of Paddle
+
+# What PEFT's `save_pretrained` writes, for LoRAs and other adapters; diffusers has the
+# configuration in the metadata of the safetensors file.
+PEFT_CONFIG = "adapter_config.json"
+PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+PEFT_METADATA = "lora_adapter_metadata"
+
 _MAX_JSON = 16 << 20
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in the file at `path`."""
+    """Return the JSON object in the file at `path`, of 16 MiB at most."""
     try:
         if path.stat().st_size > _MAX_JSON:
             raise Malformed(f"{path} has {path.stat().st_size} bytes; {_MAX_JSON} are the most")
@@ -33,37 +45,61 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path, *, half: bool) -> list[Path]:
-    """The safetensors files of a component: one, or the shards that its index names.
+    """Return the safetensors files of a component: one, or the shards that its index names.
 
-    `half` prefers the fp16 rendering where both are there, else the full one comes first.
+    half: prefer the fp16 variant to the full one; otherwise the reverse.
     """
-    variants = (".fp16", "") if half else ("", ".fp16")
-    wanted = [f"{stem}{variant}.safetensors" for variant in variants for stem in STEMS]
-    for variant in variants:
-        for stem in STEMS:
-            single = folder / f"{stem}{variant}.safetensors"
-            if single.is_file():
-                return [single]
-            index = folder / f"{stem}.safetensors.index{variant}.json"
-            if index.is_file():
-                return shards(index)
-    raise CheckpointMissing(f"{folder} has no weights: looked for {', '.join(wanted)}")
+    names = {path.name for path in folder.glob("*.*") if path.is_file()}
+    chosen = component_files(names, half=half, suffixes=SAFE, stems=STEMS)
+    if not chosen:
+        wanted = [f"{stem}{variant}{SAFE[0]}" for variant in _variants(half) for stem in STEMS]
+        raise CheckpointMissing(f"{folder} has no weights: looked for {', '.join(wanted)}")
+    first = folder / chosen[0]
+    return shards(first) if first.suffix == ".json" else [first]
+
+
+def component_files(
+    names: Collection[str],
+    *,
+    half: bool,
+    suffixes: Iterable[str],
+    stems: Sequence[str] = (*STEMS, *_OTHER_STEMS),
+) -> list[str]:
+    """Return the files of one variant of a component: a single one, or an index and its shards.
+
+    names: the files in the component's folder. half: prefer the fp16 variant.
+    """
+    for suffix, variant, stem in product(suffixes, _variants(half), stems):
+        single = f"{stem}{variant}{suffix}"
+        if single in names:
+            return [single]
+        index = f"{stem}{suffix}.index{variant}.json"
+        if index in names:
+            shard = re.compile(_shard(stem, variant, suffix))
+            return [index, *sorted(name for name in names if shard.fullmatch(name))]
+    return []
+
+
+def _variants(half: bool) -> tuple[str, str]:
+    return (".fp16", "") if half else ("", ".fp16")
+
+
+def _shard(stem: str, variant: str, suffix: str) -> str:
+    number, variant, suffix = r"-\d+-of-\d+", re.escape(variant), re.escape(suffix)
+    return rf"{stem}(?:{variant}{number}|{number}{variant}){suffix}"
 
 
 def shards(index: Path) -> list[Path]:
-    """The files that a `*.index.json` names, all in its own folder."""
+    """Return the files that a `*.index.json` names, all in its own folder."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise Malformed(f"{index} has no weight_map")
     names = sorted({name if isinstance(name, str) else repr(name) for name in weight_map.values()})
     for name in names:
-        if Path(name).name != name or "\\" in name or not name.endswith(index_suffix(index)):
-            raise Malformed(f"{index} names {name!r}: shards are files beside it, nothing else")
+        if Path(name).name != name or "\\" in name or not name.endswith(SAFE):
+            raise Malformed(
+                f"{index} names {name!r}: shards are files in the same folder, nothing else"
+            )
         if not (index.parent / name).is_file():
             raise CheckpointMissing(f"{index} names {name}, which is missing")
     return [index.parent / name for name in names]
-
-
-def index_suffix(index: Path) -> str:
-    """What the shards of an index end in: `.safetensors` for `model.safetensors.index.json`."""
-    return "." + index.name.split(".index")[0].rsplit(".", 1)[-1]

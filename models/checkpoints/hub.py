@@ -1,40 +1,34 @@
 """Models from the Hugging Face hub, through its own client and cache.
 
-HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are that client's settings, and hold here. Only
-the files that are needed are fetched: one rendering of each component.
+The client's settings HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE apply here. Only the needed
+files are fetched: one variant of each component's weights.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, Malformed
-from models.checkpoints.parts import Shape
+from models.checkpoints.files import PEFT_CONFIG, PEFT_WEIGHTS, SAFE, component_files
+from models.checkpoints.key_plan import Shape
 
 Download = Callable[[str], Path]
-# Hears the bytes that are here and those there are; the latter grow until all files have begun.
-Report = Callable[[int, int], None]
+# Called with the bytes present and the total; the total grows until all files have begun.
+DownloadProgress = Callable[[int, int], None]
 
-SAFE = (".safetensors",)
-# In this order of preference; all but the first are for `darkroom models add` only.
+# In order of preference; all but the first are for `darkroom models add` only.
 CONVERTIBLE = (*SAFE, ".bin", ".pdparams")
 _SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
-# What PEFT's `save_pretrained` writes, a LoRA among others.
-PEFT_CONFIG = "adapter_config.json"
-PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-
-_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model", "model_state")
 _SMALL = re.compile(
     r"model_index\.json|(?:scheduler|feature_extractor)/[\w-]+\.json"
     r"|tokenizer(?:_2)?/[\w.-]+\.(?:json|txt|model)"
 )
-PARTS = (
+COMPONENTS = (
     "unet",
     "vae",
     "vqvae",
@@ -48,7 +42,7 @@ PARTS = (
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether it reads as owner/name, and as no path."""
+    """Return True for text of the form owner/name that is not a path."""
     return text.count("/") == 1 and not text.startswith((".", "/", "~"))
 
 
@@ -57,20 +51,22 @@ def fetch(
     *,
     half: bool = False,
     suffixes: Collection[str] = SAFE,
-    report: Report | None = None,
+    report: DownloadProgress | None = None,
 ) -> Path:
-    """The folder in the cache with the model of a hub id, fetched as far as it is not there.
+    """Fetch the missing files of a hub model and return its folder in the cache.
 
-    `half` prefers fp16 renderings; `report` hears how far it is, in other threads. Raises
-    CheckpointMissing, and CheckpointError for a repository that has nothing to fetch.
+    half: prefer fp16 variants. report: called from other threads with the bytes present and the
+    total.
+
+    Raises CheckpointMissing, and CheckpointError for a repository without weights.
     """
-    chosen = partial(choose, half=half, suffixes=suffixes)
-    return _fetch(repository, chosen, suffixes, report)
+    return _fetch(repository, model_files, half, suffixes, report)
 
 
-def fetch_small(repository: str) -> Path:
-    """The folder in the cache with the small files of a model, or of a network that is a repository
-    of its own; of the weights, what was there before.
+def fetch_configs(repository: str) -> Path:
+    """Fetch the small files of a model or of a single network, and return the folder in the cache.
+
+    No weights are fetched; those of an earlier call stay in the folder.
 
     Raises CheckpointError.
     """
@@ -79,60 +75,62 @@ def fetch_small(repository: str) -> Path:
         return _cached(repository)
     if "model_index.json" not in files and "config.json" in files:
         return download(repository, ["config.json"])
-    chosen = choose(files, half=False, suffixes=SAFE)
+    chosen = model_files(files, half=False, suffixes=SAFE)
     return download(repository, [name for name in chosen if not name.endswith(SAFE)])
 
 
 def read_remote_header(repository: str, name: str) -> dict[str, tuple[str, Shape]]:
-    """What a safetensors file on the hub says that it holds: dtype and shape by key. Only its
-    header is fetched. Raises CheckpointError."""
+    """Return the dtype and shape of each tensor in a safetensors file on the hub, by key.
+
+    Only the header is fetched.
+
+    Raises CheckpointError.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import SafetensorsParsingError
 
     try:
         header = HfApi().parse_safetensors_file_metadata(repository, name)
     except SafetensorsParsingError as error:
-        raise Malformed(f"{repository}/{name} is no sound safetensors file: {error}") from error
+        message = f"{repository}/{name} is not a valid safetensors file: {error}"
+        raise Malformed(message) from error
     except Exception as error:
-        raise _in_words(repository, error) from error
-    return {key: (told.dtype, tuple(told.shape)) for key, told in header.tensors.items()}
+        raise _translated(repository, error) from error
+    return {key: (entry.dtype, tuple(entry.shape)) for key, entry in header.tensors.items()}
 
 
-def fetch_part(
+def fetch_component(
     repository: str,
     *,
     half: bool = False,
     suffixes: Collection[str] = SAFE,
-    report: Report | None = None,
+    report: DownloadProgress | None = None,
 ) -> Path:
-    """The folder in the cache with a single component that is a repository of its own.
+    """Fetch a component that is a repository of its own, and return its folder in the cache.
 
-    Raises CheckpointMissing, and CheckpointError for a repository that has no weights.
+    Raises CheckpointMissing, and CheckpointError for a repository without weights.
     """
-
-    def chosen(files: Collection[str]) -> list[str]:
-        return [*rendering(files, half=half, suffixes=suffixes), *_configs(files)]
-
-    return _fetch(repository, chosen, suffixes, report)
+    return _fetch(repository, _network_files, half, suffixes, report)
 
 
 def _fetch(
     repository: str,
-    chosen: Callable[[Collection[str]], list[str]],
+    choose: Callable[..., list[str]],
+    half: bool,
     suffixes: Collection[str],
-    report: Report | None,
+    report: DownloadProgress | None,
 ) -> Path:
-    """What is chosen of a repository's files, if any weights are among it."""
+    """Fetch the chosen files of a repository. Raises CheckpointError if there are no weights."""
     files = list_files(repository)
     if files is None:
         return _cached(repository)
-    names = chosen(files)
+    names = choose(files, half=half, suffixes=suffixes)
     if not any(name.endswith(tuple(suffixes)) for name in names):
-        raise CheckpointError(_nothing(repository, files, suffixes))
+        raise CheckpointError(_no_weights(repository, files, suffixes))
     return download(repository, names, report)
 
 
-def _nothing(repository: str, files: Collection[str], suffixes: Collection[str]) -> str:
+def _no_weights(repository: str, files: Collection[str], suffixes: Collection[str]) -> str:
     others = sorted(name for name in files if name.endswith((".bin", ".ckpt", ".pt", ".pdparams")))
     if others and ".bin" not in suffixes:
         return (
@@ -142,43 +140,29 @@ def _nothing(repository: str, files: Collection[str], suffixes: Collection[str])
     return f"{repository} holds no model: there are {', '.join(sorted(files)[:5]) or 'no files'}"
 
 
-def choose(files: Collection[str], *, half: bool, suffixes: Collection[str]) -> list[str]:
-    """The files of a repository that make up its model: small ones, and weights once each."""
+def model_files(files: Collection[str], *, half: bool, suffixes: Collection[str]) -> list[str]:
+    """Return the files of a repository that a model needs: small ones, and weights once each."""
     chosen = [name for name in files if _SMALL.fullmatch(name)]
-    for part in PARTS:
-        inside = {name.removeprefix(f"{part}/") for name in files if name.startswith(f"{part}/")}
-        if weights := rendering(inside, half=half, suffixes=suffixes):
-            chosen += [f"{part}/{name}" for name in (*weights, *_configs(inside))]
+    for component in COMPONENTS:
+        prefix = f"{component}/"
+        inside = {name.removeprefix(prefix) for name in files if name.startswith(prefix)}
+        chosen += [prefix + name for name in _network_files(inside, half=half, suffixes=suffixes)]
     return sorted(chosen)
 
 
-def _configs(inside: Collection[str]) -> list[str]:
-    # Paddle's text encoders say theirs in the second.
-    return [name for name in ("config.json", "model_config.json") if name in inside]
-
-
-def rendering(inside: Collection[str], *, half: bool, suffixes: Iterable[str]) -> list[str]:
-    """The files of one rendering of a component: a single one, or an index and its shards."""
-    for suffix in suffixes:
-        for variant in (".fp16", "") if half else ("", ".fp16"):
-            for stem in _STEMS:
-                single = f"{stem}{variant}{suffix}"
-                if single in inside:
-                    return [single]
-                index = f"{stem}{suffix}.index{variant}.json"
-                if index in inside:
-                    shard = re.compile(_shard(stem, variant, suffix))
-                    return [index, *sorted(name for name in inside if shard.fullmatch(name))]
-    return []
-
-
-def _shard(stem: str, variant: str, suffix: str) -> str:
-    number, variant, suffix = r"-\d+-of-\d+", re.escape(variant), re.escape(suffix)
-    return rf"{stem}(?:{variant}{number}|{number}{variant}){suffix}"
+def _network_files(inside: Collection[str], *, half: bool, suffixes: Iterable[str]) -> list[str]:
+    """Return the weights and the configuration of a network; none without weights."""
+    weights = component_files(inside, half=half, suffixes=suffixes)
+    # Paddle's text encoders have the second.
+    configs = [name for name in ("config.json", "model_config.json") if name in inside]
+    return [*weights, *configs] if weights else []
 
 
 def list_files(repository: str) -> list[str] | None:
-    """The names of a repository's files, or None where the hub is not to be asked or not there."""
+    """Return the names of a repository's files; None if the hub is offline or not reachable.
+
+    Raises CheckpointMissing.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -189,38 +173,46 @@ def list_files(repository: str) -> list[str] | None:
     except Exception as error:
         if _is_unreachable(error):
             return None
-        raise _in_words(repository, error) from error
+        raise _translated(repository, error) from error
 
 
-def download(repository: str, names: Collection[str], report: Report | None = None) -> Path:
-    """The snapshot folder with at least the files `names`; what is partly there is resumed."""
+def download(
+    repository: str, names: Collection[str], report: DownloadProgress | None = None
+) -> Path:
+    """Fetch the files `names`, resume partial ones, and return the snapshot folder.
+
+    Raises CheckpointMissing.
+    """
     from huggingface_hub import snapshot_download
 
     bars = _bars(report)
     try:
         return Path(snapshot_download(repository, allow_patterns=_literal(names), tqdm_class=bars))
     except Exception as error:
-        raise _in_words(repository, error) from error
+        raise _translated(repository, error) from error
 
 
-def _bars(report: Report | None) -> Any:
-    """The bars of the hub's client, for terminals only; `report` hears of the bytes as well."""
+def _bars(report: DownloadProgress | None) -> Any:
+    """Return the class of the client's progress bars, which calls `report` too.
+
+    The bars are shown on terminals only.
+    """
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bars(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            # Those that came over the net are another bar's, and may be fewer.
-            self._told = options.get("name") == "huggingface_hub.snapshot_download"
-            self._here = 0
-            self._telling = Lock()  # files are fetched in several threads
+            # Another bar counts the bytes from the network, which may be fewer.
+            self._reports = options.get("name") == "huggingface_hub.snapshot_download"
+            self._done = 0
+            self._update_lock = Lock()  # files are fetched in several threads
             options.setdefault("disable", None)  # where there is no terminal
             super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> bool | None:
-            with self._telling:
-                self._here += int(n or 0)
-                if report is not None and self._told:
-                    report(self._here, int(self.total or 0))
+            with self._update_lock:
+                self._done += int(n or 0)
+                if report is not None and self._reports:
+                    report(self._done, int(self.total or 0))
             shown: bool | None = super().update(n)
             return shown
 
@@ -228,25 +220,25 @@ def _bars(report: Report | None) -> Any:
 
 
 def _literal(names: Collection[str]) -> list[str]:
-    """Names as patterns that match themselves only."""
+    """Return each name as a pattern that matches this name only."""
     return [re.sub(r"([*?[])", r"[\1]", name) for name in names]
 
 
-def fetch_source(said: str) -> Path:
-    """What `darkroom models add` is to read: the folder of owner/name, or a file of it.
+def fetch_source(source: str) -> Path:
+    """Fetch the source of `darkroom models add`: the folder of owner/name, or a file of it.
 
-    A repository that is no folder of components but holds one file of weights is that file.
+    Of a repository without components, its only file of weights is returned.
 
     Raises CheckpointError.
     """
-    repository, file = "/".join(said.split("/")[:2]), "/".join(said.split("/")[2:])
+    repository, file = "/".join(source.split("/")[:2]), "/".join(source.split("/")[2:])
     files = list_files(repository)
     if file:
         return download(repository, [file, *_other_halves(file, files or ())]) / file
     if files is None or "model_index.json" in files:
         return fetch(repository, suffixes=CONVERTIBLE)
     if "config.json" in files:
-        return fetch_part(repository, suffixes=CONVERTIBLE)
+        return fetch_component(repository, suffixes=CONVERTIBLE)
     if PEFT_CONFIG in files:
         return download(
             repository, [name for name in (PEFT_CONFIG, *PEFT_WEIGHTS) if name in files]
@@ -261,19 +253,22 @@ def fetch_source(said: str) -> Path:
 
 
 def _other_halves(file: str, files: Collection[str]) -> list[str]:
-    """The encoder to a decoder, and the other way round: tiny autoencoders come in two files."""
+    """Return the encoder to a decoder and the reverse: tiny autoencoders are two files."""
     swapped = {"encoder": "decoder", "decoder": "encoder"}
     names = (other.join(file.rsplit(half, 1)) for half, other in swapped.items())
     return [name for name in names if name != file and name in files]
 
 
 def fetch_tokenizer(repository: str) -> Path:
-    """The folder with the vocabulary of word pieces in a repository such as bert-base-uncased."""
+    """Fetch the word-piece vocabulary of a repository such as bert-base-uncased.
+
+    Raises CheckpointMissing.
+    """
     return download(repository, ["vocab.txt", "tokenizer_config.json"])
 
 
 def _cached(repository: str) -> Path:
-    """The snapshot of a model that was fetched before."""
+    """Return the snapshot of a model that was fetched before. Raises CheckpointMissing."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("model_index.json", "config.json"):
@@ -284,16 +279,20 @@ def _cached(repository: str) -> Path:
 
 
 def _is_unreachable(error: Exception) -> bool:
-    """Whether nobody answered. Which HTTP client says so differs between versions of the hub's."""
+    """Return True if there was no connection.
+
+    The hub's client uses different HTTP clients in different versions: their errors are compared
+    by name.
+    """
     return isinstance(error, ConnectionError | TimeoutError) or any(
         kind.__name__ == "TransportError" for kind in type(error).__mro__
     )
 
 
-def _in_words(repository: str, error: Exception) -> CheckpointError:
-    """What the hub's client says, as something an operator can act on.
+def _translated(repository: str, error: Exception) -> CheckpointError:
+    """Return an error of the hub's client as one that an operator can act on.
 
-    Whatever is not about the hub is raised as it is.
+    Any other error is raised unchanged.
     """
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -302,18 +301,18 @@ def _in_words(repository: str, error: Exception) -> CheckpointError:
         RepositoryNotFoundError,
     )
 
-    def said(what: str) -> CheckpointMissing:
-        return CheckpointMissing(f"cannot fetch {repository!r} from the hub: {what}")
+    def missing(reason: str) -> CheckpointMissing:
+        return CheckpointMissing(f"cannot fetch {repository!r} from the hub: {reason}")
 
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, GatedRepoError):
-        return said("its owner asks for consent: accept it on its page, and set HF_TOKEN")
+        return missing("its owner asks for consent: accept it on its page, and set HF_TOKEN")
     if isinstance(error, RepositoryNotFoundError):
-        return said("there is no such repository, or it is private and HF_TOKEN may not see it")
+        return missing("there is no such repository, or it is private and HF_TOKEN may not see it")
     if status == 401:
-        return said("the token in HF_TOKEN is not accepted")
+        return missing("the token in HF_TOKEN is not accepted")
     if isinstance(error, HFValidationError):
-        return said("that is no hub id")
+        return missing("that is no hub id")
     if isinstance(error, OSError) or _is_unreachable(error):
-        return said(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        return missing(str(error).splitlines()[0] if str(error) else type(error).__name__)
     raise error

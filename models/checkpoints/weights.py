@@ -12,24 +12,31 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from models.checkpoints.detect.spelling import component_plan
+from models.checkpoints.detect.detected_file import detect_file
 from models.checkpoints.errors import CheckpointError, Malformed
-from models.checkpoints.parts import Plan, Shape, shapes_of
+from models.checkpoints.key_plan import KeyPlan, Shape, shapes_of
 from models.checkpoints.readers.headers import read_header
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A component's tensors in its files, whatever their spelling; on the CPU they stay mapped."""
+    """A component's tensors in its files, in any supported spelling; on the CPU they stay mapped.
+
+    source: the files' names, for messages. keys: the shapes of the files' tensors.
+    """
 
     source: str
-    plan: Plan
+    plan: KeyPlan
     keys: Mapping[str, Shape]
     _open_files: Mapping[str, Any]
 
     @classmethod
-    def open(cls, part: str, files: Sequence[Path], device: torch.device) -> Weights:
-        """The weights of component `part` (unet, vae, …) in `files`, which share no key."""
+    def open(cls, component: str, files: Sequence[Path], device: torch.device) -> Weights:
+        """Open the weights of `component` (unet, vae, …) in `files`.
+
+        Raises Malformed for a damaged file or two files with the same key, and CheckpointError for
+        files without that component.
+        """
         keys: dict[str, Shape] = {}
         opened: dict[str, Any] = {}
         for path in files:
@@ -39,7 +46,11 @@ class Weights:
             keys |= shapes
             opened |= dict.fromkeys(shapes, _safe_open(path, device))
         source = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
-        return cls(source, _plan(part, files[0], keys), keys, opened)
+        try:
+            plan = detect_file(keys).plan(component)
+        except CheckpointError as error:
+            raise type(error)(f"{files[0]}: {error}") from error
+        return cls(source, plan, keys, opened)
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -47,21 +58,14 @@ class Weights:
         return shapes_of(self.plan, self.keys)
 
     def tensor(self, name: str) -> Tensor:
-        """One parameter, as the file has it: a view where it can be one."""
-        part = self.plan[name]
-        tensor: Tensor = part.cut(self._open_files[part.key].get_tensor(part.key))
+        """Return one parameter in the precision of the file: a view where possible."""
+        source = self.plan[name]
+        tensor: Tensor = source.cut(self._open_files[source.key].get_tensor(source.key))
         return tensor
-
-
-def _plan(part: str, path: Path, keys: Mapping[str, Shape]) -> Plan:
-    try:
-        return component_plan(part, keys)
-    except CheckpointError as error:
-        raise type(error)(f"{path}: {error}") from error
 
 
 def _safe_open(path: Path, device: torch.device) -> Any:
     try:
         return safe_open(path, framework="pt", device=str(device))
     except (SafetensorError, OSError) as error:
-        raise Malformed(f"{path} is no sound safetensors file: {error}") from error
+        raise Malformed(f"{path} is not a valid safetensors file: {error}") from error

@@ -1,1 +1,1 @@
-"""From a folder or hub id to a loaded model."""
+"""Loading and inspection of models from a folder, a single file or the hub."""

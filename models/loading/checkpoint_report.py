@@ -1,5 +1,4 @@
-"""A checkpoint as its headers and configuration files tell of it; see
-`models.loading.inspection`."""
+"""The result of `models.loading.inspection`: the facts and problems of a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,23 +10,26 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Component:
-    """One network: its parameters, the precisions they are stored in, and what is wrong with it."""
+class ComponentReport:
+    """One network: its number of parameters, the precisions of its file, and its problems."""
 
     name: str
     parameters: int = 0
     precisions: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
-    def words(self) -> str:
+    def summary(self) -> str:
         stored = f", stored as {' and '.join(self.precisions)}" if self.precisions else ""
         return f"{self.parameters:,} parameters{stored}"
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """A checkpoint. `side` is that of the pictures it was made for, in pixels; `weights` the bytes
-    it takes in memory, by precision; `folder` where its small files are."""
+class CheckpointReport:
+    """A checkpoint and its problems.
+
+    side: width and height of the images it was trained on, in pixels. weights: the bytes of all
+    weights in memory, by precision. folder: the folder of its small files.
+    """
 
     title: str
     folder: Path | None = None
@@ -35,32 +37,35 @@ class Anatomy:
     tasks: tuple[str, ...] = ()
     side: int = 0
     prediction: str = ""
-    components: tuple[Component, ...] = ()
+    components: tuple[ComponentReport, ...] = ()
     weights: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
     @property
     def all_problems(self) -> tuple[str, ...]:
-        return (*self.problems, *(told for part in self.components for told in part.problems))
+        parts = (problem for component in self.components for problem in component.problems)
+        return (*self.problems, *parts)
 
     @property
-    def sound(self) -> bool:
+    def valid(self) -> bool:
         return not self.all_problems
 
     def lines(self, step_bytes: int | None = None) -> list[str]:
-        """All of it, for people. `step_bytes`: the memory that a step of one picture takes, where
-        that was measured."""
-        step = f"{step_bytes / GIB:.2f} GiB for each picture, as measured" if step_bytes else ""
+        """Return the report as text for people.
+
+        step_bytes: the measured memory of one denoising step for one image, in bytes.
+        """
+        step = f"{step_bytes / GIB:.2f} GiB for each image, as measured" if step_bytes else ""
         pipeline = f" ({self.pipeline})" if self.pipeline not in ("", self.title) else ""
         sizes = (f"{size / GIB:.2f} GiB in {name}" for name, size in self.weights.items())
         facts = [
             ("tasks", ", ".join(self.tasks)),
             ("size", f"{self.side}×{self.side}" if self.side else ""),
             ("predicts", self.prediction),
-            *((part.name, part.words()) for part in self.components),
+            *((component.name, component.summary()) for component in self.components),
             ("memory", ", ".join(sizes)),
             ("a step", step),
         ]
-        told = [f"  {name:15} {fact}" for name, fact in facts if fact]
-        verdict = [f"wrong: {problem}" for problem in self.all_problems] or ["sound"]
-        return [f"{self.title}{pipeline}", *told, *verdict]
+        shown = [f"  {name:15} {fact}" for name, fact in facts if fact]
+        verdict = [f"problem: {problem}" for problem in self.all_problems] or ["valid"]
+        return [f"{self.title}{pipeline}", *shown, *verdict]

@@ -1,8 +1,8 @@
-"""The ControlNets that the operator has added, loaded when a picture asks for them.
+"""The installed ControlNets, each loaded when a request names it.
 
     folder/<name>/config.json, diffusion_pytorch_model.safetensors
 
-Names come from the folder, never from a request: what is not there by name is not there.
+A requested name is looked up among the names in the folder; it is never used as a path.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from models.checkpoints.errors import UnsupportedConfig
 from models.networks.controlnet import ControlNet, ControlNetConfig
 from models.pipeline import LatentDiffusion
 
-KEPT = 4  # of those in memory, the ones asked for last
+KEPT = 4  # most recently used ControlNets that stay in memory
 
 
 def load_controlnet(folder: Path, dtype: torch.dtype, device: torch.device) -> ControlNet:
-    """Raises CheckpointError (missing, mismatching) or UnsupportedConfig."""
+    """Load a ControlNet. Raises CheckpointError (missing, mismatching) or UnsupportedConfig."""
     return load_component(
         folder, lambda config: ControlNet(ControlNetConfig.from_dict(config)), dtype, device
     )
 
 
 class ControlNets:
-    """ControlNets by name, in a folder that may be absent. May be used from several threads."""
+    """ControlNets by name, in a folder that may be absent. Thread-safe."""
 
     def __init__(self, folder: Path, kept: int = KEPT) -> None:
         self._folder = folder
@@ -39,15 +39,15 @@ class ControlNets:
         self._lock = threading.Lock()
 
     def misfits(self, model: LatentDiffusion) -> Mapping[str, str | None]:
-        """Each by name, with the reason why it cannot tell this model; None where it can."""
+        """Return, by name, the reason a ControlNet does not fit `model`, or None if it fits."""
         return {name: self._misfit(name, model) for name in self._weights()}
 
     def fitting(self, model: LatentDiffusion) -> tuple[str, ...]:
-        """The names of those that can tell this model where things are to be."""
-        return tuple(name for name, why_not in self.misfits(model).items() if why_not is None)
+        """Return the names of those that fit `model`."""
+        return tuple(name for name, reason in self.misfits(model).items() if reason is None)
 
     def get(self, name: str, model: LatentDiffusion) -> ControlNet:
-        """The ControlNet of that name, as precise and on the same device as the model.
+        """Return the ControlNet `name`, in the precision and on the device of `model`.
 
         Raises CheckpointError if there is none of that name, or it cannot be loaded or does not
         fit the model.
@@ -55,9 +55,9 @@ class ControlNets:
         weights = self._weights().get(name)
         if weights is None:
             raise CheckpointError(f"no ControlNet is called {name!r}")
-        if why_not := self._misfit(name, model):
-            raise CheckpointError(f"the ControlNet {name!r} does not fit the model: {why_not}")
-        # With the time of the file: what an operator has put in its place is another.
+        if reason := self._misfit(name, model):
+            raise CheckpointError(f"the ControlNet {name!r} does not fit the model: {reason}")
+        # The modification time makes a replaced file another ControlNet.
         key = name, weights.stat().st_mtime_ns, model.dtype, model.device
         with self._lock:
             if key not in self._loaded:
@@ -68,7 +68,7 @@ class ControlNets:
             return self._loaded[key]
 
     def _weights(self) -> dict[str, Path]:
-        """The file with the weights of each that is there whole, by name."""
+        """Return the weights file of each complete ControlNet, by name."""
         found = sorted(self._folder.glob("*/*.safetensors"))
         return {
             weights.parent.name: weights

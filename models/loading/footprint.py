@@ -1,4 +1,4 @@
-"""The memory that weights take, told by networks without any."""
+"""The memory that weights take, counted on networks without weights."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ META = torch.device("meta")
 
 
 def weights_bytes(model: LatentDiffusion, dtype: torch.dtype, *, safety: bool = False) -> int:
-    """The bytes that the weights of all networks take in `dtype`; a first stage that overflows in
-    half precision takes as many as in single.
+    """Return the bytes that the weights of all networks take in `dtype`.
 
-    With `safety`, the model's safety checker is counted, too. Raises CheckpointError if its files
-    are not there.
+    A first stage that overflows in half precision counts in single precision. safety: count the
+    model's safety checker too.
+
+    Raises CheckpointError if the safety checker's files are missing.
     """
-    beside = [load_safety_checker(model.folder, dtype, META)] if safety else []
-    return sum(network_bytes(network, dtype) for network in (*networks(model), *beside))
+    checkers = [load_safety_checker(model.folder, dtype, META)] if safety else []
+    return sum(network_bytes(network, dtype) for network in (*networks_of(model), *checkers))
 
 
-def networks(part: object) -> Iterator[nn.Module]:
-    """Every network that a model is made of, each once."""
+def networks_of(part: object) -> Iterator[nn.Module]:
+    """Yield every network of a model, or of a part of it, once."""
     if isinstance(part, nn.Module):
         yield part
     elif isinstance(part, tuple):
         for inner in part:
-            yield from networks(inner)
+            yield from networks_of(inner)
     elif is_dataclass(part) and not isinstance(part, type):
         for item in fields(part):
-            if item.name != "executors":  # they run networks that are listed already
-                yield from networks(getattr(part, item.name))
+            if item.name != "executors":  # they run networks that other fields hold
+                yield from networks_of(getattr(part, item.name))
 
 
 def network_bytes(network: nn.Module, dtype: torch.dtype) -> int:
-    """The bytes that the weights of one network take in `dtype`."""
+    """Return the bytes that the weights of one network take in `dtype`."""
     upcast = isinstance(network, FirstStage) and getattr(network.config, "force_upcast", False)
     item = torch.float32.itemsize if upcast else dtype.itemsize
     return item * sum(tensor.numel() for tensor in network.state_dict().values())

@@ -1,7 +1,7 @@
-"""What a checkpoint is, told by its headers and configuration files: no weight is read.
+"""Inspection of a checkpoint by its headers and configuration files, without reading weights.
 
-Every network is built on the meta device, without memory, and its parameters are compared with
-those that the files' headers announce, in whatever spelling.
+Every network is built on the meta device, without memory. Its parameters are compared with the
+tensors in the headers of its files, in any supported spelling.
 """
 
 from __future__ import annotations
@@ -16,19 +16,24 @@ from torch import nn
 
 from models.autoencoders.registry import build_first_stage
 from models.checkpoints.checkpoint import CheckpointError, CheckpointMissing, differences, read_json
-from models.checkpoints.detect.families import family_of_network
-from models.checkpoints.detect.kinds import CLASS_KINDS, Kind, kind_of
-from models.checkpoints.detect.single_file import is_single_file, laid_out
-from models.checkpoints.detect.spelling import component_plan
+from models.checkpoints.detect.detected_file import detect_file
+from models.checkpoints.detect.families import detect_family
+from models.checkpoints.detect.kinds import CLASS_KINDS, Kind
+from models.checkpoints.detect.single_file import is_single_file, single_file_folder
 from models.checkpoints.hub import is_hub_id
-from models.checkpoints.parts import Shape, shapes_of
+from models.checkpoints.key_plan import Shape
 from models.checkpoints.readers.headers import read_header
-from models.checkpoints.readers.stored import LocalFiles, Stored, StoredFiles, hub_files
-from models.loading.checkpoint_report import Anatomy, Component
+from models.checkpoints.readers.stored_files import (
+    LocalFiles,
+    StoredFiles,
+    StoredTensors,
+    hub_files,
+)
+from models.loading.checkpoint_report import CheckpointReport, ComponentReport
 from models.loading.footprint import META, network_bytes, weights_bytes
-from models.loading.kinds import KINDS
 from models.loading.loader import BUNDLED, load_model
-from models.lora.names import other_kind
+from models.loading.pipelines import PIPELINES
+from models.lora.names import unsupported_adapter
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.controlnet import ControlNet, ControlNetConfig
@@ -56,26 +61,27 @@ _BUILD: Mapping[str, Callable[[dict[str, Any]], nn.Module]] = {
     "unet": lambda c: UNet(UNetConfig.from_dict(c)),
     "safety_checker": lambda c: SafetyChecker(VisionConfig.from_dict(c)),
 }
-_BUILD_ALONE: Mapping[Kind, Callable[[dict[str, Any]], nn.Module]] = {
+_BUILD_EXTRA: Mapping[Kind, Callable[[dict[str, Any]], nn.Module]] = {
     "vae": build_first_stage,
     "controlnet": lambda c: ControlNet(ControlNetConfig.from_dict(c)),
     "unet": _BUILD["unet"],
 }
 _TITLES: Mapping[Kind, str] = {
     "lora": "a LoRA",
-    "embedding": "a word learned by textual inversion",
+    "embedding": "a textual inversion embedding",
     "controlnet": "a ControlNet",
     "vae": "a first stage",
     "unet": "a UNet",
 }
 
 
-def inspect(path_or_id: str) -> Anatomy:
-    """What is to be said of a folder, a safetensors file, a hub id or "bundled": of a model, or of
-    what goes with one.
+def inspect_checkpoint(path_or_id: str) -> CheckpointReport:
+    """Return the report of a model or an extra network, with all its problems.
 
-    Of a hub's model the small files are fetched, and of the weights the headers only. Raises
-    CheckpointError for what is no checkpoint at all.
+    path_or_id: a folder, a safetensors file, a hub id or "bundled". Of a hub id only the small
+    files and the headers of the weights are fetched.
+
+    Raises CheckpointError for a source that is not a checkpoint at all.
     """
     path = BUNDLED if path_or_id == "bundled" else Path(path_or_id).expanduser()
     if path.is_dir():
@@ -90,67 +96,78 @@ def inspect(path_or_id: str) -> Anatomy:
     if not is_hub_id(path_or_id):
         raise CheckpointMissing(
             f"{path_or_id!r} is neither a folder, a .safetensors file, a hub id (owner/name), nor "
-            "the name of what was added"
+            "the name of an added one"
         )
     return _folder(hub_files(path_or_id))
 
 
-def _file(path: Path) -> Anatomy:
-    shapes = read_header(path).shapes
-    kind = kind_of(shapes)
-    if kind == "lora":
-        return Anatomy(_TITLES[kind], problems=tuple(_other_kinds(shapes)))
-    if kind == "embedding":
-        return Anatomy(_TITLES[kind])
-    return _folder(LocalFiles(laid_out(path)))
+def _file(path: Path) -> CheckpointReport:
+    file = detect_file(read_header(path).shapes)
+    if file.kind == "lora":
+        return CheckpointReport(_TITLES[file.kind], problems=tuple(_unsupported(file.shapes)))
+    if file.kind == "embedding":
+        return CheckpointReport(_TITLES[file.kind])
+    return _folder(LocalFiles(single_file_folder(path)))
 
 
-def _other_kinds(keys: Collection[str]) -> Iterator[str]:
-    """What of a LoRA's file is of another kind of adapter; whether it fits, each model tells."""
+def _unsupported(keys: Collection[str]) -> Iterator[str]:
+    """Yield the problem of each key of a LoRA file that belongs to another kind of adapter.
+
+    A LoRA's fit is checked against each model.
+    """
     for key in sorted(keys):
-        if kind := other_kind(key):
+        if kind := unsupported_adapter(key):
             yield f"{kind} is not supported: {key}"
 
 
-def _alone(kind: Kind, config: dict[str, Any], files: StoredFiles) -> Anatomy:
-    """A network that is added on its own."""
-    build = _BUILD_ALONE[kind]
-    network, part = _network(kind, lambda: build(config), lambda: files.stored(""))
+def _extra_network(kind: Kind, config: dict[str, Any], files: StoredFiles) -> CheckpointReport:
+    build = _BUILD_EXTRA[kind]
+    network, component = _network(kind, lambda: build(config), lambda: files.tensors(""))
     weights = {}
     if network is not None:
         sizes = (("fp16", torch.float16), ("fp32", torch.float32))
         weights = {name: network_bytes(network, dtype) for name, dtype in sizes}
     pipeline = str(config["_class_name"])
-    return Anatomy(_TITLES[kind], files.folder, pipeline, components=(part,), weights=weights)
+    return CheckpointReport(
+        _TITLES[kind], files.folder, pipeline, components=(component,), weights=weights
+    )
 
 
-def _folder(files: StoredFiles) -> Anatomy:
-    alone = files.folder / "config.json"
-    if alone.is_file() and not (files.folder / "model_index.json").is_file():
-        config = read_json(alone)
-        if what := CLASS_KINDS.get(str(config.get("_class_name"))):
-            return _alone(what, config, files)
+def _folder(files: StoredFiles) -> CheckpointReport:
+    config_file = files.folder / "config.json"
+    if config_file.is_file() and not (files.folder / "model_index.json").is_file():
+        config = read_json(config_file)
+        if kind := CLASS_KINDS.get(str(config.get("_class_name"))):
+            return _extra_network(kind, config, files)
+    return _model(files)
+
+
+def _model(files: StoredFiles) -> CheckpointReport:
     index = read_json(files.folder / "model_index.json")
     pipeline = str(index.get("_class_name"))
-    kind = KINDS.get(pipeline)
-    if kind is None:
-        unknown = f"pipeline {pipeline!r} is not supported; have {', '.join(KINDS)}"
-        return Anatomy("an unknown model", files.folder, pipeline, problems=(unknown,))
-    parts = tuple(_component(files, name) for name in _BUILD if _has(files.folder, index, name))
+    spec = PIPELINES.get(pipeline)
+    if spec is None:
+        unknown = f"pipeline {pipeline!r} is not supported; have {', '.join(PIPELINES)}"
+        return CheckpointReport("an unknown model", files.folder, pipeline, problems=(unknown,))
+    components = tuple(
+        _component(files, name) for name in _BUILD if _has(files.folder, index, name)
+    )
     problems = [f"{name} is not named in model_index.json" for name in _absent(index)]
     described: dict[str, Any] = {}
     try:
-        described = _described(load_model(str(files.folder), META, torch.float32))
+        described = _facts(load_model(str(files.folder), META, torch.float32))
     except (CheckpointError, ValueError) as error:
         problems.append(str(error))
-    told = [problem for part in parts for problem in part.problems]
-    others = tuple(problem for problem in problems if problem not in told)
-    names: dict[str, Any] = {"title": pipeline, "pipeline": pipeline, "folder": files.folder}
-    return Anatomy(**names | described, tasks=kind.tasks, components=parts, problems=others)
+    reported = {problem for component in components for problem in component.problems}
+    others = tuple(problem for problem in problems if problem not in reported)
+    facts: dict[str, Any] = {"title": pipeline, "pipeline": pipeline, "folder": files.folder}
+    return CheckpointReport(
+        **facts | described, tasks=spec.tasks, components=components, problems=others
+    )
 
 
 def _absent(index: Mapping[str, Any]) -> list[str]:
-    """What every model has, and this one does not name."""
+    """Return the required components that model_index.json does not name."""
     first_stages = ("vae", "vqvae")
     wanted = {"unet": ["unet"], "vae": first_stages}
     return [name for name, any_of in wanted.items() if not any(map(index.get, any_of))]
@@ -162,17 +179,18 @@ def _has(folder: Path, index: Mapping[str, Any], name: str) -> bool:
     return any(index.get(name) or ())
 
 
-def _component(files: StoredFiles, name: str) -> Component:
-    """The network in the folder `name`, held against what its configuration says."""
+def _component(files: StoredFiles, name: str) -> ComponentReport:
+    """Compare the network that the folder `name` configures with its weights."""
     config = files.folder / name / "config.json"
-    _, part = _network(name, lambda: _BUILD[name](read_json(config)), lambda: files.stored(name))
-    return part
+    build = _BUILD[name]
+    _, report = _network(name, lambda: build(read_json(config)), lambda: files.tensors(name))
+    return report
 
 
 def _network(
-    name: str, build: Callable[[], nn.Module], headers: Callable[[], Stored]
-) -> tuple[nn.Module | None, Component]:
-    """A network without weights, if it can be built, and how it compares with what is stored."""
+    name: str, build: Callable[[], nn.Module], headers: Callable[[], StoredTensors]
+) -> tuple[nn.Module | None, ComponentReport]:
+    """Return a network without weights, if it can be built, and its comparison with the file."""
     network, parameters, expected = None, 0, None
     problems: list[str] = []
     try:
@@ -183,7 +201,7 @@ def _network(
         expected = {key: tuple(tensor.shape) for key, tensor in state.items()}
     except (CheckpointError, ValueError) as error:
         problems.append(f"{name}: {error}")
-    stored: Stored = {}
+    stored: StoredTensors = {}
     try:
         stored = headers()
         if expected is not None:
@@ -192,19 +210,18 @@ def _network(
         problems.append(f"{name}: {error}")
     counted = Counter(PRECISIONS.get(dtype, dtype) for dtype, _ in stored.values())
     precisions = tuple(precision for precision, _ in counted.most_common())
-    return network, Component(name, parameters, precisions, tuple(problems))
+    return network, ComponentReport(name, parameters, precisions, tuple(problems))
 
 
-def _differences(name: str, expected: Mapping[str, Shape], stored: Stored) -> Iterator[str]:
-    keys = {key: shape for key, (_, shape) in stored.items()}
-    found = shapes_of(component_plan(name, keys), keys)
+def _differences(name: str, expected: Mapping[str, Shape], stored: StoredTensors) -> Iterator[str]:
+    found = detect_file({key: shape for key, (_, shape) in stored.items()}).parameters(name)
     kinds = ("missing", "unexpected", "misshapen")
     for kind, wrong in zip(kinds, differences(expected, found), strict=True):
         yield from (f"{name}: {kind}: {key}" for key in wrong)
 
 
-def _described(skeleton: LatentDiffusion) -> dict[str, Any]:
-    """What its networks tell, without weights."""
+def _facts(skeleton: LatentDiffusion) -> dict[str, Any]:
+    """Return the facts that a model without weights gives."""
     factor = skeleton.autoencoder.config.factor
     return {
         "title": _title(skeleton),
@@ -218,9 +235,9 @@ def _described(skeleton: LatentDiffusion) -> dict[str, Any]:
 
 
 def _title(skeleton: LatentDiffusion) -> str:
-    """The name of its family, or that of its pipeline where the UNet is of none's size."""
+    """Return the title of the model's family, or its pipeline's name if it is of none."""
     shapes = {name: tuple(t.shape) for name, t in skeleton.unet.state_dict().items()}
     try:
-        return family_of_network(shapes).title
+        return detect_family(shapes).title
     except CheckpointError:
         return str(read_json(skeleton.folder / "model_index.json")["_class_name"])

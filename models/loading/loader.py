@@ -1,4 +1,4 @@
-"""From a folder or hub id to a `LatentDiffusion` ready to draw."""
+"""Loading of a `LatentDiffusion` from a folder, a single file or a hub id."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.checkpoints.checkpoint import CheckpointError, load_component, read_
 from models.checkpoints.hub import fetch
 from models.conditioners.textual_inversion import with_learned_words
 from models.executors.eager import eager_executors
-from models.loading.kinds import KINDS, Published
+from models.loading.pipelines import PIPELINES, ModelFiles
 from models.networks.config import UNetConfig, misfit
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
@@ -22,11 +22,12 @@ from models.samplers.noise_schedule import NoiseSchedule
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
-FOUND = 0.1  # the share of loading that is done once all files are here
+FETCHED = 0.1  # the share of loading that is done once all files are fetched
 
-Report = Callable[[float, str], None]
+# Called with the share done, 0 to 1, and the next step.
+LoadProgress = Callable[[float, str], None]
 
-# What a UNet has in common with the one whose place it takes: what it is told, and what it draws.
+# Settings that a UNet must share with the one it replaces: its conditioning and its latents.
 _SHARED = (
     "in_channels",
     "out_channels",
@@ -38,14 +39,14 @@ _SHARED = (
 
 
 def default_device() -> torch.device:
-    """The best device present: CUDA, then Apple's, then the CPU."""
+    """Return the best device present: CUDA, then Apple's, then the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """Half precision on accelerators, single on the CPU."""
+    """Return half precision for accelerators, single for the CPU."""
     return torch.float32 if device.type == "cpu" else torch.float16
 
 
@@ -53,15 +54,16 @@ def load_model(
     path_or_id: str,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
-    report: Report = lambda fraction, what: None,
+    report: LoadProgress = lambda fraction, what: None,
     embeddings: Path | None = None,
     unet: Path | None = None,
 ) -> LatentDiffusion:
-    """Load a model in the published diffusers layout.
+    """Load a model in the diffusers layout.
 
-    `path_or_id` is a folder, a hub id or "bundled". `report` hears the share done, 0 to 1, and
-    what comes next. `embeddings`: a folder of words learned by textual inversion. `unet`: the
-    folder of a network in place of the model's own, as `latent-consistency/lcm-sdxl` for SDXL.
+    path_or_id: a folder, a single file, a hub id or "bundled". report: called with the share done,
+    0 to 1, and the next step. embeddings: a folder of textual inversion embeddings. unet: the
+    folder of a network that replaces the model's own, as `latent-consistency/lcm-sdxl` for SDXL.
+
     Raises CheckpointError (missing, mismatching or unsupported).
     """
     device = device or default_device()
@@ -71,15 +73,15 @@ def load_model(
     download = partial(fetch, half=half, report=Fetching(report))
     folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id, download)
     index = read_json(folder / "model_index.json")
-    kind = KINDS.get(str(index.get("_class_name")))
-    if kind is None:
+    spec = PIPELINES.get(str(index.get("_class_name")))
+    if spec is None:
         raise CheckpointError(
             f"{path_or_id}: pipeline {index.get('_class_name')!r} is not supported; "
-            f"have {', '.join(KINDS)}"
+            f"have {', '.join(PIPELINES)}"
         )
-    report(FOUND, "what reads requests")
-    published = Published(folder, index, dtype, device)
-    conditioner, beside = kind.conditioner(published), kind.beside(published)
+    report(FETCHED, "conditioner")
+    files = ModelFiles(folder, index, dtype, device)
+    conditioner, beside = spec.conditioner(files), spec.beside(files)
     if embeddings is not None:
         conditioner = with_learned_words(conditioner, embeddings)
     report(0.3, "autoencoder")
@@ -98,13 +100,16 @@ def load_model(
         dtype=dtype,
         folder=folder,
         beside=beside,
-        patches=kind.patches,
+        patches=spec.patches,
         tiny=_tiny(folder / "tiny_vae", autoencoder, dtype, device),
     )
 
 
 def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.device) -> UNet:
-    """The model's own, or another that is told the same and draws the same latents."""
+    """Load the model's own UNet, or another with the same conditioning and latents.
+
+    Raises CheckpointError for one that does not fit.
+    """
     unet = load_component(other or own, lambda c: UNet(UNetConfig.from_dict(c)), dtype, device)
     if other is None:
         return unet
@@ -116,23 +121,22 @@ def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.devic
 
 
 class Fetching:
-    """Tells how much has been fetched, once for each percent, as what comes first of loading: a
-    `models.checkpoints.hub.Report`."""
+    """A `DownloadProgress` of `models.checkpoints.hub` that reports each percent of fetching."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: LoadProgress) -> None:
         self._report = report
-        self._told = -1
+        self._reported = -1
 
-    def __call__(self, here: int, total: int) -> None:
-        percent = 100 * here // max(total, 1)
-        if percent != self._told:
-            self._told = percent
-            words = f"fetching, {here / 1e9:.2f} of {total / 1e9:.2f} GB"
-            self._report(FOUND * min(here / max(total, 1), 1.0), words)
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if percent != self._reported:
+            self._reported = percent
+            what = f"fetching, {done / 1e9:.2f} of {total / 1e9:.2f} GB"
+            self._report(FETCHED * min(done / max(total, 1), 1.0), what)
 
 
 def _tiny(
     folder: Path, full: FirstStage, dtype: torch.dtype, device: torch.device
 ) -> FirstStage | None:
-    """The tiny autoencoder that an operator has put beside the model's own, if one has."""
+    """Load the tiny autoencoder in the model's folder, if there is one."""
     return load_alike(folder, full, dtype, device) if folder.is_dir() else None

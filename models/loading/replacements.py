@@ -1,5 +1,8 @@
-"""Another first stage in place of a model's own, as `stabilityai/sdxl-vae` for any SDXL, or a tiny
-one beside it, as `madebyollin/taesd` for Stable Diffusion 1.x; and where other networks are."""
+"""Networks that replace a model's own, or are added to it.
+
+A first stage such as `stabilityai/sdxl-vae` replaces that of any SDXL; a tiny autoencoder such as
+`madebyollin/taesd` is added to Stable Diffusion 1.x.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +11,44 @@ from pathlib import Path
 
 from models.autoencoders.registry import load_alike
 from models.checkpoints.checkpoint import CheckpointMissing
-from models.checkpoints.detect.single_file import is_single_file, laid_out
+from models.checkpoints.detect.single_file import is_single_file, single_file_folder
 from models.checkpoints.hub import Download, is_hub_id
 from models.executors.eager import eager_executors
 from models.pipeline import LatentDiffusion
 
 
-def network_of(path_or_id: str, part: str, download: Download) -> Path:
-    """The folder with the config.json of a network given as a folder, a single file, a model, in
-    whose folder `part` it is then, or a hub id, whose files `download` brings.
+def resolve_network(path_or_id: str, component: str, download: Download) -> Path:
+    """Return the folder with the config.json of a network.
+
+    path_or_id: a folder, a single file, a model's folder with the folder `component` in it, or a
+    hub id. download: fetches the files of a hub id.
 
     Raises CheckpointMissing.
     """
     folder = Path(path_or_id).expanduser()
     if is_single_file(folder):
-        folder = laid_out(folder)
+        folder = single_file_folder(folder)
     if not folder.is_dir():
         if not is_hub_id(path_or_id):
             raise CheckpointMissing(
-                f"the {part} {path_or_id!r} is neither a folder nor a hub id (owner/name)"
+                f"the {component} {path_or_id!r} is neither a folder nor a hub id (owner/name)"
             )
         folder = download(path_or_id)
-    return folder / part if (folder / part).is_dir() else folder
+    return folder / component if (folder / component).is_dir() else folder
 
 
 def with_first_stage(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
-    """The same model, not yet prepared by any executor, with the first stage of `folder`.
+    """Return the model with the first stage of `folder`, and with eager executors.
 
-    Raises CheckpointError if its latents are of another shape.
+    Raises CheckpointError if its latents have another shape.
     """
     stage = load_alike(folder, model.autoencoder, model.dtype, model.device)
     return replace(model, autoencoder=stage, executors=eager_executors(model.unet, stage))
 
 
 def with_tiny(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
-    """The same model, with the tiny autoencoder of `folder` beside its own. Raises likewise."""
+    """Return the model with the tiny autoencoder of `folder` in addition to its own.
+
+    Raises CheckpointError if its latents have another shape.
+    """
     return replace(model, tiny=load_alike(folder, model.autoencoder, model.dtype, model.device))

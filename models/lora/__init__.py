@@ -1,14 +1,13 @@
-"""LoRA: small changes of a model's layers, read from a file and merged (Hu et al. 2021).
+"""LoRA: low-rank changes of a model's layers, read from a file and merged (Hu et al. 2021).
 
-    original_names  what the layers of a UNet are called in the original (sgm) code
-    names           every spelling of a layer's name that files use, as data
-    layers          a model's layers, and what they are called
-    factors         one layer's change, scale · up @ down, and what it adds to a weight
-    peft_config     what PEFT says beside its tensors
-    reading         a file's header, resolved against a model's own layers; and its numbers
-    shelf           the files that an operator has added, by name
-    merging         a variant of a model: changed layers of its own, all else shared
+    original_names  the names of a UNet's layers in the original (sgm) code
+    names           every spelling of a layer's name in files, as data
+    layers          a model's layers by all their names
+    factors         one layer's change, scale · up @ down
+    peft_config     PEFT's configuration, in the header or in a file of its own
+    reading         a file's keys, resolved against a model's layers; and its tensors
+    registry        the installed LoRA files, by name
+    merging         a model with LoRAs: changed layers of its own, all else shared
 
-A model with LoRAs is another model that shares most of its memory: whoever draws with it need not
-know the difference.
+A model with LoRAs is another model that shares most of its memory; it is used like any other.
 """

@@ -1,4 +1,4 @@
-"""What can be wrong with a LoRA file."""
+"""Errors of LoRA files."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from dataclasses import dataclass, field
 
 from models.checkpoints.checkpoint import CheckpointError
 
-MOST_NAMED = 12  # keys that an error lists for each reason; the rest is counted
+MAX_LISTED = 12  # keys in the message for each reason; the rest is counted
 
 
 class LoraError(CheckpointError):
-    """A LoRA file cannot be used with this model; the message says which keys and why."""
+    """A LoRA file cannot be used with this model; the message names the keys and the reasons."""
 
 
 @dataclass
-class Complaints:
-    """All that is wrong with a file, told together."""
+class Problems:
+    """All problems of a file, by reason, for one error."""
 
     found: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, why: str, what: str) -> None:
-        self.found.setdefault(why, []).append(what)
+    def add(self, reason: str, key: str) -> None:
+        self.found.setdefault(reason, []).append(key)
 
-    def tell(self, name: str) -> None:
-        """Raises LoraError if there is anything to complain of."""
+    def raise_if_any(self, name: str) -> None:
+        """Raise a LoraError for the file `name` if there are problems."""
         if self.found:
-            parts = (f"{why}: {_listed(what)}" for why, what in self.found.items())
+            parts = (f"{reason}: {_listed(keys)}" for reason, keys in self.found.items())
             raise LoraError(f"LoRA {name} does not fit: " + "; ".join(parts))
 
 
-def _listed(what: list[str]) -> str:
-    more = len(what) - MOST_NAMED
-    return ", ".join(what[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+def _listed(keys: list[str]) -> str:
+    more = len(keys) - MAX_LISTED
+    return ", ".join(keys[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The layers of a model that a LoRA may change, and every name that files have for them."""
+"""The layers of a model that a LoRA may change, by every name in files."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from functools import cached_property
 
 from torch import nn
 
-from models.lora.factors import Shape
+from models.checkpoints.key_plan import Shape
 from models.lora.names import UNET, spellings
 from models.lora.original_names import original_name
 from models.networks.config import UNetConfig
 
-Layer = tuple[str, str]  # component and module path, in the names of our networks
+Layer = tuple[str, str]  # component and module path, by the names of our networks
 
 
 @dataclass(frozen=True)
 class Layers:
-    """`shapes` of their weights; `named`: None is a name that two layers share."""
+    """The layers of a model.
+
+    shapes: of their weights. named: layers by their names in files; None for a name of two layers.
+    """
 
     shapes: Mapping[Layer, Shape]
     named: Mapping[str, Layer | None]
 
     @cached_property
     def digest(self) -> int:
-        """Equal for layers of equal names and shapes: a LoRA fits both or neither."""
+        """A hash of names and shapes: a LoRA fits all models with equal digests, or none."""
         return hash(frozenset(self.shapes.items()))
 
     @classmethod
     def of(cls, networks: Mapping[str, nn.Module], unet: UNetConfig) -> Layers:
-        """Of `networks` by component (see `names`); the meta device will do."""
+        """Return the layers of `networks`, by component (see `names`); the meta device suffices."""
         shapes: dict[Layer, Shape] = {}
         named: dict[str, Layer | None] = {}
         for component, network in networks.items():

@@ -1,4 +1,4 @@
-"""A model with LoRAs: a variant that has its own weights where they differ and shares the rest."""
+"""Merging of LoRAs: a variant of a model with its own changed weights, which shares the rest."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from models.lora.reading import LoRA
 from models.networks.sharing import twin
 from models.pipeline import LatentDiffusion
 
-Weighted = Sequence[tuple[LoRA, float]]  # and how strongly, 1 as it was trained
+Weighted = Sequence[tuple[LoRA, float]]  # with its strength; 1 as trained
 
 
 def networks(model: LatentDiffusion) -> dict[str, nn.Module]:
-    """What LoRAs may change, by the names that files have for it."""
+    """Return the networks that LoRAs may change, by their names in files."""
     stages = text_stages(model.conditioner)
     # SDXL's refiner has the second text encoder only.
     names = (TEXT_2,) if model.is_sdxl and len(stages) == 1 else (TEXT, TEXT_2)
@@ -32,18 +32,18 @@ def networks(model: LatentDiffusion) -> dict[str, nn.Module]:
 
 
 def layers_of(model: LatentDiffusion) -> Layers:
-    """The layers that a file's names are looked up in."""
+    """Return the layers in which a file's names are looked up."""
     return Layers.of(networks(model), model.unet.config)
 
 
 def with_loras(
     model: LatentDiffusion, loras: Weighted, run: RunVariant = run_alike
 ) -> LatentDiffusion:
-    """The variant of `model` with all these LoRAs; `run` says by what means it is run.
+    """Return the variant of `model` with all these LoRAs; `run` makes its executors.
 
-    Only layers that they touch get weights of their own: W + Σ weight · scale · up @ down, added
-    in float32 and brought back to W's precision and layout. Prompts have a cache of their own
-    where a text encoder is touched. The LoRAs must have been read for this model.
+    Only changed layers get their own weights: W + Σ strength · scale · up @ down, added in float32
+    and converted back to W's precision and layout. With a changed text encoder the variant has its
+    own cache of prompts. The LoRAs must have been read for this model.
     """
     weights = {name: _merged(name, network, loras) for name, network in networks(model).items()}
     of_unet, *of_encoders = weights.values()
@@ -55,7 +55,7 @@ def with_loras(
 
 
 def _merged(component: str, network: nn.Module, loras: Weighted) -> dict[str, Tensor]:
-    """The touched weights of a network, by parameter name."""
+    """Return the changed weights of a network, by parameter name."""
     changes: dict[str, list[tuple[Factors, float]]] = {}
     for lora, weight in loras:
         for (of, path), factors in lora.factors.items():
@@ -66,7 +66,7 @@ def _merged(component: str, network: nn.Module, loras: Weighted) -> dict[str, Te
 
 @torch.no_grad()
 def _sum(weight: Tensor, changes: list[tuple[Factors, float]]) -> Tensor:
-    # In the layout that the weight has, as convolutions want it.
+    # In the memory layout of the weight: convolutions are channels-last.
     merged = torch.empty_like(weight, dtype=torch.float32).copy_(weight)
     for factors, strength in changes:
         merged.add_(factors.delta(weight.shape, weight.device), alpha=strength)
@@ -74,7 +74,7 @@ def _sum(weight: Tensor, changes: list[tuple[Factors, float]]) -> Tensor:
 
 
 def _conditioner(of: Conditioner, weights: Sequence[Mapping[str, Tensor]]) -> Conditioner:
-    """The same conditioner with these weights in its encoders."""
+    """Return the conditioner with these weights in its encoders."""
     if not isinstance(of, ClipConditioner) or not any(weights):
         return of
     stages = tuple(

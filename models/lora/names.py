@@ -1,8 +1,8 @@
-"""Every spelling that LoRA files use for a layer and for the parts of its change, as data.
+"""The names of layers and of their tensors in LoRA files, as data.
 
-A key is a layer's name and a suffix: `lora_unet_mid_block_attentions_0_proj_in` and `.alpha`. Names
-in which dots became underscores cannot be split again, so nothing is guessed from them: all the
-names that a model's own layers can go by are written down, and a key means what stands there.
+A key is a layer's name and a suffix: `lora_unet_mid_block_attentions_0_proj_in` and `.alpha`. A
+name whose dots became underscores cannot be split again. Therefore all possible names of a model's
+layers are listed, and a key is looked up in the list.
 
     kohya      lora_unet_…, lora_te_… (lora_te1_…, lora_te2_…), with underscores; for SDXL also with
                the names of the original code (sd-scripts, networks/lora.py; LyCORIS)
@@ -18,34 +18,34 @@ from collections.abc import Iterator
 from enum import Enum, auto
 
 
-class Part(Enum):
-    """Of a layer's change."""
+class TensorRole(Enum):
+    """The role of a tensor in the change of a layer."""
 
     DOWN = auto()  # (r, in) or (r, in, kh, kw)
     UP = auto()  # (out, r) or (out, r, 1, 1)
-    MID = auto()  # (r, r, kh, kw), between the two: LyCORIS' "use_cp" for convolutions
+    MID = auto()  # (r, r, kh, kw), between the two: "use_cp" of LyCORIS for convolutions
     ALPHA = auto()  # a number; the change is scaled by alpha / r
 
 
 SUFFIXES = {
-    ".lora_down.weight": Part.DOWN,
-    ".lora_up.weight": Part.UP,
-    ".lora_mid.weight": Part.MID,
-    ".alpha": Part.ALPHA,
-    ".lora.down.weight": Part.DOWN,
-    ".lora.up.weight": Part.UP,
-    ".lora_linear_layer.down.weight": Part.DOWN,
-    ".lora_linear_layer.up.weight": Part.UP,
-    "_lora.down.weight": Part.DOWN,
-    "_lora.up.weight": Part.UP,
-    ".lora_A.weight": Part.DOWN,
-    ".lora_B.weight": Part.UP,
-    ".lora_A.default.weight": Part.DOWN,
-    ".lora_B.default.weight": Part.UP,
+    ".lora_down.weight": TensorRole.DOWN,
+    ".lora_up.weight": TensorRole.UP,
+    ".lora_mid.weight": TensorRole.MID,
+    ".alpha": TensorRole.ALPHA,
+    ".lora.down.weight": TensorRole.DOWN,
+    ".lora.up.weight": TensorRole.UP,
+    ".lora_linear_layer.down.weight": TensorRole.DOWN,
+    ".lora_linear_layer.up.weight": TensorRole.UP,
+    "_lora.down.weight": TensorRole.DOWN,
+    "_lora.up.weight": TensorRole.UP,
+    ".lora_A.weight": TensorRole.DOWN,
+    ".lora_B.weight": TensorRole.UP,
+    ".lora_A.default.weight": TensorRole.DOWN,
+    ".lora_B.default.weight": TensorRole.UP,
 }
 
-# What other kinds of adapter call their parts. None of them is `scale · up @ down`.
-OTHER_KINDS = {
+# Tensors of other kinds of adapter. None of them is `scale · up @ down`.
+UNSUPPORTED_ADAPTERS = {
     r"\.dora_scale|\.lora_magnitude_vector(\.weight|\.default\.weight)?": "DoRA",
     r"\.hada_(w[12]_[ab]|t[12])": "LoHa",
     r"\.lokr_(w[12](_[ab])?|t2)": "LoKr",
@@ -60,31 +60,31 @@ OTHER_KINDS = {
 UNET, TEXT, TEXT_2 = "unet", "text_encoder", "text_encoder_2"
 _UNDERSCORED = {UNET: ("lora_unet_",), TEXT: ("lora_te_", "lora_te1_"), TEXT_2: ("lora_te2_",)}
 
-# The projections of attention as diffusers' older files call them, by our layers' last names.
+# The projections of attention in older files of diffusers, by the last part of our names.
 _PROCESSORS = {"to_q": "to_q", "to_k": "to_k", "to_v": "to_v", "to_out.0": "to_out"}
 _TEXT_PROCESSORS = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
 
 
-def split(key: str) -> tuple[str, Part] | None:
-    """A file's key as the name of a layer and a part; None if it is no part of a LoRA."""
-    for suffix, part in SUFFIXES.items():
+def split(key: str) -> tuple[str, TensorRole] | None:
+    """Return a key as the name of a layer and a role; None for a key of no LoRA."""
+    for suffix, role in SUFFIXES.items():
         if key.endswith(suffix):
-            return key[: -len(suffix)], part
+            return key[: -len(suffix)], role
     return None
 
 
-def other_kind(key: str) -> str | None:
-    """What kind of adapter the key belongs to, if it is one that we know and cannot merge."""
-    for pattern, kind in OTHER_KINDS.items():
+def unsupported_adapter(key: str) -> str | None:
+    """Return the kind of adapter of a key if it cannot be merged, otherwise None."""
+    for pattern, kind in UNSUPPORTED_ADAPTERS.items():
         if re.search(rf"({pattern})$", key):
             return kind
     return None
 
 
 def spellings(component: str, path: str, original: str | None) -> Iterator[str]:
-    """Every name that a file may have for the layer at `path` of `component`.
+    """Yield every name that a file may have for the layer at `path` of `component`.
 
-    `original`: its name in the original code, for layers of a UNet.
+    original: its name in the original code, for layers of a UNet.
     """
     for dotted in (path, *_without_text_model(path)):
         for prefix in (f"{component}.", "base_model.model."):
@@ -100,7 +100,7 @@ def spellings(component: str, path: str, original: str | None) -> Iterator[str]:
 
 
 def _without_text_model(path: str) -> Iterator[str]:
-    """transformers 5 leaves `text_model.` out of what it writes for LoRA."""
+    """Yield the name that transformers 5 writes, without `text_model.`."""
     if path.startswith("text_model."):
         yield path.removeprefix("text_model.")
 

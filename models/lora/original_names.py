@@ -1,8 +1,7 @@
-"""The names that a UNet's layers have in the code it was first published with.
+"""The names of a UNet's layers in the original code.
 
-Rombach et al. and Podell et al. number the blocks of the way down, the middle and the way up
-through (`input_blocks`, `middle_block`, `output_blocks` of `openaimodel.py`); LoRAs trained beside
-that code are spelled so.
+Rombach et al. and Podell et al. number all blocks going down and all going up (`input_blocks`,
+`middle_block`, `output_blocks` of `openaimodel.py`). LoRAs trained with that code use these names.
 """
 
 from __future__ import annotations
@@ -29,21 +28,22 @@ _IN_A_BLOCK = re.compile(r"(?:(down|up)_blocks\.(\d+)|mid_block)\.([a-z]+)\.(\d+
 
 
 def original_name(path: str, config: UNetConfig) -> str | None:
-    """The original name of the layer at `path`, a module path of `models.networks.unet.UNet`;
-    None for
-    layers that the original code does not have."""
+    """Return the original name of the layer at `path`, a module path of `UNet`.
+
+    None for layers that the original code does not have.
+    """
     if path in _OUTSIDE:
         return _OUTSIDE[path]
     match = _IN_A_BLOCK.fullmatch(path)
     if match is None:
         return None
-    way, level, kind, index, rest = match.groups()
+    direction, level, kind, index, rest = match.groups()
     rest = _IN_A_RESNET[rest] if kind == "resnets" else rest
-    if way is None:
+    if direction is None:
         return f"middle_block.{2 * int(index) if kind == 'resnets' else 1}.{rest}"
-    each = config.layers_per_block + 1  # on the way down the last is the downsampler
+    each = config.layers_per_block + 1  # going down, the last is the downsampler
     first, place = int(level) * each, int(index)
-    match way, kind:
+    match direction, kind:
         case "down", "downsamplers":
             return f"input_blocks.{first + each}.0.op"
         case "down", _:

@@ -1,4 +1,4 @@
-"""What PEFT says of alphas: in the header of a file that diffusers wrote, or beside PEFT's own."""
+"""PEFT's alphas: from the header of a diffusers file, or from the file next to PEFT's own."""
 
 from __future__ import annotations
 
@@ -10,40 +10,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.checkpoints.files import PEFT_CONFIG, PEFT_METADATA
 from models.lora.errors import LoraError
 from models.lora.layers import Layer
 
-BESIDE = "adapter_config.json"
-IN_HEADER = "lora_adapter_metadata"
-
-# A layer's name or the end of one. PEFT reads these as regular expressions, which a file that
-# others have made could use to keep us busy for ever.
+# A layer's name or the end of one. PEFT takes these as regular expressions: those of an untrusted
+# file could run for ever.
 _PLAIN_NAME = re.compile(r"\^?[A-Za-z0-9_.]+")
 
 
 @dataclass(frozen=True)
 class PeftConfigs:
-    """PEFT's configuration of each component; "" for all of them, where it is not told apart."""
+    """PEFT's configuration of each component; "" for one configuration of all."""
 
     by_component: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def of(cls, file: Path, metadata: Mapping[str, str]) -> PeftConfigs:
-        """Of a file with this `metadata` in its header. Raises LoraError."""
+        """Return the configurations of a file with this header `metadata`. Raises LoraError."""
         try:
             configs: dict[str, dict[str, Any]] = {}
-            if IN_HEADER in metadata:
-                configs = _by_component(json.loads(metadata[IN_HEADER]))
-            elif (beside := file.with_name(BESIDE)).exists():
-                configs = {"": json.loads(beside.read_text("utf-8"))}
+            if PEFT_METADATA in metadata:
+                configs = _by_component(json.loads(metadata[PEFT_METADATA]))
+            elif (config_file := file.with_name(PEFT_CONFIG)).exists():
+                configs = {"": json.loads(config_file.read_text("utf-8"))}
             for config in configs.values():
-                _refuse_what_is_not_computed(config)
+                _refuse_unsupported(config)
         except (ValueError, TypeError, AttributeError, OSError) as error:
             raise LoraError(f"LoRA {file.stem}: its PEFT configuration is bad: {error}") from error
         return cls(configs)
 
     def scale(self, layer: Layer, rank: int) -> float:
-        """alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA (Kalajdzievski 2023)."""
+        """Return alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA (Kalajdzievski 2023)."""
         component, path = layer
         config = self.by_component.get(component) or self.by_component.get("", {})
         alpha = config.get("lora_alpha")
@@ -58,7 +56,7 @@ class PeftConfigs:
 
 
 def _by_component(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """`{"unet.r": 4, …}` -> `{"unet": {"r": 4, …}}`."""
+    """Return `{"unet.r": 4, …}` as `{"unet": {"r": 4, …}}`."""
     configs: dict[str, dict[str, Any]] = {}
     for key, value in entries.items():
         component, _, name = key.rpartition(".")
@@ -66,8 +64,8 @@ def _by_component(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def _refuse_what_is_not_computed(config: Mapping[str, Any]) -> None:
-    """Raises ValueError, TypeError or AttributeError."""
+def _refuse_unsupported(config: Mapping[str, Any]) -> None:
+    """Raise ValueError, TypeError or AttributeError for a setting that is not implemented."""
     for switch in ("fan_in_fan_out", "use_dora", "lora_bias"):
         if config.get(switch):
             raise ValueError(f"{switch} is not supported")

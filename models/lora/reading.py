@@ -1,7 +1,7 @@
-"""LoRA files: the header is resolved against a model's own layers, then the numbers are read.
+"""Reading of LoRA files: the keys are resolved against a model's layers, then tensors are read.
 
-Only safetensors files are opened. Every key must be understood: what is left over, what belongs to
-another kind of adapter, and what does not fit its layer is named, and nothing is merged.
+Only safetensors files are opened. Every key must be understood: the error names each key that is
+unknown, belongs to another kind of adapter or does not fit its layer, and nothing is merged.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from models.lora.errors import Complaints, LoraError
-from models.lora.factors import Factors, Shape, changed_shape, plain
+from models.checkpoints.key_plan import Shape
+from models.lora.errors import LoraError, Problems
+from models.lora.factors import Factors, changed_shape, without_ones
 from models.lora.layers import Layer, Layers
-from models.lora.names import Part, other_kind, split
+from models.lora.names import TensorRole, split, unsupported_adapter
 from models.lora.peft_config import PeftConfigs
 
-Keys = Mapping[Part, str]  # of one layer's change, in a file
+Keys = Mapping[TensorRole, str]  # the keys of one layer's change in a file
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
 class Change:
-    """Where a file keeps the change of one layer. scale is None where a tensor, alpha, says it."""
+    """The keys of one layer's change. scale: None if the file has a tensor `alpha` for it."""
 
     keys: Keys
     rank: int
@@ -47,14 +48,14 @@ class LoRA:
         return sum(f.down.nbytes + f.up.nbytes for f in self.factors.values())
 
 
-def check(file: Path, layers: Layers) -> None:
-    """Read the header only. Raises LoraError where `read` would, but for the values of numbers."""
+def check_lora(file: Path, layers: Layers) -> None:
+    """Check the header of `file`. Raises LoraError like `read_lora`, but not for tensor values."""
     with _opened(file) as tensors:
         _changes(file, tensors, layers)
 
 
-def read(file: Path, layers: Layers) -> LoRA:
-    """The changes that `file` makes to these layers. Raises LoraError."""
+def read_lora(file: Path, layers: Layers) -> LoRA:
+    """Return the changes that `file` makes to these layers. Raises LoraError."""
     with _opened(file) as tensors:
         changes = _changes(file, tensors, layers)
         factors = {layer: _factors(tensors, change) for layer, change in changes.items()}
@@ -69,64 +70,70 @@ def _opened(file: Path) -> Any:
 
 
 def _changes(file: Path, tensors: Any, layers: Layers) -> dict[Layer, Change]:
-    complaints = Complaints()
-    grouped = _grouped(sorted(tensors.keys()), layers, complaints)
-    told = PeftConfigs.of(file, tensors.metadata() or {})
+    problems = Problems()
+    grouped = _grouped(sorted(tensors.keys()), layers, problems)
+    configs = PeftConfigs.of(file, tensors.metadata() or {})
     changes = {}
     for layer, keys in grouped.items():
-        slices = {part: tensors.get_slice(key) for part, key in keys.items()}
-        shapes = {part: tuple(one.get_shape()) for part, one in slices.items()}
-        if any(s.get_dtype() not in _FLOATS for part, s in slices.items() if part != Part.ALPHA):
-            complaints.add("no floating-point numbers", next(iter(keys.values())))
+        slices = {role: tensors.get_slice(key) for role, key in keys.items()}
+        shapes = {role: tuple(one.get_shape()) for role, one in slices.items()}
+        if any(
+            one.get_dtype() not in _FLOATS
+            for role, one in slices.items()
+            if role != TensorRole.ALPHA
+        ):
+            problems.add("no floating-point numbers", next(iter(keys.values())))
         elif wrong := _misfit(shapes, layers.shapes[layer]):
-            complaints.add(wrong, next(iter(keys.values())))
+            problems.add(wrong, next(iter(keys.values())))
         else:
-            rank = shapes[Part.DOWN][0]
-            scale = None if Part.ALPHA in keys else told.scale(layer, rank)
+            rank = shapes[TensorRole.DOWN][0]
+            scale = None if TensorRole.ALPHA in keys else configs.scale(layer, rank)
             changes[layer] = Change(keys, rank, scale)
     if not grouped:
-        complaints.add("it holds", "no LoRA keys")
-    complaints.tell(file.stem)
+        problems.add("it holds", "no LoRA keys")
+    problems.raise_if_any(file.stem)
     return changes
 
 
-def _grouped(keys: list[str], layers: Layers, complaints: Complaints) -> dict[Layer, Keys]:
-    grouped: dict[Layer, dict[Part, str]] = {}
+def _grouped(keys: list[str], layers: Layers, problems: Problems) -> dict[Layer, Keys]:
+    grouped: dict[Layer, dict[TensorRole, str]] = {}
     for key in keys:
-        name, part = split(key) or (None, None)
+        name, role = split(key) or (None, None)
         layer = layers.named.get(name) if name else None
-        if kind := other_kind(key):
-            complaints.add(f"{kind} is not supported", key)
-        elif part is None or name not in layers.named:
-            complaints.add("keys of no layer of this model", key)
+        if kind := unsupported_adapter(key):
+            problems.add(f"{kind} is not supported", key)
+        elif role is None or name not in layers.named:
+            problems.add("keys of no layer of this model", key)
         elif layer is None:
-            complaints.add("keys that could mean either of two layers", key)
-        elif part in grouped.setdefault(layer, {}):
-            complaints.add("layers changed twice", key)
+            problems.add("keys that could mean either of two layers", key)
+        elif role in grouped.setdefault(layer, {}):
+            problems.add("layers changed twice", key)
         else:
-            grouped[layer][part] = key
+            grouped[layer][role] = key
     return dict(grouped)
 
 
-def _misfit(shapes: Mapping[Part, Shape], weight: Shape) -> str | None:
-    """What keeps a change with parts of these shapes from that weight, if anything does."""
-    if Part.DOWN not in shapes or Part.UP not in shapes:
+def _misfit(shapes: Mapping[TensorRole, Shape], weight: Shape) -> str | None:
+    """Return the reason a change with these shapes does not fit a weight, or None if it fits."""
+    if TensorRole.DOWN not in shapes or TensorRole.UP not in shapes:
         return "changes without both factors"
-    down, up = shapes[Part.DOWN], shapes[Part.UP]
-    if changed_shape(down, up, shapes.get(Part.MID)) != plain(weight):
+    down, up = shapes[TensorRole.DOWN], shapes[TensorRole.UP]
+    if changed_shape(down, up, shapes.get(TensorRole.MID)) != without_ones(weight):
         return f"shapes that do not fit, {down} and {up} for a weight of {weight}"
-    if math.prod(shapes.get(Part.ALPHA, ())) != 1:
+    if math.prod(shapes.get(TensorRole.ALPHA, ())) != 1:
         return "alphas that are no number"
     return None
 
 
 def _factors(tensors: Any, change: Change) -> Factors:
-    """Raises LoraError for numbers that would spoil every picture."""
-    parts: dict[Part, Tensor] = {p: tensors.get_tensor(key) for p, key in change.keys.items()}
-    for part, tensor in parts.items():
+    """Read the tensors of a change. Raises LoraError for values that are not finite."""
+    read: dict[TensorRole, Tensor] = {
+        role: tensors.get_tensor(key) for role, key in change.keys.items()
+    }
+    for role, tensor in read.items():
         if not tensor.isfinite().all():
-            raise LoraError(f"LoRA: {change.keys[part]} holds numbers that are not finite")
+            raise LoraError(f"LoRA: {change.keys[role]} holds numbers that are not finite")
     scale = change.scale
     if scale is None:
-        scale = float(parts[Part.ALPHA].double().item()) / change.rank
-    return Factors(parts[Part.DOWN], parts[Part.UP], scale, parts.get(Part.MID))
+        scale = float(read[TensorRole.ALPHA].double().item()) / change.rank
+    return Factors(read[TensorRole.DOWN], read[TensorRole.UP], scale, read.get(TensorRole.MID))

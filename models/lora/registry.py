@@ -1,8 +1,8 @@
-"""The LoRAs that the operator has added: files in a folder, which may be absent.
+"""The installed LoRAs: files in a folder, which may be absent.
 
     folder/<name>.safetensors
 
-Names come from the folder, never from a request: what is not there by name is not there.
+A requested name is looked up among the names in the folder; it is never used as a path.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 
 from models.lora.errors import LoraError
 from models.lora.layers import Layers
-from models.lora.reading import LoRA, check, read
+from models.lora.reading import LoRA, check_lora, read_lora
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
-MOST_REMEMBERED = 10_000  # files whose headers were looked at, times the models they may fit
+MAX_CACHED = 10_000  # results of header checks, one for each file and model
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """One file as it is at a moment; one that was written anew is another."""
+    """A file at one time; a file that was replaced is another."""
 
     path: Path
     size: int
@@ -38,59 +38,59 @@ class LoraFile:
 
 
 class LoraRegistry:
-    """LoRAs by name. May be used from several threads."""
+    """LoRAs by name. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._seen: OrderedDict[tuple[LoraFile, int], str | None] = OrderedDict()
+        self._checked: OrderedDict[tuple[LoraFile, int], str | None] = OrderedDict()
 
     def files(self) -> dict[str, LoraFile]:
-        """What is there now, by name and in its order."""
+        """Return the present files by name, sorted."""
         found: dict[str, LoraFile] = {}
         try:
             with os.scandir(self._folder) as entries:
                 for entry in entries:
                     if entry.name.endswith(SUFFIX) and entry.is_file():
-                        told = entry.stat()
-                        file = LoraFile(Path(entry.path), told.st_size, told.st_mtime_ns)
+                        stat = entry.stat()
+                        file = LoraFile(Path(entry.path), stat.st_size, stat.st_mtime_ns)
                         found[file.name] = file
         except FileNotFoundError:
             return {}
         return dict(sorted(found.items()))
 
     def misfits(self, layers: Layers) -> dict[str, str | None]:
-        """Each by name, with the reason why it does not fit these layers; None where it does.
+        """Return, by name, the reason a file does not fit these layers, or None if it fits.
 
-        Only headers are read, and of each file once for the same layers.
+        Only headers are read, once for each file and model.
         """
         return {name: self._misfit(file, layers) for name, file in self.files().items()}
 
     def fitting(self, layers: Layers) -> tuple[str, ...]:
-        """The names of those that fit."""
-        return tuple(name for name, why_not in self.misfits(layers).items() if why_not is None)
+        """Return the names of those that fit these layers."""
+        return tuple(name for name, reason in self.misfits(layers).items() if reason is None)
 
     def get(self, name: str, layers: Layers) -> LoRA:
-        """The LoRA of that name, read for these layers. Raises LoraError."""
+        """Return the LoRA `name`, read for these layers. Raises LoraError."""
         file = self.files().get(name)
         if file is None:
             raise LoraError(f"no LoRA is called {name!r}")
-        return read(file.path, layers)
+        return read_lora(file.path, layers)
 
     def _misfit(self, file: LoraFile, layers: Layers) -> str | None:
         key = file, layers.digest
         with self._lock:
-            if key in self._seen:
-                self._seen.move_to_end(key)
-                return self._seen[key]
+            if key in self._checked:
+                self._checked.move_to_end(key)
+                return self._checked[key]
         try:
-            check(file.path, layers)
-            why_not = None
+            check_lora(file.path, layers)
+            reason = None
         except LoraError as error:
-            why_not = str(error)
-            log.info("not offered: %s", why_not)
+            reason = str(error)
+            log.info("not offered: %s", reason)
         with self._lock:
-            self._seen[key] = why_not
-            while len(self._seen) > MOST_REMEMBERED:
-                self._seen.popitem(last=False)
-        return why_not
+            self._checked[key] = reason
+            while len(self._checked) > MAX_CACHED:
+                self._checked.popitem(last=False)
+        return reason

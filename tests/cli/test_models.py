@@ -67,7 +67,7 @@ def test_a_sound_checkpoint_is_described(
     assert (facts["size"], facts["predicts"]) == ("32×32", "epsilon")
     assert facts["unet"].endswith("parameters, stored as fp32")
     assert "GiB in fp16" in facts["memory"]
-    assert lines[-1] == "sound"
+    assert lines[-1] == "valid"
     assert "a step" not in "".join(lines)
 
 
@@ -83,7 +83,7 @@ def test_what_workers_have_measured_of_it_is_told(
         file = tmp_path / "cache" / f"steps-{model.name}.json"
         file.write_text(json.dumps(kept | {"model": str(model)}))
     assert main(["models", "check", str(folder)]) == 0
-    assert "  a step          0.50 GiB for each picture" in capsys.readouterr().out
+    assert "  a step          0.50 GiB for each image" in capsys.readouterr().out
 
 
 def test_what_is_wrong_with_a_checkpoint_is_told(
@@ -94,7 +94,7 @@ def test_what_is_wrong_with_a_checkpoint_is_told(
     (folder / "scheduler" / "scheduler_config.json").unlink()
     monkeypatch.setenv("DARKROOM_MODELS_HOME", str(tmp_path / "home"))
     assert main(["models", "check", "tiny"]) == 1
-    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: ")]
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("problem: ")]
     assert len(wrong) == 2
     assert "scheduler_config.json is missing" in wrong[0]
     assert "unet has no weights" in wrong[1]

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from models.loading.inspection import inspect
+from models.loading.inspection import inspect_checkpoint
 from tests.end_to_end.test_tasks import encoded
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
@@ -54,7 +54,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     # Room for the one that stays and the largest of the others: two of those never fit together.
-    sizes = [inspect(str(path)).weights["fp32"] for path in (home / "models" / "sd", large)]
+    sizes = [
+        inspect_checkpoint(str(path)).weights["fp32"] for path in (home / "models" / "sd", large)
+    ]
     catalogue = CATALOGUE.format(budget=sizes[0] + max(sizes))
     (folder / "models.toml").write_text(catalogue, "utf-8")
     settings = {

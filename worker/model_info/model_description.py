@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from models.checkpoints.checkpoint import CheckpointError
-from models.checkpoints.hub import fetch_part, fetch_small
+from models.checkpoints.hub import fetch_component, fetch_configs
 from models.conditioners.clip import text_stages
 from models.loading.footprint import META, weights_bytes
 from models.loading.loader import BUNDLED, load_model
@@ -133,10 +133,10 @@ def _skeleton(config: ModelConfig, source: str, settings: WorkerSettings) -> Lat
     embeddings = settings.models_home / EMBEDDINGS
     unet = None
     if config.unet is not None:
-        unet = network_folder(config.unet, "unet", settings, fetch_small)
+        unet = network_folder(config.unet, "unet", settings, fetch_configs)
     skeleton = load_model(str(folder), META, torch.float32, embeddings=embeddings, unet=unet)
     if config.tiny_vae is not None:
-        tiny = network_folder(config.tiny_vae, "vae", settings, fetch_part)
+        tiny = network_folder(config.tiny_vae, "vae", settings, fetch_component)
         skeleton = with_tiny(skeleton, tiny)
     return skeleton
 

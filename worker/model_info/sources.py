@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from models.checkpoints.checkpoint import resolve
-from models.checkpoints.hub import Download, fetch_small
-from models.loading.replacements import network_of
+from models.checkpoints.hub import Download, fetch_configs
+from models.loading.replacements import resolve_network
 from worker.settings import WorkerSettings
 
 
@@ -34,9 +34,9 @@ def network_folder(
     `download` fetches it.
     """
     base = settings.catalogue.resolve().parent if settings.catalogue else Path()
-    return network_of(locate(source, settings.models_home / f"{part}s", base), part, download)
+    return resolve_network(locate(source, settings.models_home / f"{part}s", base), part, download)
 
 
 def without_weights(source: str) -> Path:
     """Return the folder of a model after fetching its small files only."""
-    return resolve(source, fetch_small)
+    return resolve(source, fetch_configs)

@@ -9,7 +9,7 @@ from models.checkpoints.checkpoint import read_json
 from models.conditioners.clip import ClipConditioner
 from models.conditioners.concat_conditioning import ClassMap, SmallPicture
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
-from models.loading.kinds import KINDS
+from models.loading.pipelines import PIPELINES
 from models.pipeline import LatentDiffusion
 
 LARGEST_UPSCALED = 2048  # side in pixels of the largest square image that may be upscaled
@@ -44,7 +44,7 @@ _UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
 def task_fields(model: LatentDiffusion) -> dict[str, Any]:
     """Return the fields of the card of `model` that depend on its pipeline and conditioning."""
     pipeline = str(read_json(model.folder / "model_index.json")["_class_name"])
-    fields: dict[str, Any] = {"tasks": KINDS[pipeline].tasks, **_PUBLISHED.get(pipeline, {})}
+    fields: dict[str, Any] = {"tasks": PIPELINES[pipeline].tasks, **_PUBLISHED.get(pipeline, {})}
     if pipeline in _PUBLISHED:
         fields["family"] = "ldm"
     match model.conditioner:

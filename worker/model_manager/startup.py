@@ -8,7 +8,7 @@ from math import inf
 
 import torch
 
-from models.checkpoints.hub import fetch_part
+from models.checkpoints.hub import fetch_component
 from models.loading.loader import Fetching, load_model
 from models.loading.replacements import with_first_stage, with_tiny
 from models.pipeline import LatentDiffusion
@@ -91,7 +91,7 @@ def _read(
     """Read the weights of a model and of the networks that replace its own."""
     config = description.config
     dtype = weights_dtype(device, settings.worker_precision)
-    download = partial(fetch_part, half=dtype != torch.float32)
+    download = partial(fetch_component, half=dtype != torch.float32)
     unet = None
     if config.unet is not None:
         reported = partial(download, report=Fetching(report))

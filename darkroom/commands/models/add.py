@@ -39,37 +39,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Add it, showing how far it is."""
     # Only here: the other commands need nothing of the worker's packages.
-    from models.checkpoints.convert.install import add
-    from models.checkpoints.convert.model_store import ModelsHome
+    from models.checkpoints.convert.install import install
+    from models.checkpoints.convert.model_store import ModelStore
     from models.checkpoints.errors import CheckpointError
 
     console = Console()
     with _progress(console) as progress:
         try:
-            added = add(
+            added = install(
                 arguments.source,
-                ModelsHome(Settings().models_home),
+                ModelStore(Settings().models_home),
                 name=arguments.name,
                 kind=arguments.kind,
                 tokenizer=arguments.tokenizer,
                 report=_shown(progress),
-                judge=_judge,
+                validate=_validate,
             )
         except CheckpointError as error:
             raise CannotAdd(str(error)) from error
     title = added.kind if added.title == added.kind else f"{added.kind} ({added.title})"
-    said = [f"Added {title} {added.name}: {added.place}", *(f"Note: {n}." for n in added.notes)]
+    said = [f"Added {title} {added.name}: {added.path}", *(f"Note: {n}." for n in added.notes)]
     console.print("\n".join(said), highlight=False, soft_wrap=True)
     return 0
 
 
-def _judge(made: Path) -> None:
+def _validate(made: Path) -> None:
     """Refuse networks that lack a key, or have one too many or of another shape, and LoRAs that are
     of another kind."""
     from models.checkpoints.errors import CheckpointError
-    from models.loading.inspection import inspect
+    from models.loading.inspection import inspect_checkpoint
 
-    wrong = inspect(str(made)).all_problems
+    wrong = inspect_checkpoint(str(made)).all_problems
     if wrong:
         more = f" … and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
         raise CheckpointError("it does not load: " + "; ".join(wrong[:_TOLD]) + more)

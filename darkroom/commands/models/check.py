@@ -28,21 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what there is to say."""
     # Only here: the other commands need nothing of the worker's packages.
-    from models.checkpoints.convert.model_store import ModelsHome
+    from models.checkpoints.convert.model_store import ModelStore
     from models.checkpoints.errors import CheckpointError
-    from models.loading.inspection import inspect
+    from models.loading.inspection import inspect_checkpoint
     from worker.model_manager.profiling import step_bytes
     from worker.settings import WorkerSettings
 
     console = Console()
     settings = WorkerSettings()
-    added = ModelsHome(settings.models_home).places(arguments.source)
+    added = ModelStore(settings.models_home).find_any(arguments.source)
     try:
-        anatomy = inspect(str(next(iter(added), arguments.source)))
+        report = inspect_checkpoint(str(next(iter(added), arguments.source)))
     except CheckpointError as error:
         raise CannotCheck(str(error)) from error
-    folder = anatomy.folder
+    folder = report.folder
     step = step_bytes(settings.worker_cache, folder) if folder else None
-    text = "\n".join(anatomy.lines(step))
+    text = "\n".join(report.lines(step))
     console.print(f"{arguments.source}: {text}", highlight=False, soft_wrap=True)
-    return 0 if anatomy.sound else 1
+    return 0 if report.valid else 1

@@ -1,7 +1,7 @@
-"""From what people bring to the layout that is served. Runs in a process of its own (`child`).
+"""Conversion of published checkpoints to the layout that the worker loads, in a child process.
 
-Everything is read as data and written as safetensors and JSON below one folder. What a file is,
-its keys say; keys that belong to nothing are named, and nothing is written.
+Files are read as data and written as safetensors and JSON below one folder. The keys decide what a
+file is. Keys that belong to no network are an error that names them, and nothing is written.
 """
 
 from __future__ import annotations
@@ -9,33 +9,36 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.checkpoints.convert.safetensors_writer import write_safetensors
-from models.checkpoints.detect.configs import clip_config, config_alone, tiny_config
-from models.checkpoints.detect.families import detect
-from models.checkpoints.detect.kinds import CLASS_KINDS, Kind, kind_of
-from models.checkpoints.detect.layout import stem, write_json, write_json_files
-from models.checkpoints.detect.original import MARKS, SCALE_FACTOR, take_apart
-from models.checkpoints.detect.spelling import component_plan
+from models.checkpoints.detect.configs import clip_config, tiny_config
+from models.checkpoints.detect.detected_file import DetectedFile, detect_file
+from models.checkpoints.detect.kinds import CLASS_KINDS, Kind
+from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
+from models.checkpoints.detect.original_plans import SCALE_FACTOR
 from models.checkpoints.errors import CheckpointError, CheckpointMismatch, Malformed
-from models.checkpoints.files import read_json
-from models.checkpoints.hub import CONVERTIBLE, PEFT_CONFIG, PEFT_WEIGHTS, choose, rendering
+from models.checkpoints.files import (
+    PEFT_CONFIG,
+    PEFT_METADATA,
+    PEFT_WEIGHTS,
+    SAFE,
+    component_files,
+    read_json,
+)
+from models.checkpoints.hub import CONVERTIBLE, model_files
+from models.checkpoints.key_plan import KeyPlan, KeySource, Shape, shapes_of
 from models.checkpoints.keys.paddle import paddle_plan
 from models.checkpoints.keys.tiny import HALVES, Half, half_of, tiny_plan
-from models.checkpoints.parts import Part, Plan, Shape, shapes_of
 from models.checkpoints.readers.arrays import Tensors, shapes_of_arrays
-from models.checkpoints.readers.weights_file import PADDLE, SAFE, read_weights
+from models.checkpoints.readers.weights_file import PADDLE, read_weights
 
-# Hears the bytes done, the bytes there are, and what is being written.
-Report = Callable[[int, int, str], None]
+# Called with the bytes done, the bytes in total, and the name of the component being written.
+ConversionProgress = Callable[[int, int, str], None]
 
-# Where a header has what PEFT's configuration says.
-PEFT_METADATA = "lora_adapter_metadata"
-
-NOTHING: Mapping[str, str] = {}
+NO_METADATA: Mapping[str, str] = {}
 
 # Weights without a folder of their own are written under this name.
 FLAT = "weights.safetensors"
@@ -43,7 +46,7 @@ FLAT = "weights.safetensors"
 
 @dataclass
 class Converted:
-    """What was written: of which kind, what it is called, the SHA-256 of each file, and remarks."""
+    """The result of a conversion: kind, title, the SHA-256 of each file written, and notes."""
 
     kind: Kind
     title: str
@@ -53,10 +56,11 @@ class Converted:
 
 @dataclass(frozen=True)
 class Conversion:
-    """One source and the empty folder to write to.
+    """A source and the empty folder to write to.
 
-    kind: what the operator says it is; its keys must agree. tokenizer: a folder with a vocabulary
-    that the source itself does not hold. within: where links in a source folder may lead.
+    kind: the kind that the operator expects; the keys must agree. tokenizer: a folder with a
+    vocabulary that the source itself does not hold. within: the folder that links in a source
+    folder must not leave.
     """
 
     source: Path
@@ -64,15 +68,26 @@ class Conversion:
     kind: Kind | None = None
     tokenizer: Path | None = None
     within: Path | None = None
-    report: Report = lambda done, total, what: None
+    report: ConversionProgress = lambda done, total, what: None
+
+    def job(self) -> dict[str, str | None]:
+        """Return the fields but `report` as JSON values, with absolute paths."""
+        paths = {
+            "source": self.source.absolute(),
+            "target": self.target.absolute(),
+            "tokenizer": self.tokenizer,
+            "within": self.within,
+        }
+        strings = {name: None if path is None else str(path) for name, path in paths.items()}
+        return {"kind": self.kind, **strings}
 
     def run(self) -> Converted:
-        """Raises CheckpointError of every kind."""
+        """Convert the source. Raises CheckpointError and all its subclasses."""
         done = self._folder() if self.source.is_dir() else self._file()
         for path in sorted(self.target.rglob("*")):
             name = str(path.relative_to(self.target))
             if path.is_file() and name not in done.hashes:
-                done.hashes[name] = _hash(path)
+                done.hashes[name] = _sha256(path)
         return done
 
     def _expect(self, found: Kind) -> None:
@@ -83,52 +98,58 @@ class Conversion:
 
     def _file(self) -> Converted:
         tensors = read_weights(self.source)
-        shapes = shapes_of_arrays(tensors)
-        if half := half_of(shapes):
+        file = detect_file(shapes_of_arrays(tensors))
+        if half := half_of(file.shapes):
             return self._tiny(half, tensors)
-        kind = kind_of(shapes)
-        self._expect(kind)
-        if kind == "model":
-            return self._whole_model(tensors, shapes)
-        if kind in ("lora", "embedding"):
-            return self._flat(kind, tensors)
-        return self._network(kind, tensors, shapes)
+        self._expect(file.kind)
+        if file.kind == "model":
+            return self._whole_model(tensors, file)
+        if file.kind in ("lora", "embedding"):
+            return self._flat(file.kind, tensors)
+        write_json(self.target / "config.json", file.config(file.kind))
+        return self._network(file.kind, tensors, file.plan(file.kind))
 
-    def _whole_model(self, tensors: Tensors, shapes: Mapping[str, Shape]) -> Converted:
-        family = detect(shapes)
-        contents = take_apart(shapes, family)
-        if contents.unknown:
-            raise CheckpointMismatch(self.source.name, [], list(contents.unknown), [])
+    def _whole_model(self, tensors: Tensors, file: DetectedFile) -> Converted:
+        if file.unknown:
+            raise CheckpointMismatch(self.source.name, [], list(file.unknown), [])
+        family = file.family
         if family.tokenizer != "clip" and self.tokenizer is None:
             raise CheckpointError(
                 f"{family.title} reads the vocabulary of bert-base-uncased, which the file does "
                 "not hold: say with --tokenizer where it is, a folder or a hub id"
             )
-        write_json_files(self.target, family, contents, shapes, _buffers(tensors))
+        write_model_json(self.target, file, _scale_factor(tensors))
         done = Converted("model", family.title)
-        self._write_all(tensors, contents.components, done)
+        total = sum(_bytes(tensors, plan) for plan in file.plans.values())
+        parts = ((component, tensors, plan) for component, plan in file.plans.items())
+        self._write_components(parts, total, done)
         if family.tokenizer != "clip" and self.tokenizer is not None:
             _copy_tokenizer(self.tokenizer, self.target / "tokenizer")
         return done
 
-    def _write_all(self, tensors: Tensors, parts: Mapping[str, Plan], done: Converted) -> None:
-        total = sum(_bytes(tensors, plan) for plan in parts.values())
+    def _write_components(
+        self, parts: Iterable[tuple[str, Tensors, KeyPlan]], total: int, done: Converted
+    ) -> None:
+        """Write the components one after the other. total: their bytes, for the progress."""
         before = 0
-        for part, plan in parts.items():
-            name = f"{part}/{stem(part)}.safetensors"
-            done.hashes[name] = self._write(name, tensors, plan, (before, total, part))
+        for component, tensors, plan in parts:
+            name = f"{component}/{weights_name(component)}"
+            done.hashes[name] = self._write(name, tensors, plan, (before, total, component))
             before += _bytes(tensors, plan)
 
     def _write(
         self,
         name: str,
         tensors: Tensors,
-        plan: Plan,
-        way: tuple[int, int, str],
-        metadata: Mapping[str, str] = NOTHING,
+        plan: KeyPlan,
+        position: tuple[int, int, str],
+        metadata: Mapping[str, str] = NO_METADATA,
     ) -> str:
-        """`way`: the bytes done before, the bytes there are, and what this is."""
-        before, total, what = way
+        """Write one file and return its SHA-256.
+
+        position: the bytes written before, the bytes in total, and the name to report.
+        """
+        before, total, what = position
 
         def progress(written: int) -> None:
             nonlocal before
@@ -139,52 +160,55 @@ class Conversion:
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_safetensors(path, tensors, plan, metadata, progress)
 
-    def _network(self, kind: Kind, tensors: Tensors, shapes: Mapping[str, Shape]) -> Converted:
-        plan = component_plan(kind, shapes)
-        write_json(self.target / "config.json", config_alone(kind, shapes_of(plan, shapes)))
-        return self._flat(kind, tensors, plan, "diffusion_pytorch_model.safetensors")
-
     def _tiny(self, half: Half, tensors: Tensors) -> Converted:
-        """A tiny autoencoder, of which the source is one half; the other lies beside it."""
+        """Convert a tiny autoencoder: the source is one half, the other is next to it."""
         self._expect("vae")
         [other] = [name for name in HALVES if name != half]
-        beside = self.source.with_name(other.join(self.source.name.rsplit(half, 1)))
-        if beside == self.source or not beside.is_file():
+        sibling = self.source.with_name(other.join(self.source.name.rsplit(half, 1)))
+        if sibling == self.source or not sibling.is_file():
             raise CheckpointError(
-                f"{self.source.name} is the {half} of a tiny autoencoder; its {other} must lie "
-                f"beside it, by the same name with {other} in place of {half}"
+                f"{self.source.name} is the {half} of a tiny autoencoder; its {other} must be in "
+                f"the same folder, by the same name with {other} in place of {half}"
             )
-        halves = {half: tensors, other: read_weights(beside)}
+        halves = {half: tensors, other: read_weights(sibling)}
         if half_of(halves[other]) != other:
-            raise CheckpointError(f"{beside.name} is no {other} of a tiny autoencoder")
+            raise CheckpointError(f"{sibling.name} is no {other} of a tiny autoencoder")
         joined = {
             f"{name}.{key}": tensor for name in halves for key, tensor in halves[name].items()
         }
         plan = tiny_plan(halves)
-        write_json(
-            self.target / "config.json", tiny_config(shapes_of(plan, shapes_of_arrays(joined)))
-        )
-        return self._flat("vae", joined, plan, "diffusion_pytorch_model.safetensors")
+        config = tiny_config(shapes_of(plan, shapes_of_arrays(joined)))
+        write_json(self.target / "config.json", config)
+        return self._network("vae", joined, plan)
 
-    def _flat(
-        self, kind: Kind, tensors: Tensors, plan: Plan | None = None, name: str = FLAT
+    def _network(self, kind: Kind, tensors: Tensors, plan: KeyPlan) -> Converted:
+        return self._write_flat(kind, tensors, plan, weights_name(kind))
+
+    def _flat(self, kind: Kind, tensors: Tensors) -> Converted:
+        """Convert a LoRA or an embedding: one file of weights, which keep their names."""
+        metadata = self._peft_metadata() if kind == "lora" else {}
+        if self.source.suffix in SAFE and not metadata:
+            # Copied unchanged: its metadata tell what it was trained on.
+            shutil.copyfile(self.source, self.target / FLAT)
+            return Converted(kind, kind, {FLAT: _sha256(self.target / FLAT)})
+        return self._write_flat(kind, tensors, _same_names(kind, tensors), FLAT, metadata)
+
+    def _write_flat(
+        self,
+        kind: Kind,
+        tensors: Tensors,
+        plan: KeyPlan,
+        name: str,
+        metadata: Mapping[str, str] = NO_METADATA,
     ) -> Converted:
-        """One file of weights; where there is no plan, under the names they have."""
-        done = Converted(kind, kind)
-        told = self._told_by_peft() if kind == "lora" else {}
-        if plan is None and self.source.suffix in SAFE and not told:
-            # Its metadata say what it was trained on: kept as it is.
-            shutil.copyfile(self.source, self.target / name)
-            done.hashes[name] = _hash(self.target / name)
-            return done
-        plan = plan or _names_as_they_are(kind, tensors)
-        way = (0, _bytes(tensors, plan), kind)
-        done.hashes[name] = self._write(name, tensors, plan, way, told)
-        return done
+        position = (0, _bytes(tensors, plan), kind)
+        return Converted(kind, kind, {name: self._write(name, tensors, plan, position, metadata)})
 
-    def _told_by_peft(self) -> dict[str, str]:
-        """The configuration beside an adapter of PEFT's, which alone says how strong it is: for the
-        header, so that it stays with the numbers."""
+    def _peft_metadata(self) -> dict[str, str]:
+        """Return the PEFT configuration next to an adapter as metadata of its safetensors file.
+
+        Only this configuration holds the adapter's alpha: in the header it stays with the weights.
+        """
         config = self.source.with_name(PEFT_CONFIG)
         return {PEFT_METADATA: json.dumps(read_json(config))} if config.is_file() else {}
 
@@ -209,54 +233,54 @@ class Conversion:
         )
 
     def _adapter_folder(self, names: list[str]) -> Converted:
-        """What PEFT's `save_pretrained` writes."""
-        there = [name for name in PEFT_WEIGHTS if name in names]
-        if not there:
+        """Convert a folder that PEFT's `save_pretrained` wrote."""
+        present = [name for name in PEFT_WEIGHTS if name in names]
+        if not present:
             raise CheckpointError(f"{self.source} has none of {', '.join(PEFT_WEIGHTS)}")
-        return replace(self, source=self._inside(there[0]))._file()
+        return replace(self, source=self._inside(present[0]))._file()
 
     def _model_folder(self, names: list[str]) -> Converted:
         index = read_json(self._inside("model_index.json"))
         done = Converted("model", str(index.get("_class_name")))
-        chosen = choose(names, half=False, suffixes=CONVERTIBLE)
-        parts: dict[str, list[Path]] = {}
-        for name in chosen:
-            part, _, rest = name.partition("/")
+        components: dict[str, list[Path]] = {}
+        for name in model_files(names, half=False, suffixes=CONVERTIBLE):
+            component, _, rest = name.partition("/")
             if rest.endswith(CONVERTIBLE):
-                parts.setdefault(part, []).append(self._inside(name))
+                components.setdefault(component, []).append(self._inside(name))
             elif rest and ".index" not in rest and rest not in ("config.json", "model_config.json"):
                 self._copy_small(name)
-        self._convert_parts(parts, done)
-        if "safety_checker" in index and "safety_checker" not in parts:
+        self._convert_components(components, done)
+        if "safety_checker" in index and "safety_checker" not in components:
             index["safety_checker"] = [None, None]
         for key in [key for key in index if key.startswith("_") and key != "_class_name"]:
             del index[key]
         write_json(self.target / "model_index.json", index)
         return done
 
-    def _convert_parts(self, parts: dict[str, list[Path]], done: Converted) -> None:
-        if _is_paddle(parts.get("safety_checker", [])):
-            # No list of its keys is published, and it goes by other names than the text encoder.
+    def _convert_components(self, components: dict[str, list[Path]], done: Converted) -> None:
+        if _is_paddle(components.get("safety_checker", [])):
+            # No list of its keys is published, and their names differ from the text encoder's.
             done.notes.append("Paddle's safety checker is left out")
-            del parts["safety_checker"]
-        total = sum(path.stat().st_size for files in parts.values() for path in files)
-        before = 0
-        for part, files in parts.items():
-            tensors = _joined(files)
-            plan = _plan(part, files, shapes_of_arrays(tensors))
-            self._write_config(part, files, shapes_of(plan, shapes_of_arrays(tensors)))
-            name = f"{part}/{stem(part)}.safetensors"
-            done.hashes[name] = self._write(name, tensors, plan, (before, total, part))
-            before += _bytes(tensors, plan)
+            del components["safety_checker"]
+        total = sum(path.stat().st_size for files in components.values() for path in files)
+        parts = (self._read_component(name, files) for name, files in components.items())
+        self._write_components(parts, total, done)
 
-    def _write_config(self, part: str, files: list[Path], shapes: Mapping[str, Shape]) -> None:
-        path = self.source / part / "config.json"
-        if part == "text_encoder" and _is_paddle(files) and not path.is_file():
-            # paddlenlp has another file for it, with words of its own; the shapes say the same.
+    def _read_component(self, component: str, files: list[Path]) -> tuple[str, Tensors, KeyPlan]:
+        """Read a component and write its config.json."""
+        tensors = _joined(files)
+        plan = _plan(component, files, tensors)
+        self._write_config(component, files, shapes_of(plan, shapes_of_arrays(tensors)))
+        return component, tensors, plan
+
+    def _write_config(self, component: str, files: list[Path], shapes: Mapping[str, Shape]) -> None:
+        path = self.source / component / "config.json"
+        if component == "text_encoder" and _is_paddle(files) and not path.is_file():
+            # paddlenlp writes model_config.json with other names; the shapes give the same.
             config = clip_config(shapes, hidden_act="quick_gelu")
         else:
-            config = read_json(self._inside(f"{part}/config.json"))
-        write_json(self.target / part / "config.json", config)
+            config = read_json(self._inside(f"{component}/config.json"))
+        write_json(self.target / component / "config.json", config)
 
     def _network_folder(self, names: list[str]) -> Converted:
         config = read_json(self._inside("config.json"))
@@ -267,14 +291,13 @@ class Conversion:
                 f"have {', '.join(CLASS_KINDS)}"
             )
         self._expect(kind)
-        chosen = rendering(names, half=False, suffixes=CONVERTIBLE)
+        chosen = component_files(names, half=False, suffixes=CONVERTIBLE)
         files = [self._inside(name) for name in chosen if name.endswith(CONVERTIBLE)]
         if not files:
             raise CheckpointError(f"{self.source} holds no weights")
         tensors = _joined(files)
         write_json(self.target / "config.json", config)
-        plan = _plan(kind, files, shapes_of_arrays(tensors))
-        return self._flat(kind, tensors, plan, "diffusion_pytorch_model.safetensors")
+        return self._network(kind, tensors, _plan(kind, files, tensors))
 
     def _copy_small(self, name: str) -> None:
         path = self.target / name
@@ -282,7 +305,7 @@ class Conversion:
         shutil.copyfile(self._inside(name), path)
 
     def _inside(self, name: str) -> Path:
-        """A file of the source folder; a link in it may lead no farther than `within`."""
+        """Return a file of the source folder. Raises Malformed for a link that leaves `within`."""
         path = self.source / name
         root = (self.within or self.source).resolve()
         if not path.resolve().is_relative_to(root):
@@ -290,15 +313,20 @@ class Conversion:
         return path
 
 
-def _names_as_they_are(kind: Kind, tensors: Tensors) -> Plan:
-    """An embedding of AUTOMATIC1111's web UI holds its word's number beside its vectors."""
+def _same_names(kind: Kind, tensors: Tensors) -> KeyPlan:
+    """Return the plan that keeps every name.
+
+    An embedding of AUTOMATIC1111's web UI holds its token's number in addition to its vectors:
+    only the vectors are kept.
+    """
     if kind == "embedding" and "string_to_param.*" in tensors:
-        return {"emb_params": Part("string_to_param.*")}
-    return {name: Part(name) for name in tensors}
+        return {"emb_params": KeySource("string_to_param.*")}
+    return {name: KeySource(name) for name in tensors}
 
 
-def _plan(part: str, files: list[Path], shapes: Mapping[str, Shape]) -> Plan:
-    return paddle_plan(shapes) if _is_paddle(files) else component_plan(part, shapes)
+def _plan(component: str, files: list[Path], tensors: Tensors) -> KeyPlan:
+    shapes = shapes_of_arrays(tensors)
+    return paddle_plan(shapes) if _is_paddle(files) else detect_file(shapes).plan(component)
 
 
 def _is_paddle(files: list[Path]) -> bool:
@@ -306,7 +334,7 @@ def _is_paddle(files: list[Path]) -> bool:
 
 
 def _joined(files: list[Path]) -> Tensors:
-    """The tensors of all shards of a component."""
+    """Return the tensors of all shards of a component."""
     tensors: Tensors = {}
     for path in files:
         for name, typed in read_weights(path).items():
@@ -316,17 +344,17 @@ def _joined(files: list[Path]) -> Tensors:
     return tensors
 
 
-def _bytes(tensors: Tensors, plan: Plan) -> int:
-    """The bytes that a plan writes: every key of it but stacked ones feeds one parameter."""
-    return sum(tensors[key].array.nbytes for key in {part.key for part in plan.values()})
+def _bytes(tensors: Tensors, plan: KeyPlan) -> int:
+    """Return the bytes that a plan writes; the parameters cut from one key count once."""
+    return sum(tensors[key].array.nbytes for key in {source.key for source in plan.values()})
 
 
-def _buffers(tensors: Tensors) -> dict[str, float]:
-    found = {mark: 1.0 for mark in MARKS if mark in tensors}
+def _scale_factor(tensors: Tensors) -> float | None:
+    """Return the buffer `scale_factor`, where it is one number."""
     scale = tensors.get(SCALE_FACTOR)
-    if scale is not None and scale.array.size == 1 and scale.dtype != "BF16":
-        found[SCALE_FACTOR] = float(scale.array.reshape(-1)[0])
-    return found
+    if scale is None or scale.array.size != 1 or scale.dtype == "BF16":
+        return None
+    return float(scale.array.reshape(-1)[0])
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
@@ -337,6 +365,6 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
         shutil.copyfile(source / name, target / name)
 
 
-def _hash(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,7 @@
-"""`darkroom models add`: fetch if need be, convert in a child process, check, put in its place."""
+"""Installation of checkpoints in the model store, for `darkroom models add`.
+
+The source is fetched if needed, converted in a child process, checked, and moved into place.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoints import errors
-from models.checkpoints.convert.conversion import FLAT
-from models.checkpoints.convert.limits import Limits
-from models.checkpoints.convert.model_store import ModelsHome, name_from
+from models.checkpoints.convert.conversion import FLAT, Conversion
+from models.checkpoints.convert.limits import ChildLimits
+from models.checkpoints.convert.model_store import ModelStore, default_name
 from models.checkpoints.detect.kinds import Kind
-from models.checkpoints.detect.layout import write_json
+from models.checkpoints.detect.model_folder import write_json
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, Malformed
 from models.checkpoints.hub import fetch_source, fetch_tokenizer
 from models.checkpoints.readers.headers import read_header
@@ -29,56 +32,56 @@ _ROOT = Path(__file__).resolve().parents[3]
 _WRITTEN = (".safetensors", ".json", ".txt", ".model")
 _MAX_LINE = 4 << 20
 
-# Hears the share done, 0 to 1, and what is being done.
-Report = Callable[[float, str], None]
+# Called with the share done, 0 to 1, and the name of the component being written.
+InstallProgress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Added:
-    """What was added, and where it is."""
+class Installed:
+    """An installed checkpoint and its path in the store."""
 
     kind: Kind
     name: str
     title: str
-    place: Path
+    path: Path
     notes: tuple[str, ...]
 
 
-def add(
+def install(
     source: str,
-    home: ModelsHome,
+    store: ModelStore,
     *,
     name: str | None = None,
     kind: Kind | None = None,
     tokenizer: str | None = None,
-    report: Report = lambda share, what: None,
-    judge: Callable[[Path], None] = lambda made: None,
-) -> Added:
-    """Add what is at `source`, a file, a folder or a hub id (also owner/name/file), to `home`.
+    report: InstallProgress = lambda share, what: None,
+    validate: Callable[[Path], None] = lambda converted: None,
+) -> Installed:
+    """Install `source`, a file, a folder or a hub id (also owner/name/file), in `store`.
 
-    `judge` sees what was made, a folder or a safetensors file, before it is put in its place, and
-    raises if it is unsound.
+    validate: called with the converted folder or safetensors file before it is moved into place;
+    it raises CheckpointError to refuse it.
 
-    Raises CheckpointError of every kind; then nothing was added.
+    Raises CheckpointError and all its subclasses; then nothing was installed.
     """
     path, within = _locate(source)
     vocabulary = None if tokenizer is None else _tokenizer(tokenizer)
-    name = name or name_from(source)
-    home.root.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=home.root))
+    name = name or default_name(source)
+    store.root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=store.root))
     try:
-        made = convert(path, staging, kind=kind, tokenizer=vocabulary, within=within, report=report)
-        _check(staging)
+        result = convert(Conversion(path, staging, kind, vocabulary, within), report=report)
+        _check_files(staging)
         flat = staging / FLAT
-        judge(flat if flat.is_file() else staging)
-        place = _put(staging, home, made, name, source)
+        validate(flat if flat.is_file() else staging)
+        installed = _move_into_place(staging, store, result, name, source)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Added(made["kind"], name, made["title"], place, tuple(made["notes"]))
+    return Installed(result["kind"], name, result["title"], installed, tuple(result["notes"]))
 
 
 def _locate(source: str) -> tuple[Path, Path | None]:
-    """Where the source is, fetched if it is on the hub, and how far links in it may lead."""
+    """Return the path of the source, fetched if it is on the hub, and the root for links in it."""
     path = Path(source).expanduser()
     if path.exists():
         return path.absolute(), None
@@ -87,72 +90,64 @@ def _locate(source: str) -> tuple[Path, Path | None]:
     fetched = fetch_source(source)
     if fetched.is_file():
         return fetched, None
-    # In the hub's cache, snapshots are links to blobs beside them.
+    # Snapshots in the hub's cache are links to blobs in a neighbouring folder.
     return fetched, fetched.parents[1]
 
 
-def _tokenizer(said: str) -> Path:
-    folder = Path(said).expanduser()
-    return folder.resolve() if folder.is_dir() else fetch_tokenizer(said)
+def _tokenizer(source: str) -> Path:
+    folder = Path(source).expanduser()
+    return folder.resolve() if folder.is_dir() else fetch_tokenizer(source)
 
 
 def convert(
-    source: Path,
-    target: Path,
-    *,
-    kind: Kind | None = None,
-    tokenizer: Path | None = None,
-    within: Path | None = None,
-    limits: Limits | None = None,
-    report: Report = lambda share, what: None,
+    conversion: Conversion,
+    limits: ChildLimits | None = None,
+    report: InstallProgress = lambda share, what: None,
 ) -> dict[str, Any]:
-    """Convert `source` into the empty folder `target` in a limited child process.
+    """Run `conversion` in a child process with limits, by default those for the source's size.
 
-    Returns what the child says it made: kind, title, hashes, notes.
+    Returns the child's result: kind, title, hashes, notes.
 
-    Raises the CheckpointError that the child refused with, or Malformed if it did not live to.
+    Raises the CheckpointError that the child sent, or Malformed if it ended without a result.
     """
-    limits = limits or Limits.for_input(_size(source))
-    job = {
-        "source": str(source.absolute()),
-        "target": str(target.absolute()),  # the child is at home in it
-        "kind": kind,
-        "tokenizer": None if tokenizer is None else str(tokenizer),
-        "within": None if within is None else str(within),
-        "limits": asdict(limits),
-    }
-    child = subprocess.Popen(
+    limits = limits or ChildLimits.for_input(_size(conversion.source))
+    job = json.dumps({**conversion.job(), "limits": asdict(limits)})
+    child = _start(conversion.target)
+    timer = threading.Timer(limits.wall_s, child.kill)
+    timer.start()
+    with child:  # which closes its pipes
+        try:
+            last = _exchange(child, job, report)
+        finally:
+            timer.cancel()
+            child.kill()
+            child.wait()
+        return _result(conversion.source, last, child)
+
+
+def _start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "models.checkpoints.convert.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(),
-        cwd=target,
+        cwd=folder,
         text=True,
     )
-    timer = threading.Timer(limits.wall_s, child.kill)
-    timer.start()
-    with child:  # which closes its pipes
-        try:
-            said = _listen(child, json.dumps(job), report)
-        finally:
-            timer.cancel()
-            child.kill()
-            child.wait()
-        return _result(source, said, child)
 
 
 def _environment() -> dict[str, str]:
-    """What the child needs to start, and none of the secrets that this process may have."""
+    """Return the variables that the child needs to start, without this process's secrets."""
     kept = {
         key: os.environ[key] for key in ("PATH", "LANG", "LD_LIBRARY_PATH") if key in os.environ
     }
-    # One thread: each more would take its stack from the limit.
+    # One thread: the stack of each further one counts against the memory limit.
     return {**kept, "PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
-def _listen(child: subprocess.Popen[str], job: str, report: Report) -> dict[str, Any]:
-    """The last line the child said, after telling `report` of the others."""
+def _exchange(child: subprocess.Popen[str], job: str, report: InstallProgress) -> dict[str, Any]:
+    """Send the job and return the child's last line; the lines before go to `report`."""
     assert child.stdin is not None
     assert child.stdout is not None
     last: dict[str, Any] = {}
@@ -169,24 +164,25 @@ def _listen(child: subprocess.Popen[str], job: str, report: Report) -> dict[str,
     return last
 
 
-def _result(source: Path, said: dict[str, Any], child: subprocess.Popen[str]) -> dict[str, Any]:
-    if "refused" in said:
-        raise _refusal(source, said)
-    if "kind" not in said or child.returncode != 0:
+def _result(source: Path, last: dict[str, Any], child: subprocess.Popen[str]) -> dict[str, Any]:
+    if "refused" in last:
+        raise _refusal(source, last)
+    if "kind" not in last or child.returncode != 0:
         assert child.stderr is not None
-        last = child.stderr.read()[-2000:].strip().splitlines()[-1:]
+        output = child.stderr.read()[-2000:].strip().splitlines()[-1:]
         raise Malformed(
             f"{source.name}: reading it ended with status {child.returncode}"
-            + (f" ({last[0]})" if last else "")
+            + (f" ({output[0]})" if output else "")
         )
-    return said
+    return last
 
 
-def _refusal(source: Path, said: dict[str, Any]) -> CheckpointError:
-    kind = getattr(errors, str(said.get("error")), Malformed)
-    why = said["refused"] if source.name in said["refused"] else f"{source.name}: {said['refused']}"
+def _refusal(source: Path, last: dict[str, Any]) -> CheckpointError:
+    kind = getattr(errors, str(last.get("error")), Malformed)
+    reason = last["refused"]
+    message = reason if source.name in reason else f"{source.name}: {reason}"
     plain = (errors.CheckpointMissing, errors.UnknownFamily, errors.Malformed)
-    return kind(why) if kind in plain else CheckpointError(why)
+    return kind(message) if kind in plain else CheckpointError(message)
 
 
 def _size(source: Path) -> int:
@@ -195,8 +191,8 @@ def _size(source: Path) -> int:
     return sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
 
 
-def _check(staging: Path) -> None:
-    """The child wrote nothing but what it was asked for."""
+def _check_files(staging: Path) -> None:
+    """Check that the child wrote only the expected files. Raises Malformed."""
     for path in staging.rglob("*"):
         if path.is_symlink() or not (path.is_dir() or path.suffix in _WRITTEN):
             raise Malformed(f"converting it wrote {path.name}, which does not belong there")
@@ -204,27 +200,29 @@ def _check(staging: Path) -> None:
             read_header(path)
 
 
-def _put(staging: Path, home: ModelsHome, made: dict[str, Any], name: str, source: str) -> Path:
-    """Into its place in one move, with its manifest."""
-    kind: Kind = made["kind"]
-    place = home.place(kind, name)
-    if place.exists():
+def _move_into_place(
+    staging: Path, store: ModelStore, result: dict[str, Any], name: str, source: str
+) -> Path:
+    """Move the converted files and their manifest into the store, in one rename."""
+    kind: Kind = result["kind"]
+    path = store.path(kind, name)
+    if path.exists():
         raise CheckpointError(f"there is a {kind} {name!r} already: choose another --name")
-    place.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     manifest = {
         "name": name,
         "kind": kind,
-        "title": made["title"],
+        "title": result["title"],
         "source": source,
         "added": datetime.now(UTC).isoformat(timespec="seconds"),
-        "sha256": made["hashes"],
+        "sha256": result["hashes"],
     }
     if (staging / FLAT).is_file():
-        manifest["sha256"] = {place.name: made["hashes"][FLAT]}
-        os.replace(staging / FLAT, place)
-        write_json(home.manifest(kind, name), manifest)
+        manifest["sha256"] = {path.name: result["hashes"][FLAT]}
+        os.replace(staging / FLAT, path)
+        write_json(store.manifest(kind, name), manifest)
     else:
         write_json(staging / "manifest.json", manifest)
         staging.chmod(0o755)
-        os.rename(staging, place)
-    return place
+        os.rename(staging, path)
+    return path

@@ -1,4 +1,4 @@
-"""What the process that reads strange files may use."""
+"""Resource limits of the child process that converts files."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import resource
 from dataclasses import dataclass
 
-_MEMORY = 1 << 30  # beside the file itself, which is mapped
+_MEMORY = 1 << 30  # in addition to the file itself, which is mapped
 _SECONDS = 120
-_BYTES_A_SECOND = 20 << 20  # of reading, hashing and writing; a slow disk does several times that
+_BYTES_A_SECOND = 20 << 20  # of reading, hashing and writing; slow disks are several times faster
 
 
 @dataclass(frozen=True)
-class Limits:
-    """memory_bytes of address space, cpu_s and wall_s seconds, file_bytes of any file written."""
+class ChildLimits:
+    """Limits of address space, CPU and wall time in seconds, and the size of any file written."""
 
     memory_bytes: int
     cpu_s: int
@@ -21,16 +21,16 @@ class Limits:
     file_bytes: int
 
     @classmethod
-    def for_input(cls, size: int) -> Limits:
-        """For files of `size` bytes together.
+    def for_input(cls, size: int) -> ChildLimits:
+        """Return the limits for files of `size` bytes together.
 
-        A pickle of Paddle's may hold its weights as text, which takes twice the file in memory.
+        A Paddle pickle may hold its weights as text, which takes twice the file in memory.
         """
         seconds = _SECONDS + size // _BYTES_A_SECOND
         return cls(_MEMORY + 4 * size, seconds, 3 * seconds, 4 * size + (16 << 20))
 
     def impose(self) -> None:
-        """On this process and for good: also no core file, few open files, no other processes."""
+        """Apply the limits to this process for ever: no core file, few files, no processes too."""
         _lower(resource.RLIMIT_AS, self.memory_bytes)
         _lower(resource.RLIMIT_CPU, self.cpu_s)
         _lower(resource.RLIMIT_FSIZE, self.file_bytes)

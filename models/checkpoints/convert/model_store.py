@@ -1,6 +1,6 @@
-"""The models home: what the operator has added, by kind and name. Nothing else can be asked for.
+"""The model store: a folder with everything that the operator has added, by kind and name.
 
-models/<name>/            a folder in the published layout, with manifest.json
+models/<name>/            a folder in the diffusers layout, with manifest.json
 controlnets/<name>/       config.json and weights, with manifest.json
 vaes/<name>/, unets/<name>/    the same
 loras/<name>.safetensors         with <name>.json, its manifest
@@ -31,50 +31,50 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
-class ModelsHome:
-    """The folder `root`; it need not be there."""
+class ModelStore:
+    """The folder `root`, which may be absent."""
 
     root: Path
 
-    def place(self, kind: Kind, name: str) -> Path:
-        """Where the thing of that name is, or would be: a file or a folder."""
+    def path(self, kind: Kind, name: str) -> Path:
+        """Return the file or folder for that name. Raises CheckpointError for an invalid name."""
         if not _NAME.fullmatch(name):
             raise CheckpointError(
                 f"{name!r} is no name: letters, digits, dot, dash and underscore, 100 at most"
             )
-        below = self.root / _FOLDERS[kind]
-        return below / (f"{name}.safetensors" if kind in _FILES else name)
+        folder = self.root / _FOLDERS[kind]
+        return folder / (f"{name}.safetensors" if kind in _FILES else name)
 
     def manifest(self, kind: Kind, name: str) -> Path:
-        """Where its manifest is: where it came from and the hashes of its files."""
-        place = self.place(kind, name)
-        return place.with_suffix(".json") if kind in _FILES else place / "manifest.json"
+        """Return the path of a manifest, which holds the source and the hash of each file."""
+        path = self.path(kind, name)
+        return path.with_suffix(".json") if kind in _FILES else path / "manifest.json"
 
     def find(self, kind: Kind, name: str) -> Path:
-        """The thing of that name. Raises CheckpointMissing, naming those there are."""
-        place = self.place(kind, name)
-        if not place.exists():
+        """Return the existing path of that name. Raises CheckpointMissing, listing the names."""
+        path = self.path(kind, name)
+        if not path.exists():
             have = ", ".join(self.names(kind)) or "none"
             raise CheckpointMissing(f"no {kind} {name!r} has been added; there are: {have}")
-        return place
+        return path
 
-    def places(self, name: str) -> list[Path]:
-        """Where things of that name are, of whatever kind; a model first."""
+    def find_any(self, name: str) -> list[Path]:
+        """Return the existing paths of that name of every kind, a model first."""
         if not _NAME.fullmatch(name):
             return []
-        return [place for kind in _FOLDERS if (place := self.place(kind, name)).exists()]
+        return [path for kind in _FOLDERS if (path := self.path(kind, name)).exists()]
 
     def names(self, kind: Kind) -> list[str]:
-        """What has been added of a kind, in order."""
-        below = self.root / _FOLDERS[kind]
-        if not below.is_dir():
+        """Return the sorted names of a kind."""
+        folder = self.root / _FOLDERS[kind]
+        if not folder.is_dir():
             return []
         if kind in _FILES:
-            return sorted(path.stem for path in below.glob("*.safetensors"))
-        return sorted(path.name for path in below.iterdir() if _is_added(path))
+            return sorted(path.stem for path in folder.glob("*.safetensors"))
+        return sorted(path.name for path in folder.iterdir() if _is_added(path))
 
-    def describe(self, kind: Kind, name: str) -> dict[str, Any]:
-        """What the manifest of an added thing says."""
+    def read_manifest(self, kind: Kind, name: str) -> dict[str, Any]:
+        """Return the content of a manifest. Raises CheckpointError."""
         return read_json(self.manifest(kind, name))
 
 
@@ -82,8 +82,8 @@ def _is_added(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def name_from(source: str) -> str:
-    """A name for what comes from `source`, a path or a hub id."""
+def default_name(source: str) -> str:
+    """Return a valid name for `source`, a path or a hub id."""
     last = source.rstrip("/").rsplit("/", 1)[-1]
     stem = re.sub(r"\.(?:safetensors|ckpt|pt|pth|bin|pdparams)$", "", last)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:100] or "model"

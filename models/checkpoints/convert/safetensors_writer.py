@@ -1,4 +1,4 @@
-"""safetensors files written tensor by tensor, with the hash of what was written."""
+"""Writing of safetensors files tensor by tensor, with a hash of the file."""
 
 from __future__ import annotations
 
@@ -10,43 +10,47 @@ from pathlib import Path
 
 import numpy as np
 
-from models.checkpoints.parts import Plan
-from models.checkpoints.readers.arrays import Tensors, Typed
+from models.checkpoints.key_plan import KeyPlan
+from models.checkpoints.readers.arrays import Tensors, TypedArray
 
-Progress = Callable[[int], None]
+WriteProgress = Callable[[int], None]  # called with the bytes of each tensor
 
 
 def write_safetensors(
     path: Path,
     tensors: Tensors,
-    plan: Plan,
+    plan: KeyPlan,
     metadata: Mapping[str, str],
-    progress: Progress = lambda written: None,
+    progress: WriteProgress = lambda written: None,
 ) -> str:
-    """Write what `plan` makes of `tensors`; returns the SHA-256 of the file.
+    """Write the parameters of `plan`, cut from `tensors`; return the SHA-256 of the file.
 
-    One tensor at a time is copied. `progress` hears the bytes of each.
+    Only one tensor at a time is copied. `path` must not exist.
     """
-    parts = {
-        name: Typed(tensors[part.key].dtype, part.cut(tensors[part.key].array))
-        for name, part in sorted(plan.items())
+    parameters = {
+        name: TypedArray(tensors[source.key].dtype, source.cut(tensors[source.key].array))
+        for name, source in sorted(plan.items())
     }
-    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
-    at = 0
-    for name, typed in parts.items():
-        end = at + typed.array.nbytes
-        header[name] = {"dtype": typed.dtype, "shape": typed.shape, "data_offsets": [at, end]}
-        at = end
-    said = json.dumps(header, separators=(",", ":")).encode()
-    said += b" " * (-len(said) % 8)
-    digest = hashlib.sha256()
+    header = _header(parameters, metadata)
+    digest = hashlib.sha256(header)
     with path.open("xb") as file:
-        for piece in (struct.pack("<Q", len(said)), said):
-            file.write(piece)
-            digest.update(piece)
-        for typed in parts.values():
+        file.write(header)
+        for typed in parameters.values():
             raw = np.ascontiguousarray(typed.array).reshape(-1).view(np.uint8).data
             file.write(raw)
             digest.update(raw)
             progress(len(raw))
     return digest.hexdigest()
+
+
+def _header(tensors: Tensors, metadata: Mapping[str, str]) -> bytes:
+    """Return the length of the header and the header, padded to a multiple of 8 bytes."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    at = 0
+    for name, typed in tensors.items():
+        end = at + typed.array.nbytes
+        entries[name] = {"dtype": typed.dtype, "shape": typed.shape, "data_offsets": [at, end]}
+        at = end
+    raw = json.dumps(entries, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return struct.pack("<Q", len(raw)) + raw

@@ -1,6 +1,6 @@
-"""CLIP's tokenizer, for single files: they hold weights only, and all of them use this one.
+"""CLIP's tokenizer for single files, which hold weights only.
 
-It comes with the code (see `data/LICENSES.md`), so that a file loads without a network.
+It is bundled (see `data/LICENSES.md`), so that a single file loads without a network.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def _merges() -> str:
 
 
 def vocabulary() -> dict[str, int]:
-    """CLIP's tokens in their order: bytes, bytes that end a word, merges, start and end."""
-    # Printable bytes stand for themselves, the others for the letters from U+0100 on.
+    """Return CLIP's tokens and ids: bytes, bytes that end a word, merges, start and end."""
+    # A printable byte is its own letter; the others are the letters from U+0100 on.
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = [chr(code) for code in [*printable, *range(0x100, 0x100 + 256 - len(printable))]]
     merged = ["".join(line.split()) for line in _merges().splitlines()[1:]]
@@ -30,11 +30,11 @@ def vocabulary() -> dict[str, int]:
 
 
 def write_clip_tokenizer(folder: Path, *, pad: str = END) -> None:
-    """The files of a published `tokenizer/`; SDXL's second one pads with "!"."""
+    """Write the files of a published `tokenizer/`. pad: the padding token, "!" in SDXL's second."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "merges.txt").write_text(_merges(), "utf-8")
-    words = json.dumps(vocabulary(), ensure_ascii=False)
-    (folder / "vocab.json").write_text(words, "utf-8")
+    vocab = json.dumps(vocabulary(), ensure_ascii=False)
+    (folder / "vocab.json").write_text(vocab, "utf-8")
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", "utf-8")
     config = {

@@ -1,6 +1,6 @@
-"""`config.json` of each component of a single file: what its shapes say, and its family.
+"""`config.json` of each component of a single file, derived from its shapes and its family.
 
-Shapes here are those of our names. The keys written are those of diffusers and transformers.
+Shapes are by our parameter names. The keys written are those of diffusers and transformers.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from models.checkpoints.detect.families import Family, family_of_network
-from models.checkpoints.parts import Shape
+from models.checkpoints.detect.families import Family
+from models.checkpoints.key_plan import Shape
 
 Shapes = Mapping[str, Shape]
 Config = dict[str, Any]
 
 _CLIP_HEAD = 64  # channels of a head in every CLIP text encoder of these families
-_BERT_HEAD = 64  # and in the paper's
-_TIME_ID = 256  # channels that each of SDXL's sizes and crops is embedded in
+_BERT_HEAD = 64  # channels of a head in the paper's text encoder
+_TIME_ID = 256  # channels of the embedding of each of SDXL's sizes and crops
 
 
 def unet_config(shapes: Shapes, family: Family) -> Config:
-    """For UNet2DConditionModel, or UNet2DModel where nothing attends to a context."""
+    """Return the configuration of UNet2DConditionModel, or of UNet2DModel without a context."""
     levels = _levels(shapes, "down_blocks")
     config: Config = {
         "sample_size": family.sample_size,
@@ -41,7 +41,7 @@ def unet_config(shapes: Shapes, family: Family) -> Config:
 
 
 def _conditional(shapes: Shapes, family: Family, widths: list[int]) -> Config:
-    """In a UNet2DConditionModel file `attention_head_dim` is the number of heads."""
+    """Return the settings of UNet2DConditionModel; `attention_head_dim` is the number of heads."""
     projection = shapes["mid_block.attentions.0.proj_in.weight"]
     config = {
         "_class_name": "UNet2DConditionModel",
@@ -62,7 +62,10 @@ def _conditional(shapes: Shapes, family: Family, widths: list[int]) -> Config:
 
 
 def _depths(shapes: Shapes, levels: int) -> list[int]:
-    """Transformer blocks of each level; where none attends, as many as in the middle or one."""
+    """Return the number of transformer blocks of each level.
+
+    A level without attention gets the number of the middle if it is the last, otherwise one.
+    """
     middle = _count(shapes, "mid_block.attentions.0.transformer_blocks")
     found = [
         _count(shapes, f"down_blocks.{i}.attentions.0.transformer_blocks") for i in range(levels)
@@ -71,7 +74,7 @@ def _depths(shapes: Shapes, levels: int) -> list[int]:
 
 
 def _unconditional(shapes: Shapes, family: Family) -> Config:
-    """In a UNet2DModel file `attention_head_dim` is the width of a head."""
+    """Return the settings of UNet2DModel; `attention_head_dim` is the width of a head there."""
     resampling = "resnet" if "down_blocks.0.downsamplers.0.conv1.weight" in shapes else "conv"
     config: Config = {
         "_class_name": "UNet2DModel",
@@ -91,17 +94,18 @@ def _unconditional(shapes: Shapes, family: Family) -> Config:
     return config
 
 
-def _block_type(shapes: Shapes, block: str, way: str) -> str:
+def _block_type(shapes: Shapes, block: str, direction: str) -> str:
+    """Return the class of a block. direction: "Down" or "Up"."""
     if f"{block}.attentions.0.proj_in.weight" in shapes:
-        return f"CrossAttn{way}Block2D"
+        return f"CrossAttn{direction}Block2D"
     if f"{block}.attentions.0.to_q.weight" in shapes:
-        return f"Attn{way}Block2D"
-    sampler = f"{block}.{way.lower()}samplers.0.conv1.weight"
-    return f"Resnet{way}sampleBlock2D" if sampler in shapes else f"{way}Block2D"
+        return f"Attn{direction}Block2D"
+    sampler = f"{block}.{direction.lower()}samplers.0.conv1.weight"
+    return f"Resnet{direction}sampleBlock2D" if sampler in shapes else f"{direction}Block2D"
 
 
 def controlnet_config(shapes: Shapes, family: Family) -> Config:
-    """For ControlNetModel: a UNet's way down, and the convolutions that read the hint."""
+    """Return the configuration of ControlNetModel: a UNet's encoder and the hint's convolutions."""
     levels = _levels(shapes, "down_blocks")
     widths = _widths(shapes, levels)
     hint = [f"controlnet_cond_embedding.blocks.{i}.weight" for i in range(0, 6, 2)]
@@ -119,9 +123,9 @@ def controlnet_config(shapes: Shapes, family: Family) -> Config:
 
 
 def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -> Config:
-    """For AutoencoderKL, or VQModel where there is a codebook.
+    """Return the configuration of AutoencoderKL, or of VQModel where there is a codebook.
 
-    `scaling_factor` None leaves it out: a first stage alone does not know it.
+    scaling_factor: None for a first stage on its own, which has none.
     """
     levels = _levels(shapes, "encoder.down_blocks")
     config: Config = {
@@ -131,8 +135,10 @@ def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -
         "latent_channels": shapes["post_quant_conv.weight"][1],
         "block_out_channels": _widths(shapes, levels, "encoder."),
         "layers_per_block": _count(shapes, "encoder.down_blocks.0.resnets"),
-        "down_block_types": [_coder_type(shapes, f"encoder.down_blocks.{i}") for i in levels],
-        "up_block_types": [_coder_type(shapes, f"decoder.up_blocks.{i}") for i in levels],
+        "down_block_types": [
+            _encoder_decoder_type(shapes, f"encoder.down_blocks.{i}") for i in levels
+        ],
+        "up_block_types": [_encoder_decoder_type(shapes, f"decoder.up_blocks.{i}") for i in levels],
         "act_fn": "silu",
     }
     if "encoder.mid_block.attentions.0.to_q.weight" not in shapes:
@@ -145,26 +151,13 @@ def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -
     return config
 
 
-def config_alone(kind: str, shapes: Shapes) -> Config:
-    """Of a first stage, ControlNet or UNet whose file of weights is all there is.
-
-    A first stage alone does not say its scaling factor: that of the model it is used in holds.
-
-    Raises UnknownFamily.
-    """
-    if kind == "vae":
-        return first_stage_config(shapes)
-    family = family_of_network(shapes)
-    return unet_config(shapes, family) if kind == "unet" else controlnet_config(shapes, family)
-
-
 def tiny_config(shapes: Shapes) -> Config:
-    """For AutoencoderTiny; its latents are those that the network sees, so they are not scaled."""
+    """Return the configuration of AutoencoderTiny, whose latents are not scaled."""
     encoder, decoder = (
         _blocks_between(shapes, f"{half}.layers") for half in ("encoder", "decoder")
     )
     width, in_channels = shapes["encoder.layers.0.weight"][:2]
-    last = max(_places(shapes, "decoder.layers"))
+    last = max(_indices(shapes, "decoder.layers"))
     return {
         "_class_name": "AutoencoderTiny",
         "act_fn": "relu",
@@ -180,9 +173,9 @@ def tiny_config(shapes: Shapes) -> Config:
 
 
 def _blocks_between(shapes: Shapes, prefix: str) -> list[int]:
-    """How many blocks of a sequence stand between one convolution of its own and the next."""
+    """Return the number of blocks between each two convolutions of a sequence."""
     counts: list[int] = []
-    for place in sorted(_places(shapes, prefix)):
+    for place in sorted(_indices(shapes, prefix)):
         if f"{prefix}.{place}.weight" in shapes:
             counts.append(0)
         elif counts:
@@ -190,14 +183,14 @@ def _blocks_between(shapes: Shapes, prefix: str) -> list[int]:
     return counts[:-1]
 
 
-def _coder_type(shapes: Shapes, block: str) -> str:
-    way = "DownEncoder" if block.startswith("encoder") else "UpDecoder"
+def _encoder_decoder_type(shapes: Shapes, block: str) -> str:
+    name = "DownEncoder" if block.startswith("encoder") else "UpDecoder"
     attends = f"{block}.attentions.0.to_q.weight" in shapes
-    return f"Attn{way}Block2D" if attends else f"{way}Block2D"
+    return f"Attn{name}Block2D" if attends else f"{name}Block2D"
 
 
 def clip_config(shapes: Shapes, *, hidden_act: str) -> Config:
-    """For CLIPTextModel, or CLIPTextModelWithProjection where there is a projection."""
+    """Return the configuration of CLIPTextModel, or of CLIPTextModelWithProjection."""
     vocabulary, width = shapes["text_model.embeddings.token_embedding.weight"]
     projected = "text_projection.weight" in shapes
     return {
@@ -217,7 +210,7 @@ def clip_config(shapes: Shapes, *, hidden_act: str) -> Config:
 
 
 def bert_config(shapes: Shapes) -> Config:
-    """For LDMBertModel."""
+    """Return the configuration of LDMBertModel."""
     vocabulary, width = shapes["model.embed_tokens.weight"]
     return {
         "architectures": ["LDMBertModel"],
@@ -234,13 +227,13 @@ def bert_config(shapes: Shapes) -> Config:
 
 
 def class_embedder_config(shapes: Shapes) -> Config:
-    """For ClassEmbedder, under the names of the paper's configuration."""
+    """Return the configuration of ClassEmbedder, by the names in the paper's configuration."""
     classes, width = shapes["embedding.weight"]
     return {"_class_name": "ClassEmbedder", "n_classes": classes, "embed_dim": width}
 
 
 def rescaler_config(shapes: Shapes) -> Config:
-    """For SpatialRescaler: two halvings, as a first stage of factor 4 asks for."""
+    """Return the configuration of SpatialRescaler: two halvings, for a first stage of factor 4."""
     out_channels, in_channels = shapes["channel_mapper.weight"][:2]
     return {
         "_class_name": "SpatialRescaler",
@@ -250,23 +243,26 @@ def rescaler_config(shapes: Shapes) -> Config:
     }
 
 
-def component_config(part: str, shapes: Shapes, family: Family, scaling_factor: float) -> Config:
-    """The configuration of the component in folder `part`."""
-    return _MAKERS[part](shapes, family, scaling_factor)
+def component_config(
+    component: str, shapes: Shapes, family: Family, scaling_factor: float | None
+) -> Config:
+    """Return the configuration of a component, by the name of its folder."""
+    return _CONFIGS[component](shapes, family, scaling_factor)
 
 
-def _family_first_stage(shapes: Shapes, family: Family, scaling_factor: float) -> Config:
+def _family_first_stage(shapes: Shapes, family: Family, scaling_factor: float | None) -> Config:
     config = first_stage_config(shapes, scaling_factor=scaling_factor)
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     config["sample_size"] = family.sample_size * factor
     return config | ({"force_upcast": True} if family.force_upcast else {})
 
 
-_MAKERS: dict[str, Callable[[Shapes, Family, float], Config]] = {
+_CONFIGS: Mapping[str, Callable[[Shapes, Family, float | None], Config]] = {
     "unet": lambda shapes, family, _: unet_config(shapes, family),
+    "controlnet": lambda shapes, family, _: controlnet_config(shapes, family),
     "vae": _family_first_stage,
     "vqvae": _family_first_stage,
-    # CLIP ViT-L/14 as OpenAI trained it, and ViT-bigG/14 as open_clip did.
+    # CLIP ViT-L/14 as trained by OpenAI, and ViT-bigG/14 by open_clip.
     "text_encoder": lambda shapes, *_: clip_config(shapes, hidden_act="quick_gelu"),
     "text_encoder_2": lambda shapes, *_: clip_config(shapes, hidden_act="gelu"),
     "bert": lambda shapes, *_: bert_config(shapes),
@@ -280,12 +276,12 @@ def _levels(shapes: Shapes, prefix: str) -> range:
 
 
 def _count(shapes: Shapes, prefix: str) -> int:
-    """How many modules there are in the list `prefix`."""
-    return len(_places(shapes, prefix))
+    """Return the number of modules in the list `prefix`."""
+    return len(_indices(shapes, prefix))
 
 
-def _places(shapes: Shapes, prefix: str) -> set[int]:
-    """The places in the list `prefix` that have parameters."""
+def _indices(shapes: Shapes, prefix: str) -> set[int]:
+    """Return the indices of the modules with parameters in the list `prefix`."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\..*")
     return {int(match[1]) for key in shapes if (match := pattern.fullmatch(key))}
 

@@ -1,35 +1,37 @@
-"""Which kind of checkpoint a single file in the original spelling is, told by its header alone.
+"""Families of checkpoints in the original layout, detected from the shapes of the UNet.
 
-Nothing is guessed: a file whose UNet is none of `data/families.toml` is refused, saying what was
-found and what is known.
+A UNet that is none of `data/families.toml` is refused: the error lists what was found and what is
+known.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from models.checkpoints.errors import UnknownFamily
-from models.checkpoints.parts import Shape, below
+from models.checkpoints.key_plan import Shape, below
 
 _TABLE = Path(__file__).parent / "data" / "families.toml"
 
 UNET = "model.diffusion_model."
 CONTROLNET = "control_model."
 
+# The first convolution in the original names and in ours.
+_ORIGINAL_FIRST, _OUR_FIRST = "input_blocks.0.0.weight", "conv_in.weight"
 _CONTEXT = "attn2.to_k.weight"
 
-# What people bring that is of another family, by the width of its context.
-_STRANGERS = {1024: "Stable Diffusion 2"}
+# Families that are published but not supported, by the width of their context.
+_UNSUPPORTED = {1024: "Stable Diffusion 2"}
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What tells families apart: channels in, channels of the first convolution, context width."""
+    """Input channels, channels of the first convolution and context width: unique to a family."""
 
     in_channels: int
     width: int
@@ -42,7 +44,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of checkpoint: what its keys do not tell. See `data/families.toml`."""
+    """A family of checkpoints: the facts that keys do not contain. See `data/families.toml`."""
 
     name: str
     title: str
@@ -50,7 +52,7 @@ class Family:
     signature: Signature
     sample_size: int
     scaling_factor: float
-    parts: tuple[str, ...]
+    components: tuple[str, ...]
     scheduler: Mapping[str, Any] = field(repr=False)
     heads_at_each_level: int | None = None
     head_width: int | None = None
@@ -58,7 +60,7 @@ class Family:
     tokenizer: str = "clip"
 
     def heads(self, channels: int) -> int:
-        """Attention heads where there are so many channels."""
+        """Return the number of attention heads for a number of channels."""
         if self.heads_at_each_level is not None:
             return self.heads_at_each_level
         assert self.head_width is not None
@@ -67,14 +69,14 @@ class Family:
 
 @cache
 def families() -> tuple[Family, ...]:
-    """Every family this code knows."""
+    """Return every family of `data/families.toml`."""
     table = tomllib.loads(_TABLE.read_text("utf-8"))
     schedules = {name: _scheduler(given) for name, given in table["schedules"].items()}
     return tuple(_family(name, entry, schedules) for name, entry in table["families"].items())
 
 
 def _scheduler(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that all of them share is said here: 1000 steps, betas linear in their roots."""
+    """Return a scheduler's configuration: the settings that all families share, and its own."""
     return {
         "beta_schedule": "scaled_linear",
         "num_train_timesteps": 1000,
@@ -93,65 +95,43 @@ def _family(name: str, entry: dict[str, Any], schedules: Mapping[str, dict[str, 
         signature=signature,
         scheduler=schedules[entry.pop("schedule")],
         heads_at_each_level=entry.pop("heads", None),
-        parts=tuple(entry.pop("parts")),
+        components=tuple(entry.pop("components")),
         **entry,
     )
 
 
-def detect(shapes: Mapping[str, Shape], known: Iterable[Family] | None = None) -> Family:
-    """The family of a single file with these tensors; `known` are those to choose from.
+def detect_family(shapes: Mapping[str, Shape]) -> Family:
+    """Return the family of the UNet or ControlNet in a file, in the original names or ours.
 
     Raises UnknownFamily.
     """
-    known = families() if known is None else tuple(known)
-    unet = below(UNET, shapes)
-    if "input_blocks.0.0.weight" not in unet:
-        raise UnknownFamily(
-            f"no key {UNET}input_blocks.0.0.weight: not a checkpoint in the original layout. "
-            f"It begins with {_first(shapes)}"
-        )
-    return _family_with(_signature(unet), known)
-
-
-def _family_with(found: Signature, known: tuple[Family, ...]) -> Family:
-    for family in known:
+    found = _signature(shapes)
+    for family in families():
         if family.signature == found:
             return family
-    stranger = _STRANGERS.get(found.context)
-    also = f" (that is {stranger})" if stranger else ""
-    listed = "; ".join(f"{family.title}: {family.signature}" for family in known)
-    raise UnknownFamily(f"its UNet has {found}{also}, and is none of these: {listed}")
+    unsupported = _UNSUPPORTED.get(found.context)
+    also = f" (that is {unsupported})" if unsupported else ""
+    known = "; ".join(f"{family.title}: {family.signature}" for family in families())
+    raise UnknownFamily(f"its UNet has {found}{also}, and is none of these: {known}")
 
 
-def family_of_controlnet(shapes: Mapping[str, Shape]) -> Family:
-    """The family of the UNet that a ControlNet in the original layout steers.
-
-    Raises UnknownFamily.
-    """
-    return detect({UNET + key: shape for key, shape in below(CONTROLNET, shapes).items()})
-
-
-def family_of_network(shapes: Mapping[str, Shape]) -> Family:
-    """The family of a UNet or ControlNet whose parameters have our names.
-
-    Raises UnknownFamily.
-    """
-    original = {"input_blocks.0.0.weight": shapes.get("conv_in.weight", ())}
-    attention = {key: shape for key, shape in shapes.items() if key.endswith(_CONTEXT)}
-    return _family_with(_signature(original | attention), families())
-
-
-def _signature(unet: Mapping[str, Shape]) -> Signature:
-    first = unet["input_blocks.0.0.weight"]
+def _signature(shapes: Mapping[str, Shape]) -> Signature:
+    prefix = next((p for p in (UNET, CONTROLNET) if any(k.startswith(p) for k in shapes)), "")
+    unet = below(prefix, shapes)
+    first = unet.get(_ORIGINAL_FIRST if prefix else _OUR_FIRST)
+    if first is None:
+        raise UnknownFamily(
+            f"no key {UNET}{_ORIGINAL_FIRST} or {_OUR_FIRST}: not a checkpoint in the original "
+            f"layout. It begins with {_first_keys(shapes)}"
+        )
     if len(first) != 4:
         raise UnknownFamily(f"its first convolution has shape {first}")
-    width, in_channels = first[:2]
     contexts = {shape[1] for key, shape in unet.items() if key.endswith(_CONTEXT)}
     if len(contexts) > 1:
         raise UnknownFamily(f"its UNet reads contexts of several widths: {sorted(contexts)}")
-    return Signature(in_channels, width, contexts.pop() if contexts else 0)
+    return Signature(first[1], first[0], contexts.pop() if contexts else 0)
 
 
-def _first(shapes: Mapping[str, Shape]) -> str:
+def _first_keys(shapes: Mapping[str, Shape]) -> str:
     names = sorted(shapes)[:3]
     return ", ".join(names) + (" …" if len(shapes) > 3 else "") if names else "nothing"

@@ -1,7 +1,7 @@
-"""A single safetensors file of a model, or of one network, as if it were a folder as published.
+"""A single safetensors file of a model, or of one network, as a folder in the diffusers layout.
 
-The folder is made once in the user's cache: small JSON files and the tokenizer, and in place of
-every component's weights a link to the file. `weights` finds out which keys belong to whom.
+The folder is made once in the user's cache. It holds small JSON files, the tokenizer, and in place
+of each component's weights a link to the file: `Weights` selects the keys of each component.
 """
 
 from __future__ import annotations
@@ -13,37 +13,30 @@ import struct
 import tempfile
 from pathlib import Path
 
-from models.checkpoints.detect.configs import config_alone
-from models.checkpoints.detect.families import detect
-from models.checkpoints.detect.kinds import CLASS_KINDS, Kind, kind_of
-from models.checkpoints.detect.layout import stem, write_json, write_json_files
-from models.checkpoints.detect.original import MARKS, SCALE_FACTOR, take_apart
-from models.checkpoints.detect.spelling import component_plan
+from models.checkpoints.detect.detected_file import DetectedFile, detect_file
+from models.checkpoints.detect.kinds import CLASS_KINDS
+from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
+from models.checkpoints.detect.original_plans import SCALE_FACTOR
 from models.checkpoints.errors import CheckpointError
-from models.checkpoints.parts import shapes_of
-from models.checkpoints.readers.headers import Entry, Header, read_header
-
-_SUFFIX = ".safetensors"
+from models.checkpoints.readers.headers import Header, read_header
 
 
 def is_single_file(path: Path) -> bool:
-    """Whether `path` is a safetensors file, by its name."""
-    return path.suffix == _SUFFIX and path.is_file()
+    """Return True for an existing file with the suffix of safetensors."""
+    return path.suffix == ".safetensors" and path.is_file()
 
 
-def laid_out(path: Path, cache: Path | None = None) -> Path:
-    """A folder in the published layout whose weights are those of the file at `path`.
+def single_file_folder(path: Path) -> Path:
+    """Return a folder in the diffusers layout whose weights are those of the file at `path`.
 
-    `cache` is where such folders are kept; by default the user's cache folder.
-
-    Raises UnknownFamily, Malformed and other CheckpointErrors, naming the file.
+    Raises UnknownFamily, Malformed and other CheckpointErrors, each naming the file.
     """
     path = path.resolve()
-    folder = (cache or _user_cache()) / f"{path.stem}-{_identity(path)}"
+    folder = _user_cache() / f"{path.stem}-{_identity(path)}"
     if folder.is_dir():
         return folder
     try:
-        return _lay_out(path, folder)
+        return _make_folder(path, folder)
     except CheckpointError as error:
         raise type(error)(f"{path}: {error}") from error
 
@@ -54,25 +47,25 @@ def _user_cache() -> Path:
 
 
 def _identity(path: Path) -> str:
-    """Changes when the file does."""
-    found = path.stat()
-    said = f"{path}\0{found.st_size}\0{found.st_mtime_ns}"
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    """Return a hash that changes when the file does."""
+    stat = path.stat()
+    identity = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _lay_out(path: Path, folder: Path) -> Path:
+def _make_folder(path: Path, folder: Path) -> Path:
     header = read_header(path)
+    file = detect_file(header.shapes)
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     try:
-        kind = kind_of(header.shapes)
-        if kind == "model":
-            _lay_out_model(path, header, making)
+        if file.kind == "model":
+            _write_model(path, header, file, making)
         else:
-            _lay_out_network(path, header, kind, making)
-        # Another process may have been quicker; its folder says the same.
+            _write_network(path, file, making)
         os.rename(making, folder)
     except OSError:
+        # Another process may have made the same folder first.
         if not folder.is_dir():
             raise
     finally:
@@ -80,36 +73,29 @@ def _lay_out(path: Path, folder: Path) -> Path:
     return folder
 
 
-def _lay_out_network(path: Path, header: Header, kind: Kind, folder: Path) -> None:
-    if kind not in CLASS_KINDS.values():
-        raise CheckpointError(f"it is a {kind}, and no network")
-    shapes = shapes_of(component_plan(kind, header.shapes), header.shapes)
-    write_json(folder / "config.json", config_alone(kind, shapes))
-    (folder / f"{stem(kind)}{_SUFFIX}").symlink_to(path)
+def _write_network(path: Path, file: DetectedFile, folder: Path) -> None:
+    if file.kind not in CLASS_KINDS.values():
+        raise CheckpointError(f"it is a {file.kind}, and no network")
+    write_json(folder / "config.json", file.config(file.kind))
+    (folder / weights_name(file.kind)).symlink_to(path)
 
 
-def _lay_out_model(path: Path, header: Header, folder: Path) -> None:
-    family = detect(header.shapes)
-    if family.tokenizer != "clip":
+def _write_model(path: Path, header: Header, file: DetectedFile, folder: Path) -> None:
+    if file.family.tokenizer != "clip":
         raise CheckpointError(
-            f"{family.title} reads another vocabulary than CLIP's, which the file does not hold: "
-            "add it with `darkroom models add --tokenizer`"
+            f"{file.family.title} reads another vocabulary than CLIP's, which the file does not "
+            "hold: add it with `darkroom models add --tokenizer`"
         )
-    contents = take_apart(header.shapes, family)
-    write_json_files(folder, family, contents, header.shapes, _buffers(path, header))
-    for part in contents.components:
-        (folder / part / f"{stem(part)}{_SUFFIX}").symlink_to(path)
+    write_model_json(folder, file, _scale_factor(path, header))
+    for component in file.plans:
+        (folder / component / weights_name(component)).symlink_to(path)
 
 
-def _buffers(path: Path, header: Header) -> dict[str, float]:
-    """What single files say beside their weights."""
-    found = {mark: 1.0 for mark in MARKS if mark in header.entries}
-    if SCALE_FACTOR in header.entries:
-        found[SCALE_FACTOR] = _scalar(path, header.entries[SCALE_FACTOR])
-    return found
-
-
-def _scalar(path: Path, entry: Entry) -> float:
+def _scale_factor(path: Path, header: Header) -> float | None:
+    """Return the buffer `scale_factor`, which some models of the paper hold with their weights."""
+    entry = header.entries.get(SCALE_FACTOR)
+    if entry is None:
+        return None
     code = {"F64": "<d", "F32": "<f", "F16": "<e"}.get(entry.dtype)
     if code is None or entry.end - entry.begin != struct.calcsize(code):
         raise CheckpointError(f"{SCALE_FACTOR} is {entry.dtype} {entry.shape}, not one number")

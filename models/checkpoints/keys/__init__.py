@@ -1,1 +1,1 @@
-"""The spellings of published files, as tables: one module for each network."""
+"""Tables of the key names in published files: one module for each network."""

@@ -1,6 +1,6 @@
 """The first stages of CompVis/latent-diffusion and taming-transformers (model.py there).
 
-There the levels of the decoder are counted from the finest, and attention is by convolutions.
+In their files the decoder's levels are counted from the finest, and attention uses convolutions.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from models.checkpoints.key_plan import KeyPlan, as_matrix
 from models.checkpoints.keys.rules import Rule, apply
-from models.checkpoints.parts import Plan, as_matrix
 
 _SAME = r"(?:en|de)coder\.conv_(?:in|out)\..*|(?:post_)?quant_conv\..*|quantize\.embedding\.weight"
 _RESNET = r"(?P<rest>(?:norm1|norm2|conv1|conv2)\..*)"
@@ -17,8 +17,8 @@ _SHORTCUT = r"nin_shortcut(?P<rest>\..*)"
 _MAPS = {"q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 
 
-def autoencoder_plan(keys: Collection[str]) -> Plan:
-    """Where the parameters of our AutoencoderKL or VQModel come from; keys without prefix."""
+def autoencoder_plan(keys: Collection[str]) -> KeyPlan:
+    """Return the plan of our AutoencoderKL or VQModel; keys are without prefix."""
     ups = [int(m[1]) for key in keys if (m := re.match(r"decoder\.up\.(\d+)\.", key))]
     return apply(_rules(max(ups, default=0)), keys)
 

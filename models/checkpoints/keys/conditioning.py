@@ -1,11 +1,11 @@
-"""The paper's other conditioning networks: a class's embedding, and a rescaler of label maps."""
+"""The paper's other conditioning networks: a class embedding, and a rescaler of label maps."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+from models.checkpoints.key_plan import KeyPlan
 from models.checkpoints.keys.rules import Rule, apply
-from models.checkpoints.parts import Plan
 
 _SAME = [
     Rule(r"embedding\.weight", "embedding.weight"),
@@ -13,6 +13,6 @@ _SAME = [
 ]
 
 
-def conditioning_plan(keys: Collection[str]) -> Plan:
-    """Where their parameters come from; keys after `cond_stage_model.`."""
+def conditioning_plan(keys: Collection[str]) -> KeyPlan:
+    """Return the plan of a class embedder or rescaler; keys are those after `cond_stage_model.`."""
     return apply(_SAME, keys)

@@ -1,40 +1,40 @@
-"""Our own spelling, today's diffusers layout, and the older ones of the same layout."""
+"""The diffusers layout: our own names, and the older names of the same layout."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 
-from models.checkpoints.parts import Part, Plan
+from models.checkpoints.key_plan import KeyPlan, KeySource
 
-# Before diffusers 0.15 attention over pixels named its four linear maps so.
+# The names of the four projections of attention over pixels before diffusers 0.15.
 _LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _LEGACY_ATTENTION_KEY = re.compile(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn)\.(.*)")
 
-# A buffer that old text encoders stored beside their weights: just 0, 1, 2, …; and the head that
-# the BERT of the paper's models was made with and never asked.
+# A buffer of old text encoders: 0, 1, 2, …; and the unused output head of the BERT in the paper's
+# models.
 _NOT_WEIGHTS = ("position_ids", "to_logits.weight", "to_logits.bias")
 
-# transformers 5 holds CLIP's text encoder without this prefix; files have it.
+# The prefix of CLIP's text encoder in files, which transformers 5 leaves out in memory.
 _TEXT_MODEL = "text_model."
 _TEXT_MODULES = ("embeddings.", "encoder.layers.", "final_layer_norm.")
 
-# And the safety checker's vision encoder with one of these, where files have two.
+# Of the safety checker's vision encoder transformers 5 has one such prefix where files have two.
 _VISION_MODEL = re.compile(r"vision_model\.(?:embeddings|encoder|pre_layrnorm|post_layernorm)\..*")
 
 
-def diffusers_plan(keys: Collection[str]) -> Plan:
-    """Where parameters come from in a component's file of the diffusers layout."""
+def diffusers_plan(keys: Collection[str]) -> KeyPlan:
+    """Return the plan of a component's file in the diffusers layout."""
     bare = "embeddings.token_embedding.weight" in keys
-    plan: Plan = {}
+    plan: KeyPlan = {}
     for key in keys:
         if not key.endswith(_NOT_WEIGHTS):
             name = _TEXT_MODEL + key if bare and key.startswith(_TEXT_MODULES) else key
-            plan[_today(name)] = Part(key)
+            plan[_current_name(name)] = KeySource(key)
     return plan
 
 
-def _today(name: str) -> str:
+def _current_name(name: str) -> str:
     if match := _LEGACY_ATTENTION_KEY.fullmatch(name):
         path, old, rest = match.groups()
         return f"{path}.{_LEGACY_ATTENTION[old]}.{rest}"

@@ -1,7 +1,7 @@
-"""Paddle's renderings (ppdiffusers, paddlenlp): matrices the other way round, CLIP renamed.
+"""Paddle's files (ppdiffusers, paddlenlp): matrices are transposed, CLIP has other names.
 
-UNet and autoencoder keep diffusers' names. A matrix is told from an embedding by its name, since
-both have two dimensions.
+UNet and autoencoder keep diffusers' names. Matrices and embeddings both have two dimensions: only
+their names differ.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from models.checkpoints.key_plan import Cut, KeyPlan, KeySource, Shape, transposed, whole
 from models.checkpoints.keys.rules import Rule, apply
-from models.checkpoints.parts import Cut, Part, Plan, Shape, transposed, whole
 
 _LAYER = r"text_model\.transformer\.layers\.(\d+)\."
 _OUR_LAYER = r"text_model.encoder.layers.\1."
@@ -39,11 +39,11 @@ _CLIP = [
 _EMBEDDINGS = re.compile(r".*embedding\.weight|.*embed_tokens\.weight|.*embed_positions\.weight")
 
 
-def paddle_plan(shapes: Mapping[str, Shape]) -> Plan:
-    """Where parameters come from in a `.pdparams` file of any component."""
+def paddle_plan(shapes: Mapping[str, Shape]) -> KeyPlan:
+    """Return the plan of a `.pdparams` file of any component."""
     if any(key.startswith("text_model.transformer.") for key in shapes):
         return apply(_CLIP, shapes)
-    return {key: Part(key, _cut(key, shape)) for key, shape in shapes.items()}
+    return {key: KeySource(key, _cut(key, shape)) for key, shape in shapes.items()}
 
 
 def _cut(key: str, shape: Shape) -> Cut:

@@ -1,4 +1,4 @@
-"""Tables of regular expressions that rename keys."""
+"""Rules that rename keys by regular expressions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from models.checkpoints.parts import Cut, Part, Plan, whole
+from models.checkpoints.key_plan import Cut, KeyPlan, KeySource, whole
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Keys that match `pattern` wholly are called `name`, a template of `re.Match.expand`."""
+    """Renames the keys that match `pattern` fully to `name`, a template of `re.Match.expand`."""
 
     pattern: str
     name: str
@@ -23,24 +23,24 @@ class Rule:
         return re.compile(self.pattern)
 
 
-def apply(rules: Iterable[Rule], keys: Iterable[str]) -> Plan:
-    """Where each parameter comes from; a key may feed several, one that no rule knows feeds none.
+def apply(rules: Iterable[Rule], keys: Iterable[str]) -> KeyPlan:
+    """Return the key plan that the rules make; a key without a matching rule is left out.
 
-    Every rule that matches counts, so a stacked matrix has a rule for each of its parts.
+    Every matching rule applies: a stacked matrix has a rule for each of its parameters.
     """
     rules = tuple(rules)
-    plan: Plan = {}
+    plan: KeyPlan = {}
     for key in keys:
         for rule in rules:
             if match := rule.compiled.fullmatch(key):
-                plan[match.expand(rule.name)] = Part(key, rule.cut)
+                plan[match.expand(rule.name)] = KeySource(key, rule.cut)
     return plan
 
 
 def renamed(table: Mapping[str, str], before: str, after: str) -> list[Rule]:
-    """Rules for modules: `before`.old.{weight,bias} becomes `after`.new.{weight,bias}.
+    """Return rules for modules: `before`.old.{weight,bias} becomes `after`.new.{weight,bias}.
 
-    The groups of `before` go by number into `after`, a template.
+    `after` is a template; it refers to the groups of `before` by number.
     """
     return [
         Rule(rf"{before}{re.escape(old)}(?P<rest>(?:\..*)?)", rf"{after}{new}\g<rest>")

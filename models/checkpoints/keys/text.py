@@ -1,13 +1,13 @@
-"""Text encoders: CLIP as transformers, open_clip and Paddle name it, and the paper's BERT."""
+"""Text encoders: CLIP by the names of transformers and open_clip, and the paper's BERT."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+from models.checkpoints.key_plan import KeyPlan, third, transposed
 from models.checkpoints.keys.rules import Rule, apply
-from models.checkpoints.parts import Plan, third, transposed
 
-# transformers. Old files leave out `text_model`; what its version 5 holds in memory does too.
+# transformers. Old files and version 5 in memory leave out `text_model`.
 _CLIP = [
     Rule(r"(?:text_model\.)?((?:embeddings|encoder|final_layer_norm)\..*)", r"text_model.\1"),
     Rule(r"text_projection\.weight", "text_projection.weight"),
@@ -39,7 +39,7 @@ _OPEN_CLIP = [
 ]
 
 # BERTEmbedder of the paper (x_transformer.py there): layers alternate attention and feed-forward,
-# each a pair of its norm and itself. Ours are those of diffusers' LDMBertModel.
+# each a pair of norm and layer. Our names are those of diffusers' LDMBertModel.
 _BERT = [
     Rule(r"transformer\.token_emb\.weight", "model.embed_tokens.weight"),
     Rule(r"transformer\.pos_emb\.emb\.weight", "model.embed_positions.weight"),
@@ -55,18 +55,18 @@ _BERT_ATTENTION = {
 _BERT_FEED_FORWARD = {"0": "final_layer_norm", "1.net.0.0": "fc1", "1.net.2": "fc2"}
 
 
-def clip_plan(keys: Collection[str]) -> Plan:
-    """Where a CLIP text encoder's parameters come from in transformers' spelling."""
+def clip_plan(keys: Collection[str]) -> KeyPlan:
+    """Return the plan of a CLIP text encoder by transformers' names."""
     return apply(_CLIP, keys)
 
 
-def open_clip_plan(keys: Collection[str]) -> Plan:
-    """Where a CLIP text encoder's parameters come from in open_clip's spelling."""
+def open_clip_plan(keys: Collection[str]) -> KeyPlan:
+    """Return the plan of a CLIP text encoder by open_clip's names."""
     return apply(_OPEN_CLIP, keys)
 
 
-def bert_plan(keys: Collection[str]) -> Plan:
-    """Where the paper's text encoder's parameters come from; keys after `cond_stage_model.`."""
+def bert_plan(keys: Collection[str]) -> KeyPlan:
+    """Return the plan of the paper's text encoder; keys are those after `cond_stage_model.`."""
     return apply([*_BERT, *_bert_layers(keys)], keys)
 
 

@@ -1,8 +1,8 @@
 """The UNet of openaimodel.py (CompVis/latent-diffusion, Stability-AI/generative-models).
 
-There the way down is one list of blocks, `input_blocks`, and the way up another, with the change
-of resolution in between; ours has a list for each level. ControlNet (Zhang et al. 2023) is the
-same way down, with a convolution at each exit.
+There the blocks going down are one list, `input_blocks`, and those going up another, with the
+changes of resolution in between; ours has a list for each level. ControlNet (Zhang et al. 2023) has
+the same blocks going down, with a convolution at each output.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from models.checkpoints.errors import UnknownFamily
+from models.checkpoints.key_plan import KeyPlan, as_matrix, head_third
 from models.checkpoints.keys.rules import Rule, apply, renamed
-from models.checkpoints.parts import Plan, as_matrix, head_third
 
 Heads = Callable[[int], int]
 
@@ -45,38 +45,38 @@ _RESNET = {
     "skip_connection": "conv_shortcut",
 }
 
-# A transformer's own names are the same in both; so are those of a convolution named `conv`.
+# The modules of a transformer have the same names in both, as has a convolution named `conv`.
 _TRANSFORMER = {name: name for name in ("norm", "proj_in", "transformer_blocks", "proj_out")}
 _PIXEL_ATTENTION = {"norm": "group_norm"}
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Where each block of the two lists belongs; `per_level` resnets on the way down."""
+class _Blocks:
+    """The numbering of the two lists of blocks: `per_level` resnets in each level going down."""
 
     levels: int
     per_level: int
 
     def down(self, block: int, child: int) -> str:
-        level, place = divmod(block - 1, self.per_level + 1)
-        if place == self.per_level:
+        level, index = divmod(block - 1, self.per_level + 1)
+        if index == self.per_level:
             return f"down_blocks.{level}.downsamplers.0"
-        return f"down_blocks.{level}.{('resnets', 'attentions')[child]}.{place}"
+        return f"down_blocks.{level}.{('resnets', 'attentions')[child]}.{index}"
 
     def up(self, block: int, child: int, *, attends: bool) -> str:
-        level, place = divmod(block, self.per_level + 1)
+        level, index = divmod(block, self.per_level + 1)
         if child == 0:
-            return f"up_blocks.{level}.resnets.{place}"
+            return f"up_blocks.{level}.resnets.{index}"
         if child == 1 and attends:
-            return f"up_blocks.{level}.attentions.{place}"
+            return f"up_blocks.{level}.attentions.{index}"
         return f"up_blocks.{level}.upsamplers.0"
 
 
-def unet_plan(keys: Collection[str], heads: Heads) -> Plan:
-    """Where our UNet's (or ControlNet's) parameters come from; keys without their prefix.
+def unet_plan(keys: Collection[str], heads: Heads) -> KeyPlan:
+    """Return the plan of our UNet or ControlNet; keys are without their prefix.
 
-    `heads` says how many heads attention over pixels has for so many channels: its matrices are
-    stored in an order that depends on it, and no key tells it.
+    heads: gives the number of heads of attention over pixels for a number of channels. The order
+    of its matrices' rows depends on it, and it is not in the keys.
 
     Raises UnknownFamily.
     """
@@ -84,16 +84,16 @@ def unet_plan(keys: Collection[str], heads: Heads) -> Plan:
 
 
 def _rules(keys: frozenset[str], heads: Heads) -> list[Rule]:
-    places = _places(keys)
+    blocks = _blocks(keys)
     ends = {old.format(n=n): new.format(n=n) for old, new in _ENDS.items() for n in range(64)}
     modules = [(old, new) for old, new in ends.items() if any(_below(key, old) for key in keys)]
     for kind, block, child in sorted(_children(keys)):
         old = f"{kind}_blocks.{block}.{child}"
         attends = f"{old}.norm.weight" in keys
         if kind == "output":
-            modules.append((old, places.up(block, child, attends=attends)))
+            modules.append((old, blocks.up(block, child, attends=attends)))
         elif block > 0:
-            modules.append((old, places.down(block, child)))
+            modules.append((old, blocks.down(block, child)))
     return [rule for old, new in modules for rule in _module_rules(keys, old, new, heads)]
 
 
@@ -102,7 +102,7 @@ def _below(key: str, module: str) -> bool:
 
 
 def _module_rules(keys: frozenset[str], old: str, new: str, heads: Heads) -> list[Rule]:
-    """The rules for what is in one module, by what kind it is."""
+    """Return the rules for one module, by its type."""
     before, after = re.escape(old) + r"\.", new + "."
     if f"{old}.in_layers.0.weight" in keys:
         return renamed(_RESNET, before, after)
@@ -117,7 +117,7 @@ def _module_rules(keys: frozenset[str], old: str, new: str, heads: Heads) -> lis
 
 
 def _pixel_rules(before: str, after: str, heads: Heads) -> list[Rule]:
-    """Attention over pixels: convolutions over a sequence there, matrices here."""
+    """Return the rules for attention over pixels: 1-d convolutions there, matrices here."""
     return [
         *(
             Rule(rf"{before}qkv\.(weight|bias)", rf"{after}{name}.\1", head_third(i, heads))
@@ -129,14 +129,17 @@ def _pixel_rules(before: str, after: str, heads: Heads) -> list[Rule]:
 
 
 def _children(keys: frozenset[str]) -> set[tuple[str, int, int]]:
-    """(input or output, number of the block, number of the child) of every child of a block."""
+    """Return ("input" or "output", index of the block, index of the child) of each child."""
     pattern = re.compile(r"(input|output)_blocks\.(\d+)\.(\d+)\..*")
     matches = (pattern.fullmatch(key) for key in keys)
     return {(m[1], int(m[2]), int(m[3])) for m in matches if m}
 
 
-def _places(keys: frozenset[str]) -> _Places:
-    """How many levels, and how many resnets each: told by where the resolution changes."""
+def _blocks(keys: frozenset[str]) -> _Blocks:
+    """Return the number of levels and of resnets in each, from the changes of resolution.
+
+    Raises UnknownFamily.
+    """
     children = _children(keys)
     ups = {block for kind, block, child in children if kind == "output"}
     downs = {block for kind, block, child in children if kind == "input"}
@@ -149,12 +152,15 @@ def _places(keys: frozenset[str]) -> _Places:
             f"{len(downs)} blocks down and {len(ups)} up, with {per_level} resnets to a level, "
             "are not the blocks of a latent diffusion UNet"
         )
-    return _Places(levels, per_level)
+    return _Blocks(levels, per_level)
 
 
 def _first_change(keys: frozenset[str], children: set[tuple[str, int, int]]) -> int | None:
-    """The resnets of a level: the first block up that ends in a convolution or a second resnet
-    has that number; without a way up (ControlNet), the first strided convolution tells."""
+    """Return the number of resnets of a level; None if the resolution never changes.
+
+    It is the index of the first block going up that ends in a convolution or a second resnet.
+    ControlNet has no such blocks: there it is the index of the first strided convolution.
+    """
     changes = {
         block
         for kind, block, child in children

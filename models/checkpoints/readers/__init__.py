@@ -1,1 +1,1 @@
-"""Readers of weight files. None of them runs code from a file."""
+"""Readers of weight files; none of them runs code from a file."""

@@ -1,6 +1,6 @@
 """Tensors of a file that is being converted, as numpy arrays over the mapped file.
 
-numpy has no bfloat16: such an array holds its bits as uint16, and `dtype` says what they are.
+numpy has no bfloat16: such an array holds the bits as uint16, and `dtype` is "BF16".
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.checkpoints.errors import Malformed
-from models.checkpoints.parts import Shape
+from models.checkpoints.key_plan import Shape
 
-# safetensors' word for a type -> numpy's, little-endian.
+# dtype in safetensors -> dtype in numpy, little-endian.
 NUMPY = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
@@ -26,8 +26,8 @@ NUMPY = {
 
 
 @dataclass(frozen=True)
-class Typed:
-    """An array and what its bits are."""
+class TypedArray:
+    """An array and the dtype of its bits, as in safetensors."""
 
     dtype: str
     array: NDArray[Any]
@@ -37,20 +37,20 @@ class Typed:
         return tuple(self.array.shape)
 
 
-Tensors = dict[str, Typed]
+Tensors = dict[str, TypedArray]
 
 
-def shapes_of_arrays(tensors: Mapping[str, Typed]) -> dict[str, Shape]:
-    """The shape of every tensor."""
+def shapes_of_arrays(tensors: Mapping[str, TypedArray]) -> dict[str, Shape]:
+    """Return the shape of every tensor."""
     return {name: typed.shape for name, typed in tensors.items()}
 
 
-def strided(
+def strided_view(
     raw: memoryview, dtype: str, offset: int, shape: Shape, strides: tuple[int, ...]
-) -> Typed:
-    """A tensor inside of a storage `raw`; offset and strides count elements.
+) -> TypedArray:
+    """Return a view of a tensor in the storage `raw`; offset and strides count elements.
 
-    No element may stand in it twice: that is how a small file would unfold to a huge one.
+    An element may occur only once: otherwise a small file could expand to a huge one.
 
     Raises Malformed.
     """
@@ -65,17 +65,17 @@ def strided(
             f"that has {count}"
         )
     if not elements:
-        return Typed(dtype, np.empty(shape, NUMPY[dtype]))
+        return TypedArray(dtype, np.empty(shape, NUMPY[dtype]))
     if _overlaps(shape, strides):
         raise Malformed(f"a tensor of shape {shape} and strides {strides} overlaps itself")
     base = np.frombuffer(raw, NUMPY[dtype])
     steps = tuple(step * base.itemsize for step in strides)
     array = np.lib.stride_tricks.as_strided(base[offset:], shape, steps, writeable=False)
-    return Typed(dtype, array)
+    return TypedArray(dtype, array)
 
 
 def _overlaps(shape: Shape, strides: tuple[int, ...]) -> bool:
-    """Whether, from the smallest step to the largest, a dimension begins before the last ends."""
+    """Return True if, in order of strides, a dimension begins before the one before it ends."""
     reach = 0
     for step, size in sorted((s, n) for n, s in zip(shape, strides, strict=True) if n > 1):
         if step <= reach:

@@ -2,8 +2,8 @@
 
     8 bytes: length of the header | JSON: name -> {dtype, shape, data_offsets} | the tensors
 
-A header is believed only if its tensors fill the rest of the file exactly, one after the other,
-and each has the bytes its shape asks for.
+A header is accepted only if its tensors fill the rest of the file exactly, one after the other,
+and each has the number of bytes of its shape.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoints.errors import CheckpointMissing, Malformed
-from models.checkpoints.parts import Shape
+from models.checkpoints.key_plan import Shape
 
 # Published headers are below 1 MB; some carry a thumbnail of the model.
 _MAX_HEADER = 16 << 20
@@ -32,7 +32,7 @@ ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: where its bytes begin and end, counted from the start of the file."""
+    """One tensor; `begin` and `end` of its bytes count from the start of the file."""
 
     dtype: str
     shape: Shape
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of itself."""
+    """The tensors and the metadata of a safetensors file."""
 
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
@@ -53,7 +53,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of the file at `path`. Raises CheckpointMissing and Malformed."""
+    """Return the header of the file at `path`. Raises CheckpointMissing and Malformed."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -82,7 +82,7 @@ def _length(path: Path, start: bytes, size: int) -> int:
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(raw, object_pairs_hook=_without_doubles)
+        data = json.loads(raw, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"{path} has a header that is no JSON: {error}") from error
     if not isinstance(data, dict):
@@ -90,7 +90,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     return data
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) != len(pairs):
         raise ValueError("a key stands twice in it")

@@ -1,11 +1,12 @@
-"""Pickles read as data: a machine that knows the opcodes and has nothing to call.
+"""Reading of pickles as data: a machine for the opcodes that never calls anything.
 
-Python's own unpickler builds whatever a file names. Here a name stays a name: where a pickle says
-"call this with that", the result is a record of it (`Made`), which `torch_file` and `paddle_file`
-read. A name that no checkpoint needs ends the reading at once, and the file is refused naming it.
+Python's own unpickler looks up and calls every global that a file names. Here a global stays a
+name, and a call becomes a record of it (`CallRecord`), which `torch_file` and `paddle_file` read. A
+global that no checkpoint needs ends the reading at once: the file is refused, and the error names
+it.
 
-Opcodes: `pickletools` of the standard library, protocols 0 to 5. Bytes are slices of the file, so
-that a pickle of gigabytes costs no second copy.
+Opcodes: `pickletools` of the standard library, protocols 0 to 5. Bytes are slices of the mapped
+file, so that a pickle of gigabytes is not copied.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ class Global:
 
 @dataclass(frozen=True, slots=True)
 class Persistent:
-    """What stands outside of the pickle: torch's storages."""
+    """A reference to an object outside of the pickle, such as a torch storage."""
 
     id: Any
 
 
 @dataclass(slots=True, eq=False)
-class Made:
-    """What a pickle wanted called: by what name, with what; then its state and its entries."""
+class CallRecord:
+    """A call in a pickle: the function's name and arguments, then the state and entries set."""
 
-    by: Global
+    function: Global
     args: tuple[Any, ...]
     state: Any = None
     entries: dict[Any, Any] = field(default_factory=dict)
@@ -46,38 +47,38 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Pickle:
-    """What one pickle held: its value, where it ends, and what it refers to outside."""
+    """The content of one pickle: its value, its end in the file, and its outside references."""
 
     value: Any
     end: int
     outside: list[Persistent]
 
 
-def said(value: Any) -> str:
-    """`value` in a few letters. Nothing nested is looked into: it may go on for ever."""
+def short_repr(value: Any) -> str:
+    """Return a short text for `value`, without the content of containers, which may be endless."""
     if isinstance(value, str | int | float | None):
         return repr(value)[:60]
     return value.name[:60] if isinstance(value, Global) else f"a {type(value).__name__}"
 
 
 class _Mark:
-    """Where a run of values begins on the stack."""
+    """The marker below a run of values on the stack."""
 
 
 _MARK = _Mark()
 
 
 def read_pickle(data: memoryview, allowed: Allowed, start: int = 0) -> Pickle:
-    """The pickle at `start`.
+    """Read the pickle at `start`.
 
-    Raises ForbiddenGlobal for a name that is not `allowed`, Malformed for what is no pickle.
+    Raises ForbiddenGlobal for a global that is not `allowed`, Malformed for a damaged pickle.
     """
     machine = _Machine(data, allowed, start)
     try:
         return Pickle(machine.run(), machine.at, machine.outside)
     except (struct.error, IndexError, KeyError, TypeError, ValueError, UnicodeError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise Malformed(f"it is no sound pickle, at byte {machine.at} ({what})") from error
+        raise Malformed(f"it is no valid pickle, at byte {machine.at} ({what})") from error
 
 
 class _Machine:
@@ -102,7 +103,7 @@ class _Machine:
                 raise Malformed(f"its pickle has opcode {chr(opcode)!r}, which no checkpoint needs")
             operation(self)
 
-    # -- what follows an opcode -----------------------------------------------------------------
+    # -- arguments of opcodes -------------------------------------------------------------------
 
     def take(self, count: int) -> memoryview:
         end = self.at + count
@@ -117,7 +118,7 @@ class _Machine:
         return value
 
     def line(self) -> str:
-        """A text up to the end of its line, of 4096 bytes at most: names and numbers."""
+        """Take a line of text, of 4096 bytes at most: a name or a number."""
         piece = bytes(self.data[self.at : self.at + 4096])
         end = piece.index(b"\n")
         self.at += end + 1
@@ -137,15 +138,15 @@ class _Machine:
         raise Malformed("its pickle ends a run that it never began")
 
     def name(self, module: str, name: str) -> None:
-        said = f"{module}.{name}"
-        if not self.allowed(said):
-            raise ForbiddenGlobal(said)
-        self.push(Global(said))
+        full_name = f"{module}.{name}"
+        if not self.allowed(full_name):
+            raise ForbiddenGlobal(full_name)
+        self.push(Global(full_name))
 
-    def make(self, by: Any, args: Any) -> None:
-        if not isinstance(by, Global) or not isinstance(args, tuple):
+    def call(self, function: Any, args: Any) -> None:
+        if not isinstance(function, Global) or not isinstance(args, tuple):
             raise Malformed("its pickle calls what is no name")
-        self.push(Made(by, args))
+        self.push(CallRecord(function, args))
 
     def refer(self) -> None:
         self.outside.append(Persistent(self.stack.pop()))
@@ -153,18 +154,18 @@ class _Machine:
 
     def set_entries(self, values: list[Any]) -> None:
         target = self.stack[-1]
-        entries = target.entries if isinstance(target, Made) else target
+        entries = target.entries if isinstance(target, CallRecord) else target
         if not isinstance(entries, dict):
             raise Malformed("its pickle puts entries into what is no dictionary")
         keys = values[::2]
-        # A tuple is asked for its hash by way of what is in it, however deep that is.
-        if not all(isinstance(key, str | int | float | None | Global | Made) for key in keys):
+        # The hash of a tuple recurses into its values, to any depth.
+        if not all(isinstance(key, str | int | float | None | Global | CallRecord) for key in keys):
             raise Malformed("its pickle has a dictionary with keys that are no names")
         entries.update(zip(keys, values[1::2], strict=True))
 
     def extend(self, values: list[Any]) -> None:
         target = self.stack[-1]
-        if isinstance(target, Made):
+        if isinstance(target, CallRecord):
             target.entries.update(enumerate(values, len(target.entries)))
         elif isinstance(target, list):
             target.extend(values)
@@ -173,7 +174,7 @@ class _Machine:
 
     def build(self) -> None:
         state = self.stack.pop()
-        if not isinstance(self.stack[-1], Made):
+        if not isinstance(self.stack[-1], CallRecord):
             raise Malformed("its pickle sets the state of what it has not made")
         self.stack[-1].state = state
 
@@ -195,7 +196,7 @@ def _bytes(length: str) -> Callable[[_Machine], None]:
 
 
 def _old_text(length: str) -> Callable[[_Machine], None]:
-    """Python 2's strings, which may be bytes: kept so that `encode("latin-1")` gives them back."""
+    """Return the operation for Python 2 strings, decoded so that `encode("latin-1")` is exact."""
     return lambda m: m.push(str(m.take(m.number(length)), "latin-1"))
 
 
@@ -238,25 +239,25 @@ def _protocol(m: _Machine) -> None:
         raise Malformed(f"its pickle has protocol {version}; 5 is the last there is")
 
 
-def _make_new(m: _Machine) -> None:
+def _call(m: _Machine) -> None:
     args = m.stack.pop()
-    m.make(m.stack.pop(), args)
+    m.call(m.stack.pop(), args)
 
 
-def _make_new_by_keyword(m: _Machine) -> None:
+def _call_with_keywords(m: _Machine) -> None:
     m.stack.pop()
-    _make_new(m)
+    _call(m)
 
 
-def _make_object(m: _Machine) -> None:
-    by, *args = m.since_mark()
-    m.make(by, tuple(args))
+def _call_object(m: _Machine) -> None:
+    function, *args = m.since_mark()
+    m.call(function, tuple(args))
 
 
-def _make_instance(m: _Machine) -> None:
+def _call_instance(m: _Machine) -> None:
     m.name(m.line(), m.line())
-    by = m.stack.pop()
-    m.make(by, tuple(m.since_mark()))
+    function = m.stack.pop()
+    m.call(function, tuple(m.since_mark()))
 
 
 def _stack_global(m: _Machine) -> None:
@@ -267,13 +268,13 @@ def _stack_global(m: _Machine) -> None:
 
 
 def _quoted(m: _Machine) -> None:
-    said = m.line()
-    m.push(said[1:-1] if said[:1] in ("'", '"') else said)
+    text = m.line()
+    m.push(text[1:-1] if text[:1] in ("'", '"') else text)
 
 
 def _old_integer(m: _Machine) -> None:
-    said = m.line()
-    m.push({"00": False, "01": True}[said] if said in ("00", "01") else int(said))
+    text = m.line()
+    m.push({"00": False, "01": True}[text] if text in ("00", "01") else int(text))
 
 
 _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
@@ -321,14 +322,14 @@ _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
         "\x90": lambda m: m.extend(m.since_mark()),
         "s": lambda m: m.set_entries([m.stack.pop(-2), m.stack.pop()]),
         "u": lambda m: m.set_entries(m.since_mark()),
-        # names and what they make
+        # globals and calls
         "c": lambda m: m.name(m.line(), m.line()),
         "\x93": _stack_global,
-        "R": _make_new,
-        "\x81": _make_new,
-        "\x92": _make_new_by_keyword,
-        "o": _make_object,
-        "i": _make_instance,
+        "R": _call,
+        "\x81": _call,
+        "\x92": _call_with_keywords,
+        "o": _call_object,
+        "i": _call_instance,
         "b": lambda m: m.build(),
         "Q": lambda m: m.refer(),
         # stack and memo

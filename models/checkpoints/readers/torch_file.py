@@ -1,4 +1,4 @@
-"""Files of `torch.save`: a zip archive (since torch 1.6), or pickles and storages in a row.
+"""Files of `torch.save`: a zip archive (since torch 1.6), or a sequence of pickles and storages.
 
 archive/data.pkl        the pickle; tensors refer to storages by number
 archive/data/0, 1, …    the storages, not compressed
@@ -18,11 +18,11 @@ import numpy as np
 
 from models.checkpoints.errors import Malformed
 from models.checkpoints.readers.arrays import NUMPY, Tensors
+from models.checkpoints.readers.pickle_globals import is_allowed
 from models.checkpoints.readers.pickles import Pickle, read_pickle
-from models.checkpoints.readers.torch_names import is_allowed
-from models.checkpoints.readers.torch_values import Storage, read_tensors, storage
+from models.checkpoints.readers.torch_tensors import Storage, read_tensors, storage
 
-# Of published files it has less than 2 MB; its values take more than fifty times as much memory.
+# Published files have less than 2 MB; the values take more than fifty times as much memory.
 _MAX_PICKLE = 32 << 20
 _LOCAL_HEADER = 30
 
@@ -35,12 +35,12 @@ def is_zip(data: memoryview) -> bool:
 
 
 def is_old(data: memoryview) -> bool:
-    """Whether it begins with the pickle of torch's magic number, of protocol 2."""
+    """Return True for a file that begins with torch's magic number, pickled in protocol 2."""
     return bytes(data[:3]) == b"\x80\x02\x8a" and bytes(data[4:14]) == _MAGIC.to_bytes(10, "little")
 
 
 def read_zip(path: Path, data: memoryview) -> Tensors:
-    """The tensors of a torch archive that is mapped at `data`. Raises Malformed."""
+    """Return the tensors of a torch archive that is mapped at `data`. Raises Malformed."""
     archive = _Archive.open(path, data)
     pickle = read_pickle(archive.member("data.pkl", _MAX_PICKLE), is_allowed)
     return read_tensors(pickle.value, archive.storage)
@@ -48,7 +48,7 @@ def read_zip(path: Path, data: memoryview) -> Tensors:
 
 @dataclass(frozen=True)
 class _Archive:
-    """The members of a torch archive by their names below its one folder."""
+    """The members of a torch archive, by their names below its one folder."""
 
     data: memoryview
     members: dict[str, tuple[int, int]]
@@ -72,7 +72,7 @@ class _Archive:
         return self.data[begin:end]
 
     def storage(self, wanted: Storage) -> memoryview:
-        """The bytes of a storage, which must be as many as the pickle says."""
+        """Return the bytes of a storage. Raises Malformed if their number is not the pickle's."""
         name = f"data/{wanted.key}"
         if name not in self.members:
             raise Malformed(f"it has no {name}, to which its pickle refers")
@@ -84,10 +84,12 @@ class _Archive:
 
 
 def _members(file: IO[bytes], data: memoryview) -> dict[str, tuple[int, int]]:
-    """Where each member begins and ends in the file; nothing is unpacked.
+    """Return the first and last byte of each member in the file, without unpacking any.
 
-    torch does not compress, so a compressed member is no weight but a bomb, and the sizes of all
-    members together are at most that of the file.
+    torch does not compress: a compressed member is an attack, and the sizes of all members
+    together are at most the size of the file.
+
+    Raises Malformed.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -105,7 +107,7 @@ def _members(file: IO[bytes], data: memoryview) -> dict[str, tuple[int, int]]:
         name = _member_name(info)
         if name in members:
             raise Malformed(f"it holds {name} twice")
-        members[name] = _place(info, data)
+        members[name] = _span(info, data)
     _refuse_overlaps(members)
     return members
 
@@ -122,8 +124,8 @@ def _member_name(info: zipfile.ZipInfo) -> str:
     return name
 
 
-def _place(info: zipfile.ZipInfo, data: memoryview) -> tuple[int, int]:
-    """The bytes of a member, behind its local header, whose names may be padded."""
+def _span(info: zipfile.ZipInfo, data: memoryview) -> tuple[int, int]:
+    """Return begin and end of a member, after its local header, which may be padded."""
     at = info.header_offset
     local = data[at : at + _LOCAL_HEADER]
     if len(local) < _LOCAL_HEADER or bytes(local[:4]) != b"PK\x03\x04":
@@ -145,10 +147,10 @@ def _refuse_overlaps(members: dict[str, tuple[int, int]]) -> None:
 
 
 def read_old(data: memoryview) -> Tensors:
-    """The tensors of a file in the form before torch 1.6.
+    """Return the tensors of a file in the format before torch 1.6.
 
-    Five pickles (a magic number, the protocol, facts of the machine, the value, the keys of the
-    storages), then each storage: its count in 8 bytes, and its elements.
+    It holds five pickles (a magic number, the protocol, the machine, the value, the keys of the
+    storages), then each storage: its number of elements in 8 bytes, and the elements.
 
     Raises Malformed.
     """
@@ -170,7 +172,7 @@ def read_old(data: memoryview) -> Tensors:
 def _old_pieces(
     data: memoryview, at: int, keys: list[Any], stored: dict[str, Storage]
 ) -> dict[str, memoryview]:
-    """The bytes of each storage, one after the other from `at`, in the order of `keys`."""
+    """Return the bytes of each storage; they follow each other from `at`, in order of `keys`."""
     if set(keys) != set(stored) or len(keys) != len(stored):
         raise Malformed("its list of storages is not that of its pickle")
     pieces = {}

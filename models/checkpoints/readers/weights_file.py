@@ -1,4 +1,4 @@
-"""Any file of weights, as arrays over its mapped bytes: nothing is copied, nothing is run."""
+"""Reading of weight files in any format, as arrays over the mapped bytes; no code is run."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import mmap
 from pathlib import Path
 
 from models.checkpoints.errors import CheckpointMissing, ForbiddenGlobal, Malformed
-from models.checkpoints.readers.arrays import Tensors, strided
+from models.checkpoints.files import SAFE
+from models.checkpoints.readers.arrays import Tensors, strided_view
 from models.checkpoints.readers.headers import read_header
 from models.checkpoints.readers.paddle_file import read_paddle
 from models.checkpoints.readers.torch_file import is_old, is_zip, read_old, read_zip
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 PADDLE = (".pdparams",)
-SAFE = (".safetensors",)
 SUFFIXES = (*SAFE, *PICKLES, *PADDLE)
 
-# Together, tensors that share storages may be so many times the file, and no more.
+# Limit for the tensors of a file together, which may share storages, as a multiple of its size.
 _MAX_UNFOLDING = 4
 
 
 def read_weights(path: Path) -> Tensors:
-    """The tensors of the file at `path`, in whichever format its suffix and first bytes say.
+    """Return the tensors of the file at `path`; its suffix and first bytes decide the format.
 
     Raises CheckpointMissing, Malformed and ForbiddenGlobal, each naming the file.
     """
@@ -50,7 +50,7 @@ def _mapped(path: Path) -> memoryview:
 
 def _safetensors(path: Path, data: memoryview) -> Tensors:
     return {
-        name: strided(
+        name: strided_view(
             data[entry.begin : entry.end], entry.dtype, 0, entry.shape, _steps(entry.shape)
         )
         for name, entry in read_header(path).entries.items()
@@ -58,7 +58,7 @@ def _safetensors(path: Path, data: memoryview) -> Tensors:
 
 
 def _steps(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides of a contiguous tensor, in elements."""
+    """Return the strides of a contiguous tensor, in elements."""
     steps = [1]
     for size in reversed(shape[1:]):
         steps.append(steps[-1] * max(size, 1))
@@ -73,12 +73,13 @@ def _pickled(path: Path, data: memoryview) -> Tensors:
     if is_old(data):
         return read_old(data)
     if bytes(data[257:262]) == b"ustar":
-        raise Malformed("it is a tar archive, as torch wrote before 0.1.10: save it anew")
+        raise Malformed("it is a tar archive, as torch wrote before 0.1.10: save it again")
     return _plain_pickle(data)
 
 
 def _plain_pickle(data: memoryview) -> Tensors:
-    """No file of torch, but maybe a pickle all the same: what it asks for is said."""
+    """Refuse a file that torch did not write; a pickle is read, so that the error can name its
+    forbidden globals."""
     try:
         return read_paddle(data)
     except ForbiddenGlobal:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from models.autoencoders.registry import build_first_stage, load_first_stage
 from models.checkpoints.checkpoint import CheckpointError
-from models.checkpoints.convert.install import add
-from models.checkpoints.convert.model_store import ModelsHome
-from models.loading.inspection import inspect
+from models.checkpoints.convert.install import install
+from models.checkpoints.convert.model_store import ModelStore
+from models.loading.inspection import inspect_checkpoint
 from models.loading.loader import load_model
 from protocol.registry.presence import Presence
 from protocol.request.request import Decoder
@@ -118,12 +118,12 @@ def upstream(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("named", ["encoder", "decoder"])
 def test_its_two_files_are_added_as_one(upstream: Path, tmp_path: Path, named: str) -> None:
-    home = ModelsHome(tmp_path / "home")
-    added = add(str(upstream / f"taesd_{named}.safetensors"), home, name="taesd", kind="vae")
-    assert (added.kind, added.place) == ("vae", home.root / "vaes" / "taesd")
-    assert inspect(str(added.place)).sound
+    home = ModelStore(tmp_path / "home")
+    added = install(str(upstream / f"taesd_{named}.safetensors"), home, name="taesd", kind="vae")
+    assert (added.kind, added.path) == ("vae", home.root / "vaes" / "taesd")
+    assert inspect_checkpoint(str(added.path)).valid
     config, weights = trained("taesd")
-    ours = load_first_stage(added.place, torch.float32, torch.device("cpu"))
+    ours = load_first_stage(added.path, torch.float32, torch.device("cpu"))
     assert ours.config == build_first_stage(config).config
     assert ours.state_dict().keys() == weights.keys()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in ours.state_dict().items())
@@ -133,24 +133,24 @@ def test_its_pickles_are_added_as_well(upstream: Path, tmp_path: Path) -> None:
     for file in upstream.glob("*.safetensors"):
         torch.save(load_file(file), file.with_suffix(".pth"))
         file.unlink()
-    added = add(str(upstream / "taesd_decoder.pth"), ModelsHome(tmp_path / "home"))
-    assert inspect(str(added.place)).sound
+    added = install(str(upstream / "taesd_decoder.pth"), ModelStore(tmp_path / "home"))
+    assert inspect_checkpoint(str(added.path)).valid
 
 
 def test_half_of_it_is_refused(upstream: Path, tmp_path: Path) -> None:
-    home = ModelsHome(tmp_path / "home")
+    home = ModelStore(tmp_path / "home")
     encoder, decoder = (upstream / f"taesd_{half}.safetensors" for half in ("encoder", "decoder"))
     with pytest.raises(CheckpointError, match="decoder of a tiny autoencoder, whose other half"):
-        inspect(str(decoder))
+        inspect_checkpoint(str(decoder))
     shutil.copyfile(decoder, encoder)
     with pytest.raises(CheckpointError, match=r"taesd_encoder\.safetensors is no encoder"):
-        add(str(decoder), home)
+        install(str(decoder), home)
     encoder.unlink()
-    with pytest.raises(CheckpointError, match="its encoder must lie beside it"):
-        add(str(decoder), home)
+    with pytest.raises(CheckpointError, match="its encoder must be in the same folder"):
+        install(str(decoder), home)
     renamed = decoder.rename(upstream / "tiny.safetensors")
-    with pytest.raises(CheckpointError, match="its encoder must lie beside it"):
-        add(str(renamed), home)
+    with pytest.raises(CheckpointError, match="its encoder must be in the same folder"):
+        install(str(renamed), home)
     assert home.names("vae") == []
 
 

@@ -1,4 +1,4 @@
-"""Files made to do harm, written opcode by opcode and byte by byte."""
+"""Hostile files, written opcode by opcode and byte by byte."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import Any
 PROTO2, PROTO4, STOP = b"\x80\x02", b"\x80\x04", b"."
 
 
-def text(said: str) -> bytes:
-    """BINUNICODE."""
-    raw = said.encode()
+def text(value: str) -> bytes:
+    """Return the opcode BINUNICODE and its text."""
+    raw = value.encode()
     return b"X" + struct.pack("<I", len(raw)) + raw
 
 
 def number(value: int) -> bytes:
-    """LONG1: any whole number."""
+    """Return the opcode LONG1 and any integer."""
     raw = value.to_bytes(9, "little", signed=True)
     return b"\x8a" + bytes([len(raw)]) + raw
 
 
 def named(module: str, name: str) -> bytes:
-    """GLOBAL."""
+    """Return the opcode GLOBAL and a name."""
     return f"c{module}\n{name}\n".encode()
 
 
 def call(module: str, name: str, *args: bytes) -> bytes:
-    """GLOBAL, its arguments, REDUCE."""
+    """Return GLOBAL, its arguments, and REDUCE."""
     return named(module, name) + b"(" + b"".join(args) + b"tR"
 
 
@@ -51,7 +51,7 @@ def tensor(
     offset: int = 0,
     kind: str = "FloatStorage",
 ) -> bytes:
-    """A tensor of a storage of `count` elements, as torch pickles it."""
+    """Return a tensor of a storage of `count` elements, as torch pickles it."""
     storage = b"(" + text("storage") + named("torch", kind) + text(key) + text("cpu")
     storage += number(count) + b"tQ"
     rest = (
@@ -65,12 +65,12 @@ def tensor(
 
 
 def saved(value: bytes) -> bytes:
-    """A pickle of protocol 2."""
+    """Return a pickle of protocol 2."""
     return PROTO2 + value + STOP
 
 
 def archive(pickle: bytes, storages: Mapping[str, bytes] | None = None, **others: bytes) -> bytes:
-    """What torch.save would have written."""
+    """Return a zip archive in the format of torch.save."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as target:
         target.writestr("archive/data.pkl", pickle)
@@ -82,7 +82,7 @@ def archive(pickle: bytes, storages: Mapping[str, bytes] | None = None, **others
 
 
 def safetensors(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
-    """A file with this header, of which it says that it has `length` bytes."""
+    """Return a safetensors file with this header, declared to have `length` bytes."""
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(raw) if length is None else length) + raw + data
 

@@ -1,9 +1,9 @@
-"""A hub on loopback: a real HTTP server with the layout of the real one.
+"""A model hub on loopback: an HTTP server with the URLs of the Hugging Face hub.
 
-GET  /api/models/<id>[/revision/<rev>]        what there is, and its commit
+GET  /api/models/<id>[/revision/<rev>]        the files and their commit
 GET  /api/models/<id>/tree/<rev>              the files, with sizes
 HEAD, GET  /<id>/resolve/<rev>/<file>         small files; large ones by redirect, with ranges
-GET  /cdn/<id>/<file>                         where those redirects lead
+GET  /cdn/<id>/<file>                         the target of those redirects
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-LARGE = 1 << 16  # from here on a file is served as the real hub serves files of git-lfs
+LARGE = 1 << 16  # from this size on a file is served like a git-lfs file of the real hub
 
 
 @dataclass
 class Repository:
-    """Files by their names, and who may see them."""
+    """Files by name; a gated repository refuses downloads."""
 
     files: dict[str, bytes]
     gated: bool = False
@@ -33,27 +33,27 @@ class Repository:
 
 @dataclass
 class Hub:
-    """Repositories by id, the one token that is known, and what was asked of it."""
+    """Repositories by id, the one valid token, and the requests received."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     token: str = "hf_good"
     cut_next: int | None = None  # bytes after which the next large download breaks off
-    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
     cdn: str = ""
 
     def downloads(self, name: str) -> list[str | None]:
-        """The ranges in which a file was fetched, None for the whole."""
+        """Return the ranges in which a file was fetched, None for the whole file."""
         return [
             range_
-            for method, path, range_ in self.asked
+            for method, path, range_ in self.requests
             if method == "GET" and path.endswith(f"/{name}") and "/api/" not in path
         ]
 
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
-    """`hub`, reachable at `hub.url` meanwhile."""
+    """Serve `hub` at `hub.url`."""
     with _server(hub) as hub.url, _server(hub) as hub.cdn:
         yield hub
 
@@ -80,13 +80,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on the terminal: `Hub.asked` has it."""
+        """Do not print requests: `Hub.requests` records them."""
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.hub.asked.append((self.command, path, self.headers.get("Range")))
+        self.hub.requests.append((self.command, path, self.headers.get("Range")))
         if match := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
-            # As with the real one, whoever has the address may have the file.
+            # As in the real hub, the address alone grants access.
             self._send_file(self.hub.repositories[match[1]].files[match[2]])
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/.+)?", path):
             if repository := self._allowed(match[1], listing=True):
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._resolve(match[1], match[2], repository)
 
     def _allowed(self, name: str, *, listing: bool) -> Repository | None:
-        """The repository, or None after an answer in the real hub's words."""
+        """Return the repository, or None after a refusal with the real hub's messages."""
         given = self.headers.get("Authorization")
         if given is not None and given != f"Bearer {self.hub.token}":
             self._refuse(401, None, "Invalid credentials in Authorization header")

@@ -1,4 +1,4 @@
-"""Our networks, by the folder of the component that each is."""
+"""Builders of our networks, by the folder of their component."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 
 
 def component(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> Any:
-    """The network of a model's folder, with its weights."""
+    """Load a network of a model's folder."""
     return load_component(folder / part, BUILDERS[part], dtype, torch.device("cpu"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from models.checkpoints.parts import Shape
+from models.checkpoints.key_plan import Shape
 from tests.support.published import key_list
 from tests.support.shared_files import shared_file
 
-# Every published checkpoint in the original spelling, and the family it must be told to be.
+# Every published checkpoint in the original layout, and its family.
 FAMILIES = {
     "sd-v1-4.ckpt": "sd1",
     "sd-v1-4-full-ema.ckpt": "sd1",
@@ -43,13 +43,13 @@ FIRST_STAGES = (
 
 
 def original(name: str) -> dict[str, Shape]:
-    """Key -> shape of a single file."""
+    """Return key -> shape of a single file."""
     return key_list(f"original/{name}")
 
 
 @cache
 def mapping(name: str) -> dict[str, str]:
-    """diffusers' name -> the file's key, as diffusers' own converters have it."""
+    """Return diffusers' name -> the file's key, from diffusers' own converters."""
     path = shared_file(f"facts/checkpoints/keys/mapping/{name}.json")
     entries = json.loads(path.read_text("utf-8"))
-    return {ours: said if isinstance(said, str) else said[0] for ours, said in entries.items()}
+    return {name: key if isinstance(key, str) else key[0] for name, key in entries.items()}

@@ -1,8 +1,8 @@
-"""Small checkpoints in the original spelling, made of the original code's own networks.
+"""Small checkpoints in the original layout, made with the networks of the original code.
 
 CompVis' UNet and autoencoders (stable-diffusion-sdkit), open_clip's text encoder, transformers'
-CLIP and diffusers' copy of the paper's text encoder, with random weights. What they compute is
-what our networks must compute from the file they are written to.
+CLIP and diffusers' copy of the paper's text encoder, with random weights. Our networks must compute
+the same from the file that holds them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _SCHEDULE = ("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cump
 
 @dataclass
 class Original:
-    """A checkpoint: its family, its networks, and the state dict that its file holds."""
+    """A checkpoint: its family, its networks, and the state dict of its file."""
 
     family: Family
     unet: nn.Module
@@ -74,7 +74,7 @@ class Original:
 
 
 def small(name: str) -> Family:
-    """The family of that name with the widths used here."""
+    """Return the family `name` with the small widths used here."""
     (family,) = (family for family in families() if family.name == name)
     context = CONTEXT if family.signature.context else 0
     signature = Signature(family.signature.in_channels, WIDTH, context)
@@ -86,14 +86,14 @@ def small(name: str) -> Family:
 
 @torch.no_grad()
 def shaken(network: nn.Module) -> nn.Module:
-    """`network` with weights that all matter: what it begins with at zero is not."""
+    """Add noise to all weights of `network`, so that none is zero, and return it."""
     for parameter in network.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.05)
     return network.eval().requires_grad_(False)
 
 
 def compvis_unet(family: Family) -> nn.Module:
-    """CompVis' UNet in the small shape of `family`."""
+    """Return CompVis' UNet in the small size of `family`."""
     pytest.importorskip("ldm", reason="stable-diffusion-sdkit is not installed")
     code = importlib.import_module("ldm.modules.diffusionmodules.openaimodel")
     depth = _UNETS[family.name].get("transformer_depth", 1)
@@ -107,10 +107,10 @@ def compvis_unet(family: Family) -> nn.Module:
         **_UNETS[family.name],
     }
     if family.signature.context:
-        # A context for each block: the package has no other way to build several.
+        # A context for each block: the package requires it for more than one block.
         arguments |= {"use_spatial_transformer": True, "context_dim": [CONTEXT] * depth}
     lists = types.ModuleType("omegaconf.listconfig")
-    lists.__dict__["ListConfig"] = tuple  # the class that its own configurations have lists in
+    lists.__dict__["ListConfig"] = tuple  # the list class of the package's configurations
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "omegaconf", types.ModuleType("omegaconf"))
         patch.setitem(sys.modules, "omegaconf.listconfig", lists)
@@ -119,7 +119,7 @@ def compvis_unet(family: Family) -> nn.Module:
 
 
 def averaged(unet: nn.Module) -> dict[str, Tensor]:
-    """What CompVis' own moving average writes for a UNet."""
+    """Return the state dict of CompVis' moving average of a UNet."""
     code = importlib.import_module("ldm.modules.ema")
     wrapper = nn.Module()
     wrapper.diffusion_model = unet.requires_grad_(True)
@@ -129,8 +129,11 @@ def averaged(unet: nn.Module) -> dict[str, Tensor]:
 
 
 def compvis_first_stage(family: Family) -> Autoencoder:
-    """CompVis' autoencoder: with a codebook for three channels, attention on one level."""
-    quantised = "vqvae" in family.parts and family.name not in ("ldm-churches", "ldm-text-large")
+    """Return CompVis' autoencoder, with a codebook in families of three latent channels."""
+    quantised = "vqvae" in family.components and family.name not in (
+        "ldm-churches",
+        "ldm-text-large",
+    )
     config = {
         "_class_name": "VQModel" if quantised else "AutoencoderKL",
         "block_out_channels": [32, 64],
@@ -148,7 +151,7 @@ def compvis_first_stage(family: Family) -> Autoencoder:
 
 
 def clip_text(vocabulary: int = 99) -> nn.Module:
-    """transformers' CLIP text encoder."""
+    """Return transformers' CLIP text encoder."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     config = CLIPTextConfig(
@@ -166,7 +169,7 @@ def clip_text(vocabulary: int = 99) -> nn.Module:
 
 
 def clip_state(network: nn.Module) -> dict[str, Tensor]:
-    """Its weights as files spell them, with the buffer that old ones hold."""
+    """Return its weights by the names in files, with the buffer of old files."""
     state = {
         f"text_model.{name.removeprefix('text_model.')}": tensor
         for name, tensor in network.state_dict().items()
@@ -176,7 +179,7 @@ def clip_state(network: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def open_clip_transformer() -> Iterator[Any]:
-    """open_clip's module of networks, which wants torchvision for a class that text never uses."""
+    """Import open_clip's networks without torchvision, which text encoders do not use."""
     found = find_spec("open_clip")
     if found is None or found.origin is None:
         pytest.skip("open_clip_torch is not installed")
@@ -199,7 +202,7 @@ def open_clip_transformer() -> Iterator[Any]:
 
 
 def bert_text() -> nn.Module:
-    """diffusers' copy of the paper's text encoder."""
+    """Return diffusers' copy of the paper's text encoder."""
     code = importlib.import_module("diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion")
     config = code.LDMBertConfig(
         vocab_size=60,
@@ -231,7 +234,7 @@ _BERT_LAYER = {
 
 
 def bert_state(network: nn.Module) -> dict[str, Tensor]:
-    """Its weights as the paper's x_transformer.py names them."""
+    """Return its weights by the names of the paper's x_transformer.py."""
     return {_bert_name(name): tensor for name, tensor in network.state_dict().items()}
 
 
@@ -248,7 +251,7 @@ def _bert_name(name: str) -> str:
 
 
 def original(name: str) -> Original:
-    """A small checkpoint of the family `name`, with everything its published file holds."""
+    """Return a small checkpoint of the family `name`, with all keys of its published file."""
     torch.manual_seed(len(name))
     family = small(name)
     unet, first_stage = compvis_unet(family), compvis_first_stage(family)
@@ -265,17 +268,17 @@ def original(name: str) -> Original:
 
 
 def _add_conditioning(made: Original) -> None:
-    parts = made.family.parts
-    if "text_encoder" in parts:
+    components = made.family.components
+    if "text_encoder" in components:
         made.text = clip_text()
         spelled = clip_state(made.text)
         made.state |= {f"cond_stage_model.transformer.{k}": v for k, v in spelled.items()}
-    if "bert" in parts:
+    if "bert" in components:
         made.text = bert_text()
         made.state |= {f"cond_stage_model.{k}": v for k, v in bert_state(made.text).items()}
-    if "class_embedder" in parts:
+    if "class_embedder" in components:
         made.state["cond_stage_model.embedding.weight"] = torch.randn(11, CONTEXT)
-    if "rescaler" in parts:
+    if "rescaler" in components:
         made.state["cond_stage_model.channel_mapper.weight"] = torch.randn(3, 13, 1, 1)
     if made.family.name == "ldm-churches":
         made.state["scale_factor"] = torch.tensor(0.37)
@@ -285,5 +288,5 @@ def _add_conditioning(made: Original) -> None:
 
 
 def half(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The same numbers in fewer bits; whole numbers stay what they are."""
+    """Return the floating-point tensors in `dtype`, and integers unchanged."""
     return {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}

@@ -1,4 +1,4 @@
-"""Strict loading: what fits loads, what does not is named key by key, and nothing runs code."""
+"""Strict loading: every key that does not fit is named, and no code of a file is run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 @pytest.fixture
 def folder(tiny_sd_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny model, to be damaged."""
+    """Copy the tiny model, for tests that damage it."""
     return Path(shutil.copytree(tiny_sd_folder, tmp_path / "model"))
 
 
@@ -59,7 +59,7 @@ def test_every_missing_unexpected_and_misshapen_key_is_named(folder: Path) -> No
         assert name in str(caught.value)
 
 
-def test_weights_arrive_unchanged_in_the_asked_dtype(folder: Path) -> None:
+def test_weights_are_loaded_exactly_in_the_requested_dtype(folder: Path) -> None:
     stored = load_file(folder / WEIGHTS)
     for dtype in (torch.float32, torch.float16):
         unet = load_component(folder / "unet", lambda c: UNet(UNetConfig.from_dict(c)), dtype, CPU)
@@ -69,7 +69,7 @@ def test_weights_arrive_unchanged_in_the_asked_dtype(folder: Path) -> None:
         assert not any(p.requires_grad for p in unet.parameters())
 
 
-def test_half_precision_file_is_preferred_for_half_precision(folder: Path) -> None:
+def test_fp16_file_is_preferred_for_half_precision(folder: Path) -> None:
     tensors = {n: torch.full_like(t, 2.0).half() for n, t in load_file(folder / WEIGHTS).items()}
     save_file(tensors, folder / "unet/diffusion_pytorch_model.fp16.safetensors")
 
@@ -99,7 +99,7 @@ def test_old_attention_names_and_position_ids_are_read(folder: Path) -> None:
     assert all(torch.equal(t, stored[n]) for n, t in model.autoencoder.state_dict().items())
 
 
-def test_a_pickle_beside_the_weights_is_never_opened(folder: Path) -> None:
+def test_pickle_in_the_folder_is_never_opened(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     (folder / "unet/diffusion_pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     with pytest.raises(CheckpointMissing, match="safetensors"):
@@ -107,26 +107,26 @@ def test_a_pickle_beside_the_weights_is_never_opened(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["no/such/folder/here", "../up", "/nowhere", "a b"])
-def test_what_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
+def test_source_that_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
     with pytest.raises(CheckpointMissing, match=r"neither a folder, nor a .safetensors"):
         resolve(name)
 
 
-def test_a_hub_id_is_fetched(folder: Path) -> None:
-    asked: list[str] = []
+def test_hub_id_is_fetched(folder: Path) -> None:
+    requested: list[str] = []
 
     def download(repository: str) -> Path:
-        asked.append(repository)
+        requested.append(repository)
         return folder
 
-    assert resolve("somebody/some-model", download) == folder
-    assert asked == ["somebody/some-model"]
+    assert resolve("owner/some-model", download) == folder
+    assert requested == ["owner/some-model"]
 
 
-def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointMissing, match="somebody/some-model"):
-        resolve("somebody/some-model")
+    with pytest.raises(CheckpointMissing, match="owner/some-model"):
+        resolve("owner/some-model")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,9 @@ def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) ->
         ("scheduler/scheduler_config.json", None, "missing"),
     ],
 )
-def test_broken_folders(folder: Path, file: str, content: str | None, message: str) -> None:
+def test_broken_folders_are_refused(
+    folder: Path, file: str, content: str | None, message: str
+) -> None:
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_text(content)
@@ -146,14 +148,14 @@ def test_broken_folders(folder: Path, file: str, content: str | None, message: s
         load_model(str(folder), CPU)
 
 
-def test_a_configuration_we_cannot_compute_is_refused_before_its_weights(folder: Path) -> None:
+def test_unsupported_configuration_is_refused_before_its_weights_are_read(folder: Path) -> None:
     config = json.loads((folder / "unet/config.json").read_text())
     (folder / "unet/config.json").write_text(json.dumps(config | {"class_embed_type": "simple"}))
     with pytest.raises(UnsupportedConfig, match="class_embed_type"):
         load_model(str(folder), CPU)
 
 
-def test_sdxl_decoder_stays_in_single_precision_when_the_file_says_so(
+def test_first_stage_with_force_upcast_stays_in_single_precision(
     tiny_sdxl_folder: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(tiny_sdxl_folder, tmp_path / "model"))
@@ -164,15 +166,15 @@ def test_sdxl_decoder_stays_in_single_precision_when_the_file_says_so(
     assert model.unet.conv_in.weight.dtype == torch.float16
 
 
-def test_loading_reports_its_way_to_the_end(folder: Path) -> None:
-    heard: list[float] = []
-    load_model(str(folder), CPU, report=lambda fraction, what: heard.append(fraction))
-    assert heard == sorted(heard)
-    assert heard[0] == 0.0
-    assert heard[-1] == 1.0
+def test_loading_reports_increasing_progress_up_to_one(folder: Path) -> None:
+    reported: list[float] = []
+    load_model(str(folder), CPU, report=lambda fraction, what: reported.append(fraction))
+    assert reported == sorted(reported)
+    assert reported[0] == 0.0
+    assert reported[-1] == 1.0
 
 
-def test_autoencoder_component_alone_loads(folder: Path) -> None:
+def test_first_stage_loads_on_its_own(folder: Path) -> None:
     network = load_component(
         folder / "vae", lambda c: AutoencoderKL(AutoencoderConfig.from_dict(c)), torch.float32, CPU
     )

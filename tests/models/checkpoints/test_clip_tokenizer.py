@@ -1,4 +1,4 @@
-"""The vocabulary that comes along is CLIP's, and single files are read with it."""
+"""The bundled tokenizer files equal CLIP's published ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.text.tokenizer import Tokenizer
 from tests.support.shared_files import shared_file
 
 
-def test_it_is_the_published_one(tmp_path: Path) -> None:
+def test_files_equal_the_published_ones(tmp_path: Path) -> None:
     published = shared_file("data/clip_bpe")
     write_clip_tokenizer(tmp_path)
     assert (tmp_path / "merges.txt").read_bytes() == (published / "merges.txt").read_bytes()
@@ -22,7 +22,7 @@ def test_it_is_the_published_one(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "vocab.json").read_text("utf-8")) == vocabulary()
 
 
-def test_it_is_the_beginning_of_open_clips() -> None:
+def test_merges_are_the_first_of_open_clips() -> None:
     found = find_spec("open_clip")
     if found is None or found.origin is None:
         pytest.skip("open_clip_torch is not installed")
@@ -32,7 +32,7 @@ def test_it_is_the_beginning_of_open_clips() -> None:
     assert list(vocabulary())[512:-2] == merged
 
 
-def test_it_pads_as_it_is_told(tmp_path: Path) -> None:
+def test_padding_token_is_configurable(tmp_path: Path) -> None:
     write_clip_tokenizer(tmp_path / "one")
     write_clip_tokenizer(tmp_path / "two", pad="!")
     one, two = (

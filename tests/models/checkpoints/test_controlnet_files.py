@@ -1,4 +1,4 @@
-"""ControlNets as first published (`control_model.*`): every key, and what they compute."""
+"""ControlNets in the original layout (`control_model.*`): every key, and equal outputs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from models.checkpoints.convert.conversion import Conversion
 from models.checkpoints.detect.configs import controlnet_config
-from models.checkpoints.detect.families import family_of_network
-from models.checkpoints.detect.spelling import component_plan
-from models.checkpoints.parts import Shape
+from models.checkpoints.detect.detected_file import detect_file
+from models.checkpoints.detect.families import detect_family
+from models.checkpoints.key_plan import Shape
 from models.loading.controlnets import load_controlnet
 from models.networks.controlnet import ControlNet, ControlNetConfig
 from tests.models.checkpoints.references import CONTEXT, HEADS, WIDTH, shaken, small
@@ -27,7 +27,7 @@ from tests.support.shared_files import shared_file
 CANNY = "lllyasviel__control_v11p_sd15_canny"
 TOLERANCE = 1e-4  # relative to the largest value of the reference
 
-# What the way down of a UNet has not: lllyasviel/ControlNet, cldm/cldm.py.
+# Modules that a UNet's encoder does not have: lllyasviel/ControlNet, cldm/cldm.py.
 OWN = {
     "controlnet_mid_block": "middle_block_out.0",
     "controlnet_cond_embedding.conv_in": "input_hint_block.0",
@@ -38,7 +38,7 @@ OWN = {
 
 
 def original_name(name: str) -> str:
-    """The key of the original file; those of the UNet by the published pairs of names."""
+    """Return the key in the original file; the UNet's keys come from the published mapping."""
     layer, _, part = name.rpartition(".")
     if layer in OWN:
         return f"control_model.{OWN[layer]}.{part}"
@@ -47,28 +47,28 @@ def original_name(name: str) -> str:
     return found.replace("model.diffusion_model.", "control_model.")
 
 
-def test_every_published_key_has_its_place() -> None:
+def test_every_published_key_is_used() -> None:
     config = ControlNetConfig.from_dict(published(CANNY, "config.json"))
     with torch.device("meta"):
         ours = {n: tuple(t.shape) for n, t in ControlNet(config).state_dict().items()}
     file: dict[str, Shape] = {original_name(name): shape for name, shape in ours.items()}
     assert len(file) == 340
-    plan = component_plan("controlnet", file)
+    plan = detect_file(file).plan("controlnet")
     assert {name: part.key for name, part in plan.items()} == {
         name: original_name(name) for name in ours
     }
-    told = controlnet_config(ours, family_of_network(ours))
+    detected = controlnet_config(ours, detect_family(ours))
     descent = config.descent
     by_level = replace(
         descent,
         attention_head_dim=descent.heads,
         transformer_layers_per_block=descent.transformer_depth,
     )
-    assert ControlNetConfig.from_dict(told) == replace(config, descent=by_level)
+    assert ControlNetConfig.from_dict(detected) == replace(config, descent=by_level)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_it_computes_what_diffusers_computes(
+def test_outputs_equal_those_of_diffusers(
     only: Callable[..., None], tmp_path: Path, suffix: str
 ) -> None:
     only(small("sd1"))
@@ -90,9 +90,9 @@ def test_it_computes_what_diffusers_computes(
     image = torch.rand(2, 3, 128, 128)
     with torch.no_grad():
         expected = theirs(x, timestep, context, image)
-        told = ours(x, timestep, context, ours.embed(image))
-    pairs = zip(told.skips, expected.down_block_res_samples, strict=True)
-    for mine, its in (*pairs, (told.mid, expected.mid_block_res_sample)):
+        outputs = ours(x, timestep, context, ours.embed(image))
+    pairs = zip(outputs.skips, expected.down_block_res_samples, strict=True)
+    for mine, its in (*pairs, (outputs.mid, expected.mid_block_res_sample)):
         assert float((mine - its).abs().max()) < TOLERANCE * float(its.abs().max())
 
 

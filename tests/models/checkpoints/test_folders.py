@@ -1,4 +1,4 @@
-"""Model folders as people have them: pickles, shards, half precision, Paddle's rendering."""
+"""Model folders in other formats: pickles, shards, half precision, Paddle."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from torch import Tensor
 from darkroom.__main__ import main
 from models.autoencoders.registry import load_alike
 from models.checkpoints.checkpoint import CheckpointError, load_component
-from models.checkpoints.convert.install import add
-from models.checkpoints.convert.model_store import ModelsHome
-from models.checkpoints.hub import fetch_part
+from models.checkpoints.convert.install import install
+from models.checkpoints.convert.model_store import ModelStore
+from models.checkpoints.hub import fetch_component
 from models.loading.loader import load_model
-from models.loading.replacements import network_of
+from models.loading.replacements import resolve_network
 from models.networks.config import UNetConfig
 from models.networks.unet import UNet
 from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
@@ -43,16 +43,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tiny: Path, tmp_path: Path) -> Path:
-    """A copy, to be written in another format."""
+    """Copy the model, to be written in another format."""
     return Path(shutil.copytree(tiny, tmp_path / "model"))
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelsHome:
-    """Where things are added, by the command line too."""
-    home = ModelsHome(tmp_path / "home")
-    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(home.root))
-    return home
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelStore:
+    """Use a model store for this test, also in the command line."""
+    store = ModelStore(tmp_path / "home")
+    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(store.root))
+    return store
 
 
 def weights(folder: Path, part: str) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ def weights(folder: Path, part: str) -> dict[str, Tensor]:
 
 
 def rewritten(folder: Path, write: Callable[[Path, dict[str, Tensor]], None]) -> None:
-    """The same weights, by `write(folder of the component, tensors)` in place of safetensors."""
+    """Replace the safetensors by `write(folder of the component, tensors)`."""
     for part, stem in WEIGHTS.items():
         tensors = weights(folder, part)
         (folder / part / f"{stem}.safetensors").unlink()
@@ -78,7 +78,7 @@ def same_weights(added: Path, original: Path) -> bool:
 
 
 def as_pickles(part: Path, tensors: dict[str, Tensor]) -> None:
-    """As before safetensors, with the attention's old names in the autoencoder."""
+    """Write pickles, with the old names of attention in the autoencoder."""
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     if part.name == "vae":
         for new, legacy in old.items():
@@ -112,14 +112,14 @@ _PADDLE_CLIP = {
 
 
 def as_paddle(part: Path, tensors: dict[str, Tensor]) -> None:
-    """As ppdiffusers writes it: numpy arrays in a pickle, matrices the other way round."""
+    """Write as ppdiffusers does: numpy arrays in a pickle, matrices transposed."""
     arrays: dict[str, Any] = {}
     for name, tensor in tensors.items():
         matrix = tensor.ndim == 2 and "_embedding.weight" not in name
         if part.name == "text_encoder":
             for ours, theirs in _PADDLE_CLIP.items():
                 name = name.replace(ours, theirs)
-        # What Paddle 2.1 and later write for a parameter: its name in the program, and the array.
+        # Paddle 2.1 and later write for a parameter its name in the program and the array.
         array = np.ascontiguousarray((tensor.T if matrix else tensor).numpy())
         arrays[name] = array if part.name == "vae" else (f"param_{len(arrays)}", array)
     saved = {**arrays, "StructuredToParameterName@@": dict.fromkeys(arrays, "linear_0.w_0")}
@@ -128,40 +128,40 @@ def as_paddle(part: Path, tensors: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("write", [as_pickles, as_sharded_pickles, as_paddle])
-def test_a_folder_in_another_format_is_added_as_safetensors(
-    write: Callable[[Path, dict[str, Tensor]], None], folder: Path, tiny: Path, home: ModelsHome
+def test_folder_in_another_format_is_added_as_safetensors(
+    write: Callable[[Path, dict[str, Tensor]], None], folder: Path, tiny: Path, store: ModelStore
 ) -> None:
     rewritten(folder, write)
-    added = add(str(folder), home, name="mine")
+    added = install(str(folder), store, name="mine")
     assert added.kind == "model"
-    assert same_weights(added.place, tiny)
+    assert same_weights(added.path, tiny)
     kept = {".safetensors", ".json", ".txt"}
-    assert {path.suffix for path in added.place.rglob("*") if path.is_file()} == kept
-    load_model(str(added.place), CPU)
+    assert {path.suffix for path in added.path.rglob("*") if path.is_file()} == kept
+    load_model(str(added.path), CPU)
 
 
-def test_the_models_home_may_be_told_from_here(
+def test_path_of_the_store_may_be_relative(
     folder: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    added = add(str(folder), ModelsHome(Path("home")), name="mine")
-    assert added.place == Path("home/models/mine")
-    assert same_weights(added.place, tiny)
+    added = install(str(folder), ModelStore(Path("home")), name="mine")
+    assert added.path == Path("home/models/mine")
+    assert same_weights(added.path, tiny)
 
 
-def test_paddles_text_encoder_without_a_configuration_we_know(
-    folder: Path, home: ModelsHome
+def test_paddle_text_encoder_without_a_known_configuration_is_added(
+    folder: Path, store: ModelStore
 ) -> None:
     rewritten(folder, as_paddle)
     (folder / "text_encoder/config.json").unlink()
     (folder / "text_encoder/model_config.json").write_text('{"text_heads": 1}')
-    added = add(str(folder), home)
-    config = json.loads((added.place / "text_encoder/config.json").read_text())
+    added = install(str(folder), store)
+    config = json.loads((added.path / "text_encoder/config.json").read_text())
     assert (config["hidden_size"], config["num_hidden_layers"]) == (32, 2)
     assert config["hidden_act"] == "quick_gelu"
 
 
-def test_a_folder_of_shards_loads_as_it_is(folder: Path, tiny: Path) -> None:
+def test_folder_of_shards_loads_without_conversion(folder: Path, tiny: Path) -> None:
     tensors = weights(folder, "unet")
     (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
     names = sorted(tensors)
@@ -181,32 +181,32 @@ def test_a_folder_of_shards_loads_as_it_is(folder: Path, tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_rendering_in_half_precision_alone_loads_and_is_added(
-    dtype: torch.dtype, folder: Path, home: ModelsHome
+def test_fp16_variant_alone_loads_and_is_added(
+    dtype: torch.dtype, folder: Path, store: ModelStore
 ) -> None:
     tensors = {name: tensor.to(dtype) for name, tensor in weights(folder, "unet").items()}
     (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
     save_file(tensors, folder / "unet/diffusion_pytorch_model.fp16.safetensors")
-    for place in (folder, add(str(folder), home).place):
+    for path in (folder, install(str(folder), store).path):
         for asked in (torch.float32, dtype):
             unet = load_component(
-                place / "unet", lambda config: UNet(UNetConfig.from_dict(config)), asked, CPU
+                path / "unet", lambda config: UNet(UNetConfig.from_dict(config)), asked, CPU
             )
             found = unet.state_dict()
             assert all(torch.equal(found[n], t.to(asked)) for n, t in tensors.items())
 
 
-def test_the_command_adds_lists_its_name_and_refuses_a_second(
-    folder: Path, home: ModelsHome, capsys: pytest.CaptureFixture[str]
+def test_command_adds_a_model_and_refuses_a_second_of_its_name(
+    folder: Path, store: ModelStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models", "add", str(folder), "--name", "mine"]) == 0
-    assert str(home.find("model", "mine")) in capsys.readouterr().out.replace("\n", "")
-    manifest = home.describe("model", "mine")
+    assert str(store.find("model", "mine")) in capsys.readouterr().out.replace("\n", "")
+    manifest = store.read_manifest("model", "mine")
     assert manifest["title"] == "StableDiffusionPipeline"
-    files = {p for p in home.find("model", "mine").rglob("*") if p.is_file()}
-    files.remove(home.manifest("model", "mine"))
+    files = {p for p in store.find("model", "mine").rglob("*") if p.is_file()}
+    files.remove(store.manifest("model", "mine"))
     assert manifest["sha256"] == {
-        str(p.relative_to(home.find("model", "mine"))): hashlib.sha256(p.read_bytes()).hexdigest()
+        str(p.relative_to(store.find("model", "mine"))): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in files
     }
     assert main(["models", "add", str(folder), "--name", "mine"]) == 1
@@ -217,22 +217,22 @@ def test_the_command_adds_lists_its_name_and_refuses_a_second(
     assert "is a model by its keys, not a lora" in capsys.readouterr().err
 
 
-def test_a_model_that_would_not_load_is_not_added(
-    folder: Path, home: ModelsHome, capsys: pytest.CaptureFixture[str]
+def test_model_that_would_not_load_is_not_added(
+    folder: Path, store: ModelStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tensors = weights(folder, "unet")
     del tensors["conv_out.bias"]
     tensors["extra"] = torch.zeros(1)
     save_file(tensors, folder / "unet/diffusion_pytorch_model.safetensors")
     assert main(["models", "add", str(folder)]) == 1
-    said = capsys.readouterr().err
-    assert "unet: missing: conv_out.bias" in said
-    assert "unet: unexpected: extra" in said
-    assert list(home.root.iterdir()) == []
+    errors = capsys.readouterr().err
+    assert "unet: missing: conv_out.bias" in errors
+    assert "unet: unexpected: extra" in errors
+    assert list(store.root.iterdir()) == []
 
 
-def test_what_goes_with_models_is_held_against_our_networks_too(
-    folder: Path, home: ModelsHome, capsys: pytest.CaptureFixture[str]
+def test_extra_networks_are_compared_with_our_networks(
+    folder: Path, store: ModelStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tensors = weights(folder, "vae")
     del tensors["encoder.conv_in.bias"]
@@ -246,13 +246,13 @@ def test_what_goes_with_models_is_held_against_our_networks_too(
     for source, reason in refused.items():
         assert main(["models", "add", str(folder / source)]) == 1
         assert reason in capsys.readouterr().err
-    assert list(home.root.iterdir()) == []
+    assert list(store.root.iterdir()) == []
 
 
-def test_what_was_added_is_checked_by_its_name(
-    folder: Path, home: ModelsHome, capsys: pytest.CaptureFixture[str]
+def test_added_network_is_checked_by_name(
+    folder: Path, store: ModelStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    add(str(folder / "vae"), home, name="fine")
+    install(str(folder / "vae"), store, name="fine")
     assert main(["models", "check", "fine"]) == 0
     assert capsys.readouterr().out.startswith("fine: a first stage (AutoencoderKL)\n")
 
@@ -264,10 +264,10 @@ def original_vae(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("prefix", ["", "first_stage_model."])
-def test_a_vae_alone_replaces_another_and_is_scaled_like_it(
-    prefix: str, tmp_path: Path, home: ModelsHome
+def test_vae_file_replaces_another_and_takes_its_scaling_factor(
+    prefix: str, tmp_path: Path, store: ModelStore
 ) -> None:
-    """As `vae-ft-mse-840000-ema-pruned.safetensors`, or .ckpt: it does not say how it is scaled."""
+    """As `vae-ft-mse-840000-ema-pruned.safetensors`, or .ckpt, without a scaling factor."""
     model = write_tiny_sdxl(tmp_path / "sdxl")
     config = json.loads((model / "vae/config.json").read_text())
     config |= {"scaling_factor": 0.13025, "force_upcast": True}
@@ -278,10 +278,13 @@ def test_a_vae_alone_replaces_another_and_is_scaled_like_it(
     torch.save(
         {"state_dict": {**state, f"{prefix}loss.logvar": torch.zeros(())}}, tmp_path / "vae.ckpt"
     )
-    added = add(str(tmp_path / "vae.ckpt"), home)
-    assert (added.kind, added.place) == ("vae", home.find("vae", "vae"))
+    added = install(str(tmp_path / "vae.ckpt"), store)
+    assert (added.kind, added.path) == ("vae", store.find("vae", "vae"))
     like = load_model(str(model), CPU, torch.float16).autoencoder
-    for folder in (added.place, network_of(str(tmp_path / "vae.safetensors"), "vae", fetch_part)):
+    for folder in (
+        added.path,
+        resolve_network(str(tmp_path / "vae.safetensors"), "vae", fetch_component),
+    ):
         assert "scaling_factor" not in json.loads((folder / "config.json").read_text())
         stage = load_alike(folder, like, torch.float16, CPU)
         assert stage.config.scaling_factor == 0.13025
@@ -290,7 +293,7 @@ def test_a_vae_alone_replaces_another_and_is_scaled_like_it(
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-def test_a_lora_is_added_as_it_is_from_any_format(tmp_path: Path, home: ModelsHome) -> None:
+def test_lora_is_added_unchanged_from_any_format(tmp_path: Path, store: ModelStore) -> None:
     pair = {
         "lora_unet_mid.lora_down.weight": torch.randn(2, 4),
         "lora_unet_mid.lora_up.weight": torch.randn(4, 2),
@@ -298,15 +301,17 @@ def test_a_lora_is_added_as_it_is_from_any_format(tmp_path: Path, home: ModelsHo
     }
     save_file(pair, tmp_path / "style v1.safetensors", metadata={"ss_network_dim": "2"})
     torch.save(pair, tmp_path / "style.pt")
-    first = add(str(tmp_path / "style v1.safetensors"), home)
-    second = add(str(tmp_path / "style.pt"), home, kind="lora")
-    assert home.names("lora") == ["style", "style-v1"]
-    assert first.place.read_bytes() == (tmp_path / "style v1.safetensors").read_bytes()
-    assert all(torch.equal(load_file(second.place)[n], t) for n, t in pair.items())
-    assert home.describe("lora", "style")["sha256"].keys() == {"style.safetensors"}
+    first = install(str(tmp_path / "style v1.safetensors"), store)
+    second = install(str(tmp_path / "style.pt"), store, kind="lora")
+    assert store.names("lora") == ["style", "style-v1"]
+    assert first.path.read_bytes() == (tmp_path / "style v1.safetensors").read_bytes()
+    assert all(torch.equal(load_file(second.path)[n], t) for n, t in pair.items())
+    assert store.read_manifest("lora", "style")["sha256"].keys() == {"style.safetensors"}
 
 
-def test_learned_words_in_their_four_forms(tmp_path: Path, home: ModelsHome) -> None:
+def test_textual_inversion_embeddings_are_added_in_their_four_forms(
+    tmp_path: Path, store: ModelStore
+) -> None:
     vectors, large = torch.randn(3, 768), torch.randn(3, 1280)
     torch.save(
         {
@@ -327,9 +332,9 @@ def test_learned_words_in_their_four_forms(tmp_path: Path, home: ModelsHome) -> 
         "both.safetensors": {"clip_l": vectors, "clip_g": large},
     }
     for file, tensors in expected.items():
-        added = add(str(tmp_path / file), home)
+        added = install(str(tmp_path / file), store)
         assert added.kind == "embedding"
-        found = load_file(added.place)
+        found = load_file(added.path)
         assert found.keys() == tensors.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
-    assert home.names("embedding") == ["both", "diffusers", "params", "webui"]
+    assert store.names("embedding") == ["both", "diffusers", "params", "webui"]

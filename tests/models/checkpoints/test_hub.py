@@ -1,4 +1,4 @@
-"""Models from a hub on loopback, through huggingface_hub as it is, in processes of their own."""
+"""Models from a hub on loopback, through the real huggingface_hub, in separate processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.checkpoints.hub import SAFE, choose
+from models.checkpoints.files import SAFE
+from models.checkpoints.hub import model_files
 from tests.models.checkpoints.loopback_hub import LARGE, Hub, Repository, serving
 from tests.support.shared_files import shared_file
 from tests.support.tiny_models import write_tiny_sd
@@ -37,15 +38,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(tiny: Path) -> Iterator[Hub]:
-    """With a model in the published layout, and renderings beside it that nobody needs."""
+    """Serve a model in the diffusers layout, with other files that are not needed."""
     files = files_of(tiny)
     pickles = {"unet/diffusion_pytorch_model.bin": b"no", "model.ckpt": b"no", "README.md": b"hi"}
-    with serving(Hub({"somebody/tiny": Repository({**files, **pickles})})) as served:
+    with serving(Hub({"owner/tiny": Repository({**files, **pickles})})) as served:
         yield served
 
 
 def run(hub: Hub, home: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own that knows of no hub but this one."""
+    """Run a command in a process that can reach only this hub."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -72,46 +73,46 @@ except CheckpointError as error:
 """
 
 
-def fetched(hub: Hub, home: Path, repository: str = "somebody/tiny", **settings: str) -> Path:
+def fetched(hub: Hub, home: Path, repository: str = "owner/tiny", **settings: str) -> Path:
     ran = run(hub, home, "-c", FETCH, repository, **settings)
     assert ran.returncode == 0, ran.stderr
     return Path(ran.stdout.strip())
 
 
-def refused(hub: Hub, home: Path, repository: str = "somebody/tiny", **settings: str) -> str:
+def refused(hub: Hub, home: Path, repository: str = "owner/tiny", **settings: str) -> str:
     ran = run(hub, home, "-c", FETCH, repository, **settings)
     assert ran.returncode == 1
     return ran.stderr.strip().splitlines()[-1]
 
 
-def test_a_model_is_fetched_whole_and_nothing_else(hub: Hub, tiny: Path, tmp_path: Path) -> None:
+def test_only_the_needed_files_of_a_model_are_fetched(hub: Hub, tiny: Path, tmp_path: Path) -> None:
     folder = fetched(hub, tmp_path)
     assert files_of(folder) == files_of(tiny)
-    assert len(hub.repositories["somebody/tiny"].files["unet/config.json"]) < LARGE
-    assert len(hub.repositories["somebody/tiny"].files[UNET]) > LARGE
+    assert len(hub.repositories["owner/tiny"].files["unet/config.json"]) < LARGE
+    assert len(hub.repositories["owner/tiny"].files[UNET]) > LARGE
 
 
-def test_without_the_hub_the_cache_serves(hub: Hub, tiny: Path, tmp_path: Path) -> None:
+def test_cached_model_is_used_without_the_hub(hub: Hub, tiny: Path, tmp_path: Path) -> None:
     folder = fetched(hub, tmp_path)
-    hub.asked.clear()
+    hub.requests.clear()
     assert fetched(hub, tmp_path, HF_HUB_OFFLINE="1") == folder
-    assert hub.asked == []
-    away = Hub(url="http://127.0.0.1:9")  # the port of `discard`: nobody listens
+    assert hub.requests == []
+    away = Hub(url="http://127.0.0.1:9")  # the port of `discard`, without a server
     assert fetched(away, tmp_path) == folder
-    said = refused(hub, tmp_path, "somebody/other", HF_HUB_OFFLINE="1")
-    assert said == (
-        "CheckpointMissing: somebody/other is not in the cache, and the hub cannot be asked"
+    message = refused(hub, tmp_path, "owner/other", HF_HUB_OFFLINE="1")
+    assert message == (
+        "CheckpointMissing: owner/other is not in the cache, and the hub cannot be asked"
     )
 
 
-def test_a_download_goes_on_where_it_was_cut(hub: Hub, tmp_path: Path) -> None:
-    """The client writes pieces of 10 MiB: what it has of them is not fetched again."""
+def test_interrupted_download_is_resumed(hub: Hub, tmp_path: Path) -> None:
+    """The client writes pieces of 10 MiB: complete ones are not fetched again."""
     raw = os.urandom(24 << 20)
-    hub.repositories["somebody/large"] = Repository(
+    hub.repositories["owner/large"] = Repository(
         {"unet/model.safetensors": raw, "model_index.json": b"{}"}
     )
     hub.cut_next = 15 << 20
-    folder = fetched(hub, tmp_path, "somebody/large")
+    folder = fetched(hub, tmp_path, "owner/large")
     assert (folder / "unet/model.safetensors").read_bytes() == raw
     assert hub.downloads("model.safetensors") == [None, f"bytes={10 << 20}-"]
 
@@ -123,16 +124,16 @@ fetch(sys.argv[1], report=lambda here, total: print(here, total))
 """
 
 
-def test_how_far_a_download_is_is_told(hub: Hub, tmp_path: Path) -> None:
+def test_progress_of_a_download_is_reported(hub: Hub, tmp_path: Path) -> None:
     raw = os.urandom(24 << 20)
     files = {"unet/model.safetensors": raw, "model_index.json": b"{}"}
-    hub.repositories["somebody/large"] = Repository(files)
-    ran = run(hub, tmp_path, "-c", REPORT, "somebody/large")
+    hub.repositories["owner/large"] = Repository(files)
+    ran = run(hub, tmp_path, "-c", REPORT, "owner/large")
     assert ran.returncode == 0, ran.stderr
-    told = [tuple(map(int, line.split())) for line in ran.stdout.splitlines()]
-    assert len(told) > 2
-    assert told == sorted(told)
-    assert told[-1] == (total := sum(map(len, files.values())), total)
+    reported = [tuple(map(int, line.split())) for line in ran.stdout.splitlines()]
+    assert len(reported) > 2
+    assert reported == sorted(reported)
+    assert reported[-1] == (total := sum(map(len, files.values())), total)
     assert "Fetching" not in ran.stderr  # no bars where no terminal shows them
     assert "%" not in ran.stderr
 
@@ -140,60 +141,58 @@ def test_how_far_a_download_is_is_told(hub: Hub, tmp_path: Path) -> None:
 LOAD = """
 import sys, torch
 from models.loading.loader import load_model
-def tell(share, what):
+def report(share, what):
     print(f"{share:.4f} {what}")
-load_model(sys.argv[1], torch.device("cpu"), report=tell)
+load_model(sys.argv[1], torch.device("cpu"), report=report)
 """
 
 
-def test_loading_tells_how_much_is_fetched(hub: Hub, tmp_path: Path) -> None:
-    ran = run(hub, tmp_path, "-c", LOAD, "somebody/tiny")
+def test_loading_reports_the_fetched_bytes(hub: Hub, tmp_path: Path) -> None:
+    ran = run(hub, tmp_path, "-c", LOAD, "owner/tiny")
     assert ran.returncode == 0, ran.stderr
     fetching = [line for line in ran.stdout.splitlines() if "fetching, " in line]
     assert len(fetching) > 1
     assert re.fullmatch(r"0\.1000 fetching, (0\.01) of \1 GB", fetching[-1])
 
 
-def test_what_the_hub_refuses_is_said_in_words(hub: Hub, tmp_path: Path) -> None:
-    hub.repositories["somebody/gated"] = Repository(
-        dict(hub.repositories["somebody/tiny"].files), gated=True
+def test_refusals_of_the_hub_have_clear_messages(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["owner/gated"] = Repository(
+        dict(hub.repositories["owner/tiny"].files), gated=True
     )
     cannot = "CheckpointMissing: cannot fetch"
     assert refused(hub, tmp_path, HF_TOKEN="hf_bad") == (
-        f"{cannot} 'somebody/tiny' from the hub: the token in HF_TOKEN is not accepted"
+        f"{cannot} 'owner/tiny' from the hub: the token in HF_TOKEN is not accepted"
     )
     missing = "there is no such repository, or it is private and HF_TOKEN may not see it"
     for token in ({}, {"HF_TOKEN": "hf_good"}):
-        said = refused(hub, tmp_path, "somebody/nothing", **token)
-        assert said == f"{cannot} 'somebody/nothing' from the hub: {missing}"
-    assert refused(hub, tmp_path, "somebody/gated", HF_TOKEN="hf_good") == (
-        f"{cannot} 'somebody/gated' from the hub: "
+        message = refused(hub, tmp_path, "owner/nothing", **token)
+        assert message == f"{cannot} 'owner/nothing' from the hub: {missing}"
+    assert refused(hub, tmp_path, "owner/gated", HF_TOKEN="hf_good") == (
+        f"{cannot} 'owner/gated' from the hub: "
         "its owner asks for consent: accept it on its page, and set HF_TOKEN"
     )
 
 
-def test_a_repository_of_pickles_only_is_refused_saying_what_to_do(
-    hub: Hub, tmp_path: Path
-) -> None:
-    hub.repositories["somebody/old"] = Repository(
+def test_repository_with_pickles_only_is_refused_with_advice(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["owner/old"] = Repository(
         {"model_index.json": b"{}", "unet/config.json": b"{}", "unet/pytorch_model.bin": b"x"}
     )
-    assert refused(hub, tmp_path, "somebody/old") == (
-        "CheckpointError: somebody/old holds no safetensors, only unet/pytorch_model.bin: "
-        "convert it once with `darkroom models add somebody/old`"
+    assert refused(hub, tmp_path, "owner/old") == (
+        "CheckpointError: owner/old holds no safetensors, only unet/pytorch_model.bin: "
+        "convert it once with `darkroom models add owner/old`"
     )
-    assert not any(path.endswith(".bin") for _, path, _ in hub.asked)
+    assert not any(path.endswith(".bin") for _, path, _ in hub.requests)
 
 
-def test_a_model_is_added_from_the_hub(hub: Hub, tiny: Path, tmp_path: Path) -> None:
-    """The UNet stands there as a pickle; what is added are safetensors, and loads."""
+def test_model_is_added_from_the_hub(hub: Hub, tiny: Path, tmp_path: Path) -> None:
+    """The UNet is a pickle there; it is added as safetensors."""
     files = files_of(tiny)
     weights = load_file(tiny / UNET)
     torch.save(weights, tmp_path / "unet.bin")
     files["unet/diffusion_pytorch_model.bin"] = (tmp_path / "unet.bin").read_bytes()
     del files[UNET]
-    hub.repositories["somebody/mixed"] = Repository(files)
-    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", "somebody/mixed", "--name", "mine")
+    hub.repositories["owner/mixed"] = Repository(files)
+    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", "owner/mixed", "--name", "mine")
     assert ran.returncode == 0, ran.stderr
     folder = tmp_path / "added" / "models" / "mine"
     assert str(folder) in ran.stdout
@@ -202,23 +201,23 @@ def test_a_model_is_added_from_the_hub(hub: Hub, tiny: Path, tmp_path: Path) -> 
     assert added.keys() == weights.keys()
     assert all(torch.equal(added[name], weights[name]) for name in weights)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["source"] == "somebody/mixed"
+    assert manifest["source"] == "owner/mixed"
     assert manifest["kind"] == "model"
 
 
-def test_a_component_that_is_a_repository_of_its_own_is_added(
+def test_component_with_a_repository_of_its_own_is_added(
     hub: Hub, tiny: Path, tmp_path: Path
 ) -> None:
-    """As stabilityai/sd-vae-ft-mse, in the days of pickles."""
+    """As stabilityai/sd-vae-ft-mse, which once had pickles only."""
     weights = load_file(tiny / "vae/diffusion_pytorch_model.safetensors")
     torch.save(weights, tmp_path / "vae.bin")
-    hub.repositories["somebody/vae"] = Repository(
+    hub.repositories["owner/vae"] = Repository(
         {
             "config.json": (tiny / "vae/config.json").read_bytes(),
             "diffusion_pytorch_model.bin": (tmp_path / "vae.bin").read_bytes(),
         }
     )
-    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", "somebody/vae")
+    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", "owner/vae")
     assert ran.returncode == 0, ran.stderr
     folder = tmp_path / "added" / "vaes" / "vae"
     added = load_file(folder / "diffusion_pytorch_model.safetensors")
@@ -233,13 +232,11 @@ def test_one_file_of_a_repository_is_added(hub: Hub, tmp_path: Path) -> None:
     }
     save_file(pair, tmp_path / "style.safetensors")
     raw = (tmp_path / "style.safetensors").read_bytes()
-    hub.repositories["somebody/styles"] = Repository(
-        {"style.safetensors": raw, "b.safetensors": raw}
-    )
-    which = run(hub, tmp_path, "-m", "darkroom", "models", "add", "somebody/styles")
+    hub.repositories["owner/styles"] = Repository({"style.safetensors": raw, "b.safetensors": raw})
+    which = run(hub, tmp_path, "-m", "darkroom", "models", "add", "owner/styles")
     assert which.returncode == 1
-    assert "several files, say which: somebody/styles/b.safetensors" in which.stderr
-    one = run(hub, tmp_path, "-m", "darkroom", "models", "add", "somebody/styles/style.safetensors")
+    assert "several files, say which: owner/styles/b.safetensors" in which.stderr
+    one = run(hub, tmp_path, "-m", "darkroom", "models", "add", "owner/styles/style.safetensors")
     assert one.returncode == 0, one.stderr
     assert (tmp_path / "added" / "loras" / "style.safetensors").read_bytes() == raw
     assert hub.downloads("b.safetensors") == []
@@ -250,15 +247,15 @@ def test_both_files_of_a_tiny_autoencoder_are_fetched(hub: Hub, tmp_path: Path) 
         f"{half}.safetensors": shared_file(f"data/taesd/{half}.safetensors").read_bytes()
         for half in ("taesd_encoder", "taesd_decoder", "taesdxl_decoder")
     }
-    hub.repositories["somebody/tiny-vaes"] = Repository(files)
-    source = "somebody/tiny-vaes/taesd_decoder.safetensors"
+    hub.repositories["owner/tiny-vaes"] = Repository(files)
+    source = "owner/tiny-vaes/taesd_decoder.safetensors"
     ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", source, "--name", "taesd")
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "added/vaes/taesd/config.json").is_file()
     assert hub.downloads("taesdxl_decoder.safetensors") == []
 
 
-def test_one_rendering_of_each_component_is_chosen() -> None:
+def test_one_variant_of_each_component_is_chosen() -> None:
     files = [
         "model_index.json",
         "unet/config.json",
@@ -278,8 +275,8 @@ def test_one_rendering_of_each_component_is_chosen() -> None:
         "tokenizer/run.py",
         "vae_1_0/diffusion_pytorch_model.safetensors",
     ]
-    full = set(choose(files, half=False, suffixes=SAFE))
-    small = set(choose(files, half=True, suffixes=SAFE))
+    full = set(model_files(files, half=False, suffixes=SAFE))
+    small = set(model_files(files, half=True, suffixes=SAFE))
     always = {
         "model_index.json",
         "unet/config.json",

@@ -1,4 +1,4 @@
-"""Random weights in each published format: what the original code computes, we compute from it."""
+"""Random weights in each published format: outputs equal those of the original code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.models.checkpoints.references import (
 CPU, FLOAT = torch.device("cpu"), torch.float32
 TOLERANCE = 1e-4  # relative to the largest value of the reference
 
-# The package asks torch for autocast's type in a way that is no longer the way.
+# The package calls a deprecated function of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.get_autocast_gpu_dtype:DeprecationWarning")
 
 Only = Callable[..., None]
@@ -48,13 +48,13 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def as_single_safetensors(made: Original, tmp_path: Path) -> Path:
-    """As on civitai, read without conversion."""
+    """Save as on civitai, to be read without conversion."""
     save_file(contiguous(made.state), tmp_path / "single.safetensors", metadata={"a": "b"})
     return resolve(str(tmp_path / "single.safetensors"))
 
 
 def as_lightning_checkpoint(made: Original, tmp_path: Path) -> Path:
-    """As PyTorch Lightning writes it, with what stands beside the weights."""
+    """Save as PyTorch Lightning does, with the training state."""
     path = tmp_path / "model.ckpt"
     save_lightning(made.state, path)
     return converted(path, tmp_path)
@@ -67,7 +67,7 @@ def as_old_torch_file(made: Original, tmp_path: Path) -> Path:
 
 
 def save_lightning(state: dict[str, Tensor], path: Path) -> None:
-    """With the training state that Lightning keeps, whose class is not installed here."""
+    """Save with a callback of Lightning, whose class is not installed here."""
     callback = type("ModelCheckpoint", (), {})
     callback.__module__ = "pytorch_lightning.callbacks.model_checkpoint"
     with pytest.MonkeyPatch.context() as patch:
@@ -85,7 +85,7 @@ def save_lightning(state: dict[str, Tensor], path: Path) -> None:
 
 
 def stand_in(patch: pytest.MonkeyPatch, module: str, member: type) -> None:
-    """A module that pickle can find the class in, while it writes."""
+    """Add a module for `member`, in which pickle finds the class while it writes."""
     import sys
     import types
 
@@ -96,7 +96,7 @@ def stand_in(patch: pytest.MonkeyPatch, module: str, member: type) -> None:
 
 
 def converted(path: Path, tmp_path: Path, tokenizer: Path | None = None) -> Path:
-    """What `models add` makes of it, here in this process: the child knows published widths."""
+    """Convert in this process: the child process has the published families only."""
     target = tmp_path / "converted"
     target.mkdir()
     made = Conversion(path, target, tokenizer=tokenizer or bert_vocabulary(tmp_path)).run()
@@ -114,15 +114,15 @@ def bert_vocabulary(tmp_path: Path) -> Path:
 
 
 def contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors refuses tensors that share memory."""
+    """Return copies: safetensors refuses tensors that share memory."""
     return {name: tensor.clone().contiguous() for name, tensor in state.items()}
 
 
-# -- what is computed ---------------------------------------------------------------------------
+# -- outputs ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_checkpoint_computes_what_the_original_code_computes(
+def test_outputs_of_a_checkpoint_equal_those_of_the_original_code(
     name: str, only: Only, tmp_path: Path
 ) -> None:
     made = original(name)
@@ -130,14 +130,14 @@ def test_a_checkpoint_computes_what_the_original_code_computes(
     check(made, as_lightning_checkpoint(made, tmp_path))
 
 
-def test_a_file_of_torch_before_1_6(only: Only, tmp_path: Path) -> None:
+def test_file_of_torch_before_1_6_is_converted(only: Only, tmp_path: Path) -> None:
     made = original("ldm-churches")
     only(made.family)
     check(made, as_old_torch_file(made, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["sd1", "ldm-churches"])
-def test_a_single_safetensors_file_loads_without_conversion(
+def test_single_safetensors_file_loads_without_conversion(
     name: str, only: Only, tmp_path: Path
 ) -> None:
     made = original(name)
@@ -149,7 +149,7 @@ def test_a_single_safetensors_file_loads_without_conversion(
 
 
 def check(made: Original, folder: Path) -> None:
-    """The whole model loads, with what reads its requests, and each network computes the same."""
+    """Load the whole model and compare the outputs of each network."""
     model = load_model(str(folder), CPU, FLOAT)
     check_unet(made.unet, made.family, model.unet)
     check_first_stage(made, model.autoencoder)
@@ -160,7 +160,7 @@ def check_unet(theirs: nn.Module, family: Family, ours: UNet) -> None:
     x = torch.randn(2, family.signature.in_channels, 8, 8)
     t = torch.tensor([3, 771])
     context = torch.randn(2, 5, CONTEXT) if family.signature.context else None
-    # The package's transformers take a context for each of their blocks.
+    # The package's transformers need a context for each of their blocks.
     expected = theirs(x, t, context=context if context is None else [context] * depth_of(theirs))
     assert close(ours(x, t, context), expected)
 
@@ -181,23 +181,23 @@ def check_first_stage(made: Original, ours: FirstStage) -> None:
 
 def check_text(made: Original, folder: Path) -> None:
     ids = torch.randint(3, 60, (2, 20))
-    parts = made.family.parts
-    if "text_encoder" in parts:
+    components = made.family.components
+    if "text_encoder" in components:
         features = component(folder, "text_encoder")(ids)
         assert close(features.last, made.text(input_ids=ids).last_hidden_state)
-    if "bert" in parts:
+    if "bert" in components:
         assert close(component(folder, "bert")(ids), made.text(input_ids=ids)[0])
-    if "class_embedder" in parts:
+    if "class_embedder" in components:
         table = made.state["cond_stage_model.embedding.weight"]
         ours = component(folder, "class_embedder")
         assert torch.equal(ours(torch.tensor([10]))[0, 0], table[10])
-    if "rescaler" in parts:
+    if "rescaler" in components:
         weight = made.state["cond_stage_model.channel_mapper.weight"]
         assert torch.equal(component(folder, "rescaler").channel_mapper.weight, weight)
 
 
-def test_the_averaged_weights_are_used_where_a_file_holds_them(only: Only, tmp_path: Path) -> None:
-    """As in sd-v1-4-full-ema.ckpt: the others are those of the last step of training."""
+def test_averaged_weights_are_used_where_a_file_holds_them(only: Only, tmp_path: Path) -> None:
+    """As in sd-v1-4-full-ema.ckpt: the other weights are those of the last training step."""
     made = original("sd1-inpainting")
     only(made.family)
     average = averaged(made.unet)
@@ -213,8 +213,8 @@ def test_the_averaged_weights_are_used_where_a_file_holds_them(only: Only, tmp_p
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_files_in_half_precision(dtype: torch.dtype, only: Only, tmp_path: Path) -> None:
-    """Pruned as on civitai: no schedule, no averages, the text encoder without its prefix."""
+def test_file_in_half_precision_is_loaded(dtype: torch.dtype, only: Only, tmp_path: Path) -> None:
+    """Pruned as on civitai: no schedule, no averages, a text encoder without prefix."""
     made = original("sd1-inpainting")
     only(made.family)
     kept = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
@@ -234,11 +234,11 @@ def test_files_in_half_precision(dtype: torch.dtype, only: Only, tmp_path: Path)
         )
 
 
-def test_open_clips_text_encoder(tmp_path: Path) -> None:
-    """SDXL's second one: stacked matrices, and a projection the other way round."""
+def test_outputs_of_open_clips_text_encoder_are_equal(tmp_path: Path) -> None:
+    """SDXL's second text encoder: stacked matrices, and a transposed projection."""
     from models.checkpoints.detect.configs import clip_config
+    from models.checkpoints.key_plan import shapes_of
     from models.checkpoints.keys.text import open_clip_plan
-    from models.checkpoints.parts import shapes_of
 
     with open_clip_transformer() as code:
         torch.manual_seed(5)

@@ -1,7 +1,7 @@
-"""SDXL base and refiner as single files: the published structure, with few channels.
+"""SDXL base and refiner as single files, with the published structure and few channels.
 
 The original names come from diffusers' own converters (the published mapping), the second text
-encoder is open_clip's, and diffusers reads the same file too.
+encoder is open_clip's, and diffusers reads the same file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CPU, FLOAT = torch.device("cpu"), torch.float32
 POOLED, WIDTH = 64, 32
 Only = Callable[..., None]
 
-# Name of the family, of the published model, its time ids, and where its second encoder stands.
+# Names of the family, the published model and its mapping; time ids; prefix of the second encoder.
 KINDS = [
     ("sdxl", SDXL, "sdxl-base", 6, "conditioner.embedders.1.model."),
     ("sdxl-refiner", REFINER, "sdxl-refiner", 5, "conditioner.embedders.0.model."),
@@ -45,7 +45,7 @@ KINDS = [
 
 
 def narrow(model: str, ids: int) -> dict[str, Any]:
-    """The published UNet's configuration with few channels, all its blocks kept."""
+    """Return the published UNet's configuration with all blocks and few channels."""
     config = published(model, "unet/config.json")
     widths = [
         WIDTH * width // config["block_out_channels"][0] for width in config["block_out_channels"]
@@ -65,7 +65,7 @@ def narrow_family(name: str) -> Family:
 
 
 @pytest.mark.parametrize(("name", "model", "mapped", "ids", "second"), KINDS)
-def test_a_single_file_computes_what_the_references_compute(
+def test_outputs_of_a_single_file_equal_those_of_the_references(
     name: str, model: str, mapped: str, ids: int, second: str, only: Only, tmp_path: Path
 ) -> None:
     torch.manual_seed(3)
@@ -92,8 +92,8 @@ def test_a_single_file_computes_what_the_references_compute(
     folder = resolve(str(path))
     check_unet(theirs, folder, ids)
     check_text(text, folder)
-    check_what_the_folder_says(folder, name)
-    check_diffusers_reads_the_same(path, folder, theirs)
+    check_configs(folder, name)
+    check_diffusers_reads_the_same_weights(path, folder, theirs)
 
 
 def first_stage_state() -> dict[str, Tensor]:
@@ -125,7 +125,7 @@ def check_text(theirs: Any, folder: Path) -> None:
     assert (ours(ids).pooled - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-def check_what_the_folder_says(folder: Path, name: str) -> None:
+def check_configs(folder: Path, name: str) -> None:
     index = read_json(folder / "model_index.json")
     refiner = name == "sdxl-refiner"
     assert index["force_zeros_for_empty_prompt"] is not refiner
@@ -136,7 +136,7 @@ def check_what_the_folder_says(folder: Path, name: str) -> None:
     assert read_json(folder / "tokenizer_2/tokenizer_config.json")["pad_token"] == "!"
 
 
-def check_diffusers_reads_the_same(path: Path, folder: Path, theirs: Any) -> None:
+def check_diffusers_reads_the_same_weights(path: Path, folder: Path, theirs: Any) -> None:
     read = UNet2DConditionModel.from_single_file(
         str(path), config=str(folder), subfolder="unet", local_files_only=True
     )

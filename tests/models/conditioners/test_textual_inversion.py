@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoints.convert.install import add
-from models.checkpoints.convert.model_store import ModelsHome
+from models.checkpoints.convert.install import install
+from models.checkpoints.convert.model_store import ModelStore
 from models.conditioners.clip import ClipConditioner
 from models.conditioners.textual_inversion import with_learned_words
 from models.loading.loader import load_model
@@ -85,7 +85,7 @@ def test_a_file_of_automatic1111_is_converted_and_read_as_by_diffusers(
     words = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors(3, 8)}}
     more = {"name": "my-cat", "step": 100, "sd_checkpoint": None, "sd_checkpoint_name": None}
     torch.save(words | more, source)
-    added = add(str(source), ModelsHome(tmp_path / "home"))
+    added = install(str(source), ModelStore(tmp_path / "home"))
     assert (added.kind, added.name) == ("embedding", "my-cat")
 
     conditioner = with_learned_words(tiny_sd.conditioner, tmp_path / "home/embeddings")

@@ -1,4 +1,4 @@
-"""What a checkpoint is, from its headers alone: sound ones, and every way of being wrong."""
+"""Inspection of checkpoints by their headers: valid ones, and every kind of problem."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from models.checkpoints.errors import CheckpointError
 from models.checkpoints.readers.headers import ITEM_BYTES, read_header
-from models.loading.inspection import inspect
+from models.loading.inspection import inspect_checkpoint
 from models.networks.controlnet import ControlNet, ControlNetConfig
 from tests.models.checkpoints.test_controlnet_files import CANNY, original_name
 from tests.support.published import key_list, published
@@ -25,7 +25,7 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
 def write_header(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    """A safetensors file that says it holds these tensors; their bytes are a hole in the file."""
+    """Write a safetensors file with these tensors in its header; their bytes are a sparse hole."""
     entries, end = {}, 0
     for name, (dtype, shape) in tensors.items():
         size = ITEM_BYTES[dtype]
@@ -41,7 +41,7 @@ def write_header(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]])
 
 
 def changed(path: Path, change: Callable[[dict[str, tuple[str, tuple[int, ...]]]], Any]) -> None:
-    """The same file with other things in its header, and no weights."""
+    """Write the same file with a changed header, and no weights."""
     tensors = {key: (entry.dtype, entry.shape) for key, entry in read_header(path).entries.items()}
     change(tensors)
     write_header(path, tensors)
@@ -52,51 +52,51 @@ def tiny(tmp_path: Path) -> Path:
     return write_tiny_sd(tmp_path / "tiny")
 
 
-def test_a_sound_folder_is_described(tiny: Path) -> None:
-    anatomy = inspect(str(tiny))
-    assert anatomy.sound
-    assert (anatomy.pipeline, anatomy.side, anatomy.prediction) == (
+def test_valid_folder_is_described(tiny: Path) -> None:
+    report = inspect_checkpoint(str(tiny))
+    assert report.valid
+    assert (report.pipeline, report.side, report.prediction) == (
         "StableDiffusionPipeline", 32, "epsilon",
     )  # fmt: skip
-    assert anatomy.tasks == ("txt2img", "img2img", "inpaint")
-    assert [part.name for part in anatomy.components] == ["text_encoder", "vae", "unet"]
-    assert {part.precisions for part in anatomy.components} == {("fp32",)}
-    assert anatomy.weights["fp32"] == 4 * sum(part.parameters for part in anatomy.components)
-    assert anatomy.weights["fp16"] == anatomy.weights["fp32"] / 2
+    assert report.tasks == ("txt2img", "img2img", "inpaint")
+    assert [part.name for part in report.components] == ["text_encoder", "vae", "unet"]
+    assert {part.precisions for part in report.components} == {("fp32",)}
+    assert report.weights["fp32"] == 4 * sum(part.parameters for part in report.components)
+    assert report.weights["fp16"] == report.weights["fp32"] / 2
 
 
 def test_no_weight_is_read(tmp_path: Path) -> None:
     folder = write_tiny_sdxl(tmp_path / "xl")
-    before = inspect(str(folder))
+    before = inspect_checkpoint(str(folder))
     for path in folder.rglob("*.safetensors"):
         changed(path, lambda tensors: None)  # now without a single weight
-    assert inspect(str(folder)) == before
+    assert inspect_checkpoint(str(folder)) == before
     assert [part.name for part in before.components] == [
         "text_encoder", "text_encoder_2", "vae", "unet",
     ]  # fmt: skip
 
 
-def test_every_key_that_is_wrong_is_named(tiny: Path) -> None:
-    def spoil(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+def test_every_problem_of_a_key_is_named(tiny: Path) -> None:
+    def damage(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> None:
         del tensors["conv_in.weight"], tensors["conv_out.bias"]
         tensors["stranger"] = ("F32", (1,))
         tensors["conv_out.weight"] = ("F32", (4, 32, 1, 1))
 
-    changed(tiny / UNET, spoil)
-    anatomy = inspect(str(tiny))
-    assert not anatomy.sound
-    [unet] = [part for part in anatomy.components if part.name == "unet"]
+    changed(tiny / UNET, damage)
+    report = inspect_checkpoint(str(tiny))
+    assert not report.valid
+    [unet] = [part for part in report.components if part.name == "unet"]
     assert unet.problems == (
         "unet: missing: conv_in.weight",
         "unet: missing: conv_out.bias",
         "unet: unexpected: stranger",
         "unet: misshapen: conv_out.weight is (4, 32, 1, 1), expected (4, 32, 3, 3)",
     )
-    assert not any(part.problems for part in anatomy.components if part.name != "unet")
+    assert not any(part.problems for part in report.components if part.name != "unet")
 
 
 @pytest.mark.parametrize(
-    ("gone", "said"),
+    ("missing", "message"),
     [
         (UNET, "unet has no weights"),
         ("vae/config.json", "vae/config.json is missing"),
@@ -104,89 +104,95 @@ def test_every_key_that_is_wrong_is_named(tiny: Path) -> None:
         ("tokenizer/vocab.json", "vocab.json"),
     ],
 )
-def test_a_missing_file_is_named(tiny: Path, gone: str, said: str) -> None:
-    (tiny / gone).unlink()
-    anatomy = inspect(str(tiny))
-    problems = [*anatomy.problems, *(p for part in anatomy.components for p in part.problems)]
-    assert not anatomy.sound
-    assert [problem for problem in problems if said in problem], problems
+def test_missing_file_is_named(tiny: Path, missing: str, message: str) -> None:
+    (tiny / missing).unlink()
+    report = inspect_checkpoint(str(tiny))
+    problems = [*report.problems, *(p for part in report.components for p in part.problems)]
+    assert not report.valid
+    assert [problem for problem in problems if message in problem], problems
 
 
-def test_all_troubles_are_told_at_once(tiny: Path) -> None:
+def test_all_problems_are_reported_at_once(tiny: Path) -> None:
     (tiny / UNET).write_bytes((tiny / UNET).read_bytes()[:-1])
     shutil.rmtree(tiny / "vae")
     config = json.loads((tiny / "text_encoder/config.json").read_text())
     (tiny / "text_encoder/config.json").write_text(json.dumps(config | {"hidden_act": "tanh"}))
-    told = {part.name: "".join(part.problems) for part in inspect(str(tiny)).components}
-    assert "hidden_act='tanh'" in told["text_encoder"]
-    assert "config.json is missing" in told["vae"]
-    assert "its tensors end" in told["unet"]
+    problems = {
+        part.name: "".join(part.problems) for part in inspect_checkpoint(str(tiny)).components
+    }
+    assert "hidden_act='tanh'" in problems["text_encoder"]
+    assert "config.json is missing" in problems["vae"]
+    assert "its tensors end" in problems["unet"]
 
 
-def test_an_unknown_pipeline_is_told(tiny: Path) -> None:
+def test_unknown_pipeline_is_a_problem(tiny: Path) -> None:
     (tiny / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    anatomy = inspect(str(tiny))
-    assert not anatomy.sound
-    assert "FluxPipeline" in anatomy.problems[0]
+    report = inspect_checkpoint(str(tiny))
+    assert not report.valid
+    assert "FluxPipeline" in report.problems[0]
 
 
-def test_what_is_no_model_is_told(tmp_path: Path) -> None:
+def test_file_that_is_no_model_is_reported(tmp_path: Path) -> None:
     lora = tmp_path / "style.safetensors"
     name = "lora_unet_mid_block_attentions_0_proj_in"
     write_header(
         lora,
         {f"{name}.lora_down.weight": ("F16", (4, 8)), f"{name}.lora_up.weight": ("F16", (8, 4))},
     )
-    assert inspect(str(lora)).lines() == ["a LoRA", "sound"]
+    assert inspect_checkpoint(str(lora)).lines() == ["a LoRA", "valid"]
     write_header(lora, {f"{name}.hada_w1_a": ("F16", (4, 8))})
-    assert inspect(str(lora)).all_problems == (f"LoHa is not supported: {name}.hada_w1_a",)
-    word = tmp_path / "word.safetensors"
-    write_header(word, {"emb_params": ("F16", (2, 768))})
-    assert inspect(str(word)).lines() == ["a word learned by textual inversion", "sound"]
+    assert inspect_checkpoint(str(lora)).all_problems == (
+        f"LoHa is not supported: {name}.hada_w1_a",
+    )
+    embedding = tmp_path / "token.safetensors"
+    write_header(embedding, {"emb_params": ("F16", (2, 768))})
+    assert inspect_checkpoint(str(embedding)).lines() == ["a textual inversion embedding", "valid"]
     (tmp_path / "model.ckpt").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="models add"):
-        inspect(str(tmp_path / "model.ckpt"))
+        inspect_checkpoint(str(tmp_path / "model.ckpt"))
     with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
-        inspect(str(tmp_path))
-    with pytest.raises(CheckpointError, match="nor the name of what was added"):
-        inspect("nobody")
+        inspect_checkpoint(str(tmp_path))
+    with pytest.raises(CheckpointError, match="nor the name of an added one"):
+        inspect_checkpoint("unknown")
 
 
-def test_a_network_that_goes_with_models_is_described(tiny: Path, tmp_path: Path) -> None:
-    vae = inspect(str(tiny / "vae"))
+def test_extra_network_is_described(tiny: Path, tmp_path: Path) -> None:
+    vae = inspect_checkpoint(str(tiny / "vae"))
     assert (vae.title, vae.pipeline) == ("a first stage", "AutoencoderKL")
     [part] = vae.components
-    assert vae.sound
+    assert vae.valid
     assert vae.weights == {"fp32": 4 * part.parameters, "fp16": 2 * part.parameters}
-    net = inspect(str(write_tiny_controlnet(tmp_path / "edges", tiny)))
-    assert net.sound
+    net = inspect_checkpoint(str(write_tiny_controlnet(tmp_path / "edges", tiny)))
+    assert net.valid
     assert net.lines()[0] == "a ControlNet (ControlNetModel)"
     file = tiny / "vae/diffusion_pytorch_model.safetensors"
     changed(file, lambda tensors: tensors.pop("encoder.conv_in.bias"))
-    assert inspect(str(tiny / "vae")).all_problems == ("vae: missing: encoder.conv_in.bias",)
+    assert inspect_checkpoint(str(tiny / "vae")).all_problems == (
+        "vae: missing: encoder.conv_in.bias",
+    )
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange/config.json").write_text('{"_class_name": "T2IAdapter"}')
     with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
-        inspect(str(tmp_path / "strange"))
+        inspect_checkpoint(str(tmp_path / "strange"))
 
 
-def test_a_controlnet_in_one_file_is_described(tmp_path: Path) -> None:
-    """By the published keys of its UNet, with what a ControlNet has beside them."""
+def test_controlnet_in_one_file_is_described(tmp_path: Path) -> None:
+    """By the published keys of its UNet, and a ControlNet's own."""
     config = ControlNetConfig.from_dict(published(CANNY, "config.json"))
     with torch.device("meta"):
         ours = {n: tuple(t.shape) for n, t in ControlNet(config).state_dict().items()}
     file = tmp_path / "control_v11p_sd15_canny.safetensors"
     write_header(file, {original_name(name): ("F16", shape) for name, shape in ours.items()})
-    told = inspect(str(file))
-    assert told.sound, told
-    assert told.weights["fp16"] == 2 * 361_279_120
+    report = inspect_checkpoint(str(file))
+    assert report.valid, report
+    assert report.weights["fp16"] == 2 * 361_279_120
     changed(file, lambda tensors: tensors.pop("control_model.middle_block_out.0.bias"))
-    assert inspect(str(file)).all_problems == (
+    assert inspect_checkpoint(str(file)).all_problems == (
         "controlnet: missing: controlnet_mid_block.bias",
     )  # fmt: skip
 
 
-# Parameters of the published files; their weights in bytes follow, SDXL's first stage in fp32.
+# Parameters of the published files. SDXL's first stage counts in fp32.
 PUBLISHED = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": (
         "Stable Diffusion 1.x", 512,
@@ -206,9 +212,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_checkpoints_are_sound_and_as_large_as_they_are(
-    name: str, tmp_path: Path
-) -> None:
+def test_published_checkpoints_are_valid_and_have_their_sizes(name: str, tmp_path: Path) -> None:
     title, side, parameters = PUBLISHED[name]
     checkpoint = name.replace("/", "__")
     folder = tmp_path / "published"
@@ -222,12 +226,12 @@ def test_published_checkpoints_are_sound_and_as_large_as_they_are(
         shapes = key_list(f"{checkpoint}.{part}")
         tensors = {key: ("F16", shape) for key, shape in shapes.items()}
         write_header(folder / part / f"{stem}.safetensors", tensors)
-    anatomy = inspect(str(folder))
-    assert anatomy.sound, anatomy
-    assert (anatomy.title, anatomy.side, anatomy.prediction) == (title, side, "epsilon")
-    assert {part.name: part.parameters for part in anatomy.components} == parameters
+    report = inspect_checkpoint(str(folder))
+    assert report.valid, report
+    assert (report.title, report.side, report.prediction) == (title, side, "epsilon")
+    assert {part.name: part.parameters for part in report.components} == parameters
     upcast = parameters["vae"] if side == 1024 else 0
-    assert anatomy.weights == {
+    assert report.weights == {
         "fp32": 4 * sum(parameters.values()),
         "fp16": 2 * (sum(parameters.values()) + upcast),
     }

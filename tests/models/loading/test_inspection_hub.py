@@ -1,4 +1,4 @@
-"""A hub's model is checked by its headers, and a first stage of its own is fetched, by loopback."""
+"""A hub's model is checked by its headers, and a first stage is fetched, on loopback."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from tests.support.tiny_models import write_tiny_sd
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
-def test_of_a_hubs_weights_only_the_headers_are_fetched(tmp_path: Path) -> None:
+def test_only_the_headers_of_a_hubs_weights_are_fetched(tmp_path: Path) -> None:
     files = files_of(write_tiny_sd(tmp_path / "tiny"))
     broken = json.loads(files["unet/config.json"]) | {"out_channels": 3}
-    spoilt = files | {"unet/config.json": json.dumps(broken).encode()}
-    repositories = {"somebody/tiny": Repository(files), "somebody/spoilt": Repository(spoilt)}
+    damaged = files | {"unet/config.json": json.dumps(broken).encode()}
+    repositories = {"owner/tiny": Repository(files), "owner/damaged": Repository(damaged)}
     with serving(Hub(repositories)) as hub:
-        sound = run(hub, tmp_path, "-m", "darkroom", "models", "check", "somebody/tiny")
-        assert sound.returncode == 0, sound.stderr
-        assert sound.stdout.startswith("somebody/tiny: StableDiffusionPipeline\n")
-        assert sound.stdout.endswith("sound\n")
+        valid = run(hub, tmp_path, "-m", "darkroom", "models", "check", "owner/tiny")
+        assert valid.returncode == 0, valid.stderr
+        assert valid.stdout.startswith("owner/tiny: StableDiffusionPipeline\n")
+        assert valid.stdout.endswith("valid\n")
         ranges = hub.downloads(UNET)
         assert ranges
         assert None not in ranges  # never the whole file
         assert not list((tmp_path / "hf").rglob("*.safetensors"))
 
-        wrong = run(hub, tmp_path, "-m", "darkroom", "models", "check", "somebody/spoilt")
+        wrong = run(hub, tmp_path, "-m", "darkroom", "models", "check", "owner/damaged")
         assert wrong.returncode == 1
-        assert "wrong: unet: misshapen: conv_out.weight is (4, 32, 3, 3)" in wrong.stdout
+        assert "problem: unet: misshapen: conv_out.weight is (4, 32, 3, 3)" in wrong.stdout
 
-        unknown = run(hub, tmp_path, "-m", "darkroom", "models", "check", "somebody/nothing")
+        unknown = run(hub, tmp_path, "-m", "darkroom", "models", "check", "owner/nothing")
         assert unknown.returncode == 1
-        assert "cannot fetch 'somebody/nothing'" in unknown.stderr
+        assert "cannot fetch 'owner/nothing'" in unknown.stderr
 
 
-def test_a_network_that_is_a_repository_of_its_own_is_checked(tmp_path: Path) -> None:
+def test_network_with_a_repository_of_its_own_is_checked(tmp_path: Path) -> None:
     files = files_of(write_tiny_sd(tmp_path / "tiny") / "vae")
-    with serving(Hub({"somebody/vae": Repository(files)})) as hub:
-        sound = run(hub, tmp_path, "-m", "darkroom", "models", "check", "somebody/vae")
-        assert sound.returncode == 0, sound.stderr
-        assert sound.stdout.startswith("somebody/vae: a first stage (AutoencoderKL)\n")
+    with serving(Hub({"owner/vae": Repository(files)})) as hub:
+        valid = run(hub, tmp_path, "-m", "darkroom", "models", "check", "owner/vae")
+        assert valid.returncode == 0, valid.stderr
+        assert valid.stdout.startswith("owner/vae: a first stage (AutoencoderKL)\n")
         assert not list((tmp_path / "hf").rglob("*.safetensors"))
 
 
-def test_a_repository_that_is_a_first_stage_is_fetched(tmp_path: Path) -> None:
+def test_first_stage_with_a_repository_of_its_own_is_fetched(tmp_path: Path) -> None:
     folder = write_tiny_sd(tmp_path / "tiny") / "vae"
-    files = files_of(folder) | {"sdxl_vae.safetensors": b"another rendering", "README.md": b"hi"}
-    with serving(Hub({"somebody/vae": Repository(files)})) as hub:
+    files = files_of(folder) | {"sdxl_vae.safetensors": b"another variant", "README.md": b"hi"}
+    with serving(Hub({"owner/vae": Repository(files)})) as hub:
         script = (
-            "from models.checkpoints.hub import fetch_part\n"
-            "from models.loading.replacements import network_of\n"
-            "print(network_of('somebody/vae', 'vae', fetch_part))"
+            "from models.checkpoints.hub import fetch_component\n"
+            "from models.loading.replacements import resolve_network\n"
+            "print(resolve_network('owner/vae', 'vae', fetch_component))"
         )
         ran = run(hub, tmp_path, "-c", script)
         assert ran.returncode == 0, ran.stderr

@@ -1,4 +1,4 @@
-"""Another first stage in place of a model's own."""
+"""Networks that replace a model's own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from models.checkpoints.checkpoint import CheckpointError, CheckpointMissing
-from models.checkpoints.hub import fetch_part as fetch
+from models.checkpoints.hub import fetch_component as fetch
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
-from models.loading.replacements import network_of, with_first_stage
+from models.loading.replacements import resolve_network, with_first_stage
 from models.pipeline import LatentDiffusion
 from tests.support.published import published
 from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
@@ -20,49 +20,49 @@ from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write
 CPU = torch.device("cpu")
 
 
-def drawn(model: LatentDiffusion) -> torch.Tensor:
-    recipe = SamplingParams("the red cat", width=32, height=32, steps=2, seed=3, guidance_scale=1.0)
-    return list(model.generate([recipe]))[-1][0].x
+def latents_of(model: LatentDiffusion) -> torch.Tensor:
+    params = SamplingParams("the red cat", width=32, height=32, steps=2, seed=3, guidance_scale=1.0)
+    return list(model.generate([params]))[-1][0].x
 
 
-def test_latents_are_the_same_and_pictures_those_of_the_other(
+def test_latents_stay_equal_and_images_are_those_of_the_other(
     tiny_sd: LatentDiffusion, tmp_path: Path
 ) -> None:
     other = write_tiny_sdxl(tmp_path / "xl")  # a first stage of the same shape, other weights
-    replaced = with_first_stage(tiny_sd, network_of(str(other), "vae", fetch))
-    latents = drawn(replaced)
-    assert torch.equal(latents, drawn(tiny_sd))
+    replaced = with_first_stage(tiny_sd, resolve_network(str(other), "vae", fetch))
+    latents = latents_of(replaced)
+    assert torch.equal(latents, latents_of(tiny_sd))
     theirs = load_model(str(other), torch.device("cpu"))
-    pictures = [model.decode(latents[None]) for model in (replaced, theirs, tiny_sd)]
-    assert torch.equal(pictures[0], pictures[1])
-    assert not torch.equal(pictures[0], pictures[2])
+    images = [model.decode(latents[None]) for model in (replaced, theirs, tiny_sd)]
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
     assert replaced.number != tiny_sd.number
 
 
 @pytest.mark.parametrize(
-    ("said", "precision"), [(None, torch.float32), (False, torch.float16), (True, torch.float32)]
+    ("setting", "precision"), [(None, torch.float32), (False, torch.float16), (True, torch.float32)]
 )
-def test_precision_is_the_models_own_where_a_file_does_not_say(
-    said: bool | None, precision: torch.dtype, tmp_path: Path
+def test_precision_is_the_models_own_where_a_file_does_not_set_it(
+    setting: bool | None, precision: torch.dtype, tmp_path: Path
 ) -> None:
-    """As stabilityai/sdxl-vae, which does not, and overflows in half precision like SDXL's own."""
+    """As stabilityai/sdxl-vae, which overflows in half precision and lacks the setting."""
     model = write_tiny_sdxl(tmp_path / "xl")
     path = model / "vae/config.json"
     config = json.loads(path.read_text()) | {"scaling_factor": 0.13025}
     path.write_text(json.dumps(config | {"force_upcast": True}))
     other = write_tiny_sdxl(tmp_path / "other")
     del config["force_upcast"]
-    told = {} if said is None else {"force_upcast": said}
-    (other / "vae/config.json").write_text(json.dumps(config | told))
+    upcast = {} if setting is None else {"force_upcast": setting}
+    (other / "vae/config.json").write_text(json.dumps(config | upcast))
     loaded = load_model(str(model), torch.device("cpu"), torch.float16)
     assert loaded.autoencoder.dtype == torch.float32
-    replaced = with_first_stage(loaded, network_of(str(other), "vae", fetch)).autoencoder
+    replaced = with_first_stage(loaded, resolve_network(str(other), "vae", fetch)).autoencoder
     assert replaced.dtype == precision
-    assert replaced.config.force_upcast is (said is not False)
+    assert replaced.config.force_upcast is (setting is not False)
     assert "force_upcast" not in published("stabilityai__sdxl-vae", "config.json")
 
 
-def test_sdxls_first_stage_overflows_in_half_precision_whoever_leaves_that_out(
+def test_sdxls_first_stage_is_in_single_precision_without_the_setting(
     tmp_path: Path,
 ) -> None:
     model = write_tiny_sdxl(tmp_path / "xl")
@@ -76,19 +76,19 @@ def test_sdxls_first_stage_overflows_in_half_precision_whoever_leaves_that_out(
         assert stage.config.force_upcast is (precision == torch.float32)
 
 
-def test_a_unet_in_place_of_a_models_own(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+def test_unet_replaces_a_models_own(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     distilled = write_tiny_distilled(write_tiny_sd(tmp_path / "distilled"))
-    of_both = load_model(str(tiny_sd.folder), CPU, unet=network_of(str(distilled), "unet", fetch))
-    assert torch.equal(drawn(of_both), drawn(load_model(str(distilled), CPU)))
-    assert not torch.equal(drawn(of_both), drawn(tiny_sd))
+    replaced = load_model(
+        str(tiny_sd.folder), CPU, unet=resolve_network(str(distilled), "unet", fetch)
+    )
+    assert torch.equal(latents_of(replaced), latents_of(load_model(str(distilled), CPU)))
+    assert not torch.equal(latents_of(replaced), latents_of(tiny_sd))
     other = write_tiny_sdxl(tmp_path / "xl") / "unet"
     with pytest.raises(CheckpointError, match=r"does not fit .*_type text_time, not"):
         load_model(str(tiny_sd.folder), torch.device("meta"), unet=other)
 
 
-def test_a_first_stage_of_another_shape_is_refused(
-    tiny_sd: LatentDiffusion, tmp_path: Path
-) -> None:
+def test_first_stage_of_another_shape_is_refused(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     folder = write_tiny_sd(tmp_path / "other") / "vae"
     config = json.loads((folder / "config.json").read_text())
     levels = {"block_out_channels": [32, 64], "sample_size": 32}
@@ -103,6 +103,6 @@ def test_a_first_stage_of_another_shape_is_refused(
 
 
 @pytest.mark.parametrize("source", ["/nowhere/vae", "vae", "a/b/c"])
-def test_what_is_nowhere_is_told(source: str) -> None:
+def test_missing_source_is_refused(source: str) -> None:
     with pytest.raises(CheckpointMissing, match="neither a folder nor a hub id"):
-        network_of(source, "vae", fetch)
+        resolve_network(source, "vae", fetch)

@@ -1,4 +1,4 @@
-"""Random LoRAs of a tiny model, written in every spelling that files come in."""
+"""Random LoRAs of a tiny model, written in every spelling of published files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "
 
 
 def random_pairs(layers: Layers, chosen: Iterable[Layer], rank: int = 3, seed: int = 0) -> Pairs:
-    """Changes of about a tenth of what the weights are."""
+    """Return changes of about a tenth of the weights' size."""
     generator = torch.Generator().manual_seed(seed)
     pairs = {}
     for layer in chosen:
@@ -33,7 +33,7 @@ def random_pairs(layers: Layers, chosen: Iterable[Layer], rank: int = 3, seed: i
 
 
 def attention_of(layers: Layers) -> list[Layer]:
-    """Every projection of attention, as the first trainers chose them."""
+    """Return every projection of attention, which the first trainers changed."""
     return [layer for layer in layers.shapes if layer[1].endswith(ATTENTION)]
 
 
@@ -58,7 +58,7 @@ def kohya(
 def kohya_original(
     pairs: Pairs, config: UNetConfig, alpha: float | None = None
 ) -> dict[str, Tensor]:
-    """Of a UNet, with the names of the original code."""
+    """Return a UNet's LoRA by the names of the original code."""
     tensors: dict[str, Tensor] = {}
     for (_, path), (down, up) in pairs.items():
         name = f"lora_unet_{original_name(path, config)}".replace(".", "_")
@@ -74,12 +74,12 @@ def comfy(pairs: Pairs, config: UNetConfig) -> dict[str, Tensor]:
 
 
 def _kohya_parts(name: str, down: Tensor, up: Tensor, alpha: float | None) -> dict[str, Tensor]:
-    told = {} if alpha is None else {f"{name}.alpha": torch.tensor(alpha)}
-    return {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, **told}
+    alphas = {} if alpha is None else {f"{name}.alpha": torch.tensor(alpha)}
+    return {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, **alphas}
 
 
 def diffusers(pairs: Pairs, *, text_model: bool = True) -> dict[str, Tensor]:
-    """What `save_lora_weights` writes; under transformers 5 without `text_model.`."""
+    """Return the keys of `save_lora_weights`; under transformers 5 without `text_model.`."""
     tensors: dict[str, Tensor] = {}
     for (component, path), (down, up) in pairs.items():
         name = f"{component}.{path if text_model else path.removeprefix('text_model.')}"
@@ -89,7 +89,7 @@ def diffusers(pairs: Pairs, *, text_model: bool = True) -> dict[str, Tensor]:
 
 
 def processors(pairs: Pairs, *, prefix: bool = True) -> dict[str, Tensor]:
-    """What diffusers wrote before 0.23, of attention; the very first files have no prefix."""
+    """Return the keys of diffusers before 0.23, of attention; the first files have no prefix."""
     tensors: dict[str, Tensor] = {}
     for (component, path), (down, up) in pairs.items():
         attention, last = path.replace(".to_out.0", ".to_out").rsplit(".", 1)
@@ -102,7 +102,7 @@ def processors(pairs: Pairs, *, prefix: bool = True) -> dict[str, Tensor]:
 
 
 def peft(pairs: Pairs, *, bare: bool = False) -> dict[str, Tensor]:
-    """`bare`: what PEFT writes of one network; else what diffusers writes of a pipeline now."""
+    """Return the keys of diffusers today; `bare`: those that PEFT writes for one network."""
     tensors: dict[str, Tensor] = {}
     for (component, path), (down, up) in pairs.items():
         name = f"base_model.model.{path}" if bare else f"{component}.{path}"
@@ -111,6 +111,6 @@ def peft(pairs: Pairs, *, bare: bool = False) -> dict[str, Tensor]:
 
 
 def metadata(**of_components: Mapping[str, object]) -> dict[str, str]:
-    """What diffusers writes of PEFT's configuration into the header."""
+    """Return PEFT's configuration as diffusers writes it into the header."""
     entries = {f"{c}.{k}": v for c, config in of_components.items() for k, v in config.items()}
     return {"format": "pt", "lora_adapter_metadata": json.dumps(entries)}

@@ -1,4 +1,4 @@
-"""LoRAs as `darkroom models add` takes them in: what PEFT says beside its file comes along."""
+"""LoRAs added by `darkroom models add`: PEFT's configuration is kept with the file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.checkpoints.convert.install import add
-from models.checkpoints.convert.model_store import ModelsHome
+from models.checkpoints.convert.install import install
+from models.checkpoints.convert.model_store import ModelStore
 from models.checkpoints.errors import CheckpointError
 from models.lora.merging import layers_of
 from models.lora.names import UNET
-from models.lora.reading import read
+from models.lora.reading import read_lora
 from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from tests.models.lora import spellings as spelled
@@ -22,7 +22,7 @@ from tests.models.lora import spellings as spelled
 
 @pytest.fixture
 def adapter(sd: LatentDiffusion, tmp_path: Path) -> Path:
-    """A folder as PEFT writes it, with alpha three times the rank."""
+    """Write a folder as PEFT does, with alpha three times the rank."""
     layers = layers_of(sd)
     chosen = [layer for layer in layers.shapes if layer[0] == UNET and layer[1].endswith("to_k")]
     pairs = spelled.random_pairs(layers, chosen, rank=4)
@@ -33,23 +33,23 @@ def adapter(sd: LatentDiffusion, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("inside", ["", "adapter_model.safetensors", "adapter_model.bin"])
-def test_what_peft_wrote_keeps_its_strength(
+def test_peft_adapter_keeps_its_scale(
     sd: LatentDiffusion, adapter: Path, tmp_path: Path, inside: str
 ) -> None:
     if inside.endswith(".bin"):
         file = adapter / "adapter_model.safetensors"
         torch.save(load_file(file), adapter / inside)
         file.unlink()
-    home = tmp_path / "home"
-    added = add(str(adapter / inside), ModelsHome(home), name="style")
-    assert (added.kind, added.place) == ("lora", home / "loras/style.safetensors")
+    root = tmp_path / "home"
+    added = install(str(adapter / inside), ModelStore(root), name="style")
+    assert (added.kind, added.path) == ("lora", root / "loras/style.safetensors")
     layers = layers_of(sd)
-    assert LoraRegistry(home / "loras").fitting(layers) == ("style",)
-    scales = [factors.scale for factors in read(added.place, layers).factors.values()]
+    assert LoraRegistry(root / "loras").fitting(layers) == ("style",)
+    scales = [factors.scale for factors in read_lora(added.path, layers).factors.values()]
     assert {*scales} == {3.0}
 
 
-def test_an_adapter_without_weights_is_refused(adapter: Path, tmp_path: Path) -> None:
+def test_adapter_without_weights_is_refused(adapter: Path, tmp_path: Path) -> None:
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"none of adapter_model\.safetensors"):
-        add(str(adapter), ModelsHome(tmp_path / "home"), name="style")
+        install(str(adapter), ModelStore(tmp_path / "home"), name="style")

@@ -1,4 +1,4 @@
-"""Merged weights against diffusers and PEFT, with the same random numbers; and what is shared."""
+"""Merged weights compared with diffusers and PEFT, and the layers that variants share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.denoising.sampling_params import SamplingParams
 from models.lora.factors import Factors
 from models.lora.merging import _sum, layers_of, networks, with_loras
 from models.lora.names import TEXT, UNET
-from models.lora.reading import LoRA, read
+from models.lora.reading import LoRA, read_lora
 from models.pipeline import LatentDiffusion
 from tests.models.lora import spellings as spelled
 from tests.models.lora.spellings import Pairs
@@ -36,13 +36,13 @@ def assert_equal(ours: nn.Module, theirs: nn.Module, names: str = "{}") -> None:
 
 
 def fused(folder: Path, files: Sequence[Path], strengths: Sequence[float]) -> Any:
-    """The diffusers pipeline with these LoRAs fused into its weights."""
+    """Return the diffusers pipeline with these LoRAs fused into its weights."""
     name = "StableDiffusionXLPipeline" if (folder / "tokenizer_2").exists() else None
     kind = getattr(diffusers, name or "StableDiffusionPipeline")
-    told = {} if name else {"safety_checker": None, "feature_extractor": None}
-    pipeline = kind.from_pretrained(folder, **told)
+    options = {} if name else {"safety_checker": None, "feature_extractor": None}
+    pipeline = kind.from_pretrained(folder, **options)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT's, of several adapters at once
+        warnings.simplefilter("ignore")  # of PEFT, for several adapters at once
         for file in files:
             pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=file.stem)
     pipeline.set_adapters([file.stem for file in files], list(strengths))
@@ -52,7 +52,7 @@ def fused(folder: Path, files: Sequence[Path], strengths: Sequence[float]) -> An
 
 
 def trained_layers(model: LatentDiffusion) -> list[tuple[str, str]]:
-    """Those that kohya's trainer changes: transformers, their projections, and convolutions."""
+    """Return the layers that kohya's trainer changes: transformers, projections, convolutions."""
     kinds = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "net.0.proj", "net.2",
              "conv1", "conv2", "conv_shortcut", "0.conv", "q_proj", "k_proj", "v_proj",
              "out_proj", "fc1", "fc2")  # fmt: skip
@@ -82,10 +82,10 @@ def test_several_loras_of_different_trainers_are_merged_as_diffusers_does(
         spelled.save(tmp_path / "third.safetensors", spelled.peft(third)),
     ]
     theirs = fused(folder, files, list(STRENGTHS.values()))
-    loras = [(read(file, layers), STRENGTHS[file.stem]) for file in files]
+    loras = [(read_lora(file, layers), STRENGTHS[file.stem]) for file in files]
     ours = with_loras(model, loras)
     for component, network in networks(ours).items():
-        prefix = "text_model." if component == TEXT else ""  # which transformers 5 leaves out
+        prefix = "text_model." if component == TEXT else ""  # transformers 5 leaves it out
         assert_equal(network, getattr(theirs, component), prefix + "{}")
     assert any(  # and the LoRAs do change something
         not torch.equal(a, b)
@@ -102,11 +102,11 @@ def test_original_block_names_are_merged_as_diffusers_does(
     tensors = spelled.kohya_original(pairs, sdxl.unet.config, alpha=1.0)
     file = spelled.save(tmp_path / "sgm.safetensors", tensors)
     theirs = fused(sdxl_folder, [file], [1.25])
-    assert_equal(with_loras(sdxl, [(read(file, layers), 1.25)]).unet, theirs.unet)
+    assert_equal(with_loras(sdxl, [(read_lora(file, layers), 1.25)]).unet, theirs.unet)
 
 
 @pytest.mark.parametrize("rank_stabilised", [False, True])
-def test_what_peft_writes_is_merged_as_peft_does(
+def test_peft_file_is_merged_as_peft_does(
     sd: LatentDiffusion, sd_folder: Path, tmp_path: Path, rank_stabilised: bool
 ) -> None:
     unet = diffusers.UNet2DConditionModel.from_pretrained(sd_folder / "unet")
@@ -124,7 +124,7 @@ def test_what_peft_writes_is_merged_as_peft_does(
             nn.init.normal_(parameter, std=0.1)
     theirs.save_pretrained(str(tmp_path))
     layers = layers_of(sd)
-    lora = read(tmp_path / "adapter_model.safetensors", layers)
+    lora = read_lora(tmp_path / "adapter_model.safetensors", layers)
     assert_equal(with_loras(sd, [(lora, 1.0)]).unet, theirs.merge_and_unload())
 
 
@@ -138,41 +138,41 @@ def made(name: str, pairs: Pairs) -> LoRA:
     return LoRA(name, {layer: Factors(down, up, 1.0) for layer, (down, up) in pairs.items()})
 
 
-def test_a_variant_shares_every_layer_that_is_not_touched(sd: LatentDiffusion) -> None:
+def test_variant_shares_every_unchanged_layer(sd: LatentDiffusion) -> None:
     one = lora(sd, "attn1.to_q", "conv1")
     before = {name: p.clone() for name, p in weights(sd.unet).items()}
     variant = with_loras(sd, [(one, 1.0)])
     for name, parameter in weights(variant.unet).items():
-        touched = (UNET, name.removesuffix(".weight")) in one.factors
-        assert (parameter.data_ptr() == sd.unet.get_parameter(name).data_ptr()) is not touched
-        assert parameter.stride() == before[name].stride()  # as the kernels want it
+        changed = (UNET, name.removesuffix(".weight")) in one.factors
+        assert (parameter.data_ptr() == sd.unet.get_parameter(name).data_ptr()) is not changed
+        assert parameter.stride() == before[name].stride()  # channels-last for convolutions
     assert variant.autoencoder is sd.autoencoder
-    assert variant.conditioner is sd.conditioner  # and so what it has read before
+    assert variant.conditioner is sd.conditioner  # with its cache of prompts
     assert variant.executors.decoder is sd.executors.decoder
     assert variant.number != sd.number
     assert all(torch.equal(p, before[name]) for name, p in weights(sd.unet).items())
 
 
-def test_a_changed_text_encoder_reads_its_prompts_itself(sd: LatentDiffusion) -> None:
+def test_variant_with_a_changed_text_encoder_encodes_its_own_prompts(sd: LatentDiffusion) -> None:
     variant = with_loras(sd, [(lora(sd, "q_proj", "mlp.fc1"), 1.0)])
     assert variant.unet is sd.unet
     assert variant.executors is sd.executors
-    recipe = SamplingParams("the red cat")
-    mine, theirs = (m.conditioner.positive(recipe).context for m in (variant, sd))
+    params = SamplingParams("the red cat")
+    mine, theirs = (m.conditioner.positive(params).context for m in (variant, sd))
     assert mine is not None
     assert theirs is not None
     assert not torch.allclose(mine, theirs)
 
 
-def test_strengths_add_up_and_zero_is_nothing(sd: LatentDiffusion) -> None:
+def test_strengths_add_up_and_zero_changes_nothing(sd: LatentDiffusion) -> None:
     one = lora(sd, "to_k")
     half = with_loras(sd, [(one, 0.5), (one, 0.75), (one, -0.25)])
     assert_equal(half.unet, with_loras(sd, [(one, 1.0)]).unet)
     assert_equal(with_loras(sd, [(one, 0.0)]).unet, sd.unet)
 
 
-def test_half_precision_is_merged_in_single(sd: LatentDiffusion) -> None:
-    """A change far below the weight's last bit must not be rounded away before it is added."""
+def test_half_precision_is_merged_in_single_precision(sd: LatentDiffusion) -> None:
+    """Changes below the weight's last bit must add up before they are rounded."""
     layer = (UNET, "mid_block.attentions.0.proj_in")
     weight = sd.unet.get_parameter(f"{layer[1]}.weight")
     tiny = 2.0**-12 * torch.ones_like(weight[:, :1])

@@ -1,4 +1,4 @@
-"""Every spelling of a LoRA means the same; what is not understood is named and refused."""
+"""Every spelling of a LoRA gives the same changes; unknown keys are refused by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.lora.layers import Layers
 from models.lora.merging import layers_of
 from models.lora.names import TEXT, TEXT_2, UNET
 from models.lora.original_names import original_name
-from models.lora.reading import LoRA, check, read
+from models.lora.reading import LoRA, check_lora, read_lora
 from models.networks.config import UNetConfig
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
@@ -31,7 +31,7 @@ def only(pairs: Pairs, component: str) -> Pairs:
     return {layer: pair for layer, pair in pairs.items() if layer[0] == component}
 
 
-def assert_says(lora: LoRA, pairs: Pairs, scale: float = 1.0) -> None:
+def assert_changes(lora: LoRA, pairs: Pairs, scale: float = 1.0) -> None:
     assert set(lora.factors) == set(pairs)
     for layer, (down, up) in pairs.items():
         factors = lora.factors[layer]
@@ -41,7 +41,7 @@ def assert_says(lora: LoRA, pairs: Pairs, scale: float = 1.0) -> None:
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
-def test_all_spellings_mean_the_same(
+def test_all_spellings_give_the_same_changes(
     family: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     model: LatentDiffusion = request.getfixturevalue(family)
@@ -62,24 +62,24 @@ def test_all_spellings_mean_the_same(
     ]
     for index, (pairs, tensors) in enumerate(files):
         file = spelled.save(tmp_path / f"{index}.safetensors", tensors)
-        check(file, layers)
-        assert_says(read(file, layers), pairs)
+        check_lora(file, layers)
+        assert_changes(read_lora(file, layers), pairs)
 
 
-def test_no_two_layers_of_a_model_share_a_name_but_those_of_equal_encoders(
+def test_only_layers_of_equal_encoders_share_a_name(
     sd: LatentDiffusion, sdxl: LatentDiffusion
 ) -> None:
     assert [name for name, layer in layers_of(sd).named.items() if layer is None] == []
     shared = [name for name, layer in layers_of(sdxl).named.items() if layer is None]
     assert shared
-    # What PEFT writes of one network does not say which; the oldest processors neither.
+    # PEFT's keys for one network and the oldest processors do not name the component.
     assert all(name.startswith(("base_model.model.", "text_model.")) for name in shared)
 
 
 @pytest.mark.parametrize(
     ("model", "mapping"), [(SD15, "sd1"), (SDXL, "sdxl-base"), (REFINER, "sdxl-refiner")]
 )
-def test_original_names_are_those_of_the_published_files(model: str, mapping: str) -> None:
+def test_original_names_equal_those_of_published_files(model: str, mapping: str) -> None:
     config = UNetConfig.from_dict(published(model, "unet/config.json"))
     file = shared_file(f"facts/checkpoints/keys/mapping/{mapping}.unet.json")
     expected = json.loads(file.read_text("utf-8"))
@@ -88,16 +88,16 @@ def test_original_names_are_those_of_the_published_files(model: str, mapping: st
     layers = Layers.of({UNET: unet}, config)
     assert len(layers.shapes) == sum(len(shape) > 1 for shape in key_list(f"{model}.unet").values())
     for _, path in layers.shapes:
-        told = expected[f"{path}.weight"]
-        original = told if isinstance(told, str) else told[0]
+        key = expected[f"{path}.weight"]
+        original = key if isinstance(key, str) else key[0]
         assert original == f"model.diffusion_model.{original_name(path, config)}.weight"
 
 
-def test_alphas_scale_and_count_from_the_rank(sd: LatentDiffusion, tmp_path: Path) -> None:
+def test_scale_is_alpha_by_rank(sd: LatentDiffusion, tmp_path: Path) -> None:
     layers = layers_of(sd)
     pairs = spelled.random_pairs(layers, spelled.attention_of(layers), rank=4)
     file = spelled.save(tmp_path / "a.safetensors", spelled.kohya(pairs, alpha=6.0))
-    assert_says(read(file, layers), pairs, scale=1.5)
+    assert_changes(read_lora(file, layers), pairs, scale=1.5)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_alphas_scale_and_count_from_the_rank(sd: LatentDiffusion, tmp_path: Pat
         ({"r": 4, "lora_alpha": 1, "alpha_pattern": {"^mid_block.attentions.0": 8.0}}, 0.25),
     ],
 )
-def test_peft_tells_alphas_in_the_header_or_beside_the_file(
+def test_pefts_alphas_are_read_from_the_header_or_the_config_file(
     sd: LatentDiffusion, tmp_path: Path, config: dict[str, object], scale: float
 ) -> None:
     layers = layers_of(sd)
@@ -117,29 +117,29 @@ def test_peft_tells_alphas_in_the_header_or_beside_the_file(
     pairs = spelled.random_pairs(layers, chosen, rank=4)
     header = spelled.metadata(unet=config)
     file = spelled.save(tmp_path / "header.safetensors", spelled.peft(pairs), **header)
-    assert_says(read(file, layers), pairs, scale)
+    assert_changes(read_lora(file, layers), pairs, scale)
     bare = spelled.peft(pairs, bare=True)
-    beside = spelled.save(tmp_path / "adapter_model.safetensors", bare)
+    file = spelled.save(tmp_path / "adapter_model.safetensors", bare)
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    assert_says(read(beside, layers), pairs, scale)
+    assert_changes(read_lora(file, layers), pairs, scale)
 
 
-def test_a_linear_change_fits_a_convolution_of_one_pixel(
-    sd: LatentDiffusion, tmp_path: Path
-) -> None:
+def test_linear_change_fits_a_1x1_convolution(sd: LatentDiffusion, tmp_path: Path) -> None:
     layers = layers_of(sd)
     layer = (UNET, "mid_block.attentions.0.proj_in")
     assert layers.shapes[layer][2:] == (1, 1)
     down, up = spelled.random_pairs(layers, [layer])[layer]
     flat = {layer: (down[:, :, 0, 0], up[:, :, 0, 0])}
-    factors = read(spelled.save(tmp_path / "a.safetensors", spelled.kohya(flat)), layers).factors
+    factors = read_lora(
+        spelled.save(tmp_path / "a.safetensors", spelled.kohya(flat)), layers
+    ).factors
     shape = torch.Size(layers.shapes[layer])
     expected = (up[:, :, 0, 0] @ down[:, :, 0, 0])[:, :, None, None]
     torch.testing.assert_close(factors[layer].delta(shape, torch.device("cpu")), expected)
 
 
-def test_a_convolution_split_in_three(sd: LatentDiffusion, tmp_path: Path) -> None:
-    """LyCORIS' "use_cp": the change is that of three convolutions one after the other."""
+def test_change_of_a_convolution_in_three_factors(sd: LatentDiffusion, tmp_path: Path) -> None:
+    """ "use_cp" of LyCORIS: the change equals three convolutions in sequence."""
     layers = layers_of(sd)
     layer = (UNET, "mid_block.resnets.0.conv1")
     out, inside, *_ = layers.shapes[layer]
@@ -147,7 +147,7 @@ def test_a_convolution_split_in_three(sd: LatentDiffusion, tmp_path: Path) -> No
     name = "lora_unet_mid_block_resnets_0_conv1"
     tensors = {f"{name}.lora_{part}.weight": t for part, t in
                {"down": down, "mid": mid, "up": up}.items()}  # fmt: skip
-    factors = read(spelled.save(tmp_path / "a.safetensors", tensors), layers).factors[layer]
+    factors = read_lora(spelled.save(tmp_path / "a.safetensors", tensors), layers).factors[layer]
     delta = factors.delta(torch.Size(layers.shapes[layer]), torch.device("cpu"))
     x = torch.randn(1, inside, 5, 5)
     convolved = nn.functional.conv2d
@@ -163,14 +163,14 @@ LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 
 
 def lora_of(changes: dict[str, Tensor | None]) -> Tensors:
-    """One good change of one layer, with these keys put in or taken out."""
+    """Return a valid change of one layer, with these keys added or removed."""
     tensors = {f"{LAYER}.lora_down.weight": torch.randn(2, 64),
                f"{LAYER}.lora_up.weight": torch.randn(64, 2)}  # fmt: skip
     return {key: t for key, t in {**tensors, **changes}.items() if t is not None}
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"lora_unet_nowhere.lora_down.weight": torch.zeros(2, 2)}, "lora_unet_nowhere"),
         ({"lora_te2_text_model_x.alpha": torch.zeros(())}, "keys of no layer.*lora_te2_text"),
@@ -194,29 +194,29 @@ def lora_of(changes: dict[str, Tensor | None]) -> Tensors:
         ({f"{LAYER}.lora_down.weight": None, f"{LAYER}.lora_up.weight": None}, "no LoRA keys"),
     ],
 )  # fmt: skip
-def test_what_is_not_understood_is_named(
-    sd: LatentDiffusion, tmp_path: Path, changes: dict[str, Tensor | None], said: str
+def test_unknown_or_unsupported_keys_are_named(
+    sd: LatentDiffusion, tmp_path: Path, changes: dict[str, Tensor | None], message: str
 ) -> None:
     file = spelled.save(tmp_path / "odd.safetensors", lora_of(changes), format="pt")
-    for look in (check, read):
-        with pytest.raises(LoraError, match=said):
-            look(file, layers_of(sd))
+    for reader in (check_lora, read_lora):
+        with pytest.raises(LoraError, match=message):
+            reader(file, layers_of(sd))
 
 
-def test_numbers_that_are_not_finite_are_refused(sd: LatentDiffusion, tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_refused(sd: LatentDiffusion, tmp_path: Path) -> None:
     tensors = lora_of({f"{LAYER}.alpha": torch.tensor(float("nan"))})
     with pytest.raises(LoraError, match="not finite"):
-        read(spelled.save(tmp_path / "nan.safetensors", tensors), layers_of(sd))
+        read_lora(spelled.save(tmp_path / "nan.safetensors", tensors), layers_of(sd))
 
 
-def test_a_file_for_another_model_names_a_few_of_its_keys(
+def test_error_for_another_models_file_lists_some_keys(
     sd: LatentDiffusion, sdxl: LatentDiffusion, tmp_path: Path
 ) -> None:
     layers = layers_of(sdxl)
     tensors = spelled.kohya(spelled.random_pairs(layers, layers.shapes), two_encoders=True)
     file = spelled.save(tmp_path / "sdxl.safetensors", tensors)
     with pytest.raises(LoraError, match=r"LoRA sdxl does not fit: .* and \d+ more") as caught:
-        check(file, layers_of(sd))
+        check_lora(file, layers_of(sd))
     assert len(str(caught.value)) < 5000
 
 
@@ -237,27 +237,27 @@ def peft_file(folder: Path, layers: Layers, **config: object) -> Path:
         {"alpha_pattern": 5},
     ],
 )
-def test_peft_configurations_that_cannot_be_computed_are_refused(
+def test_unsupported_peft_configurations_are_refused(
     sd: LatentDiffusion, tmp_path: Path, config: dict[str, object]
 ) -> None:
     layers = layers_of(sd)
-    check(peft_file(tmp_path, layers, lora_alpha=3), layers)
+    check_lora(peft_file(tmp_path, layers, lora_alpha=3), layers)
     with pytest.raises(LoraError, match="PEFT configuration"):
-        check(peft_file(tmp_path, layers, **config), layers)
+        check_lora(peft_file(tmp_path, layers, **config), layers)
 
 
-def test_encoders_that_a_file_does_not_tell_apart(sdxl: LatentDiffusion, tmp_path: Path) -> None:
+def test_key_of_two_text_encoders_is_refused(sdxl: LatentDiffusion, tmp_path: Path) -> None:
     layers = layers_of(sdxl)
     [layer] = [one for one in layers.shapes if one[0] == TEXT and one[1].endswith("0.mlp.fc1")]
     assert (TEXT_2, layer[1]) in layers.shapes
     pairs = spelled.random_pairs(layers, [layer])
     file = spelled.save(tmp_path / "bare.safetensors", spelled.peft(pairs, bare=True))
     with pytest.raises(LoraError, match="either of two layers"):
-        check(file, layers)
+        check_lora(file, layers)
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         lambda file: file.write_bytes(b""),
         lambda file: file.write_bytes(file.read_bytes()[:-1]),
@@ -267,10 +267,10 @@ def test_encoders_that_a_file_does_not_tell_apart(sdxl: LatentDiffusion, tmp_pat
     ],
     ids=["empty", "cut short", "endless header", "unknown type", "gone"],
 )
-def test_files_that_are_no_safetensors_are_refused(
-    sd: LatentDiffusion, tmp_path: Path, spoil: Callable[[Path], object]
+def test_files_that_are_not_safetensors_are_refused(
+    sd: LatentDiffusion, tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     file = spelled.save(tmp_path / "bad.safetensors", lora_of({}))
-    spoil(file)
+    damage(file)
     with pytest.raises(LoraError, match="LoRA bad cannot be read"):
-        check(file, layers_of(sd))
+        check_lora(file, layers_of(sd))

@@ -1,4 +1,4 @@
-"""The LoRAs an operator has added: found by name, never elsewhere, checked by their headers."""
+"""The installed LoRAs: found by name in one folder only, and checked by their headers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def add(model: LatentDiffusion, folder: Path, name: str) -> Path:
     return spelled.save(folder / f"{name}.safetensors", spelled.kohya(pairs))
 
 
-def test_a_model_is_offered_what_fits_it(
+def test_fitting_loras_are_listed(
     sd: LatentDiffusion, sdxl: LatentDiffusion, tmp_path: Path
 ) -> None:
-    shelf = LoraRegistry(tmp_path / "loras")
-    assert shelf.fitting(layers_of(sd)) == ()  # there is no folder yet
+    registry = LoraRegistry(tmp_path / "loras")
+    assert registry.fitting(layers_of(sd)) == ()  # there is no folder yet
     first = add(sd, tmp_path / "loras", "b.with.dots")
     layers = layers_of(sdxl)
     pairs = spelled.random_pairs(layers, [(UNET, "down_blocks.1.attentions.0.proj_in")])
@@ -32,42 +32,42 @@ def test_a_model_is_offered_what_fits_it(
     (tmp_path / "loras/notes.txt").write_text("x")
     (tmp_path / "loras/folder.safetensors").mkdir()
     (tmp_path / "loras/broken.safetensors").write_bytes(b"\0" * 9)
-    assert shelf.fitting(layers_of(sd)) == ("b.with.dots",)
-    assert shelf.fitting(layers) == ("a",)
-    misfits = shelf.misfits(layers)
+    assert registry.fitting(layers_of(sd)) == ("b.with.dots",)
+    assert registry.fitting(layers) == ("a",)
+    misfits = registry.misfits(layers)
     assert list(misfits) == ["a", "b.with.dots", "broken"]
     assert "cannot be read" in str(misfits["broken"])
     assert "does not fit" in str(misfits["b.with.dots"])
     first.unlink()
-    assert shelf.fitting(layers_of(sd)) == ()
+    assert registry.fitting(layers_of(sd)) == ()
 
 
-def test_a_file_is_looked_at_once_until_it_changes(
+def test_file_is_checked_once_until_it_changes(
     sd: LatentDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked: list[Path] = []
+    checked: list[Path] = []
 
     def counted(file: Path, layers: object) -> None:
-        looked.append(file)
+        checked.append(file)
         if file.stat().st_size > 100_000:
             raise LoraError("too large")
 
-    monkeypatch.setattr("models.lora.registry.check", counted)
+    monkeypatch.setattr("models.lora.registry.check_lora", counted)
     file = add(sd, tmp_path, "one")
-    shelf, layers = LoraRegistry(tmp_path), layers_of(sd)
+    registry, layers = LoraRegistry(tmp_path), layers_of(sd)
     for _ in range(3):
-        assert shelf.fitting(layers) == ("one",)
-    assert shelf.fitting(layers_of(sd)) == ("one",)  # equal layers, found anew
-    assert looked == [file]
+        assert registry.fitting(layers) == ("one",)
+    assert registry.fitting(layers_of(sd)) == ("one",)  # equal layers of another object
+    assert checked == [file]
     file.write_bytes(b"\0" * 200_000)
-    assert shelf.misfits(layers) == {"one": "too large"}
-    assert looked == [file, file]
+    assert registry.misfits(layers) == {"one": "too large"}
+    assert checked == [file, file]
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "outside.safetensors", "", "."])
-def test_no_name_leads_out_of_the_folder(sd: LatentDiffusion, tmp_path: Path, name: str) -> None:
+def test_name_cannot_leave_the_folder(sd: LatentDiffusion, tmp_path: Path, name: str) -> None:
     add(sd, tmp_path, "outside")
     (tmp_path / "loras").mkdir()
-    shelf = LoraRegistry(tmp_path / "loras")
+    registry = LoraRegistry(tmp_path / "loras")
     with pytest.raises(LoraError, match="no LoRA is called"):
-        shelf.get(name, layers_of(sd))
+        registry.get(name, layers_of(sd))

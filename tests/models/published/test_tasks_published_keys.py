@@ -13,11 +13,9 @@ import torch
 from torch import nn
 
 from models.autoencoders.registry import build_first_stage
-from models.checkpoints.detect.configs import component_config
-from models.checkpoints.detect.families import detect
-from models.checkpoints.detect.original import take_apart
-from models.checkpoints.parts import shapes_of
-from models.loading.kinds import KINDS
+from models.checkpoints.detect.detected_file import detect_file
+from models.checkpoints.key_plan import shapes_of
+from models.loading.pipelines import PIPELINES
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import UNetConfig
 from models.networks.embedders import (
@@ -57,16 +55,14 @@ BUILD: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
 
 @pytest.mark.parametrize(("checkpoint", "task"), CHECKPOINTS.items(), ids=CHECKPOINTS)
 def test_every_parameter_has_its_place_and_every_key_its_use(checkpoint: str, task: str) -> None:
-    shapes = key_list(f"original/ldm.{checkpoint}")
-    family = detect(shapes)
-    assert KINDS[family.pipeline].tasks[0] == task
-    contents = take_apart(shapes, family)
-    assert contents.unknown == ()
-    assert set(contents.components) <= set(BUILD)
-    for name, plan in contents.components.items():
-        published = shapes_of(plan, shapes)
+    file = detect_file(key_list(f"original/ldm.{checkpoint}"))
+    assert PIPELINES[file.family.pipeline].tasks[0] == task
+    assert file.unknown == ()
+    assert set(file.plans) <= set(BUILD)
+    for name, plan in file.plans.items():
+        published = shapes_of(plan, file.shapes)
         with torch.device("meta"):
-            network = BUILD[name](component_config(name, published, family, 1.0))
+            network = BUILD[name](file.config(name, 1.0))
         ours = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
         used = {key: shape for key, shape in published.items() if key not in UNUSED}
         assert ours == used, name

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from models.checkpoints.convert.install import add
-from models.checkpoints.convert.model_store import ModelsHome
+from models.checkpoints.convert.install import install
+from models.checkpoints.convert.model_store import ModelStore
 from models.checkpoints.errors import CheckpointError
 from models.networks.safety_checker import load_safety_checker
 from protocol.registry.models_config import InvalidModelsConfig
@@ -94,8 +94,8 @@ def test_broken_entry_does_not_affect_the_others(folder: Path) -> None:
 
 def test_configured_unet_replaces_the_own_one(folder: Path, tmp_path: Path) -> None:
     distilled = write_tiny_distilled(write_tiny_sd(tmp_path / "distilled"))
-    added = add(str(distilled / "unet"), ModelsHome(folder / "home"), name="fast")
-    assert added.place == folder / "home/unets/fast"
+    added = install(str(distilled / "unet"), ModelStore(folder / "home"), name="fast")
+    assert added.path == folder / "home/unets/fast"
     entries = '[models.quick]\nsource = "small"\nunet = "fast"\n[models.plain]\nsource = "small"\n'
     found = described(folder, entries + '[models.wrong]\nsource = "./large"\nunet = "fast"\n')
     quick, plain = found.descriptions["quick"], found.descriptions["plain"]

@@ -1,14 +1,14 @@
-"""What pickles of checkpoints may name. Nothing of it is ever looked up or called.
+"""The globals that a checkpoint's pickle may name. None of them is ever looked up or called.
 
-The list is what torch, Lightning and numpy write into the files of this family; it is there so
-that a file which names anything else is known for what it is.
+These are the names that torch, Lightning and numpy write into checkpoints. A file that names
+anything else is refused as hostile.
 """
 
 from __future__ import annotations
 
 import re
 
-# torch's storages, by what they hold, in safetensors' words.
+# torch's storages, and their dtype as in safetensors.
 STORAGES = {
     "torch.DoubleStorage": "F64",
     "torch.FloatStorage": "F32",
@@ -48,8 +48,8 @@ _TENSORS = {
     ENCODE,
 }
 
-# What stands beside the weights: the state of training, hyperparameters, versions.
-_BESIDE = re.compile(
+# Saved with the weights: training state, hyperparameters, versions.
+_TRAINING = re.compile(
     r"(?:pytorch_lightning|lightning|lightning_fabric|lightning_utilities|omegaconf)\.[\w.]+"
     r"|torch\.(?:u?int\d+|b?float\d+|long|int|short|half|float|double|bool)"
     r"|numpy\.(?:_?core)\.multiarray\.(?:scalar|_reconstruct)"
@@ -65,5 +65,5 @@ _BESIDE = re.compile(
 
 
 def is_allowed(name: str) -> bool:
-    """Whether a checkpoint may say `name`."""
-    return name in _TENSORS or _BESIDE.fullmatch(name) is not None
+    """Return True for a global that a checkpoint may name."""
+    return name in _TENSORS or _TRAINING.fullmatch(name) is not None

@@ -1,4 +1,4 @@
-"""What is stored of a model's components, by the headers of their files: here, or on the hub."""
+"""The tensors of a model's components, by the headers of their files: local or on the hub."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from models.checkpoints.errors import CheckpointMissing
-from models.checkpoints.files import weight_files
-from models.checkpoints.hub import SAFE, fetch_small, list_files, read_remote_header, rendering
-from models.checkpoints.parts import Shape
+from models.checkpoints.files import SAFE, component_files, weight_files
+from models.checkpoints.hub import fetch_configs, list_files, read_remote_header
+from models.checkpoints.key_plan import Shape
 from models.checkpoints.readers.headers import read_header
 
-Stored = Mapping[str, tuple[str, Shape]]  # key -> dtype as safetensors names it, and shape
+StoredTensors = Mapping[str, tuple[str, Shape]]  # key -> dtype as in safetensors, and shape
 
 
 class StoredFiles(Protocol):
@@ -22,37 +22,40 @@ class StoredFiles(Protocol):
     @property
     def folder(self) -> Path: ...
 
-    def stored(self, part: str) -> Stored:
-        """What the files of the component `part` hold; "": of the only one there is. Raises
-        CheckpointError."""
+    def tensors(self, component: str) -> StoredTensors:
+        """Return the tensors of a component's files; "" for a network without a folder of its own.
+
+        Raises CheckpointError.
+        """
 
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """A folder in the published layout."""
+    """A folder in the diffusers layout."""
 
     folder: Path
 
-    def stored(self, part: str) -> Stored:
-        files = weight_files(self.folder / part, half=False)
+    def tensors(self, component: str) -> StoredTensors:
+        files = weight_files(self.folder / component, half=False)
         headers = [read_header(file) for file in files]
         return {key: (e.dtype, e.shape) for header in headers for key, e in header.entries.items()}
 
 
 @dataclass(frozen=True)
 class HubFiles:
-    """A repository of the hub, whose weights stay there."""
+    """A repository of the hub; only the headers of its weights are fetched."""
 
     repository: str
     folder: Path
     names: tuple[str, ...]
 
-    def stored(self, part: str) -> Stored:
-        folder = f"{part}/" if part else ""
+    def tensors(self, component: str) -> StoredTensors:
+        folder = f"{component}/" if component else ""
         inside = {n.removeprefix(folder) for n in self.names if n.startswith(folder)}
-        weights = [n for n in rendering(inside, half=False, suffixes=SAFE) if n.endswith(SAFE)]
+        chosen = component_files(inside, half=False, suffixes=SAFE)
+        weights = [name for name in chosen if name.endswith(SAFE)]
         if not weights:
-            where = f" in {folder}" if part else ""
+            where = f" in {folder}" if component else ""
             raise CheckpointMissing(f"{self.repository} has no safetensors{where}")
         found: dict[str, tuple[str, Shape]] = {}
         for name in weights:
@@ -61,7 +64,10 @@ class HubFiles:
 
 
 def hub_files(repository: str) -> LocalFiles | HubFiles:
-    """A repository's files; where the hub cannot be asked, those in the cache."""
+    """Return the files of a repository; if the hub is not reachable, those in the cache.
+
+    Raises CheckpointError.
+    """
     names = list_files(repository)
-    folder = fetch_small(repository)
+    folder = fetch_configs(repository)
     return LocalFiles(folder) if names is None else HubFiles(repository, folder, tuple(names))

@@ -1,8 +1,8 @@
-"""Which kinds of models there are, by the pipeline class that model_index.json names.
+"""The supported pipelines, by the class that model_index.json names.
 
-The names are diffusers', and ours for models of the paper that it has no class for. A kind says
-what reads the request and what the UNet is shown beside the latents; UNet, first stage and
-schedule are loaded alike for all (`models.loading.loader`).
+The names are those of diffusers, and ours for models of the paper without a diffusers class. A
+pipeline decides the conditioner and the tensors that the UNet gets in addition to the latents.
+UNet, first stage and schedule are loaded alike for all (`models.loading.loader`).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Published:
-    """A model's folder, what its model_index.json says, and how its networks are to be had."""
+class ModelFiles:
+    """A model's folder and its model_index.json; loads networks in `dtype` on `device`."""
 
     folder: Path
     index: Mapping[str, Any]
@@ -58,7 +58,7 @@ class Published:
         return Tokenizer.from_folder(self.folder / name)
 
 
-def _clip(files: Published) -> ClipConditioner:
+def _clip(files: ModelFiles) -> ClipConditioner:
     # The refiner has only the second of SDXL's two encoders.
     named = [s for s in ("", "_2") if any(files.index.get(f"text_encoder{s}", ()))]
     unet = read_json(files.folder / "unet/config.json")
@@ -71,43 +71,43 @@ def _clip(files: Published) -> ClipConditioner:
     )
 
 
-def _text_stage(files: Published, suffix: str) -> TextStage:
+def _text_stage(files: ModelFiles, suffix: str) -> TextStage:
     encoder = files.network(
         f"text_encoder{suffix}", lambda c: TextEncoder(TextEncoderConfig.from_dict(c))
     )
     return TextStage(files.tokenizer(f"tokenizer{suffix}"), encoder)
 
 
-def _bert_network(files: Published) -> BertEncoder:
+def _bert_network(files: ModelFiles) -> BertEncoder:
     return files.network("bert", lambda c: BertEncoder(BertConfig.from_dict(c)))
 
 
-def _bert(files: Published) -> BertConditioner:
+def _bert(files: ModelFiles) -> BertConditioner:
     return BertConditioner(files.tokenizer(), _bert_network(files), files.device)
 
 
-def _layout(files: Published) -> LayoutConditioner:
+def _layout(files: ModelFiles) -> LayoutConditioner:
     return LayoutConditioner(_bert_network(files), files.device)
 
 
-def _nothing(files: Published) -> Unconditional:
+def _nothing(files: ModelFiles) -> Unconditional:
     return Unconditional()
 
 
-def _class(files: Published) -> ClassConditioner:
+def _class(files: ModelFiles) -> ClassConditioner:
     embedder = files.network(
         "class_embedder", lambda c: ClassEmbedder(ClassEmbedderConfig.from_dict(c))
     )
     return ClassConditioner(embedder, files.device)
 
 
-def _stable_inpainting(files: Published) -> Beside | None:
-    """Only where the UNet has channels for it: the pipeline also takes one that has not."""
+def _stable_inpainting(files: ModelFiles) -> Beside | None:
+    """Return the mask conditioning; None for a UNet without channels for it."""
     unet = read_json(files.folder / "unet/config.json")
     return StableInpainting() if unet.get("in_channels") == 9 else None
 
 
-def _class_map(files: Published) -> ClassMap:
+def _class_map(files: ModelFiles) -> ClassMap:
     rescaler = files.network(
         "rescaler", lambda c: SpatialRescaler(SpatialRescalerConfig.from_dict(c))
     )
@@ -115,40 +115,42 @@ def _class_map(files: Published) -> ClassMap:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What tells models of a kind from others; `tasks` by the names that the protocol has for them.
+class PipelineSpec:
+    """The parts of a pipeline that differ from others.
 
-    patches: in which larger pictures are drawn (CompVis' notebook for super-resolution: 128 latents
-    wide, a new one every 64).
+    tasks: by the protocol's names. patches: the tiles of a larger image's latents (CompVis'
+    notebook for super-resolution: 128 latents wide, every 64).
     """
 
     tasks: tuple[str, ...]
-    conditioner: Callable[[Published], Conditioner]
-    beside: Callable[[Published], Beside | None] = lambda files: None
+    conditioner: Callable[[ModelFiles], Conditioner]
+    beside: Callable[[ModelFiles], Beside | None] = lambda files: None
     patches: Patches | None = None
 
 
-_FROM_WORDS = ("txt2img", "img2img", "inpaint")
+_FROM_TEXT = ("txt2img", "img2img", "inpaint")
 
-KINDS: Mapping[str, Kind] = {
-    "StableDiffusionPipeline": Kind(_FROM_WORDS, _clip),
-    # Its tokenizer's files say that it has another vocabulary; all else is Stable Diffusion 1.x.
-    "JapaneseStableDiffusionPipeline": Kind(_FROM_WORDS, _clip),
-    "StableDiffusionImg2ImgPipeline": Kind(_FROM_WORDS, _clip),
-    "LatentConsistencyModelPipeline": Kind(_FROM_WORDS, _clip),
-    "LatentConsistencyModelImg2ImgPipeline": Kind(_FROM_WORDS, _clip),
-    "StableDiffusionInpaintPipeline": Kind(_FROM_WORDS, _clip, _stable_inpainting),
-    # Its encoder wants depth as well, which a client's picture has not.
-    "StableDiffusionLDM3DPipeline": Kind(("txt2img",), _clip),
-    "StableDiffusionXLPipeline": Kind(_FROM_WORDS, _clip),
-    "StableDiffusionXLImg2ImgPipeline": Kind(_FROM_WORDS, _clip),
-    "LDMPipeline": Kind(("unconditional",), _nothing),
-    "LDMTextToImagePipeline": Kind(_FROM_WORDS, _bert),
-    "LDMSuperResolutionPipeline": Kind(
+PIPELINES: Mapping[str, PipelineSpec] = {
+    "StableDiffusionPipeline": PipelineSpec(_FROM_TEXT, _clip),
+    # Stable Diffusion 1.x with another vocabulary, which its tokenizer's files hold.
+    "JapaneseStableDiffusionPipeline": PipelineSpec(_FROM_TEXT, _clip),
+    "StableDiffusionImg2ImgPipeline": PipelineSpec(_FROM_TEXT, _clip),
+    "LatentConsistencyModelPipeline": PipelineSpec(_FROM_TEXT, _clip),
+    "LatentConsistencyModelImg2ImgPipeline": PipelineSpec(_FROM_TEXT, _clip),
+    "StableDiffusionInpaintPipeline": PipelineSpec(_FROM_TEXT, _clip, _stable_inpainting),
+    # Its encoder takes depth too, which a client's image does not have.
+    "StableDiffusionLDM3DPipeline": PipelineSpec(("txt2img",), _clip),
+    "StableDiffusionXLPipeline": PipelineSpec(_FROM_TEXT, _clip),
+    "StableDiffusionXLImg2ImgPipeline": PipelineSpec(_FROM_TEXT, _clip),
+    "LDMPipeline": PipelineSpec(("unconditional",), _nothing),
+    "LDMTextToImagePipeline": PipelineSpec(_FROM_TEXT, _bert),
+    "LDMSuperResolutionPipeline": PipelineSpec(
         ("upscale",), _nothing, lambda files: SmallPicture(files.device), Patches(128, 64)
     ),
-    "LatentDiffusionClassPipeline": Kind(("class",), _class),
-    "LatentDiffusionInpaintPipeline": Kind(("inpaint",), _nothing, lambda files: PaperInpainting()),
-    "LatentDiffusionLayoutPipeline": Kind(("layout",), _layout),
-    "LatentDiffusionSemanticPipeline": Kind(("semantic",), _nothing, _class_map),
+    "LatentDiffusionClassPipeline": PipelineSpec(("class",), _class),
+    "LatentDiffusionInpaintPipeline": PipelineSpec(
+        ("inpaint",), _nothing, lambda files: PaperInpainting()
+    ),
+    "LatentDiffusionLayoutPipeline": PipelineSpec(("layout",), _layout),
+    "LatentDiffusionSemanticPipeline": PipelineSpec(("semantic",), _nothing, _class_map),
 }

@@ -1,0 +1,135 @@
+"""Detection of the contents of a weight file from its keys and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from models.checkpoints.detect.configs import Config, component_config, first_stage_config
+from models.checkpoints.detect.families import CONTROLNET, UNET, Family, detect_family
+from models.checkpoints.detect.kinds import Kind, detect_kind
+from models.checkpoints.detect.original_plans import (
+    COMPONENT_PLANS,
+    FIRST_STAGE,
+    UNUSED_IN_FIRST_STAGE,
+    first_stage_plan,
+    unused_in_model,
+)
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.key_plan import KeyPlan, Shape, below, prefixed, shapes_of
+from models.checkpoints.keys.diffusers import diffusers_plan
+from models.checkpoints.keys.unet import unet_plan
+
+# A module of the first stage in the original names that has another name in ours.
+_ORIGINAL_FIRST_STAGE = "encoder.norm_out.weight"
+_FIRST_STAGES = ("vae", "vqvae")
+_ONLY = ""  # the name of the one network in a file that is not a whole model
+
+
+def detect_file(shapes: Mapping[str, Shape]) -> DetectedFile:
+    """Return the record of a file with these tensors.
+
+    Repeated calls for the same file return the same record: the components of a single file are
+    loaded one by one.
+    """
+    return _detect_file(tuple(shapes.items()))
+
+
+@lru_cache(maxsize=1)
+def _detect_file(entries: tuple[tuple[str, Shape], ...]) -> DetectedFile:
+    return DetectedFile(dict(entries))
+
+
+@dataclass(frozen=True)
+class DetectedFile:
+    """The contents of one file, or of the shards of one component.
+
+    shapes: of the file's tensors, by key. Every other fact is derived from them once, on its first
+    use: a component's file in a model folder has a plan, but no kind and often no family.
+    """
+
+    shapes: Mapping[str, Shape]
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The kind of a file on its own. Raises CheckpointError."""
+        return detect_kind(self.shapes)
+
+    @cached_property
+    def family(self) -> Family:
+        """The family of its UNet or ControlNet. Raises UnknownFamily."""
+        return detect_family(self.shapes)
+
+    @cached_property
+    def plans(self) -> Mapping[str, KeyPlan]:
+        """The key plan of each component of a whole model; of any other file one, named "".
+
+        Raises UnknownFamily.
+        """
+        prefix = self._prefix
+        if prefix == UNET:
+            names = self.family.components
+            return {name: COMPONENT_PLANS[name](self.shapes, self.family) for name in names}
+        if prefix == CONTROLNET:
+            plan = prefixed(unet_plan(below(prefix, self.shapes), self.family.heads), prefix)
+        elif prefix is not None:
+            plan = first_stage_plan(self.shapes, prefix)
+        else:
+            plan = diffusers_plan(self.shapes)
+        return {_ONLY: plan}
+
+    @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """The keys of a whole model or first stage, in order, that belong to no network."""
+        if self._prefix in (None, CONTROLNET):
+            return ()
+        used = {source.key for plan in self.plans.values() for source in plan.values()}
+        is_model = self._prefix == UNET
+        unused = unused_in_model(used) if is_model else UNUSED_IN_FIRST_STAGE.fullmatch
+        return tuple(sorted(key for key in self.shapes if key not in used and not unused(key)))
+
+    def plan(self, component: str) -> KeyPlan:
+        """Return the plan of `component` (unet, vae, …), which selects one of several in a model.
+
+        Unknown keys are in it under their own names, so that a comparison with the network reports
+        them as unexpected.
+
+        Raises UnknownFamily, and CheckpointError for a model without such a component.
+        """
+        return self._plan(component) | diffusers_plan(self.unknown)
+
+    def parameters(self, component: str) -> dict[str, Shape]:
+        """Return the shape of each parameter of `plan`. Raises likewise."""
+        return shapes_of(self.plan(component), self.shapes)
+
+    def config(self, component: str, scaling_factor: float | None = None) -> Config:
+        """Return the config.json of `component`. Raises like `plan`.
+
+        scaling_factor: of a whole model's latents. A first stage on its own has none: it takes that
+        of the model it is used in.
+        """
+        shapes = shapes_of(self._plan(component), self.shapes)
+        if component == "vae" and scaling_factor is None:
+            return first_stage_config(shapes)
+        return component_config(component, shapes, self.family, scaling_factor)
+
+    def _plan(self, component: str) -> KeyPlan:
+        # The first stage of the paper's models has another name than that of later ones.
+        names = _FIRST_STAGES if component in _FIRST_STAGES else (component,)
+        for name in (_ONLY, *names):
+            if name in self.plans:
+                return self.plans[name]
+        family = self.family
+        raise CheckpointError(
+            f"{family.title} has no {component}; it has {', '.join(family.components)}"
+        )
+
+    @cached_property
+    def _prefix(self) -> str | None:
+        """The prefix of a UNet or first stage in the original names; None for diffusers' names."""
+        for prefix in (UNET, CONTROLNET):
+            if any(key.startswith(prefix) for key in self.shapes):
+                return prefix
+        first_stages = ("", FIRST_STAGE)
+        return next((p for p in first_stages if p + _ORIGINAL_FIRST_STAGE in self.shapes), None)
