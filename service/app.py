@@ -27,6 +27,7 @@ from service.jobs.job_submitter import JobSubmitter
 from service.jobs.job_watcher import JobWatcher
 from service.jobs.micro_batcher import MicroBatcher
 from service.jobs.model_directory import ModelDirectory
+from service.jobs.readiness import Readiness
 from service.jobs.tokens import TokenCounters
 from service.middleware.access_log import AccessLogMiddleware
 from service.middleware.authentication import AuthenticationMiddleware
@@ -93,6 +94,7 @@ def _lifespan(
         registry, presence = ModelRegistry(redis), Presence(redis)
         queue = JobQueue(redis, settings)
         idempotency = IdempotencyKeys(redis)
+        api_keys = ApiKeyBackend(KeyRecords(redis), settings)
         decoding = CapacityLimiter(settings.decode_threads)
         submissions = MicroBatcher(queue.submit_many, "submissions")
         submitter = JobSubmitter(
@@ -121,9 +123,10 @@ def _lifespan(
                     store=store,
                     submitter=submitter,
                     watcher=watcher,
+                    readiness=Readiness(redis, registry, presence, api_keys),
                     metrics=metrics,
                     decoding=decoding,
-                    api_keys=ApiKeyBackend(KeyRecords(redis), settings),
+                    api_keys=api_keys,
                     admission=Admission(Rates(redis), idempotency),
                     ssrf_guard=_ssrf_guard(settings),
                 )

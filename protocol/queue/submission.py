@@ -112,8 +112,8 @@ def outcome(
         case [b"jobs"]:
             return TooManyJobs(submission.limits.jobs or 0)
         case [b"rate", int() as index, int() as wait_ms]:
-            rate, _ = submission.limits.costs[index]
-            return rate.exceeded(wait_ms)
+            limit, _ = submission.limits.costs[index]
+            return limit.exceeded(wait_ms)
         case [b"deleting"]:
             return StoreUnavailable()
         case _:

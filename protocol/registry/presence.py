@@ -120,7 +120,7 @@ class Presence:
         return [report for text in found if text and (report := _read(text))]
 
 
-def _read(text: bytes) -> WorkerReport | None:
+def _read(text: bytes | str) -> WorkerReport | None:
     """Return a report, None for one of another version of Darkroom."""
     try:
         return WorkerReport.model_validate_json(text)

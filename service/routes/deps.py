@@ -18,6 +18,7 @@ from service.auth.api_keys import ApiKeyBackend, User
 from service.images.ssrf_guard import SsrfGuard
 from service.jobs.job_submitter import JobSubmitter
 from service.jobs.job_watcher import JobWatcher
+from service.jobs.readiness import Readiness
 from service.schemas.response_builder import ResponseBuilder
 from service.settings import ServiceSettings
 from service.telemetry.metrics import Metrics
@@ -39,6 +40,7 @@ class Services:
     store: ObjectStore
     submitter: JobSubmitter
     watcher: JobWatcher
+    readiness: Readiness
     metrics: Metrics
     decoding: CapacityLimiter
     api_keys: ApiKeyBackend

@@ -88,8 +88,8 @@ def test_refused_request_gives_back_what_it_took(redis_url: str) -> None:
         for _ in range(5):
             assert problem(post(secured, key)) == "queue-full"
         secured.client.delete(paths[0], headers=key)
-        pace = {"ended": 1, "busy": 1000}
-        secured.worker.redis.hset(f"darkroom:pace:{queue_name(CARD.name)}", mapping=pace)
+        pace = f"darkroom:pace:{queue_name(CARD.name)}"
+        secured.worker.redis.hset(pace, mapping={"ended": 1, "busy": 1000})
         for _ in range(5):
             assert problem(post(secured, key, deadline_s=1)) == "would-miss-deadline"
         assert post(secured, key).status_code == 202
