@@ -173,16 +173,16 @@ class Models(Protocol):
     def names(self) -> Sequence[str]:
         """All models that the worker may ever load; they never change."""
 
-    def turn(self, in_use: Collection[str]) -> None:
+    def update(self, in_use: Collection[str]) -> None:
         """Load and evict models between two steps; keep those `in_use`, which have jobs here."""
 
-    def takes(self) -> Sequence[str]:
+    def claimable(self) -> Sequence[str]:
         """Return the models whose jobs may be claimed now, the least recently served first."""
 
-    def taken(self, model: str) -> None:
+    def mark_claimed(self, model: str) -> None:
         """Note that a job of `model` was claimed: the other models are served before its next."""
 
-    def has(self, model: str) -> bool:
+    def is_ready(self, model: str) -> bool:
         """True if the engine has the model in memory now."""
 
 
@@ -196,14 +196,14 @@ class OneModel:
     def names(self) -> Sequence[str]:
         return (self.name,)
 
-    def turn(self, in_use: Collection[str]) -> None:
+    def update(self, in_use: Collection[str]) -> None:
         """Do nothing: the model stays."""
 
-    def takes(self) -> Sequence[str]:
+    def claimable(self) -> Sequence[str]:
         return self.names
 
-    def taken(self, model: str) -> None:
+    def mark_claimed(self, model: str) -> None:
         """Do nothing: no other model waits."""
 
-    def has(self, model: str) -> bool:
+    def is_ready(self, model: str) -> bool:
         return model == self.name

@@ -119,7 +119,7 @@ class Consumer:
             self._announced = False
             self._next_claim_at = 0.0
         self._drop_unwanted()
-        self._context.models.turn({run.request.model for run in self._jobs() if run.active})
+        self._context.models.update({run.request.model for run in self._jobs() if run.active})
         self._claim_jobs()
         self._admit_ready()
         if self._context.engine.idle:
@@ -139,7 +139,7 @@ class Consumer:
 
     def _claim_jobs(self) -> None:
         while self._next_claim_at <= time.monotonic() and self._free_slots() > 0:
-            idle, models = not self._runs, self._context.models.takes()
+            idle, models = not self._runs, self._context.models.claimable()
             try:
                 claim = self._source.claim(idle, models)
             except RedisError as error:
@@ -175,11 +175,11 @@ class Consumer:
             logger.warning("job refused", extra={**claim.names, "why": type(error).__name__})
             self._settler.submit_failure(claim, error)
             return
-        if not context.models.has(request.model):
+        if not context.models.is_ready(request.model):
             # Claimed before the model was evicted, by a claim whose answer was lost.
             self._settler.submit(claim, self._source.requeue)
             return
-        context.models.taken(request.model)
+        context.models.mark_claimed(request.model)
         for run in self._jobs():
             if run.claim.job_id == claim.job_id:  # its lease was lost, and this worker has it again
                 self._abort(run)

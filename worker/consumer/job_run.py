@@ -114,22 +114,20 @@ class JobRun(JobListener):
             if self._inputs_read is not None:
                 self._inputs_read.result()
             self.trace.admitted()
-            self._context.engine.admit(self._admitted_job())
+            request, left_s = self.request, self.claim.time_left_s
+            job = AdmittedJob(
+                self.claim.job_id,
+                request,
+                self._inputs.get(request.image_key or ""),
+                self._inputs.get(request.mask_key or ""),
+                listener=self,
+                priority=list(Priority).index(request.priority),
+                deadline_at=None if left_s is None else self._began + left_s,
+                controls=tuple(self._inputs[control.image_key] for control in request.controls),
+            )
+            self._context.engine.admit(job)
         except DarkroomError as error:
             self.on_error(error)
-
-    def _admitted_job(self) -> AdmittedJob:
-        request, left_s = self.request, self.claim.time_left_s
-        return AdmittedJob(
-            self.claim.job_id,
-            request,
-            self._inputs.get(request.image_key or ""),
-            self._inputs.get(request.mask_key or ""),
-            listener=self,
-            priority=list(Priority).index(request.priority),
-            deadline_at=None if left_s is None else self._began + left_s,
-            controls=tuple(self._inputs[control.image_key] for control in request.controls),
-        )
 
     def fail(self, error: DarkroomError) -> None:
         """Take the job out of the engine, and end it with `error`."""
@@ -181,27 +179,22 @@ class JobRun(JobListener):
         self._context.output.submit_ending(self._on_end, self, error)
 
     def _deliver(self, timings: Timings, generated_at: float) -> None:
-        """Wait until every image is stored, then end the job."""
+        """Wait until every image is stored, then end the job; `timings` are those of the engine."""
         outcome: JobResult | DarkroomError
         try:
             images = tuple(self._images[index].result() for index in sorted(self._images))
-            outcome = JobResult(images=images, timings=self._completed(timings, generated_at))
+            spent = {
+                "queued": self.queued_s,
+                "deliver": time.monotonic() - generated_at,
+                "total": max(0.0, time.time() - self._queued_at),
+            }
+            outcome = JobResult(images=images, timings=timings.model_copy(update=spent))
         except DarkroomError as error:
             outcome = error
         except Exception:
             logger.exception("delivery failed", extra=self.claim.names)
             outcome = DarkroomError()
         self._on_end(self, outcome)
-
-    def _completed(self, timings: Timings, generated_at: float) -> Timings:
-        """Add the time outside the engine to the engine's `timings`."""
-        return timings.model_copy(
-            update={
-                "queued": self.queued_s,
-                "deliver": time.monotonic() - generated_at,
-                "total": max(0.0, time.time() - self._queued_at),
-            }
-        )
 
     def _report(self, phase: Phase, step: int = 0, steps: int = 0) -> None:
         self._context.reporter.note(

@@ -38,7 +38,7 @@ from protocol.telemetry.context import NO_CONTEXT, JobContext
 LOADING_TTL_S = 60  # for how long the loading of a model is reported
 ALONE_FROM = 2  # the stalled count from which a job runs alone
 
-Record = Sequence[str]  # RQ's entry for a result: names and values, flat
+ResultEntry = Sequence[str]  # RQ's entry for a result: names and values, flat
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LeaseTerms:
     result_ttl_s: int
     failure_ttl_s: int
     stalled_error: str
-    stalled_record: Record
+    stalled_record: ResultEntry
     alone_from: int = ALONE_FROM
 
 
@@ -169,7 +169,9 @@ class Leases:
                 pipe.hexists(f"{RQ}:job:{job_id}", CANCEL_FIELD)
             return {job_id for job_id, mark in zip(job_ids, pipe.execute(), strict=True) if mark}
 
-    def finish(self, claim: Claim, record: Record, result: str | None = None) -> JobStatus | None:
+    def finish(
+        self, claim: Claim, record: ResultEntry, result: str | None = None
+    ) -> JobStatus | None:
         """End a job with success; `record` is RQ's entry for its result.
 
         `result` is a JobResult as JSON, which the job's listeners receive.
@@ -178,7 +180,7 @@ class Leases:
         """
         return self._end(claim, becomes="finished", record=record, result=result)
 
-    def fail(self, claim: Claim, error: str, record: Record) -> JobStatus | None:
+    def fail(self, claim: Claim, error: str, record: ResultEntry) -> JobStatus | None:
         """End a job with an error; `error` is an ErrorRecord as JSON."""
         return self._end(claim, becomes="failed", error=error, record=record)
 
@@ -219,7 +221,7 @@ class Leases:
         counts = self._waiting_counts(ttl_s=LOADING_TTL_S, pools=list(loading), percent=percent)
         return dict(zip(loading, counts, strict=True))
 
-    def fail_waiting(self, pool: str, error: str, record: Record) -> list[str]:
+    def fail_waiting(self, pool: str, error: str, record: ResultEntry) -> list[str]:
         """Fail the waiting jobs of a pool whose model cannot be loaded; return their ids.
 
         `error` is an ErrorRecord as JSON, `record` RQ's entry for a failed result.
@@ -231,14 +233,7 @@ class Leases:
             failed += [job_id.decode() for job_id in found]
         return failed
 
-    def _end(
-        self,
-        claim: Claim,
-        becomes: str,
-        error: str | None = None,
-        record: Record | None = None,
-        result: str | None = None,
-    ) -> JobStatus | None:
+    def _end(self, claim: Claim, becomes: str, **outcome: ResultEntry | None) -> JobStatus | None:
         status = self._settle(
             terms=self._terms,
             pool=claim.pool,
@@ -246,8 +241,6 @@ class Leases:
             execution=claim.execution_id,
             now=now_as_rq_writes_it(),
             becomes=becomes,
-            error=error,
-            record=record,
-            result=result,
+            **outcome,
         )
         return None if status is None else JobStatus(status.decode())

@@ -38,7 +38,7 @@ from protocol.request.request import GenerationRequest, Priority
 from worker.consumer.consumer import Consumer
 from worker.consumer.context import WorkerContext
 from worker.consumer.failure_detector import FailureDetector
-from worker.consumer.leases import Claim, JobStatus, Leases, LeaseTerms, Record
+from worker.consumer.leases import Claim, JobStatus, Leases, LeaseTerms, ResultEntry
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import WORKER_DIED
@@ -312,7 +312,7 @@ def read_request(data: bytes) -> GenerationRequest:
         raise JobFailed("it does not carry a request that can be read") from error
 
 
-def _record(redis: Redis, kind: Result.Type, **fields: Any) -> Record:
+def _record(redis: Redis, kind: Result.Type, **fields: Any) -> ResultEntry:
     """Return a result as RQ stores it."""
     fields.setdefault("job_id", "")
     result = Result(type=kind, connection=redis, serializer=JSONSerializer, **fields)

@@ -6,11 +6,11 @@ and deadline become one number for each slot, the time at which it is due:
     due = admitted + priority * patience      priority 0 (high), 1 (normal), 2 (low)
     due = the latest moment to go on that still meets the deadline, if that comes first
 
-A slot that is due is at level 0; before, at 1 and 2, as many as it has patiences left. The groups
-that hold slots of the lowest level take turns by deficit round robin, paid in device time; inside
-a group slots go by level, then by due time, until the rows are used up. As a due time does not
-move while its slot waits, and newcomers become due after it, nobody starves; and as a batch lasts
-for one step, an urgent newcomer has the next.
+A slot that is due is at level 0; before, its level is the patience periods left: 1 or 2. The groups
+with slots of the lowest level take turns by deficit round robin, paid in device time; inside a
+group slots go by level, then by due time, until the rows are used up. A due time does not change
+while its slot waits, and new slots are due later, so no slot starves; and a batch lasts for one
+step, so an urgent new slot has the next one.
 """
 
 from __future__ import annotations

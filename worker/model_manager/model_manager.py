@@ -91,7 +91,7 @@ class ModelManager:
 
     # -- serving --------------------------------------------------------------------------------
 
-    def turn(self, in_use: Collection[str]) -> None:
+    def update(self, in_use: Collection[str]) -> None:
         if self._thread is not None and self._outcome is not None:
             self._thread.join()
             outcome, self._outcome, self._thread = self._outcome, None, None
@@ -106,15 +106,15 @@ class ModelManager:
             )
             self._thread.start()
 
-    def takes(self) -> Sequence[str]:
+    def claimable(self) -> Sequence[str]:
         accepting = self._policy.accepting
         return [name for name in self._least_recently_served if name in accepting]
 
-    def taken(self, model: str) -> None:
+    def mark_claimed(self, model: str) -> None:
         self._least_recently_served.remove(model)
         self._least_recently_served.append(model)
 
-    def has(self, model: str) -> bool:
+    def is_ready(self, model: str) -> bool:
         return self._policy.is_ready(model)
 
     # -- startup --------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class ModelManager:
     def _report(self, name: str) -> ModelReport:
         if reason := self.broken.get(name):
             return ModelReport(name=name, state=ModelState.FAILED, detail=reason)
-        if self.has(name):
+        if self.is_ready(name):
             return ModelReport(name=name, state=ModelState.READY)
         if self._is_loading(name):
             detail, progress = self._detail, self._progress

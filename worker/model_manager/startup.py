@@ -53,7 +53,7 @@ def start_models(
     free = partial(free_bytes, device)
     manager = ModelManager(engine, load, policy, described.broken, metrics, free)
     manager.load_first(report)
-    heartbeat.update(model=next(iter([*manager.takes(), *manager.names])))
+    heartbeat.update(model=next(iter([*manager.claimable(), *manager.names])))
     return engine, manager, list(descriptions.values())
 
 

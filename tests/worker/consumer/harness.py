@@ -1,4 +1,4 @@
-"""Workers for tests: real ones but for the engine, in a thread or in a child process."""
+"""Workers for tests, real except for the engine, in a thread or in a child process."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ from worker.settings import WorkerSettings
 from worker.telemetry.metrics import Metrics
 
 MODEL = "fake"
-PATIENCE_S = 60.0  # how long a test waits for what must happen; nothing is timed by it
+PATIENCE_S = 60.0  # how long a test waits for an event; no test measures it
 
 REQUEST = GenerationRequest.model_validate(
     {
@@ -56,7 +56,7 @@ def request(**changes: Any) -> GenerationRequest:
 
 
 def settings(redis_url: str, **changes: Any) -> WorkerSettings:
-    """Short leases, so that tests of recovery are quick."""
+    """Return settings with short leases, so that tests of recovery are quick."""
     quick = {
         "redis_url": redis_url,
         "worker_lease_s": 0.9,
@@ -74,7 +74,7 @@ _clients: list[Redis] = []
 
 
 def client(redis_url: str, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Redis:
-    """A client that is closed when the test is over."""
+    """Return a client that is closed after the test."""
     _clients.append(connect(redis_url, answer_timeout_s=answer_timeout_s))
     return _clients[-1]
 
@@ -103,7 +103,7 @@ def running_worker(
     store: ObjectStore | None = None,
     metrics: Metrics | None = None,
 ) -> Iterator[RqWorker]:
-    """A worker in a thread of this process, stopped in order at the end."""
+    """Run a worker in a thread of this process, and stop it in order at the end."""
     worker, output = make_worker(
         settings,
         engine or FakeEngine(),
@@ -166,6 +166,6 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def outcome(queue: JobQueue, job_id: str) -> JobView:
-    """The job once it has ended."""
+    """Wait until the job has ended, and return it."""
     wait_for(lambda: queue.view(job_id).state in TERMINAL)
     return queue.view(job_id)

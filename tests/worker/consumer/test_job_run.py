@@ -12,7 +12,7 @@ from protocol.request.object_keys import input_key
 from protocol.request.request import ControlUse
 from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import MODEL, request, settings
-from tests.worker.consumer.test_consumer import SilentBoard
+from tests.worker.consumer.test_consumer import RecordingBoard
 from tests.worker.fake_engine import FakeEngine
 from worker.consumer.context import WorkerContext
 from worker.consumer.job_run import NEXT_STAGES, JobRun, Stage
@@ -43,7 +43,7 @@ def context() -> Iterator[WorkerContext]:
         OneModel(MODEL),
         RecordingEngine(),
         output,
-        ProgressReporter(SilentBoard()),  # type: ignore[arg-type]
+        ProgressReporter(RecordingBoard()),  # type: ignore[arg-type]
         Metrics(),
     )
     output.close()

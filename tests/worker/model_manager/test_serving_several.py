@@ -48,7 +48,7 @@ class HoldingEngine(FakeEngine):
     def remove(self, name: str) -> None:
         self.models.remove(name)
         self.changes.append(f"-{name}")
-        assert name not in [running.job.request.model for running in self._drawn.values()]
+        assert name not in [running.job.request.model for running in self._runs.values()]
 
     def admit(self, job: AdmittedJob) -> None:
         assert job.request.model in self.models

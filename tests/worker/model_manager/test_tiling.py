@@ -8,7 +8,7 @@ import torch
 
 from models.executors.tiling import bytes_per_pixel
 from models.pipeline import LatentDiffusion
-from tests.worker.engine.test_engine import Heard, request, run
+from tests.worker.engine.test_engine import RecordingListener, request, run
 from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob
@@ -45,11 +45,11 @@ def test_tiled_image_is_the_same_alone_and_in_a_batch(model: LatentDiffusion) ->
     images = []
     for others in (0, 3):
         engine = DiffusionEngine({"tiny": unmeasured(tiled, 4)}, max_slots=4)
-        heard = Heard()
+        heard = RecordingListener()
         engine.admit(AdmittedJob("it", request(width=48), None, None, heard))
         for i in range(others):
             other = request(width=48, seed=90 + i, steps=2 + i)
-            engine.admit(AdmittedJob(str(i), other, None, None, Heard()))
+            engine.admit(AdmittedJob(str(i), other, None, None, RecordingListener()))
         run(engine)
         images.append(heard.images[0][0])
     assert np.array_equal(images[0], images[1])

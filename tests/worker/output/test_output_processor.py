@@ -72,8 +72,8 @@ def test_spectrogram_is_also_stored_as_sound(audio_format: AudioFormat) -> None:
     pixels = np.full((64, 40, 3), 255, np.uint8)
     pixels[32] = 0  # from the bottom, band 31 of 64
     job_id = new_job_id()
-    asked = request(audio_format=audio_format, output_format="jpeg", width=40, height=64)
-    image = output.submit(output.write_image, job_id, 0, pixels, asked, 9).result()
+    one = request(audio_format=audio_format, output_format="jpeg", width=40, height=64)
+    image = output.submit(output.write_image, job_id, 0, pixels, one, 9).result()
     output.close()
     (sound,) = image.extras
     assert (sound.kind, sound.format.value) == (Extra.SOUND, audio_format.value)
@@ -91,8 +91,8 @@ def test_stereo_sound_has_two_channels_and_its_image_an_exif_tag() -> None:
     store = ObjectStore.open("memory:///")
     output = OutputProcessor(store, threads=1, patience_s=0)
     pixels = np.random.default_rng(0).integers(0, 255, (32, 24, 3), dtype=np.uint8)
-    asked = request(audio_format="wav", audio_stereo=True, width=24, height=32)
-    image = output.submit(output.write_image, new_job_id(), 0, pixels, asked, 9).result()
+    one = request(audio_format="wav", audio_stereo=True, width=24, height=32)
+    image = output.submit(output.write_image, new_job_id(), 0, pixels, one, 9).result()
     output.close()
     samples, _ = soundfile.read(io.BytesIO(store.get(image.extras[0].key)))
     assert samples.shape == (441 * 23, 2)
@@ -112,8 +112,8 @@ def test_stereo_sound_has_two_channels_and_its_image_an_exif_tag() -> None:
 def test_other_images_have_neither_sound_nor_exif() -> None:
     store = ObjectStore.open("memory:///")
     output = OutputProcessor(store, threads=1, patience_s=0)
-    asked = request(output_format="jpeg")
-    image = output.submit(output.write_image, new_job_id(), 0, GRADIENT, asked, 9).result()
+    one = request(output_format="jpeg")
+    image = output.submit(output.write_image, new_job_id(), 0, GRADIENT, one, 9).result()
     output.close()
     assert image.extras == ()
     assert b"Exif" not in store.get(image.key)
