@@ -135,7 +135,7 @@ def test_body_is_not_read_when_no_request_is_left(secured: Running) -> None:
             assert http.getresponse().status == 429
 
 
-def test_reused_key_with_another_body_is_refused_as_before(secured: Running) -> None:
+def test_reused_key_with_another_body_is_invalid(secured: Running) -> None:
     key = key_for(secured, requests_per_minute=1)
     post(secured, key, "order 1")
     assert problem(post(secured, key, "order 1", prompt="y")) == "idempotency-key-reused"
