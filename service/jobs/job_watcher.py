@@ -95,18 +95,16 @@ class JobWatcher:
     async def updates(self, job_id: str, *, just_queued: bool = False) -> AsyncGenerator[JobView]:
         """Yield the job now and at every change until it ends. It must have been accepted.
 
-        A `just_queued` job is first read after `FIRST_POLL_S` seconds without a message.
+        A `just_queued` job is first read after `FIRST_POLL_S` seconds, and each at its deadline.
         """
         with self._waiting(job_id) as waiter:
             await self.subscribe(job_id)
             queued = JobView(id=job_id, state=JobState.QUEUED)
             view = queued if just_queued else await self.view_or_last(job_id)
-            due_at, shown = _due_at(view), _undated(view)
-            yield shown
-            timeout_s = FIRST_POLL_S if just_queued else self._poll_s
+            due_at = time.monotonic() + FIRST_POLL_S if just_queued else _due_at(view)
+            yield (shown := _undated(view))
             while view.state not in TERMINAL:
-                message = await waiter.wait(min(timeout_s, due_at - time.monotonic()))
-                timeout_s = self._poll_s
+                message = await waiter.wait(min(self._poll_s, due_at - time.monotonic()))
                 if message is not None and _is_complete(message) and time.monotonic() < due_at:
                     view = _view_of(message)
                 else:
@@ -114,8 +112,7 @@ class JobWatcher:
                     # During an outage `due_s` is an old one, and polling is enough.
                     due_at = math.inf if view is last else _due_at(view)
                 if _undated(view) != shown:
-                    shown = _undated(view)
-                    yield shown
+                    yield (shown := _undated(view))
 
     async def finished(self, job_id: str, *, just_queued: bool = False) -> JobView:
         """Wait until the job ends in any state and return it. It must have been accepted."""
