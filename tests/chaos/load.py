@@ -52,7 +52,8 @@ class Observations:
     """Record of the responses to all clients.
 
     `accepted`: job id -> index of the request, for every job that a response accepted. `states`:
-    the states of the job in later responses. `totals`: the seconds that finished ones took. `wrong`: jobs whose images differ from the reference.
+    the states of the job in later responses. `totals`: the seconds that finished ones took.
+    `wrong`: jobs whose images differ from the reference.
     `unanswered`: submissions that have not ended for their clients.
     """
 

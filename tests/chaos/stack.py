@@ -1,8 +1,8 @@
 """A running Darkroom whose programs can be killed, frozen and restarted.
 
 It has two APIs and three workers, as an operator would run them, with a tiny model of random
-weights. All reach Redis through a proxy and store images in a bucket that can fail. The clocks of one
-API and two workers are an hour off from the start.
+weights. All reach Redis through a proxy and store images in a bucket that can fail. The clocks of
+one API and two workers are an hour off from the start.
 """
 
 import os
