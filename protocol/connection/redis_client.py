@@ -71,7 +71,7 @@ def server_time(redis: Redis) -> float:
     Times that several machines compare are on this clock: their own may be hours apart.
     """
     with redis_errors():
-        seconds, microseconds = redis.time()  # type: ignore[misc]  # sync client
+        seconds, microseconds = redis.time()
     return seconds + microseconds / 1e6
 
 
