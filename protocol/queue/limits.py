@@ -25,7 +25,7 @@ class Rate:
         """Return a rate as the Lua scripts take it."""
         return {"what": self.what, "capacity": self.per_minute, "cost": cost}
 
-    def exceeded(self, wait_ms: int) -> RateLimited:
+    def error(self, wait_ms: int) -> RateLimited:
         """Return the error for a client that has to wait."""
         return RateLimited(self.what, self.per_minute, wait_ms / 1000)
 
@@ -52,7 +52,7 @@ class Rates:
         with redis_errors():
             wait_ms = self._script(client=client, rate=rate.arguments(1), take=False)
         if wait_ms:
-            raise rate.exceeded(wait_ms)
+            raise rate.error(wait_ms)
 
     def take(self, client: str, rate: Rate, cost: int) -> None:
         """Take `cost`, or what is left if that is less."""

@@ -109,8 +109,8 @@ def outcome(
         case [b"jobs"]:
             return TooManyJobs(submission.limits.jobs or 0)
         case [b"rate", int() as index, int() as wait_ms]:
-            limit, _ = submission.limits.costs[index]
-            return limit.exceeded(wait_ms)
+            exceeded, _ = submission.limits.costs[index]
+            return exceeded.error(wait_ms)
         case [b"deleting"]:
             return StoreUnavailable()
         case _:
