@@ -65,6 +65,16 @@ def connect_async(url: str) -> AsyncRedis:
     )
 
 
+def server_time(redis: Redis) -> float:
+    """Return Redis' time, in seconds since 1970.
+
+    Times that several machines compare are on this clock: their own may be hours apart.
+    """
+    with redis_errors():
+        seconds, microseconds = redis.time()
+    return seconds + microseconds / 1e6
+
+
 def check_writable(redis: Redis) -> None:
     """Raise `QueueUnavailable` if Redis takes no writes: no memory, no disk, or not the master."""
     with redis_errors():

@@ -117,14 +117,15 @@ class JobView(Record):
     """A job at one moment.
 
     `position` counts the jobs ahead of it while it is queued (0 = next), and `eta_s` is the time
-    those will take at the recent rate, if known. `result` is set once it has finished, `error`
-    once it has failed.
+    those will take at the recent rate, if known. `due_s` are the seconds until its deadline, until
+    it ends. `result` is set once it has finished, `error` once it has failed.
     """
 
     id: JobId
     state: JobState
     position: Count | None = None
     eta_s: Seconds | None = None
+    due_s: Seconds | None = None
     progress: Progress | None = None
     result: JobResult | None = None
     error: ErrorRecord | None = None

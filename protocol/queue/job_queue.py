@@ -30,7 +30,6 @@ from protocol.queue.submission import (
     REQUEST,
     Submission,
     arguments,
-    now_as_rq_writes_it,
     outcome,
     queue_name,
 )
@@ -119,6 +118,8 @@ class JobQueue:
     def view(self, job_id: str, client: str | None = None) -> JobView:
         """Return the job at this moment. Raises UnknownJob if it does not exist, or no longer.
 
+        A job whose deadline has passed is failed first, even if no worker is alive.
+
         `client`: the caller; another client's job is unknown to it. None is the operator, who can
         view all jobs.
         """
@@ -142,9 +143,9 @@ class JobQueue:
         """
         if not is_job_id(job_id):
             raise UnknownJob(job_id)
-        keep, now = self._settings.failure_ttl_s, now_as_rq_writes_it()
+        keep = self._settings.failure_ttl_s
         with redis_errors():
-            found = self._cancel(id=job_id, client=client or None, keep=keep, now=now)
+            found = self._cancel(id=job_id, client=client or None, keep=keep)
         answer = self._read_view(job_id, client, found)
         if isinstance(answer, DarkroomError):
             raise answer
@@ -170,7 +171,8 @@ class JobQueue:
         status = _text(found[0]) if found else None
         if status not in STATES or (client is not None and client != _text(found[1])):
             return UnknownJob(job_id)
-        _, _, error, progress, ahead, rate, result = found
+        _, _, error, progress, ahead, rate, result, left = found
+        due_s = float(left) if left else None
         state = STATES[JobStatus(status)]
         match state:
             case JobState.QUEUED:
@@ -178,13 +180,21 @@ class JobQueue:
                 eta = ahead / per_second if ahead is not None and per_second > 0 else None
                 latest = _latest(progress, state)
                 loading = latest if latest and latest.phase is Phase.LOAD else None
-                return JobView(id=job_id, state=state, position=ahead, eta_s=eta, progress=loading)
+                return JobView(
+                    id=job_id,
+                    state=state,
+                    position=ahead,
+                    eta_s=eta,
+                    due_s=due_s,
+                    progress=loading,
+                )
             case JobState.FINISHED:
                 return self._finished(job_id, _latest(progress, state), result)
             case JobState.FAILED:
                 return JobView(id=job_id, state=state, error=_error_record(_text(error)))
             case _:
-                return JobView(id=job_id, state=state, progress=_latest(progress, state))
+                latest = _latest(progress, state)
+                return JobView(id=job_id, state=state, due_s=due_s, progress=latest)
 
     def _finished(self, job_id: str, progress: Progress | None, entries: Any) -> JobView:
         try:

@@ -9,7 +9,6 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from protocol.errors import (
@@ -79,8 +78,6 @@ def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
         "inputs": request.input_keys,
         "pin_s": pin_s(settings),
         "life_s": life_s,
-        "failure_ttl_s": settings.failure_ttl_s,
-        "now": now_as_rq_writes_it(),
         "data": zlib.compress(request.model_dump_json().encode().join(CALL), FAST),
         "fields": [
             *("description", DESCRIPTION),
@@ -118,10 +115,6 @@ def outcome(
             return StoreUnavailable()
         case _:
             raise ValueError(f"not an answer of the submit script: {answer!r}")
-
-
-def now_as_rq_writes_it() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _seconds_until_room(waiting: int, limit: int, rate: bytes) -> float | None:

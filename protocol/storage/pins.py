@@ -8,16 +8,17 @@ it is then written again.
 
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from redis import Redis
 
 from protocol.connection.keyspace import RQ, key
-from protocol.connection.redis_client import redis_errors
+from protocol.connection.redis_client import redis_errors, server_time
 from protocol.connection.scripts import PipelinedScript
 from protocol.errors import StoreUnavailable
 from protocol.settings import Settings
 
-MARGIN_S = 3600  # for the time from pin to acceptance of the job, and for different clocks
+MARGIN_S = 3600  # for the time from pin to acceptance of the job, and for the store's clock
 DELETION_S = 60  # longer than the store tries to delete
 POLL_S = 0.02
 
@@ -66,6 +67,10 @@ class Pins:
             for one in keys:
                 pipe.delete(key("condemned", one))
             pipe.execute()
+
+    def now(self) -> datetime:
+        """Return Redis' time, the clock of pins and records."""
+        return datetime.fromtimestamp(server_time(self._redis), UTC)
 
     def has_record(self, job_id: str) -> bool:
         """Return True if the job has a record, whether it has ended or not."""

@@ -34,7 +34,7 @@ def summary(report: Report) -> str:
         f"p99 {p99(report.started_again)}",
         f"first new job finished after Redis was emptied: {spread(report.recoveries)}",
     ]
-    for name in ("lost", "done_twice", "failed", "wrong", "orphans", "crashed"):
+    for name in ("lost", "done_twice", "failed", "wrong", "orphans", "crashed", "mistimed"):
         found = sorted(getattr(report, name))
         lines.append(f"{name.replace('_', ' ')} {len(found)} {' '.join(found[:5])}".rstrip())
     lines += [

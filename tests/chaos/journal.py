@@ -175,7 +175,8 @@ def _commands(data: bytes) -> Iterator[list[bytes]]:
 
 def _entry(fields: dict[bytes, bytes], era: int) -> Entry:
     state = STATES[fields[b"status"].decode()]  # type: ignore[index]  # RQ's states are strings
-    written = fields.get(b"started_at" if state is JobState.RUNNING else b"ended_at", b"")
+    field_of = {JobState.QUEUED: b"enqueued_at", JobState.RUNNING: b"started_at"}
+    written = fields.get(field_of.get(state, b"ended_at"), b"")
     return Entry(state, _seconds(written), fields.get(b"worker_name", b"").decode(), era)
 
 

@@ -52,11 +52,13 @@ class Observations:
     """Record of the responses to all clients.
 
     `accepted`: job id -> index of the request, for every job that a response accepted. `states`:
-    the states of the job in later responses. `wrong`: jobs whose images differ from the reference.
+    the states of the job in later responses. `totals`: the seconds that finished ones took.
+    `wrong`: jobs whose images differ from the reference.
     `unanswered`: submissions that have not ended for their clients.
     """
 
     accepted: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=dict)
     states: dict[str, list[JobState]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
@@ -205,7 +207,9 @@ class _Submission:
                 break
             await asyncio.sleep(POLL_S)
         if state is JobState.FINISHED:
-            images = response.json()["result"]["images"]
+            result = response.json()["result"]
+            self._observations.totals[job_id] = result["timings"]["total"]
+            images = result["images"]
             files = [await self._retry("GET", image["url"]) for image in images]
             if any(file.status_code == 404 for file in files):
                 self._observations.missing.add(job_id)

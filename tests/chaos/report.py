@@ -51,6 +51,7 @@ class Report:
     unrecovered: list[float]  # times of an emptying after which no job finished soon
     orphans: list[str]
     crashed: list[str]  # programs that ended although they were not stopped
+    mistimed: set[str]  # a time of theirs is not within the run, so it is that of a wrong clock
 
     @property
     def passed(self) -> bool:
@@ -65,6 +66,7 @@ class Report:
             or self.unrecovered
             or self.orphans
             or self.crashed
+            or self.mistimed
         )
 
     @property
@@ -80,7 +82,9 @@ def make_report(
     submissions: int,
     orphans: list[str],
     crashed: list[str],
+    ran: tuple[float, float],
 ) -> Report:
+    """`ran`: the times at which the run began and ended, in seconds since the epoch."""
     histories = journal.jobs
     lost_with_redis = {job for job, history in histories.items() if history.lost_with_redis}
     lost = {job for job in observations.accepted if not histories.get(job, History()).endings}
@@ -109,7 +113,21 @@ def make_report(
         unrecovered=[at for at, seconds in recoveries.items() if seconds > RECOVERED_WITHIN_S],
         orphans=orphans,
         crashed=crashed,
+        mistimed=_mistimed(histories, observations, ran),
     )
+
+
+def _mistimed(
+    histories: dict[str, History], observations: Observations, ran: tuple[float, float]
+) -> set[str]:
+    """Return the jobs with a time outside the run, or with a total that is longer than it."""
+    began, ended = ran
+    found = {job for job, total in observations.totals.items() if total > ended - began}
+    for job, history in histories.items():
+        times = [entry.at for entry in history.entries if entry.at is not None]
+        if any(not began <= at <= ended for at in times):
+            found.add(job)
+    return found
 
 
 def _recoveries(journal: Journal) -> dict[float, float]:

@@ -1,5 +1,7 @@
 """Tests of the report: it must detect every violation."""
 
+import math
+
 import pytest
 
 from protocol.queue.job import JobState
@@ -8,6 +10,7 @@ from tests.chaos.load import Observations
 from tests.chaos.report import RECOVERED_WITHIN_S, Report, make_report
 
 QUEUED, RUNNING = Entry(JobState.QUEUED, None, ""), Entry(JobState.RUNNING, 1.0, "worker")
+RAN, ANY_TIME = (0.5, 3600.0), (0.0, math.inf)
 FINISHED, FAILED = Entry(JobState.FINISHED, 2.0, ""), Entry(JobState.FAILED, 3.0, "")
 
 
@@ -16,7 +19,7 @@ def report_of(
 ) -> Report:
     journal = Journal({"job": History(list(entries))}, {})
     observations = observations or Observations(accepted={"job": 0})
-    return make_report(journal, observations, [], 1, list(orphans), [])
+    return make_report(journal, observations, [], 1, list(orphans), [], RAN)
 
 
 def test_job_that_ended_once_passes() -> None:
@@ -54,6 +57,18 @@ def test_responses_to_clients_count(observations: Observations, violation: str) 
     assert not report.passed
 
 
+@pytest.mark.parametrize("at", [2.0 - 3600, 2.0 + 3600])
+def test_time_of_a_wrong_clock_is_detected(at: float) -> None:
+    report = report_of(QUEUED, RUNNING, Entry(JobState.FINISHED, at, ""))
+    assert report.mistimed == {"job"}
+    assert not report.passed
+
+
+def test_duration_between_different_clocks_is_detected() -> None:
+    observations = Observations(accepted={"job": 0}, totals={"job": 3601.0})
+    assert report_of(QUEUED, RUNNING, FINISHED, observations=observations).mistimed == {"job"}
+
+
 # ---- an emptied Redis --------------------------------------------------------------------------
 
 NEW_QUEUED, NEW_RUNNING, NEW_FINISHED = (
@@ -73,7 +88,7 @@ def report_of_emptied(
     jobs |= {f"later {number}": History([NEW_QUEUED, NEW_FINISHED]) for number in range(later)}
     journal = Journal(jobs, {}, emptied=[10.0])
     observations = observations or Observations(accepted={"job": 0})
-    return make_report(journal, observations, [], len(jobs), [], [])
+    return make_report(journal, observations, [], len(jobs), [], [], ANY_TIME)
 
 
 @pytest.mark.parametrize("entries", [(QUEUED,), (QUEUED, RUNNING), (QUEUED, RUNNING, QUEUED)])
@@ -155,7 +170,9 @@ def test_retry_may_become_a_second_job_only_if_redis_was_emptied_between() -> No
     jobs = {name: History([QUEUED, FINISHED]) for name in ("job", "again")}
     for repeated, surplus in ((set[str](), 1), ({"again"}, 0)):
         journal = Journal(jobs, {}, emptied=[10.0], repeated=repeated)
-        report = make_report(journal, Observations(), [], submissions=1, orphans=[], crashed=[])
+        report = make_report(
+            journal, Observations(), [], submissions=1, orphans=[], crashed=[], ran=ANY_TIME
+        )
         assert report.surplus == surplus
 
 
@@ -166,7 +183,11 @@ def test_garbage_is_detected() -> None:
 def test_retry_that_became_a_second_job_is_detected() -> None:
     history = History([QUEUED, RUNNING, FINISHED])
     journal = Journal({"job": history, "again": history}, {})
-    expected = make_report(journal, Observations(), [], submissions=2, orphans=[], crashed=[])
+    expected = make_report(
+        journal, Observations(), [], submissions=2, orphans=[], crashed=[], ran=ANY_TIME
+    )
     assert expected.passed
-    doubled = make_report(journal, Observations(), [], submissions=1, orphans=[], crashed=[])
+    doubled = make_report(
+        journal, Observations(), [], submissions=1, orphans=[], crashed=[], ran=ANY_TIME
+    )
     assert doubled.surplus == 1

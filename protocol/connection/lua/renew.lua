@@ -4,7 +4,7 @@ local now, lost = server_time(), {}
 for _, member in ipairs(args.members) do
   local id, execution = string.match(member, '^(.*):([^:]*)$')
   if redis.call('EXISTS', job_key(id)) == 0 and redis.call('ZREM', leases_key(args.pool), member) == 1 then
-    forget(args.pool, id, execution)
+    forget(args.pool, id, execution, terms.worker)
   end
   if redis.call('ZSCORE', leases_key(args.pool), member) then
     redis.call('ZADD', leases_key(args.pool), now + terms.lease_s, member)

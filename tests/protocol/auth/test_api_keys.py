@@ -11,7 +11,7 @@ from protocol.auth.api_keys import RECORDS, ApiKey, KeyLimits, KeyRecords, Scope
 from protocol.connection.redis_client import connect
 
 SCOPES = frozenset({Scope.GENERATE, Scope.READ})
-TOKEN, KEY = ApiKey.create("a phone", SCOPES, KeyLimits(jobs=3))
+TOKEN, KEY = ApiKey.create("a phone", SCOPES, KeyLimits(jobs=3), 1.0)
 KEYS = {KEY.id: KEY}
 
 
@@ -24,7 +24,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
 def test_only_the_key_itself_is_found() -> None:
     assert find_key(TOKEN, KEYS) == KEY
     assert find_key(TOKEN, {}) is None
-    other, _ = ApiKey.create("another", SCOPES, KeyLimits())
+    other, _ = ApiKey.create("another", SCOPES, KeyLimits(), 2.0)
     assert find_key(other, KEYS) is None
     assert find_key(TOKEN[:-1] + ("A" if TOKEN[-1] != "A" else "B"), KEYS) is None
     assert find_key(f"dk_{KEY.id}_{other.rpartition('_')[2]}"[:60], KEYS) is None

@@ -114,7 +114,7 @@ def test_not_ready_while_redis_is_a_replica(own_redis: RedisServer) -> None:
 
 def test_not_ready_without_any_api_key(redis_url: str) -> None:
     with running(redis_url, auth="required") as service:
-        token, record = ApiKey.create("a client", frozenset({Scope.GENERATE}), KeyLimits())
+        token, record = ApiKey.create("a client", frozenset({Scope.GENERATE}), KeyLimits(), 0.0)
         key = {"X-API-Key": token}
         assert "darkroom keys create" in becomes(service, ready=False, **key)
         KeyRecords(service.worker.redis).add(record)

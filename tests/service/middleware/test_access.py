@@ -36,7 +36,7 @@ def secured(redis_url: str) -> Iterator[Running]:
 def key_for(service: Running, *scopes: Scope, **limits: int) -> dict[str, str]:
     """Create a key and return its headers."""
     chosen = frozenset(scopes or (Scope.GENERATE, Scope.READ))
-    token, record = ApiKey.create("a client", chosen, KeyLimits(**limits))
+    token, record = ApiKey.create("a client", chosen, KeyLimits(**limits), 0.0)
     KeyRecords(service.worker.redis).add(record)
     time.sleep(0.3)  # unknown keys are read again after a quarter of a second at the earliest
     return {"Authorization": f"Bearer {token}"}
@@ -215,7 +215,7 @@ def test_revoked_key_is_rejected(secured: Running) -> None:
 
 
 async def test_known_key_is_accepted_while_redis_is_unreachable() -> None:
-    token, record = ApiKey.create("a client", frozenset({Scope.READ}), KeyLimits())
+    token, record = ApiKey.create("a client", frozenset({Scope.READ}), KeyLimits(), 0.0)
     with RedisServer() as server, connect(server.url) as redis:
         records = KeyRecords(redis)
         records.add(record)

@@ -74,7 +74,7 @@ def test_image_that_may_be_hidden_has_no_previews(
     output = OutputProcessor(ObjectStore.open("memory:///"), 1, 0.0)
     engine = DiffusionEngine({"tiny": resident}, 2)
     context = WorkerContext(WorkerSettings(), OneModel("tiny"), engine, output, reporter, Metrics())
-    claim = Claim("the job", "execution", "", b"", "", 0)
+    claim = Claim("the job", "execution", "", b"", 0.0, 0)
     run = JobRun(context, claim, request(), lambda run, outcome: None)
     run.on_preview(FLAGGED)
     output.submit(lambda: None).result()  # behind it, if it was begun

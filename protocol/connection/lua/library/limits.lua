@@ -39,6 +39,7 @@ local function has_room(client, max_jobs)
   local key = limit_key(client, 'jobs')
   if redis.call('ZCARD', key) < max_jobs then return true end
   for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+    expire_if_late(id)
     local status = field(id, 'status')
     if not status or ENDED[status] then redis.call('ZREM', key, id) end
   end
