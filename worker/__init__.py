@@ -1,1 +1,1 @@
-"""One process per accelerator: takes jobs from the queue, steps the batch, delivers pictures."""
+"""The worker, one process per accelerator: claims jobs, steps the batch, delivers images."""

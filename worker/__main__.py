@@ -1,7 +1,7 @@
-"""`python -m worker`: read the settings, load the first model, draw until stopped.
+"""`python -m worker`: read the settings, load the first model, serve until stopped.
 
-The one place where the worker's parts are joined. While it gets ready, its presence says how far
-it is; a failed start says why and ends with status 1.
+The one place where the worker's parts are connected. Its heartbeat reports the progress of the
+startup; a failed startup is reported too, and ends with status 1.
 """
 
 import logging
@@ -17,9 +17,9 @@ from protocol.connection.redis_client import connect
 from protocol.registry.presence import Presence, WorkerState
 from protocol.telemetry.logs import start_logging
 from protocol.telemetry.setup import start_tracing
-from worker import interfaces as ports
+from worker.consumer.context import WorkerContext
 from worker.consumer.rq_worker import RqJobSource
-from worker.engine.engine import Engine
+from worker.interfaces import Engine
 from worker.model_info import extra_networks
 from worker.model_manager import load_requests
 from worker.model_manager.startup import start_models
@@ -33,33 +33,33 @@ from worker.telemetry.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 
-def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> int:
-    """The exit status: 0 after an orderly stop, 1 if this worker could not start or go on.
+def main(wrap: Callable[[Engine], Engine] = lambda engine: engine) -> int:
+    """Return the exit status: 0 after an orderly stop, 1 if the worker could not start or go on.
 
-    `policy` may put another engine before ours, as benchmarks do.
+    `wrap` may put another engine in front, as benchmarks do.
     """
     settings = WorkerSettings()
     start_logging(settings)
     name = f"{settings.worker_name}-{secrets.token_hex(4)}"
     tracing, metrics = start_tracing("worker", settings.otlp_endpoint), Metrics()
-    # A connection that has gone dead is given up within a heartbeat, so the next one is in time.
-    patience_s = settings.worker_heartbeat_s
-    with connect(settings.redis_url, metrics.meters.redis, answer_timeout_s=patience_s) as redis:
+    # A dead connection is given up within a heartbeat, so that the next heartbeat is in time.
+    timeout_s = settings.worker_heartbeat_s
+    with connect(settings.redis_url, metrics.meters.redis, answer_timeout_s=timeout_s) as redis:
         heartbeat = Heartbeat(Presence(redis), name)
         with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
             device = _device(settings)
             try:
                 engine, manager, models = start_models(settings, device, heartbeat, metrics)
-            except Exception as error:  # whatever it is, it is shown, not hidden behind "starting"
+            except Exception as error:  # reported, so that the worker does not seem to be starting
                 logger.error("cannot start", exc_info=error)
                 heartbeat.update(state=WorkerState.SETUP_FAILED, detail=str(error))
                 return 1
             watch_gpu(metrics, device)
             cards = extra_networks.CardPublisher(redis, models, settings.models_home)
 
-            def watch(ledger: RqJobSource) -> PeriodicRunner:
+            def model_tasks(source: RqJobSource) -> PeriodicRunner:
                 requests = load_requests.LoadRequests(
-                    manager, ledger, redis, heartbeat, metrics, settings.worker_model_patience_s
+                    manager, source, redis, heartbeat, metrics, settings.worker_model_patience_s
                 )
                 return PeriodicRunner(
                     PeriodicTask(load_requests.CHECK_EVERY_S, requests.check),
@@ -67,18 +67,10 @@ def main(policy: Callable[[Engine], ports.Engine] = lambda engine: engine) -> in
                 )
 
             with closing(manager):
-                status = serve(
-                    settings,
-                    redis,
-                    name,
-                    policy(engine),
-                    manager,
-                    cards.cards(),
-                    heartbeat,
-                    metrics,
-                    tracing,
-                    beside=watch,
+                context = WorkerContext.open(
+                    settings, redis, manager, wrap(engine), metrics, tracing
                 )
+                status = serve(redis, name, context, cards.cards(), heartbeat, model_tasks)
         heartbeat.leave()
     return status
 
@@ -88,7 +80,7 @@ def _device(settings: WorkerSettings) -> torch.device:
 
 
 def watch_gpu(metrics: Metrics, device: torch.device) -> None:
-    """Tell of the GPU too, if the model is on one of NVIDIA's and its library is there."""
+    """Add metrics of the GPU, if the model is on one of NVIDIA's and its library is installed."""
     if device.type == "cuda" and torch.version.cuda:
         uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
         if collector := gpu_collector(uuid):

@@ -1,4 +1,4 @@
-"""`python -m worker.devices`: the devices a worker may have to itself, one a line."""
+"""`python -m worker.devices`: print the devices that can have a worker each, one per line."""
 
 import torch
 
@@ -6,7 +6,7 @@ from models.loading.loader import default_device
 
 
 def devices() -> list[str]:
-    """Every GPU, or else what a worker takes by itself."""
+    """Return every GPU, or else the default device of a worker."""
     return [f"cuda:{n}" for n in range(torch.cuda.device_count())] or [default_device().type]
 
 

@@ -1,76 +1,61 @@
-"""The seam between the loop that serves jobs and the engine that draws them.
+"""The interface between the consumer, which serves jobs, and the engine, which generates images.
 
-The loop knows Redis and the store and nothing of torch; the engine knows torch and nothing of
-Redis. Either side is tested with the other replaced by a few lines.
+The consumer uses Redis and the object store but not torch; the engine uses torch but neither of
+them. The tests of each replace the other by a few lines.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import DarkroomError
-from protocol.queue.job import FinishReason
+from protocol.queue.job import FinishReason, Timings
 from protocol.request.request import GenerationRequest
 
 RGB = 3
-# (H, W, 3), RGB; of a model that tells depth (H, W, 5), with its high and its low byte.
+# (H, W, 3), RGB; of a model that predicts depth (H, W, 5), with the depth's high and low byte.
 Pixels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class EngineTimings:
-    """Seconds a job spent in each phase; `denoise` counts from its first step to its last."""
-
-    encode: float = 0.0
-    denoise: float = 0.0
-    decode: float = 0.0
-
-
-class JobListener(Protocol):
-    """What the engine tells about one job, from the thread that calls `admit` or `step`.
+class JobListener(ABC):
+    """Callbacks for one job, called from the thread that calls `admit` or `step`.
 
     Exactly one of `on_done` and `on_error` is called, and nothing after it. All return at once.
+    A listener may leave out `on_progress` and `on_preview`.
     """
 
-    def on_progress(self, step: int, steps: int) -> None:
-        """`step` of `steps` denoising steps are done, over all pictures of the job together."""
+    def on_progress(self, step: int, steps: int) -> None:  # noqa: B027 - optional
+        """Note that `step` of `steps` denoising steps are done, over all images of the job."""
 
+    def on_preview(self, pixels: Pixels) -> None:  # noqa: B027 - optional
+        """Take a small preview (H, W, 3) of the job's first unfinished image."""
+
+    @abstractmethod
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
-        """Picture `index` (0..n-1), drawn from `seed`, is ready; the engine lets go of `pixels`."""
+        """Take image `index` (0..n-1), generated from `seed`; the engine drops its `pixels`."""
 
-    def on_done(self, timings: EngineTimings) -> None:
-        """Every picture has been handed to `on_image`."""
+    @abstractmethod
+    def on_done(self, timings: Timings) -> None:
+        """Note that every image has been passed to `on_image`; `timings`: encode, denoise, decode.
 
+        `denoise` counts from the job's first step to its last.
+        """
+
+    @abstractmethod
     def on_error(self, error: DarkroomError) -> None:
-        """This job cannot be done; the others go on."""
+        """Note that this job failed; the others go on."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The PNGs that a request's keys name; those of its controls in their order."""
-
-    image: bytes | None = None
-    mask: bytes | None = None
-    controls: tuple[bytes, ...] = ()
-
-
-@runtime_checkable
-class Watching(Protocol):
-    """A listener that is to see its pictures before they are done."""
-
-    def on_preview(self, pixels: Pixels) -> None:
-        """What the first of its pictures under way is going to look like: (H, W, 3), small."""
-
-
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AdmittedJob:
-    """A job as the engine gets it, with the bytes of its `Inputs`.
+    """A job in the engine: its request and input files, and the engine's counters.
 
-    priority: 0 high, 1 normal, 2 low. deadline_at: when nobody waits for it any more, on
-    `time.monotonic`'s clock.
+    image, mask, controls: PNGs. priority: 0 high, 1 normal, 2 low. deadline_at: the time after
+    which the result is no longer needed, on `time.monotonic`'s clock.
     """
 
     id: str
@@ -82,94 +67,40 @@ class AdmittedJob:
     deadline_at: float | None = None
     controls: tuple[bytes, ...] = ()
 
+    # Kept by the engine.
+    steps: int = field(default=0, init=False)  # of all its images and passes
+    steps_done: int = field(default=0, init=False)
+    images_left: int = field(default=0, init=False)
+    encode_s: float = field(default=0.0, init=False)
+    decode_s: float = field(default=0.0, init=False)
+    first_step_at: float | None = field(default=None, init=False)
+    last_step_at: float = field(default=0.0, init=False)
+    next_preview_at: float = field(default=0.0, init=False)
 
-class Engine(Protocol):
-    """Draws many jobs at once. Every call comes from one thread; only `step` takes long.
-
-    A job of n pictures takes n slots. The loop admits while `free_slots` is above 0, so one job may
-    overshoot it: its pictures then wait inside the engine. An engine that lets jobs join only at
-    the start of a batch shows 0 in between.
-    """
-
-    @property
-    def free_slots(self) -> int:
-        """How many more pictures may be admitted now."""
-
-    @property
-    def idle(self) -> bool:
-        """Whether `step` would have nothing to do."""
-
-    @property
-    def batch_rows(self) -> int:
-        """Rows the network saw in the last step, padding included: what the step's time bought."""
-
-    def admit(self, job: AdmittedJob) -> None:
-        """Take a job. Raises DarkroomError to refuse it; its listener then hears nothing."""
-
-    def step(self) -> None:
-        """One denoising step for the chosen batch, then whatever has become due.
-
-        An exception out of here means that the admitted jobs are lost: the loop cancels each.
-        """
-
-    def cancel(self, job_id: str) -> None:
-        """Drop a job, between steps; its listener hears nothing more. Unknown ids are no error."""
-
-
-class Models(Protocol):
-    """The models that a worker draws with. Calls come from the thread that steps the engine."""
+    def count_step(self, started_at: float, ended_at: float) -> None:
+        """Count one step of one of the job's images."""
+        if self.first_step_at is None:
+            self.first_step_at = started_at
+        self.last_step_at = ended_at
+        self.steps_done += 1
 
     @property
-    def names(self) -> Sequence[str]:
-        """All that it may ever draw with; they stay the same."""
-
-    def turn(self, in_use: Collection[str]) -> None:
-        """Between two steps: let models come and go, save those `in_use`: their jobs are held."""
-
-    def takes(self) -> Sequence[str]:
-        """Those whose jobs may be taken now, the one whose turn it is first."""
-
-    def taken(self, model: str) -> None:
-        """A job of `model` was taken: the others' turns come before its next."""
-
-    def has(self, model: str) -> bool:
-        """Whether the engine can draw with it now."""
-
-
-@dataclass(frozen=True)
-class OneModel:
-    """A single model that is always there."""
-
-    name: str
-
-    @property
-    def names(self) -> Sequence[str]:
-        return (self.name,)
-
-    def turn(self, in_use: Collection[str]) -> None:
-        """Nothing ever changes."""
-
-    def takes(self) -> Sequence[str]:
-        return self.names
-
-    def taken(self, model: str) -> None:
-        """It is its own turn again."""
-
-    def has(self, model: str) -> bool:
-        return model == self.name
+    def timings(self) -> Timings:
+        started = self.last_step_at if self.first_step_at is None else self.first_step_at
+        denoise_s = self.last_step_at - started
+        return Timings(encode=self.encode_s, denoise=denoise_s, decode=self.decode_s)
 
 
 @dataclass(frozen=True)
 class EngineStats:
-    """What an engine tells of itself, for metrics.
+    """The engine's figures for metrics.
 
-    Of the last `step`: for how many pictures it denoised (0 if there was nothing left but to
-    decode) and in how many seconds, the rows of the network they took, the rows that were run with
-    padding, and the size of the pictures in pixels (0: not told). Since the start: how many prompts
-    were found encoded, and how many were not.
+    Of the last `step`: the images it denoised (0 if it only decoded), its seconds, the rows of the
+    network they took, the rows run with padding, and the images' size in pixels (0: unknown). Since
+    the start: the prompts found in the cache, and those that were not.
     """
 
-    pictures: int = 0
+    images: int = 0
     step_s: float | None = None
     rows: int = 0
     rows_run: int = 0
@@ -179,48 +110,100 @@ class EngineStats:
     cache_misses: int = 0
 
 
-@runtime_checkable
-class Telling(Protocol):
-    """An engine that has more to tell than the loop needs."""
+class Engine(ABC):
+    """Generates the images of many jobs at once.
+
+    One thread makes every call, except for `prepare`, `screen`, `may_hide` and `stats`, which any
+    thread may call. Only `step`, `prepare` and `screen` take long.
+
+    A job of n images takes n slots. The consumer admits while `free_slots` is above 0, so one job
+    may exceed it: its images then wait inside the engine. An engine whose jobs join only at the
+    start of a batch returns 0 in between.
+    """
+
+    @property
+    @abstractmethod
+    def free_slots(self) -> int:
+        """The number of images that may be admitted now."""
+
+    @property
+    @abstractmethod
+    def idle(self) -> bool:
+        """True if `step` has nothing to do."""
 
     @property
     def stats(self) -> EngineStats:
-        """As of now. Read by the metrics' thread too."""
+        """The figures of now."""
+        return EngineStats()
 
+    @abstractmethod
+    def admit(self, job: AdmittedJob) -> None:
+        """Take a job. Raises DarkroomError to refuse it, without a call of its listener."""
 
-@runtime_checkable
-class Preparing(Protocol):
-    """An engine for which some jobs need something made ready that takes long."""
+    @abstractmethod
+    def step(self) -> None:
+        """Run one denoising step of the chosen batch, then decode the images that are due.
 
-    def prepare(self, request: GenerationRequest) -> None:
-        """Make ready what `request` needs; from any thread, before it is admitted.
-
-        Raises DarkroomError. What has been let go of again until then, `admit` makes itself.
+        After an exception the admitted jobs are lost: the consumer cancels each.
         """
+
+    @abstractmethod
+    def cancel(self, job_id: str) -> None:
+        """Drop a job between steps, without further calls of its listener; ignore unknown ids."""
+
+    def prepare(self, request: GenerationRequest) -> None:  # noqa: B027 - optional
+        """Load what `request` needs before it is admitted. Raises DarkroomError.
+
+        What is evicted before the admission is loaded again by `admit`.
+        """
+
+    def screen(self, request: GenerationRequest, pixels: Pixels) -> tuple[Pixels, FinishReason]:
+        """Check a finished image of `request`; return the pixels to show, and the reason."""
+        return pixels, FinishReason.SUCCESS
+
+    def may_hide(self, request: GenerationRequest) -> bool:
+        """True if `screen` may hide an image of `request`, which then has no previews."""
+        return False
+
+
+class Models(Protocol):
+    """The models of a worker. The thread that steps the engine makes every call."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All models that the worker may ever load; they never change."""
+
+    def update(self, in_use: Collection[str]) -> None:
+        """Load and evict models between two steps; keep those `in_use`, which have jobs here."""
+
+    def claimable(self) -> Sequence[str]:
+        """Return the models whose jobs may be claimed now, the least recently served first."""
+
+    def mark_claimed(self, model: str) -> None:
+        """Note that a job of `model` was claimed: the other models are served before its next."""
+
+    def is_ready(self, model: str) -> bool:
+        """True if the engine has the model in memory now."""
 
 
 @dataclass(frozen=True)
-class Screened:
-    """A picture as it may be shown, and how it came out."""
+class OneModel:
+    """A single model that is always loaded."""
 
-    pixels: Pixels
-    finish_reason: FinishReason = FinishReason.SUCCESS
+    name: str
 
+    @property
+    def names(self) -> Sequence[str]:
+        return (self.name,)
 
-@runtime_checkable
-class Screening(Protocol):
-    """An engine whose models look at what they have drawn."""
+    def update(self, in_use: Collection[str]) -> None:
+        """Do nothing: the model stays."""
 
-    def screen(self, request: GenerationRequest, pixels: Pixels) -> Screened:
-        """A finished picture of `request`, looked at; from any thread, and it may take long."""
+    def claimable(self) -> Sequence[str]:
+        return self.names
 
-    def hides(self, request: GenerationRequest) -> bool:
-        """Whether a picture of `request` may be hidden then: nobody is to see it before."""
+    def mark_claimed(self, model: str) -> None:
+        """Do nothing: no other model waits."""
 
-
-def stats_of(engine: Engine) -> EngineStats:
-    """The engine's stats, or as much as can be said of one that tells none."""
-    if isinstance(engine, Telling):
-        return engine.stats
-    rows = engine.batch_rows
-    return EngineStats(pictures=max(1, rows), rows=rows, rows_run=rows)
+    def is_ready(self, model: str) -> bool:
+        return model == self.name

@@ -1,11 +1,13 @@
-"""The function that every job names. It is a name on the wire, and nothing to be called."""
+"""The function that every job names. The name is part of the wire format; it is never called."""
 
 from typing import NoReturn
 
 
 def generate(**_: object) -> NoReturn:
-    """Runs only when a stock RQ worker was started on a queue of ours: says so, and fails the job.
+    """Fail the job: only a stock RQ worker on one of our queues calls this.
 
-    Pictures are made by `python -m worker`, which reads jobs and never calls what they name.
+    `python -m worker` generates images; it reads jobs and never calls their function.
     """
-    raise RuntimeError("a stock RQ worker cannot draw: start `darkroom worker` for this queue")
+    raise RuntimeError(
+        "a stock RQ worker cannot generate images: start `darkroom worker` for this queue"
+    )

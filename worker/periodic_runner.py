@@ -1,4 +1,4 @@
-"""A thread that does small chores at their own pace, whatever becomes of each of them."""
+"""A thread that repeats small tasks at fixed intervals, also after one of them fails."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PeriodicTask:
-    """`work` is to be done every `every_s` seconds, first at once."""
+    """A task that is run every `every_s` seconds, first at once."""
 
     every_s: float
     work: Callable[[], None]
@@ -25,16 +25,16 @@ class PeriodicTask:
 
 
 class PeriodicRunner:
-    """Runs chores from one thread until the `with` block is left.
+    """Runs tasks in one thread until the `with` block is left.
 
-    A chore that fails is tried again at its next turn. That Redis is away is told once per outage.
+    A task that fails is tried again at its next time. An outage of Redis is logged once.
     """
 
-    def __init__(self, *chores: PeriodicTask) -> None:
-        self._chores = chores
+    def __init__(self, *tasks: PeriodicTask) -> None:
+        self._tasks = tasks
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
-        self._in_vain: set[int] = set()  # chores whose last try found Redis away
+        self._thread = threading.Thread(target=self._run, name="periodic", daemon=True)
+        self._without_redis: set[int] = set()  # tasks whose last run found Redis away
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -51,26 +51,26 @@ class PeriodicRunner:
 
     def _run(self) -> None:
         while not self._end.wait(self._seconds_to_next()):
-            for number, chore in enumerate(self._chores):
-                if chore.due <= time.monotonic():
-                    self._do(number, chore)
+            for number, task in enumerate(self._tasks):
+                if task.due <= time.monotonic():
+                    self._run_task(number, task)
 
     def _seconds_to_next(self) -> float:
-        return max(0.0, min(chore.due for chore in self._chores) - time.monotonic())
+        return max(0.0, min(task.due for task in self._tasks) - time.monotonic())
 
-    def _do(self, number: int, chore: PeriodicTask) -> None:
-        chore.due = time.monotonic() + chore.every_s
-        was_away = bool(self._in_vain)
+    def _run_task(self, number: int, task: PeriodicTask) -> None:
+        task.due = time.monotonic() + task.every_s
+        was_away = bool(self._without_redis)
         try:
-            chore.work()
+            task.work()
         except (RedisError, QueueUnavailable) as error:
-            self._in_vain.add(number)
+            self._without_redis.add(number)
             if not was_away:
                 logger.warning("redis is away", extra={"error": type(error).__name__})
         except Exception:
-            logger.exception("a chore failed", extra={"chore": chore.work.__name__})
+            logger.exception("a periodic task failed", extra={"task": task.work.__name__})
         else:
-            # One that had no need of Redis this time says nothing of it to those that had.
-            self._in_vain.discard(number)
-            if was_away and not self._in_vain:
+            # A task that did not need Redis this time proves nothing for those that did.
+            self._without_redis.discard(number)
+            if was_away and not self._without_redis:
                 logger.info("redis is back")

@@ -19,12 +19,12 @@ from bench.common.workloads import Workload, folder
 from models.loading.loader import default_device, load_model
 from models.pipeline import LatentDiffusion
 from protocol.errors import DarkroomError
+from protocol.queue.job import Timings
 from protocol.request.object_keys import OutputFormat, input_key
 from protocol.request.request import GenerationRequest, Task
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
-from worker.interfaces import AdmittedJob, EngineTimings, Pixels
-from worker.interfaces import Engine as AnyEngine
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
+from worker.interfaces import AdmittedJob, Engine, JobListener, Pixels
 from worker.model_info.weights_dtype import weights_dtype
 from worker.model_manager import warmup
 from worker.settings import WorkerSettings
@@ -64,20 +64,17 @@ class Job:
 
 
 @dataclass
-class Outcome:
-    """What became of a job; a listener of the engine. Times are `time.perf_counter`'s."""
+class Outcome(JobListener):
+    """The outcome of a job, from the engine's callbacks. Times are `time.perf_counter`'s."""
 
     started_at: float
     ended_at: float | None = None
     pixels: dict[int, Pixels] = field(default_factory=dict)
 
-    def on_progress(self, step: int, steps: int) -> None:
-        """Nobody watches."""
-
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
         self.pixels[index] = pixels
 
-    def on_done(self, timings: EngineTimings) -> None:
+    def on_done(self, timings: Timings) -> None:
         self.ended_at = time.perf_counter()
 
     def on_error(self, error: DarkroomError) -> None:
@@ -114,9 +111,11 @@ def precision(model: LatentDiffusion) -> torch.dtype:
     return torch.bfloat16 if "denoiser openvino bf16" in model.executors.name else model.dtype
 
 
-def engine_for(name: str, model: LatentDiffusion, slots: int, *, same_bytes: bool = True) -> Engine:
+def engine_for(
+    name: str, model: LatentDiffusion, slots: int, *, same_bytes: bool = True
+) -> DiffusionEngine:
     """An engine as the worker builds it, for jobs that call the model by `name`."""
-    return Engine({name: unmeasured(model, slots)}, slots, same_bytes=same_bytes)
+    return DiffusionEngine({name: unmeasured(model, slots)}, slots, same_bytes=same_bytes)
 
 
 def alike(workload: Workload, seed: int) -> Job:
@@ -132,7 +131,7 @@ def mixed(workload: Workload, seed: int) -> Job:
     return Job(_request(workload, kind, seed, image, mask), image, mask)
 
 
-def draw(engine: AnyEngine, jobs: Sequence[Job]) -> Run:
+def draw(engine: Engine, jobs: Sequence[Job]) -> Run:
     """Draw all of `jobs`, each admitted as soon as there is room."""
     waiting = list(reversed(list(enumerate(jobs))))
     outcomes: list[Outcome] = []
@@ -146,7 +145,7 @@ def draw(engine: AnyEngine, jobs: Sequence[Job]) -> Run:
                 AdmittedJob(f"{number:032x}", job.request, job.image, job.mask, outcomes[-1])
             )
         engine.step()
-        rows, steps = rows + engine.batch_rows, steps + 1
+        rows, steps = rows + engine.stats.rows, steps + (engine.stats.rows > 0)
     return Run(outcomes, time.perf_counter() - started, rows / steps)
 
 

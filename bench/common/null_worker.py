@@ -17,9 +17,11 @@ import numpy as np
 
 from models.text.tokenizer import Tokenizer
 from protocol.connection.redis_client import connect
+from protocol.queue.job import Timings
 from protocol.registry.presence import Presence
 from protocol.request.model_card import ModelCard
-from worker.interfaces import AdmittedJob, Engine, EngineTimings, OneModel, Pixels
+from worker.consumer.context import WorkerContext
+from worker.interfaces import AdmittedJob, Engine, EngineStats, OneModel, Pixels
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
@@ -43,14 +45,14 @@ CARD = ModelCard(
 )
 
 
-class NullEngine:
-    """Finishes in its next step whatever it has; a `worker.interfaces.Engine`."""
+class NullEngine(Engine):
+    """Finishes all its jobs in the next step."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._jobs: list[AdmittedJob] = []
         self._pixels = _gradient()
-        self.batch_rows = 0
+        self._stats = EngineStats()
 
     @property
     def free_slots(self) -> int:
@@ -60,6 +62,10 @@ class NullEngine:
     def idle(self) -> bool:
         return not self._jobs
 
+    @property
+    def stats(self) -> EngineStats:
+        return self._stats
+
     def admit(self, job: AdmittedJob) -> None:
         self._jobs.append(job)
 
@@ -68,13 +74,14 @@ class NullEngine:
 
     def step(self) -> None:
         jobs, self._jobs = self._jobs, []
-        self.batch_rows = len(jobs)
+        rows = len(jobs)
+        self._stats = EngineStats(images=max(1, rows), rows=rows, rows_run=rows)
         for job in jobs:
             steps = job.request.steps
             job.listener.on_progress(steps, steps)
             for index in range(job.request.n):
                 job.listener.on_image(index, self._pixels, job.request.image_seed(index))
-            job.listener.on_done(EngineTimings())
+            job.listener.on_done(Timings())
 
 
 def _gradient() -> Pixels:
@@ -93,8 +100,9 @@ def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
         heartbeat.update(model=CARD.name)
         with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
             engine = make_engine(settings.worker_slots)
-            models, offers = OneModel(CARD.name), [(CARD, tokenizer)]
-            status = serve(settings, redis, name, engine, models, offers, heartbeat, metrics)
+            models = OneModel(CARD.name)
+            context = WorkerContext.open(settings, redis, models, engine, metrics)
+            status = serve(redis, name, context, [(CARD, tokenizer)], heartbeat)
         heartbeat.leave()
     return status
 

@@ -1,6 +1,6 @@
 """Other ways to batch, put before the same engine: what a server without step-level batching does.
 
-Each keeps to `worker.interfaces.Engine`. They let jobs join only at the start of a batch.
+Each is a `worker.interfaces.Engine`. They let jobs join only at the start of a batch.
 
     serial          one job after another
     request-level   a batch begins when `size` jobs wait, or the first has waited for `patience_s`;
@@ -15,12 +15,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from worker.interfaces import AdmittedJob, Engine
+from worker.interfaces import AdmittedJob, Engine, EngineStats
 
 LOOK_EVERY_S = 0.002  # how often a batch that is not full yet looks for more
 
 
-class RequestLevel:
+class RequestLevel(Engine):
     """Size or time-out, whichever comes first."""
 
     def __init__(self, engine: Engine, size: int, patience_s: float) -> None:
@@ -39,8 +39,8 @@ class RequestLevel:
         return not self._waiting and self._engine.idle
 
     @property
-    def batch_rows(self) -> int:
-        return self._engine.batch_rows
+    def stats(self) -> EngineStats:
+        return self._engine.stats
 
     def admit(self, job: AdmittedJob) -> None:
         if not self._waiting:

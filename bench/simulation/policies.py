@@ -10,7 +10,7 @@ from typing import Protocol
 
 from bench.simulation.devices import Device
 from bench.simulation.requests import Kind, Request
-from worker.engine.batcher import Batcher, room
+from worker.engine.batcher import Batcher, free_slots
 from worker.engine.step_profile import Group
 
 
@@ -46,7 +46,7 @@ class Slot:
 class Policy(Protocol):
     """What a worker does with the requests that wait."""
 
-    def room(self, waiting: int) -> int:
+    def free_slots(self, waiting: int) -> int:
         """How many of them it takes now."""
 
     def take(self, request: Request, now: float) -> None: ...
@@ -70,8 +70,8 @@ class StepLevel:
         self._most = device.slots
         self._batcher = Batcher(device.profile())
 
-    def room(self, waiting: int) -> int:
-        return room(self._slots, self._most)
+    def free_slots(self, waiting: int) -> int:
+        return free_slots(self._slots, self._most)
 
     def take(self, request: Request, now: float) -> None:
         self._slots.append(Slot(request, now))
@@ -97,7 +97,7 @@ class RequestLevel:
         self._waiting: dict[Group, deque[Slot]] = {}
         self._batch: list[Slot] = []
 
-    def room(self, waiting: int) -> int:
+    def free_slots(self, waiting: int) -> int:
         return waiting  # it must see all that wait to find a batch among them
 
     def take(self, request: Request, now: float) -> None:

@@ -109,7 +109,7 @@ class _Run:
         if worker in self._idle:
             self._idle.remove(worker)
         self._settle(now, worker)
-        for _ in range(min(len(self._queue), policy.room(len(self._queue)))):
+        for _ in range(min(len(self._queue), policy.free_slots(len(self._queue)))):
             now = self._redis.serve(now, self._cost.take_s)
             policy.take(self._queue.popleft(), now)
         if batch := policy.step(now):

@@ -1,20 +1,74 @@
-"""Lua for Redis: each script is a file of its own, with the library before it.
+"""Lua scripts in Redis: each is a file, with the library before it.
 
-A change of a job's state is one script, so it happens wholly or not at all, on the server's clock.
-The scripts find keys on the way; that is why they are given one key only, which tells Redis Cluster
-where to run them.
+A change of a job's state is one script, so it happens completely or not at all, on the server's
+clock. The scripts compute the names of their keys; they get one key only, which determines the node
+of a Redis Cluster that runs them.
 """
 
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
-from protocol.connection.keyspace import OURS, RQ
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from protocol.connection.keyspace import OURS, RQ, key
 
 FOLDER = Path(__file__).parent / "lua"
-LIBRARY = ("keys", "pace", "lane", "ending", "seen")
+LIBRARY = ("keys", "pace", "lane", "ending", "view")  # of every script; each uses those before it
+
+Arguments = Mapping[str, Any]
 
 
-def script(*names: str) -> str:
-    """Return the text of a Lua script; any names before the last are its own library."""
-    prefixes = f"local rq, ours = '{RQ}', '{OURS}'\n"
-    parts = [FOLDER / f"{name}.lua" for name in (*LIBRARY, *names)]
-    return prefixes + "\n".join(part.read_text("utf-8") for part in parts)
+def script_text(name: str, *libraries: str) -> str:
+    """Return the text of a script, after the common library and `libraries` of its own."""
+    files = [FOLDER / "library" / f"{part}.lua" for part in (*LIBRARY, *libraries)]
+    files.append(FOLDER / f"{name}.lua")
+    prefixes = f"local rq, ours = '{RQ}', '{OURS}'"
+    return "\n".join([prefixes, *(file.read_text("utf-8") for file in files)])
+
+
+def argv(arguments: Arguments) -> list[str | bytes]:
+    """Return a script's ARGV: one JSON object of `arguments` without those that are None.
+
+    A value in bytes, of which there may be one, is no JSON, and becomes ARGV[2].
+    """
+    data = [value for value in arguments.values() if isinstance(value, bytes)]
+    rest = {name: v for name, v in arguments.items() if not (v is None or isinstance(v, bytes))}
+    return [json.dumps(rest), *data]
+
+
+class PipelinedScript:
+    """A script, called by its hash; the text is sent only if Redis does not have it.
+
+    Calls must be repeatable: redis-py repeats calls without an answer. Raises redis-py's errors.
+    """
+
+    def __init__(self, redis: Redis, name: str, *libraries: str) -> None:
+        self._redis = redis
+        self._text = script_text(name, *libraries)
+        self._sha = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Return the answer to one call."""
+        [answer] = self.many([arguments])
+        return answer
+
+    def many(self, calls: Sequence[Arguments]) -> list[Any]:
+        """Send `calls` in one round trip, and return their answers in order."""
+        try:
+            return self._send(calls)
+        except NoScriptError:  # new to Redis, or Redis was restarted
+            self._redis.script_load(self._text)
+            return self._send(calls)
+
+    def _send(self, calls: Sequence[Arguments]) -> list[Any]:
+        # The key determines the node of a Redis Cluster that runs this.
+        if len(calls) == 1:
+            return [self._redis.evalsha(self._sha, 1, key(), *argv(calls[0]))]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for arguments in calls:
+                pipe.evalsha(self._sha, 1, key(), *argv(arguments))
+            return pipe.execute()

@@ -21,9 +21,8 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from protocol.connection.keyspace import key
-from protocol.connection.pipelined_script import PipelinedScript
 from protocol.connection.redis_client import redis_errors
-from protocol.connection.scripts import script
+from protocol.connection.scripts import PipelinedScript
 from protocol.errors import DarkroomError, ErrorRecord, JobFailed, UnknownJob
 from protocol.queue.job import JobResult, JobState, JobView, Phase, Progress
 from protocol.queue.submission import (
@@ -74,9 +73,9 @@ class JobQueue:
         self._redis = redis
         self._settings = settings
         self._pins = Pins(redis, settings)
-        self._submit = PipelinedScript(redis, script("submit"))
-        self._view = PipelinedScript(redis, script("view"))
-        self._cancel = PipelinedScript(redis, script("cancel"))
+        self._submit = PipelinedScript(redis, "submit")
+        self._view = PipelinedScript(redis, "view")
+        self._cancel = PipelinedScript(redis, "cancel")
 
     def submit(
         self,
@@ -104,7 +103,7 @@ class JobQueue:
     def submit_many(self, submissions: Sequence[Submission]) -> list[str | DarkroomError]:
         """Submit many in one round trip; return for each its id, or the error that refuses it."""
         with redis_errors():
-            answers = self._submit([arguments(one, self._settings) for one in submissions])
+            answers = self._submit.many([arguments(one, self._settings) for one in submissions])
         return [
             outcome(one, answer, self._settings)
             for one, answer in zip(submissions, answers, strict=True)
@@ -132,7 +131,8 @@ class JobQueue:
         """Return the views, or errors, of many (job id, client) in one round trip."""
         legal = [job_id for job_id, _ in queries if is_job_id(job_id)]
         with redis_errors():
-            found = dict(zip(legal, self._view([[job_id] for job_id in legal]), strict=True))
+            views = self._view.many([{"id": job_id} for job_id in legal])
+        found = dict(zip(legal, views, strict=True))
         return [self._read_view(job_id, client, found.get(job_id)) for job_id, client in queries]
 
     def cancel(self, job_id: str, client: str | None = None) -> JobView:
@@ -142,9 +142,9 @@ class JobQueue:
         """
         if not is_job_id(job_id):
             raise UnknownJob(job_id)
-        keep = self._settings.failure_ttl_s
+        keep, now = self._settings.failure_ttl_s, now_as_rq_writes_it()
         with redis_errors():
-            [found] = self._cancel([[job_id, client or "", keep, now_as_rq_writes_it()]])
+            found = self._cancel(id=job_id, client=client or None, keep=keep, now=now)
         answer = self._read_view(job_id, client, found)
         if isinstance(answer, DarkroomError):
             raise answer

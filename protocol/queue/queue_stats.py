@@ -10,9 +10,8 @@ from datetime import datetime
 
 from redis import Redis
 
-from protocol.connection.pipelined_script import PipelinedScript
 from protocol.connection.redis_client import redis_errors
-from protocol.connection.scripts import script
+from protocol.connection.scripts import PipelinedScript
 from protocol.queue.submission import queue_name
 from protocol.request.request import Priority
 
@@ -61,12 +60,12 @@ class QueueStatsReader:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._script = PipelinedScript(redis, script("census"))
+        self._script = PipelinedScript(redis, "queue_stats")
 
     def __call__(self, models: list[str]) -> QueueStats:
         """Return the statistics of the queues of `models`."""
         with redis_errors():
-            [(workers, lanes)] = self._script([[queue_name(model) for model in models]])
+            workers, lanes = self._script(pools=[queue_name(model) for model in models])
             memory = self._redis.info("memory")
         named = [(model, priority) for model in models for priority in Priority]
         return QueueStats(

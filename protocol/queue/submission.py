@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from protocol.errors import (
     ClientQueueFull,
@@ -55,30 +56,32 @@ def queue_name(model: str, priority: Priority = Priority.NORMAL) -> str:
     return pool if priority is Priority.NORMAL else f"{pool}:{priority.value}"
 
 
-def arguments(submission: Submission, settings: Settings) -> list[str | bytes | float]:
+def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
     """Return the arguments of `lua/submit.lua`."""
     request = submission.request
     life_s = min(request.deadline_s or settings.job_lifetime_s, settings.job_lifetime_s)
-    return [
-        queue_name(request.model),
-        queue_name(request.model, request.priority),
-        submission.job_id,
-        submission.client,
-        request.work,
-        settings.max_queue_length,
-        settings.max_queue_per_client,
-        "" if request.deadline_s is None else request.deadline_s,
-        life_s,
-        settings.failure_ttl_s,
-        now_as_rq_writes_it(),
-        *("data", zlib.compress(request.model_dump_json().encode().join(CALL), FAST)),
-        *("description", DESCRIPTION),
-        *("timeout", settings.job_timeout_s),
-        *("result_ttl", settings.result_ttl_s),
-        *("failure_ttl", settings.failure_ttl_s),
-        *("meta", json.dumps(submission.context.model_dump(exclude_defaults=True))),
-        *("late", DeadlineExceeded(life_s).to_record().model_dump_json()),
-    ]
+    return {
+        "pool": queue_name(request.model),
+        "lane": queue_name(request.model, request.priority),
+        "id": submission.job_id,
+        "client": submission.client,
+        "work": request.work,
+        "max_waiting": settings.max_queue_length,
+        "max_waiting_of_client": settings.max_queue_per_client,
+        "deadline_s": request.deadline_s,
+        "life_s": life_s,
+        "failure_ttl_s": settings.failure_ttl_s,
+        "now": now_as_rq_writes_it(),
+        "data": zlib.compress(request.model_dump_json().encode().join(CALL), FAST),
+        "fields": [
+            *("description", DESCRIPTION),
+            *("timeout", str(settings.job_timeout_s)),
+            *("result_ttl", str(settings.result_ttl_s)),
+            *("failure_ttl", str(settings.failure_ttl_s)),
+            *("meta", json.dumps(submission.context.model_dump(exclude_defaults=True))),
+            *("late", DeadlineExceeded(life_s).to_record().model_dump_json()),
+        ],
+    }
 
 
 def outcome(

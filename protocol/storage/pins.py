@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 from redis import Redis
 
 from protocol.connection.keyspace import RQ, key
-from protocol.connection.pipelined_script import PipelinedScript
 from protocol.connection.redis_client import redis_errors
-from protocol.connection.scripts import script
+from protocol.connection.scripts import PipelinedScript
 from protocol.errors import StoreUnavailable
 from protocol.settings import Settings
 
@@ -29,8 +28,8 @@ class Pins:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._life_s = settings.job_lifetime_s + MARGIN_S
-        self._pin = PipelinedScript(redis, script("hold"))
-        self._mark_for_deletion = PipelinedScript(redis, script("condemn"))
+        self._pin = PipelinedScript(redis, "pin")
+        self._mark_for_deletion = PipelinedScript(redis, "mark_for_deletion")
 
     def pin(self, keys: Sequence[str]) -> None:
         """Pin inputs for the life of a job. To be called before they are written.
@@ -40,7 +39,7 @@ class Pins:
         deadline = time.monotonic() + DELETION_S
         while keys:
             with redis_errors():
-                [deleting] = self._pin([[self._life_s, *keys]])
+                deleting = self._pin(seconds=self._life_s, keys=list(keys))
             keys = [one.decode() for one in deleting]
             if keys and time.monotonic() > deadline:
                 raise StoreUnavailable
@@ -53,7 +52,7 @@ class Pins:
         The caller deletes them and then calls `unmark`.
         """
         with redis_errors():
-            [free] = self._mark_for_deletion([[DELETION_S, *keys]])
+            free = self._mark_for_deletion(seconds=DELETION_S, keys=list(keys))
         return [one.decode() for one in free]
 
     def unmark(self, keys: Iterable[str]) -> None:

@@ -126,7 +126,7 @@ def test_from_the_first_start_to_ctrl_c(home: Path, model: Path, tmp_path: Path)
         said = house.end()
     assert house.process.returncode == 0, said
     assert "Darkroom has stopped." in said
-    assert re.search(r"worker │ [\d:.]+ info    job taken  job=", said)  # for people, not in JSON
+    assert re.search(r"worker │ [\d:.]+ info    job claimed  job=", said)  # for people, not in JSON
     assert [pid for pid in programs if is_alive(pid)] == []
 
 

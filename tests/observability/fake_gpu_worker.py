@@ -13,13 +13,15 @@ import time
 from pathlib import Path
 
 from protocol.connection.redis_client import connect
+from protocol.queue.job import Timings
 from protocol.registry.presence import Presence
 from protocol.telemetry.logs import start_logging
 from protocol.telemetry.setup import start_tracing
 from tests.observability.alert_model import CARD, word_tokenizer
 from tests.observability.fake_nvml import FakeNvml
-from tests.worker.fake_engine import Drawn, FakeEngine
-from worker.interfaces import EngineStats, EngineTimings, OneModel
+from tests.worker.fake_engine import FakeEngine, FakeRun
+from worker.consumer.context import WorkerContext
+from worker.interfaces import EngineStats, OneModel
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.serve import serve
 from worker.settings import WorkerSettings
@@ -35,14 +37,14 @@ class TroubledEngine(FakeEngine):
     """Hangs too; and tells what it does, as if every second row was padding."""
 
     def __init__(self) -> None:
-        super().__init__(step_s=STEP_S, timings=EngineTimings())
+        super().__init__(step_s=STEP_S, timings=Timings())
         self._steps = 0
 
     @property
     def stats(self) -> EngineStats:
-        rows = max(1, self.batch_rows)
+        rows = max(1, len(self._runs))
         return EngineStats(
-            pictures=rows,
+            images=rows,
             rows=rows,
             rows_run=2 * rows,
             width=64,
@@ -51,11 +53,11 @@ class TroubledEngine(FakeEngine):
             cache_misses=1,
         )
 
-    def _advance(self, job_id: str, drawn: Drawn) -> None:
+    def _advance(self, job_id: str, run: FakeRun) -> None:
         self._steps += 1
-        if drawn.job.request.prompt == "hang" and drawn.step == 0:
+        if run.job.request.prompt == "hang" and run.step == 0:
             time.sleep(HANG_S)
-        super()._advance(job_id, drawn)
+        super()._advance(job_id, run)
 
 
 def main() -> int:
@@ -70,17 +72,10 @@ def main() -> int:
         heartbeat = Heartbeat(Presence(redis), name)
         heartbeat.update(model=CARD.name)
         with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
-            status = serve(
-                settings,
-                redis,
-                name,
-                TroubledEngine(),
-                OneModel(CARD.name),
-                [(CARD, word_tokenizer())],
-                heartbeat,
-                metrics,
-                tracing,
+            context = WorkerContext.open(
+                settings, redis, OneModel(CARD.name), TroubledEngine(), metrics, tracing
             )
+            status = serve(redis, name, context, [(CARD, word_tokenizer())], heartbeat)
         heartbeat.leave()
     return status
 

@@ -39,7 +39,7 @@ def test_both_programs_name_the_request_and_the_job(house: LocalStack) -> None:
     wait_until(lambda: bool(about(worker, event="job left", job=job)), "the worker is done")
     told = about(house.api, request="follow-me-1") + about(worker, request="follow-me-1")
     events = [line["event"] for line in told]
-    assert events == ["job accepted", "request", "job taken", "job left"]
+    assert events == ["job accepted", "request", "job claimed", "job left"]
     assert {line["job"] for line in told if line["event"] != "request"} == {job}
     [request] = [line for line in told if line["event"] == "request"]
     assert (request["route"], request["status"]) == ("/v1/txt2img", "200")

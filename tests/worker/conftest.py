@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from tests.support.tiny_models import write_tiny_sd
-from tests.worker.consumer.conftest import clients_are_closed
+from tests.worker.consumer.harness import close_clients
 
-__all__ = ["clients_are_closed"]
+
+@pytest.fixture(autouse=True)
+def clients_are_closed() -> Iterator[None]:
+    """Close all Redis clients after each test."""
+    yield
+    close_clients()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from protocol.connection.redis_client import connect
 from protocol.registry.presence import Presence, WorkerState
 
 
-def test_a_failed_start_is_shown_with_its_reason(redis_url: str, tmp_path: Path) -> None:
+def test_failed_start_is_reported_with_its_reason(redis_url: str, tmp_path: Path) -> None:
     nowhere = tmp_path / "no model here"
     environment = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""Chores are done again and again, whatever becomes of them."""
+"""Periodic tasks are repeated, also after a failure."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ from redis import ConnectionError as RedisConnectionError
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 
 
-def test_a_failing_chore_stops_neither_itself_nor_the_others(
+def test_failing_task_stops_neither_itself_nor_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failures = 0
@@ -27,10 +27,10 @@ def test_a_failing_chore_stops_neither_itself_nor_the_others(
         assert failed_often.wait(20)
         done.clear()
         assert done.wait(20)
-    assert "a chore failed" in caplog.text
+    assert "a periodic task failed" in caplog.text
 
 
-def test_an_outage_of_redis_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_outage_of_redis_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     answers = iter([False, False, False, True, True])
     end = threading.Event()
@@ -42,8 +42,8 @@ def test_an_outage_of_redis_is_told_once(caplog: pytest.LogCaptureFixture) -> No
         elif not answer:
             raise RedisConnectionError("away")
 
-    # The other has no need of Redis, and knows nothing of it.
+    # The other task does not use Redis.
     with PeriodicRunner(PeriodicTask(0.0005, lambda: None), PeriodicTask(0.001, ask_redis)):
         assert end.wait(20)
-    told = [record.getMessage() for record in caplog.records]
-    assert told == ["redis is away", "redis is back"]
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == ["redis is away", "redis is back"]

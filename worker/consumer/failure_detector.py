@@ -1,15 +1,14 @@
-"""Whether one has watched long enough, without a gap, to call somebody else dead."""
+"""Decides if this worker may judge that other workers are dead."""
 
 import time
 from collections.abc import Callable
 
 
 class FailureDetector:
-    """Guards the reaper's judgement.
+    """Allows a judgement only after contact with Redis for a whole span, a lease's length.
 
     After an outage of Redis, or after this machine slept, every lease looks expired, also those of
-    workers that are well and about to renew. So leases may be judged only by who has been in
-    contact with Redis for a whole span, a lease's length, without a break of half of it.
+    live workers that are about to renew. A gap of half a span therefore starts a new span.
     """
 
     def __init__(self, span_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -18,7 +17,7 @@ class FailureDetector:
         self._since = self._last = clock()
 
     def contact(self) -> None:
-        """Redis has just answered."""
+        """Note that Redis has just answered."""
         now = self._clock()
         if now - self._last > self._span_s / 2:
             self._since = now

@@ -1,4 +1,6 @@
-"""Everything about one job that this worker holds, in one object, from claim to ending."""
+"""One claimed job, from its claim to its ending."""
+
+from __future__ import annotations
 
 import logging
 import time
@@ -7,186 +9,186 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from enum import Enum, auto
 
-from protocol.errors import DarkroomError
+from protocol.errors import DarkroomError, DeadlineExceeded
 from protocol.queue.job import ImageResult, JobResult, JobState, Phase, Progress, Timings
 from protocol.request.request import GenerationRequest, Priority
-from protocol.telemetry.tracing import NO_TRACING, Tracing
-from worker.consumer.leases import ALONE_FROM, Claim
-from worker.consumer.progress_reporter import Reporter
+from worker.consumer.context import WorkerContext
+from worker.consumer.leases import Claim
 from worker.consumer.tracing import JobTrace
-from worker.interfaces import (
-    AdmittedJob,
-    Engine,
-    EngineTimings,
-    Inputs,
-    Pixels,
-    Preparing,
-    Screened,
-    Screening,
-)
+from worker.interfaces import AdmittedJob, JobListener, Pixels
 from worker.output.image_files import encode_preview
-from worker.output.output_processor import OutputProcessor
 
 logger = logging.getLogger(__name__)
 
-# Told in a delivery thread how a job ended: its result, or why there is none.
-Ending = Callable[["JobRun", JobResult | DarkroomError], None]
+# Called in an output thread with the job's result, or the reason why there is none.
+OnEnd = Callable[["JobRun", JobResult | DarkroomError], None]
 
 
 class Stage(Enum):
-    FETCHING = auto()  # its input pictures are being read
-    READY = auto()  # waits for room in the engine
-    DRAWING = auto()  # in the engine
-    DELIVERING = auto()  # out of the engine: encoding, storing, marking as ended
-    DROPPED = auto()  # nobody here cares any more
+    """The part of the worker that a job is in."""
+
+    WAITING = auto()  # its inputs are being read, or the engine has no room
+    RUNNING = auto()  # in the engine
+    DELIVERING = auto()  # out of the engine: encoding, storing, writing the ending
+    ABORTED = auto()  # this worker neither runs nor ends it
 
 
-class JobRun:
-    """A claimed job; it listens to the engine and sees its pictures delivered.
+NEXT_STAGES = {
+    Stage.WAITING: {Stage.RUNNING, Stage.DELIVERING, Stage.ABORTED},
+    Stage.RUNNING: {Stage.DELIVERING, Stage.ABORTED},
+    Stage.DELIVERING: {Stage.ABORTED},
+    Stage.ABORTED: {Stage.ABORTED},
+}
 
-    `stage` belongs to the loop's thread, which is also the one that the engine calls back from.
+
+class JobRun(JobListener):
+    """A claimed job: passes it to the engine, listens to it, and delivers its images.
+
+    `stage` belongs to the consumer's thread, which is also the one that the engine calls back from.
     """
 
     def __init__(
-        self,
-        claim: Claim,
-        request: GenerationRequest,
-        engine: Engine,
-        delivery: OutputProcessor,
-        reporter: Reporter,
-        on_end: Ending,
-        tracing: Tracing = NO_TRACING,
+        self, context: WorkerContext, claim: Claim, request: GenerationRequest, on_end: OnEnd
     ) -> None:
         self.claim = claim
         self.request = request
-        self.stage = Stage.FETCHING
-        self.begun = time.monotonic()
-        self._queued_at = _seconds_since_epoch(claim.enqueued_at)
-        self._claimed_at = time.time()
-        self.trace = JobTrace(tracing, claim, self._queued_at)
-        self._engine = engine
-        self._delivery = delivery
-        self._reporter = reporter
+        self.stage = Stage.WAITING
+        self.cancel_requested = False  # set from any thread
+        self.lease_lost = False  # set from any thread
+        self._context = context
         self._on_end = on_end
-        self._inputs: Future[Inputs] | None = None
-        self._pictures: dict[int, Future[ImageResult]] = {}
+        self._claimed_at = time.time()
+        self._queued_at = _unix_time(claim.enqueued_at) or self._claimed_at
+        self._began = time.monotonic()  # the clock of deadlines
+        self.trace = JobTrace(context.tracing, claim, self._queued_at, self._claimed_at)
+        self._inputs: dict[str, bytes] = {}
+        self._inputs_read: Future[None] | None = None
+        self._images: dict[int, Future[ImageResult]] = {}
         self._previews = 0
-        self._previewing: Future[None] | None = None
+        self._preview_sent: Future[None] | None = None
 
     @property
-    def suspect(self) -> bool:
-        """Whether it was there when workers died: to be drawn without company."""
-        return self.claim.crashes >= ALONE_FROM
+    def queued_s(self) -> float:
+        """Seconds that the job waited in the queue; 0 if that is not known."""
+        return max(0.0, self._claimed_at - self._queued_at)
 
     @property
-    def waited_s(self) -> float:
-        """Seconds it waited in the queue; 0 if that is not known."""
-        return max(0.0, self._claimed_at - self._queued_at) if self._queued_at else 0.0
+    def active(self) -> bool:
+        """True while an abort loses nothing but time."""
+        return self.stage in (Stage.WAITING, Stage.RUNNING)
 
     @property
-    def deadline_at(self) -> float | None:
-        """When nobody waits for it any more, on the monotonic clock."""
-        left_s = self.claim.time_left_s
-        return None if left_s is None else self.begun + left_s
+    def ready(self) -> bool:
+        """True if the job waits only for room in the engine."""
+        read = self._inputs_read is None or self._inputs_read.done()
+        return self.stage is Stage.WAITING and read
 
     @property
-    def limit_s(self) -> float:
-        """Seconds it may take in all, from acceptance."""
-        return self.request.deadline_s or round(self.waited_s + (self.claim.time_left_s or 0.0))
+    def overdue(self) -> DeadlineExceeded | None:
+        """The error of a job whose deadline or time limit has passed."""
+        left_s, timeout_s = self.claim.time_left_s, self._context.settings.job_timeout_s
+        run_s = time.monotonic() - self._began
+        if left_s is not None and run_s > left_s:
+            return DeadlineExceeded(self.request.deadline_s or round(self.queued_s + left_s))
+        return DeadlineExceeded(timeout_s) if run_s > timeout_s else None
 
-    @property
-    def too_late(self) -> bool:
-        return self.deadline_at is not None and time.monotonic() > self.deadline_at
+    def prepare(self, on_ready: Callable[[], None]) -> None:
+        """Read the input images and load the extra networks, in an output thread, if there are any.
 
-    @property
-    def in_hand(self) -> bool:
-        """Whether it can still be dropped or handed back with nothing lost but time."""
-        return self.stage in (Stage.FETCHING, Stage.READY, Stage.DRAWING)
-
-    def fetch(self, then: Callable[[], None]) -> None:
-        """Begin to read the input pictures and to make ready what else the engine needs, if there
-        is any; `then` is called when `fetched`."""
+        `on_ready` is called from there.
+        """
         self._report(Phase.ENCODE)
-        added = self.request.loras or self.request.controls
-        prepares = bool(added) and isinstance(self._engine, Preparing)
-        if not self.request.input_keys and not prepares:
-            self.stage = Stage.READY
-            return
-        self._inputs = self._delivery.submit(self._gather)
-        self._inputs.add_done_callback(lambda _: then())
+        request = self.request
+        if request.input_keys or request.loras or request.controls:
+            self._inputs_read = self._context.output.submit(self._read_inputs)
+            self._inputs_read.add_done_callback(lambda _: on_ready())
 
-    def _gather(self) -> Inputs:
-        """In a delivery thread: all that the engine should not have to wait for."""
-        if isinstance(self._engine, Preparing):
-            self._engine.prepare(self.request)
-        return self._delivery.inputs(self.request)
+    def _read_inputs(self) -> None:
+        self._context.engine.prepare(self.request)
+        self._inputs = self._context.output.read_inputs(self.request.input_keys)
 
-    @property
-    def fetched(self) -> bool:
-        return self._inputs is None or self._inputs.done()
+    def admit(self) -> None:
+        """Pass the job to the engine. Raises any error of it that is not a DarkroomError."""
+        self._move_to(Stage.RUNNING)
+        try:
+            if self._inputs_read is not None:
+                self._inputs_read.result()
+            self.trace.admitted()
+            request, left_s = self.request, self.claim.time_left_s
+            job = AdmittedJob(
+                self.claim.job_id,
+                request,
+                self._inputs.get(request.image_key or ""),
+                self._inputs.get(request.mask_key or ""),
+                listener=self,
+                priority=list(Priority).index(request.priority),
+                deadline_at=None if left_s is None else self._began + left_s,
+                controls=tuple(self._inputs[control.image_key] for control in request.controls),
+            )
+            self._context.engine.admit(job)
+        except DarkroomError as error:
+            self.on_error(error)
 
-    def admitted(self) -> AdmittedJob:
-        """The job as the engine wants it. Raises DarkroomError if its inputs cannot be had."""
-        inputs = self._inputs.result() if self._inputs else Inputs()
-        self.trace.admitted()
-        return AdmittedJob(
-            self.claim.job_id,
-            self.request,
-            inputs.image,
-            inputs.mask,
-            listener=self,
-            priority=list(Priority).index(self.request.priority),
-            deadline_at=self.deadline_at,
-            controls=inputs.controls,
-        )
+    def fail(self, error: DarkroomError) -> None:
+        """Take the job out of the engine, and end it with `error`."""
+        self._context.engine.cancel(self.claim.job_id)
+        self.on_error(error)
 
-    def end(self, outcome: DarkroomError) -> None:
-        """Let it end with an error, from a delivery thread."""
-        self.stage = Stage.DELIVERING
-        self._delivery.submit_ending(self._on_end, self, outcome)
+    def abort(self) -> None:
+        """Take the job out of the engine, and leave its ending to the caller."""
+        self._context.engine.cancel(self.claim.job_id)
+        self._move_to(Stage.ABORTED)
+        self.trace.ended("aborted")
+
+    def _move_to(self, stage: Stage) -> None:
+        assert stage in NEXT_STAGES[self.stage], f"{self.stage.name} -> {stage.name}"
+        self.stage = stage
 
     def on_progress(self, step: int, steps: int) -> None:
         self.trace.stepped(step)
         self._report(Phase.DENOISE if step < steps else Phase.DECODE, step, steps)
 
     def on_preview(self, pixels: Pixels) -> None:
-        if isinstance(self._engine, Screening) and self._engine.hides(self.request):
+        if self._context.engine.may_hide(self.request):
             return
-        # One at a time: a store or a Redis that is slow must not see them pile up.
-        if self._previewing is None or self._previewing.done():
-            self._previewing = self._delivery.submit(self._show, pixels)
+        # One at a time, so that they do not pile up behind a slow store or a slow Redis.
+        if self._preview_sent is None or self._preview_sent.done():
+            self._preview_sent = self._context.output.submit(self._send_preview, pixels)
 
-    def _show(self, pixels: Pixels) -> None:
-        self._reporter.show(self.claim.job_id, encode_preview(pixels))
+    def _send_preview(self, pixels: Pixels) -> None:
+        self._context.reporter.show(self.claim.job_id, encode_preview(pixels))
         self._previews += 1
 
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
-        self._pictures[index] = self._delivery.submit(self._picture, index, pixels, seed)
+        self._images[index] = self._context.output.submit(self._write, index, pixels, seed)
 
-    def _picture(self, index: int, pixels: Pixels, seed: int) -> ImageResult:
-        """In a delivery thread: a picture looked at, and what is to be shown of it stored."""
-        engine = self._engine
-        screened = engine.screen(self.request, pixels) if isinstance(engine, Screening) else None
-        screened = screened or Screened(pixels)
-        job_id = self.claim.job_id
-        stored = self._delivery.image(job_id, index, screened.pixels, self.request, seed)
-        return stored.model_copy(update={"finish_reason": screened.finish_reason})
+    def _write(self, index: int, pixels: Pixels, seed: int) -> ImageResult:
+        shown, reason = self._context.engine.screen(self.request, pixels)
+        output, job_id = self._context.output, self.claim.job_id
+        stored = output.write_image(job_id, index, shown, self.request, seed)
+        return stored.model_copy(update={"finish_reason": reason})
 
-    def on_done(self, timings: EngineTimings) -> None:
-        self.stage = Stage.DELIVERING
-        self.trace.drawn(timings)
+    def on_done(self, timings: Timings) -> None:
+        self._move_to(Stage.DELIVERING)
+        self.trace.generated(timings)
         self._report(Phase.DELIVER)
-        self._delivery.submit(self._deliver, timings, time.monotonic())
+        self._context.output.submit(self._deliver, timings, time.monotonic())
 
     def on_error(self, error: DarkroomError) -> None:
-        self.end(error)
+        self._move_to(Stage.DELIVERING)
+        self._context.output.submit_ending(self._on_end, self, error)
 
-    def _deliver(self, spent: EngineTimings, drawn: float) -> None:
-        """Wait for the pictures to be stored, and only then call the job done."""
+    def _deliver(self, timings: Timings, generated_at: float) -> None:
+        """Wait until every image is stored, then end the job; `timings` are those of the engine."""
         outcome: JobResult | DarkroomError
         try:
-            images = tuple(self._pictures[index].result() for index in sorted(self._pictures))
-            outcome = JobResult(images=images, timings=self._timings(spent, drawn))
+            images = tuple(self._images[index].result() for index in sorted(self._images))
+            spent = {
+                "queued": self.queued_s,
+                "deliver": time.monotonic() - generated_at,
+                "total": max(0.0, time.time() - self._queued_at),
+            }
+            outcome = JobResult(images=images, timings=timings.model_copy(update=spent))
         except DarkroomError as error:
             outcome = error
         except Exception:
@@ -194,18 +196,8 @@ class JobRun:
             outcome = DarkroomError()
         self._on_end(self, outcome)
 
-    def _timings(self, spent: EngineTimings, drawn: float) -> Timings:
-        return Timings(
-            queued=self.waited_s,
-            encode=spent.encode,
-            denoise=spent.denoise,
-            decode=spent.decode,
-            deliver=time.monotonic() - drawn,
-            total=max(0.0, time.time() - (self._queued_at or self._claimed_at)),
-        )
-
     def _report(self, phase: Phase, step: int = 0, steps: int = 0) -> None:
-        self._reporter.note(
+        self._context.reporter.note(
             Progress(
                 job_id=self.claim.job_id,
                 state=JobState.RUNNING,
@@ -217,8 +209,8 @@ class JobRun:
         )
 
 
-def _seconds_since_epoch(rq_time: str) -> float | None:
-    """RQ's way to write a time, read; None if it is not one."""
+def _unix_time(rq_time: str) -> float | None:
+    """Parse a time as RQ writes it; None if it is not one."""
     try:
         moment = datetime.strptime(rq_time, "%Y-%m-%dT%H:%M:%S.%fZ")
     except ValueError:

@@ -1,28 +1,26 @@
-"""Who holds which job, in Redis: claim, renew, give up, and take back from the dead.
+"""Leases on jobs, in Redis: claim, renew, end, and requeue those of dead workers.
 
     queued ──claim──▶ leased ──settle──▶ finished | failed | canceled
        ▲                │
-       └──settle, reap──┘
+       └────────────────┘ settle, requeue_stalled
 
 A worker that runs a job holds a lease on it, renewed every few seconds. Every move between these
-states is one Lua script, so no crash leaves a job in between, and the lease is the fence: whoever
-has lost it can no longer end the job. Deadlines are told by the server's clock, so the workers' own
+states is one Lua script, so no crash leaves a job in between, and the lease is the fence: a worker
+that has lost it can no longer end the job. Deadlines use the server's clock, so the workers' clocks
 need not agree.
 
-A job whose worker dies goes back to the front of the queue. One death says nothing of a job: most
-workers die of something else. A job that saw two is a suspect: it is given only to a worker that
-runs nothing else, and after `max_crashes` deaths it fails. So a poisonous job takes its neighbours
-along twice, and none of them to the end.
+A job whose worker dies is stalled, and goes back to the front of the queue. One death is no
+evidence against a job: most workers die of something else. A job that stalled twice is given only
+to a worker that runs nothing else, and after `max_stalled` deaths it fails. So a job that kills
+workers harms the jobs in the same batch twice, and never makes them fail.
 
-Of the waiting jobs of a pool it takes the one of highest priority, and among those whose client has
-been served least (`protocol/connection/lua/lane.lua`, `lua/claim.lua`); one whose deadline is
-over is dropped.
-A worker of several models looks through their pools in the order that it is told.
+Of the waiting jobs of a pool, claim takes the one of highest priority, and among those the client
+that has been served least (`protocol/connection/lua/lane.lua`, `claim.lua`); a job whose deadline
+has passed fails. A worker of several models looks through their pools in the order given.
 
-Knows the layout RQ keeps jobs in, but not RQ itself.
+This module uses the layout in which RQ keeps jobs, but not RQ itself.
 """
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,37 +30,39 @@ from redis import Redis
 from redis.client import Pipeline
 
 from protocol.connection.keyspace import RQ, key
-from protocol.connection.pipelined_script import Arguments, PipelinedScript
-from protocol.connection.scripts import script
+from protocol.connection.scripts import PipelinedScript, argv, script_text
 from protocol.queue.job_queue import CANCEL_FIELD
 from protocol.queue.submission import now_as_rq_writes_it
 from protocol.telemetry.context import NO_CONTEXT, JobContext
 
-LOADING_NEWS_S = 60  # for how long it is told that a model is being loaded
-ALONE_FROM = 2  # deaths of workers, after which a job is drawn without company
+LOADING_TTL_S = 60  # for how long the loading of a model is reported
+ALONE_FROM = 2  # the stalled count from which a job runs alone
+
+ResultEntry = Sequence[str]  # RQ's entry for a result: names and values, flat
 
 
 @dataclass(frozen=True)
 class LeaseTerms:
-    """What a worker's scripts need to know: how long things last, and how a job ends that has taken
-    too many workers along.
+    """The worker's name, and the durations and bounds of its scripts.
 
-    `patience`: how often waiting jobs of a lower priority are passed over before one of them has a
-    turn. `poison_error` is an ErrorRecord as JSON, `poison_record` RQ's entry for a failed result.
+    `patience`: how often waiting jobs of a lower priority are passed over before one of them is
+    claimed. A job that has stalled `max_stalled` times fails with `stalled_error`, an ErrorRecord
+    as JSON, and `stalled_record`, RQ's entry for a failed result.
     """
 
+    worker: str
     lease_s: float
-    max_crashes: int
+    max_stalled: int
     patience: int
     result_ttl_s: int
     failure_ttl_s: int
-    poison_error: str
-    poison_record: Mapping[str, str]
+    stalled_error: str
+    stalled_record: ResultEntry
     alone_from: int = ALONE_FROM
 
 
 class JobStatus(StrEnum):
-    """RQ's words for what a lease ends in."""
+    """RQ's words for the statuses in which a lease ends."""
 
     QUEUED = "queued"
     FINISHED = "finished"
@@ -72,9 +72,9 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """A job this worker holds a lease on. `data` is RQ's, as found: not to be trusted.
+    """A job on which this worker holds a lease. `data` is RQ's, unchecked: it is not trusted.
 
-    `waiting`: the jobs that were left in the pools that were looked through.
+    `waiting`: the jobs left in the pools that were looked through.
     """
 
     job_id: str
@@ -82,10 +82,15 @@ class Claim:
     pool: str
     data: bytes
     enqueued_at: str
-    crashes: int
+    stalled_count: int
     context: JobContext = NO_CONTEXT
-    time_left_s: float | None = None  # as of the claim, until its deadline
+    time_left_s: float | None = None  # at the claim, until the job's deadline
     waiting: int = 1
+
+    @property
+    def runs_alone(self) -> bool:
+        """True for a job that was running when several workers died."""
+        return self.stalled_count >= ALONE_FROM
 
     @property
     def member(self) -> str:
@@ -93,144 +98,149 @@ class Claim:
 
     @property
     def names(self) -> dict[str, str]:
-        """Whose log lines these are."""
+        """The fields that name the job in log lines."""
         request = self.context.request_id
         return {"job": self.job_id, "request": request} if request else {"job": self.job_id}
 
 
 class Leases:
-    """One worker's dealings with the jobs of its pools. Raises what redis-py raises.
+    """The leases of one worker on the jobs of its pools. Raises what redis-py raises.
 
-    A call that fails may have had its effect; repeating it is always right.
+    A call that fails may have had its effect; repeating it is always safe.
     """
 
-    def __init__(self, redis: Redis, worker: str, pools: Sequence[str], terms: LeaseTerms) -> None:
+    def __init__(self, redis: Redis, pools: Sequence[str], terms: LeaseTerms) -> None:
         """`pools`: the names that the RQ queues of its jobs begin with."""
         self._redis = redis
         self._pools = pools
-        told = asdict(terms) | {"worker": worker, "poison_record": _flat(terms.poison_record)}
-        self._terms = json.dumps(told)
-        self._claim, self._settle, self._reap, self._late, self._awaited, self._give_up = (
-            PipelinedScript(redis, _script(name))
-            for name in ("claim", "settle", "reap", "late", "awaited", "give_up")
-        )
-        self._renew = redis.register_script(_script("renew"))
+        self._terms = asdict(terms)
+        self._claim = PipelinedScript(redis, "claim", "lease")
+        self._settle = PipelinedScript(redis, "settle", "lease")
+        self._renew = redis.register_script(script_text("renew", "lease"))
+        self._requeue_stalled = PipelinedScript(redis, "requeue_stalled", "lease")
+        self._fail_expired = PipelinedScript(redis, "fail_expired", "lease")
+        self._fail_waiting = PipelinedScript(redis, "fail_waiting", "lease")
+        self._waiting_counts = PipelinedScript(redis, "waiting_counts")
         self._next_execution = uuid.uuid4().hex
 
     def claim(self, idle: bool, pools: Sequence[str]) -> Claim | None:
-        """Take the next job of the first of `pools` that has one, if any has. Only an `idle` worker
-        is given a suspect."""
+        """Claim the next job of the first of `pools` that has one, if any has.
+
+        Only an `idle` worker gets a job that must run alone.
+        """
         execution = self._next_execution
-        asked: Arguments = [self._terms, execution, int(idle), now_as_rq_writes_it(), *pools]
-        [found] = self._claim([asked])
-        # Only now: until an answer arrives, the next try must repeat this one.
+        now = now_as_rq_writes_it()
+        found = self._claim(
+            terms=self._terms, execution=execution, idle=idle, now=now, pools=list(pools)
+        )
+        # Only now: until an answer arrives, the next call must repeat this one.
         self._next_execution = uuid.uuid4().hex
         if found is None:
             return None
-        job_id, data, enqueued_at, crashes, meta, time_left, waiting, pool = found
+        job_id, data, enqueued_at, stalled, meta, time_left, waiting, pool = found
         return Claim(
             job_id.decode(),
             execution,
             pool.decode(),
             data,
             enqueued_at.decode(errors="replace"),
-            int(crashes) if crashes.isdigit() else ALONE_FROM,
+            int(stalled) if stalled.isdigit() else ALONE_FROM,
             JobContext.read(meta),
             float(time_left) if time_left else None,
             waiting,
         )
 
     def renew(self, claims: Iterable[Claim], pipe: Pipeline) -> None:
-        """Prolong every lease that is still ours; for each pool that has one the pipeline answers
-        the members lost."""
+        """Renew every lease that this worker still holds.
+
+        For each pool with claims the pipeline returns the members whose leases are lost.
+        """
         members: dict[str, list[str]] = {}
         for claim in claims:
             members.setdefault(claim.pool, []).append(claim.member)
         for pool, ours in members.items():
-            self._renew(keys=[key()], args=[self._terms, pool, *ours], client=pipe)
+            arguments = {"terms": self._terms, "pool": pool, "members": ours}
+            self._renew(keys=[key()], args=argv(arguments), client=pipe)
 
-    def marked(self, job_ids: list[str]) -> set[str]:
-        """Those of the jobs that somebody asked to stop."""
+    def cancel_requested(self, job_ids: list[str]) -> set[str]:
+        """Return those of the jobs that a client asked to cancel."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hexists(f"{RQ}:job:{job_id}", CANCEL_FIELD)
             return {job_id for job_id, mark in zip(job_ids, pipe.execute(), strict=True) if mark}
 
     def finish(
-        self, claim: Claim, record: Mapping[str, str], result: str | None = None
+        self, claim: Claim, record: ResultEntry, result: str | None = None
     ) -> JobStatus | None:
-        """End a job well; `record` is RQ's entry for its result, which those who wait are told.
+        """End a job with success; `record` is RQ's entry for its result.
 
-        `result` is a JobResult as JSON.
+        `result` is a JobResult as JSON, which the job's listeners receive.
 
-        This and its siblings below answer what became of the job, or None if the lease was lost
-        and the job is somebody else's by now.
+        This and the methods below return the job's new status, or None if the lease was lost.
         """
-        told = {} if result is None else {"result": result}
-        return self._end(claim, becomes="finished", record=_flat(record), **told)
+        return self._end(claim, becomes="finished", record=record, result=result)
 
-    def fail(self, claim: Claim, error: str, record: Mapping[str, str]) -> JobStatus | None:
-        """End a job badly; `error` is an ErrorRecord as JSON."""
-        return self._end(claim, becomes="failed", error=error, record=_flat(record))
+    def fail(self, claim: Claim, error: str, record: ResultEntry) -> JobStatus | None:
+        """End a job with an error; `error` is an ErrorRecord as JSON."""
+        return self._end(claim, becomes="failed", error=error, record=record)
 
     def cancel(self, claim: Claim) -> JobStatus | None:
-        """End a job because somebody asked to."""
+        """End a job because a client asked to cancel it."""
         return self._end(claim, becomes="canceled")
 
-    def hand_back(self, claim: Claim) -> JobStatus | None:
-        """Return a job unharmed, for another worker to begin anew."""
+    def requeue(self, claim: Claim) -> JobStatus | None:
+        """Return a job to the queue, for another worker to start again."""
         return self._end(claim, becomes="queued")
 
-    def suspect(self, claim: Claim) -> JobStatus | None:
-        """Return a job that may have brought this worker down."""
-        return self._end(claim, becomes="suspect")
+    def mark_stalled(self, claim: Claim) -> JobStatus | None:
+        """Return a job that may have broken this worker to the queue, with its count raised."""
+        return self._end(claim, becomes="stalled")
 
-    def reap(self) -> list[tuple[str, JobStatus]]:
-        """Take back the jobs whose leases ran out: each job's id and what became of it."""
-        [taken] = self._reap([self._of_every_pool()])
+    def requeue_stalled(self) -> list[tuple[str, JobStatus]]:
+        """Requeue the jobs whose leases have expired: each job's id and its new status."""
+        found = self._requeue_stalled(
+            terms=self._terms, now=now_as_rq_writes_it(), pools=self._pools
+        )
         return [
             (job_id.decode(), JobStatus(status.decode()))
-            for job_id, status in zip(taken[::2], taken[1::2], strict=True)
+            for job_id, status in zip(found[::2], found[1::2], strict=True)
         ]
 
-    def drop_late(self) -> list[str]:
-        """Fail the waiting jobs whose deadlines are over; answers their ids."""
-        [dropped] = self._late([self._of_every_pool()])
-        return [job_id.decode() for job_id in dropped]
+    def fail_expired(self) -> list[str]:
+        """Fail the waiting jobs whose deadlines have passed; return their ids."""
+        found = self._fail_expired(terms=self._terms, now=now_as_rq_writes_it(), pools=self._pools)
+        return [job_id.decode() for job_id in found]
 
     def waiting_counts(self, loading: Mapping[str, float | None]) -> dict[str, int]:
-        """How many jobs wait in these pools; and tell them how far their model is loaded (0 to 1),
-        where it is being loaded."""
-        told: list[str | float] = [self._terms, "", LOADING_NEWS_S]
-        for pool, share in loading.items():
-            told += [pool, "" if share is None else round(100 * share)]
-        [waiting] = self._awaited([told])
-        return dict(zip(loading, waiting, strict=True))
+        """Return the number of waiting jobs of each pool.
 
-    def fail_waiting(self, pool: str, error: str, record: Mapping[str, str]) -> list[str]:
-        """Fail what waits in a pool, for nobody can draw it; answers the ids. `error` is an
-        ErrorRecord as JSON, `record` RQ's entry for a failed result."""
-        told = [self._terms, pool, now_as_rq_writes_it(), error, json.dumps(_flat(record))]
-        failed = []
-        while True:
-            [some] = self._give_up([told])
-            failed += [job_id.decode() for job_id in some]
-            if not some:
-                return failed
+        A number in `loading` is the share (0 to 1) of the pool's model loaded so far; the waiting
+        jobs report it.
+        """
+        percent = {pool: round(100 * share) for pool, share in loading.items() if share is not None}
+        counts = self._waiting_counts(ttl_s=LOADING_TTL_S, pools=list(loading), percent=percent)
+        return dict(zip(loading, counts, strict=True))
 
-    def _of_every_pool(self) -> list[str]:
-        """The arguments of a script that looks through all pools: one, for workers are many."""
-        return [self._terms, "", now_as_rq_writes_it(), *self._pools]
+    def fail_waiting(self, pool: str, error: str, record: ResultEntry) -> list[str]:
+        """Fail the waiting jobs of a pool whose model cannot be loaded; return their ids.
 
-    def _end(self, claim: Claim, **ending: str | list[str]) -> JobStatus | None:
-        names = claim.pool, claim.job_id, claim.execution_id
-        [status] = self._settle([[self._terms, *names, now_as_rq_writes_it(), json.dumps(ending)]])
+        `error` is an ErrorRecord as JSON, `record` RQ's entry for a failed result.
+        """
+        now, failed = now_as_rq_writes_it(), []
+        while found := self._fail_waiting(
+            terms=self._terms, pool=pool, now=now, error=error, record=record
+        ):
+            failed += [job_id.decode() for job_id in found]
+        return failed
+
+    def _end(self, claim: Claim, becomes: str, **outcome: ResultEntry | None) -> JobStatus | None:
+        status = self._settle(
+            terms=self._terms,
+            pool=claim.pool,
+            id=claim.job_id,
+            execution=claim.execution_id,
+            now=now_as_rq_writes_it(),
+            becomes=becomes,
+            **outcome,
+        )
         return None if status is None else JobStatus(status.decode())
-
-
-def _script(name: str) -> str:
-    return script("lease", name)
-
-
-def _flat(record: Mapping[str, str]) -> list[str]:
-    return [part for field in record.items() for part in field]

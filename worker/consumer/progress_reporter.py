@@ -1,4 +1,4 @@
-"""Tells how far jobs are, without making the denoising loop wait for it."""
+"""Reports the progress of jobs without making the engine wait for Redis."""
 
 import threading
 
@@ -6,38 +6,38 @@ from protocol.queue.job import Progress
 from protocol.queue.progress import ProgressBoard
 
 
-class Reporter:
-    """Keeps only the latest news of each job; a ticker sends them off in one round trip."""
+class ProgressReporter:
+    """The latest progress of each job; a periodic task sends it in one round trip."""
 
     def __init__(self, board: ProgressBoard) -> None:
         self._board = board
-        self._news: dict[str, Progress] = {}
+        self._progress: dict[str, Progress] = {}
         self._previews: dict[str, bytes] = {}
-        self._news_lock = threading.Lock()
-        # Held while sending, so that what is forgotten is not on its way either.
+        self._lock = threading.Lock()
+        # Held while sending, so that nothing of a forgotten job is on its way.
         self._sending = threading.Lock()
 
     def note(self, progress: Progress) -> None:
-        """Remember to tell this; costs the caller nothing."""
-        with self._news_lock:
-            self._news[progress.job_id] = progress
+        """Keep this progress for the next `flush`; returns at once."""
+        with self._lock:
+            self._progress[progress.job_id] = progress
 
     def show(self, job_id: str, jpeg: bytes) -> None:
-        """Remember to show this preview of a job, with the next news of it at the latest."""
-        with self._news_lock:
+        """Keep this preview of a job; it is sent with the job's next progress at the latest."""
+        with self._lock:
             self._previews[job_id] = jpeg
 
     def flush(self) -> None:
-        """Tell what is new. Raises QueueUnavailable; what was not told is then dropped."""
+        """Send what is new. Raises QueueUnavailable; what could not be sent is dropped."""
         with self._sending:
-            with self._news_lock:
-                news, self._news = list(self._news.values()), {}
+            with self._lock:
+                progress, self._progress = list(self._progress.values()), {}
                 previews, self._previews = self._previews, {}
-            if news or previews:
-                self._board.publish_all(news, previews)
+            if progress or previews:
+                self._board.publish_all(progress, previews)
 
     def forget(self, job_id: str) -> None:
-        """Tell nothing more of a job; to be called before it ends, for the queue tells that."""
-        with self._sending, self._news_lock:
-            self._news.pop(job_id, None)
+        """Send nothing more of a job. To be called before its ending, which the queue publishes."""
+        with self._sending, self._lock:
+            self._progress.pop(job_id, None)
             self._previews.pop(job_id, None)

@@ -1,16 +1,16 @@
-"""Which slots take the next step. Pure: candidates, bounds and the time in, batch out; no torch.
+"""Chooses the slots of the next step. Pure: candidates, limits and the time -> batch; no torch.
 
-Only slots of one group (one model, one latent shape) can share a run of the network. What
-priority, age and deadline mean is one number for each slot, the time at which it is due:
+Only slots of one group (one model, one latent shape) can share a run of the network. Priority, age
+and deadline become one number for each slot, the time at which it is due:
 
     due = admitted + priority * patience      priority 0 (high), 1 (normal), 2 (low)
     due = the latest moment to go on that still meets the deadline, if that comes first
 
-A slot that is due is at level 0; before, at 1 and 2, as many as it has patiences left. The groups
-that hold slots of the lowest level take turns by deficit round robin, paid in device time; inside
-a group slots go by level, then by due time, until the rows are used up. As a due time does not
-move while its slot waits, and newcomers become due after it, nobody starves; and as a batch lasts
-for one step, an urgent newcomer has the next.
+A slot that is due is at level 0; before, its level is the patience periods left: 1 or 2. The groups
+with slots of the lowest level take turns by deficit round robin, paid in device time; inside a
+group slots go by level, then by due time, until the rows are used up. A due time does not change
+while its slot waits, and new slots are due later, so no slot starves; and a batch lasts for one
+step, so an urgent new slot has the next one.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Generic, Protocol, TypeVar
 
-PATIENCE_S = 10.0  # what a level of priority is worth in waiting,
-PATIENCE = 3.0  # or this times what its remaining steps take alone, if that is longer
-SAFETY = 1.25  # of the predicted time, when telling whether a deadline is near
+PATIENCE_S = 10.0  # the waiting time that a level of priority is worth,
+PATIENCE = 3.0  # or this times its remaining steps' time alone, if that is longer
+SAFETY = 1.25  # factor on the predicted time, when a deadline is compared with it
 
 
 class Candidate(Protocol):
-    """What deciding needs to know about a slot. Times are of one monotonic clock, in seconds."""
+    """A slot as the batcher sees it. Times are of one monotonic clock, in seconds."""
 
     @property
     def group(self) -> Hashable:
-        """Slots of equal groups can share a run of the network."""
+        """A key: slots of equal groups can share a run of the network."""
 
     @property
     def rows(self) -> int:
-        """Rows of the network that a step of it takes: 2 if guided, else 1."""
+        """Rows of the network that one step takes: 2 if guided, else 1."""
 
     @property
     def admitted_at(self) -> float: ...
@@ -46,44 +46,45 @@ class Candidate(Protocol):
 
     @property
     def deadline_at(self) -> float | None:
-        """When nobody waits for it any more."""
+        """The time after which the image is no longer needed."""
 
     @property
     def steps_left(self) -> int: ...
 
 
 class Limits(Protocol):
-    """What a step costs and how large a batch may be, as `worker.engine.step_profile` has
-    measured it."""
+    """The cost of steps and the bound of batches, as `worker.engine.step_profile` measures them."""
 
     def step_seconds(self, group: Hashable, rows: int) -> float:
-        """Predicted seconds of one step of `rows` rows, above 0."""
+        """Predict the seconds of one step of `rows` rows, above 0."""
 
     def cap(self, group: Hashable) -> int:
-        """Rows that a batch of this group may have."""
+        """Return the rows that a batch of this group may have."""
 
 
 C = TypeVar("C", bound=Candidate)
 
 
-def room(held: Sequence[Candidate], slots: int) -> int:
-    """How many more to take on beside those `held`, where `slots` may step together: until one
-    group fills a batch, so that groups which take turns do so with full ones; twice `slots` at
-    most, for what is held here cannot be drawn elsewhere."""
+def free_slots(held: Sequence[Candidate], slots: int) -> int:
+    """Return the number of slots to admit in addition to those `held`; `slots` may step together.
+
+    Until one group fills a batch, so that groups take turns with full batches; at most twice
+    `slots` in all, because other workers cannot run what is held here.
+    """
     largest = max(Counter(slot.group for slot in held).values(), default=0)
     return max(0, min(slots - largest, 2 * slots - len(held)))
 
 
 class Batcher:
-    """Chooses batches, remembering what each group is owed."""
+    """Chooses batches, and keeps the credit of each group."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        # Group -> seconds it is owed. Whoever was served goes to the end: ties go to the others.
+        # Group -> seconds it is owed. A served group goes to the end: ties go to the others.
         self._credit: dict[Hashable, float] = {}
 
     def choose(self, candidates: Sequence[C], now: float) -> list[C]:
-        """The slots of the next step, the most urgent first; empty only without candidates.
+        """Return the slots of the next step, the most urgent first; empty only without candidates.
 
         A slot that alone exceeds the cap is a batch of its own: it cannot be split.
         """
@@ -107,18 +108,20 @@ class Batcher:
         due = slot.admitted_at + slot.priority * patience_s
         # Rounded, so that a slot just admitted is not one level further for the sake of a bit.
         level = ceil(round(max(0.0, due - now) / patience_s, 6))
-        # What would come too late even if it were drawn alone must not hold up the others.
+        # A slot that would be late even alone must not hold up the others.
         if slot.deadline_at is not None and now + alone_s <= slot.deadline_at:
             rows = max(slot.rows, self._limits.cap(slot.group))
-            crowded_s = slot.steps_left * self._limits.step_seconds(slot.group, rows)
-            due = min(due, slot.deadline_at - SAFETY * crowded_s)
+            batched_s = slot.steps_left * self._limits.step_seconds(slot.group, rows)
+            due = min(due, slot.deadline_at - SAFETY * batched_s)
             level = 0 if now >= due else level
         return _Entry(level, due, slot.admitted_at, slot)
 
     def _take_turn(self, batches: Mapping[Hashable, Sequence[Candidate]]) -> Hashable:
-        """The group whose turn it is. In every round a group earns in proportion to the rows of
-        its batch; it is served, and pays, once it owns what its step costs. All the rounds up to
-        that moment are gone through at once."""
+        """Return the group whose turn it is.
+
+        In every round a group earns credit in proportion to the rows of its batch; it is served,
+        and pays, once its credit covers its step. All rounds up to that one are computed at once.
+        """
         for group in batches:
             self._credit.setdefault(group, 0.0)
         order = [group for group in self._credit if group in batches]
@@ -147,8 +150,10 @@ class _Entry(Generic[C]):
 
 
 def _first(queue: list[_Entry[C]], cap: int) -> list[C]:
-    """Slots of at most `cap` rows by their places; what does not fit is passed over, but the
-    first always goes."""
+    """Return slots of at most `cap` rows by their places.
+
+    The first slot is always taken; others that do not fit are passed over.
+    """
     batch: list[C] = []
     rows = 0
     for entry in sorted(queue, key=lambda entry: entry.place):

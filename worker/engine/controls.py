@@ -1,4 +1,4 @@
-"""The ControlNets that a job names, and what they are shown, in the words of the models."""
+"""Loads the ControlNets that a job names, and decodes their control images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.interfaces import AdmittedJob
 def controls_of(
     job: AdmittedJob, model: LatentDiffusion, nets: ControlNets
 ) -> tuple[ControlPicture, ...]:
-    """What the pictures of the job hear. Raises JobFailed if a ControlNet cannot be had."""
+    """Return the job's controls. Raises JobFailed if a ControlNet cannot be loaded."""
     uses = zip(job.request.controls, nets_of(job.request, model, nets), job.controls, strict=True)
     return tuple(
         ControlPicture(net, control_tensor(png), use.weight, (use.start, use.end))
@@ -30,7 +30,7 @@ def controls_of(
 def nets_of(
     request: GenerationRequest, model: LatentDiffusion, nets: ControlNets
 ) -> list[ControlNet]:
-    """The ControlNets of a request, loaded now if they are not. Raises JobFailed."""
+    """Return the ControlNets of a request, loading the missing ones. Raises JobFailed."""
     try:
         return [nets.get(use.model, model) for use in request.controls]
     except (CheckpointError, UnsupportedConfig) as error:

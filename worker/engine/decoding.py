@@ -1,4 +1,4 @@
-"""From latents to pictures, without holding up those that are still being denoised."""
+"""Decoding of latents to images that does not hold up the images still being denoised."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Decoded = tuple[Slot, Pixels, float]  # and the seconds it took
 
 
 class Decoding(Protocol):
-    """The pictures that have gone all their steps. Called by the engine's thread only."""
+    """The images after their last step. The engine's thread makes every call."""
 
     def add(self, slots: Iterable[Slot]) -> None:
-        """These have finished."""
+        """Take slots after their last step."""
 
     def drop(self, job_id: str) -> None:
-        """Nobody wants this job's pictures any more."""
+        """Drop the images of a job."""
 
     def take(self, seconds: float) -> Iterator[Decoded]:
-        """Pictures that are ready, or become so within about `seconds`."""
+        """Yield the images that are ready, or become so within about `seconds`."""
 
     def __len__(self) -> int:
-        """Pictures still to be taken."""
+        """The images not taken yet."""
 
 
-class BetweenSteps:
-    """Decodes in place: one picture at least each time, more while there is time.
+class InlineDecoding:
+    """Decodes in the engine's thread: at least one image each time, more while there is time.
 
-    A picture takes little and is then done, so it goes first; but the others must not wait for
+    One decode is short and finishes an image, so it goes first; but the other images must not wait
     longer than a step, however many have finished together.
     """
 
@@ -48,13 +48,13 @@ class BetweenSteps:
         self._waiting.extend(slots)
 
     def drop(self, job_id: str) -> None:
-        self._waiting = deque(slot for slot in self._waiting if slot.running.job.id != job_id)
+        self._waiting = deque(slot for slot in self._waiting if slot.job.id != job_id)
 
     def take(self, seconds: float) -> Iterator[Decoded]:
         first = time.monotonic()
         while self._waiting:
             slot, started = self._waiting.popleft(), time.monotonic()
-            pixels: Pixels = slot.decode(slot.trajectory.x[None])[0].numpy()
+            pixels: Pixels = slot.decode(slot.state.x[None])[0].numpy()
             yield slot, pixels, time.monotonic() - started
             if time.monotonic() - first >= seconds:
                 return
@@ -63,8 +63,8 @@ class BetweenSteps:
         return len(self._waiting)
 
 
-class BesideSteps:
-    """Decodes on a GPU's second stream, while the batch goes on."""
+class StreamedDecoding:
+    """Decodes on a second stream of the GPU, while the batch goes on."""
 
     def __init__(self, decoder: StreamedDecoder) -> None:
         self._decoder = decoder
@@ -72,17 +72,17 @@ class BesideSteps:
 
     def add(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
-            picture = self._decoder.decode_async(slot.trajectory.x, slot.decode)
-            self._running.append((slot, picture, time.monotonic()))
+            image = self._decoder.decode_async(slot.state.x, slot.decode)
+            self._running.append((slot, image, time.monotonic()))
 
     def drop(self, job_id: str) -> None:
-        self._running = deque(r for r in self._running if r[0].running.job.id != job_id)
+        self._running = deque(entry for entry in self._running if entry[0].job.id != job_id)
 
     def take(self, seconds: float) -> Iterator[Decoded]:
-        """What is ready; waits only where the engine has nothing else to do (`seconds` inf)."""
+        """Yield what is ready; wait only if the engine has nothing else to do (`seconds` inf)."""
         while self._running and (self._running[0][1].done() or seconds == inf):
-            slot, picture, started = self._running.popleft()
-            pixels: Pixels = picture.result().numpy()
+            slot, image, started = self._running.popleft()
+            pixels: Pixels = image.result().numpy()
             yield slot, pixels, time.monotonic() - started
 
     def __len__(self) -> int:

@@ -1,8 +1,8 @@
-"""The engine: pictures join and leave one batch that is stepped together.
+"""The engine: images join and leave one batch that is stepped together.
 
-Four verbs: admit (a job becomes slots), schedule (the batcher picks slots of one shape), run
-(the network once for all their rows, one update for all of them), report (progress, finished
-pictures). It knows nothing of Redis or of the store: results go to the job's listener.
+Four verbs: admit (a job becomes slots), schedule (the batcher chooses slots of one shape), run
+(the network once for all their rows, one update for all of them), report (progress and finished
+images, to the job's listener). It uses neither Redis nor the object store.
 """
 
 from __future__ import annotations
@@ -20,89 +20,88 @@ from models.denoising.denoiser import DenoisingState
 from models.loading.controlnets import ControlNets
 from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
+from protocol.queue.job import FinishReason
 from protocol.request.request import GenerationRequest
-from worker.engine.batcher import Batcher, room
+from worker.engine.batcher import Batcher, free_slots
 from worker.engine.controls import controls_of, nets_of
-from worker.engine.decoding import BetweenSteps, Decoding
+from worker.engine.decoding import Decoding, InlineDecoding
+from worker.engine.loaded_model import LimitsByModel, LoadedModel
 from worker.engine.memory import free_bytes
 from worker.engine.merged_loras import MergedLoras
-from worker.engine.previews import Look, looks, show
-from worker.engine.resident import LimitsOfEach, Resident
+from worker.engine.previews import Snapshot, send_preview, snapshots
 from worker.engine.sampling_params import passes_of, sampling_params_of
-from worker.engine.slots import RunningJob, Slot
-from worker.interfaces import AdmittedJob, EngineStats, Pixels, Screened
+from worker.engine.slots import Slot
+from worker.interfaces import AdmittedJob, Engine, EngineStats, Pixels
 
 logger = logging.getLogger(__name__)
 
-NO_STEP = EngineStats()
 
+class DiffusionEngine(Engine):
+    """Generates the images of many jobs at once, each with the model that its request names.
 
-class Engine:
-    """Draws many jobs at once, each with the model it names. Every call must come from the same
-    thread; between two, models may be put and removed."""
+    Between two steps, models may be put and removed.
+    """
 
     def __init__(
         self,
-        models: Mapping[str, Resident],
+        models: Mapping[str, LoadedModel],
         max_slots: int,
         *,
         decoding: Decoding | None = None,
         same_bytes: bool = True,
-        variants: MergedLoras | None = None,
+        merged_loras: MergedLoras | None = None,
         controlnets: ControlNets | None = None,
     ) -> None:
-        """`max_slots` pictures at most step together; of several sizes or models, more are held.
+        """At most `max_slots` images step together; more are held if sizes or models differ.
 
-        `decoding`: how latents become pictures; between the steps unless told otherwise. With
-        `same_bytes`, pictures whose prompts differ in length step apart: attention over a prompt
-        repeated to a neighbour's length is the same function, but not to the last bit. `variants`:
-        the models with LoRAs; None: jobs may not name any. So with `controlnets`.
+        `decoding`: by default between the steps. With `same_bytes`, images whose prompts differ in
+        length step apart: attention over a prompt padded to another's length is the same function,
+        but not to the last bit. Without `merged_loras` jobs may not name LoRAs, and without
+        `controlnets` no ControlNets.
         """
         self._models = dict(models)
         self._max_slots = max_slots
         self._same_bytes = same_bytes
-        self._variants = variants
+        self._merged_loras = merged_loras
         self._controlnets = controlnets
-        self._limits = LimitsOfEach(self._models)
+        self._limits = LimitsByModel(self._models)
         self._batcher = Batcher(self._limits)
         self._slots: list[Slot] = []
-        self._decoding = BetweenSteps() if decoding is None else decoding
-        self.batch_rows = 0
-        self._looks: list[Look] = []
-        self._last_step = NO_STEP
-        self._rows_before = 0
-        self._hits, self._misses = 0, 0  # in the caches of models that have gone
+        self._decoding = InlineDecoding() if decoding is None else decoding
+        self._snapshots: list[Snapshot] = []
+        self._last_step = EngineStats()
+        self._hits, self._misses = 0, 0  # in the prompt caches of removed models
 
     @property
-    def models(self) -> Mapping[str, Resident]:
-        """Those that can be drawn with now, by name."""
+    def models(self) -> Mapping[str, LoadedModel]:
+        """The models in memory, by name."""
         return self._models
 
-    def put(self, name: str, resident: Resident) -> None:
-        """From now on jobs may name this model."""
-        self._models[name] = resident
+    def put(self, name: str, loaded: LoadedModel) -> None:
+        """Add a model, which jobs may name from now on."""
+        self._models[name] = loaded
         self._share_memory()
 
     def remove(self, name: str) -> None:
-        """Let go of a model that no picture here still needs, and give its memory back."""
+        """Remove a model that no slot still needs, and free its memory."""
         assert not any(slot.needs(name) for slot in self._slots), name
         model = self._models.pop(name).model
-        if self._variants is not None:
-            self._variants.forget(model)
+        if self._merged_loras is not None:
+            self._merged_loras.forget(model)
         cache = model.conditioner.embeddings
         self._hits, self._misses = self._hits + cache.hits, self._misses + cache.misses
-        gc.collect()  # networks and what runs them point at each other
+        gc.collect()  # networks and their executors refer to each other
         torch.cuda.empty_cache()
         self._share_memory()
 
     def _share_memory(self) -> None:
-        """Models have come or gone: what is free now is what steps may use."""
-        for resident in self._models.values():
-            resident.profile.may_use(free_bytes(resident.model.device))
+        """Let steps use the memory that is free after models were put or removed."""
+        for loaded in self._models.values():
+            loaded.profile.may_use(free_bytes(loaded.model.device))
 
     @property
     def stats(self) -> EngineStats:
-        caches = [resident.model.conditioner.embeddings for resident in list(self._models.values())]
+        caches = [loaded.model.conditioner.embeddings for loaded in list(self._models.values())]
         return replace(
             self._last_step,
             cache_hits=self._hits + sum(cache.hits for cache in caches),
@@ -111,186 +110,180 @@ class Engine:
 
     @property
     def free_slots(self) -> int:
-        return max(0, room(self._slots, self._max_slots) - len(self._decoding))
+        return max(0, free_slots(self._slots, self._max_slots) - len(self._decoding))
 
     @property
     def idle(self) -> bool:
         return not self._slots and not len(self._decoding)
 
     def prepare(self, request: GenerationRequest) -> None:
-        """Merge the LoRAs of `request` and load its ControlNets, if need be; a
-        `worker.interfaces.Preparing`."""
+        """Merge the LoRAs of `request` and load its ControlNets, unless they are in memory."""
         model = self._model_of(request)
         if request.controls:
             nets_of(request, model, self._nets())
 
     def _model_of(self, request: GenerationRequest) -> LatentDiffusion:
-        """What the job is drawn with. Raises JobFailed."""
+        """Return the request's model, with its LoRAs merged. Raises JobFailed."""
         model = self._models[request.model].model
         if not request.loras:
             return model
-        if self._variants is None:
+        if self._merged_loras is None:
             raise JobFailed("this worker has no LoRAs")
-        return self._variants.get(model, request.loras)
+        return self._merged_loras.get(model, request.loras)
 
     def _nets(self) -> ControlNets:
         if self._controlnets is None:
             raise JobFailed("this worker has no ControlNets")
         return self._controlnets
 
-    def screen(self, request: GenerationRequest, pixels: Pixels) -> Screened:
-        """Have the safety checker of its model look at a picture; a
-        `worker.interfaces.Screening`."""
+    def screen(self, request: GenerationRequest, pixels: Pixels) -> tuple[Pixels, FinishReason]:
+        """Check an image with the safety checker of its model, if it has one."""
         safety = self._models[request.model].safety
-        return Screened(pixels) if safety is None else safety.screen(pixels)
+        return super().screen(request, pixels) if safety is None else safety.screen(pixels)
 
-    def hides(self, request: GenerationRequest) -> bool:
+    def may_hide(self, request: GenerationRequest) -> bool:
         safety = self._models[request.model].safety
         return safety is not None and safety.mode == "blank"
 
     def admit(self, job: AdmittedJob) -> None:
-        """Encode the job's prompts and pictures, and put each of its images in a slot."""
+        """Encode the job's prompts and input images, and put each of its images in a slot."""
         started = time.monotonic()
         slots = self._slots_of(job)
         if not self._fits(slots[0]):
-            raise JobFailed("a picture of this size does not fit into this worker's memory")
-        slots[0].running.encode_s = time.monotonic() - started
+            raise JobFailed("an image of this size does not fit into this worker's memory")
+        job.encode_s = time.monotonic() - started
         self._slots.extend(slots)
 
+    def _slots_of(self, job: AdmittedJob) -> list[Slot]:
+        name, params = job.request.model, sampling_params_of(job)
+        model = self._model_of(job.request)
+        if job.request.controls:
+            params = replace(params, controls=controls_of(job, model, self._nets()))
+        others = {other: loaded.model for other, loaded in self._models.items()}
+        passes = passes_of(job.request, params, model, others)
+        seeds = [job.request.image_seed(index) for index in range(job.request.n)]
+        states = model.start(params, seeds)
+        job.images_left = len(states)
+        job.steps = sum(state.steps for state in states)
+        job.steps += len(states) * sum(later.steps for _, later in passes)
+        return [
+            Slot(job, n, seed, params, model, state, self._group(name, model, state), passes)
+            for n, (seed, state) in enumerate(zip(seeds, states, strict=True))
+        ]
+
+    def _group(
+        self, name: str, model: LatentDiffusion, state: DenoisingState
+    ) -> tuple[str | int, ...]:
+        """Return a key shared by slots that may step together; it ends in their latent size."""
+        length = state.context_length if self._same_bytes else 0
+        nets = (control.net.number for control in state.heard)
+        return name, model.number, length, *nets, *state.x.shape
+
     def _fits(self, slot: Slot) -> bool:
-        """Whether there is memory for each of its passes."""
+        """Return True if there is memory for each pass of the slot."""
         sizes = [slot.group, *((name, *later.shape) for name, later in slot.later)]
         return all(self._limits.profile(size).fits(size, slot.rows) for size in sizes)
 
     def cancel(self, job_id: str) -> None:
-        self._slots = [slot for slot in self._slots if slot.running.job.id != job_id]
+        self._slots = [slot for slot in self._slots if slot.job.id != job_id]
         self._decoding.drop(job_id)
 
     def step(self) -> None:
-        """One denoising step for the chosen slots, then decode what is finished."""
+        """Run one denoising step of the chosen slots, then decode finished images."""
         started = time.monotonic()
-        self._last_step = NO_STEP
+        self._last_step = EngineStats()
         if batch := self._advance_what_fits(started):
-            self._stepped(batch, started)
+            self._after_step(batch, started)
         patience = time.monotonic() - started if self._slots else inf
         for slot, pixels, seconds in self._decoding.take(patience):
-            self._hand_over(slot, pixels, seconds)
-
-    def _told(self, batch: list[Slot], seconds: float) -> EngineStats:
-        """What there is to tell of a step."""
-        height, width = batch[0].trajectory.x.shape[-2:]
-        factor = batch[0].model.autoencoder.config.factor
-        padded = _rows_run(batch[0].model) - self._rows_before
-        return EngineStats(
-            pictures=len(batch),
-            step_s=seconds,
-            rows=self.batch_rows,
-            rows_run=max(self.batch_rows, padded),
-            width=width * factor,
-            height=height * factor,
-        )
-
-    def _stepped(self, batch: list[Slot], started: float) -> None:
-        ended = time.monotonic()
-        self._last_step = self._told(batch, ended - started)
-        group = batch[0].group
-        self._limits.profile(group).observe(group, self.batch_rows, ended - started)
-        for slot in batch:
-            slot.running.stepped(started, ended)
-        for running in {id(slot.running): slot.running for slot in batch}.values():
-            running.job.listener.on_progress(running.step, running.steps)
-        for look in self._looks:
-            show(look)
-        self._begin_next_passes(batch)
-        self._decoding.add(slot for slot in batch if slot.trajectory.done)
-        self._slots = [slot for slot in self._slots if not slot.trajectory.done]
-        for slot in batch:
-            if slot.trajectory.controls:  # at its next row it may hear others
-                name, *_ = slot.group
-                slot.group = self._group(str(name), slot.model, slot.trajectory)
+            self._deliver(slot, pixels, seconds)
 
     def _advance_what_fits(self, now: float) -> list[Slot]:
-        """Step the chosen batch; while memory does not suffice, a smaller one. A picture that does
-        not even fit alone fails, the others go on. Returns the slots that were stepped."""
+        """Step the chosen batch, or a smaller one while memory does not suffice; return its slots.
+
+        An image that does not fit alone fails, the others go on.
+        """
         while batch := self._batcher.choose(self._slots, now):
             if self._advance(batch):
                 break
             group = batch[0].group
             self._limits.profile(group).ran_out_of_memory(group, sum(slot.rows for slot in batch))
             if len(batch) == 1:
-                job = batch[0].running.job
+                job = batch[0].job
                 self.cancel(job.id)
                 job.listener.on_error(JobFailed("it does not fit into this worker's memory"))
         return batch
 
     def _advance(self, batch: list[Slot]) -> bool:
-        """Whether the step was made, or there was not memory enough for it."""
-        self._rows_before = _rows_run(batch[0].model)
-        self._looks = looks(batch, time.monotonic())
-        self.batch_rows = sum(slot.rows for slot in batch)  # their next row may take fewer
+        """Run one step of all of `batch`; return False if memory did not suffice."""
+        model = batch[0].model
+        rows_before, rows = _rows_run(model), sum(slot.rows for slot in batch)
+        self._snapshots = snapshots(batch, time.monotonic())
         try:
-            batch[0].model.advance([slot.trajectory for slot in batch])
-            return True
+            model.advance([slot.state for slot in batch])
         except torch.OutOfMemoryError as error:
             logger.warning("out of memory", extra={"slots": len(batch), "error": str(error)})
+        else:
+            padded = max(rows, _rows_run(model) - rows_before)
+            self._last_step = _stats_of(batch, rows, padded)
+            return True
         # Only here, where the exception and with it the step's tensors are gone.
         torch.cuda.empty_cache()
         return False
 
-    def _slots_of(self, job: AdmittedJob) -> list[Slot]:
-        name, recipe = job.request.model, sampling_params_of(job)
-        model = self._model_of(job.request)
-        if job.request.controls:
-            recipe = replace(recipe, controls=controls_of(job, model, self._nets()))
-        others = {other: resident.model for other, resident in self._models.items()}
-        passes = passes_of(job.request, recipe, model, others)
-        seeds = [job.request.image_seed(index) for index in range(job.request.n)]
-        starts = model.start(recipe, seeds)
-        steps = sum(trajectory.steps for trajectory in starts)
-        steps += len(starts) * sum(later.steps for _, later in passes)
-        running = RunningJob(job, recipe, encode_s=0.0, pending=len(starts), steps=steps)
-        return [
-            Slot(
-                running,
-                index,
-                seed,
-                model,
-                trajectory,
-                self._group(name, model, trajectory),
-                passes,
-            )
-            for index, (seed, trajectory) in enumerate(zip(seeds, starts, strict=True))
-        ]
-
-    def _group(
-        self, name: str, model: LatentDiffusion, trajectory: DenoisingState
-    ) -> tuple[str | int, ...]:
-        """What slots that step together have in common; ends in the size of their latents."""
-        length = trajectory.context_length if self._same_bytes else 0
-        heard = (control.net.number for control in trajectory.heard)
-        return name, model.number, length, *heard, *trajectory.x.shape
+    def _after_step(self, batch: list[Slot], started: float) -> None:
+        ended = time.monotonic()
+        stats = self._last_step = replace(self._last_step, step_s=ended - started)
+        group = batch[0].group
+        self._limits.profile(group).observe(group, stats.rows, ended - started)
+        for slot in batch:
+            slot.job.count_step(started, ended)
+        for job in dict.fromkeys(slot.job for slot in batch):
+            job.listener.on_progress(job.steps_done, job.steps)
+        for snapshot in self._snapshots:
+            send_preview(snapshot)
+        self._begin_next_passes(batch)
+        self._decoding.add(slot for slot in batch if slot.state.done)
+        self._slots = [slot for slot in self._slots if not slot.state.done]
+        for slot in batch:
+            if slot.state.controls:  # other ControlNets may be active at its next row
+                name, *_ = slot.group
+                slot.group = self._group(str(name), slot.model, slot.state)
 
     def _begin_next_passes(self, batch: list[Slot]) -> None:
-        """Pictures that have gone one way to its end, and have another before them, begin it."""
+        """Start the next pass of the slots whose pass is done and that have another."""
         for slot in batch:
-            if slot.trajectory.done and slot.later:
+            if slot.state.done and slot.later:
                 (name, following), *slot.later = slot.later
-                slot.trajectory = following.begin(slot.trajectory)
+                slot.state = following.begin(slot.state)
                 slot.model = following.model
-                slot.group = self._group(name, slot.model, slot.trajectory)
+                slot.group = self._group(name, slot.model, slot.state)
 
-    def _hand_over(self, slot: Slot, pixels: Pixels, seconds: float) -> None:
-        """A picture is decoded, which took `seconds`."""
-        running = slot.running
-        running.decode_s += seconds
-        running.pending -= 1
-        finished: Pixels = slot.model.finish(running.recipe, torch.from_numpy(pixels)).numpy()
-        running.job.listener.on_image(slot.index, finished, slot.seed)
-        if running.pending == 0:
-            running.job.listener.on_done(running.timings())
+    def _deliver(self, slot: Slot, pixels: Pixels, seconds: float) -> None:
+        """Pass an image, decoded in `seconds`, to the job's listener."""
+        job = slot.job
+        job.decode_s += seconds
+        job.images_left -= 1
+        finished: Pixels = slot.model.finish(slot.params, torch.from_numpy(pixels)).numpy()
+        job.listener.on_image(slot.index, finished, slot.seed)
+        if job.images_left == 0:
+            job.listener.on_done(job.timings)
+
+
+def _stats_of(batch: list[Slot], rows: int, rows_run: int) -> EngineStats:
+    """Return the figures of a step of `batch`, save its seconds."""
+    height, width = batch[0].state.x.shape[-2:]
+    factor = batch[0].model.autoencoder.config.factor
+    return EngineStats(
+        images=len(batch),
+        rows=rows,
+        rows_run=rows_run,
+        width=width * factor,
+        height=height * factor,
+    )
 
 
 def _rows_run(model: LatentDiffusion) -> int:
-    """The rows an executor that pads has run so far; others need not count them."""
+    """Return the rows that a padding executor has run so far; others do not count them."""
     rows: int = getattr(model.executors.denoiser, "rows_run", 0)
     return rows

@@ -1,4 +1,4 @@
-"""What a job brings along beside words, in the words of the models: pictures, a class, boxes."""
+"""Converts a job's inputs other than text for the models: images, a class, boxes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.interfaces import AdmittedJob
 
 
 def inputs_of(job: AdmittedJob) -> dict[str, Any]:
-    """Fields of the job's `models.denoising.sampling_params.SamplingParams`."""
+    """Return fields of the job's `models.denoising.sampling_params.SamplingParams`."""
     request, fields = job.request, dict[str, Any]()
     if job.image is not None:
         match request.task:

@@ -10,8 +10,11 @@ MEMORY_SHARE = 0.85  # of what is free, for steps; the rest is for decoding and 
 
 
 def free_bytes(device: torch.device) -> float:
-    """What steps may use. Elsewhere than on CUDA memory is not bounded: there the system swaps
-    rather than refuses, and nobody can say how much a step took."""
+    """Return the bytes that steps may use.
+
+    Not bounded on devices other than CUDA: there the system swaps instead of failing, and the
+    memory that a step took cannot be measured.
+    """
     if device.type != "cuda":
         return inf
     free, _ = torch.cuda.mem_get_info(device)

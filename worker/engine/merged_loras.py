@@ -1,4 +1,4 @@
-"""Models with LoRAs: merged when they are asked for, and kept while there is room."""
+"""Models with merged LoRAs: merged when requested, and cached."""
 
 from __future__ import annotations
 
@@ -23,94 +23,94 @@ logger = logging.getLogger(__name__)
 
 MIB = 2**20
 
-Merged = tuple[tuple[LoraFile, float], ...]  # files and how strongly they count
-Key = tuple[int, Merged]  # the number of the model, and what is merged into it
+WeightedFiles = tuple[tuple[LoraFile, float], ...]  # LoRAs and their weights
+Key = tuple[int, WeightedFiles]  # the number of the model, and what is merged into it
 
 
 @dataclass(frozen=True)
-class _Variant:
+class _MergedModel:
     model: LatentDiffusion
     nbytes: int
 
 
 class MergedLoras:
-    """The variants of a worker's models, the least recently used forgotten first.
+    """A cache of a worker's merged models, the least recently used evicted first.
 
-    What slots still draw with stays in memory until they have finished. May be used from several
-    threads: merging takes a while, and is not for the one that steps.
+    A model that slots still use stays in memory until they have finished. May be used from several
+    threads: merging takes long, and the engine's thread must not wait for it.
     """
 
-    def __init__(self, shelf: LoraRegistry, budget: int) -> None:
-        """`budget`: bytes that variants may take beside their models; the one used last is kept
-        whatever it takes."""
-        self.shelf = shelf
+    def __init__(self, loras: LoraRegistry, budget: int) -> None:
+        """`budget`: bytes for merged weights in addition to the models'; the model used last is
+        kept even if it takes more."""
+        self._loras = loras
         self._budget = budget
-        self._kept: OrderedDict[Key, _Variant] = OrderedDict()
+        self._cache: OrderedDict[Key, _MergedModel] = OrderedDict()
         self._layers: dict[int, Layers] = {}  # by number of the model
         self._lock = threading.Lock()
         self._merging = threading.Lock()  # one at a time: it takes memory and all cores
 
     def fitting(self, model: LatentDiffusion) -> tuple[str, ...]:
-        """The names of the LoRAs that `model` can be drawn with now."""
-        return self.shelf.fitting(self._layers_of(model))
+        """Return the names of the LoRAs that fit `model` now."""
+        return self._loras.fitting(self._layers_of(model))
 
     def get(self, model: LatentDiffusion, loras: Loras) -> LatentDiffusion:
-        """The variant of `model` with these LoRAs, kept or merged now; `model` itself with none.
+        """Return `model` with these LoRAs merged, from the cache or new; `model` itself with none.
 
-        Raises JobFailed if one has gone, or does not fit any more.
+        Raises JobFailed if a LoRA was removed, or does not fit any more.
         """
-        files = self.shelf.files()
+        files = self._loras.files()
         if gone := [use.name for use in loras if use.name not in files]:
-            raise JobFailed(f"the LoRA {gone[0]} is not here any more")
+            raise JobFailed(f"the LoRA {gone[0]} was removed")
         # In one order, as the last bits of a sum depend on it.
-        merged = tuple(sorted(((files[u.name], u.weight) for u in loras if u.weight), key=_name))
-        if not merged:
+        weighted = tuple(sorted(((files[u.name], u.weight) for u in loras if u.weight), key=_name))
+        if not weighted:
             return model
-        key = model.number, merged
-        return self._find(key) or self._make(key, model)
+        key = model.number, weighted
+        return self._find(key) or self._merge(key, model)
 
     def forget(self, model: LatentDiffusion) -> None:
-        """Let go of all variants of a model that goes itself."""
+        """Evict all merged models of a model that is evicted itself."""
         with self._lock:
-            for key in [key for key in self._kept if key[0] == model.number]:
-                del self._kept[key]
+            for key in [key for key in self._cache if key[0] == model.number]:
+                del self._cache[key]
             self._layers.pop(model.number, None)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the variants kept take beside their models."""
+        """Bytes of the merged weights, in addition to those of the models."""
         with self._lock:
-            return sum(variant.nbytes for variant in self._kept.values())
+            return sum(merged.nbytes for merged in self._cache.values())
 
     def _find(self, key: Key) -> LatentDiffusion | None:
         with self._lock:
-            if key not in self._kept:
+            if key not in self._cache:
                 return None
-            self._kept.move_to_end(key)
-            return self._kept[key].model
+            self._cache.move_to_end(key)
+            return self._cache[key].model
 
-    def _make(self, key: Key, model: LatentDiffusion) -> LatentDiffusion:
+    def _merge(self, key: Key, model: LatentDiffusion) -> LatentDiffusion:
         with self._merging:
-            if (made := self._find(key)) is not None:  # by another thread, meanwhile
-                return made
+            if (found := self._find(key)) is not None:  # merged by another thread meanwhile
+                return found
             started = time.monotonic()
-            variant = self._merged(model, key[1])
-            taken = _own_bytes(model, variant)
+            merged = self._with_loras(model, key[1])
+            nbytes = _own_bytes(model, merged)
             with self._lock:
-                self._kept[key] = _Variant(variant, taken)
-                while sum(v.nbytes for v in self._kept.values()) > self._budget:
-                    if len(self._kept) == 1:
+                self._cache[key] = _MergedModel(merged, nbytes)
+                while sum(entry.nbytes for entry in self._cache.values()) > self._budget:
+                    if len(self._cache) == 1:
                         break
-                    self._kept.popitem(last=False)
+                    self._cache.popitem(last=False)
         names = [file.name for file, _ in key[1]]
-        took = {"seconds": round(time.monotonic() - started, 3), "mib": taken // MIB}
+        took = {"seconds": round(time.monotonic() - started, 3), "mib": nbytes // MIB}
         logger.info("LoRAs merged", extra={"loras": names, **took})
-        return variant
+        return merged
 
-    def _merged(self, model: LatentDiffusion, files: Merged) -> LatentDiffusion:
+    def _with_loras(self, model: LatentDiffusion, files: WeightedFiles) -> LatentDiffusion:
         layers = self._layers_of(model)
         try:
-            loras = [(self.shelf.get(file.name, layers), weight) for file, weight in files]
+            loras = [(self._loras.get(file.name, layers), weight) for file, weight in files]
         except LoraError as error:
             raise JobFailed(str(error)) from error
         whole = getattr(model.executors.denoiser, "weight_bytes", 0)
@@ -124,14 +124,14 @@ class MergedLoras:
             return self._layers[model.number]
 
 
-def _name(merged: tuple[LoraFile, float]) -> str:
-    return merged[0].name
+def _name(weighted: tuple[LoraFile, float]) -> str:
+    return weighted[0].name
 
 
-def _own_bytes(model: LatentDiffusion, variant: LatentDiffusion) -> int:
-    """What the variant takes in memory that the model does not."""
-    pairs = zip(networks(model).values(), networks(variant).values(), strict=True)
-    run: int = getattr(variant.executors.denoiser, "weight_bytes", 0)
+def _own_bytes(model: LatentDiffusion, merged: LatentDiffusion) -> int:
+    """Return the bytes of `merged` that it does not share with `model`."""
+    pairs = zip(networks(model).values(), networks(merged).values(), strict=True)
+    run: int = getattr(merged.executors.denoiser, "weight_bytes", 0)
     return run + sum(_changed_bytes(before, after) for before, after in pairs)
 
 

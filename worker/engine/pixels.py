@@ -1,6 +1,6 @@
-"""From the PNGs in the object store to what the networks read.
+"""Converts the PNGs of the object store to tensors.
 
-The files are our own: the service has decoded, checked and rewritten what the client sent.
+The service wrote these files: it decodes, checks and encodes every image that a client sends.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 
 
 def image_tensor(png: bytes) -> Tensor:
-    """An RGB PNG -> (3, H, W) float32 in [-1, 1]."""
+    """Decode an RGB PNG -> (3, H, W) float32 in [-1, 1]."""
     return _tensor(png, "RGB") * 2 - 1
 
 
 def control_tensor(png: bytes) -> Tensor:
-    """An RGB PNG -> (3, H, W) float32 in [0, 1], as ControlNets are shown it."""
+    """Decode an RGB PNG -> (3, H, W) float32 in [0, 1], the input of ControlNets."""
     return _tensor(png, "RGB")
 
 
 def mask_tensor(png: bytes) -> Tensor:
-    """A grey PNG -> (1, H, W) float32 in [0, 1]; 1 (white) is repainted."""
+    """Decode a grey PNG -> (1, H, W) float32 in [0, 1]; 1 (white) is repainted."""
     return _tensor(png, "L")
 
 
 def label_tensor(png: bytes) -> Tensor:
-    """A grey PNG whose values are the numbers of classes -> (1, H, W) int64."""
+    """Decode a grey PNG whose values are class numbers -> (1, H, W) int64."""
     return (_tensor(png, "L") * 255).round().long()
 
 

@@ -1,7 +1,7 @@
-"""Small pictures of how a job comes on, for those who asked for them.
+"""Small previews of unfinished images, for the jobs that ask for them.
 
-Bounded in cost: one picture of a job at a time, not twice within half a second, and so seldom that
-making them takes no more than a twentieth of the time.
+Their cost is bounded: one image of a job at a time, at most one in half a second, and at most a
+twentieth of the time in all.
 """
 
 from __future__ import annotations
@@ -15,53 +15,50 @@ from torch import Tensor
 from models.autoencoders.preview import clean_latents
 from models.denoising.denoiser import DenoisingState
 from worker.engine.slots import Slot
-from worker.interfaces import Pixels, Watching
+from worker.interfaces import Pixels
 
 EVERY_S = 0.5
 SHARE = 0.05  # of the time
 
 
 @dataclass(frozen=True)
-class Look:
-    """A picture that is to be shown after its next row, which begins with `x`."""
+class Snapshot:
+    """An image before the row that its preview shows; the row begins with `x`."""
 
     slot: Slot
-    trajectory: DenoisingState
+    state: DenoisingState
     row: int
     x: Tensor
 
 
-def looks(batch: Iterable[Slot], now: float) -> list[Look]:
-    """Before a step: what is to be shown after it."""
-    found: dict[str, Look] = {}
+def snapshots(batch: Iterable[Slot], now: float) -> list[Snapshot]:
+    """Return the images to preview after the step that begins at `now`, one of a job at most."""
+    found: dict[str, Snapshot] = {}
     for slot in batch:
-        running, trajectory = slot.running, slot.trajectory
-        job = running.job
-        if job.request.previews and job.id not in found and running.preview_due <= now:
-            found[job.id] = Look(slot, trajectory, trajectory.row, trajectory.x)
+        job, state = slot.job, slot.state
+        if job.request.previews and job.id not in found and job.next_preview_at <= now:
+            found[job.id] = Snapshot(slot, state, state.row, state.x)
     return list(found.values())
 
 
-def show(look: Look) -> None:
-    """After the step: tell the job's listener what its picture is going to look like."""
-    listener = look.slot.running.job.listener
-    if not isinstance(listener, Watching):
-        return
+def send_preview(snapshot: Snapshot) -> None:
+    """Pass a preview of the image after the step to the job's listener."""
+    job = snapshot.slot.job
     started = time.monotonic()
-    if (pixels := _preview(look)) is not None:
+    if (pixels := _preview(snapshot)) is not None:
         spent = time.monotonic() - started
-        look.slot.running.preview_due = started + max(EVERY_S, spent / SHARE)
-        listener.on_preview(pixels)
+        job.next_preview_at = started + max(EVERY_S, spent / SHARE)
+        job.listener.on_preview(pixels)
 
 
-def _preview(look: Look) -> Pixels | None:
-    model, trajectory = look.slot.model, look.trajectory
+def _preview(snapshot: Snapshot) -> Pixels | None:
+    model, state = snapshot.slot.model, snapshot.state
     latents = clean_latents(
-        trajectory.table,
-        look.row,
+        state.table,
+        snapshot.row,
         model.noise_schedule.prediction_type,
-        look.x,
-        trajectory.history[0],
+        snapshot.x,
+        state.history[0],
     )
-    picture = None if latents is None else model.preview(latents)
-    return None if picture is None else picture.numpy()
+    preview = None if latents is None else model.preview(latents)
+    return None if preview is None else preview.numpy()

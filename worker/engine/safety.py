@@ -1,6 +1,6 @@
-"""Looks at finished pictures with the model's safety checker, and hides those it flags, if asked.
+"""Checks finished images with the model's safety checker, and hides flagged ones if configured.
 
-The picture that takes the place of a hidden one says so: a black one would look like a fault.
+A hidden image is replaced by one with an explanation: a black image would look like a fault.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from torch import Tensor
 from models.networks.safety_checker import SafetyChecker, load_safety_checker, ships_safety_checker
 from models.pipeline import LatentDiffusion
 from protocol.queue.job import FinishReason
-from worker.interfaces import RGB, Pixels, Screened
+from worker.interfaces import RGB, Pixels
 
-# What CLIP was trained with (Radford et al. 2021; `preprocessor_config.json`).
+# The values that CLIP was trained with (Radford et al. 2021; `preprocessor_config.json`).
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 GREY, INK = 128, 240
-WORDS = "hidden by the\nsafety checker"
+LABEL = "hidden by the\nsafety checker"
 
 Mode = Literal["flag", "blank", "off"]
 
 
 def safety_of(model: LatentDiffusion, mode: Mode) -> Safety | None:
-    """The safety checker that the model was published with, if it was and is wanted.
+    """Load the safety checker that the model was published with; None without one, or if off.
 
-    Raises CheckpointError if its files are not there, or not as they should be.
+    Raises CheckpointError if its files are missing or invalid.
     """
     if mode == "off" or not ships_safety_checker(model.folder):
         return None
@@ -42,32 +42,37 @@ def safety_of(model: LatentDiffusion, mode: Mode) -> Safety | None:
 
 @dataclass(frozen=True)
 class Safety:
-    """What is done about pictures that are flagged: told, or told and hidden."""
+    """A safety checker, and the mode that decides if flagged images are also hidden."""
 
     checker: SafetyChecker
     mode: Mode
 
-    def screen(self, pixels: Pixels) -> Screened:
-        """Look at one picture; in any thread. On a GPU beside what else is running there."""
+    def screen(self, pixels: Pixels) -> tuple[Pixels, FinishReason]:
+        """Check one image; return the pixels to show, and the reason. May run in any thread.
+
+        On a GPU it runs in parallel with the batch.
+        """
         image = clip_input(pixels, self.checker.config.image_size)
         with _own_stream(self.checker.visual_projection.weight.device):
             scores = self.checker.scores(image)
         if not scores.flagged:
-            return Screened(pixels)
+            return pixels, FinishReason.SUCCESS
         shown = pixels if self.mode == "flag" else hidden(pixels)
-        return Screened(shown, FinishReason.CONTENT_FILTERED)
+        return shown, FinishReason.CONTENT_FILTERED
 
 
 def _own_stream(device: torch.device) -> AbstractContextManager[object]:
-    """What is asked of the GPU meanwhile does not queue up behind the batch."""
+    """Return a stream of its own on a GPU, so that the check does not wait for the batch."""
     if device.type != "cuda":
         return nullcontext()
     return torch.cuda.stream(torch.cuda.Stream(device))
 
 
 def clip_input(pixels: Pixels, side: int) -> Tensor:
-    """A picture (H, W, 3 or more channels) -> (3, side, side), as CLIPImageProcessor makes it: the
-    shorter side scaled bicubically, the middle cut out, normalised."""
+    """Convert an image (H, W, 3 or more channels) -> (3, side, side), as CLIPImageProcessor does.
+
+    Scale the shorter side bicubically, crop the centre, normalise.
+    """
     image = Image.fromarray(pixels[..., :RGB])
     shorter = min(image.size)
     scaled = tuple(side if n == shorter else int(side * n / shorter) for n in image.size)
@@ -80,14 +85,14 @@ def clip_input(pixels: Pixels, side: int) -> Tensor:
 
 
 def hidden(pixels: Pixels) -> Pixels:
-    """A grey picture of the same size that says what it hides; nothing of the original is left."""
+    """Return a grey image of the same size with an explanation, and nothing of the original."""
     height, width, channels = pixels.shape
     image = Image.new("RGB", (width, height), (GREY,) * 3)
     draw = ImageDraw.Draw(image)
     size = max(6, math.floor(min(width, height) / 9))
     draw.multiline_text(
         (width / 2, height / 2),
-        WORDS,
+        LABEL,
         fill=(INK,) * 3,
         font=ImageFont.load_default(size),
         anchor="mm",

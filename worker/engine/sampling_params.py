@@ -1,4 +1,4 @@
-"""What a job asks for, in the words of the models."""
+"""Converts a request to the sampling parameters and passes of the models."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from worker.interfaces import AdmittedJob
 
 
 def sampling_params_of(job: AdmittedJob) -> SamplingParams:
-    """The first pass of each picture of the job."""
+    """Return the parameters of the first pass, the same for each image of the job."""
     request = job.request
-    recipe = SamplingParams(
+    params = SamplingParams(
         prompt=_wording(request.prompt, request),
         negative_prompt=_wording(request.negative_prompt, request),
         clip_skip=request.clip_skip,
@@ -36,29 +36,29 @@ def sampling_params_of(job: AdmittedJob) -> SamplingParams:
         **inputs_of(job),
     )
     if request.refinement is not None:
-        recipe = replace(recipe, until=request.refinement.start)
+        params = replace(params, until=request.refinement.start)
     if request.aesthetic_score is not None:
-        recipe = replace(recipe, aesthetic_score=request.aesthetic_score)
-    return recipe
+        params = replace(params, aesthetic_score=request.aesthetic_score)
+    return params
 
 
 def passes_of(
     request: GenerationRequest,
-    recipe: SamplingParams,
+    params: SamplingParams,
     model: LatentDiffusion,
     others: Mapping[str, LatentDiffusion],
 ) -> list[tuple[str, Pass]]:
-    """What follows the first pass, by `model`; each with the name of its own.
+    """Return the passes that follow the first, which `model` runs, with their models' names.
 
     Raises JobFailed if the refiner is not among the `others`.
     """
     if refinement := request.refinement:
         if refinement.model not in others:
             raise JobFailed(f"this worker does not have the refiner {refinement.model}")
-        return [(refinement.model, Refine(others[refinement.model], recipe))]
+        return [(refinement.model, Refine(others[refinement.model], params))]
     if larger := request.enlargement:
         second = replace(
-            recipe,
+            params,
             width=larger.width,
             height=larger.height,
             steps=larger.steps,

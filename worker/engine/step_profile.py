@@ -1,9 +1,9 @@
-"""What a step costs and how large a batch may be: measured at start-up, refined by every step.
+"""Predicts the time and memory of steps: measured at startup, refined by every step.
 
 Pure: no torch, no clock, no disk. A group is a tuple that ends in the height and width of its
-latents; their product, the cells, says how much work a row is. What was measured at one size
-foretells the others: a row of four times the cells is taken for four rows, until steps of that
-size have been seen.
+latents; their product, the cells, is the measure of the work of a row. The measurements of one size
+predict those of others: a row of four times the cells counts as four rows, until steps of that size
+have been measured.
 """
 
 from __future__ import annotations
@@ -13,28 +13,30 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-LEAST_ROWS = 2  # of one guided picture
+LEAST_ROWS = 2  # of one guided image
 GAIN = 0.03  # a larger batch that is faster by a smaller share, per row, only adds latency
-LONGEST_STEP_S = 1.0  # for which an urgent picture may have to wait
-PACE_WEIGHT = 0.3  # of a new step, in how fast the machine is now
-POINT_WEIGHT = 0.005  # of what the pace does not explain, in how long steps of so many rows take
-OUTLIER = 4.0  # times the prediction: it was not the step alone that took so long
-RECOVERY = 1.001  # a full batch that went well: after some 700 of them the bound has doubled
+LONGEST_STEP_S = 1.0  # for which an urgent image may have to wait
+PACE_WEIGHT = 0.3  # of a new step, in the machine's current pace
+POINT_WEIGHT = 0.005  # of the rest, in the time of steps of that many rows
+OUTLIER = 4.0  # times the prediction: more than the step was measured
+RECOVERY = 1.001  # per full batch that fits: after some 700 of them the bound has doubled
 
 Group = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One group's step times as measured, rows -> seconds, and the memory that a step takes for
-    each row and cell of latents (0 where it was not measured)."""
+    """Measured step times of one group, rows -> seconds, and a step's bytes per row and cell.
+
+    The bytes are 0 if they were not measured.
+    """
 
     group: Group
     seconds: Mapping[int, float]
     bytes_per_cell: float = 0.0
 
 
-# Nothing is known: many rows are taken to cost as much as few, so as many as may go together.
+# Without measurements many rows count as few, so that batches are as large as allowed.
 UNMEASURED = Measurement((1, 1), {1: 0.05, 1 << 40: 0.05})
 
 
@@ -44,10 +46,10 @@ class StepProfile:
     def __init__(self, measured: Measurement, most_rows: int, memory_bytes: float = inf) -> None:
         """`most_rows` bounds every batch; `memory_bytes` is what steps may use.
 
-        Raises ValueError for bounds that leave no room for a guided picture.
+        Raises ValueError for bounds below a guided image.
         """
         if most_rows < LEAST_ROWS:
-            raise ValueError(f"most_rows is {most_rows}, but a guided picture takes {LEAST_ROWS}")
+            raise ValueError(f"most_rows is {most_rows}, but a guided image takes {LEAST_ROWS}")
         self._measured = measured
         self._grid = row_counts(most_rows)
         self._curves: dict[Group, _Curve] = {}
@@ -56,38 +58,40 @@ class StepProfile:
         self._safe_cells = inf  # lowered when memory runs out
 
     def may_use(self, memory_bytes: float) -> None:
-        """From now on steps may use so much: models have come or gone."""
+        """Set the memory of steps, after models were loaded or evicted."""
         if self._measured.bytes_per_cell > 0:
             self._memory_cells = memory_bytes / self._measured.bytes_per_cell
 
     def step_seconds(self, group: Hashable, rows: int) -> float:
-        """Seconds that a step of `rows` rows will take, at the pace of the moment."""
+        """Predict the seconds of a step of `rows` rows at the current pace."""
         curve = self._curve(group)
         return curve.pace * curve.at(rows)
 
     def best_rows(self, group: Hashable) -> int:
-        """The fewest rows whose time per row is within `GAIN` of the best there is, among those
-        whose step lasts `LONGEST_STEP_S` at most, or no longer than that of one guided picture."""
+        """Return the fewest rows whose time per row is within `GAIN` of the best.
+
+        Only steps of at most `LONGEST_STEP_S` count, or of the time of one guided image.
+        """
         return self._curve(group).best_rows
 
     def cap(self, group: Hashable) -> int:
-        """Rows a batch may have: the best number, as far as memory allows, but at least 1."""
+        """Return the rows a batch may have: the best number that memory allows, but at least 1."""
         cells = min(self._memory_cells, self._safe_cells)
         rows = self.best_rows(group)
         return rows if rows * _cells(group) <= cells else max(1, int(cells / _cells(group)))
 
     def fits(self, group: Hashable, rows: int) -> bool:
-        """Whether a step of `rows` rows fits into memory, by what was measured."""
+        """Return True if a step of `rows` rows fits into memory by the measurements."""
         return rows * _cells(group) <= self._memory_cells
 
     def observe(self, group: Hashable, rows: int, seconds: float) -> None:
-        """A step of `rows` rows took `seconds`."""
+        """Learn from a step of `rows` rows that took `seconds`."""
         if rows >= self.cap(group):
             self._safe_cells *= RECOVERY
         self._curve(group).observe(rows, seconds)
 
     def ran_out_of_memory(self, group: Hashable, rows: int) -> None:
-        """A step of `rows` rows did not fit: from now on half as much, of this size or another."""
+        """Halve the bound after a step of `rows` rows that did not fit, for groups of all sizes."""
         self._safe_cells = min(self._safe_cells, rows * _cells(group) / 2)
 
     def _curve(self, group: Hashable) -> _Curve:
@@ -102,17 +106,17 @@ class StepProfile:
 
 
 def row_counts(most_rows: int) -> tuple[int, ...]:
-    """The sizes of batches that are measured and compared: powers of two, and the largest."""
+    """Return the sizes of batches to measure and compare: powers of two, and the largest."""
     powers = [1 << n for n in range(1, most_rows.bit_length()) if 1 << n <= most_rows]
     return (*powers,) if powers[-1] == most_rows else (*powers, most_rows)
 
 
 @dataclass
 class _Points:
-    """Seconds by rows, with straight lines between, the last of them going on.
+    """Seconds by rows, interpolated linearly, and extrapolated beyond the largest.
 
-    Every further row is taken to cost half of the average at least: no line goes down by chance,
-    and larger batches are worth a try where only the smallest was measured.
+    Every further row costs at least half of the average: noise makes no line go down, and larger
+    batches are tried where only the smallest was measured.
     """
 
     seconds: dict[int, float]
@@ -129,7 +133,7 @@ class _Points:
         return self.seconds[left] + share * (self.seconds[right] - self.seconds[left])
 
     def _row_seconds(self, known: list[int]) -> float:
-        """What a row costs beyond the largest batch known."""
+        """Return the cost of a row beyond the largest batch known."""
         last = self.seconds[known[-1]]
         least = last / known[-1] / 2
         if len(known) == 1:
@@ -139,8 +143,11 @@ class _Points:
 
 @dataclass
 class _Curve:
-    """Step times of one group. The pace is a factor on all of them: a busy machine slows every
-    step down, which must not make the batches that happen to run look the worse."""
+    """Step times of one group.
+
+    The pace is a factor on all of them: a busy machine slows every step down, which must not count
+    against the batch sizes that happen to run then.
+    """
 
     points: _Points
     grid: tuple[int, ...]
@@ -151,7 +158,7 @@ class _Curve:
         self.best_rows = self._best_rows()
 
     def at(self, rows: int) -> float:
-        """Seconds at a pace of 1."""
+        """Return the seconds of a step at a pace of 1."""
         return self.points.at(rows)
 
     def observe(self, rows: int, seconds: float) -> None:

@@ -18,7 +18,7 @@ from math import inf
 from typing import Protocol
 
 from protocol.registry.presence import ModelReport, ModelState
-from worker.engine.resident import Resident
+from worker.engine.loaded_model import LoadedModel
 from worker.model_manager.eviction_policy import EvictionPolicy
 from worker.telemetry.metrics import Metrics
 
@@ -35,7 +35,7 @@ ProgressCallback = Callable[[float, str], None]
 class ModelHolder(Protocol):
     """The part of the engine that holds the loaded models."""
 
-    def put(self, name: str, resident: Resident) -> None: ...
+    def put(self, name: str, resident: LoadedModel) -> None: ...
     def remove(self, name: str) -> None: ...
 
 
@@ -62,7 +62,7 @@ class ModelManager:
     def __init__(
         self,
         engine: ModelHolder,
-        load: Callable[[str, ProgressCallback], Resident],
+        load: Callable[[str, ProgressCallback], LoadedModel],
         policy: EvictionPolicy,
         broken: Mapping[str, str],
         metrics: Metrics,
@@ -83,7 +83,7 @@ class ModelManager:
         self._least_recently_served = list(policy.entries)
         self.waiting: Mapping[str, float] = {}
         self._thread: threading.Thread | None = None
-        self._outcome: Resident | Exception | None = None
+        self._outcome: LoadedModel | Exception | None = None
         self._progress, self._detail = 0.0, ""
         self._closing = False
         metrics.models.set_function(lambda: len(policy.loaded))
@@ -91,7 +91,7 @@ class ModelManager:
 
     # -- serving --------------------------------------------------------------------------------
 
-    def turn(self, in_use: Collection[str]) -> None:
+    def update(self, in_use: Collection[str]) -> None:
         if self._thread is not None and self._outcome is not None:
             self._thread.join()
             outcome, self._outcome, self._thread = self._outcome, None, None
@@ -106,15 +106,15 @@ class ModelManager:
             )
             self._thread.start()
 
-    def takes(self) -> Sequence[str]:
+    def claimable(self) -> Sequence[str]:
         accepting = self._policy.accepting
         return [name for name in self._least_recently_served if name in accepting]
 
-    def taken(self, model: str) -> None:
+    def mark_claimed(self, model: str) -> None:
         self._least_recently_served.remove(model)
         self._least_recently_served.append(model)
 
-    def has(self, model: str) -> bool:
+    def is_ready(self, model: str) -> bool:
         return self._policy.is_ready(model)
 
     # -- startup --------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class ModelManager:
     def _report(self, name: str) -> ModelReport:
         if reason := self.broken.get(name):
             return ModelReport(name=name, state=ModelState.FAILED, detail=reason)
-        if self.has(name):
+        if self.is_ready(name):
             return ModelReport(name=name, state=ModelState.READY)
         if self._is_loading(name):
             detail, progress = self._detail, self._progress
@@ -199,13 +199,13 @@ class ModelManager:
             raise _Closing
         self._progress, self._detail = share, part
 
-    def _try_to_load(self, name: str, report: ProgressCallback) -> Resident | Exception:
+    def _try_to_load(self, name: str, report: ProgressCallback) -> LoadedModel | Exception:
         try:
             return self._load(name, report)
         except Exception as error:  # of any kind: the other models can still be served
             return error
 
-    def _finish_load(self, outcome: Resident | Exception) -> Exception | None:
+    def _finish_load(self, outcome: LoadedModel | Exception) -> Exception | None:
         """Hand a loaded model to the engine, or record and return why it could not be loaded."""
         name = self._policy.loading
         assert name is not None

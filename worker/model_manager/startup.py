@@ -13,9 +13,9 @@ from models.loading.loader import Fetching, load_model
 from models.loading.replacements import with_first_stage, with_tiny
 from models.pipeline import LatentDiffusion
 from protocol.registry.presence import WorkerState
-from worker.engine.engine import Engine
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import LoadedModel
 from worker.engine.memory import free_bytes
-from worker.engine.resident import Resident
 from worker.model_info.model_description import EMBEDDINGS, ModelDescription, describe_models
 from worker.model_info.sources import network_folder
 from worker.model_info.weights_dtype import weights_dtype
@@ -31,7 +31,7 @@ LOADED = 0.9  # share of the progress that loading takes; the rest is the warmup
 
 def start_models(
     settings: WorkerSettings, device: torch.device, heartbeat: Heartbeat, metrics: Metrics
-) -> tuple[Engine, ModelManager, Sequence[ModelDescription]]:
+) -> tuple[DiffusionEngine, ModelManager, Sequence[ModelDescription]]:
     """Describe the configured models, and load the first of them, with progress as heartbeats.
 
     Raises any error that prevents the worker from serving a single model.
@@ -40,7 +40,7 @@ def start_models(
     described = describe_models(settings, device)
     descriptions = described.descriptions
 
-    def load(name: str, report: ProgressCallback) -> Resident:
+    def load(name: str, report: ProgressCallback) -> LoadedModel:
         return _load(descriptions[name], settings, device, report)
 
     def report(name: str, share: float, part: str) -> None:
@@ -53,7 +53,7 @@ def start_models(
     free = partial(free_bytes, device)
     manager = ModelManager(engine, load, policy, described.broken, metrics, free)
     manager.load_first(report)
-    heartbeat.update(model=next(iter([*manager.takes(), *manager.names])))
+    heartbeat.update(model=next(iter([*manager.claimable(), *manager.names])))
     return engine, manager, list(descriptions.values())
 
 
@@ -72,7 +72,7 @@ def _load(
     settings: WorkerSettings,
     device: torch.device,
     report: ProgressCallback,
-) -> Resident:
+) -> LoadedModel:
     """Read the weights, then choose the executor and measure the steps."""
     config, card = description.config, description.card
     precision = config.precision or settings.worker_precision

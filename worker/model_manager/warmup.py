@@ -18,10 +18,10 @@ from models.lora.registry import LoraRegistry
 from models.networks.attention import available_kernels, choose_kernels, use_kernel
 from models.pipeline import LatentDiffusion
 from models.tuning import cuda_autotune, executor_autotune
-from worker.engine.decoding import BesideSteps, BetweenSteps, Decoding
-from worker.engine.engine import Engine
+from worker.engine.decoding import Decoding, InlineDecoding, StreamedDecoding
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import LoadedModel
 from worker.engine.merged_loras import MIB, MergedLoras
-from worker.engine.resident import Resident
 from worker.engine.safety import safety_of
 from worker.model_info.extra_networks import CONTROLNETS, LORAS
 from worker.model_manager.profiling import ready_profile
@@ -35,7 +35,7 @@ PROFILE_SHARE = 0.3  # of the time for measurements: the share for step times
 Size = tuple[int, int]  # width, height in pixels
 
 
-def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> Resident:
+def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> LoadedModel:
     """Return the model prepared to run as fast as this machine allows; `size` is its usual one.
 
     Set-up that happens once is done here, so that no job waits for it. Raises ValueError if the
@@ -53,21 +53,21 @@ def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings)
         made_by=model.executors.name,
         cache=_writable(settings.worker_cache),
     )
-    return Resident(model, profile, safety_of(model, settings.worker_safety))
+    return LoadedModel(model, profile, safety_of(model, settings.worker_safety))
 
 
-def empty_engine(device: torch.device, settings: WorkerSettings) -> Engine:
+def empty_engine(device: torch.device, settings: WorkerSettings) -> DiffusionEngine:
     """Return an engine without models on `device`."""
-    decoding: Decoding = BetweenSteps()
+    decoding: Decoding = InlineDecoding()
     if device.type == "cuda":
-        decoding = BesideSteps(StreamedDecoder(device))
+        decoding = StreamedDecoding(StreamedDecoder(device))
     loras = LoraRegistry(settings.models_home / LORAS)
-    return Engine(
+    return DiffusionEngine(
         {},
         settings.worker_slots,
         decoding=decoding,
         same_bytes=settings.worker_same_bytes,
-        variants=MergedLoras(loras, settings.worker_lora_cache_mb * MIB),
+        merged_loras=MergedLoras(loras, settings.worker_lora_cache_mb * MIB),
         controlnets=ControlNets(settings.models_home / CONTROLNETS),
     )
 

@@ -1,4 +1,4 @@
-"""What a picture of a spectrogram says of itself, for programs that read it aloud later."""
+"""Exif tags of a spectrogram image, for programs that convert it to sound later."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from PIL import Image
 
 from models.sound import RIFFUSION
 
-# Tags of riffusion's own pictures.
+# The tags of riffusion's own images.
 _TAGS: dict[int, int | float] = {
     11000: RIFFUSION.sample_rate,
     11010: RIFFUSION.step_ms,
@@ -21,7 +21,7 @@ _STEREO, _BANDS = 11005, 11040
 
 
 def spectrogram_exif(height: int, stereo: bool) -> Image.Exif:
-    """Of a picture with as many bands as rows."""
+    """Return the tags of a spectrogram image of `height` rows, one per band."""
     exif = Image.Exif()
     exif.update({**_TAGS, _STEREO: int(stereo), _BANDS: height})
     return exif

@@ -1,4 +1,4 @@
-"""The files that come with a picture: its depth, and what it sounds like."""
+"""Extra files of an image: its depth map, and its sound."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.output.sound_file import encode_sound
 
 
 class File(NamedTuple):
-    """What comes with a picture, before it is stored."""
+    """An extra file before it is stored."""
 
     kind: Extra
     format: ExtraFormat
@@ -25,7 +25,7 @@ class File(NamedTuple):
 
 
 def extras(pixels: Pixels, request: GenerationRequest, seed: int) -> Iterator[File]:
-    """What else than a picture there is in `pixels`, drawn from `seed`."""
+    """Yield the extra files of an image generated from `seed`."""
     if pixels.shape[-1] > RGB:
         yield File(Extra.DEPTH, ExtraFormat.PNG, _depth(pixels))
     if request.audio_format is not None:
@@ -35,7 +35,7 @@ def extras(pixels: Pixels, request: GenerationRequest, seed: int) -> Iterator[Fi
 
 
 def _depth(pixels: Pixels) -> bytes:
-    """A grey PNG of 16 bits."""
+    """Encode the depth as a grey PNG of 16 bits."""
     high, low = pixels[..., RGB], pixels[..., RGB + 1]
     depth = high.astype(np.uint16) * 256 + low
     file = io.BytesIO()

@@ -1,7 +1,7 @@
-"""Deletes from the store what nobody can ask for any more.
+"""Deletes objects from the store that no client can request any more.
 
-Results go when their job's record has expired, inputs when no job can still need them; either only
-when it is older than that takes anyway, so that Redis losing its memory deletes nothing young.
+Results are deleted when their job's record has expired, inputs when no job can still need them.
+Both must also be older than that takes, so that nothing new is deleted after Redis lost its data.
 """
 
 import logging
@@ -18,53 +18,51 @@ logger = logging.getLogger(__name__)
 
 
 class GarbageCollector:
-    """One of all the workers' sweepers sweeps, once in `every_s` seconds."""
+    """Collects once in `every_s` seconds, in one of all the workers."""
 
-    def __init__(
-        self, store: ObjectStore, holdings: Pins, settings: Settings, every_s: float
-    ) -> None:
+    def __init__(self, store: ObjectStore, pins: Pins, settings: Settings, every_s: float) -> None:
         self._store = store
-        self._holdings = holdings
+        self._pins = pins
         self._every_s = every_s
         self._results_age = timedelta(
             seconds=max(settings.result_ttl_s, settings.failure_ttl_s) + MARGIN_S
         )
         self._inputs_age = timedelta(seconds=settings.job_lifetime_s + MARGIN_S)
-        self._ending = Event()
+        self._closing = Event()
 
     def close(self) -> None:
-        """Stop soon, from any thread."""
-        self._ending.set()
+        """Stop soon; may be called from any thread."""
+        self._closing.set()
 
-    def sweep(self) -> None:
-        """Delete what is due, if it is our turn. Raises QueueUnavailable."""
-        if not self._holdings.claim_collection(self._every_s):
+    def collect(self) -> None:
+        """Delete what is due, if it is this worker's turn. Raises QueueUnavailable."""
+        if not self._pins.claim_collection(self._every_s):
             return
         try:
-            swept = self._results() + self._inputs()
+            deleted = self._collect_results() + self._collect_inputs()
         except StoreUnavailable:
-            logger.warning("the store does not answer, sweeping is put off")
+            logger.warning("the store does not answer, garbage is collected later")
         else:
-            logger.info("swept the store", extra={"objects": swept})
+            logger.info("garbage collected", extra={"objects": deleted})
 
-    def _results(self) -> int:
-        swept = 0
+    def _collect_results(self) -> int:
+        deleted = 0
         for page in self._store.older_than("results", datetime.now(UTC) - self._results_age):
             for key in page:
-                # Asked for each, just before: what is asked early may not be true any more.
-                if not self._ending.is_set() and not self._holdings.has_record(job_of(key)):
+                # Checked just before each deletion: an earlier check may be out of date.
+                if not self._closing.is_set() and not self._pins.has_record(job_of(key)):
                     self._store.delete(key)
-                    swept += 1
-        return swept
+                    deleted += 1
+        return deleted
 
-    def _inputs(self) -> int:
-        swept = 0
+    def _collect_inputs(self) -> int:
+        deleted = 0
         for page in self._store.older_than("inputs", datetime.now(UTC) - self._inputs_age):
-            if self._ending.is_set():
+            if self._closing.is_set():
                 break
-            free = self._holdings.mark_for_deletion(page)
+            free = self._pins.mark_for_deletion(page)
             for key in free:
                 self._store.delete(key)
-            self._holdings.unmark(free)
-            swept += len(free)
-        return swept
+            self._pins.unmark(free)
+            deleted += len(free)
+        return deleted

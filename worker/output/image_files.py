@@ -1,4 +1,4 @@
-"""From pixels to the file a client gets. A PNG carries the recipe it was made by."""
+"""Encodes images as files. A PNG contains the parameters it was generated from."""
 
 import io
 import json
@@ -19,37 +19,37 @@ WEBP_EFFORT = 2  # of 0..6; beyond this, encoding costs more than the bytes it s
 
 
 def encode(pixels: Pixels, request: GenerationRequest, seed: int) -> bytes:
-    """`pixels` (H, W, 3) as a file in the format and quality that `request` asks for."""
+    """Encode `pixels` (H, W, 3) in the format and quality that `request` asks for."""
     image = Image.fromarray(pixels)
-    said = _exif(request)
+    exif = _exif(request)
     file = io.BytesIO()
     match request.output_format:
         case OutputFormat.PNG:
-            recipe = _png_text(request, seed)
-            image.save(file, "PNG", compress_level=PNG_COMPRESSION, pnginfo=recipe, **said)
+            text = _png_text(request, seed)
+            image.save(file, "PNG", compress_level=PNG_COMPRESSION, pnginfo=text, **exif)
         case OutputFormat.JPEG:
-            image.save(file, "JPEG", quality=request.quality, **said)
+            image.save(file, "JPEG", quality=request.quality, **exif)
         case OutputFormat.WEBP:
-            image.save(file, "WEBP", quality=request.quality, method=WEBP_EFFORT, **said)
+            image.save(file, "WEBP", quality=request.quality, method=WEBP_EFFORT, **exif)
     return file.getvalue()
 
 
 def _exif(request: GenerationRequest) -> dict[str, Image.Exif]:
-    """Of a picture that is also a sound; others have none, not even an empty one."""
+    """Return the Exif tags of a spectrogram; other images have none, not even empty ones."""
     if request.audio_format is None:
         return {}
     return {"exif": spectrogram_exif(request.height, request.audio_stereo)}
 
 
 def encode_preview(pixels: Pixels) -> bytes:
-    """A small picture (H, W, 3) on its way, as a JPEG."""
+    """Encode a preview (H, W, 3) as a JPEG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=PREVIEW_QUALITY)
     return file.getvalue()
 
 
-def recipe_texts(request: GenerationRequest, seed: int) -> dict[str, str]:
-    """The recipe of the picture drawn from `seed`: a line each for people, all of it as JSON."""
+def parameter_texts(request: GenerationRequest, seed: int) -> dict[str, str]:
+    """Return the parameters of the image generated from `seed`, one by one and all as JSON."""
     texts = {}
     if request.task.takes("prompt"):
         texts = {"Prompt": request.prompt, "Negative prompt": request.negative_prompt}
@@ -66,20 +66,20 @@ def recipe_texts(request: GenerationRequest, seed: int) -> dict[str, str]:
         texts["Strength"] = f"{request.strength:g}"
     if request.class_id is not None:
         texts["Class"] = str(request.class_id)
-    # This one picture again: its own seed, alone; whether it was watched does not matter.
+    # The request of this one image: with its own seed, and without previews.
     alone = request.model_copy(update={"seed": seed, "n": 1, "previews": False})
     texts["darkroom"] = json.dumps(alone.model_dump(mode="json"))
     return texts
 
 
 def _png_text(request: GenerationRequest, seed: int) -> PngInfo:
-    """As tEXt where Latin-1 is enough, as iTXt (UTF-8) where not."""
+    """Return the parameters as tEXt where Latin-1 suffices, else as iTXt (UTF-8)."""
     info = PngInfo()
-    for key, text in recipe_texts(request, seed).items():
+    for key, text in parameter_texts(request, seed).items():
         info.add_text(key, _printable(text))
     return info
 
 
 def _printable(text: str) -> str:
-    """Without what the PNG standard forbids: a zero byte, and surrogates, which are no text."""
+    """Remove what the PNG standard forbids: zero bytes, and surrogates, which are not text."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

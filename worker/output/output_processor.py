@@ -1,13 +1,14 @@
-"""Everything slow that is not drawing: reading inputs, encoding, and writing to the store.
+"""Reads inputs, encodes images and writes them to the store, in threads of its own.
 
-Done by a few threads beside the engine's. Tasks begin in the order they were submitted, so one may
-wait for the results of those before it.
+Tasks begin in the order in which they were submitted, so one may wait for the results of those
+before it.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Event
 from typing import ParamSpec, TypeVar
 
@@ -16,7 +17,7 @@ from protocol.queue.job import ExtraFile, ImageResult
 from protocol.request.object_keys import extra_key, result_key
 from protocol.request.request import GenerationRequest
 from protocol.storage.object_store import ObjectStore
-from worker.interfaces import RGB, Inputs, Pixels
+from worker.interfaces import RGB, Pixels
 from worker.output.extras import File, extras
 from worker.output.image_files import encode
 
@@ -32,82 +33,73 @@ class OutputProcessor:
     """A pool of threads between the engine and the store."""
 
     def __init__(self, store: ObjectStore, threads: int, patience_s: float) -> None:
-        """`patience_s`: for how long a store that does not answer is tried again."""
-        self._store = store
+        """`patience_s`: for how long calls are repeated while the store does not answer."""
+        self.store = store
         self._patience_s = patience_s
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="delivery")
-        # Tasks that need no store, and so do not wait behind those that wait for it.
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="output")
+        # For tasks without the store, so that they do not queue behind those that wait for it.
         self._endings = ThreadPoolExecutor(1, thread_name_prefix="ending")
-        self._giving_up = Event()
+        self._closing = Event()
 
     def submit(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Do a task that reads or writes the store, or waits for one that does."""
+        """Run a task that reads or writes the store, or waits for one that does."""
         return self._pool.submit(task, *args, **kwargs)
 
     def submit_ending(
         self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
-        """Do a task that only tells Redis how a job ended: one without pictures."""
+        """Run a task that only writes to Redis how a job without images ended."""
         return self._endings.submit(task, *args, **kwargs)
 
-    def inputs(self, request: GenerationRequest) -> Inputs:
-        """The PNGs that a request's keys name. For use in a task.
+    def read_inputs(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Read input images, PNGs, by their keys; for use in a task.
 
-        Raises UnknownImage, and StoreUnavailable once patience is at its end.
+        Raises UnknownImage, and StoreUnavailable if the store stays away.
         """
-        found = {key: self._input(key) for key in request.input_keys}
-        return Inputs(
-            image=found[request.image_key] if request.image_key else None,
-            mask=found[request.mask_key] if request.mask_key else None,
-            controls=tuple(found[control.image_key] for control in request.controls),
-        )
+        return {key: self._retry(partial(self.store.get, key)) for key in keys}
 
-    def image(
+    def write_image(
         self, job_id: str, index: int, pixels: Pixels, request: GenerationRequest, seed: int
     ) -> ImageResult:
-        """Encode one picture, and what comes with it, and write them to the store. For use in a
-        task.
+        """Encode one image and its extra files, and write them to the store; for use in a task.
 
-        Raises StoreUnavailable once patience is at its end.
+        Raises StoreUnavailable if the store stays away.
         """
-        picture = encode(pixels[..., :RGB], request, seed)
+        content = encode(pixels[..., :RGB], request, seed)
         key = result_key(job_id, index, request.output_format)
         height, width, _ = pixels.shape
-        self._put(key, picture, request.output_format.content_type)
+        self._put(key, content, request.output_format.content_type)
         return ImageResult(
             key=key,
             seed=seed,
             width=width,
             height=height,
             format=request.output_format,
-            bytes=len(picture),
+            bytes=len(content),
             extras=tuple(
-                self._extra(job_id, index, extra) for extra in extras(pixels, request, seed)
+                self._write_extra(job_id, index, extra) for extra in extras(pixels, request, seed)
             ),
         )
 
-    def _extra(self, job_id: str, index: int, extra: File) -> ExtraFile:
+    def _write_extra(self, job_id: str, index: int, extra: File) -> ExtraFile:
         key = extra_key(job_id, index, extra.kind, extra.format)
         self._put(key, extra.content, extra.format.content_type)
         return ExtraFile(kind=extra.kind, key=key, format=extra.format, bytes=len(extra.content))
 
     def _put(self, key: str, content: bytes, content_type: str) -> None:
-        self._patiently(lambda: self._store.put(key, content, content_type))
+        self._retry(lambda: self.store.put(key, content, content_type))
 
     def close(self) -> None:
-        """Stop being patient, and wait for the threads to end."""
-        self._giving_up.set()
+        """Stop repeating failed calls, and wait for the threads to end."""
+        self._closing.set()
         self._pool.shutdown(cancel_futures=True)
         self._endings.shutdown(cancel_futures=True)
 
     def pause(self, seconds: float) -> bool:
-        """Wait, in a task, before trying something again; whether it is worth trying."""
-        return not self._giving_up.wait(seconds)
+        """Wait, in a task, before a call is repeated; return False if it should not be."""
+        return not self._closing.wait(seconds)
 
-    def _input(self, key: str) -> bytes:
-        return self._patiently(lambda: self._store.get(key))
-
-    def _patiently(self, attempt: Callable[[], T]) -> T:
+    def _retry(self, attempt: Callable[[], T]) -> T:
         deadline = time.monotonic() + self._patience_s
         pause = FIRST_PAUSE_S
         while True:

@@ -1,4 +1,4 @@
-"""From samples to the file a client gets. The only file that knows libsndfile."""
+"""Encodes sound as files. The only module that uses libsndfile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUBTYPES = {
 
 
 def encode_sound(sound: Sound, audio_format: AudioFormat) -> bytes:
-    """`sound` (samples, channels) in [-1, 1] as a file: 16 bits, or MP3."""
+    """Encode `sound` (samples, channels) in [-1, 1]: 16 bits, or MP3."""
     file = io.BytesIO()
     soundfile.write(
         file,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from worker.interfaces import Engine, stats_of
+from worker.interfaces import Engine
 
 
 class EngineCollector(Collector):
@@ -15,7 +15,7 @@ class EngineCollector(Collector):
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
-        stats = stats_of(self._engine)
+        stats = self._engine.stats
         yield CounterMetricFamily(
             "darkroom_worker_prompt_cache_hits",
             "Prompts found in the cache of encoded prompts.",

@@ -156,13 +156,13 @@ class Metrics:
 
     def stepped(self, seconds: float, stats: EngineStats) -> None:
         """Count a step of the engine that took `seconds`; `stats` are the engine's after it."""
-        if stats.pictures == 0:
+        if stats.images == 0:
             return
         self.step_seconds.observe(seconds if stats.step_s is None else stats.step_s)
         self.batch_rows.labels(shape_label(stats.width, stats.height)).observe(stats.rows_run)
         self.rows.inc(stats.rows_run)
         self.padding.inc(stats.rows_run - stats.rows)
-        self.image_steps.inc(stats.pictures)
+        self.image_steps.inc(stats.images)
 
     def serve(self, host: str, port: int) -> WSGIServer | None:
         """Serve GET /metrics from a thread until `shutdown` is called on the returned server.

@@ -1,12 +1,10 @@
--- ARGV: terms, pool, members. A lease that has run out but was not taken back yet is renewed.
--- Answers those that are gone.
+-- Renew leases, also those that have expired but were not requeued yet. Args: terms, pool, members.
+-- Returns the members whose leases are lost.
 local now, lost = server_time(), {}
-local stays = math.ceil(6 * terms.lease_s)
-for i = 3, #ARGV do
-  local member = ARGV[i]
-  if redis.call('ZSCORE', leases_key(pool), member) then
-    redis.call('ZADD', leases_key(pool), now + terms.lease_s, member)
-    if redis.call('EXPIRE', execution_key(member), stays) == 1 then
+for _, member in ipairs(args.members) do
+  if redis.call('ZSCORE', leases_key(args.pool), member) then
+    redis.call('ZADD', leases_key(args.pool), now + terms.lease_s, member)
+    if redis.call('EXPIRE', execution_key(member), math.ceil(6 * terms.lease_s)) == 1 then
       redis.call('HSET', execution_key(member), 'last_heartbeat', now)
     end
   else

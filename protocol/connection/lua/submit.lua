@@ -1,45 +1,43 @@
--- ARGV: pool, lane, job id, client, work, most waiting, most waiting of one client, deadline in
--- seconds or '', seconds it may live, seconds to keep what fails, now as RQ writes it, then the job's
--- hash.
--- Answers what came of it, and for a refusal: how many wait (or how long it would), and the rate.
-local pool, lane, id, client, work = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local most, most_of_client, deadline_s = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local life_s, keep, now_text = tonumber(ARGV[9]), ARGV[10], ARGV[11]
+-- Queue a job. Args: pool, lane, id, client, work, max_waiting, max_waiting_of_client, deadline_s (if
+-- the client set one), life_s, failure_ttl_s, now (as RQ writes it), fields (further ones of the job's
+-- hash: names and values, flat). ARGV[2] is the hash's `data`, which is no text.
+-- Returns what happened and, for a refusal, the number of waiting jobs (or the wait), and the rate.
+local pool, lane, id, client = args.pool, args.lane, args.id, args.client
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'known'} end
-drop_all_late(pool, keep, now_text)
+expire_all(pool, args.failure_ttl_s, args.now, {})
 
-local waiting, rate = waiting_in_all(pool), rate_of(pool)
-if waiting >= most then return {'full', waiting, tostring(rate)} end
+local waiting, rate = waiting_in_pool(pool), rate_of(pool)
+if waiting >= args.max_waiting then return {'full', waiting, tostring(rate)} end
 
 if client ~= '' then
   local key = client_key(pool, client)
   local mine = redis.call('SCARD', key)
-  if mine >= most_of_client then
-    -- Before refusing, forget those that RQ's tools took out without our knowing.
+  if mine >= args.max_waiting_of_client then
+    -- Before a refusal, forget jobs that RQ's tools have removed from the queue.
     for _, other in ipairs(redis.call('SMEMBERS', key)) do
       if field(other, 'status') ~= 'queued' then redis.call('SREM', key, other) end
     end
     mine = redis.call('SCARD', key)
-    if mine >= most_of_client then return {'client', mine, tostring(rate)} end
+    if mine >= args.max_waiting_of_client then return {'client', mine, tostring(rate)} end
   end
 end
 
-if deadline_s then
+if args.deadline_s then
   local ahead = redis.call('ZCOUNT', order_key(lane), '-inf', tag_for(lane, client))
   for _, other in ipairs(lanes_of(pool)) do
     if other == lane then break end
     ahead = ahead + waiting_in(other)
   end
-  if rate > 0 and ahead / rate > deadline_s then
+  if rate > 0 and ahead / rate > args.deadline_s then
     return {'late', tostring(ahead / rate), tostring(rate)}
   end
 end
 
 redis.call('HSET', job_key(id), 'status', 'queued', 'origin', lane, 'client', client,
-           'work', work, 'deadline_at', server_time() + life_s,
-           'enqueued_at', now_text, 'created_at', now_text, unpack(ARGV, 12))
+           'work', args.work, 'deadline_at', server_time() + args.life_s, 'enqueued_at', args.now,
+           'created_at', args.now, 'data', ARGV[2], unpack(args.fields))
 redis.call('SADD', rq .. ':queues', list_key(lane))
-join(pool, lane, id, client, work)
+enqueue(pool, lane, id, client, args.work)
 redis.call('PUBLISH', ours .. ':wake:' .. pool, id)
 return {'queued'}

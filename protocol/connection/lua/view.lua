@@ -1,2 +1,2 @@
--- ARGV: job id.
-return seen(ARGV[1])
+-- Return the view of a job. Args: id.
+return view_of(args.id)

@@ -20,10 +20,10 @@ from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, compile_table
 from models.samplers.noise_schedule import NoiseSchedule, PredictionType
 from tests.support.tiny_models import write_tiny_sd, write_tiny_vae
-from tests.worker.engine.test_engine import Heard, request, run
+from tests.worker.engine.test_engine import RecordingListener, request, run
 from worker.engine import previews
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob, Pixels
 
 Z0 = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(1))
@@ -105,7 +105,7 @@ def test_previews_are_small(model: LatentDiffusion, tiny: bool, tmp_path: Path) 
 
 
 @dataclass
-class Watcher(Heard):
+class Watcher(RecordingListener):
     """A listener that sees its pictures before they are done."""
 
     seen: list[Pixels] = field(default_factory=list)
@@ -115,7 +115,7 @@ class Watcher(Heard):
 
 
 def drawn(model: LatentDiffusion, **changes: object) -> Watcher:
-    engine, watcher = Engine({"tiny": unmeasured(model, 4)}, max_slots=4), Watcher()
+    engine, watcher = DiffusionEngine({"tiny": unmeasured(model, 4)}, max_slots=4), Watcher()
     engine.admit(AdmittedJob("it", request(n=2, steps=6, **changes), None, None, watcher))
     run(engine)
     return watcher
@@ -159,13 +159,13 @@ def test_previews_take_a_small_share_of_the_time(
     monkeypatch.setattr(LinearPreview, "__call__", slow)
     monkeypatch.setattr(previews, "time", clock)
     sketched = replace(model, sketch=LinearPreview(torch.zeros(3, 4), torch.zeros(3)))
-    engine, watcher = Engine({"tiny": unmeasured(sketched, 4)}, max_slots=4), Watcher()
+    engine, watcher = DiffusionEngine({"tiny": unmeasured(sketched, 4)}, max_slots=4), Watcher()
     engine.admit(AdmittedJob("it", request(steps=6, previews=True), None, None, watcher))
     (slot,) = engine._slots
     engine.step()
     assert not watcher.seen
     engine.step()
     assert len(watcher.seen) == 1
-    assert slot.running.preview_due == pytest.approx(7.0 + pause)
-    assert not previews.looks([slot], 7.0 + 0.99 * pause)
-    assert previews.looks([slot], 7.0 + 1.01 * pause)
+    assert slot.job.next_preview_at == pytest.approx(7.0 + pause)
+    assert not previews.snapshots([slot], 7.0 + 0.99 * pause)
+    assert previews.snapshots([slot], 7.0 + 1.01 * pause)

@@ -25,9 +25,9 @@ from protocol.request.request import Decoder
 from tests.support.shared_files import shared_file
 from tests.support.tiny_models import write_tiny_sd, write_tiny_vae
 from tests.worker.consumer.harness import client
-from tests.worker.engine.test_engine import Heard, request
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
+from tests.worker.engine.test_engine import RecordingListener, request
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob
 from worker.model_info.model_card import model_card
 from worker.model_manager.startup import start_models
@@ -79,11 +79,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_request_may_ask_for_it(folder: Path) -> None:
     model = load_model(str(folder), torch.device("cpu"))
     assert model_card(model, "tiny").decoders == ("full", "tiny")
-    engine = Engine({"tiny": unmeasured(model, 4)}, max_slots=4)
-    heard = {decoder: Heard() for decoder in Decoder}
+    engine = DiffusionEngine({"tiny": unmeasured(model, 4)}, max_slots=4)
+    heard = {decoder: RecordingListener() for decoder in Decoder}
     for decoder, listener in heard.items():
         engine.admit(AdmittedJob(decoder, request(decoder=decoder), None, None, listener))
-    latents = [slot.trajectory for slot in engine._slots]
+    latents = [slot.state for slot in engine._slots]
     while not engine.idle:
         engine.step()
     assert torch.equal(latents[0].x, latents[1].x)

@@ -18,6 +18,7 @@ from models.denoising.sampling_params import Box, SamplingParams
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from protocol.errors import DarkroomError, InvalidRequest
+from protocol.queue.job import Timings
 from protocol.request.generation_params import GenerationParams, InputImage, parse_params
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import input_key
@@ -25,9 +26,9 @@ from protocol.request.request import GenerationRequest
 from protocol.request.resolve import resolve
 from protocol.request.tasks import Task
 from tests.models.published import small_models as small
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
-from worker.interfaces import AdmittedJob, EngineTimings, Pixels
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
+from worker.interfaces import AdmittedJob, JobListener, Pixels
 from worker.model_info.model_card import model_card
 from worker.model_manager.profiling import measure
 
@@ -35,7 +36,7 @@ BOX = {"class": 3, "x": 0.25, "y": 0.0, "width": 0.75, "height": 0.5}
 
 
 @dataclass
-class Heard:
+class RecordingListener(JobListener):
     images: dict[int, Pixels] = field(default_factory=dict)
     done: bool = False
 
@@ -44,7 +45,7 @@ class Heard:
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
         self.images[index] = pixels
 
-    def on_done(self, timings: EngineTimings) -> None:
+    def on_done(self, timings: Timings) -> None:
         self.done = True
 
     def on_error(self, error: DarkroomError) -> None:
@@ -166,8 +167,8 @@ def asked(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest:
     )
 
 
-def drawn(engine: Engine, case: Case, request: GenerationRequest) -> list[Pixels]:
-    heard = Heard()
+def drawn(engine: DiffusionEngine, case: Case, request: GenerationRequest) -> list[Pixels]:
+    heard = RecordingListener()
     engine.admit(AdmittedJob("job", request, png(case.image), png(case.mask), heard))
     while not engine.idle:
         engine.step()
@@ -182,7 +183,7 @@ def test_a_request_is_drawn_as_its_recipe(case: Case, loaded: Loaded) -> None:
     assert card.tasks == (words if "prompt" in case.fields else (case.task,))
     assert card.family == "ldm"
     assert card.reads_prompts == ("prompt" in case.fields)
-    engine = Engine({card.name: unmeasured(model, 4)}, max_slots=4)
+    engine = DiffusionEngine({card.name: unmeasured(model, 4)}, max_slots=4)
     request = asked(case, card, n=2)
     first, second = drawn(engine, case, request)
     width, height = case.size
@@ -225,7 +226,7 @@ def test_a_large_picture_is_drawn_in_patches_of_one_size(loaded: Loaded) -> None
 
     watching = replace(model, executors=replace(model.executors, denoiser=watched))
     large = replace(case, image=noise(140, 130))
-    engine = Engine({card.name: unmeasured(watching, 4)}, max_slots=4)
+    engine = DiffusionEngine({card.name: unmeasured(watching, 4)}, max_slots=4)
     [picture] = drawn(engine, large, asked(large, card, steps=1))
     assert picture.shape == (520, 560, 3)
     assert seen == [(4, 6, 128, 128)]
@@ -248,7 +249,7 @@ def test_the_picture_stays_as_it_was_beside_the_hole(loaded: Loaded) -> None:
     case = next(case for case in CASES if case.task is Task.INPAINT)
     model, card = loaded(case)
     [picture] = drawn(
-        Engine({card.name: unmeasured(model, 4)}, max_slots=4), case, asked(case, card)
+        DiffusionEngine({card.name: unmeasured(model, 4)}, max_slots=4), case, asked(case, card)
     )
     kept = np.array(HOLE) == 0
     np.testing.assert_array_equal(picture[kept], np.array(WHOLE)[kept])

@@ -13,10 +13,10 @@ from worker.telemetry.metrics import Metrics
 def main() -> None:
     store = ObjectStore.open(os.environ["OBJECT_STORE_URL"])
     engine = FakeEngine(step_s=float(sys.argv[1]))
-    worker, delivery = make_worker(settings(os.environ["REDIS_URL"]), engine, store, Metrics())
-    worker.heed_signals()
+    worker, output = make_worker(settings(os.environ["REDIS_URL"]), engine, store, Metrics())
+    worker.handle_signals()
     worker.work()
-    delivery.close()
+    output.close()
 
 
 if __name__ == "__main__":

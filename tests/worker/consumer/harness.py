@@ -1,4 +1,4 @@
-"""Workers for tests: real ones but for the engine, in a thread or in a child process."""
+"""Workers for tests, real except for the engine, in a thread or in a child process."""
 
 import os
 import signal
@@ -17,12 +17,11 @@ from redis import Redis
 from protocol.connection.redis_client import ANSWER_TIMEOUT_S, connect
 from protocol.queue.job import TERMINAL, JobView
 from protocol.queue.job_queue import JobQueue
-from protocol.queue.progress import ProgressBoard
 from protocol.request.request import GenerationRequest
 from protocol.settings import Settings
 from protocol.storage.object_store import ObjectStore
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.progress_reporter import Reporter
+from worker.consumer.context import WorkerContext
 from worker.consumer.rq_worker import RqWorker
 from worker.interfaces import Engine, OneModel
 from worker.output.output_processor import OutputProcessor
@@ -30,7 +29,7 @@ from worker.settings import WorkerSettings
 from worker.telemetry.metrics import Metrics
 
 MODEL = "fake"
-PATIENCE_S = 60.0  # how long a test waits for what must happen; nothing is timed by it
+PATIENCE_S = 60.0  # how long a test waits for an event; no test measures it
 
 REQUEST = GenerationRequest.model_validate(
     {
@@ -57,7 +56,7 @@ def request(**changes: Any) -> GenerationRequest:
 
 
 def settings(redis_url: str, **changes: Any) -> WorkerSettings:
-    """Short leases, so that tests of recovery are quick."""
+    """Return settings with short leases, so that tests of recovery are quick."""
     quick = {
         "redis_url": redis_url,
         "worker_lease_s": 0.9,
@@ -75,7 +74,7 @@ _clients: list[Redis] = []
 
 
 def client(redis_url: str, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Redis:
-    """A client that is closed when the test is over."""
+    """Return a client that is closed after the test."""
     _clients.append(connect(redis_url, answer_timeout_s=answer_timeout_s))
     return _clients[-1]
 
@@ -93,20 +92,8 @@ def make_worker(
     settings: WorkerSettings, engine: Engine, store: ObjectStore, metrics: Metrics
 ) -> tuple[RqWorker, OutputProcessor]:
     redis = client(settings.redis_url, answer_timeout_s=settings.worker_heartbeat_s)
-    delivery = OutputProcessor(
-        store, settings.worker_delivery_threads, settings.worker_store_patience_s
-    )
-    worker = RqWorker(
-        redis,
-        name=f"test-{uuid.uuid4().hex}",
-        models=OneModel(MODEL),
-        engine=engine,
-        delivery=delivery,
-        reporter=Reporter(ProgressBoard(redis)),
-        metrics=metrics,
-        settings=settings,
-    )
-    return worker, delivery
+    context = WorkerContext.open(settings, redis, OneModel(MODEL), engine, metrics, store=store)
+    return RqWorker(redis, f"test-{uuid.uuid4().hex}", context), context.output
 
 
 @contextmanager
@@ -116,8 +103,8 @@ def running_worker(
     store: ObjectStore | None = None,
     metrics: Metrics | None = None,
 ) -> Iterator[RqWorker]:
-    """A worker in a thread of this process, stopped in order at the end."""
-    worker, delivery = make_worker(
+    """Run a worker in a thread of this process, and stop it in order at the end."""
+    worker, output = make_worker(
         settings,
         engine or FakeEngine(),
         store or ObjectStore.open("memory:///"),
@@ -128,9 +115,9 @@ def running_worker(
     try:
         yield worker
     finally:
-        worker.loop.stop()
+        worker.consumer.stop()
         thread.join(PATIENCE_S)
-        delivery.close()
+        output.close()
         assert not thread.is_alive()
 
 
@@ -179,6 +166,6 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def outcome(queue: JobQueue, job_id: str) -> JobView:
-    """The job once it has ended."""
+    """Wait until the job has ended, and return it."""
     wait_for(lambda: queue.view(job_id).state in TERMINAL)
     return queue.view(job_id)

@@ -1,4 +1,4 @@
-"""The loop alone: an engine and a ledger that are a few lines each, no Redis."""
+"""The consumer with a fake engine and a fake job source, without Redis."""
 
 import itertools
 from collections import deque
@@ -12,11 +12,13 @@ from protocol.errors import DarkroomError
 from protocol.queue.job import JobResult, JobState, Progress
 from protocol.request.request import GenerationRequest
 from protocol.storage.object_store import ObjectStore
-from tests.worker.consumer.harness import MODEL, request
+from tests.worker.consumer.harness import MODEL, request, settings
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.consumer import MOST_FAILED_ALONE, STATES, Consumer, EngineBroken
+from worker.consumer.consumer import MAX_FAILED_ALONE, Consumer, EngineBroken
+from worker.consumer.context import WorkerContext
 from worker.consumer.leases import ALONE_FROM, Claim, JobStatus
-from worker.consumer.progress_reporter import Reporter
+from worker.consumer.progress_reporter import ProgressReporter
+from worker.consumer.settler import STATES
 from worker.interfaces import OneModel
 from worker.output.output_processor import OutputProcessor
 from worker.telemetry.metrics import Metrics
@@ -24,14 +26,14 @@ from worker.telemetry.metrics import Metrics
 MAX_CRASHES = 3
 
 
-class FakeLedger:
-    """A queue of requests in memory; what ended how is in `ended`."""
+class FakeJobSource:
+    """A queue of requests in memory; `ended` holds the jobs that ended and their statuses."""
 
     def __init__(self, *requests: GenerationRequest) -> None:
         self.waiting = deque(
-            (f"{number:032x}", asked, 0) for number, asked in enumerate(requests, start=1)
+            (f"{number:032x}", one, 0) for number, one in enumerate(requests, start=1)
         )
-        self.requests = {job_id: asked for job_id, asked, _ in self.waiting}
+        self.requests = {job_id: one for job_id, one, _ in self.waiting}
         self.ended: list[tuple[str, JobStatus]] = []
         self.idle_claims: list[bool] = []
         self.faults = 0
@@ -60,11 +62,11 @@ class FakeLedger:
     def cancel(self, claim: Claim) -> JobStatus | None:
         return self._end(claim, JobStatus.CANCELED)
 
-    def hand_back(self, claim: Claim) -> JobStatus | None:
+    def requeue(self, claim: Claim) -> JobStatus | None:
         return self._end(claim, JobStatus.QUEUED)
 
-    def suspect(self, claim: Claim) -> JobStatus | None:
-        crashes = claim.crashes + 1
+    def mark_stalled(self, claim: Claim) -> JobStatus | None:
+        crashes = claim.stalled_count + 1
         if crashes == MAX_CRASHES:
             return self._end(claim, JobStatus.FAILED)
         self.waiting.appendleft((claim.job_id, self.requests[claim.job_id], crashes))
@@ -75,127 +77,128 @@ class FakeLedger:
         return status
 
 
-class SilentBoard:
-    """Progress that nobody hears; `told` keeps it."""
+class RecordingBoard:
+    """Keeps published progress in `published`."""
 
     def __init__(self) -> None:
-        self.told: list[Progress] = []
+        self.published: list[Progress] = []
 
     def publish(self, progress: Progress) -> None:
-        self.told.append(progress)
+        self.published.append(progress)
 
-    def publish_all(self, news: list[Progress], previews: Mapping[str, bytes]) -> None:
-        self.told += news
+    def publish_all(self, progress: list[Progress], previews: Mapping[str, bytes]) -> None:
+        self.published += progress
 
 
 @contextmanager
-def loop(engine: FakeEngine, ledger: FakeLedger, grace_s: float = 10.0) -> Iterator[Consumer]:
-    delivery = OutputProcessor(ObjectStore.open("memory:///"), threads=2, patience_s=0.0)
-    board = SilentBoard()
-    yield Consumer(
+def consumer(
+    engine: FakeEngine, source: FakeJobSource, grace_s: float = 10.0
+) -> Iterator[Consumer]:
+    output = OutputProcessor(ObjectStore.open("memory:///"), threads=2, patience_s=0.0)
+    context = WorkerContext(
+        settings("redis://unused", worker_shutdown_grace_s=grace_s, worker_slots=2),
         OneModel(MODEL),
         engine,
-        ledger,
-        delivery,
-        Reporter(board),  # type: ignore[arg-type]
+        output,
+        ProgressReporter(RecordingBoard()),  # type: ignore[arg-type]
         Metrics(),
-        job_timeout_s=60.0,
-        grace_s=grace_s,
-        most_deliveries=4,
     )
-    delivery.close()
+    yield Consumer(context, source)
+    output.close()
 
 
-def test_jobs_are_drawn_together_as_far_as_there_is_room() -> None:
-    companies: list[int] = []
-    engine = FakeEngine(slots=3, before_step=lambda ids: companies.append(len(ids)))
-    ledger = FakeLedger(*(request() for _ in range(6)))
-    with loop(engine, ledger) as serving:
-        serving.run(until_empty=True)
-    assert [status for _, status in ledger.ended] == [JobStatus.FINISHED] * 6
-    assert max(companies) == 3
+def test_jobs_run_together_up_to_the_number_of_slots() -> None:
+    batch_sizes: list[int] = []
+    engine = FakeEngine(slots=3, before_step=lambda ids: batch_sizes.append(len(ids)))
+    source = FakeJobSource(*(request() for _ in range(6)))
+    with consumer(engine, source) as running:
+        running.run(until_empty=True)
+    assert [status for _, status in source.ended] == [JobStatus.FINISHED] * 6
+    assert max(batch_sizes) == 3
 
 
-def test_a_job_of_many_pictures_takes_as_many_slots() -> None:
-    companies: list[int] = []
-    engine = FakeEngine(slots=4, before_step=lambda ids: companies.append(len(ids)))
-    ledger = FakeLedger(*(request(n=3) for _ in range(4)))
-    with loop(engine, ledger) as serving:
-        serving.run(until_empty=True)
-    assert max(companies) == 2  # 3 + 3 overshoots 4, and no third comes in
+def test_job_takes_one_slot_per_image() -> None:
+    batch_sizes: list[int] = []
+    engine = FakeEngine(slots=4, before_step=lambda ids: batch_sizes.append(len(ids)))
+    source = FakeJobSource(*(request(n=3) for _ in range(4)))
+    with consumer(engine, source) as running:
+        running.run(until_empty=True)
+    assert max(batch_sizes) == 2  # 3 + 3 exceeds 4, and no third is admitted
 
 
-def test_told_to_stop_it_finishes_what_it_holds() -> None:
-    ledger = FakeLedger(request(steps=5), request())
+def test_stopped_consumer_finishes_its_jobs() -> None:
+    source = FakeJobSource(request(steps=5), request())
     stops = iter([True])
 
     def stop_once(_: list[str]) -> None:
         if next(stops, False):
-            serving.stop()
+            running.stop()
 
     engine = FakeEngine(slots=1, before_step=stop_once)
-    with loop(engine, ledger, grace_s=1000.0) as serving:
-        serving.run()
-    assert [status for _, status in ledger.ended] == [JobStatus.FINISHED]
-    assert len(ledger.waiting) == 1
+    with consumer(engine, source, grace_s=1000.0) as running:
+        running.run()
+    assert [status for _, status in source.ended] == [JobStatus.FINISHED]
+    assert len(source.waiting) == 1
 
 
-def test_told_twice_it_hands_back_what_it_holds() -> None:
-    ledger = FakeLedger(request(steps=1000))
+def test_consumer_stopped_twice_requeues_its_jobs() -> None:
+    source = FakeJobSource(request(steps=1000))
 
     def stop_twice(_: list[str]) -> None:
-        serving.stop()
-        serving.stop()
+        running.stop()
+        running.stop()
 
-    with loop(FakeEngine(before_step=stop_twice), ledger) as serving:
-        serving.run()
-    assert [status for _, status in ledger.ended] == [JobStatus.QUEUED]
+    with consumer(FakeEngine(before_step=stop_twice), source) as running:
+        running.run()
+    assert [status for _, status in source.ended] == [JobStatus.QUEUED]
 
 
-def test_an_engine_that_fails_whatever_it_draws_ends_the_worker() -> None:
+def test_engine_that_fails_with_different_jobs_ends_the_worker() -> None:
     alone: list[str] = []
     engine = FakeEngine(before_step=lambda ids: alone.extend(ids if len(ids) == 1 else []))
-    ledger = FakeLedger(*(request(prompt="break") for _ in range(4)))
-    with loop(engine, ledger) as serving, pytest.raises(EngineBroken):
-        serving.run(until_empty=True)
-    # The first was to blame until a second failed as well; the others kept their tries.
-    assert len(set(alone)) == MOST_FAILED_ALONE
+    source = FakeJobSource(*(request(prompt="break") for _ in range(4)))
+    with consumer(engine, source) as running, pytest.raises(EngineBroken):
+        running.run(until_empty=True)
+    # The first job counts as the cause until a second one fails; the others keep their tries.
+    assert len(set(alone)) == MAX_FAILED_ALONE
 
 
-def test_a_picture_outlives_an_outage_of_redis() -> None:
-    ledger = FakeLedger(request())
-    ledger.faults = 1
+def test_finished_image_survives_outage_of_redis() -> None:
+    source = FakeJobSource(request())
+    source.faults = 1
     engine = FakeEngine()
-    with loop(engine, ledger) as serving:
-        serving.run(until_empty=True)
-    assert [status for _, status in ledger.ended] == [JobStatus.FINISHED]
+    with consumer(engine, source) as running:
+        running.run(until_empty=True)
+    assert [status for _, status in source.ended] == [JobStatus.FINISHED]
     assert len(engine.admitted) == 1
 
 
-def test_suspects_are_drawn_alone() -> None:
-    ledger = FakeLedger(request(), request(), request())
-    ledger.waiting = deque((job_id, asked, ALONE_FROM) for job_id, asked, _ in ledger.waiting)
-    companies: list[int] = []
-    with loop(FakeEngine(before_step=lambda ids: companies.append(len(ids))), ledger) as serving:
-        serving.run(until_empty=True)
-    assert set(companies) == {1}
-    assert ledger.idle_claims == [True] * 3
-    assert [status for _, status in ledger.ended] == [JobStatus.FINISHED] * 3
+def test_stalled_jobs_run_alone() -> None:
+    source = FakeJobSource(request(), request(), request())
+    source.waiting = deque((job_id, one, ALONE_FROM) for job_id, one, _ in source.waiting)
+    batch_sizes: list[int] = []
+    with consumer(
+        FakeEngine(before_step=lambda ids: batch_sizes.append(len(ids))), source
+    ) as running:
+        running.run(until_empty=True)
+    assert set(batch_sizes) == {1}
+    assert source.idle_claims == [True] * 3
+    assert [status for _, status in source.ended] == [JobStatus.FINISHED] * 3
 
 
-def test_a_lost_job_is_dropped_without_a_word() -> None:
-    ledger = FakeLedger(request(steps=1000))
+def test_lost_job_is_dropped_and_not_ended() -> None:
+    source = FakeJobSource(request(steps=1000))
 
     def lose(_: list[str]) -> None:
-        for claim in serving.claims:
-            serving.lose(claim.execution_id)
+        for claim in running.claims:
+            running.lose_lease(claim.execution_id)
 
-    with loop(FakeEngine(before_step=lose), ledger) as serving:
-        serving.run(until_empty=True)
-        assert serving.claims == []
-    assert ledger.ended == []
+    with consumer(FakeEngine(before_step=lose), source) as running:
+        running.run(until_empty=True)
+        assert running.claims == []
+    assert source.ended == []
 
 
-def test_a_state_is_told_for_every_status() -> None:
+def test_every_status_has_a_state() -> None:
     assert set(STATES) == set(JobStatus)
     assert set(STATES.values()) == set(JobState) - {JobState.RUNNING}

@@ -1,4 +1,4 @@
-"""When silence may be called death."""
+"""The failure detector judges only after contact without gaps."""
 
 from worker.consumer.failure_detector import FailureDetector
 
@@ -10,38 +10,40 @@ class Clock:
         return self.now
 
 
-def watched(clock: Clock, vigil: FailureDetector, seconds: float, every: float = 1.0) -> None:
-    """Be in contact for a while."""
+def keep_contact(
+    clock: Clock, detector: FailureDetector, seconds: float, every: float = 1.0
+) -> None:
+    """Let the detector have contact with Redis for `seconds`."""
     end = clock.now + seconds
     while clock.now < end:
         clock.now += every
-        vigil.contact()
+        detector.contact()
 
 
-def test_who_has_just_come_may_not_judge() -> None:
+def test_new_detector_may_not_judge() -> None:
     clock = Clock()
-    vigil = FailureDetector(10.0, clock)
-    assert not vigil.may_judge()
-    watched(clock, vigil, 9)
-    assert not vigil.may_judge()
-    watched(clock, vigil, 1)
-    assert vigil.may_judge()
+    detector = FailureDetector(10.0, clock)
+    assert not detector.may_judge()
+    keep_contact(clock, detector, 9)
+    assert not detector.may_judge()
+    keep_contact(clock, detector, 1)
+    assert detector.may_judge()
 
 
-def test_after_a_gap_the_watch_begins_anew() -> None:
+def test_gap_starts_a_new_span() -> None:
     clock = Clock()
-    vigil = FailureDetector(10.0, clock)
-    watched(clock, vigil, 20)
+    detector = FailureDetector(10.0, clock)
+    keep_contact(clock, detector, 20)
     clock.now += 6  # Redis was away, or this machine slept
-    assert not vigil.may_judge()
-    vigil.contact()
-    assert not vigil.may_judge()
-    watched(clock, vigil, 10)
-    assert vigil.may_judge()
+    assert not detector.may_judge()
+    detector.contact()
+    assert not detector.may_judge()
+    keep_contact(clock, detector, 10)
+    assert detector.may_judge()
 
 
-def test_short_gaps_are_forgiven() -> None:
+def test_short_gaps_are_allowed() -> None:
     clock = Clock()
-    vigil = FailureDetector(10.0, clock)
-    watched(clock, vigil, 20, every=4.0)
-    assert vigil.may_judge()
+    detector = FailureDetector(10.0, clock)
+    keep_contact(clock, detector, 20, every=4.0)
+    assert detector.may_judge()

@@ -1,4 +1,4 @@
-"""What accepted jobs survive: dying and frozen workers, Redis and the store going away."""
+"""Accepted jobs survive dead and frozen workers, and outages of Redis and the store."""
 
 import signal
 from pathlib import Path
@@ -27,19 +27,19 @@ from tests.worker.consumer.harness import (
     wait_for,
 )
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.rq_worker import STALLED
+from worker.consumer.rq_worker import EXIT_HANGING
 
 pytestmark = pytest.mark.early
 
 
-def is_drawn(queue: JobQueue, job_id: str) -> bool:
-    """Whether a worker has begun to denoise the job."""
+def is_running(queue: JobQueue, job_id: str) -> bool:
+    """Return True if a worker has begun to denoise the job."""
     progress = queue.view(job_id).progress
     return progress is not None and progress.step > 0
 
 
 def results(redis_url: str, job_id: str) -> int:
-    """How many endings RQ has on record for the job."""
+    """Return the number of endings that RQ has stored for the job."""
     return int(client(redis_url).xlen(f"rq:results:{job_id}"))
 
 
@@ -47,21 +47,21 @@ def worker_of(redis_url: str, job_id: str) -> object:
     return client(redis_url).hget(f"rq:job:{job_id}", "worker_name")
 
 
-def test_jobs_of_a_killed_worker_are_finished_by_another(redis_url: str, tmp_path: Path) -> None:
+def test_jobs_of_killed_worker_are_finished_by_another(redis_url: str, tmp_path: Path) -> None:
     queue = job_queue(redis_url)
     ids = [queue.submit(request(steps=50)) for _ in range(3)]
-    with child_worker(redis_url, tmp_path) as doomed:
-        wait_for(lambda: is_drawn(queue, ids[0]))
-        doomed.kill()
+    with child_worker(redis_url, tmp_path) as killed:
+        wait_for(lambda: is_running(queue, ids[0]))
+        killed.kill()
     with running_worker(settings(redis_url)):
         for job_id in ids:
             assert outcome(queue, job_id).state is JobState.FINISHED
             assert results(redis_url, job_id) == 1
 
 
-def test_a_poisonous_job_fails_alone(redis_url: str, tmp_path: Path) -> None:
+def test_job_that_kills_workers_fails_alone(redis_url: str, tmp_path: Path) -> None:
     queue = job_queue(redis_url)
-    mates = [queue.submit(request(prompt=f"mate {i}")) for i in range(3)]
+    others = [queue.submit(request(prompt=f"other {i}")) for i in range(3)]
     poison = queue.submit(request(prompt="poison"))
     deaths = 0
     while queue.view(poison).state is not JobState.FAILED:
@@ -77,15 +77,15 @@ def test_a_poisonous_job_fails_alone(redis_url: str, tmp_path: Path) -> None:
     assert "broke down" in error.message
     assert deaths == settings(redis_url).worker_max_crashes
     with running_worker(settings(redis_url)):
-        for job_id in mates:
+        for job_id in others:
             assert outcome(queue, job_id).state is JobState.FINISHED
 
 
-def test_a_frozen_worker_that_wakes_late_changes_nothing(redis_url: str, tmp_path: Path) -> None:
+def test_frozen_worker_that_resumes_late_changes_nothing(redis_url: str, tmp_path: Path) -> None:
     queue = job_queue(redis_url)
     with child_worker(redis_url, tmp_path, step_s=0.05) as frozen:
         job_id = queue.submit(request(steps=30))
-        wait_for(lambda: is_drawn(queue, job_id))
+        wait_for(lambda: is_running(queue, job_id))
         frozen.send(signal.SIGSTOP)
         with running_worker(settings(redis_url)) as worker:
             view = outcome(queue, job_id)
@@ -99,13 +99,13 @@ def test_a_frozen_worker_that_wakes_late_changes_nothing(redis_url: str, tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_a_worker_finishes_what_runs_and_takes_no_more(
+def test_worker_finishes_its_job_after_a_signal_and_claims_no_more(
     redis_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     queue = job_queue(redis_url)
     with child_worker(redis_url, tmp_path) as child:
         job_id = queue.submit(request(steps=20))
-        wait_for(lambda: is_drawn(queue, job_id))
+        wait_for(lambda: is_running(queue, job_id))
         child.send(number)
         assert outcome(queue, job_id).state is JobState.FINISHED
         late = queue.submit(request())
@@ -113,23 +113,23 @@ def test_asked_to_stop_a_worker_finishes_what_runs_and_takes_no_more(
     assert queue.view(late).state is JobState.QUEUED
 
 
-def test_a_worker_whose_engine_hangs_ends_and_its_job_moves_on(
+def test_worker_whose_engine_hangs_ends_and_another_runs_its_job(
     redis_url: str, tmp_path: Path
 ) -> None:
     queue = job_queue(redis_url)
     job_id = queue.submit(request())
     with child_worker(redis_url, tmp_path, 1000.0, DARKROOM_WORKER_STALL_S="0.5") as child:
-        assert child.process.wait(20) == STALLED
+        assert child.process.wait(20) == EXIT_HANGING
     with running_worker(settings(redis_url)):
         assert outcome(queue, job_id).state is JobState.FINISHED
 
 
-def test_what_does_not_finish_in_time_is_handed_back_unharmed(redis_url: str) -> None:
+def test_job_not_finished_in_the_grace_period_is_requeued(redis_url: str) -> None:
     queue = job_queue(redis_url)
-    hasty = settings(redis_url, worker_shutdown_grace_s=0)
-    with running_worker(hasty, FakeEngine(step_s=0.02)):
+    impatient = settings(redis_url, worker_shutdown_grace_s=0)
+    with running_worker(impatient, FakeEngine(step_s=0.02)):
         job_id = queue.submit(request(steps=500))
-        wait_for(lambda: is_drawn(queue, job_id))
+        wait_for(lambda: is_running(queue, job_id))
     view = queue.view(job_id)
     assert (view.state, view.position) == (JobState.QUEUED, 0)
     assert client(redis_url).hget(f"rq:job:{job_id}", "crashes") is None
@@ -142,7 +142,7 @@ OUTAGES = {
 
 
 @pytest.mark.parametrize("outage", sorted(OUTAGES))
-def test_redis_goes_and_returns_while_a_job_is_drawn(outage: str) -> None:
+def test_job_survives_outage_of_redis(outage: str) -> None:
     go, come_back = OUTAGES[outage]
     with RedisServer() as server:
         url = f"{server.url}?socket_timeout=0.2"
@@ -153,13 +153,13 @@ def test_redis_goes_and_returns_while_a_job_is_drawn(outage: str) -> None:
             gate.wait()
 
         engine = FakeEngine(before_step=before_step)
-        # A lease that outlives the outage, as the real one does an outage of seconds.
+        # A lease longer than the outage, as the default is longer than an outage of seconds.
         with running_worker(settings(url, worker_lease_s=30.0), engine) as worker:
             first = queue.submit(request())
-            wait_for(lambda: bool(worker.loop.claims))
+            wait_for(lambda: bool(worker.consumer.claims))
             go(server)
             gate.set()
-            wait_for(lambda: engine.idle)  # drawn, and nowhere to tell it
+            wait_for(lambda: engine.idle)  # finished, while Redis is away
             come_back(server)
             assert outcome(queue, first).state is JobState.FINISHED
             second = queue.submit(request())
@@ -167,16 +167,16 @@ def test_redis_goes_and_returns_while_a_job_is_drawn(outage: str) -> None:
         assert engine.admitted == [first, second]
 
 
-def test_a_worker_that_never_reached_redis_ends_when_told_to(
+def test_worker_without_redis_can_be_stopped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    nobody = f"redis://127.0.0.1:{free_port()}/0"
-    with running_worker(settings(nobody)) as worker:
+    unreachable = f"redis://127.0.0.1:{free_port()}/0"
+    with running_worker(settings(unreachable)) as worker:
         wait_for(lambda: "cannot register" in caplog.text)
-        assert not worker.loop.stopping
+        assert not worker.consumer.stopping
 
 
-def test_a_worker_listed_nowhere_any_more_registers_again(redis_url: str) -> None:
+def test_worker_registers_again_after_redis_lost_its_data(redis_url: str) -> None:
     redis = client(redis_url)
     with running_worker(settings(redis_url)) as worker:
         wait_for(lambda: redis.hget(worker.key, "state") == b"idle")
@@ -200,7 +200,7 @@ class FlakyStore(ObjectStore):
         super().put(key, data, content_type)
 
 
-def test_a_store_that_fails_and_recovers_costs_time_only(redis_url: str) -> None:
+def test_job_survives_outage_of_the_store(redis_url: str) -> None:
     queue = job_queue(redis_url)
     store = FlakyStore(faults=2)
     with running_worker(settings(redis_url), store=store):
@@ -210,7 +210,7 @@ def test_a_store_that_fails_and_recovers_costs_time_only(redis_url: str) -> None
     assert len(store.get(view.result.images[0].key)) > 0
 
 
-def test_a_store_that_stays_away_fails_the_job(redis_url: str) -> None:
+def test_job_fails_if_the_store_stays_away(redis_url: str) -> None:
     queue = job_queue(redis_url)
     impatient = settings(redis_url, worker_store_patience_s=0)
     with running_worker(impatient, store=FlakyStore(faults=1)):
@@ -220,7 +220,7 @@ def test_a_store_that_stays_away_fails_the_job(redis_url: str) -> None:
     assert failed.error.kind == "StoreUnavailable"
 
 
-def test_a_stock_worker_fails_the_job_with_a_clear_word(redis_url: str) -> None:
+def test_stock_worker_fails_the_job_with_a_clear_message(redis_url: str) -> None:
     queue = job_queue(redis_url)
     job_id = queue.submit(request())
     redis = client(redis_url)

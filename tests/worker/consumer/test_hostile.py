@@ -1,4 +1,4 @@
-"""Whoever can write to Redis can fail a job, but run nothing and stop nobody."""
+"""A program that can write to Redis can fail a job, but not run code or stop a worker."""
 
 import json
 import zlib
@@ -21,7 +21,7 @@ from tests.worker.consumer.harness import (
     running_worker,
     settings,
 )
-from worker.consumer.rq_worker import LARGEST_JOB, read_request
+from worker.consumer.rq_worker import MAX_JOB_BYTES, read_request
 
 CALL = REQUEST.model_dump(mode="json")
 
@@ -70,7 +70,7 @@ def test_hostile_jobs_fail_and_the_worker_goes_on(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rubbish_in_the_queue_is_dropped(redis_url: str) -> None:
+def test_invalid_queue_entries_are_dropped(redis_url: str) -> None:
     redis = client(redis_url)
     redis.set("rq:job:text", "not a hash")
     redis.hset("rq:job:odd", mapping={"status": "no status of ours"})
@@ -81,7 +81,7 @@ def test_rubbish_in_the_queue_is_dropped(redis_url: str) -> None:
     assert queue.depth(MODEL) == 0
 
 
-def test_a_result_not_of_ours_is_not_believed(redis_url: str) -> None:
+def test_result_of_another_program_is_not_trusted(redis_url: str) -> None:
     redis = client(redis_url)
     queue = job_queue(redis_url)
     for record in ("type 1", "type 1 return_value !", "type x", "no type"):
@@ -92,9 +92,9 @@ def test_a_result_not_of_ours_is_not_believed(redis_url: str) -> None:
         assert queue.view(job_id).state is JobState.FAILED
 
 
-def test_the_largest_request_can_be_read() -> None:
+def test_largest_request_can_be_read() -> None:
     longest = request(prompt="\N{GRINNING FACE}" * 20_000, negative_prompt="\0" * 20_000)
     data = call(GENERATE, None, [], {"request": longest.model_dump(mode="json")})
     assert read_request(data) == longest
     with pytest.raises(JobFailed):
-        read_request(zlib.compress(b'"' + b"x" * LARGEST_JOB + b'"'))
+        read_request(zlib.compress(b'"' + b"x" * MAX_JOB_BYTES + b'"'))

@@ -1,4 +1,4 @@
-"""A job's ordinary life, through a real queue and a real worker with a fake engine."""
+"""A job's life in a real queue and a real worker with a fake engine."""
 
 import io
 import json
@@ -34,7 +34,7 @@ from tests.worker.fake_engine import FakeEngine
 ENDLESS = 1000  # steps; with 0.1 s for each, more than a test waits for anything
 
 
-def test_a_submitted_job_is_drawn_and_stored(redis_url: str) -> None:
+def test_submitted_job_is_generated_and_stored(redis_url: str) -> None:
     queue = job_queue(redis_url)
     store = ObjectStore.open("memory:///")
     with running_worker(settings(redis_url), store=store):
@@ -48,14 +48,14 @@ def test_a_submitted_job_is_drawn_and_stored(redis_url: str) -> None:
     for image in view.result.images:
         png = store.get(image.key)
         assert len(png) == image.bytes
-        with Image.open(io.BytesIO(png)) as picture:
-            assert isinstance(picture, PngImageFile)
-            assert picture.size == (16, 16)
-            assert picture.getpixel((0, 0)) == (image.seed,) * 3
-            assert json.loads(picture.text["darkroom"])["seed"] == image.seed
+        with Image.open(io.BytesIO(png)) as opened:
+            assert isinstance(opened, PngImageFile)
+            assert opened.size == (16, 16)
+            assert opened.getpixel((0, 0)) == (image.seed,) * 3
+            assert json.loads(opened.text["darkroom"])["seed"] == image.seed
 
 
-def test_its_progress_is_told_and_its_end_last(redis_url: str) -> None:
+def test_progress_is_published_and_the_end_last(redis_url: str) -> None:
     queue = job_queue(redis_url)
     with running_worker(settings(redis_url)):
         view = outcome(queue, queue.submit(request()))
@@ -65,7 +65,7 @@ def test_its_progress_is_told_and_its_end_last(redis_url: str) -> None:
     assert progress.state is JobState.FINISHED
 
 
-def test_submitting_again_under_the_same_id_changes_nothing(redis_url: str) -> None:
+def test_submitting_again_with_the_same_id_changes_nothing(redis_url: str) -> None:
     queue = job_queue(redis_url, max_queue_length=1)
     job_id = new_job_id()
     assert queue.submit(request(), job_id) == job_id
@@ -73,7 +73,7 @@ def test_submitting_again_under_the_same_id_changes_nothing(redis_url: str) -> N
     assert queue.depth(MODEL) == 1
 
 
-def test_a_full_queue_refuses(redis_url: str) -> None:
+def test_full_queue_refuses_jobs(redis_url: str) -> None:
     queue = job_queue(redis_url, max_queue_length=2)
     queue.submit(request())
     queue.submit(request())
@@ -90,7 +90,7 @@ def test_jobs_wait_in_order(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["0" * 32, "../../etc/passwd", "", "é" * 32])
-def test_what_was_never_submitted_is_unknown(redis_url: str, job_id: str) -> None:
+def test_job_that_was_never_submitted_is_unknown(redis_url: str, job_id: str) -> None:
     queue = job_queue(redis_url)
     with pytest.raises(UnknownJob):
         queue.view(job_id)
@@ -98,7 +98,7 @@ def test_what_was_never_submitted_is_unknown(redis_url: str, job_id: str) -> Non
         queue.cancel(job_id)
 
 
-def test_a_job_cancelled_while_it_waits_is_never_drawn(redis_url: str) -> None:
+def test_job_cancelled_while_it_waits_never_runs(redis_url: str) -> None:
     queue = job_queue(redis_url)
     cancelled, other = queue.submit(request()), queue.submit(request())
     assert queue.cancel(cancelled).state is JobState.CANCELLED
@@ -110,7 +110,7 @@ def test_a_job_cancelled_while_it_waits_is_never_drawn(redis_url: str) -> None:
     assert queue.cancel(cancelled).state is JobState.CANCELLED
 
 
-def test_a_running_job_is_cancelled_between_steps(redis_url: str) -> None:
+def test_running_job_is_cancelled_before_next_step(redis_url: str) -> None:
     queue = job_queue(redis_url)
     engine = FakeEngine(step_s=0.1)
     with running_worker(settings(redis_url), engine):
@@ -125,7 +125,7 @@ def test_a_running_job_is_cancelled_between_steps(redis_url: str) -> None:
         assert engine.idle
 
 
-def test_what_has_ended_cannot_be_cancelled(redis_url: str) -> None:
+def test_ended_job_cannot_be_cancelled(redis_url: str) -> None:
     queue = job_queue(redis_url)
     with running_worker(settings(redis_url)):
         job_id = queue.submit(request())
@@ -133,36 +133,36 @@ def test_what_has_ended_cannot_be_cancelled(redis_url: str) -> None:
     assert queue.cancel(job_id).state is JobState.FINISHED
 
 
-def test_a_job_the_engine_refuses_fails_with_its_reason(redis_url: str) -> None:
+def test_job_that_the_engine_refuses_fails_with_its_reason(redis_url: str) -> None:
     queue = job_queue(redis_url)
     with running_worker(settings(redis_url)) as worker:
         refused, other = queue.submit(request(prompt="refuse")), queue.submit(request())
         view = outcome(queue, refused)
         assert outcome(queue, other).state is JobState.FINISHED
-        assert worker.loop.claims == []
+        assert worker.consumer.claims == []
     assert view.state is JobState.FAILED
     assert view.error is not None
     assert isinstance(DarkroomError.from_record(view.error), JobFailed)
     assert "does not want it" in view.error.message
 
 
-def test_a_job_that_breaks_the_engine_is_tried_alone_and_fails(redis_url: str) -> None:
+def test_job_that_breaks_the_engine_is_tried_alone_and_fails(redis_url: str) -> None:
     queue = job_queue(redis_url)
     broken, *others = (
         queue.submit(request(prompt=prompt, steps=5)) for prompt in ("break", "a", "b", "c")
     )
-    companies: list[set[str]] = []
-    engine = FakeEngine(before_step=lambda ids: companies.append(set(ids)))
+    batches: list[set[str]] = []
+    engine = FakeEngine(before_step=lambda ids: batches.append(set(ids)))
     with running_worker(settings(redis_url, worker_max_crashes=3), engine):
         assert outcome(queue, broken).state is JobState.FAILED
         for job_id in others:
             assert outcome(queue, job_id).state is JobState.FINISHED
-    tries = [company for company in companies if broken in company]
+    tries = [batch for batch in batches if broken in batch]
     assert len(tries) == 3
     assert tries[-1] == {broken}
 
 
-def test_a_job_that_takes_too_long_fails(redis_url: str) -> None:
+def test_job_that_takes_too_long_fails(redis_url: str) -> None:
     queue = job_queue(redis_url)
     with running_worker(settings(redis_url, job_timeout_s=1), FakeEngine(step_s=0.05)):
         view = outcome(queue, queue.submit(request(steps=ENDLESS)))
@@ -171,7 +171,7 @@ def test_a_job_that_takes_too_long_fails(redis_url: str) -> None:
     assert isinstance(DarkroomError.from_record(view.error), DeadlineExceeded)
 
 
-def test_input_pictures_come_from_the_store(redis_url: str) -> None:
+def test_input_images_are_read_from_the_store(redis_url: str) -> None:
     queue = job_queue(redis_url)
     store = ObjectStore.open("memory:///")
     png = b"any bytes: the fake engine does not look"
@@ -195,7 +195,7 @@ def test_input_pictures_come_from_the_store(redis_url: str) -> None:
     assert view.error.kind == "UnknownImage"
 
 
-def test_no_more_is_taken_than_there_is_room_for(redis_url: str) -> None:
+def test_no_more_jobs_are_claimed_than_there_are_slots(redis_url: str) -> None:
     queue = job_queue(redis_url)
     gate = threading.Event()
 
@@ -213,17 +213,17 @@ def test_no_more_is_taken_than_there_is_room_for(redis_url: str) -> None:
     assert sorted(engine.admitted) == sorted(ids)
 
 
-def test_two_workers_never_draw_the_same_job(redis_url: str) -> None:
+def test_two_workers_never_run_the_same_job(redis_url: str) -> None:
     queue = job_queue(redis_url)
-    drawing: dict[str, set[str]] = {}
+    running_ids: dict[str, set[str]] = {}
     shared: list[set[str]] = []
     lock = threading.Lock()
 
     def engine(name: str) -> FakeEngine:
         def note(ids: list[str]) -> None:
             with lock:
-                drawing[name] = set(ids)
-                both = drawing.get("a", set()) & drawing.get("b", set())
+                running_ids[name] = set(ids)
+                both = running_ids.get("a", set()) & running_ids.get("b", set())
                 shared.extend([both] if both else [])
 
         return FakeEngine(slots=3, step_s=0.002, before_step=note)
@@ -237,7 +237,7 @@ def test_two_workers_never_draw_the_same_job(redis_url: str) -> None:
     assert sorted(a.admitted + b.admitted) == sorted(ids)
 
 
-def test_rq_info_shows_the_queue_and_harms_nothing(redis_url: str) -> None:
+def test_rq_info_shows_the_queue_and_changes_nothing(redis_url: str) -> None:
     queue = job_queue(redis_url)
     begun, shown_all = threading.Event(), threading.Event()
 
@@ -263,23 +263,23 @@ def test_rq_info_shows_the_queue_and_harms_nothing(redis_url: str) -> None:
         assert outcome(queue, waiting).state is JobState.FINISHED
 
 
-def test_the_worker_obeys_rqs_commands(redis_url: str) -> None:
+def test_worker_obeys_commands_of_rq(redis_url: str) -> None:
     queue = job_queue(redis_url)
     redis = client(redis_url)
     with running_worker(settings(redis_url), FakeEngine(step_s=0.1)) as worker:
         by_job, by_execution = (queue.submit(request(steps=ENDLESS)) for _ in range(2))
-        wait_for(lambda: len(worker.loop.claims) == 2)
+        wait_for(lambda: len(worker.consumer.claims) == 2)
         send_stop_job_command(redis, by_job, serializer="json")
         assert outcome(queue, by_job).state is JobState.CANCELLED
-        wait_for(lambda: len(worker.loop.claims) == 1)
-        [claim] = worker.loop.claims
+        wait_for(lambda: len(worker.consumer.claims) == 1)
+        [claim] = worker.consumer.claims
         send_stop_execution_command(redis, by_execution, claim.execution_id)
         assert outcome(queue, by_execution).state is JobState.CANCELLED
         send_shutdown_command(redis, worker.name)
         wait_for(lambda: redis.scard("rq:workers") == 0)
 
 
-def test_prompts_are_in_nothing_that_rq_shows(redis_url: str) -> None:
+def test_rq_shows_no_prompts(redis_url: str) -> None:
     queue = job_queue(redis_url)
     secret = "canary in the coal mine"
     job_id = queue.submit(request(prompt=secret))

@@ -1,4 +1,4 @@
-"""What Redis did although its answer never arrived."""
+"""Calls that Redis runs although their answers are lost."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,62 +18,62 @@ from worker.consumer.rq_worker import RqJobSource
 RESULT = JobResult(images=(), timings=Timings())
 
 
-class Deaf(Redis):
-    """Carries out the next script, and then does not hear the answer."""
+class LosesAnswers(Redis):
+    """Runs the next script, and then loses the answer."""
 
-    deaf = False
+    losing = False
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        if self.deaf and args[0] == "EVALSHA":
-            self.deaf = False
+        if self.losing and args[0] == "EVALSHA":
+            self.losing = False
             raise RedisConnectionError("the answer was lost")
         return answer
 
 
 @pytest.fixture
-def deaf(redis_url: str) -> Iterator[Deaf]:
-    client = Deaf(connection_pool=ConnectionPool.from_url(redis_url))
+def losing(redis_url: str) -> Iterator[LosesAnswers]:
+    client = LosesAnswers(connection_pool=ConnectionPool.from_url(redis_url))
     yield client
     client.connection_pool.disconnect()
 
 
-def test_a_submit_is_repeated_harmlessly(redis_url: str, deaf: Deaf) -> None:
-    queue = JobQueue(deaf, Settings(redis_url=redis_url))
+def test_repeated_submit_changes_nothing(redis_url: str, losing: LosesAnswers) -> None:
+    queue = JobQueue(losing, Settings(redis_url=redis_url))
     queue.submit(request())
     job_id = new_job_id()
     queue.depth(MODEL)
-    deaf.deaf = True
+    losing.losing = True
     with pytest.raises(Exception, match="queue"):
         queue.submit(request(), job_id)
     assert queue.submit(request(), job_id) == job_id
     assert queue.depth(MODEL) == 2
 
 
-def test_a_claim_is_repeated_and_not_doubled(redis_url: str, deaf: Deaf) -> None:
+def test_repeated_claim_returns_the_same_job(redis_url: str, losing: LosesAnswers) -> None:
     queue = job_queue(redis_url)
     first, second = queue.submit(request()), queue.submit(request())
-    ledger = RqJobSource(deaf, "worker", [MODEL], settings(redis_url))
-    assert ledger.leases.reap() == []  # so that the scripts are loaded
-    deaf.deaf = True
+    source = RqJobSource(losing, "worker", [MODEL], settings(redis_url))
+    assert source.leases.requeue_stalled() == []  # so that the scripts are loaded
+    losing.losing = True
     with pytest.raises(RedisConnectionError):
-        ledger.claim(idle=True, models=[MODEL])
-    claim = ledger.claim(idle=True, models=[MODEL])
+        source.claim(idle=True, models=[MODEL])
+    claim = source.claim(idle=True, models=[MODEL])
     assert claim is not None
     assert claim.job_id == first
     assert queue.position(second) == 0
-    assert ledger.finish(claim, RESULT) is JobStatus.FINISHED
+    assert source.finish(claim, RESULT) is JobStatus.FINISHED
 
 
-def test_an_ending_is_repeated_with_the_same_answer(redis_url: str, deaf: Deaf) -> None:
+def test_repeated_ending_returns_the_same_status(redis_url: str, losing: LosesAnswers) -> None:
     queue = job_queue(redis_url)
     job_id = queue.submit(request())
-    ledger = RqJobSource(deaf, "worker", [MODEL], settings(redis_url))
-    claim = ledger.claim(idle=True, models=[MODEL])
+    source = RqJobSource(losing, "worker", [MODEL], settings(redis_url))
+    claim = source.claim(idle=True, models=[MODEL])
     assert claim is not None
-    deaf.deaf = True
+    losing.losing = True
     with pytest.raises(RedisConnectionError):
-        ledger.finish(claim, RESULT)
-    assert ledger.finish(claim, RESULT) is JobStatus.FINISHED
+        source.finish(claim, RESULT)
+    assert source.finish(claim, RESULT) is JobStatus.FINISHED
     assert queue.view(job_id).state is JobState.FINISHED
-    assert deaf.xlen(f"rq:results:{job_id}") == 1
+    assert losing.xlen(f"rq:results:{job_id}") == 1

@@ -1,5 +1,7 @@
-"""Any order of submits, claims, endings, cancels, deaths, reapings, missed deadlines and expiries,
-of jobs of all priorities, several clients and two models, against a model.
+"""The queue in any order of events, compared with a simple model of it.
+
+Submits, claims, endings, cancels, deaths of workers, requeues, missed deadlines and expiries, of
+jobs of all priorities, several clients and two models.
 """
 
 from dataclasses import dataclass, field
@@ -24,8 +26,8 @@ from protocol.queue.job import TERMINAL, JobResult, JobState, Timings
 from protocol.queue.job_queue import JobQueue, queue_name
 from protocol.request.request import GenerationRequest, Priority
 from protocol.settings import Settings
+from tests.worker.consumer.expected_queue import ExpectedQueue
 from tests.worker.consumer.harness import MODEL, request, settings
-from tests.worker.consumer.line import Line
 from worker.consumer.leases import ALONE_FROM, Claim, JobStatus
 from worker.consumer.rq_worker import RqJobSource
 
@@ -47,23 +49,23 @@ JOB_STATES = {
 }
 
 ENDINGS = {
-    "finish": lambda ledger, claim: ledger.finish(claim, JobResult(images=(), timings=Timings())),
-    "fail": lambda ledger, claim: ledger.fail(claim, JobFailed("it was to be so")),
-    "cancel": lambda ledger, claim: ledger.cancel(claim),
-    "hand back": lambda ledger, claim: ledger.hand_back(claim),
-    "suspect": lambda ledger, claim: ledger.suspect(claim),
+    "finish": lambda source, claim: source.finish(claim, JobResult(images=(), timings=Timings())),
+    "fail": lambda source, claim: source.fail(claim, JobFailed("as expected")),
+    "cancel": lambda source, claim: source.cancel(claim),
+    "requeue": lambda source, claim: source.requeue(claim),
+    "stalled": lambda source, claim: source.mark_stalled(claim),
 }
 
 
 @dataclass
 class Job:
-    """What ought to be true of one job."""
+    """The expected state of one job."""
 
     request: GenerationRequest
     client: str
     late: bool = False  # its deadline is over
     state: JobState = JobState.QUEUED
-    crashes: int = 0
+    stalled_count: int = 0
     cancel: bool = False
     holder: Claim | None = None
     settled: tuple[Claim, JobStatus] | None = None
@@ -71,14 +73,14 @@ class Job:
 
 @dataclass
 class Worker:
-    """One that may die; its claims stay known, as they do to a worker that was only frozen."""
+    """A worker that may die; its claims are kept, as by a worker that was only frozen."""
 
-    ledger: RqJobSource
+    source: RqJobSource
     claims: list[Claim] = field(default_factory=list)
 
 
 class JobsMachine(RuleBasedStateMachine):
-    """The real queue and ledger on one side, `Job`s and a list on the other."""
+    """The real queue and job source, and `Job`s with an expected queue to compare them with."""
 
     redis_url: str  # of an empty server; set by the test
 
@@ -99,14 +101,14 @@ class JobsMachine(RuleBasedStateMachine):
         self.queue = JobQueue(self.redis, bounds)
         self.jobs: dict[str, Job] = {}
         self.expired: set[str] = set()
-        self.lines = {model: Line(PATIENCE) for model in MODELS}
+        self.expected = {model: ExpectedQueue(PATIENCE) for model in MODELS}
         self.silent: set[str] = set()  # members whose leases ran out
         terms = settings(
             self.redis_url, worker_max_crashes=MAX_CRASHES, worker_priority_patience=PATIENCE
         )
         return multiple(*(Worker(RqJobSource(self.redis, name, MODELS, terms)) for name in NAMES))
 
-    # Several at a time: Hypothesis leaves whole rules out of many runs, and rare calls do little.
+    # Several at a time: Hypothesis leaves whole rules out of many runs, and rare calls test little.
     @rule(
         target=ids,
         jobs=st.integers(1, 3),
@@ -122,23 +124,23 @@ class JobsMachine(RuleBasedStateMachine):
         return multiple(*filter(None, (self._submit(one, client) for _ in range(jobs))))
 
     def _submit(self, one: GenerationRequest, client: str) -> str | None:
-        line = self.lines[one.model]
-        self._drop_late(one.model)
-        mine = [job_id for job_id in line.ids if self.jobs[job_id].client == client]
+        waiting = self.expected[one.model]
+        self._fail_expired(one.model)
+        mine = [job_id for job_id in waiting.ids if self.jobs[job_id].client == client]
         try:
             job_id = self.queue.submit(one, client=client)
         except ClientQueueFull:
             assert client != ""
-            assert len(mine) >= MOST_OF_A_CLIENT  # what was handed back counts, too
+            assert len(mine) >= MOST_OF_A_CLIENT  # requeued jobs count too
             return None
         except QueueFull:
-            assert len(line.ids) >= MOST_WAITING
+            assert len(waiting.ids) >= MOST_WAITING
             return None
-        assert len(line.ids) < MOST_WAITING
+        assert len(waiting.ids) < MOST_WAITING
         assert client == "" or len(mine) < MOST_OF_A_CLIENT
         assert self.queue.submit(one, job_id, client=client) == job_id  # as after a lost answer
         self.jobs[job_id] = Job(one, client)
-        line.lanes[one.priority].join(job_id, client, one.work)
+        waiting.lanes[one.priority].join(job_id, client, one.work)
         return job_id
 
     @rule(job_id=ids)
@@ -146,32 +148,32 @@ class JobsMachine(RuleBasedStateMachine):
         if job_id in self.jobs and self.jobs[job_id].state not in TERMINAL:
             self.jobs[job_id].late = True
             self.redis.hset(f"rq:job:{job_id}", "deadline_at", 0)
-            if job_id in self._line_of(job_id):
+            if job_id in self._queue_of(job_id):
                 self.redis.zadd(DEADLINES[self.jobs[job_id].request.model], {job_id: 0})
 
     @rule(worker=workers)
-    def drop_late(self, worker: Worker) -> None:
-        waiting = [job_id for line in self.lines.values() for job_id in line.ids]
+    def fail_expired(self, worker: Worker) -> None:
+        waiting = [job_id for waiting in self.expected.values() for job_id in waiting.ids]
         late = sorted(job_id for job_id in waiting if self.jobs[job_id].late)
-        assert sorted(worker.ledger.leases.drop_late()) == late
+        assert sorted(worker.source.leases.fail_expired()) == late
         for model in MODELS:
-            self._drop_late(model)
+            self._fail_expired(model)
 
-    def _drop_late(self, model: str) -> None:
-        for job_id in self.lines[model].ids:
+    def _fail_expired(self, model: str) -> None:
+        for job_id in self.expected[model].ids:
             if self.jobs[job_id].late:
-                self._drop(job_id)
+                self._fail(job_id)
 
-    def _line_of(self, job_id: str) -> Line:
-        return self.lines[self.jobs[job_id].request.model]
+    def _queue_of(self, job_id: str) -> ExpectedQueue:
+        return self.expected[self.jobs[job_id].request.model]
 
-    def _drop(self, job_id: str) -> None:
+    def _fail(self, job_id: str) -> None:
         self.jobs[job_id].state = JobState.FAILED
-        self._line_of(job_id).leave(job_id)
+        self._queue_of(job_id).leave(job_id)
 
     @rule(job_id=ids)
     def expire(self, job_id: str) -> None:
-        """The time for which an ended job is kept passes."""
+        """Let the time pass for which an ended job is kept."""
         if job_id in self.jobs and self.jobs[job_id].state in TERMINAL:
             del self.jobs[job_id]
             self.expired.add(job_id)
@@ -180,7 +182,7 @@ class JobsMachine(RuleBasedStateMachine):
                 self.redis.zadd(registry, {job_id: 0}, xx=True)
 
     @rule(job_id=ids, client=st.sampled_from(["carl", "dora"]))
-    def strangers_are_shown_nothing(self, job_id: str, client: str) -> None:
+    def other_clients_cannot_view(self, job_id: str, client: str) -> None:
         if job_id not in self.jobs or self.jobs[job_id].client != client:
             for call in (self.queue.view, self.queue.cancel):
                 with pytest.raises(UnknownJob):
@@ -198,7 +200,7 @@ class JobsMachine(RuleBasedStateMachine):
         view = self.queue.cancel(job_id)
         if job.state is JobState.QUEUED:
             job.state = JobState.CANCELLED
-            self._line_of(job_id).leave(job_id)
+            self._queue_of(job_id).leave(job_id)
         elif job.state is JobState.RUNNING:
             job.cancel = True
         assert view.state is job.state
@@ -216,41 +218,41 @@ class JobsMachine(RuleBasedStateMachine):
         return multiple(*((worker, claim) for claim in claims if claim is not None))
 
     def _claim(self, worker: Worker, models: list[str]) -> Claim | None:
-        """The head of the first model that has one; those before it are looked through in vain."""
+        """Claim the head of the first model that has one."""
         idle = not worker.claims
-        claim = worker.ledger.claim(idle, models)
+        claim = worker.source.claim(idle, models)
         head = next(filter(None, map(self._head, models)), None)
-        if head is None or (self.jobs[head].crashes >= ALONE_FROM and not idle):
+        if head is None or (self.jobs[head].stalled_count >= ALONE_FROM and not idle):
             assert claim is None
             return None
         job = self.jobs[head]
         assert claim is not None
         assert claim.job_id == head
-        assert claim.crashes == job.crashes
-        assert worker.ledger.read(claim) == job.request
-        self._line_of(head).take()
+        assert claim.stalled_count == job.stalled_count
+        assert worker.source.read(claim) == job.request
+        self._queue_of(head).take()
         job.state, job.holder = JobState.RUNNING, claim
         worker.claims.append(claim)
         return claim
 
     def _head(self, model: str) -> str | None:
-        """What is next there; what is late by now is dropped on the way."""
-        while (head := self.lines[model].next()) is not None and self.jobs[head].late:
-            self._drop(head)
+        """Return the next job of a model; expired jobs before it fail."""
+        while (head := self.expected[model].next()) is not None and self.jobs[head].late:
+            self._fail(head)
         return head
 
     @rule(held=held, how=st.sampled_from(sorted(ENDINGS)))
     def end(self, held: tuple[Worker, Claim], how: str) -> None:
         worker, claim = held
         job = self.jobs.get(claim.job_id)
-        answer = ENDINGS[how](worker.ledger, claim)
+        answer = ENDINGS[how](worker.source, claim)
         if job is not None and job.holder is claim:
             expected = {
                 "finish": JobStatus.FINISHED,
                 "fail": JobStatus.FAILED,
                 "cancel": JobStatus.CANCELED,
-                "hand back": self._again(job),
-                "suspect": self._as_suspect(job) if how == "suspect" else None,
+                "requeue": self._after_requeue(job),
+                "stalled": self._after_stall(job) if how == "stalled" else None,
             }[how]
             assert answer == expected
             self._left(claim, answer)
@@ -266,7 +268,7 @@ class JobsMachine(RuleBasedStateMachine):
     def renew(self, held: tuple[Worker, Claim]) -> None:
         worker, claim = held
         with self.redis.pipeline(transaction=False) as pipe:
-            worker.ledger.leases.renew([claim], pipe)
+            worker.source.leases.renew([claim], pipe)
             [lost] = pipe.execute()
         job = self.jobs.get(claim.job_id)
         ours = job is not None and job.holder is claim
@@ -275,7 +277,7 @@ class JobsMachine(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def die(self, worker: Worker) -> None:
-        """Its leases run out, with no need to wait for it."""
+        """Let the leases of a worker expire at once."""
         for claim in worker.claims:
             job = self.jobs.get(claim.job_id)
             if job is not None and job.holder is claim:
@@ -284,21 +286,21 @@ class JobsMachine(RuleBasedStateMachine):
         worker.claims.clear()
 
     @rule(worker=workers)
-    def reap(self, worker: Worker) -> None:
+    def requeue_stalled(self, worker: Worker) -> None:
         expected = []
         silent = sorted(self.silent, key=lambda member: (self._place_of(member), member))
         for member in silent:
             job = self.jobs[member.partition(":")[0]]
             assert job.holder is not None
-            status = self._as_suspect(job)
+            status = self._after_stall(job)
             expected.append((job.holder.job_id, status))
             self._left(job.holder, status)
-        assert worker.ledger.leases.reap() == expected
+        assert worker.source.leases.requeue_stalled() == expected
         for registry in REGISTRIES:
             assert self.expired.isdisjoint(self.text.zrange(registry, 0, -1))
 
     def _place_of(self, member: str) -> int:
-        """That of its model: pools are looked through in their order."""
+        """Return the place of the model: pools are looked through in their order."""
         return MODELS.index(self.jobs[member.partition(":")[0]].request.model)
 
     def teardown(self) -> None:
@@ -322,17 +324,19 @@ class JobsMachine(RuleBasedStateMachine):
         registries, ttls = found[before[0] : before[1]], found[before[1] :]
         registered = {job_id for registry in registries for job_id in registry} - self.expired
         ended = [job_id for job_id, job in self.jobs.items() if job.state in TERMINAL]
-        swept = [job_id for job_id, ttl in zip(self.jobs, ttls, strict=True) if ttl > 0]
-        lanes = [line.lanes[priority] for line in self.lines.values() for priority in Priority]
-        for line, listed in zip(lanes, lists, strict=True):
-            assert sorted(listed) == sorted(entry[2] for entry in line.entries)
+        expiring = [job_id for job_id, ttl in zip(self.jobs, ttls, strict=True) if ttl > 0]
+        lanes = [
+            waiting.lanes[priority] for waiting in self.expected.values() for priority in Priority
+        ]
+        for waiting, listed in zip(lanes, lists, strict=True):
+            assert sorted(listed) == sorted(entry[2] for entry in waiting.entries)
         for model, leased in zip(MODELS, leases, strict=True):
             held = [job for job in self.jobs.values() if job.request.model == model]
             assert sorted(leased) == sorted(job.holder.member for job in held if job.holder)
-        assert sorted(registered) == sorted(ended) == sorted(swept)
+        assert sorted(registered) == sorted(ended) == sorted(expiring)
         for job_id, job in self.jobs.items():
             assert self.queue.view(job_id).state is job.state
-            assert (job_id in self._line_of(job_id)) == (job.state is JobState.QUEUED)
+            assert (job_id in self._queue_of(job_id)) == (job.state is JobState.QUEUED)
             assert (job.holder is not None) == (job.state is JobState.RUNNING)
 
     @invariant()
@@ -343,18 +347,18 @@ class JobsMachine(RuleBasedStateMachine):
         held = {job.holder.member for job in self.jobs.values() if job.holder}
         assert shown == held
 
-    def _again(self, job: Job) -> JobStatus:
+    def _after_requeue(self, job: Job) -> JobStatus:
         return JobStatus.CANCELED if job.cancel else JobStatus.QUEUED
 
-    def _as_suspect(self, job: Job) -> JobStatus:
-        job.crashes += 1
-        return self._again(job) if job.crashes < MAX_CRASHES else JobStatus.FAILED
+    def _after_stall(self, job: Job) -> JobStatus:
+        job.stalled_count += 1
+        return self._after_requeue(job) if job.stalled_count < MAX_CRASHES else JobStatus.FAILED
 
     def _left(self, claim: Claim, status: JobStatus) -> None:
         job = self.jobs[claim.job_id]
         job.holder, job.state = None, JOB_STATES[status]
         if status is JobStatus.QUEUED:
-            lane = self._line_of(claim.job_id).lanes[job.request.priority]
+            lane = self._queue_of(claim.job_id).lanes[job.request.priority]
             lane.join_in_front(claim.job_id)
         self.silent.discard(claim.member)
 

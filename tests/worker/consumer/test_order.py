@@ -1,4 +1,4 @@
-"""Who is next: priorities with patience, fair shares of clients, and what RQ's own tools do."""
+"""The order of jobs: priorities with patience, fair shares of clients, changes by RQ's tools."""
 
 from collections import Counter
 
@@ -27,30 +27,30 @@ from worker.consumer.rq_worker import RqJobSource
 PATIENCE = 3
 
 
-def ledger(redis_url: str, **changes: object) -> RqJobSource:
+def job_source(redis_url: str, **changes: object) -> RqJobSource:
     terms = settings(redis_url, worker_priority_patience=PATIENCE, **changes)
     return RqJobSource(client(redis_url), "worker", [MODEL], terms)
 
 
-def claimed(ledger: RqJobSource) -> list[str]:
-    """Every job there is, in the order they are given out."""
+def claimed(source: RqJobSource) -> list[str]:
+    """Claim all jobs and return their ids in order."""
     ids = []
-    while (claim := ledger.claim(idle=True, models=[MODEL])) is not None:
+    while (claim := source.claim(idle=True, models=[MODEL])) is not None:
         ids.append(claim.job_id)
     return ids
 
 
-def test_the_higher_priority_is_next_and_the_lower_has_its_turns(redis_url: str) -> None:
+def test_higher_priority_is_next_and_lower_is_served_at_times(redis_url: str) -> None:
     queue = job_queue(redis_url)
     names = {}
     for priority in ("low", "normal", "high"):
         for _ in range(8):
             names[queue.submit(request(priority=priority))] = priority[0]
-    order = "".join(names[job_id] for job_id in claimed(ledger(redis_url)))
+    order = "".join(names[job_id] for job_id in claimed(job_source(redis_url)))
     assert order == "hhhnlhhhnlhhnlnnnlnnllll"
 
 
-def test_positions_count_those_of_higher_priorities(redis_url: str) -> None:
+def test_positions_count_jobs_of_higher_priorities(redis_url: str) -> None:
     queue = job_queue(redis_url)
     low, normal, high = (queue.submit(request(priority=p)) for p in ("low", "normal", "high"))
     assert [queue.position(job_id) for job_id in (high, normal, low)] == [0, 1, 2]
@@ -58,16 +58,16 @@ def test_positions_count_those_of_higher_priorities(redis_url: str) -> None:
     assert queue.depths(MODEL) == dict.fromkeys(Priority, 1)
 
 
-def test_a_thousand_jobs_of_one_client_delay_anothers_by_one(redis_url: str) -> None:
+def test_thousand_jobs_of_one_client_delay_another_by_one(redis_url: str) -> None:
     queue = job_queue(redis_url, max_queue_length=2000, max_queue_per_client=1000)
-    ours = ledger(redis_url)
+    source = job_source(redis_url)
     for _ in range(1000):
         queue.submit(request(), client="greedy")
     for _ in range(10):
-        assert ours.claim(idle=True, models=[MODEL]) is not None
+        assert source.claim(idle=True, models=[MODEL]) is not None
     single = queue.submit(request(), client="modest")
     assert queue.position(single) == 0
-    claim = ours.claim(idle=True, models=[MODEL])
+    claim = source.claim(idle=True, models=[MODEL])
     assert claim is not None
     assert claim.job_id == single
 
@@ -76,7 +76,7 @@ clients = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 6)), min_si
 
 
 def test_waiting_clients_get_equal_shares_of_work(redis_url: str) -> None:
-    """At no time has one client been given more than a job's work ahead of another that waited."""
+    """Check that no client is ever more than a job's work ahead of another that waits."""
 
     @given(jobs=clients)
     @hypothesis_settings(max_examples=40, deadline=None)
@@ -91,7 +91,7 @@ def test_waiting_clients_get_equal_shares_of_work(redis_url: str) -> None:
         waiting = Counter(name for name, _ in made.values())
         largest = max(work for _, work in made.values())
         served: Counter[str] = Counter()
-        for job_id in claimed(ledger(redis_url)):
+        for job_id in claimed(job_source(redis_url)):
             name, work = made[job_id]
             served[name] += work  # type: ignore[assignment]  # floats can be counted, too
             waiting[name] -= 1
@@ -102,10 +102,10 @@ def test_waiting_clients_get_equal_shares_of_work(redis_url: str) -> None:
     check()
 
 
-def test_equal_clients_are_served_as_they_came(redis_url: str) -> None:
+def test_equal_clients_are_served_in_order_of_arrival(redis_url: str) -> None:
     queue = job_queue(redis_url)
     ids = [queue.submit(request(), client=f"client {i}") for i in range(20)]
-    assert claimed(ledger(redis_url)) == ids
+    assert claimed(job_source(redis_url)) == ids
 
 
 def test_one_client_cannot_fill_the_queue(redis_url: str) -> None:
@@ -123,14 +123,14 @@ def test_one_client_cannot_fill_the_queue(redis_url: str) -> None:
     queue.submit(request(), client="greedy")
 
 
-def test_the_bound_is_exact_for_submits_of_one_moment(redis_url: str) -> None:
+def test_bound_is_exact_for_simultaneous_submits(redis_url: str) -> None:
     queue = job_queue(redis_url, max_queue_length=5)
     answers = queue.submit_many([Submission(request()) for _ in range(9)])
     assert [isinstance(answer, QueueFull) for answer in answers] == [False] * 5 + [True] * 4
     assert queue.depth(MODEL) == 5
 
 
-def test_a_job_is_shown_to_its_client_and_the_operator_only(redis_url: str) -> None:
+def test_only_its_client_and_the_operator_can_view_a_job(redis_url: str) -> None:
     queue = job_queue(redis_url)
     job_id = queue.submit(request(), client="ann")
     assert queue.view(job_id, "ann").state is queue.view(job_id).state is JobState.QUEUED
@@ -141,7 +141,7 @@ def test_a_job_is_shown_to_its_client_and_the_operator_only(redis_url: str) -> N
     assert queue.cancel(job_id, "ann").state is JobState.CANCELLED
 
 
-def test_what_is_written_is_a_job_of_rqs(redis_url: str) -> None:
+def test_stored_job_is_a_job_of_rq(redis_url: str) -> None:
     queue = job_queue(redis_url)
     redis = client(redis_url)
     for priority in Priority:
@@ -154,16 +154,16 @@ def test_what_is_written_is_a_job_of_rqs(redis_url: str) -> None:
         assert job.enqueued_at is not None
         assert Queue(name, connection=redis, serializer="json").job_ids == [job_id]
         registry = StartedJobRegistry(name, redis)
-        claim = ledger(redis_url).claim(idle=True, models=[MODEL])
+        claim = job_source(redis_url).claim(idle=True, models=[MODEL])
         assert claim is not None
         assert registry.get_job_ids(cleanup=False) == [job_id]
-        assert ledger(redis_url).fail(claim, JobFailed("so it was")) is not None
+        assert job_source(redis_url).fail(claim, JobFailed("as expected")) is not None
         assert FailedJobRegistry(name, redis).get_job_ids(cleanup=False) == [job_id]
     assert {one.name for one in Queue.all(redis)} == {queue_name(MODEL, p) for p in Priority}
 
 
 def put_by_rq(redis: Redis, queue: JobQueue) -> str:
-    """A job taken out of the list and put back by RQ's own means: it has lost its place."""
+    """Return a job that RQ removed from the list and put back, without its place."""
     job_id = queue.submit(request())
     theirs = Queue(queue_name(MODEL), connection=redis, serializer="json")
     theirs.remove(job_id)
@@ -172,38 +172,38 @@ def put_by_rq(redis: Redis, queue: JobQueue) -> str:
     return job_id
 
 
-def test_what_rqs_tools_put_into_the_queue_is_found(redis_url: str) -> None:
+def test_job_that_rq_puts_into_the_queue_is_claimed(redis_url: str) -> None:
     queue, redis = job_queue(redis_url), client(redis_url)
     first = queue.submit(request())
-    stray = put_by_rq(redis, queue)
+    foreign = put_by_rq(redis, queue)
     last = queue.submit(request())
-    assert queue.position(stray) == 1
-    assert sorted(claimed(ledger(redis_url))) == sorted([first, stray, last])
+    assert queue.position(foreign) == 1
+    assert sorted(claimed(job_source(redis_url))) == sorted([first, foreign, last])
     assert queue.depth(MODEL) == 0
 
 
-def test_what_rqs_tools_take_out_is_not_drawn(redis_url: str) -> None:
+def test_job_that_rq_removes_never_runs(redis_url: str) -> None:
     queue, redis = job_queue(redis_url), client(redis_url)
     removed, deleted, cancelled, kept = (queue.submit(request()) for _ in range(4))
     Queue(queue_name(MODEL), connection=redis, serializer="json").remove(removed)
     Job.fetch(deleted, redis, serializer="json").delete()
     Job.fetch(cancelled, redis, serializer="json").cancel()
     assert queue.position(kept) == 0
-    assert claimed(ledger(redis_url)) == [kept]
+    assert claimed(job_source(redis_url)) == [kept]
 
 
-def test_a_doubled_entry_is_drawn_once(redis_url: str) -> None:
+def test_doubled_entry_runs_once(redis_url: str) -> None:
     queue, redis = job_queue(redis_url), client(redis_url)
     ids = [queue.submit(request()) for _ in range(2)]
     redis.rpush(f"rq:queue:{queue_name(MODEL)}", ids[0])
-    assert claimed(ledger(redis_url)) == ids
+    assert claimed(job_source(redis_url)) == ids
 
 
-def test_names_of_keys_are_rqs(redis_url: str) -> None:
+def test_key_names_are_those_of_rq(redis_url: str) -> None:
     redis = client(redis_url)
-    ours = ledger(redis_url)
+    source = job_source(redis_url)
     job_id = job_queue(redis_url).submit(request())
-    claim = ours.claim(idle=True, models=[MODEL])
+    claim = source.claim(idle=True, models=[MODEL])
     assert claim is not None
     name = queue_name(MODEL)
     assert redis.exists(Job.key_for(job_id), StartedJobRegistry(name, redis).key) == 2
@@ -211,16 +211,16 @@ def test_names_of_keys_are_rqs(redis_url: str) -> None:
     [execution] = job.get_executions()
     assert execution.id == claim.execution_id
     assert redis.sismember("rq:worker:worker:executions", claim.member)
-    ours.fail(claim, JobFailed("so it was"))
+    source.fail(claim, JobFailed("as expected"))
     assert redis.exists(Result.get_key(job_id)) == 1  # type: ignore[no-untyped-call]
     assert FinishedJobRegistry(name, redis).key.rpartition(":")[2] == name
     assert CanceledJobRegistry(name, redis).get_job_ids(cleanup=False) == []
 
 
-def test_no_lane_is_remembered_once_it_is_empty(redis_url: str) -> None:
+def test_empty_lane_leaves_no_keys(redis_url: str) -> None:
     queue, redis = job_queue(redis_url), client(redis_url)
     for priority in Priority:
         queue.submit(request(priority=priority, deadline_s=60.0), client="ann")
-    claimed(ledger(redis_url))
+    claimed(job_source(redis_url))
     kept = {str(key).split(":")[1] for key in redis.keys("darkroom:*")}
     assert kept <= {"leases", "claim", "pace"}

@@ -1,4 +1,4 @@
-"""Slots and limits without a network, for tests of who steps next."""
+"""Slots and limits without a network, for tests of the batcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deciding who steps next, without a network: bounds, order, turns, urgency."""
+"""The choice of the next step's slots, without a network: bounds, order, turns, urgency."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker.engine.scheduling import Costs, Waiting
-from worker.engine.batcher import PATIENCE_S, Batcher, room
+from worker.engine.batcher import PATIENCE_S, Batcher, free_slots
 
 NOW = 100.0
 
@@ -21,12 +21,12 @@ slots = st.builds(
     deadline_at=st.none() | st.floats(NOW - 50, NOW + 50),
     steps_left=st.integers(1, 100),
 )
-crowds = st.lists(slots, max_size=20)
+slot_lists = st.lists(slots, max_size=20)
 caps = st.integers(2, 16)
 
 
-@given(waiting=crowds, cap=caps)
-def test_a_batch_is_legal(waiting: list[Waiting], cap: int) -> None:
+@given(waiting=slot_lists, cap=caps)
+def test_batch_is_legal(waiting: list[Waiting], cap: int) -> None:
     batch = Batcher(Costs(cap)).choose(waiting, NOW)
     assert bool(batch) == bool(waiting)
     assert len({slot.group for slot in batch}) <= 1
@@ -34,35 +34,33 @@ def test_a_batch_is_legal(waiting: list[Waiting], cap: int) -> None:
     assert len(set(batch)) == len(batch)
 
 
-@given(waiting=crowds, cap=caps)
-def test_a_batch_leaves_no_room_that_somebody_could_use(waiting: list[Waiting], cap: int) -> None:
+@given(waiting=slot_lists, cap=caps)
+def test_batch_leaves_no_rows_that_a_slot_could_use(waiting: list[Waiting], cap: int) -> None:
     batch = Batcher(Costs(cap)).choose(waiting, NOW)
     left = [s for s in waiting if batch and s.group == batch[0].group and s not in batch]
     free = cap - sum(slot.rows for slot in batch)
     assert all(slot.rows > free for slot in left)
 
 
-@given(waiting=crowds.filter(bool), cap=caps)
-def test_the_order_in_which_slots_are_told_does_not_matter(
-    waiting: list[Waiting], cap: int
-) -> None:
+@given(waiting=slot_lists.filter(bool), cap=caps)
+def test_order_of_the_candidates_does_not_matter(waiting: list[Waiting], cap: int) -> None:
     for number, slot in enumerate(waiting):
         slot.group, slot.admitted_at = "a", number / 10  # no two alike
     batch = Batcher(Costs(cap)).choose(waiting, NOW)
     assert Batcher(Costs(cap)).choose(waiting[::-1], NOW) == batch
 
 
-def test_a_slot_larger_than_the_cap_goes_alone() -> None:
+def test_slot_larger_than_the_cap_runs_alone() -> None:
     guided, other = Waiting("a", admitted_at=1), Waiting("a", admitted_at=2)
     assert Batcher(Costs(1)).choose([guided, other], NOW) == [guided]
 
 
-def test_the_oldest_go_first() -> None:
+def test_oldest_slots_go_first() -> None:
     waiting = [Waiting("a", admitted_at=float(-i)) for i in range(5)]
     assert Batcher(Costs(4)).choose(waiting, 0.0) == [waiting[4], waiting[3]]
 
 
-def test_unguided_slots_take_half_the_room() -> None:
+def test_unguided_slots_take_half_the_rows() -> None:
     waiting = [Waiting("a", rows=1, admitted_at=float(i)) for i in range(9)]
     assert len(Batcher(Costs(8)).choose(waiting, NOW)) == 8
 
@@ -71,7 +69,7 @@ def test_unguided_slots_take_half_the_room() -> None:
 
 
 def turns(costs: Costs, waiting: list[Waiting], steps: int) -> Counter[str]:
-    """How many of `steps` steps each group gets while nobody leaves."""
+    """Return the number of `steps` steps that each group gets while no slot leaves."""
     batcher = Batcher(costs)
     return Counter(batcher.choose(waiting, 0.0)[0].group for _ in range(steps))
 
@@ -84,13 +82,13 @@ def test_equal_groups_alternate() -> None:
     assert set(served[:3]) == set("abc")
 
 
-def test_a_crowd_at_one_size_does_not_block_a_latecomer_of_another() -> None:
+def test_many_slots_of_one_group_do_not_block_another() -> None:
     batcher = Batcher(Costs(most_rows=8))
-    crowd = [Waiting("big") for _ in range(50)]
+    many = [Waiting("big") for _ in range(50)]
     for _ in range(10):
-        batcher.choose(crowd, 0.0)
+        batcher.choose(many, 0.0)
     late = Waiting("small", admitted_at=1.0)
-    served = [batcher.choose([*crowd, late], 1.0)[0].group for _ in range(12)]
+    served = [batcher.choose([*many, late], 1.0)[0].group for _ in range(12)]
     assert "small" in served[:3]
     assert "big" in served[:3]
 
@@ -101,14 +99,14 @@ def test_groups_pay_in_device_time() -> None:
     assert shares == {"slow": 20, "quick": 80}
 
 
-def test_a_row_in_a_crowd_has_as_much_of_the_device_as_a_row_alone() -> None:
+def test_rows_get_equal_device_time_in_batches_of_any_size() -> None:
     costs = Costs(most_rows=16, fixed_s=0.0)
-    crowd, single = [Waiting("crowd") for _ in range(8)], Waiting("single")
-    shares = turns(costs, [*crowd, single], 100)
-    assert shares == {"crowd": 50, "single": 50}  # steps of eight and of one: equal time per row
+    many, single = [Waiting("many") for _ in range(8)], Waiting("single")
+    shares = turns(costs, [*many, single], 100)
+    assert shares == {"many": 50, "single": 50}  # steps of eight and of one: equal time per row
 
 
-def test_a_group_that_went_away_comes_back_with_no_debt_and_no_credit() -> None:
+def test_returning_group_has_neither_debt_nor_credit() -> None:
     batcher = Batcher(Costs())
     both = [Waiting("a"), Waiting("b")]
     for _ in range(5):
@@ -117,27 +115,27 @@ def test_a_group_that_went_away_comes_back_with_no_debt_and_no_credit() -> None:
     assert Counter(served) == {"a": 2, "b": 2}
 
 
-# -- room ----------------------------------------------------------------------------------------
+# -- free slots ----------------------------------------------------------------------------------
 
 
-def test_there_is_room_until_a_group_fills_a_batch() -> None:
-    assert room([], 8) == 8
-    assert room([Waiting("a")] * 5, 8) == 3
-    assert room([Waiting("a")] * 5 + [Waiting("b")] * 5, 8) == 3
-    assert room([Waiting("a")] * 8, 8) == 0
+def test_slots_are_free_until_a_group_fills_a_batch() -> None:
+    assert free_slots([], 8) == 8
+    assert free_slots([Waiting("a")] * 5, 8) == 3
+    assert free_slots([Waiting("a")] * 5 + [Waiting("b")] * 5, 8) == 3
+    assert free_slots([Waiting("a")] * 8, 8) == 0
 
 
-def test_no_more_is_held_than_twice_what_steps_together() -> None:
+def test_at_most_twice_the_slots_are_held() -> None:
     held = [Waiting(group) for group in "abcdefg" for _ in range(2)]
-    assert room(held, 8) == 2
-    assert room([*held, Waiting("h"), Waiting("h")], 8) == 0
-    assert room([Waiting("a")] * 20, 8) == 0  # a job of many pictures may overshoot
+    assert free_slots(held, 8) == 2
+    assert free_slots([*held, Waiting("h"), Waiting("h")], 8) == 0
+    assert free_slots([Waiting("a")] * 20, 8) == 0  # a job of many images may exceed it
 
 
 # -- urgency -------------------------------------------------------------------------------------
 
 
-def test_high_priority_has_the_next_step_in_its_group_and_against_others() -> None:
+def test_high_priority_has_the_next_step_in_all_groups() -> None:
     batcher = Batcher(Costs(most_rows=4))
     running = [Waiting("a"), Waiting("a"), Waiting("b"), Waiting("b")]
     for _ in range(6):
@@ -150,7 +148,7 @@ def test_high_priority_has_the_next_step_in_its_group_and_against_others() -> No
             assert len(batch) == 2
 
 
-def test_low_priority_waits_for_normal_until_it_is_old() -> None:
+def test_low_priority_waits_for_normal_until_it_is_due() -> None:
     batcher = Batcher(Costs())
     low = Waiting("low", priority=2)
     normal = Waiting("normal", admitted_at=0.001)
@@ -158,32 +156,32 @@ def test_low_priority_waits_for_normal_until_it_is_old() -> None:
         assert batcher.choose([low, normal], 0.002)[0] is normal
     fresh = Waiting("normal", admitted_at=2 * PATIENCE_S)
     served = {batcher.choose([low, fresh], 2 * PATIENCE_S)[0].group for _ in range(20)}
-    assert served == {"low"}  # by now it is due, and the newcomer is not
+    assert served == {"low"}  # it is due by then, and the new slot is not
 
 
 def test_patience_grows_with_the_work() -> None:
-    """Otherwise every picture that takes minutes would be urgent, and priorities mean nothing."""
+    """Check that an image that takes minutes is not urgent at once, which would undo priorities."""
     costs = Costs(most_rows=2, factors={"a": 1000.0})
     long = Waiting("a", steps_left=20)
     high = Waiting("a", admitted_at=60.0, priority=0)
     assert Batcher(costs).choose([long, high], 61.0) == [high]
 
 
-def test_a_near_deadline_pre_empts_and_a_far_one_does_not() -> None:
+def test_near_deadline_preempts_and_far_one_does_not() -> None:
     costs = Costs(most_rows=4)  # a full step takes 0.05 s
-    crowd = [Waiting("a") for _ in range(4)]
+    many = [Waiting("a") for _ in range(4)]
     slot = Waiting("b", admitted_at=1.0, steps_left=10, deadline_at=3.0)
-    order = [Batcher(costs).choose([*crowd, slot], now)[0].group for now in (1.0, 2.4)]
+    order = [Batcher(costs).choose([*many, slot], now)[0].group for now in (1.0, 2.4)]
     assert order == ["a", "b"]
 
 
-def test_the_earlier_deadline_goes_first() -> None:
+def test_earlier_deadline_goes_first() -> None:
     costs = Costs(most_rows=2)
     soon, later = (Waiting("a", deadline_at=at) for at in (0.5, 0.51))
     assert Batcher(costs).choose([later, soon], 0.0) == [soon]
 
 
-def test_a_deadline_that_cannot_be_met_is_not_urgent() -> None:
+def test_deadline_that_cannot_be_met_is_not_urgent() -> None:
     costs = Costs(most_rows=2)
     hopeless = Waiting("a", admitted_at=1.0, steps_left=100, deadline_at=1.5)
     other = Waiting("a", admitted_at=0.0)

@@ -1,4 +1,4 @@
-"""Jobs with ControlNets, and without, share the engine: each is drawn as if it were alone."""
+"""Jobs with and without ControlNets share the engine: each image is the same as alone."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from protocol.request.object_keys import input_key
 from protocol.request.request import ControlUse, HiresFix, LoraUse
 from tests.models.lora import spellings as spelled
 from tests.support.tiny_models import write_tiny_controlnet
-from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
+from tests.worker.engine.test_engine import RecordingListener, request, run
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.engine.merged_loras import MIB, MergedLoras
-from worker.engine.resident import unmeasured
 from worker.interfaces import AdmittedJob, Pixels
 
 SLOTS = 6
@@ -45,9 +45,9 @@ def png(turn: int) -> bytes:
     return packed.getvalue()
 
 
-def engine_of(model: LatentDiffusion, home: Path) -> Engine:
+def engine_of(model: LatentDiffusion, home: Path) -> DiffusionEngine:
     nets = ControlNets(home / "controlnets")
-    return Engine({"tiny": unmeasured(model, SLOTS)}, SLOTS, controlnets=nets)
+    return DiffusionEngine({"tiny": unmeasured(model, SLOTS)}, SLOTS, controlnets=nets)
 
 
 Wanted = tuple[tuple[str, float, float, float], ...]  # of each control: model, weight, start, end
@@ -61,25 +61,25 @@ SETS: list[Wanted] = [
 ]
 
 
-def job(engine: Engine, name: str, wanted: Wanted, **changes: object) -> Heard:
-    pictures = [png(i) for i in range(len(wanted))]
+def job(engine: DiffusionEngine, name: str, wanted: Wanted, **changes: object) -> RecordingListener:
+    images = [png(i) for i in range(len(wanted))]
     controls = tuple(
         ControlUse(model=net, image_key=input_key(shown), weight=weight, start=start, end=end)
-        for (net, weight, start, end), shown in zip(wanted, pictures, strict=True)
+        for (net, weight, start, end), shown in zip(wanted, images, strict=True)
     )
-    heard = Heard()
-    asked = request(controls=controls, **changes)
-    engine.prepare(asked)
-    engine.admit(AdmittedJob(name, asked, None, None, heard, controls=tuple(pictures)))
-    return heard
+    listener = RecordingListener()
+    one = request(controls=controls, **changes)
+    engine.prepare(one)
+    engine.admit(AdmittedJob(name, one, None, None, listener, controls=tuple(images)))
+    return listener
 
 
-def picture(model: LatentDiffusion, home: Path, wanted: Wanted, **changes: object) -> Pixels:
-    """Drawn alone."""
+def generate_image(model: LatentDiffusion, home: Path, wanted: Wanted, **changes: object) -> Pixels:
+    """Generate an image alone."""
     engine = engine_of(model, home)
-    heard = job(engine, "alone", wanted, **changes)
+    listener = job(engine, "alone", wanted, **changes)
     run(engine)
-    return heard.images[0][0]
+    return listener.images[0][0]
 
 
 def test_a_mixed_stream_gives_what_each_gives_alone(model: LatentDiffusion, home: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_mixed_stream_gives_what_each_gives_alone(model: LatentDiffusion, home
         {"seed": 2, "steps": 4, "guidance_scale": 1.0, "prompt": "the red cat"},
     ]
     expected = {
-        (s, k): picture(model, home, wanted, **kind)
+        (s, k): generate_image(model, home, wanted, **kind)
         for s, wanted in enumerate(SETS)
         for k, kind in enumerate(kinds)
     }
@@ -97,41 +97,42 @@ def test_a_mixed_stream_gives_what_each_gives_alone(model: LatentDiffusion, home
     engine = engine_of(model, home)
     waiting = list(expected)
     dice.shuffle(waiting)
-    heard = []
+    listeners = []
     while waiting or not engine.idle:
         while waiting and engine.free_slots and dice.random() < 0.7:
             s, k = waiting.pop()
-            heard.append(((s, k), job(engine, f"{len(waiting)}", SETS[s], **kinds[k])))
+            listeners.append(((s, k), job(engine, f"{len(waiting)}", SETS[s], **kinds[k])))
         engine.step()
-    assert len(heard) == len(expected)
-    for choice, told in heard:
-        np.testing.assert_array_equal(told.images[0][0], expected[choice])
+    assert len(listeners) == len(expected)
+    for choice, listener in listeners:
+        np.testing.assert_array_equal(listener.images[0][0], expected[choice])
 
 
-def test_outside_their_window_pictures_share_steps_with_any(
+def test_images_outside_their_control_interval_share_steps_with_others(
     model: LatentDiffusion, home: Path
 ) -> None:
     engine = engine_of(model, home)
     job(engine, "free", (), steps=4)
-    job(engine, "told", (("edges", 1.0, 0.5, 1.0),), steps=4)
+    job(engine, "controlled", (("edges", 1.0, 0.5, 1.0),), steps=4)
     rows = []
     while not engine.idle:
         engine.step()
-        rows.append(engine.batch_rows)
-    assert rows[:2] == [4, 4]  # both pictures, guided
+        rows.append(engine.stats.rows)
+    assert rows[:2] == [4, 4]  # both images, guided
     assert sorted(rows[2:6]) == [2, 2, 2, 2]  # then each by itself
 
 
-def test_a_larger_second_pass_hears_them_too(model: LatentDiffusion, home: Path) -> None:
+def test_larger_second_pass_uses_the_controls(model: LatentDiffusion, home: Path) -> None:
     second = HiresFix(width=64, height=64, steps=4, strength=0.5)
-    plain, told = (
-        picture(model, home, wanted, steps=2, enlargement=second) for wanted in (SETS[0], SETS[1])
+    plain, controlled = (
+        generate_image(model, home, wanted, steps=2, enlargement=second)
+        for wanted in (SETS[0], SETS[1])
     )
-    assert plain.shape == told.shape == (64, 64, 3)
-    assert np.abs(plain.astype(int) - told.astype(int)).max() > 10
+    assert plain.shape == controlled.shape == (64, 64, 3)
+    assert np.abs(plain.astype(int) - controlled.astype(int)).max() > 10
 
 
-def test_with_a_lora_the_variant_is_told(
+def test_control_runs_with_a_merged_model(
     model: LatentDiffusion, home: Path, tmp_path: Path
 ) -> None:
     layers = layers_of(model)
@@ -139,23 +140,23 @@ def test_with_a_lora_the_variant_is_told(
     spelled.save(tmp_path / "pencil.safetensors", spelled.kohya(pairs))
     nets, resident = ControlNets(home / "controlnets"), unmeasured(model, SLOTS)
     variants = MergedLoras(LoraRegistry(tmp_path), 64 * MIB)
-    engine = Engine({"tiny": resident}, SLOTS, controlnets=nets, variants=variants)
+    engine = DiffusionEngine({"tiny": resident}, SLOTS, controlnets=nets, merged_loras=variants)
     lora = (LoraUse(name="pencil"),)
-    heard = [
+    listeners = [
         job(engine, f"{i}", wanted, steps=3, loras=loras)
         for i, (wanted, loras) in enumerate(
             [(SETS[0], ()), (SETS[1], ()), (SETS[0], lora), (SETS[1], lora)]
         )
     ]
     run(engine)
-    drawn = [told.images[0][0].astype(int) for told in heard]
-    for i, one in enumerate(drawn):
-        for other in drawn[:i]:
+    images = [listener.images[0][0].astype(int) for listener in listeners]
+    for i, one in enumerate(images):
+        for other in images[:i]:
             assert np.abs(one - other).max() > 0
-    np.testing.assert_array_equal(drawn[1], picture(model, home, SETS[1], steps=3))
+    np.testing.assert_array_equal(images[1], generate_image(model, home, SETS[1], steps=3))
 
 
-def test_what_has_gone_fails_the_job_and_nothing_else(
+def test_removed_controlnet_fails_only_its_job(
     model: LatentDiffusion, home: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(home, tmp_path / "home")
@@ -167,18 +168,18 @@ def test_what_has_gone_fails_the_job_and_nothing_else(
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(JobFailed):
         job(engine, "broken", SETS[1])
-    heard = job(engine, "fine", ())
+    listener = job(engine, "fine", ())
     run(engine)
-    assert len(heard.images) == 1
+    assert len(listener.images) == 1
 
 
-def test_a_worker_without_them_says_so(model: LatentDiffusion) -> None:
-    engine = Engine({"tiny": unmeasured(model, SLOTS)}, SLOTS)
+def test_worker_without_controlnets_refuses_them(model: LatentDiffusion) -> None:
+    engine = DiffusionEngine({"tiny": unmeasured(model, SLOTS)}, SLOTS)
     with pytest.raises(JobFailed, match="no ControlNets"):
         job(engine, "none", SETS[1])
 
 
-def test_the_folder_names_those_that_fit(
+def test_folder_lists_the_controlnets_that_fit(
     model: LatentDiffusion, home: Path, tmp_path: Path
 ) -> None:
     assert ControlNets(home / "controlnets").fitting(model) == ("depth", "edges")

@@ -1,4 +1,4 @@
-"""Signs in a prompt and layers left out change the picture, or do not, as a client meant them."""
+"""Prompt syntax and skipped layers change the image where they should, and only there."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import numpy as np
 import pytest
 
 from models.pipeline import LatentDiffusion
-from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
+from tests.worker.engine.test_engine import RecordingListener, request, run
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob, Pixels
 
 
 @pytest.fixture(scope="module")
-def engine(model: LatentDiffusion) -> Engine:
-    return Engine({"tiny": unmeasured(model, 4)}, max_slots=4)
+def engine(model: LatentDiffusion) -> DiffusionEngine:
+    return DiffusionEngine({"tiny": unmeasured(model, 4)}, max_slots=4)
 
 
-def drawn(engine: Engine, **changes: object) -> Pixels:
-    heard = Heard()
-    engine.admit(AdmittedJob("job", request(**changes), None, None, heard))
+def generate(engine: DiffusionEngine, **changes: object) -> Pixels:
+    listener = RecordingListener()
+    engine.admit(AdmittedJob("job", request(**changes), None, None, listener))
     run(engine)
-    return heard.images[0][0]
+    return listener.images[0][0]
 
 
 @pytest.mark.parametrize("prompt", ["the cat", "(the cat:1)", "the ([cat])", "the cat BREAK "])
-def test_signs_that_change_nothing_give_the_same_bytes(engine: Engine, prompt: str) -> None:
-    assert np.array_equal(drawn(engine, prompt=prompt), drawn(engine, prompt="the cat"))
+def test_prompt_syntax_without_effect_gives_the_same_bytes(
+    engine: DiffusionEngine, prompt: str
+) -> None:
+    assert np.array_equal(generate(engine, prompt=prompt), generate(engine, prompt="the cat"))
 
 
 @pytest.mark.parametrize(
@@ -39,8 +41,10 @@ def test_signs_that_change_nothing_give_the_same_bytes(engine: Engine, prompt: s
         {"prompt": "the cat", "negative_prompt": "(red:1.5)"},
     ],
 )
-def test_what_is_meant_otherwise_is_drawn_otherwise(
-    engine: Engine, changes: dict[str, object]
+def test_different_emphasis_gives_a_different_image(
+    engine: DiffusionEngine, changes: dict[str, object]
 ) -> None:
     plain = {"negative_prompt": "red"} if "negative_prompt" in changes else {}
-    assert not np.array_equal(drawn(engine, **changes), drawn(engine, prompt="the cat", **plain))
+    assert not np.array_equal(
+        generate(engine, **changes), generate(engine, prompt="the cat", **plain)
+    )

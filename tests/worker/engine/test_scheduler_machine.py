@@ -1,4 +1,4 @@
-"""Any course of events: slots come, go and are cancelled, time passes, memory runs out."""
+"""The batcher in any order of events: admissions, cancels, time, out of memory."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Scheduler(RuleBasedStateMachine):
         assert all(rows + slot.rows > cap for slot in left), "room is left that could be used"
 
     def keeps_the_order(self, batch: list[Slot]) -> None:
-        """In a group, whoever is passed over is less urgent, or did not fit in."""
+        """Check that slots of the group that are passed over are less urgent, or did not fit."""
         left = [s for s in self.slots if s.group == batch[0].group and s not in batch]
         for out in left:
             for taken in batch[1:]:
@@ -140,7 +140,7 @@ class Scheduler(RuleBasedStateMachine):
             assert self.passed_over[group] <= bound
 
     def levels(self) -> dict[Group, int]:
-        """Each group's most urgent slot's level, told independently of the batcher's way."""
+        """Return the level of each group's most urgent slot, without using the batcher."""
         found: dict[Group, int] = {}
         for slot in self.slots:
             found[slot.group] = min(found.get(slot.group, 2), self.level(slot))
@@ -170,7 +170,7 @@ class Scheduler(RuleBasedStateMachine):
             assert self.limits.step_seconds(group, 2) > 0
 
     def teardown(self) -> None:
-        """Nobody starves: everyone is finished after as many steps as there are left at most."""
+        """Check that every slot finishes after at most as many steps as are left in all."""
         steps = sum(slot.steps_left for slot in self.slots)
         while self.slots:
             self.step(1, 1.0)

@@ -1,4 +1,4 @@
-"""However many come, with whatever priority: who waits is served before long."""
+"""A waiting slot is served soon, with any number of others of any priority."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.worker.engine.scheduling import Costs, Waiting
 from worker.engine.batcher import PATIENCE_S, Batcher
 
-STEPS = 3  # of every picture
+STEPS = 3  # of every image
 ROOM = 16  # slots of the engine, four times what steps together
 Newcomer = Callable[[float], Waiting]
 
@@ -25,8 +25,8 @@ STREAMS: dict[str, Newcomer] = {
 
 @pytest.mark.parametrize("priority", [1, 2])
 @pytest.mark.parametrize("stream", STREAMS)
-def test_an_endless_stream_starves_nobody(stream: str, priority: int) -> None:
-    """Whenever there is room, somebody comes."""
+def test_endless_stream_starves_no_slot(stream: str, priority: int) -> None:
+    """Admit a new slot whenever one is free."""
     costs = Costs(most_rows=4)
     batcher = Batcher(costs)
     victim = Waiting("a", 2, 0.0, priority=priority, steps_left=STEPS)

@@ -1,4 +1,4 @@
-"""Two models in one engine: their pictures take turns, and are what each model draws alone."""
+"""Two models in one engine: they take turns, and their images are the same as alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
-from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
+from tests.worker.engine.test_engine import RecordingListener, request, run
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob
 
 SLOTS = 4
@@ -27,32 +27,34 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LatentDiffusio
     return {name: load_model(str(path), cpu, torch.float32) for name, path in written.items()}
 
 
-def engine_of(models: dict[str, LatentDiffusion]) -> Engine:
-    return Engine({name: unmeasured(model, SLOTS) for name, model in models.items()}, SLOTS)
+def engine_of(models: dict[str, LatentDiffusion]) -> DiffusionEngine:
+    return DiffusionEngine(
+        {name: unmeasured(model, SLOTS) for name, model in models.items()}, SLOTS
+    )
 
 
-def admitted(engine: Engine, model: str, seed: int, steps: int) -> Heard:
-    heard = Heard()
-    asked = request(model=model, seed=seed, steps=steps)
-    engine.admit(AdmittedJob(f"{model}-{seed}", asked, None, None, heard))
-    return heard
+def admitted(engine: DiffusionEngine, model: str, seed: int, steps: int) -> RecordingListener:
+    listener = RecordingListener()
+    its_request = request(model=model, seed=seed, steps=steps)
+    engine.admit(AdmittedJob(f"{model}-{seed}", its_request, None, None, listener))
+    return listener
 
 
-def test_each_picture_is_what_its_model_draws_alone(models: dict[str, LatentDiffusion]) -> None:
+def test_each_image_equals_that_of_its_model_alone(models: dict[str, LatentDiffusion]) -> None:
     jobs = [("tiny", 1, 5), ("tiny-xl", 1, 4), ("tiny", 2, 3), ("tiny-xl", 2, 6)]
     together = engine_of(models)
-    heard = [admitted(together, *job) for job in jobs]
+    listeners = [admitted(together, *job) for job in jobs]
     run(together)
-    for job, company in zip(jobs, heard, strict=True):
+    for job, listener in zip(jobs, listeners, strict=True):
         engine = engine_of({job[0]: models[job[0]]})
         alone = admitted(engine, *job)
         run(engine)
-        np.testing.assert_array_equal(company.images[0][0], alone.images[0][0])
-    first, other = heard[0].images[0][0], heard[1].images[0][0]
+        np.testing.assert_array_equal(listener.images[0][0], alone.images[0][0])
+    first, other = listeners[0].images[0][0], listeners[1].images[0][0]
     assert not np.array_equal(first, other)  # of equal seeds
 
 
-def test_a_step_is_that_of_one_model(models: dict[str, LatentDiffusion]) -> None:
+def test_step_runs_one_model(models: dict[str, LatentDiffusion]) -> None:
     engine = engine_of(models)
     for seed in range(2):
         for name in models:
@@ -60,13 +62,13 @@ def test_a_step_is_that_of_one_model(models: dict[str, LatentDiffusion]) -> None
     rows = []
     while not engine.idle:
         engine.step()
-        rows.append(engine.batch_rows)
+        rows.append(engine.stats.rows)
     # There is room for all eight rows, and shapes are equal: yet only a model's own go together.
     assert max(rows) == 4
     assert len(rows) == 2 * 3
 
 
-def test_a_model_comes_and_goes_while_another_is_drawn(models: dict[str, LatentDiffusion]) -> None:
+def test_model_is_put_and_removed_while_another_runs(models: dict[str, LatentDiffusion]) -> None:
     engine = engine_of({"tiny": models["tiny"]})
     going_on = admitted(engine, "tiny", seed=1, steps=12)
     engine.step()

@@ -1,4 +1,4 @@
-"""Predicting steps and bounding batches, without a network or a clock."""
+"""Predictions of steps and bounds of batches, without a network or a clock."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ def profile(seconds: dict[int, float] = TIMES, most_rows: int = 16) -> StepProfi
     ("rows", "seconds"),
     [(1, 0.020), (2, 0.020), (3, 0.025), (8, 0.050), (12, 0.0745), (32, 0.197)],
 )
-def test_between_measurements_there_are_straight_lines(rows: int, seconds: float) -> None:
+def test_times_are_interpolated_linearly(rows: int, seconds: float) -> None:
     assert profile().step_seconds(SIZE, rows) == pytest.approx(seconds)
 
 
-def test_a_row_of_four_times_the_cells_counts_as_four_rows() -> None:
+def test_row_of_four_times_the_cells_counts_as_four_rows() -> None:
     assert profile().step_seconds((4, 16, 16), 2) == pytest.approx(TIMES[8])
     assert profile().best_rows((4, 16, 16)) == 2
     assert profile().step_seconds((4, 4, 8), 8) == pytest.approx(TIMES[4])
 
 
-def test_the_best_batch_is_the_smallest_that_is_nearly_the_fastest_per_row() -> None:
+def test_best_batch_is_the_smallest_that_is_nearly_fastest_per_row() -> None:
     assert profile().best_rows(SIZE) == 8  # sixteen would be faster by 1 %, and twice the wait
     assert profile(TIMES | {16: 0.09}).best_rows(SIZE) == 16
     assert profile({2: 0.02, 4: 0.04, 8: 0.08}).best_rows(SIZE) == 2
 
 
-def test_no_batch_makes_urgent_ones_wait_longer_than_a_second_unless_each_picture_does() -> None:
+def test_step_is_longer_than_a_second_only_if_one_image_takes_that() -> None:
     halving = {2: 0.5, 4: 0.6, 8: 0.7, 16: 2 * LONGEST_STEP_S}
     assert profile(halving).best_rows(SIZE) == 8
     assert profile({2: 14.0, 4: 15.0}).best_rows(SIZE) == 2
 
 
-def test_where_only_the_smallest_batch_was_measured_larger_ones_are_worth_a_try() -> None:
+def test_larger_batches_are_tried_if_only_the_smallest_was_measured() -> None:
     assert profile({2: 0.02}).best_rows(SIZE) == 16
     assert profile({2: 14.0}).best_rows(SIZE) == 2
 
 
-def test_without_measurements_all_go_together() -> None:
+def test_without_measurements_all_run_together() -> None:
     assert StepProfile(UNMEASURED, most_rows=24).cap((4, 64, 64)) == 24
 
 
-def test_a_bound_without_room_for_guidance_is_refused() -> None:
+def test_bound_below_a_guided_image_is_refused() -> None:
     with pytest.raises(ValueError, match="most_rows is 1"):
         StepProfile(UNMEASURED, most_rows=1)
 
@@ -74,14 +74,14 @@ def test_sizes_double_up_to_the_largest(most: int) -> None:
 # -- refined by every step -----------------------------------------------------------------------
 
 
-def test_steps_teach_how_long_steps_take() -> None:
+def test_prediction_learns_from_steps() -> None:
     learning = profile()
     for _ in range(200):
         learning.observe(SIZE, 6, 0.2)
     assert learning.step_seconds(SIZE, 6) == pytest.approx(0.2, rel=0.01)
 
 
-def test_a_busy_machine_slows_all_sizes_down_and_changes_no_cap() -> None:
+def test_busy_machine_slows_all_sizes_and_changes_no_cap() -> None:
     learning = profile()
     for _ in range(200):
         learning.observe(SIZE, 8, 3 * TIMES[8])
@@ -90,14 +90,14 @@ def test_a_busy_machine_slows_all_sizes_down_and_changes_no_cap() -> None:
     assert learning.best_rows(SIZE) == 8
 
 
-def test_a_single_hiccup_changes_little() -> None:
+def test_single_slow_step_changes_little() -> None:
     learning = profile()
     learning.observe(SIZE, 8, 60.0)
     assert learning.step_seconds(SIZE, 8) < 2 * TIMES[8]
     assert learning.best_rows(SIZE) == 8
 
 
-def test_batches_that_turn_out_slow_are_made_smaller() -> None:
+def test_slow_batches_become_smaller() -> None:
     learning = profile(TIMES | {16: 0.06})
     assert learning.best_rows(SIZE) == 16
     for _ in range(800):
@@ -118,17 +118,17 @@ def test_batches_are_as_large_as_memory_allows() -> None:
     assert not small.fits((4, 16, 16), 2)
 
 
-def test_running_out_of_memory_halves_the_batches_of_every_size() -> None:
+def test_out_of_memory_halves_the_batches_of_every_size() -> None:
     learning = profile()
     learning.ran_out_of_memory(SIZE, 8)
     assert learning.cap(SIZE) == 4
     assert learning.cap((4, 8, 16)) == 2
-    assert learning.fits((4, 16, 16), 2)  # it may have been somebody else who took the memory
+    assert learning.fits((4, 16, 16), 2)  # another program may have used the memory
     learning.ran_out_of_memory(SIZE, 4)
     assert learning.cap(SIZE) == 2
 
 
-def test_the_batch_grows_again_when_full_ones_go_well() -> None:
+def test_batch_grows_again_while_full_batches_fit() -> None:
     learning = profile()
     learning.ran_out_of_memory(SIZE, 8)
     steps = 0

@@ -1,4 +1,4 @@
-"""Embeddings in the models' home are offered, counted and drawn with."""
+"""Embeddings in the model store are published, counted and used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_sd(tmp_path_factory.mktemp("tiny-sd"))
 
 
-def test_words_that_fit_are_offered_and_counted(folder: Path, tmp_path: Path) -> None:
+def test_embeddings_that_fit_are_published_and_counted(folder: Path, tmp_path: Path) -> None:
     words = tmp_path / "embeddings"
     words.mkdir()
     save_file({"emb_params": torch.ones(4, CONTEXT)}, words / "my-cat.safetensors")

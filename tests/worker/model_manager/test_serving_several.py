@@ -14,20 +14,18 @@ from redis import Redis
 
 from protocol.queue.job import JobState, Phase
 from protocol.queue.job_queue import JobQueue
-from protocol.queue.progress import ProgressBoard
 from protocol.registry.presence import ModelState, Presence, WorkerReport, WorkerState
 from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import client, job_queue, outcome, request, settings, wait_for
 from tests.worker.fake_engine import FakeEngine
-from worker.consumer.progress_reporter import Reporter
+from worker.consumer.context import WorkerContext
 from worker.consumer.rq_worker import RqWorker
-from worker.engine.resident import Resident
+from worker.engine.loaded_model import LoadedModel
 from worker.interfaces import AdmittedJob
 from worker.model_manager import model_manager as managers
 from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry
 from worker.model_manager.load_requests import CHECK_EVERY_S, LoadRequests
 from worker.model_manager.model_manager import ModelManager, ProgressCallback
-from worker.output.output_processor import OutputProcessor
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
 from worker.telemetry.heartbeat import Heartbeat
 from worker.telemetry.metrics import Metrics
@@ -43,14 +41,14 @@ class HoldingEngine(FakeEngine):
         self.models: set[str] = set()
         self.changes: list[str] = []
 
-    def put(self, name: str, resident: Resident) -> None:
+    def put(self, name: str, resident: LoadedModel) -> None:
         self.models.add(name)
         self.changes.append(f"+{name}")
 
     def remove(self, name: str) -> None:
         self.models.remove(name)
         self.changes.append(f"-{name}")
-        assert name not in [running.job.request.model for running in self._drawn.values()]
+        assert name not in [running.job.request.model for running in self._runs.values()]
 
     def admit(self, job: AdmittedJob) -> None:
         assert job.request.model in self.models
@@ -70,7 +68,7 @@ class Disk:
     loads: list[str] = field(default_factory=list)
     loaded_at: list[float] = field(default_factory=list)
 
-    def load(self, name: str, report: ProgressCallback) -> Resident:
+    def load(self, name: str, report: ProgressCallback) -> LoadedModel:
         self.loads.append(name)
         self.loaded_at.append(time.monotonic())
         report(0.5, "half of it")
@@ -82,7 +80,7 @@ class Disk:
         return RESIDENT
 
 
-RESIDENT = Resident(None, None)  # type: ignore[arg-type]  # never read here
+RESIDENT = LoadedModel(None, None)  # type: ignore[arg-type]  # never read here
 
 
 @dataclass
@@ -105,7 +103,9 @@ def serving(
     patience_s: float = 0.2,
 ) -> Iterator[Serving]:
     """Run a worker, real except for the engine and the loading, until the block ends."""
-    terms = settings("redis://unused", worker_model_patience_s=patience_s)
+    terms = settings(
+        "redis://unused", worker_model_patience_s=patience_s, worker_store_patience_s=5.0
+    )
     engine, metrics = HoldingEngine(step_s), Metrics()
     manager = ModelManager(
         engine,
@@ -115,22 +115,21 @@ def serving(
         metrics,
     )
     manager.load_first(lambda name, share, part: None)
-    delivery = OutputProcessor(ObjectStore.open("memory:///"), threads=2, patience_s=5.0)
-    worker = RqWorker(
-        redis, name, manager, engine, delivery, Reporter(ProgressBoard(redis)), metrics, terms
-    )
+    store = ObjectStore.open("memory:///")
+    context = WorkerContext.open(terms, redis, manager, engine, metrics, store=store)
+    worker = RqWorker(redis, name, context)
     heartbeat = Heartbeat(Presence(redis), name)
     heartbeat.mark_ready(busy=lambda: False)
-    requests = LoadRequests(manager, worker.ledger, redis, heartbeat, metrics, patience_s)
+    requests = LoadRequests(manager, worker.source, redis, heartbeat, metrics, patience_s)
     thread = threading.Thread(target=worker.work)
     with PeriodicRunner(PeriodicTask(CHECK_EVERY_S / 5, requests.check)):
         thread.start()
         try:
             yield Serving(worker, engine, manager, metrics)
         finally:
-            worker.loop.stop()
+            worker.consumer.stop()
             thread.join(20)
-            delivery.close()
+            context.output.close()
             manager.close()
             heartbeat.leave()
             assert not thread.is_alive()

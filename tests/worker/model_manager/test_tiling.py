@@ -8,9 +8,9 @@ import torch
 
 from models.executors.tiling import bytes_per_pixel
 from models.pipeline import LatentDiffusion
-from tests.worker.engine.test_engine import Heard, request, run
-from worker.engine.engine import Engine
-from worker.engine.resident import unmeasured
+from tests.worker.engine.test_engine import RecordingListener, request, run
+from worker.engine.engine import DiffusionEngine
+from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob
 from worker.model_manager import tiling
 from worker.model_manager.tiling import SHARE, memory, with_tiles
@@ -44,12 +44,12 @@ def test_tiled_image_is_the_same_alone_and_in_a_batch(model: LatentDiffusion) ->
     tiled = with_tiles(model, 16)
     images = []
     for others in (0, 3):
-        engine = Engine({"tiny": unmeasured(tiled, 4)}, max_slots=4)
-        heard = Heard()
+        engine = DiffusionEngine({"tiny": unmeasured(tiled, 4)}, max_slots=4)
+        heard = RecordingListener()
         engine.admit(AdmittedJob("it", request(width=48), None, None, heard))
         for i in range(others):
             other = request(width=48, seed=90 + i, steps=2 + i)
-            engine.admit(AdmittedJob(str(i), other, None, None, Heard()))
+            engine.admit(AdmittedJob(str(i), other, None, None, RecordingListener()))
         run(engine)
         images.append(heard.images[0][0])
     assert np.array_equal(images[0], images[1])

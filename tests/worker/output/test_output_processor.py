@@ -1,4 +1,4 @@
-"""Delivery's patience with the store."""
+"""Reading inputs and writing images, also while the store does not answer."""
 
 import io
 
@@ -10,7 +10,6 @@ from PIL import Image
 
 from protocol.errors import StoreUnavailable, UnknownImage
 from protocol.request.object_keys import AudioFormat, Extra, input_key, new_job_id
-from protocol.request.request import ControlUse
 from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import request
 from tests.worker.output.test_image_files import GRADIENT
@@ -18,7 +17,7 @@ from worker.output.output_processor import OutputProcessor
 
 
 class AwayStore(ObjectStore):
-    """Never answers; `tries` counts."""
+    """A store that never answers; `tries` counts the calls."""
 
     def __init__(self) -> None:
         super().__init__(MemoryStore())
@@ -33,27 +32,27 @@ class AwayStore(ObjectStore):
         raise StoreUnavailable
 
 
-def test_the_result_describes_what_was_stored() -> None:
+def test_result_describes_the_stored_file() -> None:
     store = ObjectStore.open("memory:///")
-    delivery = OutputProcessor(store, threads=1, patience_s=0)
+    output = OutputProcessor(store, threads=1, patience_s=0)
     job_id = new_job_id()
-    task = delivery.submit(delivery.image, job_id, 3, GRADIENT, request(output_format="webp"), 9)
+    task = output.submit(output.write_image, job_id, 3, GRADIENT, request(output_format="webp"), 9)
     image = task.result()
-    delivery.close()
+    output.close()
     assert image.key == f"results/{job_id}/3.webp"
     assert (image.height, image.width) == GRADIENT.shape[:2]
     assert (image.seed, image.format.value) == (9, "webp")
     assert len(store.get(image.key)) == image.bytes
 
 
-def test_depth_is_stored_beside_its_picture() -> None:
+def test_depth_is_stored_in_addition_to_the_image() -> None:
     store = ObjectStore.open("memory:///")
-    delivery = OutputProcessor(store, threads=1, patience_s=0)
+    output = OutputProcessor(store, threads=1, patience_s=0)
     high, low = GRADIENT[..., :1], GRADIENT[..., 1:2]
     pixels = np.concatenate([GRADIENT, high, low], axis=-1)
     job_id = new_job_id()
-    image = delivery.submit(delivery.image, job_id, 2, pixels, request(), 9).result()
-    delivery.close()
+    image = output.submit(output.write_image, job_id, 2, pixels, request(), 9).result()
+    output.close()
     (depth,) = image.extras
     assert (depth.kind, depth.key) == (Extra.DEPTH, f"results/{job_id}/2.depth.png")
     assert depth.bytes == len(store.get(depth.key))
@@ -61,21 +60,21 @@ def test_depth_is_stored_beside_its_picture() -> None:
     expected = high[..., 0].astype(np.uint16) * 256 + low[..., 0]
     assert opened.mode == "I;16"
     assert np.array_equal(np.asarray(opened), expected)
-    picture = Image.open(io.BytesIO(store.get(image.key)))
-    assert np.array_equal(np.asarray(picture), GRADIENT)
+    stored = Image.open(io.BytesIO(store.get(image.key)))
+    assert np.array_equal(np.asarray(stored), GRADIENT)
 
 
 @pytest.mark.parametrize("audio_format", list(AudioFormat))
-def test_a_spectrogram_is_delivered_as_a_sound_too(audio_format: AudioFormat) -> None:
-    """A bright picture with one dark row is a tone; read by libsndfile, as a client's player."""
+def test_spectrogram_is_also_stored_as_sound(audio_format: AudioFormat) -> None:
+    """Check that a bright image with one dark row is a tone, as read by libsndfile."""
     store = ObjectStore.open("memory:///")
-    delivery = OutputProcessor(store, threads=1, patience_s=0)
+    output = OutputProcessor(store, threads=1, patience_s=0)
     pixels = np.full((64, 40, 3), 255, np.uint8)
     pixels[32] = 0  # from the bottom, band 31 of 64
     job_id = new_job_id()
-    asked = request(audio_format=audio_format, output_format="jpeg", width=40, height=64)
-    image = delivery.submit(delivery.image, job_id, 0, pixels, asked, 9).result()
-    delivery.close()
+    one = request(audio_format=audio_format, output_format="jpeg", width=40, height=64)
+    image = output.submit(output.write_image, job_id, 0, pixels, one, 9).result()
+    output.close()
     (sound,) = image.extras
     assert (sound.kind, sound.format.value) == (Extra.SOUND, audio_format.value)
     assert sound.key == f"results/{job_id}/0.sound.{audio_format.value}"
@@ -88,13 +87,13 @@ def test_a_spectrogram_is_delivered_as_a_sound_too(audio_format: AudioFormat) ->
     assert spectrum.argmax() * rate / len(samples) == pytest.approx(tone, rel=0.05)
 
 
-def test_a_stereo_sound_has_two_channels_and_its_picture_says_so() -> None:
+def test_stereo_sound_has_two_channels_and_its_image_an_exif_tag() -> None:
     store = ObjectStore.open("memory:///")
-    delivery = OutputProcessor(store, threads=1, patience_s=0)
+    output = OutputProcessor(store, threads=1, patience_s=0)
     pixels = np.random.default_rng(0).integers(0, 255, (32, 24, 3), dtype=np.uint8)
-    asked = request(audio_format="wav", audio_stereo=True, width=24, height=32)
-    image = delivery.submit(delivery.image, new_job_id(), 0, pixels, asked, 9).result()
-    delivery.close()
+    one = request(audio_format="wav", audio_stereo=True, width=24, height=32)
+    image = output.submit(output.write_image, new_job_id(), 0, pixels, one, 9).result()
+    output.close()
     samples, _ = soundfile.read(io.BytesIO(store.get(image.extras[0].key)))
     assert samples.shape == (441 * 23, 2)
     exif = Image.open(io.BytesIO(store.get(image.key))).getexif()
@@ -110,50 +109,35 @@ def test_a_stereo_sound_has_two_channels_and_its_picture_says_so() -> None:
     assert {tag: float(value) for tag, value in exif.items()} == published
 
 
-def test_other_pictures_have_neither_sound_nor_exif() -> None:
+def test_other_images_have_neither_sound_nor_exif() -> None:
     store = ObjectStore.open("memory:///")
-    delivery = OutputProcessor(store, threads=1, patience_s=0)
-    asked = request(output_format="jpeg")
-    image = delivery.submit(delivery.image, new_job_id(), 0, GRADIENT, asked, 9).result()
-    delivery.close()
+    output = OutputProcessor(store, threads=1, patience_s=0)
+    one = request(output_format="jpeg")
+    image = output.submit(output.write_image, new_job_id(), 0, GRADIENT, one, 9).result()
+    output.close()
     assert image.extras == ()
     assert b"Exif" not in store.get(image.key)
 
 
-def test_an_impatient_delivery_tries_once() -> None:
+def test_write_without_patience_is_tried_once() -> None:
     store = AwayStore()
-    delivery = OutputProcessor(store, threads=1, patience_s=0)
-    task = delivery.submit(delivery.image, new_job_id(), 0, GRADIENT, request(), 1)
+    output = OutputProcessor(store, threads=1, patience_s=0)
+    task = output.submit(output.write_image, new_job_id(), 0, GRADIENT, request(), 1)
     assert isinstance(task.exception(), StoreUnavailable)
     assert store.tries == 1
-    delivery.close()
+    output.close()
 
 
-def test_closing_ends_all_patience() -> None:
+def test_closing_ends_all_retries() -> None:
     store = AwayStore()
-    delivery = OutputProcessor(store, threads=1, patience_s=1e6)
-    task = delivery.submit(delivery.image, new_job_id(), 0, GRADIENT, request(), 1)
-    delivery.close()
+    output = OutputProcessor(store, threads=1, patience_s=1e6)
+    task = output.submit(output.write_image, new_job_id(), 0, GRADIENT, request(), 1)
+    output.close()
     assert task.cancelled() or isinstance(task.exception(), StoreUnavailable)
 
 
-def test_a_missing_input_is_not_waited_for() -> None:
-    delivery = OutputProcessor(ObjectStore.open("memory:///"), threads=1, patience_s=1e6)
-    asked = request(task="img2img", strength=0.5, image_key=input_key(b"x"))
+def test_missing_input_is_not_waited_for() -> None:
+    output = OutputProcessor(ObjectStore.open("memory:///"), threads=1, patience_s=1e6)
     with pytest.raises(UnknownImage):
-        delivery.inputs(asked)
-    delivery.close()
-
-
-def test_the_pictures_of_controls_come_in_their_order() -> None:
-    store = ObjectStore.open("memory:///")
-    delivery = OutputProcessor(store, threads=1, patience_s=1e6)
-    pictures = {input_key(data): data for data in (b"image", b"one", b"two")}
-    for key, data in pictures.items():
-        store.put(key, data, "image/png")
-    image, one, two = pictures
-    controls = tuple(ControlUse(model="edges", image_key=key) for key in (two, one, two))
-    asked = request(task="img2img", strength=0.5, image_key=image, controls=controls)
-    found = delivery.submit(delivery.inputs, asked).result()
-    delivery.close()
-    assert (found.image, found.mask, found.controls) == (b"image", None, (b"two", b"one", b"two"))
+        output.read_inputs([input_key(b"x")])
+    output.close()

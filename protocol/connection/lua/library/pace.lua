@@ -1,8 +1,8 @@
--- How many jobs of a pool end in a second, while others wait.
+-- The rate at which jobs of a pool end, while others wait.
 --
--- Only time in which the workers were busy and left somebody waiting counts: a quiet hour says
--- nothing about what they can do. `mark` is the moment up to which such time was counted; without
--- one, there is none to count. Both sums fade, so that the rate is that of late.
+-- Only time in which the workers were busy while a job waited counts: a quiet hour is no measure of
+-- what they can do. `mark` is the moment up to which such time was counted; it is missing while no job
+-- waits. Both sums decay, so that the rate is the recent one.
 
 local HALF_LIFE_S = 120
 local PACE_TTL_S = 86400
@@ -15,8 +15,8 @@ local function rate_of(pool)
   return ended / busy
 end
 
--- A job was taken; `waiting` are left, and before it the workers ran `running`.
-local function pace_taken(pool, now, waiting, running)
+-- Note that a job was claimed; `waiting` are left, and before it `running` were running.
+local function pace_claimed(pool, now, waiting, running)
   local key = pace_key(pool)
   if waiting == 0 then
     redis.call('HDEL', key, 'mark')
@@ -25,14 +25,14 @@ local function pace_taken(pool, now, waiting, running)
   end
 end
 
--- A job has come to its end in a worker.
+-- Note that a job has ended in a worker.
 local function pace_ended(pool, now)
   local key = pace_key(pool)
   local found = redis.call('HMGET', key, 'mark', 'ended', 'busy')
   if not found[1] then return end
   local spent = math.max(0, now - tonumber(found[1]))
-  local fade = 0.5 ^ (spent / HALF_LIFE_S)
-  redis.call('HSET', key, 'mark', now, 'ended', tonumber(found[2] or 0) * fade + 1,
-             'busy', tonumber(found[3] or 0) * fade + spent)
+  local decay = 0.5 ^ (spent / HALF_LIFE_S)
+  redis.call('HSET', key, 'mark', now, 'ended', tonumber(found[2] or 0) * decay + 1,
+             'busy', tonumber(found[3] or 0) * decay + spent)
   redis.call('EXPIRE', key, PACE_TTL_S)
 end

@@ -1,110 +1,108 @@
--- Who waits where. A lane is an RQ list, which says who waits, and a sorted set beside it, the
--- order, which says who is next.
+-- Waiting jobs. A lane is an RQ list, which holds the waiting jobs, and a sorted set, the order, which
+-- determines the next of them.
 --
--- The order is start-time fair queuing: a job's tag is where its client's last one ends, or where
--- the lane stands now, whichever is later; and it ends as much later as it is work. The smallest
--- tag is next, so a client with a thousand jobs waits between any two of them for everybody else's.
--- Equal tags go by arrival, which begins the member's name.
+-- The order is start-time fair queuing: a job's tag is the end of its client's last one, or the
+-- lane's current tag, whichever is later; and the job ends later by its work. The smallest tag is
+-- next, so between any two of a client's thousand jobs comes one of every other client. Equal tags go
+-- by arrival, with which the member's name begins.
 
 local SEARCHED = 10000  -- entries of a list that are searched for a job
 
 local function waiting_in(lane) return redis.call('LLEN', list_key(lane)) end
 
-local function waiting_in_all(pool)
+local function waiting_in_pool(pool)
   local waiting = 0
   for _, lane in ipairs(lanes_of(pool)) do waiting = waiting + waiting_in(lane) end
   return waiting
 end
 
--- Nobody waits here: so nobody is owed anything, either.
-local function forget_if_empty(lane)
+-- An empty lane owes no client anything.
+local function reset_if_empty(lane)
   if waiting_in(lane) == 0 then
     redis.call('DEL', order_key(lane), finish_key(lane), lane_key(lane))
   end
 end
 
--- Where a job of `client` would be put in the order.
+-- The tag of a new job of `client`.
 local function tag_for(lane, client)
-  local stands = tonumber(redis.call('HGET', lane_key(lane), 'stands') or 0)
-  return math.max(stands, tonumber(redis.call('ZSCORE', finish_key(lane), client) or 0))
+  local current = tonumber(redis.call('HGET', lane_key(lane), 'stands') or 0)
+  return math.max(current, tonumber(redis.call('ZSCORE', finish_key(lane), client) or 0))
 end
 
-local function put_in_order(lane, id, tag)
+local function insert(lane, id, tag)
   local arrival = redis.call('HINCRBY', lane_key(lane), 'arrivals', 1)
   local place = string.format('%012d', arrival) .. id
   redis.call('ZADD', order_key(lane), tag, place)
   redis.call('HSET', job_key(id), 'place', place)
 end
 
-local function put_behind(lane, id, client, work)
+local function insert_fairly(lane, id, client, work)
   local tag = tag_for(lane, client)
   redis.call('ZADD', finish_key(lane), tag + work, client)
-  put_in_order(lane, id, tag)
+  insert(lane, id, tag)
 end
 
--- Note that a job waits, for its client's share and its deadline.
-local function note_waiting(pool, id)
+-- Add a waiting job to its client's share, and to the deadlines.
+local function count_waiting(pool, id)
   local found = redis.call('HMGET', job_key(id), 'client', 'deadline_at')
   if found[1] and found[1] ~= '' then redis.call('SADD', client_key(pool, found[1]), id) end
   if found[2] then redis.call('ZADD', deadlines_key(pool), found[2], id) end
 end
 
-local function join(pool, lane, id, client, work)
-  forget_if_empty(lane)
-  put_behind(lane, id, client, work)
+local function enqueue(pool, lane, id, client, work)
+  reset_if_empty(lane)
+  insert_fairly(lane, id, client, work)
   redis.call('RPUSH', list_key(lane), id)
-  note_waiting(pool, id)
+  count_waiting(pool, id)
 end
 
 -- Before all others: it has waited once.
-local function join_in_front(pool, lane, id)
-  forget_if_empty(lane)
+local function enqueue_first(pool, lane, id)
+  reset_if_empty(lane)
   local first = redis.call('ZRANGE', order_key(lane), 0, 0, 'WITHSCORES')
-  put_in_order(lane, id, math.min(0, tonumber(first[2] or 0)) - 1)
+  insert(lane, id, math.min(0, tonumber(first[2] or 0)) - 1)
   redis.call('LPUSH', list_key(lane), id)
-  note_waiting(pool, id)
+  count_waiting(pool, id)
 end
 
--- Take a job out, whyever; whether it was in the list.
-local function leave(pool, lane, id)
+local function dequeue(pool, lane, id)
   local found = redis.call('HMGET', job_key(id), 'place', 'client')
   if found[1] then redis.call('ZREM', order_key(lane), found[1]) end
   if found[2] then redis.call('SREM', client_key(pool, found[2]), id) end
   redis.call('ZREM', deadlines_key(pool), id)
   redis.call('HDEL', job_key(id), 'place')
-  local was_there = redis.call('LREM', list_key(lane), 0, id) > 0
-  forget_if_empty(lane)
-  return was_there
+  redis.call('LREM', list_key(lane), 0, id)
+  reset_if_empty(lane)
 end
 
--- Give a place to what RQ's tools put into the list, and take rubbish and doubles out.
-local function adopt_strays(lane)
+-- Insert the jobs that RQ's tools put into the list; remove duplicates and what is no waiting job.
+local function adopt_foreign(lane)
   if waiting_in(lane) <= redis.call('ZCARD', order_key(lane)) then return end
-  local seen = {}
+  local found = {}
   for _, id in ipairs(redis.call('LRANGE', list_key(lane), 0, -1)) do
     if not is_id(id) or field(id, 'status') ~= 'queued' then
       redis.call('LREM', list_key(lane), 0, id)
-    elseif seen[id] then
+    elseif found[id] then
       redis.call('LREM', list_key(lane), -1, id)
     else
-      seen[id] = true
+      found[id] = true
       local place = field(id, 'place')
       if not place or not redis.call('ZSCORE', order_key(lane), place) then
-        put_behind(lane, id, field(id, 'client') or '', tonumber(field(id, 'work')) or 1)
+        insert_fairly(lane, id, field(id, 'client') or '', tonumber(field(id, 'work')) or 1)
       end
     end
   end
-  forget_if_empty(lane)
+  reset_if_empty(lane)
 end
 
--- The id at the head of a lane, or nothing. What has a place but is no more in the list, or not
--- waiting any more, was taken out by somebody else's hand: it goes.
+-- The id and place of a lane's next job, or nil. A job that has a place, but is no longer in the list
+-- or no longer waiting, was removed by another program: its place is removed too.
 local function head_of(lane)
-  adopt_strays(lane)
+  adopt_foreign(lane)
   while waiting_in(lane) > 0 do
     local place = redis.call('ZRANGE', order_key(lane), 0, 0)[1]
     if not place then
-      adopt_strays(lane)
+      adopt_foreign(lane)
       if waiting_in(lane) == 0 then return nil end
     else
       local id = string.sub(place, 13)
@@ -113,14 +111,14 @@ local function head_of(lane)
       end
       redis.call('ZREM', order_key(lane), place)
       redis.call('LREM', list_key(lane), 0, id)
-      adopt_strays(lane)
+      adopt_foreign(lane)
     end
   end
-  forget_if_empty(lane)
+  reset_if_empty(lane)
   return nil
 end
 
--- How many are ahead of a waiting job; nothing if it is further back than is searched.
+-- The number of jobs ahead of a waiting one; false if it is further back than is searched.
 local function ahead_of(pool, lane, id)
   local ahead = 0
   for _, other in ipairs(lanes_of(pool)) do
@@ -128,7 +126,7 @@ local function ahead_of(pool, lane, id)
     ahead = ahead + waiting_in(other)
   end
   local place = field(id, 'place')
-  -- The order is told only while it agrees with the list, which is the truth.
+  -- The order is used only while it agrees with the list, which is authoritative.
   if place and waiting_in(lane) == redis.call('ZCARD', order_key(lane)) then
     local rank = redis.call('ZRANK', order_key(lane), place)
     if rank then return ahead + rank end

@@ -1,5 +1,8 @@
--- Where everything is kept. `rq` and `ours`, set before this, begin the names of RQ's keys and ours.
--- A pool is all the jobs of a model; its lanes are RQ queues, one for each priority.
+-- The keys, and the fields of jobs. `rq` and `ours`, set before this, are the prefixes of RQ's keys and
+-- of ours. A pool is all the jobs of a model; its lanes are RQ queues, one for each priority.
+
+-- A script's arguments: an object with the fields that its first lines name.
+local args = cjson.decode(ARGV[1])
 
 local function job_key(id) return rq .. ':job:' .. id end
 local function results_key(id) return rq .. ':results:' .. id end
@@ -15,13 +18,13 @@ local function leases_key(pool) return ours .. ':leases:' .. pool end
 local function pace_key(pool) return ours .. ':pace:' .. pool end
 local function progress_key(id) return ours .. ':progress:' .. id end
 
-local held_key = ours .. ':held'
-local function condemned_key(input) return ours .. ':condemned:' .. input end
+local pins_key = ours .. ':held'
+local function deletion_key(input) return ours .. ':condemned:' .. input end
 
 -- The lanes of a pool, the most urgent first.
 local function lanes_of(pool) return {pool .. ':high', pool, pool .. ':low'} end
 
--- What somebody else wrote under a job's name may be no hash, and is then as good as absent.
+-- A key of that name that is no hash was written by another program, and counts as absent.
 local function field(id, name)
   local found = redis.pcall('HGET', job_key(id), name)
   return type(found) == 'string' and found or nil

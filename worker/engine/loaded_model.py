@@ -1,4 +1,4 @@
-"""A model in memory, as the engine draws with it."""
+"""Models in memory, as the engine uses them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from worker.engine.step_profile import UNMEASURED, StepProfile
 
 
 @dataclass(frozen=True, eq=False)
-class Resident:
-    """A model that is loaded, what its steps cost, and who looks at its pictures, if anybody."""
+class LoadedModel:
+    """A model in memory, the costs of its steps, and its safety checker, if it has one."""
 
     model: LatentDiffusion
     profile: StepProfile
     safety: Safety | None = None
 
 
-def unmeasured(model: LatentDiffusion, slots: int) -> Resident:
-    """A model of which no step was measured: all `slots` may step together, guided or not."""
-    return Resident(model, StepProfile(UNMEASURED, most_rows=2 * slots))
+def unmeasured(model: LatentDiffusion, slots: int) -> LoadedModel:
+    """Return a model without measured steps: all `slots` may step together, guided or not."""
+    return LoadedModel(model, StepProfile(UNMEASURED, most_rows=2 * slots))
 
 
-class LimitsOfEach:
-    """The limits of several models; their groups begin with the model's name.
+class LimitsByModel:
+    """The limits of several models, whose groups begin with the model's name.
 
     A `worker.engine.batcher.Limits`.
     """
 
-    def __init__(self, models: Mapping[str, Resident]) -> None:
-        """`models` may change as time goes on."""
+    def __init__(self, models: Mapping[str, LoadedModel]) -> None:
+        """`models` may change later."""
         self._models = models
 
     def step_seconds(self, group: Hashable, rows: int) -> float:
@@ -41,6 +41,6 @@ class LimitsOfEach:
         return self.profile(group).cap(group)
 
     def profile(self, group: Hashable) -> StepProfile:
-        """What was measured of the model of that group."""
+        """Return the step profile of the group's model."""
         assert isinstance(group, tuple)
         return self._models[group[0]].profile

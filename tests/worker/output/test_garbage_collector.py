@@ -1,4 +1,4 @@
-"""What the store is swept of, and that nothing a live job needs is."""
+"""The garbage collector deletes expired objects, and nothing that a live job needs."""
 
 import os
 import threading
@@ -27,12 +27,12 @@ from worker.consumer.leases import Claim
 from worker.consumer.rq_worker import RqJobSource
 from worker.output.garbage_collector import GarbageCollector
 
-ALWAYS_MY_TURN_S = 0.001
+ALWAYS_DUE_S = 0.001
 AGES_S = 10 * 86400
 
 
 class Folder:
-    """A store whose objects can be made old, with a sweeper and a ledger."""
+    """A store whose objects can be made old, with a garbage collector and a job source."""
 
     def __init__(self, redis_url: str, folder: Path) -> None:
         self.redis = client(redis_url)
@@ -40,13 +40,13 @@ class Folder:
         self.store = ObjectStore.open(folder.as_uri())
         self.queue = job_queue(redis_url, max_queue_length=10_000)
         terms = settings(redis_url)
-        self.holdings = Pins(self.redis, terms)
-        self.sweeper = GarbageCollector(self.store, self.holdings, terms, ALWAYS_MY_TURN_S)
-        self.ledger = RqJobSource(self.redis, "worker", [MODEL], terms)
+        self.pins = Pins(self.redis, terms)
+        self.collector = GarbageCollector(self.store, self.pins, terms, ALWAYS_DUE_S)
+        self.source = RqJobSource(self.redis, "worker", [MODEL], terms)
 
-    def sweep(self) -> None:
+    def collect(self) -> None:
         self.redis.delete("darkroom:swept")
-        self.sweeper.sweep()
+        self.collector.collect()
 
     def has(self, key: str) -> bool:
         try:
@@ -56,7 +56,7 @@ class Folder:
         return True
 
     def age(self, seconds: float = AGES_S) -> None:
-        """Let this time pass for every object, and for every hold and record in Redis."""
+        """Let this time pass for every object, and for every pin and record in Redis."""
         for path in self.folder.rglob("*"):
             if path.is_file():
                 moment = path.stat().st_mtime - seconds
@@ -75,18 +75,18 @@ class Folder:
             assert isinstance(member, bytes)
             self.redis.zincrby(key, -seconds, member)
 
-    def accept(self, picture: bytes, job_id: str | None = None) -> str:
-        """As the service does it: hold, write, submit."""
-        key = input_key(picture)
+    def accept(self, image: bytes, job_id: str | None = None) -> str:
+        """Pin, write and submit, as the service does."""
+        key = input_key(image)
         self.queue.pin([key])
-        self.store.put(key, picture, "image/png")
+        self.store.put(key, image, "image/png")
         one = request(task="img2img", strength=0.5, image_key=key)
         return self.queue.submit(one, job_id)
 
     def finish(self, claim: Claim) -> str:
         key = result_key(claim.job_id, 0, OutputFormat.PNG)
-        self.store.put(key, b"a picture", "image/png")
-        self.ledger.finish(claim, JobResult(images=(), timings=Timings()))
+        self.store.put(key, b"an image", "image/png")
+        self.source.finish(claim, JobResult(images=(), timings=Timings()))
         return key
 
 
@@ -95,72 +95,74 @@ def folder(redis_url: str, tmp_path: Path) -> Folder:
     return Folder(redis_url, tmp_path)
 
 
-def test_results_go_with_their_jobs_record_and_inputs_with_their_last_job(folder: Folder) -> None:
+def test_results_are_deleted_with_their_record_and_inputs_with_their_last_job(
+    folder: Folder,
+) -> None:
     job_id = folder.accept(b"input")
-    claim = folder.ledger.claim(idle=True, models=[MODEL])
+    claim = folder.source.claim(idle=True, models=[MODEL])
     assert claim is not None
     result = folder.finish(claim)
-    folder.sweep()
+    folder.collect()
     assert folder.has(result)
     assert folder.has(input_key(b"input"))
     folder.redis.delete(f"rq:job:{job_id}")
-    folder.sweep()
-    assert folder.has(result)  # too young, whatever Redis says
+    folder.collect()
+    assert folder.has(result)  # too new, although Redis has no record
     folder.age()
-    folder.sweep()
+    folder.collect()
     assert not folder.has(result)
     assert not folder.has(input_key(b"input"))
 
 
-def test_old_results_stay_while_there_is_a_record(folder: Folder) -> None:
+def test_old_results_stay_while_their_record_exists(folder: Folder) -> None:
     folder.accept(b"input")
-    claim = folder.ledger.claim(idle=True, models=[MODEL])
+    claim = folder.source.claim(idle=True, models=[MODEL])
     assert claim is not None
     result = folder.finish(claim)
     for path in folder.folder.rglob("*.png"):
         os.utime(path, (0, 0))
-    folder.sweep()
+    folder.collect()
     assert folder.has(result)
 
 
-def test_an_upload_that_is_wanted_again_is_held_again(folder: Folder) -> None:
+def test_input_uploaded_again_is_pinned_again(folder: Folder) -> None:
     folder.accept(b"input")
     folder.age()
     folder.accept(b"input")
-    folder.sweep()
+    folder.collect()
     assert folder.has(input_key(b"input"))
 
 
-def test_who_wants_what_is_being_deleted_waits_and_writes_it_anew(folder: Folder) -> None:
+def test_pin_waits_for_a_deletion_and_the_input_is_written_again(folder: Folder) -> None:
     key = input_key(b"input")
-    assert folder.holdings.mark_for_deletion([key]) == [key]
+    assert folder.pins.mark_for_deletion([key]) == [key]
     accepting = threading.Thread(target=folder.accept, args=(b"input",))
     accepting.start()
     time.sleep(0.05)
     assert folder.queue.depth(MODEL) == 0
     folder.store.delete(key)
-    folder.holdings.unmark([key])
+    folder.pins.unmark([key])
     accepting.join()
     assert folder.has(key)
-    assert folder.holdings.mark_for_deletion([key]) == []
+    assert folder.pins.mark_for_deletion([key]) == []
 
 
-def test_what_is_not_ours_is_left_alone(folder: Folder) -> None:
-    alien = folder.folder / "results" / "notes.txt"
-    alien.parent.mkdir()
-    alien.write_text("mine")
-    os.utime(alien, (0, 0))
-    folder.sweep()
-    assert alien.read_text() == "mine"
+def test_objects_of_others_are_not_deleted(folder: Folder) -> None:
+    foreign = folder.folder / "results" / "notes.txt"
+    foreign.parent.mkdir()
+    foreign.write_text("mine")
+    os.utime(foreign, (0, 0))
+    folder.collect()
+    assert foreign.read_text() == "mine"
 
 
-def test_one_of_many_sweeps(folder: Folder) -> None:
-    assert folder.holdings.claim_collection(60)
-    assert not folder.holdings.claim_collection(60)
+def test_one_of_many_workers_collects(folder: Folder) -> None:
+    assert folder.pins.claim_collection(60)
+    assert not folder.pins.claim_collection(60)
 
 
-class SweepMachine(RuleBasedStateMachine):
-    """Jobs come, run, end and expire in any order, and the sweeper comes by at any moment."""
+class CollectionMachine(RuleBasedStateMachine):
+    """Jobs are submitted, run, end and expire in any order, with collections at any moment."""
 
     redis_url: str
     path: Path
@@ -173,13 +175,13 @@ class SweepMachine(RuleBasedStateMachine):
         self.claims: list[Claim] = []
         self.results: dict[str, str] = {}  # by job
 
-    @rule(picture=st.sampled_from([b"a", b"b", b"c"]))
-    def accept(self, picture: bytes) -> None:
-        self.inputs[self.folder.accept(picture)] = picture
+    @rule(image=st.sampled_from([b"a", b"b", b"c"]))
+    def accept(self, image: bytes) -> None:
+        self.inputs[self.folder.accept(image)] = image
 
     @rule()
     def claim(self) -> None:
-        claim = self.folder.ledger.claim(idle=True, models=[MODEL])
+        claim = self.folder.source.claim(idle=True, models=[MODEL])
         if claim is not None:
             self.claims.append(claim)
 
@@ -190,36 +192,36 @@ class SweepMachine(RuleBasedStateMachine):
         if well:
             self.results[claim.job_id] = self.folder.finish(claim)
         else:
-            self.folder.ledger.hand_back(claim)
+            self.folder.source.requeue(claim)
 
     @rule(seconds=st.sampled_from([3000, MARGIN_S + 3700, AGES_S]))
     def time_passes(self, seconds: int) -> None:
         self.folder.age(seconds)
-        self.folder.ledger.leases.drop_late()
+        self.folder.source.leases.fail_expired()
         for claim in self.claims[:]:  # as the loop does, at a step's boundary
             at = self.folder.redis.hget(f"rq:job:{claim.job_id}", "deadline_at")
             if at is not None and float(at) < time.time():
                 self.claims.remove(claim)
-                self.folder.ledger.cancel(claim)
+                self.folder.source.cancel(claim)
 
     @rule()
-    def sweep(self) -> None:
-        self.folder.sweep()
+    def collect(self) -> None:
+        self.folder.collect()
 
     @invariant()
     def what_a_live_job_needs_is_there(self) -> None:
         if not hasattr(self, "inputs"):
             return
         states = self.folder.queue.states([*self.inputs])
-        for job_id, picture in self.inputs.items():
+        for job_id, image in self.inputs.items():
             if job_id in states and states[job_id] not in TERMINAL:
-                assert self.folder.has(input_key(picture))
+                assert self.folder.has(input_key(image))
             if job_id in states and job_id in self.results:
                 assert self.folder.has(self.results[job_id])
 
 
-def test_nothing_a_live_job_needs_is_ever_swept(redis_url: str, tmp_path: Path) -> None:
-    class Machine(SweepMachine):
+def test_no_object_that_a_live_job_needs_is_deleted(redis_url: str, tmp_path: Path) -> None:
+    class Machine(CollectionMachine):
         pass
 
     Machine.redis_url, Machine.path = redis_url, tmp_path

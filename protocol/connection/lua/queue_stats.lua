@@ -1,6 +1,6 @@
--- ARGV: pools. Answers first RQ's workers as {name, queues, state, succeeded, failed, seconds} each;
--- then, for each lane of each pool, {name, enqueued_at of the longest waiting or '', jobs by kind}.
--- Counting is all that is done: nothing is tidied on the way.
+-- Count jobs and workers, without changes. Args: pools. Returns first RQ's workers as {name, queues,
+-- state, succeeded, failed, seconds} each; then, for each lane of each pool, {name, enqueued_at of the
+-- longest waiting job or '', jobs by kind}.
 local KINDS = {'wip', 'finished', 'failed', 'canceled', 'deferred', 'scheduled'}
 
 local function worker(key)
@@ -11,7 +11,7 @@ local function worker(key)
           found[3] or '0', found[4] or '0', found[5] or '0'}
 end
 
--- The list is in order of arrival, but for what was put in front because it has waited once.
+-- The list is in order of arrival, except for requeued jobs, which are in front.
 local function oldest(lane)
   local id = redis.call('LINDEX', list_key(lane), 0)
   return id and field(id, 'enqueued_at') or ''
@@ -19,7 +19,7 @@ end
 
 local workers, lanes = {}, {}
 for _, key in ipairs(redis.call('SMEMBERS', rq .. ':workers')) do workers[#workers + 1] = worker(key) end
-for _, pool in ipairs(ARGV) do
+for _, pool in ipairs(args.pools) do
   for _, lane in ipairs(lanes_of(pool)) do
     local counts = {waiting_in(lane)}
     for _, kind in ipairs(KINDS) do

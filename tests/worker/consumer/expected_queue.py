@@ -1,4 +1,4 @@
-"""Who is next, told once more and simply: what the queue's scripts are compared with."""
+"""A simple model of the waiting jobs, to compare the queue's scripts with."""
 
 from dataclasses import dataclass, field
 
@@ -10,13 +10,13 @@ class Lane:
     """Waiting jobs of one priority, by start-time fair queuing."""
 
     entries: list[tuple[float, int, str]] = field(default_factory=list)  # tag, arrival, job
-    stands: float = 0.0
+    tag: float = 0.0
     ends: dict[str, float] = field(default_factory=dict)  # by client
     arrivals: int = 0
     passed: int = 0
 
     def join(self, job_id: str, client: str, work: float) -> None:
-        tag = max(self.stands, self.ends.get(client, 0.0))
+        tag = max(self.tag, self.ends.get(client, 0.0))
         self.ends[client] = tag + work
         self._enter(tag, job_id)
 
@@ -26,16 +26,16 @@ class Lane:
     def leave(self, job_id: str) -> None:
         self.entries = [entry for entry in self.entries if entry[2] != job_id]
         if not self.entries:
-            # Nobody waits, so nobody is owed anything.
-            self.stands, self.ends, self.arrivals, self.passed = 0.0, {}, 0, 0
+            # An empty lane owes no client anything.
+            self.tag, self.ends, self.arrivals, self.passed = 0.0, {}, 0, 0
 
     def _enter(self, tag: float, job_id: str) -> None:
         self.arrivals += 1
         self.entries = sorted([*self.entries, (tag, self.arrivals, job_id)])
 
 
-class Line:
-    """All waiting jobs of a model. `patience`: how often a lane with work is passed over."""
+class ExpectedQueue:
+    """All waiting jobs of a model. `patience`: how often a lane with jobs is passed over."""
 
     def __init__(self, patience: int) -> None:
         self.lanes = {priority: Lane() for priority in Priority}
@@ -58,7 +58,7 @@ class Line:
         return lane.entries[0][2] if lane else None
 
     def take(self) -> None:
-        """The next one leaves for a worker."""
+        """Remove the next job, which a worker claims."""
         turn = self._turn()
         assert turn is not None
         lower = False
@@ -68,7 +68,7 @@ class Line:
             lower = lower or lane is turn
         turn.passed = 0
         tag, _, job_id = turn.entries[0]
-        turn.stands = max(turn.stands, tag)
+        turn.tag = max(turn.tag, tag)
         turn.leave(job_id)
 
     def _turn(self) -> Lane | None:

@@ -1,6 +1,6 @@
--- What is to be said of a job: status, client, error, latest progress; while it waits, how many are
--- ahead and the rate; once it has finished, its latest result. Nothing if there is no such job.
-local function seen(id)
+-- The view of a job: status, client, error, latest progress; while it waits, the number ahead of it and
+-- the rate; once it has finished, its latest result. False if there is no such job.
+local function view_of(id)
   local status = field(id, 'status')
   if not status then return false end
   local ahead, rate, result

@@ -1,0 +1,47 @@
+-- The ends of jobs, and their publication.
+
+-- RQ's statuses -> the states of protocol.queue.job.
+local STATES = {queued = 'queued', finished = 'finished', failed = 'failed', canceled = 'cancelled'}
+
+-- The last progress is kept for `keep` seconds, as long as the job. Subscribers also receive the
+-- result, and need not read it from the job.
+local function publish_state(id, status, keep, result)
+  local news = '{"job_id":"' .. id .. '","state":"' .. STATES[status] .. '"'
+  redis.call('SET', progress_key(id), news .. '}', 'EX', keep)
+  redis.call('PUBLISH', progress_key(id), news .. (result and ',"result":' .. result or '') .. '}')
+end
+
+-- End a job, for `keep` seconds with the fields that RQ's tools read. `outcome` may have: error,
+-- record (RQ's entry of the result), result.
+local function close(id, lane, status, keep, ended_at, outcome)
+  local job = job_key(id)
+  redis.call('HSET', job, 'status', status, 'ended_at', ended_at)
+  if outcome.error then redis.call('HSET', job, 'error', outcome.error) end
+  if outcome.record then
+    redis.call('XADD', results_key(id), 'MAXLEN', 10, '*', unpack(outcome.record))
+    redis.call('EXPIRE', results_key(id), keep)
+  end
+  redis.call('ZADD', registry_key(status, lane), server_time() + keep, id)
+  redis.call('EXPIRE', job, keep)
+  publish_state(id, status, keep, outcome.result)
+  return status
+end
+
+-- Fail a waiting job whose deadline has passed, with the error that was submitted for that case.
+local function expire(pool, lane, id, keep, ended_at)
+  dequeue(pool, lane, id)
+  close(id, lane, 'failed', keep, ended_at, {error = field(id, 'late')})
+end
+
+-- Fail all waiting jobs of a pool whose deadlines have passed; add their ids to `expired`.
+local function expire_all(pool, keep, ended_at, expired)
+  local deadlines = deadlines_key(pool)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', server_time(), 'LIMIT', 0, 100)) do
+    redis.call('ZREM', deadlines, id)
+    if field(id, 'status') == 'queued' then
+      expire(pool, lane_of(pool, id), id, keep, ended_at)
+      expired[#expired + 1] = id
+    end
+  end
+  return expired
+end
