@@ -86,29 +86,30 @@ class JobWatcher:
         except QueueUnavailable:
             return last_seen or JobView(id=job_id, state=JobState.QUEUED)
 
-    async def updates(self, job_id: str, *, just_queued: bool = False) -> AsyncGenerator[JobView]:
+    async def updates(
+        self, job_id: str, *, just_queued: JobView | None = None
+    ) -> AsyncGenerator[JobView]:
         """Yield the job now and at every change until it ends. Raises `UnknownJob`.
 
         A `just_queued` job is first read after `FIRST_POLL_S` seconds without a message.
         """
         with self._waiting(job_id) as waiter:
             await self.subscribe(job_id)
-            queued = JobView(id=job_id, state=JobState.QUEUED)
-            shown = view = queued if just_queued else await self.view_or_last(job_id)
+            shown = view = just_queued or await self.view_or_last(job_id)
             yield view
             timeout_s = FIRST_POLL_S if just_queued else self._poll_s
             while view.state not in TERMINAL:
                 message = await waiter.wait(timeout_s)
                 timeout_s = self._poll_s
                 if message is not None and (message.result or message.state not in TERMINAL):
-                    view = _view_of(message)
+                    view = _view_of(message, view)
                 else:
                     view = await self.view_or_last(job_id, view)
                 if view != shown:
                     yield view
                     shown = view
 
-    async def finished(self, job_id: str, *, just_queued: bool = False) -> JobView:
+    async def finished(self, job_id: str, *, just_queued: JobView | None = None) -> JobView:
         """Wait until the job ends in any state and return it. Raises `UnknownJob`."""
         async with aclosing(self.updates(job_id, just_queued=just_queued)) as updates:
             async for view in updates:
@@ -175,6 +176,12 @@ class JobWatcher:
                 self._pubsub = None
 
 
-def _view_of(message: Progress) -> JobView:
-    progress = message.model_copy(update={"result": None})
-    return JobView(id=message.job_id, state=message.state, progress=progress, result=message.result)
+def _view_of(message: Progress, before: JobView) -> JobView:
+    """Return the job as `message` describes it; its warnings are those of the view `before`."""
+    return JobView(
+        id=message.job_id,
+        state=message.state,
+        progress=message.model_copy(update={"result": None}),
+        result=message.result,
+        warnings=before.warnings,
+    )

@@ -1,5 +1,6 @@
 -- The view of a job: status, client, error, latest progress; while it waits, the number ahead of it and
--- the rate; once it has finished, its latest result. False if there is no such job.
+-- the rate; once it has finished, its latest result; the warnings of its request. False if there is no
+-- such job.
 local function view_of(id)
   local status = field(id, 'status')
   if not status then return false end
@@ -12,5 +13,6 @@ local function view_of(id)
     if result.err then result = nil end
   end
   return {status, field(id, 'client') or '', field(id, 'error') or false,
-          redis.call('GET', progress_key(id)), ahead or false, rate or false, result or false}
+          redis.call('GET', progress_key(id)), ahead or false, rate or false, result or false,
+          field(id, 'warnings') or false}
 end
