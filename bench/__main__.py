@@ -1,8 +1,8 @@
 """Run benchmarks by name: python -m bench [NAME…] [OPTION…]
 
-Each benchmark has options, a table and a JSON line of its own; options that this program does not
-have are passed on (`python -m bench overhead --help` shows those of one). Without names: those that
-measure how fast the bundled model is served on this machine.
+Each benchmark has its own options, prints a table, and prints its result as a JSON line. Options
+are passed on to the benchmarks (`python -m bench overhead --help` lists those of one benchmark).
+Without names, the benchmarks of the bundled model on this machine are run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEFAULT = ("overhead", "offline", "peers", "online", "components")
 
 
 def main() -> int:
-    """Run the benchmarks; return how many of them failed."""
+    """Run the benchmarks; return the number of failures."""
     names = list(takewhile(lambda word: not word.startswith("-"), sys.argv[1:]))
     options = sys.argv[1 + len(names) :]
     unknown = [name for name in names if name not in MODULES]

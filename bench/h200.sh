@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The one call on a machine with an H200: is it right, is it the same under load, and how fast is it.
+# Runs all checks and benchmarks on a machine with an H200: correctness, same bytes under load, speed.
 #
 #     bench/h200.sh [--smoke] [STAGE...]      all stages, or those named
 #
-# Every stage that ends well leaves bench/results/h200-*.json; the last one writes their tables to
-# bench/results/h200.md. With a folder in $OUT, all of that is packed into $OUT/h200.tar as well. The
-# status is 1 if a stage failed; the others run all the same. Packages that the machine lacks come
-# from build/gpu-packages.tar.xz (bench/wheels.sh). --smoke takes a minute and needs no GPU: it shows
-# that every stage runs, and keeps nothing.
+# Every successful stage writes bench/results/h200-*.json; the last one writes their tables to
+# bench/results/h200.md. If $OUT is a folder, all of them are also packed into $OUT/h200.tar. The
+# status is 1 if a stage failed; the other stages still run. Packages that the machine lacks come
+# from build/gpu-packages.tar.xz (bench/wheels.sh). --smoke takes a minute and needs no GPU: it tests
+# that every stage runs, and stores nothing.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-$(command -v .venv/bin/python || command -v python3)}
@@ -24,7 +24,7 @@ if [ -z "${smoke[*]}" ] && [ -f build/gpu-packages.tar.xz ]; then
 fi
 
 failed=()
-# run LABEL SECONDS PROGRAM [ARGUMENT...]: a benchmark of ours, kept under the label.
+# run LABEL SECONDS PROGRAM [ARGUMENT...]: a benchmark, whose result is stored under the label.
 run() {
   local label=$1 limit=$2 program=$3
   shift 3
@@ -35,8 +35,8 @@ run() {
     || failed+=("$program $* ($label)")
 }
 
-# The kernels, the graphs and eight bits, as the chip computes them. A kernel that cannot take some
-# inputs may also warn, which is no failure here.
+# The tests of kernels, graphs and FP8 on the GPU. A kernel that does not support some inputs may
+# warn, which is not a failure here.
 tests() {
   timeout 240 "$python" -m pytest -q -p no:cacheprovider -W default tests/models/cuda \
     --ignore tests/models/cuda/test_h200.py tests/models/networks/test_attention.py || failed+=(tests)
@@ -81,7 +81,7 @@ all=(tests correctness sd15 sdxl components peers overhead same_bytes online)
 for stage; do
   case " ${all[*]} " in
     *" $stage "*) "$stage" ;;
-    *) echo "no stage $stage; there are ${all[*]}" >&2; exit 2 ;;
+    *) echo "no stage $stage; stages: ${all[*]}" >&2; exit 2 ;;
   esac
 done
 

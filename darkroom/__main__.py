@@ -1,4 +1,4 @@
-"""The command line. Each command is a module with HELP, add_arguments and run."""
+"""Entry point of the command line. Each command is a module with HELP, add_arguments and run."""
 
 import argparse
 import sys
@@ -28,8 +28,8 @@ COMMANDS = {
     "keys": keys,
 }
 
-# What a person can do something about: told in a sentence, without a trace.
-EXPECTED = (
+# Errors that a user can correct: printed as one sentence, without a traceback.
+USER_ERRORS = (
     InvalidModelsConfig,
     CannotAdd,
     CannotCheck,
@@ -52,15 +52,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status: int = COMMANDS[arguments.command].run(arguments)
     except ValidationError as error:
-        return _complain(_settings_fault(error))
-    except EXPECTED as error:
-        return _complain(str(error))
+        return _print_error(_settings_error(error))
+    except USER_ERRORS as error:
+        return _print_error(str(error))
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="darkroom", description="Latent diffusion as a service: prompt in, picture out."
+        prog="darkroom", description="Latent diffusion as a service: prompt in, image out."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -68,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings_fault(error: ValidationError) -> str:
-    """Every setting that was refused, by the name it has in the environment."""
-    faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
-    return "refused settings:\n  " + "\n  ".join(faults)
+def _settings_error(error: ValidationError) -> str:
+    """List every invalid setting by the name of its environment variable."""
+    details = [f"{detail['loc'][0]}: {detail['msg']}" for detail in error.errors()]
+    return "invalid settings:\n  " + "\n  ".join(details)
 
 
-def _complain(message: str) -> int:
+def _print_error(message: str) -> int:
     print(f"darkroom: {message}", file=sys.stderr)
     return 1
 

@@ -1,27 +1,27 @@
-"""Where the API listens, and how to call it from this machine."""
+"""Addresses of the API: where it listens, and its URL on this machine."""
 
 import socket
 
 from protocol.settings import Settings
 
-ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 class PortTaken(RuntimeError):
-    """The API cannot listen where it was told to."""
+    """The API cannot listen at the configured address."""
 
 
 def server_url(settings: Settings) -> str:
-    """How this machine calls a server that listens by these settings."""
-    host = ANY.get(settings.host, settings.host)
+    """Return the URL, on this machine, of a server with these settings."""
+    host = LOOPBACK_OF.get(settings.host, settings.host)
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def with_free_port(settings: Settings) -> Settings:
-    """The settings, with a port the API can listen on: theirs, or any free one if theirs is 0.
+    """Return the settings with a port the API can listen on: their own, or a free one if it is 0.
 
     Raises:
-        PortTaken: it cannot listen there; the message says what to do.
+        PortTaken: the API cannot listen there; the message has the remedy.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -30,5 +30,5 @@ def with_free_port(settings: Settings) -> Settings:
     except OSError as error:
         raise PortTaken(
             f"cannot listen on {settings.host} port {settings.port} ({error.strerror}); "
-            "is Darkroom running already? PORT=8001 would choose another port"
+            "is Darkroom running already? To use another port, set PORT, such as PORT=8001"
         ) from error

@@ -1,4 +1,4 @@
-"""A small client of Darkroom's own HTTP API, for the commands that use a running server."""
+"""HTTP client of the Darkroom API, for the commands that use a running server."""
 
 import json
 import os
@@ -13,20 +13,20 @@ from protocol.queue.job import TERMINAL, FinishReason, JobState
 from protocol.request.tasks import Task
 
 TIMEOUT_S = 30.0
-SILENCE_S = 120.0  # longest silence between two events; the server sends signs of life in between
+EVENT_TIMEOUT_S = 120.0  # between two events; the server sends keep-alive comments more often
 
 
 class ServerUnreachable(RuntimeError):
-    """Nothing answers at the address."""
+    """No server answers at the address."""
 
 
 class Refused(RuntimeError):
-    """The server refused a request, or failed at it; the message is the server's own."""
+    """The server rejected a request or failed to process it; the message is the server's."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """How far a job is: `step` of `steps` denoising steps, or `position` jobs ahead of it."""
+class JobProgress:
+    """State of a job: `step` of `steps` denoising steps, or `position` jobs ahead in the queue."""
 
     state: JobState
     step: int = 0
@@ -35,9 +35,9 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture's file, the files that come with it by what their names end in ("depth.png"), and
-    whether the model's safety checker has flagged it."""
+class GeneratedImage:
+    """The file of an image, its extra files by name ending ("depth.png"), and whether the model's
+    safety checker flagged it."""
 
     content: bytes
     extras: Mapping[str, bytes]
@@ -45,7 +45,7 @@ class Picture:
 
 
 class Client:
-    """Requests to one server, in the words of its API."""
+    """Requests to one server."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
@@ -53,7 +53,7 @@ class Client:
     @classmethod
     @asynccontextmanager
     async def connected(cls, url: str) -> AsyncIterator[Self]:
-        """A client of the server at `url`; no proxy is asked, the server is ours."""
+        """Open a client of the server at `url`. Proxy settings are ignored."""
         key = os.environ.get("DARKROOM_API_KEY")
         async with httpx.AsyncClient(
             base_url=url,
@@ -63,80 +63,80 @@ class Client:
         ) as http:
             yield cls(http)
 
-    async def answers(self) -> bool:
-        """Whether a server is there at all."""
+    async def is_reachable(self) -> bool:
+        """Return True if a server answers."""
         try:
-            await self._ask("GET", "/healthz")
+            await self._request("GET", "/healthz")
         except (ServerUnreachable, Refused):
             return False
         return True
 
     async def models(self) -> list[dict[str, Any]]:
-        """What the server serves."""
-        models: list[dict[str, Any]] = (await self._ask("GET", "/v1/models")).json()["models"]
+        """Return the models that the server offers."""
+        models: list[dict[str, Any]] = (await self._request("GET", "/v1/models")).json()["models"]
         return models
 
     async def submit(self, task: Task, fields: Mapping[str, object]) -> str:
-        """Ask for pictures; returns the path of the job."""
-        answer = await self._ask(
+        """Submit a job; returns the path of the job."""
+        response = await self._request(
             "POST", f"/v1/{task}", json=fields, headers={"Prefer": "respond-async"}
         )
-        return f"/v1/jobs/{answer.json()['id']}"
+        return f"/v1/jobs/{response.json()['id']}"
 
-    async def follow(self, job: str) -> AsyncIterator[Step]:
-        """Each new stand of a job, up to the one it ends in, as the server tells of it.
+    async def follow(self, job: str) -> AsyncIterator[JobProgress]:
+        """Yield each change of a job's progress, up to its terminal state.
 
         Raises:
-            Refused: the job failed or was cancelled; the message says why.
+            Refused: the job failed or was cancelled; the message has the reason.
         """
         async with self._stream(f"{job}/events") as events:
             async for view in events:
-                step = _step(view)
-                yield step
-                if step.state in TERMINAL and step.state is not JobState.FINISHED:
+                progress = _progress(view)
+                yield progress
+                if progress.state in TERMINAL and progress.state is not JobState.FINISHED:
                     raise Refused(_reason(view))
 
     async def cancel(self, job: str) -> None:
-        """Give a job up."""
-        await self._ask("DELETE", job)
+        """Cancel a job."""
+        await self._request("DELETE", job)
 
-    async def pictures(self, job: str) -> list[Picture]:
-        """What came of a finished job."""
-        view = (await self._ask("GET", job)).json()
-        return [await self._picture(job, told) for told in view["result"]["images"]]
+    async def images(self, job: str) -> list[GeneratedImage]:
+        """Fetch the images of a finished job."""
+        view = (await self._request("GET", job)).json()
+        return [await self._image(job, entry) for entry in view["result"]["images"]]
 
-    async def _picture(self, job: str, told: Mapping[str, Any]) -> Picture:
-        path = f"{job}/images/{told['index']}"
+    async def _image(self, job: str, entry: Mapping[str, Any]) -> GeneratedImage:
+        path = f"{job}/images/{entry['index']}"
         extras = {
             f"{extra['kind']}.{extra['format']}": await self._file(f"{path}/{extra['kind']}")
-            for extra in told.get("extras") or ()
+            for extra in entry.get("extras") or ()
         }
-        flagged = told["finish_reason"] == FinishReason.CONTENT_FILTERED
-        return Picture(await self._file(path), extras, flagged)
+        flagged = entry["finish_reason"] == FinishReason.CONTENT_FILTERED
+        return GeneratedImage(await self._file(path), extras, flagged)
 
     async def _file(self, path: str) -> bytes:
-        return (await self._ask("GET", path)).content
+        return (await self._request("GET", path)).content
 
-    async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        with self._in_our_words():
-            answer = await self._http.request(method, path, **options)
-        if answer.is_error:
-            raise Refused(_problem(answer))
-        return answer
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with self._translated_errors():
+            response = await self._http.request(method, path, **options)
+        if response.is_error:
+            raise Refused(_problem(response))
+        return response
 
     @asynccontextmanager
     async def _stream(self, path: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """The data of server-sent events, which are JSON on one line each."""
-        with self._in_our_words():
-            async with self._http.stream("GET", path, timeout=SILENCE_S) as answer:
-                if answer.is_error:
-                    await answer.aread()
-                    raise Refused(_problem(answer))
-                lines = answer.aiter_lines()
+        """Open a stream of server-sent events; each has one line of JSON data."""
+        with self._translated_errors():
+            async with self._http.stream("GET", path, timeout=EVENT_TIMEOUT_S) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise Refused(_problem(response))
+                lines = response.aiter_lines()
                 yield (json.loads(line[6:]) async for line in lines if line.startswith("data: "))
 
     @contextmanager
-    def _in_our_words(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except httpx.TransportError as error:
@@ -144,9 +144,9 @@ class Client:
             raise ServerUnreachable(message) from error
 
 
-def _step(view: Mapping[str, Any]) -> Step:
+def _progress(view: Mapping[str, Any]) -> JobProgress:
     progress = view.get("progress") or {}
-    return Step(
+    return JobProgress(
         state=JobState(view["state"]),
         step=progress.get("step", 0),
         steps=progress.get("steps", 0),
@@ -159,9 +159,9 @@ def _reason(view: Mapping[str, Any]) -> str:
     return error.get("detail") or error.get("message") or f"the job was {view['state']}"
 
 
-def _problem(answer: httpx.Response) -> str:
-    """The server's own words, if it answered with a problem (RFC 9457)."""
-    if answer.headers.get("content-type", "").startswith("application/problem+json"):
-        problem = answer.json()
+def _problem(response: httpx.Response) -> str:
+    """Return the message of a problem response (RFC 9457), or else the status."""
+    if response.headers.get("content-type", "").startswith("application/problem+json"):
+        problem = response.json()
         return str(problem.get("detail") or problem.get("title"))
-    return f"{answer.request.url} answered {answer.status_code}"
+    return f"{response.request.url} answered {response.status_code}"

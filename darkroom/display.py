@@ -1,4 +1,4 @@
-"""What a person sees in the terminal while the house runs: its programs' lines, and progress."""
+"""Terminal output of the local stack: the lines of its programs and a progress bar."""
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -11,9 +11,9 @@ STYLES = {"redis": "red", "worker": "magenta", "api": "cyan"}
 
 
 class TerminalDisplay:
-    """Lines with the program's name before them; a bar below them while the model loads.
+    """Lines prefixed with the program's name, and a progress bar while the model loads.
 
-    Where the output is no terminal, each new word of the worker is a line instead of a bar.
+    If the output is not a terminal, each new status of the worker is a line instead of a bar.
     """
 
     def __init__(self, console: Console) -> None:
@@ -28,58 +28,58 @@ class TerminalDisplay:
             disable=not console.is_terminal,
         )
         self._bar: TaskID | None = None
-        self._told = ""
+        self._last_status = ""
 
     def line(self, program: str, text: str) -> None:
-        """`program` printed `text`."""
+        """Print the line `text` of `program`."""
         prefix = (f"{program:>{NAME_WIDTH}} │ ", STYLES.get(program, ""))
         self.console.print(Text.assemble(prefix, text), soft_wrap=True)
 
     def worker(self, report: WorkerReport) -> None:
-        """Show how far the worker is with getting ready."""
+        """Show the worker's start-up progress."""
         if report.state.serves:
             self._progress.stop()
             self._bar = None
-        words = _words(report)
+        status = _status_text(report)
         if not self.console.is_terminal:
-            self._tell(words)
+            self._print_status(status)
         elif not report.state.serves:
-            self._move_bar(words, report.progress)
+            self._update_bar(status, report.progress)
 
-    def _tell(self, words: str) -> None:
-        if words != self._told:
-            self._told = words
-            self.line("worker", words)
+    def _print_status(self, status: str) -> None:
+        if status != self._last_status:
+            self._last_status = status
+            self.line("worker", status)
 
-    def _move_bar(self, words: str, progress: float | None) -> None:
+    def _update_bar(self, status: str, progress: float | None) -> None:
         if self._bar is None:
             self._progress.start()
-            self._bar = self._progress.add_task(words, total=1.0)
-        self._progress.update(self._bar, description=words, completed=progress or 0.0)
+            self._bar = self._progress.add_task(status, total=1.0)
+        self._progress.update(self._bar, description=status, completed=progress or 0.0)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the progress bar from the terminal."""
         self._progress.stop()
 
 
-class QuietDisplay(TerminalDisplay):
-    """Keeps the programs' lines to itself, to be shown should something fail."""
+class BufferedDisplay(TerminalDisplay):
+    """A display that buffers the programs' lines, to print them only after a failure."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._kept: list[tuple[str, str]] = []
+        self._lines: list[tuple[str, str]] = []
 
     def line(self, program: str, text: str) -> None:
-        """Keep what `program` printed."""
-        self._kept.append((program, text))
+        """Buffer the line `text` of `program`."""
+        self._lines.append((program, text))
 
-    def show_kept(self) -> None:
-        """Show every line kept so far."""
-        for program, text in self._kept:
+    def print_lines(self) -> None:
+        """Print every buffered line."""
+        for program, text in self._lines:
             super().line(program, text)
 
 
-def _words(report: WorkerReport) -> str:
+def _status_text(report: WorkerReport) -> str:
     subject = f" {report.model}" if report.model else ""
     place = f" on {report.device}" if report.device else ""
     detail = f": {report.detail}" if report.detail else ""

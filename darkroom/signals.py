@@ -1,39 +1,39 @@
-"""Run something until it ends or a person or the system asks for a stop."""
+"""Running a coroutine until it ends or a signal stops it."""
 
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 T = TypeVar("T")
 
 
 def run_until_signal(
-    work: Coroutine[Any, Any, T], hurry: Callable[[], None] = lambda: None
+    work: Coroutine[Any, Any, T], on_second_signal: Callable[[], None] = lambda: None
 ) -> T | None:
-    """The result of `work`, or None if it was stopped by Ctrl-C, SIGTERM or SIGHUP.
+    """Return the result of `work`, or None if Ctrl-C, SIGTERM or SIGHUP stopped it.
 
-    Being stopped means that `work` is cancelled once and may leave in order, for every step on the
-    way out has its own time limit. `hurry` is what asking again does.
+    The first signal cancels `work` once, so that it can clean up; every step of that has its own
+    time limit. Each further signal calls `on_second_signal`.
     """
-    return asyncio.run(_run(work, hurry))
+    return asyncio.run(_run(work, on_second_signal))
 
 
-async def _run(work: Coroutine[Any, Any, T], hurry: Callable[[], None]) -> T | None:
+async def _run(work: Coroutine[Any, Any, T], on_second_signal: Callable[[], None]) -> T | None:
     task = asyncio.create_task(work)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
     def stop() -> None:
         if stopped.is_set():
-            hurry()
+            on_second_signal()
             return
         stopped.set()
         task.cancel()
 
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop)
     try:
         return await task

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
         "redis+cluster://, with any password.",
     )
     object_store_url: Annotated[str, AfterValidator(_store_url)] = Field(
-        default_factory=lambda: (Path.cwd() / "data" / "pictures").as_uri(),
+        default_factory=lambda: (Path.cwd() / "data" / "images").as_uri(),
         validation_alias=AliasChoices("OBJECT_STORE_URL"),
         description="The URL of the store of images: file:///folder, s3://bucket, gs://…, az://…, memory:///.",
     )

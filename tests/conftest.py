@@ -1,4 +1,4 @@
-"""Fixtures every test may ask for."""
+"""Fixtures and settings of all tests."""
 
 import os
 import shutil
@@ -13,20 +13,20 @@ from tests.support.redis_server import RedisServer
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hypothesis without its deadline: on a busy machine slow is not wrong.
+    """Set the environment and turn off Hypothesis' deadline, which a busy machine exceeds.
 
-    One thread for torch, here and in every program that a test starts: networks of tests gain
-    nothing from more, and threads of one operator wait for each other long when all cores are busy.
+    Torch uses one thread, in this process and in all programs that a test starts: tiny networks
+    gain nothing from more, and threads of one operator wait for each other for long on busy cores.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if shutil.which("nvidia-smi") is None:
-        # Triton's kernels run in its interpreter; read when Triton is imported, by whomever.
+        # Run Triton's kernels in its interpreter. Triton reads this when it is first imported.
         os.environ.setdefault("TRITON_INTERPRET", "1")
-    # One folder for what workers measure and convert, for this run only.
+    # One cache folder of measurements and converted models, for this run only.
     os.environ.setdefault("DARKROOM_WORKER_CACHE", tempfile.mkdtemp(prefix="darkroom-tests-"))
     hypothesis.settings.register_profile("darkroom", deadline=None)
     hypothesis.settings.load_profile("darkroom")
-    # Files are begun in the order below, and not those of the most tests first.
+    # Files start in the order below, instead of those with the most tests first.
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 
@@ -38,30 +38,30 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a GPU is skipped, saying so, where there is none. Files that take long are begun
-    first, so that no process has one of them left when all others are done."""
+    """Run slow files first, so that no test process is left with one of them at the end. Skip
+    tests that need a GPU, with the reason, if there is none."""
     early = {item.path for item in items if item.get_closest_marker("early")}
     items.sort(key=lambda item: item.path not in early)  # stable
-    needy = [item for item in items if item.get_closest_marker("gpu")]
-    if not needy:
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if not gpu_tests:
         return
     import torch
 
     if not torch.cuda.is_available():
-        for item in needy:
+        for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """One real server for the whole run. A test that stops or kills one starts its own."""
+    """Start one real server for the whole run. Tests that stop or kill a server start their own."""
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """Address of an empty database of the shared server."""
+    """Empty the database of the shared server and return its address."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
@@ -69,5 +69,5 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """What runs the `async def` tests."""
+    """Return the event loop implementation of the `async def` tests."""
     return "asyncio"

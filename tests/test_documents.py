@@ -1,4 +1,4 @@
-"""Checks that the documents agree with the code."""
+"""Tests that the documents agree with the code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ API = (DOCS / "api.md").read_text("utf-8")
 CONFIGURATION = (DOCS / "configuration.md").read_text("utf-8")
 MODELS = (DOCS / "models.md").read_text("utf-8")
 SECURITY = (DOCS / "security.md").read_text("utf-8")
-HISTORY = {"CHANGELOG.md", "DECISIONS.md"}  # may name files that are gone
+HISTORY = {"CHANGELOG.md", "DECISIONS.md"}  # may name removed files
 FOLDERS = "protocol|service|worker|models|training|darkroom|bench|tests"
 
 all_documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -47,7 +47,7 @@ def test_documents_name_only_existing_settings(document: Path) -> None:
         for settings in (ServiceSettings, WorkerSettings)
         for name, field in settings.model_fields.items()
     }
-    # These two are of commands that have no settings beside their options.
+    # These two belong to commands without settings classes.
     known |= {"DARKROOM_HOME", "DARKROOM_API_KEY"}
     assert set(re.findall(r"\bDARKROOM_[A-Z_]*[A-Z]\b", document.read_text("utf-8"))) <= known
 
@@ -81,7 +81,7 @@ def test_linked_headings_exist(document: Path) -> None:
 
 
 def headings(document: Path) -> set[str]:
-    """Return the anchors that Markdown makes of the headings."""
+    """Return the anchors of the headings in Markdown."""
     found = re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
 
@@ -116,7 +116,7 @@ def test_each_row_of_the_security_page_names_its_test() -> None:
     assert [row for row in rows if "::test_" not in row and "shown by" not in row] == []
 
 
-def test_each_row_of_what_it_loads_names_its_test() -> None:
+def test_each_row_of_the_models_page_names_its_test() -> None:
     section = MODELS.split("## What it loads")[1].split("\n## ")[0]
     rows = [row for row in section.splitlines() if row.startswith("|")][2:]
     assert len(rows) > 25

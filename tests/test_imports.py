@@ -1,4 +1,4 @@
-"""The walls of the house: which folder may import what, read from the source of every module."""
+"""Tests of the imports of every module: packages of the project, of others, and declared extras."""
 
 import ast
 import importlib.metadata
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Folder -> folders of ours that it may import.
+# Folder -> folders of this project that it may import.
 MAY_IMPORT = {
     "protocol": set[str](),
     "service": {"protocol"},
@@ -25,10 +25,10 @@ MAY_IMPORT = {
     "bench": {"protocol", "service", "worker", "models", "training", "darkroom", "tests"},
 }
 
-# The command line starts programs; those of its commands that become one import it when called.
+# Commands that run a program in their own process import it inside a function.
 MAY_IMPORT_WHEN_CALLED = {"darkroom": {"service", "worker", "models"}}
 
-# Folder -> packages of others that must not be known there.
+# Folder -> third-party packages that it must not import.
 NEVER = {
     "protocol": {"torch", "fastapi", "starlette", "uvicorn", "PIL", "numpy"},
     "service": {"torch", "numpy", "safetensors", "huggingface_hub"},
@@ -39,7 +39,7 @@ NEVER = {
     "training": {"redis", "rq", "fastapi", "diffusers", "transformers"},
 }
 
-# Package of others -> folder -> the only files there that know it.
+# Third-party package -> folder -> the only files there that may import it.
 ONLY_IN = {
     "rq": {"": {"protocol/queue/job_queue.py", "worker/consumer/rq_worker.py"}},
     "obstore": {"": {"protocol/storage/object_store.py"}},
@@ -48,7 +48,7 @@ ONLY_IN = {
     "soundfile": {"": {"worker/output/sound_file.py"}},
 }
 
-# Folder -> extras whose requirements it may use, beside the base.
+# Folder -> extras whose requirements it may use in addition to the base.
 EXTRAS = {
     "protocol": {"tracing"},
     "service": set[str](),
@@ -75,7 +75,7 @@ class Import:
 
 
 def imports_of(folder: str) -> list[Import]:
-    """Every import below `folder`."""
+    """Return every import below `folder`."""
     return [
         found
         for path in sorted((ROOT / folder).rglob("*.py"))
@@ -96,44 +96,44 @@ def _imports(node: ast.AST, file: str, when_called: bool) -> Iterator[Import]:
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_a_folder_imports_only_what_lies_below_it(folder: str) -> None:
-    ours = {*MAY_IMPORT, "tests"}
+def test_folder_imports_allowed_folders_only(folder: str) -> None:
+    own = {*MAY_IMPORT, "tests"}
     allowed = {folder} | MAY_IMPORT[folder]
     allowed_when_called = allowed | MAY_IMPORT_WHEN_CALLED.get(folder, set())
     wrong = [
         str(found)
         for found in imports_of(folder)
-        if found.package in ours
+        if found.package in own
         and found.package not in (allowed_when_called if found.when_called else allowed)
     ]
     assert wrong == []
 
 
 @pytest.mark.parametrize("folder", NEVER)
-def test_a_folder_does_not_know_what_it_must_not(folder: str) -> None:
+def test_folder_does_not_import_forbidden_packages(folder: str) -> None:
     assert [str(found) for found in imports_of(folder) if found.package in NEVER[folder]] == []
 
 
 @pytest.mark.parametrize(
     ("package", "folder"), [(name, folder) for name in ONLY_IN for folder in ONLY_IN[name]]
 )
-def test_a_package_is_known_to_its_own_files_only(package: str, folder: str) -> None:
+def test_package_is_imported_by_its_files_only(package: str, folder: str) -> None:
     folders = [folder] if folder else [name for name in MAY_IMPORT if name != "bench"]
-    knowing = {
+    importing = {
         found.file for name in folders for found in imports_of(name) if found.package == package
     }
-    assert knowing == ONLY_IN[package][folder]
+    assert importing == ONLY_IN[package][folder]
 
 
 @pytest.mark.parametrize("folder", EXTRAS)
-def test_what_a_folder_imports_is_declared(folder: str) -> None:
+def test_imported_packages_are_declared(folder: str) -> None:
     distributions = importlib.metadata.packages_distributions()
     declared = {_canonical(name) for name in _requirements(EXTRAS[folder])}
     undeclared = [
         str(found)
         for found in imports_of(folder)
         if found.package not in {*MAY_IMPORT, "tests", *sys.stdlib_module_names}
-        # A package that is not installed, as optional kernels may be, is found under its own name.
+        # A package that is not installed, such as optional kernels, has the name of its import.
         and not declared
         & {_canonical(name) for name in distributions.get(found.package, [found.package])}
     ]
@@ -148,7 +148,7 @@ def test_what_a_folder_imports_is_declared(folder: str) -> None:
         (["darkroom"], ["torch", "fastapi", "rq"]),
     ],
 )
-def test_importing_everything_of_a_folder_does_not_load(
+def test_importing_all_modules_does_not_load_heavy_packages(
     folders: list[str], unwanted: list[str]
 ) -> None:
     modules = [
@@ -164,7 +164,7 @@ def test_importing_everything_of_a_folder_does_not_load(
 
 
 def _requirements(extras: set[str]) -> list[str]:
-    """Names of the distributions that the base and `extras` ask for."""
+    """Return the names of the distributions that the base and `extras` require."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     lines = project["dependencies"] + [line for extra in extras for line in optional[extra]]

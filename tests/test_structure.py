@@ -1,6 +1,6 @@
-"""The structure of the tree: no import circle, layers inside each package, small folders.
+"""Tests of the structure: no import circle, layers inside each package, small folders.
 
-Every import counts, also those inside a function or under `TYPE_CHECKING`.
+All imports count, including those inside a function or under `TYPE_CHECKING`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ MODULES = {
 
 
 def imported(file: str) -> Iterator[str]:
-    """The files of ours that `file` imports."""
+    """Yield the files of this project that `file` imports."""
     for node in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -96,7 +96,7 @@ GRAPH = {file: sorted(set(imported(file)) - {file}) for file in MODULES.values()
 
 
 def circles(graph: dict[str, list[str]]) -> list[list[str]]:
-    """Each way along imports that comes back to a file it has passed, as a list of files."""
+    """Return every circle of imports as a list of files."""
     found: list[list[str]] = []
     done: set[str] = set()
 
@@ -117,12 +117,12 @@ def test_imports_make_no_circle() -> None:
     assert circles(GRAPH) == []
 
 
-def test_circle_is_found() -> None:
+def test_circle_is_detected() -> None:
     assert circles({"a": ["b"], "b": ["c"], "c": ["b"]}) == [["b", "c", "b"]]
 
 
 def place(file: str) -> tuple[str, str]:
-    """The package and the part of it, a subpackage or a module of the root, that `file` is in."""
+    """Return the package of `file`, and its subpackage or module of the root."""
     package, *inside = file.removesuffix(".py").split("/")
     part = inside[0]
     if len(inside) == 1 and not any(part in layer for layer in LAYERS[package]):

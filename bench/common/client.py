@@ -1,6 +1,6 @@
-"""A cheap HTTP client: the cores are shared with what is measured, and every cycle here is theirs.
+"""A minimal HTTP client with little overhead, because it shares the cores with the service.
 
-One connection, kept alive, one request at a time; answers need a Content-Length.
+It keeps one connection alive and sends one request at a time. Responses need a Content-Length.
 """
 
 from __future__ import annotations
@@ -12,28 +12,34 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-LARGEST_ANSWER = 1 << 26  # bytes
+MAX_RESPONSE = 1 << 26  # bytes
 END = b"\r\n\r\n"
 LENGTH = b"\r\ncontent-length:"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
+    """Status and body of an HTTP response."""
+
     status: int
     body: bytes
 
     def json(self) -> Any:
         return json.loads(self.body)
 
-    def expect(self, status: int) -> Answer:
-        """This answer. Raises RuntimeError if it is another than that."""
+    def expect(self, status: int) -> Response:
+        """Return this response.
+
+        Raises:
+            RuntimeError: the status is not `status`.
+        """
         if self.status != status:
             raise RuntimeError(f"expected {status}, but got {self.status}: {self.body[:500]!r}")
         return self
 
 
 class Connection:
-    """One connection to the service, within `async with Connection(url)`."""
+    """A connection to the service, used as `async with Connection(url)`."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -43,7 +49,7 @@ class Connection:
 
     async def __aenter__(self) -> Self:
         self._read, self._write = await asyncio.open_connection(
-            self._host, self._port, limit=LARGEST_ANSWER
+            self._host, self._port, limit=MAX_RESPONSE
         )
         return self
 
@@ -55,25 +61,25 @@ class Connection:
     ) -> None:
         self._write.close()
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, path: str) -> Response:
         return await self.send(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
 
-    async def post(self, path: str, body: object, prefer: str = "") -> Answer:
+    async def post(self, path: str, body: object, prefer: str = "") -> Response:
         return await self.send(post(self._host, path, body, prefer))
 
-    async def send(self, request: bytes) -> Answer:
-        """Send what is a whole request already."""
-        if self._read.at_eof():  # the service ends a connection that was idle for some seconds
+    async def send(self, request: bytes) -> Response:
+        """Send a complete request; returns the response."""
+        if self._read.at_eof():  # the service closes a connection that was idle for some seconds
             await self.__aenter__()
         self._write.write(request)
         head = (await self._read.readuntil(END)).lower()
         start = head.index(LENGTH) + len(LENGTH)
         length = int(head[start : head.index(b"\r", start)])
-        return Answer(int(head[9:12]), await self._read.readexactly(length))
+        return Response(int(head[9:12]), await self._read.readexactly(length))
 
 
 def post(host: str, path: str, body: object, prefer: str = "") -> bytes:
-    """A whole POST with JSON, ready to be sent."""
+    """Return a complete POST request with a JSON body."""
     data = json.dumps(body).encode()
     preference = f"Prefer: {prefer}\r\n" if prefer else ""
     head = (

@@ -1,6 +1,6 @@
-"""Driving the engine in process, as the worker's loop drives it: no queue, no store, no HTTP.
+"""Run the engine in process, as the worker's consumer does, without queue, store or HTTP.
 
-Also the requests to drive it with: a picture, and eight of them no two of which are alike.
+The module also makes the jobs: of one kind, or of eight different kinds.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PROMPTS = ("red heart", "pizza", "crescent moon", "cat face", "sunflower", "rock
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What sets a request of the mix apart; `steps` is a share of the workload's."""
+class JobKind:
+    """A kind of job in the mix; `steps` is a factor of the workload's steps."""
 
     task: Task
     sampler: str
@@ -43,20 +43,20 @@ class Kind:
 
 
 MIX = (
-    Kind(Task.TXT2IMG, "dpmpp_2m", 1.0),
-    Kind(Task.TXT2IMG, "ddim", 1.25),
-    Kind(Task.TXT2IMG, "euler", 0.75),
-    Kind(Task.TXT2IMG, "unipc", 0.5),
-    Kind(Task.TXT2IMG, "euler_ancestral", 1.5),
-    Kind(Task.IMG2IMG, "dpmpp_2m", 1.25, 0.6),
-    Kind(Task.IMG2IMG, "euler", 1.0, 0.8),
-    Kind(Task.INPAINT, "ddim", 1.0, 0.9),
+    JobKind(Task.TXT2IMG, "dpmpp_2m", 1.0),
+    JobKind(Task.TXT2IMG, "ddim", 1.25),
+    JobKind(Task.TXT2IMG, "euler", 0.75),
+    JobKind(Task.TXT2IMG, "unipc", 0.5),
+    JobKind(Task.TXT2IMG, "euler_ancestral", 1.5),
+    JobKind(Task.IMG2IMG, "dpmpp_2m", 1.25, 0.6),
+    JobKind(Task.IMG2IMG, "euler", 1.0, 0.8),
+    JobKind(Task.INPAINT, "ddim", 1.0, 0.9),
 )
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request with the pictures that its keys name."""
+    """A request with its input images."""
 
     request: GenerationRequest
     image: bytes | None = None
@@ -65,7 +65,7 @@ class Job:
 
 @dataclass
 class Outcome(JobListener):
-    """The outcome of a job, from the engine's callbacks. Times are `time.perf_counter`'s."""
+    """Outcome of a job; a listener of the engine. Times are those of `time.perf_counter`."""
 
     started_at: float
     ended_at: float | None = None
@@ -83,7 +83,7 @@ class Outcome(JobListener):
 
 @dataclass
 class Run:
-    """A closed set of jobs, drawn: how long it took, and the rows that the network saw a step."""
+    """Outcomes of a closed set of jobs, its duration and the mean rows of a step."""
 
     outcomes: list[Outcome]
     seconds: float
@@ -99,7 +99,7 @@ def ready_model(
     device: torch.device | None = None,
     settings: WorkerSettings | None = None,
 ) -> LatentDiffusion:
-    """The workload's model as a worker has it when it says that it is ready."""
+    """Load the workload's model and warm it up as a worker does before it is ready."""
     device, settings = device or default_device(), settings or WorkerSettings()
     dtype = weights_dtype(device, settings.worker_precision)
     model = load_model(str(folder(workload)), device, dtype)
@@ -107,32 +107,32 @@ def ready_model(
 
 
 def precision(model: LatentDiffusion) -> torch.dtype:
-    """What the network computes in: an executor may have chosen less than the model's own."""
+    """Return the precision of the network, which can be lower than that of the model's weights."""
     return torch.bfloat16 if "denoiser openvino bf16" in model.executors.name else model.dtype
 
 
 def engine_for(
     name: str, model: LatentDiffusion, slots: int, *, same_bytes: bool = True
 ) -> DiffusionEngine:
-    """An engine as the worker builds it, for jobs that call the model by `name`."""
+    """Build an engine as the worker does, for jobs with the model `name`."""
     return DiffusionEngine({name: unmeasured(model, slots)}, slots, same_bytes=same_bytes)
 
 
-def alike(workload: Workload, seed: int) -> Job:
-    """A picture from words, as the workload asks for it."""
-    return Job(_request(workload, Kind(Task.TXT2IMG, workload.sampler, 1.0), seed))
+def txt2img_job(workload: Workload, seed: int) -> Job:
+    """Return a text to image job with the workload's settings."""
+    return Job(_request(workload, JobKind(Task.TXT2IMG, workload.sampler, 1.0), seed))
 
 
-def mixed(workload: Workload, seed: int) -> Job:
-    """One of the mix: eight consecutive seeds give eight kinds."""
+def mixed_job(workload: Workload, seed: int) -> Job:
+    """Return a job of the mix; eight consecutive seeds give eight kinds."""
     kind = MIX[seed % len(MIX)]
     image = photo(workload.side) if kind.task.takes_image else None
-    mask = stencil(workload.side) if kind.task.takes_mask else None
+    mask = mask_image(workload.side) if kind.task.takes_mask else None
     return Job(_request(workload, kind, seed, image, mask), image, mask)
 
 
-def draw(engine: Engine, jobs: Sequence[Job]) -> Run:
-    """Draw all of `jobs`, each admitted as soon as there is room."""
+def generate(engine: Engine, jobs: Sequence[Job]) -> Run:
+    """Run all `jobs`; each is admitted as soon as a slot is free."""
     waiting = list(reversed(list(enumerate(jobs))))
     outcomes: list[Outcome] = []
     rows, steps = 0, 0
@@ -150,14 +150,14 @@ def draw(engine: Engine, jobs: Sequence[Job]) -> Run:
 
 
 def photo(side: int) -> bytes:
-    """A picture to start from: smooth colours, as a PNG."""
+    """Return an initial image with smooth colours, as PNG."""
     ramp = np.linspace(0, 255, side, dtype=np.uint8)
     red, green = np.meshgrid(ramp, ramp)
     return _png(np.stack([red, green, 255 - red], axis=-1))
 
 
-def stencil(side: int) -> bytes:
-    """A mask whose middle is to be painted anew, as a PNG."""
+def mask_image(side: int) -> bytes:
+    """Return a mask that inpaints the middle, as PNG."""
     mask = np.zeros((side, side), np.uint8)
     quarter = side // 4
     mask[quarter:-quarter, quarter:-quarter] = 255
@@ -172,7 +172,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 def _request(
     workload: Workload,
-    kind: Kind,
+    kind: JobKind,
     seed: int,
     image: bytes | None = None,
     mask: bytes | None = None,
@@ -199,5 +199,5 @@ def _request(
 
 
 def model_folder(workload: Workload) -> Path:
-    """Where the weights are that `ready_model` loads, for whoever else is to draw with them."""
+    """Return the folder that `ready_model` loads, for other programs that use the same weights."""
     return folder(workload).resolve()

@@ -1,9 +1,9 @@
-"""A worker whose model costs nothing: the real loop, leases and delivery, and no network.
+"""A worker with the real consumer, leases and output processor, but without a model.
 
     python -m bench.common.null_worker
 
-Every picture is the same 64 × 64 gradient, ready at once. What a request takes with this worker is
-what HTTP, queue, encoding and store add to any model.
+Every image is the same 64 × 64 gradient and is ready at once. The latency with this worker is the
+overhead of HTTP, queue, encoding and store.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CARD = ModelCard(
 
 
 class NullEngine(Engine):
-    """Finishes all its jobs in the next step."""
+    """An engine that finishes every job in its next step."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots

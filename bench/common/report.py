@@ -1,7 +1,7 @@
-"""What every benchmark has in common: its arguments, its table for people, its JSON line.
+"""Arguments, tables and JSON results of all benchmarks.
 
-The table comes first and the JSON is the last line of what is printed. A full run also keeps that
-line as `bench/results/<name>-<label>.json`; a smoke run shows only that the benchmark works.
+A benchmark prints its tables, then the JSON as its last line. A full run also writes that line to
+`bench/results/<name>-<label>.json`; a smoke run only shows that the benchmark works.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parents[1] / "results"
-WIDTH = 110  # columns of a table, wherever it is printed to
+WIDTH = 110  # columns of a table, independent of the terminal
 CPU_INFO = Path("/proc/cpuinfo")
 PACKAGES = ("torch", "diffusers", "openvino")
 
 
 def arguments(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark takes."""
+    """Return a parser with the options of every benchmark."""
     parser = argparse.ArgumentParser(
         prog=f"python -m bench {name}",
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--smoke", action="store_true", help="seconds only: does it run?")
+    parser.add_argument("--smoke", action="store_true", help="quick run to test the benchmark")
     parser.add_argument(
-        "--label", help="keep the result under this name (default: cpu or cuda; none if --smoke)"
+        "--label", help="name of the stored result (default: cpu or cuda; none with --smoke)"
     )
     return parser
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """Rows of figures: floats get three significant digits, what was not measured a dash."""
+    """Return a table; floats have three significant digits, missing values are a dash."""
     built = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         built.add_column(column, justify="left" if number == 0 else "right")
@@ -56,19 +56,19 @@ def publish(
     tables: Iterable[Table],
     figures: Mapping[str, Any],
 ) -> None:
-    """Print the tables, then everything as JSON; keep the JSON if the run was a full one."""
+    """Print the tables, then all figures as JSON; store the JSON after a full run."""
     console = Console(width=WIDTH)
     for each in tables:
         console.print(each)
-    line = json.dumps({"benchmark": name, **surroundings(device), **figures})
+    line = json.dumps({"benchmark": name, **environment(device), **figures})
     label = given.label or (None if given.smoke else device.partition(":")[0])
     if label:
         (RESULTS / f"{name}-{label}.json").write_text(line + "\n")
     print(line, flush=True)
 
 
-def surroundings(device: str) -> dict[str, Any]:
-    """On what, with what and when; without loading any of it."""
+def environment(device: str) -> dict[str, Any]:
+    """Return time, hardware and package versions, without importing the packages."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device,

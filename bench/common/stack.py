@@ -1,4 +1,4 @@
-"""The whole service for a benchmark: Redis, a worker of our choice, the API, each a process."""
+"""Benchmark stack: Redis, a given worker and the API, each in its own process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from darkroom.display import QuietDisplay
+from darkroom.display import BufferedDisplay
 from darkroom.processes.process import this_python
 from darkroom.processes.stack import local_stack
 from protocol.settings import Settings
@@ -21,7 +21,7 @@ MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
-class Premises:
+class BenchmarkStack:
     """A running service: its address and its processes."""
 
     url: str
@@ -34,34 +34,34 @@ class Premises:
         return {"api": self.api, "worker": self.worker, "redis": self.redis}
 
     def memory_mb(self) -> dict[str, float]:
-        """Resident memory of each process now, in MiB."""
+        """Return the resident memory of each process in MiB."""
         return {name: resident_mb(process) for name, process in self.processes.items()}
 
     def cpu_s(self) -> dict[str, float]:
-        """Seconds of a core that each process has used since it began."""
+        """Return the CPU seconds that each process has used since its start."""
         return {name: sum(process.cpu_times()[:2]) for name, process in self.processes.items()}
 
 
 @asynccontextmanager
-async def premises(
+async def benchmark_stack(
     worker: Sequence[str], environment: Mapping[str, str]
-) -> AsyncIterator[Premises]:
-    """Open a house in a folder of its own; `environment` holds settings that differ from default.
+) -> AsyncIterator[BenchmarkStack]:
+    """Start a local stack in a temporary folder; `environment` holds its settings.
 
-    Its lines are shown if it breaks down.
+    Its output is printed if it fails.
     """
-    display = QuietDisplay(Console(stderr=True))
+    display = BufferedDisplay(Console(stderr=True))
     with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as home, _environment(environment):
         try:
-            async with local_stack(Path(home), Settings(port=0), display, worker) as house:
-                yield Premises(
-                    house.url,
+            async with local_stack(Path(home), Settings(port=0), display, worker) as stack:
+                yield BenchmarkStack(
+                    stack.url,
                     _redis(),
                     _child(worker[1:]),
                     _child(this_python("darkroom", "api")[1:]),
                 )
         except BaseException:
-            display.show_kept()
+            display.print_lines()
             raise
         finally:
             display.close()
@@ -72,19 +72,19 @@ def resident_mb(process: psutil.Process) -> float:
 
 
 def _child(arguments: Sequence[str]) -> psutil.Process:
-    """The child of ours whose command line ends with `arguments`."""
+    """Return the child process whose command line ends with `arguments`."""
     for process in psutil.Process().children():
         if process.cmdline()[-len(arguments) :] == [*arguments]:
             return process
-    raise RuntimeError(f"no child process was called with {arguments}")
+    raise RuntimeError(f"no child process has the arguments {arguments}")
 
 
 def _redis() -> psutil.Process:
-    """The child of ours that is the server; it has written its own command line."""
+    """Return the child process that is the Redis server, which sets its own command line."""
     for process in psutil.Process().children():
         if "-server" in process.cmdline()[0]:
             return process
-    raise RuntimeError("no child process is a server")
+    raise RuntimeError("no child process is a Redis server")
 
 
 @contextmanager

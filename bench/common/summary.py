@@ -1,8 +1,9 @@
-"""The kept results of one machine as tables in Markdown.
+"""Stored results of one machine as tables in Markdown.
 
     python -m bench.common.summary h200 > bench/results/h200.md
 
-Reads `bench/results/<machine>-*.json`. Every list of flat records in a result becomes a table.
+The input is `bench/results/<machine>-*.json`. Every list of flat records in a result becomes a
+table.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from bench.common.report import RESULTS
 
 
 def summary(machine: str, results: Path = RESULTS) -> str:
-    """Raises FileNotFoundError if there are no results of `machine`."""
+    """Return the results of `machine` as Markdown.
+
+    Raises:
+        FileNotFoundError: there are no results of `machine`.
+    """
     files = sorted(results.glob(f"{machine}-*.json"))
     if not files:
         raise FileNotFoundError(f"{results} has no {machine}-*.json")
@@ -32,7 +37,7 @@ def summary(machine: str, results: Path = RESULTS) -> str:
 
 
 def _settings(result: Mapping[str, Any]) -> str:
-    """What was run: the plain values that are not the machine's."""
+    """Return the settings of the run: the plain values that do not describe the machine."""
     known = {"benchmark", "at", "device", "cpu", "cores", "python", "packages"}
     plain = {k: v for k, v in result.items() if k not in known and isinstance(v, str | int | float)}
     return "; ".join(f"{key} {_cell(value)}" for key, value in plain.items())

@@ -1,9 +1,8 @@
-"""What is drawn: the bundled model, Stable Diffusion 1.5 and SDXL at their published sizes, and a
-tiny one that costs next to nothing.
+"""Models and settings of the benchmarks: the bundled model, SD 1.5, SDXL and a tiny model.
 
-All but the first have random weights, which cost the same time as trained ones, and the bundled
-tokenizer. They are written once, in the published layout and half precision, so that whoever draws
-(we, diffusers) loads the same files.
+SD 1.5 and SDXL have their published sizes. All but the bundled model have random weights, which
+take the same time as trained ones, and the bundled tokenizer. They are written once, in the
+published layout and half precision, so that Darkroom and diffusers load the same files.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Workload:
-    """A model and what is asked of it. `smaller` pictures are for trying things out."""
+    """A model and the settings of its requests."""
 
     name: str
     side: int
@@ -41,21 +40,21 @@ class Workload:
     schedule: str = "trailing"
 
     def smaller(self) -> Workload:
-        """The same with two steps."""
+        """Return the workload with two steps, for smoke runs and warm-up."""
         return replace(self, steps=2)
 
 
 BUNDLED_EMOJI = Workload("bundled", 64, 20, "dpmpp_2m", 4.0)
 SD15 = Workload("sd15", 512, 30, "dpmpp_2m", 7.5)
 SDXL = Workload("sdxl", 1024, 20, "euler", 8.0)  # the setting of MLPerf Inference
-TINY = Workload("tiny", 32, 3, "ddim", 4.0)  # for what is not about drawing
-SMALL = (BUNDLED_EMOJI, TINY)  # a CPU draws them in a moment
+TINY = Workload("tiny", 32, 3, "ddim", 4.0)  # for benchmarks that do not measure the model
+SMALL = (BUNDLED_EMOJI, TINY)  # fast on a CPU
 WORKLOADS = {workload.name: workload for workload in (*SMALL, SD15, SDXL)}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The networks of a model, as its published configurations describe them."""
+    """The networks of a model, by their published configurations."""
 
     pipeline: str
     unet: UNetConfig
@@ -90,7 +89,7 @@ ARCHITECTURES = {
             addition_time_embed_dim=256,
             projection_class_embeddings_input_dim=2816,
         ),
-        # That of the autoencoder mended for half precision, which everybody serves.
+        # The widely used autoencoder that was fixed for half precision.
         AutoencoderConfig(sample_size=1024, scaling_factor=0.13025),
         (CLIP_L, CLIP_BIG_G),
     ),
@@ -136,7 +135,7 @@ SCHEDULER = {
 
 
 def folder(workload: Workload) -> Path:
-    """The workload's model on disk, written now if it is not there yet."""
+    """Return the folder of the workload's model; write the model if it does not exist."""
     if workload.name == "bundled":
         return BUNDLED
     written = WRITTEN / workload.name

@@ -1,7 +1,7 @@
-"""The pictures of the README, drawn by the bundled model: python -m bench.docs.gallery
+"""Generate the example images of the README: python -m bench.docs.gallery
 
-Writes docs/images/bundled.png: one picture a prompt with its words below, seed 7, the model's own
-defaults, nothing chosen by hand.
+It writes docs/images/bundled.png: one image of the bundled model for each prompt, with the prompt
+below, seed 7 and the model's default settings. No image was selected by hand.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from worker.model_info.model_card import model_card
 OUTPUT = Path(__file__).parents[2] / "docs/images/bundled.png"
 SEED = 7
 COLUMNS = 8
-SCALE = 2  # the pictures are small: each of their pixels becomes 2 × 2
-MARGIN, LABEL = 12, 22  # pixels around a picture, and below it for its words
+SCALE = 2  # each pixel of the small images becomes 2 × 2
+MARGIN, LABEL = 12, 22  # pixels around an image, and below it for its prompt
 PROMPTS = (
     "red heart", "pizza", "crescent moon", "cat face", "sunflower", "rocket", "red apple", "ghost",
     "birthday cake", "snowman", "robot", "blue car", "house", "christmas tree", "fire", "star",
@@ -31,16 +31,17 @@ PROMPTS = (
 def main() -> None:
     model = load_model("bundled")
     card = model_card(model, "bundled")
-    recipes = [with_defaults(card, prompt, SEED) for prompt in PROMPTS]
-    *_, last = model.generate(recipes)
-    pictures = [Image.fromarray(p) for p in model.decode(torch.stack([t.x for t in last])).numpy()]
+    params = [with_defaults(card, prompt, SEED) for prompt in PROMPTS]
+    *_, last = model.generate(params)
+    latents = torch.stack([state.x for state in last])
+    images = [Image.fromarray(pixels) for pixels in model.decode(latents).numpy()]
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    sheet(pictures, PROMPTS).save(OUTPUT, optimize=True)
+    sheet(images, PROMPTS).save(OUTPUT, optimize=True)
     print(OUTPUT)
 
 
 def with_defaults(card: ModelCard, prompt: str, seed: int) -> SamplingParams:
-    """What a client gets who says no more than a prompt and a seed."""
+    """Return the parameters of a request that has only a prompt and a seed."""
     return SamplingParams(
         prompt,
         width=card.default_width,
@@ -53,17 +54,17 @@ def with_defaults(card: ModelCard, prompt: str, seed: int) -> SamplingParams:
     )
 
 
-def sheet(pictures: list[Image.Image], words: tuple[str, ...]) -> Image.Image:
-    """All pictures in rows on white, each above its words."""
-    side = SCALE * pictures[0].width
+def sheet(images: list[Image.Image], prompts: tuple[str, ...]) -> Image.Image:
+    """Return all images in rows on white, each above its prompt."""
+    side = SCALE * images[0].width
     width, height = side + 2 * MARGIN, side + MARGIN + LABEL
-    rows = -(-len(pictures) // COLUMNS)
+    rows = -(-len(images) // COLUMNS)
     page = Image.new("RGB", (COLUMNS * width, rows * height + MARGIN), "white")
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(14)
-    for i, (picture, text) in enumerate(zip(pictures, words, strict=True)):
+    for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
         left, top = i % COLUMNS * width + MARGIN, i // COLUMNS * height + MARGIN
-        page.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (left, top))
-        pen.text((left + side / 2, top + side + 4), text, "#444", font, anchor="ma")
+        page.paste(image.resize((side, side), Image.Resampling.LANCZOS), (left, top))
+        pen.text((left + side / 2, top + side + 4), prompt, "#444", font, anchor="ma")
     return page
 
 

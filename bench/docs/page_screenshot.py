@@ -1,7 +1,7 @@
-"""The README's picture of the page, taken again: python -m bench.docs.page_screenshot [URL]
+"""Take the README's screenshot of the web page: python -m bench.docs.page_screenshot [URL]
 
-Opens the page of a running Darkroom in Chromium, asks for four pictures as a visitor would, and
-writes docs/images/page.png.
+It opens the page of a running Darkroom in Chromium, generates four images and writes
+docs/images/page.png.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ OUTPUT = Path(__file__).parents[2] / "docs/images/page.png"
 URL = "http://127.0.0.1:8000"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1180, "height": 760}
-WISHES = (("pizza", "3"), ("red heart", "2"))  # prompt and seed; the last comes first on the page
+REQUESTS = (("pizza", "3"), ("red heart", "2"))  # prompt and seed; the page shows the last first
 
 
 def chromium() -> str | None:
-    """The Chromium of this machine, if it has one."""
+    """Return the path of Chromium, or None if this machine has none."""
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
@@ -34,7 +34,7 @@ def main() -> None:
         page = browser.new_page(viewport=SIZE, color_scheme="dark", device_scale_factor=2)  # type: ignore[arg-type]
         page.goto(url)
         page.locator("summary").click()
-        for prompt, seed in WISHES:
+        for prompt, seed in REQUESTS:
             page.locator("#prompt").fill(prompt)
             page.locator("#seed").fill(seed)
             page.locator("#n").fill("2")
@@ -42,7 +42,7 @@ def main() -> None:
             expect(page.locator("#gallery")).to_contain_text(prompt, timeout=120_000)
             expect(page.locator("#status")).to_contain_text("Done", timeout=120_000)
         page.locator("h1").scroll_into_view_if_needed()
-        page.wait_for_timeout(1500)  # the last pictures develop
+        page.wait_for_timeout(1500)  # until the last images have faded in
         OUTPUT.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=OUTPUT)
         browser.close()

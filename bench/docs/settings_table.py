@@ -1,7 +1,7 @@
 """Write the tables of settings into docs/configuration.md: python -m bench.docs.settings_table
 
-Variables, defaults and descriptions come from the settings classes. Everything outside the two
-markers is left as it is.
+Variables, defaults and descriptions come from the settings classes. The text outside the two
+markers is unchanged.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def variable(name: str, field: FieldInfo) -> str:
 
 
 def default(name: str, field: FieldInfo) -> str:
-    """Return the default as it is written in the environment; – where there is none."""
+    """Return the default as it is written in the environment, or – if there is none."""
     if name in COMPUTED:
         return COMPUTED[name]
     match field.get_default():

@@ -1,9 +1,9 @@
-"""Where a picture's time goes: each network by rows and by executor, the text, the file.
+"""Time of the parts of an image: each network by rows and executor, the text, the file.
 
     python -m bench components [--workload bundled|sd15|sdxl] [--compile]
 
-Milliseconds are the median of several calls; the share is of the fastest matrix product measured
-here in the precision of the executor (`bench.engine.flops`). What the executor pads is no work.
+Milliseconds are the median of several calls. The share is of the fastest matrix product, measured
+in the precision of the executor (`bench.engine.flops`). Padding rows do not count as work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from bench.common.drive import alike, photo, ready_model
+from bench.common.drive import photo, ready_model, txt2img_job
 from bench.common.report import arguments, publish, table
 from bench.common.workloads import BUNDLED_EMOJI, SMALL, WORKLOADS, Workload
 from bench.engine.flops import (
@@ -45,12 +45,12 @@ ROWS = {"denoiser": (1, 2, 4, 8, 16), "decoder": (1, 2, 4), "encoder": (1, 2, 4)
 # Large networks on a CPU take seconds a row.
 LARGE_ROWS = {"denoiser": (2,), "decoder": (1,), "encoder": (1,)}
 REPEATS = 7
-SMOKE_ROWS = 2  # row counts of each network that a smoke run tries
+SMOKE_ROWS = 2  # row counts of each network in a smoke run
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A component: milliseconds a call and a row of it, and the rate of its arithmetic."""
+    """A component: milliseconds per call and per row, and its arithmetic rate."""
 
     component: str
     executor: str
@@ -64,9 +64,9 @@ class Measured:
 def executors(
     model: LatentDiffusion, network: Network, with_compile: bool, cache: Path
 ) -> Iterator[tuple[str, Run]]:
-    """Every way there is here to run `network`, by name and precision, made one after another.
+    """Yield every available executor of `network` with its name and precision.
 
-    Both precisions of OpenVINO begin with the same graph, which is kept in the folder `cache`.
+    Both precisions of OpenVINO start from the same graph, which is stored in the folder `cache`.
     """
     if model.device.type != "cpu":
         chosen = getattr(model.executors, network.name)
@@ -90,7 +90,7 @@ def measure(
     *,
     smoke: bool = False,
 ) -> Iterator[Measured]:
-    """All components, by executor and rows; a smoke run makes do with a few rows."""
+    """Measure all components, by executor and rows; a smoke run uses few row counts."""
     with TemporaryDirectory() as cache:
         yield from _networks(model, workload, repeats, with_compile, Path(cache), smoke=smoke)
     yield from _others(model, workload, repeats)
@@ -132,27 +132,27 @@ def _networks(
 
 
 def _others(model: LatentDiffusion, workload: Workload, repeats: int) -> Iterator[Measured]:
-    """The text encoders and the file."""
+    """Measure the text encoders and the image file."""
     tokens = torch.zeros(1, TOKENS, dtype=torch.long, device=model.device)
     encoders = [stage.encoder for stage in text_stages(model.conditioner)]
     seconds = median(lambda: [read(tokens) for read in encoders], model.device, repeats)
     rate = sum(text_flops(encoder.config) for encoder in encoders) / seconds
     yield _measured("text", f"eager {_short(model.dtype)}", 1, seconds, rate)
-    request = alike(workload, 0).request
+    request = txt2img_job(workload, 0).request
     pixels = ((image_tensor(photo(workload.side)) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
     seconds = median(lambda: encode(pixels, request, 0), model.device, repeats)
     yield _measured("PNG file", "one thread", 1, seconds)
 
 
 @torch.inference_mode()
-def median(act: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Seconds of one call, after one to get warm."""
-    act()
+def median(call: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Return the median seconds of a call, after one call as warm-up."""
+    call()
     taken = []
     for _ in range(repeats):
         synchronize(device)
         started = time.perf_counter()
-        act()
+        call()
         synchronize(device)
         taken.append(time.perf_counter() - started)
     return statistics.median(taken)
@@ -179,7 +179,9 @@ def options() -> argparse.ArgumentParser:
     parser = arguments("components", __doc__)
     parser.add_argument("--workload", choices=WORKLOADS, default=BUNDLED_EMOJI.name)
     parser.add_argument("--repeats", type=int, default=REPEATS)
-    parser.add_argument("--compile", action="store_true", help="also torch.compile: minutes")
+    parser.add_argument(
+        "--compile", action="store_true", help="also measure torch.compile; takes minutes"
+    )
     return parser
 
 

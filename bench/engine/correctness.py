@@ -1,12 +1,14 @@
-"""Whether a device draws what it should: networks beside diffusers', and a picture beside itself.
+"""Correctness of a device: networks compared with diffusers, images compared across batches.
 
     python -m bench correctness [--workload sd15|sdxl]
 
-For each model, with random weights at the published size: the UNet, the decoder and the text
-encoders beside those of diffusers and transformers with the same files on the same device; what
-the worker really runs (graphs, our kernels, the attention that was chosen) beside plain PyTorch;
-pictures drawn alone and in a crowd, bit by bit; and what eight bits change, where there are any.
-The exit status is 1 if a check fails. --smoke does it with tiny models, on a CPU too.
+For each model, with random weights at the published size, these are compared:
+- the UNet, the decoder and the text encoders with those of diffusers and transformers, with the
+  same files on the same device;
+- the executor of the worker (graphs, custom kernels, the chosen attention) with plain PyTorch;
+- images generated alone with images generated in a batch with others, bit by bit;
+- FP8 with half precision, where FP8 is available.
+The exit status is 1 if a check fails. --smoke uses tiny models and also runs on a CPU.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ from models.tuning.cuda_autotune import Wanted, prepare
 from models.tuning.quality import REQUIRED_DB, compare
 from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
 
-# ‖ours − theirs‖ / ‖theirs‖. Two orders of additions in half precision differ by some 1e-3 through
-# the depth of these networks; a wrong operator by more than a tenth.
+# ‖ours − theirs‖ / ‖theirs‖. Two orders of additions in half precision differ by about 1e-3 through
+# the depth of these networks; a wrong operator differs by more than a tenth.
 TOLERANCES = {torch.float16: 2e-2, torch.float32: 1e-3}
 ROWS = 3
 SAMPLERS = ("dpmpp_2m", "euler", "ddim", "unipc", "euler_ancestral")
@@ -47,7 +49,7 @@ STEPS = 3
 
 @dataclass(frozen=True)
 class Check:
-    """`value` must be at most `bound`, or at least, if `least`."""
+    """A measured `value` that must be at most `bound`, or at least `bound` if `least`."""
 
     model: str
     what: str
@@ -61,35 +63,36 @@ class Check:
 
 
 def checks(name: str, path: Path, side: int, device: torch.device) -> Iterator[Check]:
-    """All checks of the model in `path`, with pictures of `side` pixels."""
+    """Yield all checks of the model in `path`, with images of `side` pixels."""
     model = load_model(str(path), device)
     tolerance = TOLERANCES[model.dtype]
     with torch.inference_mode():
         for what, error in (*_against_diffusers(model, path, side), *_text(model, path)):
-            yield Check(name, f"{what}, beside diffusers", error, tolerance)
+            yield Check(name, f"{what}, compared with diffusers", error, tolerance)
     inputs = _inputs(model, side, ROWS)
-    expected = model.executors.denoiser(*inputs)  # before other kernels are put into the layers
+    expected = model.executors.denoiser(*inputs)  # before `prepare` replaces kernels of the layers
     ready = _ready(model, side)
     error = relative_error(ready.executors.denoiser(*inputs), expected)
-    yield Check(name, "UNet as the worker runs it, beside eager", error, tolerance)
-    latents, pictures = different_in_a_crowd(ready, side)
-    yield Check(name, "latents that a crowd changes", latents, 0)
-    yield Check(name, "pictures that a crowd changes", pictures, 0)
+    yield Check(name, "UNet as the worker runs it, compared with eager", error, tolerance)
+    latents, images = different_in_batch(ready, side)
+    yield Check(name, "latents that differ in a batch with others", latents, 0)
+    yield Check(name, "images that differ in a batch with others", images, 0)
     if fp8.available(device):
         eight = prepare(model, (side, side), Wanted(eight_bits=True, rows=4))
         if "fp8" in eight.executors.name:
             decibels = compare(model, eight, (side, side))
-            yield Check(name, "fp8 beside half precision, dB", decibels, REQUIRED_DB, least=True)
+            what = "fp8 compared with half precision, dB"
+            yield Check(name, what, decibels, REQUIRED_DB, least=True)
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    """Infinite where something is not a number."""
+    """Return ‖ours − theirs‖ / ‖theirs‖, or infinity if a value is not a number."""
     difference = (ours.double() - theirs.double()).norm() / theirs.double().norm()
     return float(difference) if difference.isfinite() else float("inf")
 
 
 def _ready(model: LatentDiffusion, side: int) -> LatentDiffusion:
-    """As a worker on a GPU runs it; without one, as it is."""
+    """Return the model as a worker runs it on a GPU; on a CPU, return it unchanged."""
     if model.device.type != "cuda":
         return model
     return prepare(model, (side, side), Wanted(rows=16))
@@ -112,10 +115,10 @@ def _against_diffusers(
             return kind.from_pretrained(path / part, torch_dtype=dtype).to(model.device)
 
     x, timestep, context, *added = _inputs(model, side, ROWS)
-    told = AddedConditioning.of(model.unet.config, added) or AddedConditioning()
-    named = {"text_embeds": told.pooled, "time_ids": told.time_ids} if model.is_sdxl else None
+    cond = AddedConditioning.of(model.unet.config, added) or AddedConditioning()
+    named = {"text_embeds": cond.pooled, "time_ids": cond.time_ids} if model.is_sdxl else None
     unet = load(diffusers.UNet2DConditionModel, "unet", model.dtype)
-    theirs = unet(x, timestep, context, timestep_cond=told.guidance, added_cond_kwargs=named).sample
+    theirs = unet(x, timestep, context, timestep_cond=cond.guidance, added_cond_kwargs=named).sample
     yield "UNet", relative_error(model.executors.denoiser(x, timestep, context, *added), theirs)
     autoencoder = load(diffusers.AutoencoderKL, "vae", model.autoencoder.dtype)
     z = x[:1].to(model.autoencoder.dtype)
@@ -136,23 +139,25 @@ def _text(model: LatentDiffusion, path: Path) -> Iterator[tuple[str, float]]:
         yield part.replace("_", " "), relative_error(stage.encoder(ids).hidden_states[-2], expected)
 
 
-def different_in_a_crowd(model: LatentDiffusion, side: int) -> tuple[int, int]:
-    """Of a few pictures of several kinds: how many latents and how many pictures are other ones
-    when they are drawn together than when each is drawn alone."""
-    crowd = [_trajectory(model, side, number) for number in range(len(SAMPLERS))]
-    _draw(model, crowd)
-    latents = pictures = 0
-    for number, other in enumerate(crowd):
-        alone = _trajectory(model, side, number)
-        _draw(model, [alone])
-        latents += not torch.equal(alone.x, other.x)
-        both = model.decode(torch.stack([other.x, alone.x]))
-        pictures += not torch.equal(both[0], model.decode(alone.x[None])[0])
-    return latents, pictures
+def different_in_batch(model: LatentDiffusion, side: int) -> tuple[int, int]:
+    """Count the latents and the images that differ between a batch and a run alone.
+
+    There is one image for each of several samplers.
+    """
+    batch = [_denoising_state(model, side, number) for number in range(len(SAMPLERS))]
+    _denoise(model, batch)
+    latents = images = 0
+    for number, batched in enumerate(batch):
+        alone = _denoising_state(model, side, number)
+        _denoise(model, [alone])
+        latents += not torch.equal(alone.x, batched.x)
+        both = model.decode(torch.stack([batched.x, alone.x]))
+        images += not torch.equal(both[0], model.decode(alone.x[None])[0])
+    return latents, images
 
 
-def _trajectory(model: LatentDiffusion, side: int, number: int) -> DenoisingState:
-    recipe = SamplingParams(
+def _denoising_state(model: LatentDiffusion, side: int, number: int) -> DenoisingState:
+    params = SamplingParams(
         "the red cat",
         width=side,
         height=side,
@@ -160,11 +165,11 @@ def _trajectory(model: LatentDiffusion, side: int, number: int) -> DenoisingStat
         sampler=SAMPLERS[number],
         guidance_scale=1.0 if number == 1 else 5.0,
     )
-    return model.start(recipe, [number])[0]
+    return model.start(params, [number])[0]
 
 
-def _draw(model: LatentDiffusion, batch: list[DenoisingState]) -> None:
-    while running := [t for t in batch if not t.done]:
+def _denoise(model: LatentDiffusion, batch: list[DenoisingState]) -> None:
+    while running := [state for state in batch if not state.done]:
         model.advance(running)
 
 
@@ -194,7 +199,7 @@ def main() -> int:
         "correctness",
         given,
         str(device),
-        [table("Does it draw what it should?", columns, rows)],
+        [table("Correctness", columns, rows)],
         {"checks": [{**asdict(check), "passed": check.passed} for check in done]},
     )
     return 0 if all(check.passed for check in done) else 1

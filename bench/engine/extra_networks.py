@@ -1,4 +1,4 @@
-"""What LoRAs and the safety checker cost: a first use, steps, and steps while others are at work.
+"""Cost of LoRAs and of the safety checker: first use, steps, and steps during a merge or a check.
 
 python -m bench extra_networks [--model FOLDER] [--rank 16] [--smoke]
 """
@@ -33,10 +33,10 @@ from worker.model_info.model_card import model_card
 from worker.model_manager.warmup import ready_model
 from worker.settings import WorkerSettings
 
-STEPS = 30  # that are timed, of each kind
-LOOKS = 5  # of the safety checker
+STEPS = 30  # timed steps of each kind
+CHECKS = 5  # timed runs of the safety checker
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-BUDGET = 64 * 2**30  # bytes: nothing is forgotten here
+BUDGET = 64 * 2**30  # bytes: enough to evict nothing
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def write_loras(layers: Layers, folder: Path, rank: int) -> None:
-    """Random LoRAs of attention and of every layer of the UNet, in half precision."""
+    """Write random LoRAs of the attention layers and of all layers of the UNet, in FP16."""
     unet = [layer for layer in layers.shapes if layer[0] == "unet"]
     attention = [layer for layer in unet if layer[1].endswith(ATTENTION)]
     for name, chosen in (("attention", attention), ("every layer", unet)):
@@ -80,7 +80,7 @@ def factors(layers: Layers, layer: Layer, rank: int) -> list[tuple[str, torch.Te
 def loras_figures(
     model: LatentDiffusion, size: tuple[int, int], folder: Path, steps: int
 ) -> dict[str, dict[str, float]]:
-    """By LoRA: seconds of its first use, MiB that it takes, milliseconds of steps."""
+    """Return for each LoRA the seconds of its first use, its MiB, and milliseconds of steps."""
     kinds = ("attention", "every layer")
     return {name: lora_figures(model, size, folder, name, steps) for name in kinds}
 
@@ -88,32 +88,32 @@ def loras_figures(
 def lora_figures(
     model: LatentDiffusion, size: tuple[int, int], folder: Path, name: str, steps: int
 ) -> dict[str, float]:
-    variants = MergedLoras(LoraRegistry(folder), BUDGET)
-    variants.fitting(model)  # as a worker does long before
+    merged_loras = MergedLoras(LoraRegistry(folder), BUDGET)
+    merged_loras.fitting(model)  # as a worker does long before
     uses = (LoraUse(name=name),)
     alone = times(stepping(model, size), steps)
     started = time.perf_counter()
-    variant = variants.get(model, uses)
+    merged = merged_loras.get(model, uses)
     first = time.perf_counter() - started
-    both = [stepping(model, size), stepping(variant, size)]
+    both = [stepping(model, size), stepping(merged, size)]
     own = times(both[1], steps)
     turns = times(lambda: [step() for step in both], steps)
-    variants.forget(model)
-    beside = while_at_work(both[0], lambda: variants.get(model, uses))
+    merged_loras.forget(model)
+    during_merge = times_during(both[0], lambda: merged_loras.get(model, uses))
     return {
         "first_use_s": first,
-        "mib": variants.nbytes / MIB,
+        "mib": merged_loras.nbytes / MIB,
         "step_ms": 1e3 * median(alone),
         "variant_step_ms": 1e3 * median(own),
         "step_in_turns_ms": 1e3 * median(turns) / 2,
-        "slowest_step_while_merging_ms": 1e3 * max(beside),
+        "slowest_step_while_merging_ms": 1e3 * max(during_merge),
     }
 
 
 def safety_figures(
     model: LatentDiffusion, size: tuple[int, int], steps: int, *, tiny: bool
 ) -> dict[str, float]:
-    """Of the checker in its published size, with random weights."""
+    """Return the cost of the checker at its published size, with random weights."""
     config = VisionConfig(num_hidden_layers=1) if tiny else VisionConfig()
     checker = SafetyChecker(config).to(model.device, model.dtype).eval().requires_grad_(False)
     for parameter in checker.parameters():
@@ -121,43 +121,43 @@ def safety_figures(
     safety = Safety(checker, "flag")
     width, height = size
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    looks = times(lambda: safety.screen(pixels), LOOKS)
+    checks = times(lambda: safety.screen(pixels), CHECKS)
     alone = times(stepping(model, size), steps)
-    beside = while_at_work(
-        stepping(model, size), lambda: [safety.screen(pixels) for _ in range(LOOKS)]
+    during_checks = times_during(
+        stepping(model, size), lambda: [safety.screen(pixels) for _ in range(CHECKS)]
     )
     return {
-        "look_ms": 1e3 * median(looks),
+        "look_ms": 1e3 * median(checks),
         "step_ms": 1e3 * median(alone),
-        "step_while_looking_ms": 1e3 * median(beside),
-        "slowest_step_while_looking_ms": 1e3 * max(beside),
+        "step_while_looking_ms": 1e3 * median(during_checks),
+        "slowest_step_while_looking_ms": 1e3 * max(during_checks),
     }
 
 
 def stepping(model: LatentDiffusion, size: tuple[int, int]) -> Callable[[], object]:
-    """One step of a guided picture that never ends."""
+    """Return a function that makes one step of a guided image, without end."""
     width, height = size
-    recipe = SamplingParams(
+    params = SamplingParams(
         "", width=width, height=height, steps=50, sampler="ddim", schedule="leading",
         guidance_scale=2.0,
     )  # fmt: skip
-    [drawn] = model.start(recipe, [0])
+    [state] = model.start(params, [0])
 
     def step() -> None:
-        model.advance([drawn])
-        rewind(drawn)
+        model.advance([state])
+        rewind(state)
 
-    step()  # the first of a shape may choose kernels or record a graph
+    step()  # the first step of a shape may choose kernels or record a graph
     return step
 
 
-def rewind(drawn: DenoisingState) -> None:
-    drawn.row = 0
-    drawn.x = drawn.x / drawn.x.std()
+def rewind(state: DenoisingState) -> None:
+    state.row = 0
+    state.x = state.x / state.x.std()
 
 
 def times(work: Callable[[], object], repeats: int) -> list[float]:
-    """Seconds of each."""
+    """Return the seconds of each call of `work`."""
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -168,8 +168,8 @@ def times(work: Callable[[], object], repeats: int) -> list[float]:
     return seconds
 
 
-def while_at_work(step: Callable[[], object], other: Callable[[], Any]) -> list[float]:
-    """Seconds of the steps that are made while another thread does `other`."""
+def times_during(step: Callable[[], object], other: Callable[[], Any]) -> list[float]:
+    """Return the seconds of each call of `step` while another thread runs `other`."""
     thread = threading.Thread(target=other)
     thread.start()
     seconds: list[float] = []

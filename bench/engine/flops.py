@@ -1,8 +1,8 @@
-"""How much arithmetic a picture is, and how much of it the device can do.
+"""Arithmetic of an image, and the arithmetic rate of the device.
 
-The arithmetic is counted on the meta device, by torch's own counter: matrix products and
-convolutions, attention included, two operations for a multiplication with its addition. The
-limit is the best rate measured with plain matrix products here and now, not a data sheet's.
+Operations are counted on the meta device by torch's own counter: matrix products and convolutions,
+attention included, two operations for a multiplication and an addition. The limit is the highest
+rate of plain matrix products, measured in the same run and not taken from a data sheet.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from models.networks.unet import AddedConditioning, UNet
 from models.pipeline import LatentDiffusion
 
 TOKENS = 77
-SQUARE = {"cpu": (1024, 2048), "cuda": (4096, 8192, 16384)}  # sides of the matrices multiplied
-PEAK_S = 0.5  # seconds of multiplying, for each size
+SQUARE = {"cpu": (1024, 2048), "cuda": (4096, 8192, 16384)}  # sides of the matrices
+PEAK_S = 0.5  # duration of the measurement for each size
 SMOKE_SIDE = 256  # of the matrices of a smoke run
 
 
 def unet_flops(config: UNetConfig, latent_side: int) -> int:
-    """Operations of one row through the network."""
+    """Count the operations of one row through the network."""
     with torch.device("meta"):
         network = UNet(config)
         x = torch.empty(1, config.in_channels, latent_side, latent_side)
@@ -44,7 +44,7 @@ def unet_flops(config: UNetConfig, latent_side: int) -> int:
 
 
 def decode_flops(config: FirstStageConfig, latent_side: int) -> int:
-    """Operations of decoding one picture."""
+    """Count the operations of decoding one image."""
     with torch.device("meta"):
         network = build_first_stage(config.to_dict())
         latents = torch.empty(1, config.latent_channels, latent_side, latent_side)
@@ -54,7 +54,7 @@ def decode_flops(config: FirstStageConfig, latent_side: int) -> int:
 
 
 def encode_flops(config: FirstStageConfig, side: int) -> int:
-    """Operations of encoding one picture."""
+    """Count the operations of encoding one image."""
     with torch.device("meta"):
         network = build_first_stage(config.to_dict())
         with FlopCounterMode(display=False) as counter:
@@ -63,7 +63,7 @@ def encode_flops(config: FirstStageConfig, side: int) -> int:
 
 
 def text_flops(config: TextEncoderConfig) -> int:
-    """Operations of encoding one row of tokens."""
+    """Count the operations of encoding one row of tokens."""
     with torch.device("meta"):
         network = TextEncoder(config)
         with FlopCounterMode(display=False) as counter:
@@ -71,8 +71,8 @@ def text_flops(config: TextEncoderConfig) -> int:
     return counter.get_total_flops()
 
 
-def picture_flops(model: LatentDiffusion, workload: Workload) -> int:
-    """Operations of one guided picture: all its steps, both prompts, decoding."""
+def image_flops(model: LatentDiffusion, workload: Workload) -> int:
+    """Count the operations of one guided image: all its steps, both prompts, decoding."""
     _, latent_side, _ = model.latent_shape(workload.side, workload.side)
     steps = 2 * workload.steps * unet_flops(model.unet.config, latent_side)
     text = 2 * sum(text_flops(stage.encoder.config) for stage in text_stages(model.conditioner))
@@ -80,9 +80,12 @@ def picture_flops(model: LatentDiffusion, workload: Workload) -> int:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, *, smoke: bool = False) -> float:
-    """Operations per second of the fastest square matrix product on `device`, asked for as one or
-    as a convolution of one pixel: PyTorch hands the two to different libraries. With `smoke` one
-    small product each: a CPU without bfloat16 takes seconds for a large one."""
+    """Measure the operations per second of the fastest square matrix product on `device`.
+
+    It is measured as a matrix product and as a 1 × 1 convolution, because PyTorch uses different
+    libraries for the two. With `smoke` only one small product of each is run: a CPU without
+    bfloat16 takes seconds for a large one.
+    """
     sides, seconds = SQUARE.get(device.type, (2048,)), PEAK_S
     if smoke:
         sides, seconds = (SMOKE_SIDE,), 0.0
@@ -108,7 +111,7 @@ def _flops(
     dtype: torch.dtype,
     seconds: float,
 ) -> float:
-    """Of the fastest product within `seconds`; one is always made."""
+    """Return the rate of the fastest product within `seconds`; at least one product is run."""
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best, ends = float("inf"), time.perf_counter() + seconds
     while True:
@@ -123,7 +126,7 @@ def _flops(
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

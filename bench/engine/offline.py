@@ -1,11 +1,11 @@
-"""Pictures per second through the engine, in process, beside what the device could do.
+"""Images per second of the engine in process, compared with the limit of the device.
 
     python -m bench offline [--workload bundled|sd15|sdxl] [--slots 8] [--images 64]
 
-A closed set of pictures, more than there are slots, so that the batch stays full. TFLOP/s counts
-the arithmetic of the pictures only (padding is not work); the limit is the fastest matrix product
-measured in the same run. On a CPU the large models are drawn in two steps, for whole pictures of
-theirs take minutes.
+The jobs are a closed set of more images than slots, so that the batch stays full. TFLOP/s counts
+the arithmetic of the images only (padding is not work); the limit is the fastest matrix product,
+measured in the same run. On a CPU the large models run two steps, because complete images take
+minutes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ import time
 
 import torch
 
-from bench.common.drive import alike, draw, engine_for, mixed, precision, ready_model
+from bench.common.drive import (
+    engine_for,
+    generate,
+    mixed_job,
+    precision,
+    ready_model,
+    txt2img_job,
+)
 from bench.common.report import arguments, publish, table
 from bench.common.workloads import BUNDLED_EMOJI, SMALL, WORKLOADS, Workload
-from bench.engine.flops import peak_flops, picture_flops
+from bench.engine.flops import image_flops, peak_flops
 from models.loading.loader import default_device
 from models.pipeline import LatentDiffusion
 
@@ -26,23 +33,23 @@ from models.pipeline import LatentDiffusion
 def measure(
     model: LatentDiffusion, workload: Workload, slots: int, images: int, *, smoke: bool = False
 ) -> list[dict[str, object]]:
-    """Images alike and images mixed; the arithmetic of a mix is not counted."""
+    """Measure images alike and images mixed; the arithmetic of a mix is not counted."""
     engine = engine_for(workload.name, model, slots)
-    draw(engine, [alike(workload.smaller(), seed) for seed in range(slots)])  # every batch, warm
+    generate(engine, [txt2img_job(workload.smaller(), seed) for seed in range(slots)])  # warm-up
     peak = peak_flops(model.device, precision(model), smoke=smoke)
-    flops = picture_flops(model, workload)
-    same = draw(engine, [alike(workload, seed) for seed in range(images)])
-    mix = draw(engine, [mixed(workload, seed) for seed in range(images)])
-    rate = flops * same.images_per_s
+    flops = image_flops(model, workload)
+    alike = generate(engine, [txt2img_job(workload, seed) for seed in range(images)])
+    mixed = generate(engine, [mixed_job(workload, seed) for seed in range(images)])
+    rate = flops * alike.images_per_s
     return [
         {
-            "requests": "alike", "images": images, "images_per_s": same.images_per_s,
-            "mean_rows": same.mean_rows, "tflops": rate / 1e12, "peak_tflops": peak / 1e12,
+            "requests": "alike", "images": images, "images_per_s": alike.images_per_s,
+            "mean_rows": alike.mean_rows, "tflops": rate / 1e12, "peak_tflops": peak / 1e12,
             "share_of_limit": rate / peak,
         },
         {
-            "requests": "mixed", "images": images, "images_per_s": mix.images_per_s,
-            "mean_rows": mix.mean_rows,
+            "requests": "mixed", "images": images, "images_per_s": mixed.images_per_s,
+            "mean_rows": mixed.mean_rows,
         },
     ]  # fmt: skip
 
@@ -50,7 +57,7 @@ def measure(
 def options() -> argparse.ArgumentParser:
     parser = arguments("offline", __doc__)
     parser.add_argument("--workload", choices=WORKLOADS, default=BUNDLED_EMOJI.name)
-    parser.add_argument("--slots", type=int, default=8, help="pictures drawn together")
+    parser.add_argument("--slots", type=int, default=8, help="images in a batch")
     parser.add_argument("--images", type=int, default=64)
     return parser
 

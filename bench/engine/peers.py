@@ -1,14 +1,15 @@
-"""Ours beside diffusers, with the same weights, in the same run, rounds taken in turn.
+"""Darkroom compared with diffusers, with the same weights, in the same run, in alternating rounds.
 
     python -m bench peers [--workload bundled|sd15|sdxl] [--rounds 5] [--no-compile] [--only NAME …]
 
-Three settings: one picture at a time; eight alike at once, which diffusers draws as one batch; and
-eight at once with different samplers, step counts and tasks, which it can only draw one after
-another. Ours goes through the engine, as in the worker. Beside plain diffusers stand diffusers with
-a compiled network (frozen on a CPU) and, on a CPU, with the network run by OpenVINO; where the CPU
-has bfloat16, each of the last two also in that, as our own executor may be.
+There are three settings: one image at a time; eight alike at once, which diffusers runs as one
+batch; and eight at once with different samplers, step counts and tasks, which diffusers can only
+run one after another. Darkroom uses its engine, as in the worker. It is compared with plain
+diffusers, with diffusers and a compiled network (frozen on a CPU) and, on a CPU, with diffusers and
+OpenVINO. If the CPU has bfloat16, plain diffusers and OpenVINO are also run in that precision, as
+Darkroom's executor may be.
 
-On a CPU a whole picture of the large models takes minutes: there, one guided step is measured.
+On a CPU a complete image of the large models takes minutes, so one guided step is measured.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from PIL import Image
 from bench.common.drive import (
     MIX,
     Job,
-    alike,
-    draw,
     engine_for,
-    mixed,
+    generate,
+    mixed_job,
     model_folder,
     precision,
     ready_model,
+    txt2img_job,
 )
 from bench.common.report import arguments, publish, table
 from bench.common.workloads import BUNDLED_EMOJI, SMALL, WORKLOADS, Workload
@@ -47,7 +48,7 @@ from models.pipeline import LatentDiffusion
 from protocol.request.request import GenerationRequest, Task
 
 OURS = "darkroom"
-CROWD = len(MIX)
+BATCH = len(MIX)
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
     "euler": "EulerDiscreteScheduler",
@@ -56,12 +57,12 @@ SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 
-Draw = Callable[[], object]
-Pictures = list[np.ndarray]
+Generate = Callable[[], object]
+Images = list[np.ndarray]
 
 
 class Diffusers:
-    """diffusers' pipelines over one set of components, one for each task."""
+    """diffusers' pipelines with shared components, one for each task."""
 
     def __init__(self, pipeline: Any) -> None:
         import diffusers
@@ -83,12 +84,12 @@ class Diffusers:
             task_pipeline.set_progress_bar_config(disable=True)
 
     def with_network(self, unet: Any) -> Diffusers:
-        """The same with another way to run the network."""
+        """Return the same pipelines with another UNet."""
         components = {**self._pipelines[Task.TXT2IMG].components, "unet": unet}
         return Diffusers(type(self._pipelines[Task.TXT2IMG])(**components))
 
-    def one(self, job: Job) -> Pictures:
-        """One request, whatever its task and sampler."""
+    def one(self, job: Job) -> Images:
+        """Run one request of any task and sampler."""
         request = job.request
         options: dict[str, Any] = {}
         if request.task.takes_image:
@@ -99,28 +100,28 @@ class Diffusers:
             options["mask_image"] = _image(job.mask)
         return self._run(request, [request], **options)
 
-    def batch(self, requests: list[GenerationRequest]) -> Pictures:
-        """Requests that differ by prompt and seed only, as one batch."""
+    def batch(self, requests: list[GenerationRequest]) -> Images:
+        """Run requests that differ in prompt and seed only, as one batch."""
         return self._run(requests[0], requests)
 
     def _run(
-        self, alike: GenerationRequest, requests: list[GenerationRequest], **options: Any
-    ) -> Pictures:
-        pipeline = self._pipelines[alike.task]
-        pipeline.scheduler = self._schedulers[alike.sampler]
-        answer = pipeline(
+        self, settings: GenerationRequest, requests: list[GenerationRequest], **options: Any
+    ) -> Images:
+        pipeline = self._pipelines[settings.task]
+        pipeline.scheduler = self._schedulers[settings.sampler]
+        output = pipeline(
             [request.prompt for request in requests],
-            num_inference_steps=alike.steps,
-            guidance_scale=alike.guidance_scale,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             output_type="np",
             **options,
         )
-        return [np.asarray(255 * picture).round().astype(np.uint8) for picture in answer.images]
+        return [np.asarray(255 * image).round().astype(np.uint8) for image in output.images]
 
 
 def load_diffusers(workload: Workload, device: torch.device, dtype: torch.dtype) -> Diffusers:
-    """The workload's files, read by diffusers."""
+    """Load the workload's files with diffusers."""
     import diffusers
     import transformers
 
@@ -137,7 +138,7 @@ def load_diffusers(workload: Workload, device: torch.device, dtype: torch.dtype)
 
 
 def compiled(unet: Any, device: torch.device) -> Any:
-    """The network under torch.compile; on a CPU with its weights frozen into the code."""
+    """Return the network under torch.compile; on a CPU with its weights frozen into the code."""
     import torch._inductor.config as inductor
 
     if device.type == "cpu":
@@ -147,7 +148,7 @@ def compiled(unet: Any, device: torch.device) -> Any:
 
 
 class OpenVinoNetwork(torch.nn.Module):
-    """A network that diffusers calls and OpenVINO runs, any batch size; `hint`: f32 or bf16."""
+    """A network for diffusers that OpenVINO runs, with any batch size; `hint` is f32 or bf16."""
 
     def __init__(self, unet: Any, hint: str) -> None:
         import openvino
@@ -179,8 +180,8 @@ def peers(
     with_compile: bool,
     only: Collection[str],
 ) -> dict[str, Diffusers]:
-    """diffusers, and every way here to run its network faster; of these `only` some, if any are
-    named: a large network has not room beside all of the others."""
+    """Return diffusers and all available faster variants of it, or `only` the named ones: there is
+    no memory for all variants of a large network."""
     plain = load_diffusers(workload, device, dtype)
     cpu = device.type == "cpu"
     halves = cpu and has_bfloat16()
@@ -188,88 +189,89 @@ def peers(
     def by_openvino(hint: str) -> Diffusers:
         return plain.with_network(OpenVinoNetwork(plain.unet, hint))
 
-    ways: dict[str, Callable[[], Diffusers]] = {"diffusers": lambda: plain}
+    variants: dict[str, Callable[[], Diffusers]] = {"diffusers": lambda: plain}
     if with_compile:
-        ways["diffusers + compile"] = lambda: plain.with_network(compiled(plain.unet, device))
+        variants["diffusers + compile"] = lambda: plain.with_network(compiled(plain.unet, device))
     if cpu:
-        ways["diffusers + OpenVINO"] = lambda: by_openvino("f32")
+        variants["diffusers + OpenVINO"] = lambda: by_openvino("f32")
     if halves:
-        ways["diffusers, bf16"] = lambda: load_diffusers(workload, device, torch.bfloat16)
-        ways["diffusers + OpenVINO, bf16"] = lambda: by_openvino("bf16")
-    return {name: make() for name, make in ways.items() if not only or name in only}
+        variants["diffusers, bf16"] = lambda: load_diffusers(workload, device, torch.bfloat16)
+        variants["diffusers + OpenVINO, bf16"] = lambda: by_openvino("bf16")
+    return {name: make() for name, make in variants.items() if not only or name in only}
 
 
-def pictures(
+def compare_images(
     model: LatentDiffusion, others: dict[str, Diffusers], workload: Workload, rounds: int
 ) -> list[dict[str, object]]:
-    """Whole pictures: one, eight alike, eight mixed; the difference is in grey levels of 255."""
-    engine = engine_for(workload.name, model, CROWD)
-    crowd = [alike(workload, seed) for seed in range(CROWD)]
-    mix = [mixed(workload, seed) for seed in range(CROWD)]
+    """Measure complete images: one, eight alike, eight mixed. The difference is in grey levels."""
+    engine = engine_for(workload.name, model, BATCH)
+    alike = [txt2img_job(workload, seed) for seed in range(BATCH)]
+    mixed = [mixed_job(workload, seed) for seed in range(BATCH)]
 
-    def one_by_one(system: Diffusers) -> Draw:
-        return lambda: [system.one(job) for job in mix]
+    def one_by_one(system: Diffusers) -> Generate:
+        return lambda: [system.one(job) for job in mixed]
 
-    def together(system: Diffusers) -> Draw:
-        return lambda: system.batch([job.request for job in crowd])
+    def in_a_batch(system: Diffusers) -> Generate:
+        return lambda: system.batch([job.request for job in alike])
 
-    def alone(system: Diffusers) -> Draw:
-        return lambda: system.one(crowd[0])
+    def alone(system: Diffusers) -> Generate:
+        return lambda: system.one(alike[0])
 
     difference = _difference(
-        draw(engine, crowd[:1]).outcomes[0].pixels[0], next(iter(others.values())).one(crowd[0])[0]
+        generate(engine, alike[:1]).outcomes[0].pixels[0],
+        next(iter(others.values())).one(alike[0])[0],
     )
-    settings: list[tuple[str, int, Draw, Callable[[Diffusers], Draw]]] = [
-        ("one", 1, lambda: draw(engine, crowd[:1]), alone),
-        (f"{CROWD} alike", CROWD, lambda: draw(engine, crowd), together),
-        (f"{CROWD} mixed", CROWD, lambda: draw(engine, mix), one_by_one),
+    settings: list[tuple[str, int, Generate, Callable[[Diffusers], Generate]]] = [
+        ("one", 1, lambda: generate(engine, alike[:1]), alone),
+        (f"{BATCH} alike", BATCH, lambda: generate(engine, alike), in_a_batch),
+        (f"{BATCH} mixed", BATCH, lambda: generate(engine, mixed), one_by_one),
     ]
     results: list[dict[str, object]] = []
     for setting, images, ours, theirs in settings:
-        contest = {OURS: ours, **{name: theirs(system) for name, system in others.items()}}
-        for row in compare(contest, rounds, images):
+        systems = {OURS: ours, **{name: theirs(system) for name, system in others.items()}}
+        for row in measure(systems, rounds, images):
             results.append({"setting": setting, **row})
     results[0]["difference_from_diffusers"] = difference
     return results
 
 
-def steps(
+def compare_steps(
     model: LatentDiffusion, others: dict[str, Diffusers], workload: Workload, rounds: int
 ) -> list[dict[str, object]]:
-    """One guided denoising step of one picture: two rows through the network."""
-    recipe = SamplingParams(
+    """Measure one guided denoising step of one image: two rows through the network."""
+    params = SamplingParams(
         "red heart", width=workload.side, height=workload.side, steps=max(50, rounds + 2),
         guidance_scale=workload.guidance_scale,
     )  # fmt: skip
-    [trajectory] = model.start(recipe, [0])
+    [state] = model.start(params, [0])
     config = model.unet.config
     _, side, _ = model.latent_shape(workload.side, workload.side)
     x = torch.randn(2, config.in_channels, side, side)
-    assert config.cross_attention_dim is not None  # peers draw from words
+    assert config.cross_attention_dim is not None  # all workloads are text to image models
     context = torch.randn(2, 77, config.cross_attention_dim)
 
-    def theirs(system: Diffusers) -> Draw:
+    def theirs(system: Diffusers) -> Generate:
         @torch.no_grad()
         def step() -> object:
             return system.unet(x, torch.tensor(500), encoder_hidden_states=context)
 
         return step
 
-    contest: dict[str, Draw] = {OURS: lambda: model.advance([trajectory])}
-    contest |= {name: theirs(system) for name, system in others.items()}
-    return [{"setting": "one guided step", **row} for row in compare(contest, rounds, 1)]
+    systems: dict[str, Generate] = {OURS: lambda: model.advance([state])}
+    systems |= {name: theirs(system) for name, system in others.items()}
+    return [{"setting": "one guided step", **row} for row in measure(systems, rounds, 1)]
 
 
-def compare(contest: dict[str, Draw], rounds: int, each: int) -> list[dict[str, object]]:
-    """Every contestant once to get warm, then `rounds` rounds in turn; `each` is done in a turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in contest}
-    for turn in range(rounds + 1):
-        for name, act in contest.items():
+def measure(systems: dict[str, Generate], rounds: int, each: int) -> list[dict[str, object]]:
+    """Run every system once as warm-up, then in `rounds` alternating rounds of `each` images."""
+    seconds: dict[str, list[float]] = {name: [] for name in systems}
+    for round_ in range(rounds + 1):
+        for name, run in systems.items():
             started = time.perf_counter()
-            act()
+            run()
             taken = time.perf_counter() - started
             print(f"{name}: {taken:.2f} s", file=sys.stderr, flush=True)  # it may take minutes
-            if turn:
+            if round_:
                 seconds[name].append(taken)
     ours = statistics.median(seconds[OURS])
     return [
@@ -293,7 +295,7 @@ def _image(png: bytes | None) -> Image.Image:
     return Image.open(io.BytesIO(png))
 
 
-def _shown(results: Iterable[dict[str, object]]) -> Iterable[Iterable[object]]:
+def _table_rows(results: Iterable[dict[str, object]]) -> Iterable[Iterable[object]]:
     for row in results:
         yield (f"{row['setting']}: {row['system']}", *list(row.values())[2:6])
 
@@ -302,8 +304,10 @@ def options() -> argparse.ArgumentParser:
     parser = arguments("peers", __doc__)
     parser.add_argument("--workload", choices=WORKLOADS, default=BUNDLED_EMOJI.name)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-compile", action="store_true", help="where there is no compiler")
-    parser.add_argument("--only", action="append", default=[], help="this of them, by its name")
+    parser.add_argument("--no-compile", action="store_true", help="for machines without a compiler")
+    parser.add_argument(
+        "--only", action="append", default=[], help="name of a system to compare with; repeatable"
+    )
     return parser
 
 
@@ -317,7 +321,8 @@ def main() -> None:
     with_compile = not (given.no_compile or given.smoke)
     others = peers(workload, device, model.dtype, with_compile, given.only)
     whole = device.type != "cpu" or given.workload in [small.name for small in SMALL]
-    results = (pictures if whole else steps)(model, others, workload, rounds)
+    compare = compare_images if whole else compare_steps
+    results = compare(model, others, workload, rounds)
     synchronize(device)
     publish(
         "peers" if workload.name == "bundled" else f"peers-{workload.name}",
@@ -327,7 +332,7 @@ def main() -> None:
             table(
                 f"{workload.name} {workload.side}², {workload.steps} steps, {rounds} rounds",
                 ("setting: system", "per second", "median s", "best s", "ours is × faster"),
-                _shown(results),
+                _table_rows(results),
             )
         ],
         {

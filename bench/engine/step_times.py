@@ -1,5 +1,4 @@
-"""What a step costs on this machine, as the worker measures it, for `bench.simulation.simulate`
-to replay.
+"""Step times of this machine, measured as the worker does, for `bench.simulation.simulate`.
 
 python -m bench step_times [--model FOLDER] [--slots 8] [--smoke]
 """
@@ -19,7 +18,7 @@ from worker.model_manager.profiling import measure
 from worker.model_manager.warmup import ready_model
 from worker.settings import WorkerSettings
 
-PATIENCE_S = 60.0
+TIME_LIMIT_S = 60.0
 DECODINGS = 9
 
 
@@ -32,13 +31,13 @@ def main() -> None:
     card = model_card(model, given.model)
     size = (card.default_width, card.default_height)
     model = ready_model(model, size, WorkerSettings())
-    measured = measure(model, size, 2 * given.slots, 0.0 if given.smoke else PATIENCE_S)
+    measured = measure(model, size, 2 * given.slots, 0.0 if given.smoke else TIME_LIMIT_S)
 
-    [drawn] = model.start(SamplingParams("", width=size[0], height=size[1], steps=1), [0])
+    [state] = model.start(SamplingParams("", width=size[0], height=size[1], steps=1), [0])
     decodings = []
     for _ in range(DECODINGS):
         started = time.perf_counter()
-        model.decode(torch.stack([drawn.x]))
+        model.decode(torch.stack([state.x]))
         decodings.append(time.perf_counter() - started)
     figures = {
         "model": card.name,
@@ -51,8 +50,8 @@ def main() -> None:
         "decode_s": median(decodings),
     }
     rows = [(n, 1e3 * s, 1e3 * s / n) for n, s in measured.seconds.items()]
-    shown = table(f"{card.name}: a step", ("rows", "ms", "ms a row"), rows)
-    publish("step_times", given, str(model.device), [shown], figures)
+    step_table = table(f"{card.name}: a step", ("rows", "ms", "ms a row"), rows)
+    publish("step_times", given, str(model.device), [step_table], figures)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Published networks at their full size, with the same random weights, beside their reference.
+"""Comparison of published networks at full size, with random weights, with their references.
 
-finding     what is told of each network
-folders     checkpoints in the layout of diffusers, beside diffusers and transformers
-compvis     CompVis' networks, out of CompVis' own code
-ckpt        a checkpoint of them with random weights, and its file
-originals   such files, added as `darkroom models add` does, beside that code
+finding     result of each network
+folders     checkpoints in the layout of diffusers, compared with diffusers and transformers
+compvis     CompVis' networks, built with CompVis' own code
+ckpt        a checkpoint of these networks with random weights, and its file
+originals   such files, added as `darkroom models add` does, compared with that code
 """

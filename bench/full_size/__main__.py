@@ -1,17 +1,17 @@
-"""Published networks at their full size, with the same random weights, beside their reference.
+"""Compare published networks at full size, with the same random weights, with their references.
 
     python -m bench full_size FOLDER [NAME …]
 
-FOLDER holds one folder for each checkpoint with the configurations it was published with (for
-diffusers' layout `unet/config.json` and so on, for CompVis' own its .yaml; no weights). Each
-network is built with random weights by an independent reference: diffusers, transformers or
-CompVis' code. They are written in the published format, loaded by us, and compute the same inputs
-as the reference in single precision. Told is the relative difference, ‖ours − theirs‖ / ‖theirs‖.
+FOLDER holds one folder for each checkpoint with its published configurations (`unet/config.json`
+and so on in diffusers' layout, a .yaml in CompVis' own; no weights). An independent reference
+(diffusers, transformers or CompVis' code) builds each network with random weights and writes it in
+the published format. Darkroom loads the file, and both compute the same inputs in single precision.
+The result is the relative difference, ‖ours − theirs‖ / ‖theirs‖.
 
-CompVis' checkpoints are whole .ckpt files, added as `darkroom models add` does. They need CompVis'
-code (`pip install --no-deps stable-diffusion-sdkit`). The largest take 13 GB of memory and as much
-of the disk; all of them 20 minutes of two cores. What was found before of other checkpoints is
-kept. The exit status is 1 if a difference is above 1e-4.
+CompVis' checkpoints are complete .ckpt files, added as `darkroom models add` does. They need
+CompVis' code (`pip install --no-deps stable-diffusion-sdkit`). The largest take 13 GB of memory and
+as much of the disk; all of them take 20 minutes on two cores. Earlier results of other checkpoints
+are kept. The exit status is 1 if a difference is above 1e-4.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ NAME = "full_size"
 
 
 def findings(configurations: Path, names: Iterable[str], scratch: Path) -> Iterator[Finding]:
-    """One after the other: of each checkpoint, what there is of it."""
+    """Yield the result of each network of each checkpoint."""
     for name in names:
-        began = time.monotonic()
-        for part, parameters, error in _compared(configurations, name, scratch):
+        started = time.monotonic()
+        for part, parameters, error in _compare(configurations, name, scratch):
             ended = time.monotonic()
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            yield Finding(name, part, parameters, error, ended - began, at)
-            began = ended
+            yield Finding(name, part, parameters, error, ended - started, at)
+            started = ended
 
 
-def _compared(configurations: Path, name: str, scratch: Path) -> Iterator[tuple[str, int, float]]:
+def _compare(configurations: Path, name: str, scratch: Path) -> Iterator[tuple[str, int, float]]:
     if name not in originals.CHECKPOINTS:
-        return folders.compared(configurations / name, scratch)
+        return folders.compare_folder(configurations / name, scratch)
     path = scratch / f"{name}.ckpt"
-    computed = originals.written(originals.original(configurations, name), path)
-    return originals.compared(computed, path, scratch)
+    computed = originals.write_checkpoint(originals.published(configurations, name), path)
+    return originals.compare_checkpoint(computed, path, scratch)
 
 
-def every_name(configurations: Path) -> list[str]:
-    """All checkpoints whose configurations are there."""
-    there = sorted(path.name for path in configurations.iterdir() if path.is_dir())
-    return there + [
+def all_names(configurations: Path) -> list[str]:
+    """Return the names of all checkpoints that have configurations."""
+    available = sorted(path.name for path in configurations.iterdir() if path.is_dir())
+    return available + [
         name
         for name, checkpoint in originals.CHECKPOINTS.items()
         if (configurations / checkpoint.config).is_file()
@@ -64,7 +64,7 @@ def every_name(configurations: Path) -> list[str]:
 
 
 def earlier(file: Path, without: Iterable[str]) -> list[Finding]:
-    """What was found before of other checkpoints."""
+    """Return the stored results of other checkpoints."""
     if not file.is_file():
         return []
     found = [Finding(**network) for network in json.loads(file.read_text("utf-8"))["networks"]]
@@ -73,16 +73,16 @@ def earlier(file: Path, without: Iterable[str]) -> list[Finding]:
 
 def options() -> argparse.ArgumentParser:
     parser = arguments(NAME, __doc__)
-    parser.add_argument("folder", type=Path, help="the published configurations")
+    parser.add_argument("folder", type=Path, help="folder of the published configurations")
     parser.add_argument(
-        "names", nargs="*", help=f"folders in it, or of {', '.join(originals.CHECKPOINTS)}"
+        "names", nargs="*", help=f"folders in it, or any of {', '.join(originals.CHECKPOINTS)}"
     )
     return parser
 
 
 def main() -> int:
     given = options().parse_args()
-    names = given.names or every_name(given.folder)
+    names = given.names or all_names(given.folder)
     found = []
     WRITTEN.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WRITTEN) as scratch:
@@ -91,7 +91,7 @@ def main() -> int:
             found.append(finding)
     columns = ("checkpoint", "part", "parameters", "difference", "s")
     rows = [(f.checkpoint, f.part, f.parameters, f.error, f.seconds) for f in found]
-    title = f"Beside diffusers, transformers and CompVis' code, float32, at most {TOLERANCE:g}"
+    title = f"Compared with diffusers, transformers and CompVis' code, float32, ≤ {TOLERANCE:g}"
     kept = earlier(RESULTS / f"{NAME}-{given.label or 'cpu'}.json", names) + found
     publish(NAME, given, "cpu", [table(title, columns, rows)], {
         "tolerance": TOLERANCE,

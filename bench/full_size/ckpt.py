@@ -1,4 +1,4 @@
-"""A checkpoint of CompVis' with random weights: what its networks compute, and its file."""
+"""CompVis checkpoints with random weights: outputs of their networks, and their files."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from bench.full_size.compvis import (
     Params,
     Rescaler,
     UNet,
-    code_of,
     conditioning,
+    import_code,
 )
 from bench.full_size.finding import CPU
 
-STIR = 0.02
-SCALE_BY_STD = 0.37  # of the one checkpoint whose file says by what its latents are scaled
+NOISE_STD = 0.02
+SCALE_BY_STD = 0.37  # for the one checkpoint whose file holds the scaling factor of its latents
 UNCONDITIONAL = ("__is_unconditional__", "__is_first_stage__")
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A reference network's parameters, what it was shown, and what it made of it."""
+    """Number of parameters, inputs and outputs of a reference network."""
 
     parameters: int
-    shown: tuple[Tensor | None, ...]
+    inputs: tuple[Tensor | None, ...]
     outputs: list[Tensor]
 
 
 class Schedule:
-    """Signal after each step, as DDPM.register_schedule of the original code registers it."""
+    """Noise schedule buffers, as DDPM.register_schedule of the original code registers them."""
 
     def __init__(self, params: Params) -> None:
-        make = code_of("ldm.modules.diffusionmodules.util").make_beta_schedule
-        with CPU:  # numbers, even where the networks are only shapes
+        make = import_code("ldm.modules.diffusionmodules.util").make_beta_schedule
+        with CPU:  # real numbers, even if the networks are on the meta device
             betas = make(
                 "linear", params["timesteps"], params["linear_start"], params["linear_end"]
             )
@@ -66,15 +66,15 @@ class Schedule:
             "posterior_mean_coef2": (1 - before) * np.sqrt(1 - betas) / (1 - kept),
         }
 
-    def spelled(self) -> dict[str, Tensor]:
+    def published_state(self) -> dict[str, Tensor]:
         return {name: torch.tensor(v, dtype=torch.float32) for name, v in self.buffers.items()}
 
 
 class Original:
-    """A model with random weights, and everything that the file of its checkpoint holds.
+    """A model with random weights, and the content of its checkpoint file.
 
-    `averaged`: whether it holds averages of the UNet's weights, if not as `params` say. `clip`: the
-    configuration of the text encoder, where that is CLIP.
+    `averaged`: True if the file holds averages of the UNet's weights, None to use `params`. `clip`:
+    the configuration of the text encoder, if that is CLIP.
     """
 
     def __init__(
@@ -92,43 +92,46 @@ class Original:
             **_conditioner(params["cond_stage_config"], side, clip),
         }
         self._buffers = {"scale_factor": torch.tensor(self.scale)} if by_std else {}
-        self._seen_through = params["cond_stage_config"] == "__is_first_stage__"
+        self._first_stage_conditions = params["cond_stage_config"] == "__is_first_stage__"
 
     @torch.no_grad()
-    def stir(self) -> None:
-        """Weights that all matter: none begins as the zero or the one that it was made with."""
+    def randomize_constants(self) -> None:
+        """Add noise to parameters that are all zero or all one, so that they affect the output."""
         for network in self.networks.values():
             network.eval()
             for parameter in network.parameters():
                 if parameter.min() == parameter.max():
-                    parameter.add_(torch.randn_like(parameter), alpha=STIR)
+                    parameter.add_(torch.randn_like(parameter), alpha=NOISE_STD)
 
     @torch.no_grad()
     def compute(self) -> dict[str, Computed]:
-        """What each network makes of random inputs of the published size, by its name."""
+        """Return for each network, by name, its outputs for random inputs of the published size."""
         computed = {}
         for name, network in self.networks.items():
-            parameters, shown = sum(p.numel() for p in network.parameters()), network.shown()
+            parameters, inputs = sum(p.numel() for p in network.parameters()), network.inputs()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # the code is older than torch
-                computed[name] = Computed(parameters, shown, network(*shown))
+                computed[name] = Computed(parameters, inputs, network(*inputs))
         signal = torch.tensor(self.schedule.buffers["alphas_cumprod"])
         return computed | {"scheduler": Computed(0, (), [signal])}
 
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]:
-        """The state dict of the file. Where averages are in it, `networks` compute otherwise after:
-        what they averaged must differ, or it would not show which of the two are read."""
-        state = self.schedule.spelled() | self._buffers
+        """Return the state dict of the file.
+
+        If it holds averages, the weights in `networks` are changed afterwards: averages and weights
+        must differ, or a test could not detect which of the two are read.
+        """
+        state = self.schedule.published_state() | self._buffers
         if self.averaged:
             unet = self.networks["unet"]
-            average = code_of("ldm.modules.ema").LitEma(unet).state_dict()
+            average = import_code("ldm.modules.ema").LitEma(unet).state_dict()
             state |= {f"model_ema.{name}": tensor for name, tensor in average.items()}
             for parameter in unet.parameters():
                 parameter.mul_(0.5)
         for network in self.networks.values():
-            state |= network.spelled()
-        if self._seen_through:
+            state |= network.published_state()
+        if self._first_stage_conditions:
             state |= conditioning(self.networks["first_stage"].state_dict())
         return state
 
@@ -139,7 +142,7 @@ class Original:
 def _conditioner(
     config: Any, side: int, clip: Mapping[str, Any] | None
 ) -> dict[str, Bert | ClassEmbedder | Rescaler | Clip]:
-    """By the name of its folder in our layout; Identity is what an image is shown through."""
+    """Return the conditioner by its folder name in our layout; Identity, for images, has none."""
     if config in UNCONDITIONAL:
         return {}
     kind, params = _class(config)
@@ -154,9 +157,9 @@ def _conditioner(
             return {"rescaler": Rescaler(params, side)}
         case "FrozenCLIPEmbedder" if clip is not None:
             return {"text_encoder": Clip(clip)}
-    raise ValueError(f"{kind} is nothing that a published model is conditioned by")
+    raise ValueError(f"{kind} is not the conditioner of a published model")
 
 
 def _class(config: Params) -> tuple[str, Params]:
-    """Which class, without its module, and with what."""
+    """Return the name of the class, without its module, and its parameters."""
     return config["target"].rpartition(".")[2], config.get("params", {})

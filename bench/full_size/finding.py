@@ -1,4 +1,4 @@
-"""What is told of a network, and how two of them are compared."""
+"""Result of a network's comparison, and the helpers of all comparisons."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Finding:
-    """One network of a checkpoint. `parameters` in all; `error` relative, of its worst output.
+    """Result of one network of a checkpoint.
 
-    `at`: when it was computed, as ISO 8601 says it.
+    `parameters`: their number. `error`: relative error of the worst output. `at`: time of the
+    comparison in ISO 8601.
     """
 
     checkpoint: str
@@ -30,17 +31,17 @@ class Finding:
 
 
 def random(*shape: int) -> Tensor:
-    """The same for the same shape."""
+    """Return a normal random tensor, always the same for the same shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
 def random_ids(vocabulary: int, length: int) -> Tensor:
-    """Tokens (1, length), of which the last entry of the vocabulary, CLIP's end, is none."""
+    """Return random token ids (1, length) without the last entry of the vocabulary, CLIP's end."""
     return torch.randint(vocabulary - 2, (1, length), generator=torch.Generator())
 
 
 def outputs(load: Callable[[], Any], run: Callable[[Any], Sequence[Tensor]]) -> list[Tensor]:
-    """What a network computes, which is in memory only for so long."""
+    """Load a network, return its outputs and free its memory."""
     network = load()
     computed = [out.clone() for out in run(network)]
     del network
@@ -49,9 +50,10 @@ def outputs(load: Callable[[], Any], run: Callable[[Any], Sequence[Tensor]]) -> 
 
 
 def worst(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-    """The largest ‖ours − theirs‖ / ‖theirs‖ of all outputs.
+    """Return the largest ‖ours − theirs‖ / ‖theirs‖ of all outputs.
 
-    Raises ValueError where shapes differ.
+    Raises:
+        ValueError: two shapes differ.
     """
     pairs = list(zip(ours, theirs, strict=True))
     for mine, reference in pairs:

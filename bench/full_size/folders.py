@@ -1,7 +1,7 @@
-"""Checkpoints in the layout of diffusers: each network beside that of diffusers or transformers.
+"""Comparison of checkpoints in diffusers' layout with diffusers and transformers.
 
-Each is built with random weights by the reference, which writes it in the published format; we load
-the file and so does the reference, one after the other, and both compute the same inputs.
+The reference builds each network with random weights and writes it in the published format.
+Darkroom and the reference load the file, one after the other, and compute the same inputs.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from models.networks.text_encoder import TextEncoder
 from models.networks.unet import AddedConditioning, UNet
 
 PARTS = ("unet", "vae", "vqvae", "text_encoder", "text_encoder_2", "safety_checker", ".")
-SIDE = 32  # of the latents; the networks are whole, their inputs need not be
+SIDE = 32  # of the latents: the networks have full size, their inputs need not
 
 
 @dataclass(frozen=True)
 class Network:
-    """How one kind is built by its reference, loaded by us, and computed by both."""
+    """Functions that build a network with its reference, load it with both, and run both."""
 
     reference: Callable[[], Any]
     ours: Callable[[Path], Any]
@@ -44,7 +44,7 @@ class Network:
 
 
 def network_of(config: dict[str, Any]) -> Network | None:
-    """By what the configuration calls itself; None if it is of no kind that we load."""
+    """Return the network of a configuration, or None if its class is not supported."""
     kind = config.get("_class_name") or (config.get("architectures") or [""])[0]
     if kind in ("UNet2DConditionModel", "UNet2DModel"):
         return _unet(config, kind)
@@ -62,8 +62,8 @@ def _diffusers(
 ) -> tuple[Callable[[], Any], Callable[[Path], Any]]:
     import diffusers
 
-    built = getattr(diffusers, kind)
-    return lambda: built.from_config(config), lambda path: built.from_pretrained(path)
+    cls = getattr(diffusers, kind)
+    return lambda: cls.from_config(config), lambda path: cls.from_pretrained(path)
 
 
 def _unet(config: dict[str, Any], kind: str) -> Network:
@@ -73,18 +73,19 @@ def _unet(config: dict[str, Any], kind: str) -> Network:
     width = published.cross_attention_dim
     context = None if kind == "UNet2DModel" or width is None else random(1, 77, width)
     ids = 0 if published.addition_embed_type is None else 6
-    added, told = None, {}
+    added, added_kwargs = None, {}
     if ids:
         whole, each = (
             published.projection_class_embeddings_input_dim or 0,
             published.addition_time_embed_dim or 1,
         )
-        ids = 6 if (whole - 6 * each) % 1280 == 0 else 5  # the refiner is told one fewer
+        ids = 6 if (whole - 6 * each) % 1280 == 0 else 5  # the refiner has one fewer
         added = AddedConditioning(random(1, whole - ids * each), 100 * random(1, ids).abs())
-        told = {"added_cond_kwargs": {"text_embeds": added.pooled, "time_ids": added.time_ids}}
+        cond = {"text_embeds": added.pooled, "time_ids": added.time_ids}
+        added_kwargs = {"added_cond_kwargs": cond}
 
     def run_theirs(unet: Any) -> list[Tensor]:
-        out = unet(x, t) if context is None else unet(x, t, context, **told)
+        out = unet(x, t) if context is None else unet(x, t, context, **added_kwargs)
         return [out.sample]
 
     return Network(
@@ -130,8 +131,8 @@ def _first_stage(config: dict[str, Any], kind: str) -> Network:
 
     def run_theirs(stage: Any) -> list[Tensor]:
         encoded = stage.encode(image)
-        told = encoded.latent_dist.parameters if kind == "AutoencoderKL" else encoded.latents
-        return [told, stage.decode(z).sample]
+        moments = encoded.latent_dist.parameters if kind == "AutoencoderKL" else encoded.latents
+        return [moments, stage.decode(z).sample]
 
     return Network(
         reference,
@@ -145,27 +146,27 @@ def _first_stage(config: dict[str, Any], kind: str) -> Network:
 def _text(config: dict[str, Any], kind: str) -> Network:
     import transformers
 
-    built: Any = getattr(transformers, kind)
+    cls: Any = getattr(transformers, kind)
     plain = {key: v for key, v in config.items() if key not in ("torch_dtype", "dtype")}
     length = config["max_position_embeddings"]
     ids = random_ids(config["vocab_size"], length)
     ids[0, -3:] = config["vocab_size"] - 1
 
     def run_ours(encoder: TextEncoder) -> list[Tensor]:
-        told = encoder(ids)
-        return [*told.hidden_states, told.last, told.pooled]
+        out = encoder(ids)
+        return [*out.hidden_states, out.last, out.pooled]
 
     def run_theirs(encoder: Any) -> list[Tensor]:
-        told = encoder(ids, output_hidden_states=True)
-        pooled = told.text_embeds if "text_embeds" in told else told.pooler_output
-        return [*told.hidden_states, told.last_hidden_state, pooled]
+        out = encoder(ids, output_hidden_states=True)
+        pooled = out.text_embeds if "text_embeds" in out else out.pooler_output
+        return [*out.hidden_states, out.last_hidden_state, pooled]
 
     return Network(
-        lambda: built(transformers.CLIPTextConfig(**plain)),
+        lambda: cls(transformers.CLIPTextConfig(**plain)),
         lambda path: load_component(
             path, lambda c: TextEncoder(TextEncoderConfig.from_dict(c)), torch.float32, CPU
         ),
-        lambda path: built.from_pretrained(path, dtype=torch.float32),
+        lambda path: cls.from_pretrained(path, dtype=torch.float32),
         run_ours,
         run_theirs,
     )
@@ -177,27 +178,27 @@ def _safety(config: dict[str, Any]) -> Network:
 
     plain = {key: v for key, v in config.items() if key not in ("torch_dtype", "dtype")}
     image = random(1, 3, 224, 224)
-    built: Any = StableDiffusionSafetyChecker
+    cls: Any = StableDiffusionSafetyChecker
     return Network(
-        lambda: built(transformers.CLIPConfig(**plain)),
+        lambda: cls(transformers.CLIPConfig(**plain)),
         lambda path: load_component(
             path, lambda c: SafetyChecker(VisionConfig.from_dict(c)), torch.float32, CPU
         ),
-        lambda path: built.from_pretrained(path, dtype=torch.float32),
+        lambda path: cls.from_pretrained(path, dtype=torch.float32),
         lambda checker: [checker(image)],
         lambda checker: [checker.visual_projection(checker.vision_model(image)[1])],
     )
 
 
-def compare(network: Network, path: Path) -> tuple[int, float]:
-    """Parameters, and the relative difference of the worst output."""
+def compare_network(network: Network, path: Path) -> tuple[int, float]:
+    """Return the number of parameters and the relative error of the worst output."""
     torch.manual_seed(0)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         built = network.reference().eval()
         parameters = sum(p.numel() for p in built.parameters())
         for parameter in built.parameters():
-            if not parameter.any():  # as a ControlNet's last convolutions begin: they say nothing
+            if not parameter.any():  # a ControlNet's zero convolutions would have no effect
                 parameter.normal_(std=0.02)
         built.save_pretrained(path)
         del built
@@ -207,16 +208,16 @@ def compare(network: Network, path: Path) -> tuple[int, float]:
     return parameters, worst(mine, reference)
 
 
-def compared(folder: Path, scratch: Path) -> Iterator[tuple[str, int, float]]:
-    """Part, parameters and difference of each network whose configuration is in `folder`."""
+def compare_folder(folder: Path, scratch: Path) -> Iterator[tuple[str, int, float]]:
+    """Yield part, parameters and error of each network whose configuration is in `folder`."""
     for part in PARTS:
         file = folder / part / "config.json"
         if not file.is_file():
             continue
         network = network_of(json.loads(file.read_text("utf-8")))
         if network is None:
-            print(f"{folder.name}/{part}: of no kind that is compared", file=sys.stderr)
+            print(f"{folder.name}/{part}: class is not supported", file=sys.stderr)
             continue
         path = scratch / folder.name / part
-        yield part, *compare(network, path)
+        yield part, *compare_network(network, path)
         shutil.rmtree(path)

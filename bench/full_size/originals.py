@@ -1,4 +1,5 @@
-"""Checkpoints in CompVis' own format, added as `darkroom models add` does, beside CompVis' code."""
+"""Comparison of checkpoints in CompVis' format, added as `darkroom models add` does, with CompVis'
+code."""
 
 from __future__ import annotations
 
@@ -41,8 +42,11 @@ _PAPER = "CompVis__latent-diffusion"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where its configuration is published. `averaged`: whether its file holds averaged weights, if
-    not as the configuration says, which is that for drawing."""
+    """A published configuration file.
+
+    `averaged`: True if the checkpoint holds averaged weights, None to use the configuration, which
+    is that for inference.
+    """
 
     config: str
     averaged: bool | None = None
@@ -66,8 +70,8 @@ CHECKPOINTS = {
 
 
 @dataclass(frozen=True)
-class Ours:
-    """How a network of ours is loaded from the folder of a model, and computes the same."""
+class OurNetwork:
+    """Functions that load a network of Darkroom from a model's folder and run it."""
 
     load: Callable[[Path], Any]
     run: Callable[..., list[Tensor]]
@@ -86,66 +90,66 @@ def _schedule(folder: Path) -> NoiseSchedule:
 
 
 OURS = {
-    "unet": Ours(
+    "unet": OurNetwork(
         _component("unet", lambda c: UNet(UNetConfig.from_dict(c))),
         lambda unet, x, time, context: [unet(x, time, context)],
     ),
-    "first_stage": Ours(
+    "first_stage": OurNetwork(
         lambda folder: load_first_stage(first_stage_folder(folder), torch.float32, CPU),
         _first_stage,
     ),
-    "bert": Ours(
+    "bert": OurNetwork(
         _component("bert", lambda c: BertEncoder(BertConfig.from_dict(c))),
         lambda encoder, ids: [encoder(ids)],
     ),
-    "text_encoder": Ours(
+    "text_encoder": OurNetwork(
         _component("text_encoder", lambda c: TextEncoder(TextEncoderConfig.from_dict(c))),
         lambda encoder, ids: [encoder(ids).last],
     ),
-    "class_embedder": Ours(
+    "class_embedder": OurNetwork(
         _component("class_embedder", lambda c: ClassEmbedder(ClassEmbedderConfig.from_dict(c))),
         lambda embedder, classes: [embedder(classes)],
     ),
-    "rescaler": Ours(
+    "rescaler": OurNetwork(
         _component("rescaler", lambda c: SpatialRescaler(SpatialRescalerConfig.from_dict(c))),
         lambda rescaler, maps: [rescaler(maps)],
     ),
-    "scheduler": Ours(
+    "scheduler": OurNetwork(
         _schedule, lambda schedule: [torch.tensor(schedule.alphas_cumprod)]
     ),
 }  # fmt: skip
 
 
-def original(configurations: Path, name: str) -> Original:
-    """The checkpoint of that name with random weights, all its own."""
+def published(configurations: Path, name: str) -> Original:
+    """Build the published checkpoint `name` with random weights that depend on the name."""
     checkpoint = CHECKPOINTS[name]
     file, clip = configurations / checkpoint.config, configurations / CLIP
     torch.manual_seed(zlib.crc32(name.encode()))
-    return built(
+    return build(
         yaml.safe_load(file.read_text("utf-8"))["model"]["params"],
         checkpoint.averaged,
         json.loads(clip.read_text("utf-8")) if clip.is_file() else None,
     )
 
 
-def built(params: Mapping[str, Any], averaged: bool | None = None, clip: Any = None) -> Original:
-    """Quietly: the original code prints what it makes."""
+def build(params: Mapping[str, Any], averaged: bool | None = None, clip: Any = None) -> Original:
+    """Build a checkpoint, without the output that the original code prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         return Original(params, averaged, clip)
 
 
-def written(made: Original, path: Path) -> dict[str, Computed]:
-    """What its networks compute, of which nothing stays in memory if nothing else holds them."""
-    made.stir()
-    computed = made.compute()
-    made.save(path)
+def write_checkpoint(original: Original, path: Path) -> dict[str, Computed]:
+    """Write the file and return the outputs of its networks, which keep no network in memory."""
+    original.randomize_constants()
+    computed = original.compute()
+    original.save(path)
     return computed
 
 
-def compared(
+def compare_checkpoint(
     computed: Mapping[str, Computed], path: Path, scratch: Path
 ) -> Iterator[tuple[str, int, float]]:
-    """Part, parameters and difference of each network of the file at `path`, which is removed."""
+    """Yield part, parameters and error of each network of the file at `path`; remove the file."""
     gc.collect()
     added = install(str(path), ModelStore(scratch / "home"), tokenizer=str(_vocabulary(scratch)))
     path.unlink()
@@ -153,19 +157,19 @@ def compared(
         yield (
             part,
             reference.parameters,
-            worst(_mine(part, added.path, reference), reference.outputs),
+            worst(_our_outputs(part, added.path, reference), reference.outputs),
         )
     shutil.rmtree(added.path)
 
 
 @torch.inference_mode()
-def _mine(part: str, folder: Path, reference: Computed) -> list[Tensor]:
+def _our_outputs(part: str, folder: Path, reference: Computed) -> list[Tensor]:
     ours = OURS[part]
-    return outputs(lambda: ours.load(folder), lambda network: ours.run(network, *reference.shown))
+    return outputs(lambda: ours.load(folder), lambda network: ours.run(network, *reference.inputs))
 
 
 def _vocabulary(scratch: Path) -> Path:
-    """What the file of a model that reads words does not hold, and no network here sees."""
+    """Write a vocabulary, which `add` needs for text encoders; no network here uses it."""
     folder = scratch / "vocabulary"
     folder.mkdir(exist_ok=True)
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", "utf-8")

@@ -1,6 +1,7 @@
-"""As many accepted requests a second as the service can take.
+"""Measurement of the highest rate of accepted requests.
 
-By `wrk` where it is installed, which costs the machine least; else by a client of our own.
+The client is `wrk` if it is installed, because it uses the least CPU time; otherwise it is an
+asyncio client.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ASYNC = "respond-async"
 
 @dataclass(frozen=True)
 class Flood:
-    """What came of it: accepted requests a second, and how many were answered otherwise."""
+    """Result: accepted requests a second, and the number of other responses."""
 
     client: str
     accepted_per_s: float
@@ -32,13 +33,15 @@ class Flood:
 
 
 async def flood(url: str, body: object, connections: int, seconds: float) -> Flood:
-    """Post `body` over and over from `connections` connections, and ask for no pictures."""
+    """Post `body` repeatedly over `connections` connections, without waiting for images."""
     if wrk := shutil.which("wrk"):
-        return await _by_wrk(wrk, url, body, connections, seconds)
-    return await _by_us(url, body, connections, seconds)
+        return await _flood_with_wrk(wrk, url, body, connections, seconds)
+    return await _flood_with_asyncio(url, body, connections, seconds)
 
 
-async def _by_wrk(wrk: str, url: str, body: object, connections: int, seconds: float) -> Flood:
+async def _flood_with_wrk(
+    wrk: str, url: str, body: object, connections: int, seconds: float
+) -> Flood:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_lua(json.dumps(body)))
         script.flush()
@@ -50,19 +53,19 @@ async def _by_wrk(wrk: str, url: str, body: object, connections: int, seconds: f
     others = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", printed)))
     done = re.search(r"(\d+) requests in ([\d.]+)s", printed)
     if done is None:
-        raise RuntimeError(f"wrk said: {printed}")
+        raise RuntimeError(f"wrk printed: {printed}")
     return Flood(Path(wrk).name, (int(done[1]) - others) / float(done[2]), others)
 
 
 def _lua(body: str) -> str:
-    # A long bracket takes the text as it stands.
+    # A long bracket needs no escapes.
     return (
         f'wrk.method = "POST"\nwrk.body = [==[{body}]==]\n'
         f'wrk.headers["Content-Type"] = "application/json"\nwrk.headers["Prefer"] = "{ASYNC}"\n'
     )
 
 
-async def _by_us(url: str, body: object, connections: int, seconds: float) -> Flood:
+async def _flood_with_asyncio(url: str, body: object, connections: int, seconds: float) -> Flood:
     request = post(urlsplit(url).hostname or "", PATH, body, ASYNC)
     accepted = others = 0
     started = time.perf_counter()

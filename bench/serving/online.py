@@ -1,12 +1,13 @@
-"""Requests that come when they come: Poisson arrivals over real HTTP and Redis, every policy.
+"""Poisson arrivals over real HTTP and Redis, with every batching policy.
 
     python -m bench online [--workload bundled|sd15|sdxl] [--seconds 20] [--loads 0.3 0.6 0.8 1 1.2]
 
 Serial, request-level and step-level batching serve the same arrivals with the same weights. The
-first request-level policy is MLPerf's rule, size or a time-out of one and a half batches; the other
-never waits for company. The load is a share of the capacity, which is what step-level batching does
-when clients never let it wait; a request counts as good if it took no longer than three times what
-a lone one takes. Latency counts from the moment a request was due, so a late client hides nothing.
+first request-level policy is MLPerf's rule, a full batch or a time-out of one and a half batches;
+the other never waits for more requests. The load is a share of the capacity, which is the rate of
+step-level batching with busy clients. A request counts as good if its latency is at most three
+times the latency alone. Latency counts from the time a request was due, so a delay of the client
+is included.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import uvloop
 from bench.common.client import Connection
 from bench.common.drive import MIX, PROMPTS
 from bench.common.report import arguments, publish, table
-from bench.common.stack import premises
+from bench.common.stack import benchmark_stack
 from bench.common.workloads import BUNDLED_EMOJI, WORKLOADS, Workload, folder
 from bench.serving.flood import PATH
 from bench.serving.policies import REQUEST_LEVEL, SERIAL, STEP_LEVEL
@@ -35,7 +36,7 @@ from models.loading.loader import default_device
 from protocol.request.request import Task
 
 NO_WAIT = f"{REQUEST_LEVEL}, no wait"
-# What each is called, its policy, and its time-out in times of a full batch.
+# Name, policy, and time-out in times of a full batch.
 POLICIES = (
     (SERIAL, SERIAL, 0.0),
     (REQUEST_LEVEL, REQUEST_LEVEL, 1.5),
@@ -44,14 +45,14 @@ POLICIES = (
 )
 KINDS = [kind for kind in MIX if kind.task is Task.TXT2IMG]
 LOADS = (0.3, 0.6, 0.8, 1.0, 1.2)
-SLO = 3.0  # times the latency of a lone request
-LONE = 8  # requests that find out what that is
-CROWD = 2.0  # clients for each slot, when capacity is measured
+SLO = 3.0  # times the latency of a request alone
+ALONE_REQUESTS = 8  # to measure the latency alone
+CLIENTS_PER_SLOT = 2.0  # to measure the capacity
 
 
 @dataclass(frozen=True)
 class Served:
-    """One request: seconds from when it was due to its end, and those of them before its start."""
+    """A request: seconds from its due time to its end, and seconds in the queue."""
 
     status: int
     latency_s: float
@@ -60,7 +61,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Point:
-    """What a policy did at one load. Times in seconds, rates in requests a second."""
+    """Results of a policy at one load; times are in seconds, rates in requests a second."""
 
     policy: str
     load: float
@@ -79,7 +80,7 @@ class Point:
 
 
 class Client:
-    """Asks for pictures over as many connections as are needed at once, and reuses them."""
+    """A client with as many connections as it has concurrent requests; it reuses them."""
 
     def __init__(self, url: str, workload: Workload, stack: AsyncExitStack) -> None:
         self._url = url
@@ -87,15 +88,15 @@ class Client:
         self._stack = stack
         self._free: list[Connection] = []
 
-    async def ask(self, number: int, due: float) -> Served:
-        """Request `number`, which was due at `due` on the clock of `time.perf_counter`."""
+    async def request(self, number: int, due: float) -> Served:
+        """Send request `number`, due at the time `due` of `time.perf_counter`."""
         connection = self._free.pop() if self._free else await self._connect()
-        answer = await connection.post(PATH, self._body(number))
+        response = await connection.post(PATH, self._body(number))
         latency = time.perf_counter() - due
         self._free.append(connection)
-        if answer.status != 200:
-            return Served(answer.status, latency)
-        return Served(200, latency, answer.json()["timings"]["queued"])
+        if response.status != 200:
+            return Served(response.status, latency)
+        return Served(200, latency, response.json()["timings"]["queued"])
 
     async def _connect(self) -> Connection:
         return await self._stack.enter_async_context(Connection(self._url))
@@ -113,14 +114,15 @@ class Client:
         }
 
 
-async def lone_latency(client: Client) -> float:
-    """Median seconds of requests that have the service to themselves."""
-    served = [await client.ask(number, time.perf_counter()) for number in range(LONE)]
+async def latency_alone(client: Client) -> float:
+    """Return the median seconds of requests that are sent one at a time."""
+    numbers = range(ALONE_REQUESTS)
+    served = [await client.request(number, time.perf_counter()) for number in numbers]
     return statistics.median(one.latency_s for one in served)
 
 
 async def capacity(client: Client, clients: int, seconds: float) -> float:
-    """Requests a second while `clients` each have one under way."""
+    """Return the requests a second of `clients` clients that each have one request in flight."""
     numbers = itertools.count()
     ends = time.perf_counter() + seconds
     done = 0
@@ -128,7 +130,7 @@ async def capacity(client: Client, clients: int, seconds: float) -> float:
     async def busy() -> None:
         nonlocal done
         while time.perf_counter() < ends:
-            await client.ask(next(numbers), time.perf_counter())
+            await client.request(next(numbers), time.perf_counter())
             done += 1
 
     started = time.perf_counter()
@@ -137,22 +139,22 @@ async def capacity(client: Client, clients: int, seconds: float) -> float:
 
 
 def arrivals(rate: float, seconds: float) -> Iterator[float]:
-    """Poisson arrivals, the same for every policy: seconds from the start."""
-    dice = random.Random(1)
-    moment = dice.expovariate(rate)
-    while moment < seconds:
-        yield moment
-        moment += dice.expovariate(rate)
+    """Yield Poisson arrivals, the same for every policy, in seconds from the start."""
+    rng = random.Random(1)
+    at = rng.expovariate(rate)
+    while at < seconds:
+        yield at
+        at += rng.expovariate(rate)
 
 
 async def open_loop(client: Client, rate: float, seconds: float) -> tuple[list[Served], float]:
-    """Serve the arrivals of `seconds`; all of them, and the seconds until the last was done."""
+    """Send the arrivals of `seconds`; returns all requests and the seconds until the last ended."""
     started = time.perf_counter()
-    under_way = []
-    for number, moment in enumerate(arrivals(rate, seconds)):
-        await asyncio.sleep(started + moment - time.perf_counter())
-        under_way.append(asyncio.create_task(client.ask(number, started + moment)))
-    served = list(await asyncio.gather(*under_way))
+    in_flight = []
+    for number, at in enumerate(arrivals(rate, seconds)):
+        await asyncio.sleep(started + at - time.perf_counter())
+        in_flight.append(asyncio.create_task(client.request(number, started + at)))
+    served = list(await asyncio.gather(*in_flight))
     return served, time.perf_counter() - started
 
 
@@ -185,29 +187,29 @@ def summarised(
 
 @asynccontextmanager
 async def serving(
-    policy: str, workload: Workload, slots: int, patience_s: float
+    policy: str, workload: Workload, slots: int, timeout_s: float
 ) -> AsyncIterator[Client]:
-    """A service with that policy, and its client; it has drawn already."""
+    """Start a service with a policy, warm it up and yield its client."""
     environment = {
         "DARKROOM_MODEL": str(folder(workload).resolve()),
         "DARKROOM_WORKER_SLOTS": str(slots),
         "DARKROOM_MAX_QUEUE_LENGTH": "100000",
         "DARKROOM_MAX_QUEUE_PER_CLIENT": "100000",
     }
-    worker = this_python("bench.serving.policy_worker", policy, str(patience_s))
-    async with premises(worker, environment) as house, AsyncExitStack() as stack:
-        client = Client(house.url, workload, stack)
-        await asyncio.gather(*(client.ask(n, time.perf_counter()) for n in range(2 * slots)))
+    worker = this_python("bench.serving.policy_worker", policy, str(timeout_s))
+    async with benchmark_stack(worker, environment) as running, AsyncExitStack() as stack:
+        client = Client(running.url, workload, stack)
+        await asyncio.gather(*(client.request(n, time.perf_counter()) for n in range(2 * slots)))
         yield client
 
 
 async def compare(
     workload: Workload, slots: int, loads: Iterable[float], seconds: float, names: Collection[str]
 ) -> tuple[float, float, list[Point]]:
-    """The lone latency, the capacity, and every policy of `names` at every load."""
+    """Return the latency alone, the capacity, and every policy of `names` at every load."""
     async with serving(STEP_LEVEL, workload, slots, 0.0) as client:
-        lone_s = await lone_latency(client)
-        most = await capacity(client, round(CROWD * slots), seconds)
+        alone_s = await latency_alone(client)
+        most = await capacity(client, round(CLIENTS_PER_SLOT * slots), seconds)
     points = []
     for name, policy, batches in POLICIES:
         if name not in names:
@@ -215,15 +217,17 @@ async def compare(
         async with serving(policy, workload, slots, batches * slots / most) as client:
             for load in loads:
                 served, taken = await open_loop(client, load * most, seconds)
-                points.append(summarised(name, load, load * most, served, taken, SLO * lone_s))
-    return lone_s, most, points
+                points.append(summarised(name, load, load * most, served, taken, SLO * alone_s))
+    return alone_s, most, points
 
 
 def options() -> argparse.ArgumentParser:
     parser = arguments("online", __doc__)
     parser.add_argument("--workload", choices=WORKLOADS, default=BUNDLED_EMOJI.name)
     parser.add_argument("--slots", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of arrivals, for each point")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="duration of the arrivals for each point"
+    )
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
     names = [name for name, *_ in POLICIES]
     parser.add_argument("--policies", nargs="+", choices=names, default=names)
@@ -235,7 +239,7 @@ def main() -> None:
     workload, loads, seconds = WORKLOADS[given.workload], given.loads, given.seconds
     if given.smoke:
         workload, loads, seconds = workload.smaller(), [0.8], 1.0
-    lone_s, most, points = uvloop.run(
+    alone_s, most, points = uvloop.run(
         compare(workload, given.slots, loads, seconds, given.policies)
     )
     columns = {
@@ -250,15 +254,15 @@ def main() -> None:
         [
             table(
                 f"{workload.name} {workload.side}², around {workload.steps} steps, capacity "
-                f"{most:.2f}/s, alone {lone_s:.3f} s, good within {SLO * lone_s:.3f} s",
+                f"{most:.2f}/s, alone {alone_s:.3f} s, good within {SLO * alone_s:.3f} s",
                 columns.values(),
                 ([asdict(point)[column] for column in columns] for point in points),
             )
         ],
         {
             "workload": workload.name, "side": workload.side, "steps": workload.steps,
-            "slots": given.slots, "seconds": seconds, "lone_s": lone_s, "capacity_per_s": most,
-            "slo_s": SLO * lone_s,
+            "slots": given.slots, "seconds": seconds, "lone_s": alone_s, "capacity_per_s": most,
+            "slo_s": SLO * alone_s,
             "request_level_patience_s": 1.5 * given.slots / most,
             "points": [asdict(point) for point in points],
         },

@@ -1,14 +1,14 @@
-"""What the service adds to a model: HTTP, queue, PNG, store, with a model that costs nothing.
+"""Overhead of the service: HTTP, queue, PNG and store, without a model.
 
     python -m bench overhead [--seconds 5]
 
-Redis, API and worker are the real programs (`bench.common.null_worker` draws nothing), and the
-client
-shares the cores with them. Measured are the time that a lone client, and two, wait for a picture in
-base64; how many requests are accepted a second when a crowd asks for no more than an id; how long a
-look at a job takes while two hundred clients wait for theirs; and what memory the API takes. How
-fast the machine is just then, the time of an answer says that takes no work, and what milliseconds
-of a core each process spends on a picture.
+Redis, API and worker are the real programs, and the worker is `bench.common.null_worker`, which
+runs no model. The client shares the cores with them. Measured are:
+- the latency of an image in base64 for one client and for two;
+- the accepted requests a second of many asynchronous clients;
+- the latency of a job's status while two hundred clients wait for their images;
+- the memory of each process, and its CPU time for one image;
+- the latency of a response that takes no work, to show how fast the machine is at that time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import uvloop
 
 from bench.common.client import Connection
 from bench.common.report import arguments, publish, table
-from bench.common.stack import Premises, premises
+from bench.common.stack import BenchmarkStack, benchmark_stack
 from bench.serving.flood import ASYNC, PATH, Flood, flood
 from darkroom.processes.process import this_python
 
@@ -37,7 +37,7 @@ TARGETS = {"added_p50_ms": 5.0, "accepted_per_s": 500.0, "api_mb": 120.0}
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds."""
+    """Quantiles of a latency in milliseconds."""
 
     what: str
     samples: int
@@ -55,7 +55,7 @@ class Latency:
 async def timed(
     url: str, clients: int, seconds: float, ask: Callable[[Connection], Awaitable[object]]
 ) -> list[float]:
-    """Seconds of every `ask`, of `clients` that each ask again at once, for `seconds`."""
+    """Return the seconds of every `ask`. Each of `clients` repeats it at once, for `seconds`."""
     taken: list[float] = []
     ends = time.perf_counter() + seconds
 
@@ -69,37 +69,37 @@ async def timed(
     return taken
 
 
-async def picture(connection: Connection) -> None:
+async def get_image(connection: Connection) -> None:
     (await connection.post(PATH, BODY)).expect(200)
 
 
-async def bare_answer(connection: Connection) -> None:
+async def get_health(connection: Connection) -> None:
     (await connection.get("/healthz")).expect(200)
 
 
-async def polls_among_waiting(house: Premises, clients: int, seconds: float) -> Latency:
-    """Looks at a job, by one who asks again at once, while `clients` wait for pictures.
+async def polls_among_waiting(stack: BenchmarkStack, clients: int, seconds: float) -> Latency:
+    """Measure the status request of a job while `clients` wait for images.
 
-    The worker is stopped meanwhile, as if its step took long, so that nobody gets any.
+    The worker is suspended meanwhile, as if its step took long, so that no image is finished.
     """
-    house.worker.suspend()
-    waiting = [asyncio.create_task(timed(house.url, 1, 0.001, picture)) for _ in range(clients)]
-    async with Connection(house.url) as connection:
+    stack.worker.suspend()
+    waiting = [asyncio.create_task(timed(stack.url, 1, 0.001, get_image)) for _ in range(clients)]
+    async with Connection(stack.url) as connection:
         job = (await connection.post(PATH, BODY, ASYNC)).expect(202).json()["id"]
     await asyncio.sleep(1)  # until all of them wait
 
-    async def look(connection: Connection) -> None:
+    async def get_status(connection: Connection) -> None:
         (await connection.get(f"/v1/jobs/{job}")).expect(200)
 
-    looks = await timed(house.url, 1, seconds, look)
-    house.worker.resume()
+    polls = await timed(stack.url, 1, seconds, get_status)
+    stack.worker.resume()
     await asyncio.gather(*waiting)
-    return Latency.of(f"a look at a job, {clients} waiting", looks)
+    return Latency.of(f"job status, {clients} waiting", polls)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything measured; `cpu_ms` is for one picture, memory in MiB of each process."""
+    """All measurements; `cpu_ms` is for one image, memory is in MiB for each process."""
 
     latencies: list[Latency]
     flooded: Flood
@@ -109,32 +109,32 @@ class Findings:
 
 
 async def measure(seconds: float, clients: int) -> Findings:
-    async with premises(WORKER, NO_BOUND) as house:
-        await timed(house.url, 1, min(1.0, seconds), picture)  # warm
-        before_mb = house.memory_mb()
-        bare = await timed(house.url, 1, min(1.0, seconds), bare_answer)
-        before_s = house.cpu_s()
-        alone = await timed(house.url, 1, seconds, picture)
+    async with benchmark_stack(WORKER, NO_BOUND) as stack:
+        await timed(stack.url, 1, min(1.0, seconds), get_image)  # warm-up
+        before_mb = stack.memory_mb()
+        health = await timed(stack.url, 1, min(1.0, seconds), get_health)
+        before_s = stack.cpu_s()
+        alone = await timed(stack.url, 1, seconds, get_image)
         cpu_ms = {
             name: 1000 * (after - before_s[name]) / len(alone)
-            for name, after in house.cpu_s().items()
+            for name, after in stack.cpu_s().items()
         }
-        pair = await timed(house.url, 2, seconds, picture)
-        polls = await polls_among_waiting(house, clients, seconds)
-        flooded = await flood(house.url, BODY, FLOODING, seconds)
+        pair = await timed(stack.url, 2, seconds, get_image)
+        polls = await polls_among_waiting(stack, clients, seconds)
+        flooded = await flood(stack.url, BODY, FLOODING, seconds)
         latencies = [
-            Latency.of("nothing but an answer, 1 client", bare),
-            Latency.of("a picture, 1 client", alone),
-            Latency.of("a picture, 2 clients", pair),
+            Latency.of("health check, 1 client", health),
+            Latency.of("an image, 1 client", alone),
+            Latency.of("an image, 2 clients", pair),
             polls,
         ]
-        return Findings(latencies, flooded, cpu_ms, before_mb, house.memory_mb())
+        return Findings(latencies, flooded, cpu_ms, before_mb, stack.memory_mb())
 
 
 def options() -> argparse.ArgumentParser:
     parser = arguments("overhead", __doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
-    parser.add_argument("--clients", type=int, default=WAITING_CLIENTS, help="that wait")
+    parser.add_argument("--clients", type=int, default=WAITING_CLIENTS, help="waiting clients")
     return parser
 
 
@@ -149,7 +149,7 @@ def main() -> None:
         "cpu",
         [
             table(
-                "With a model that costs nothing",
+                "Without a model",
                 ("what", "samples", "p50 ms", "p95 ms", "p99 ms"),
                 (asdict(latency).values() for latency in found.latencies),
             ),
@@ -159,8 +159,8 @@ def main() -> None:
                 [(flooded.accepted_per_s, flooded.others)],
             ),
             table(
-                "Of each process",
-                ("process", "ms of a core a picture", "MiB before", "MiB after"),
+                "Each process",
+                ("process", "CPU ms an image", "MiB before", "MiB after"),
                 (
                     (name, ms, found.before_mb[name], found.after_mb[name])
                     for name, ms in found.cpu_ms.items()

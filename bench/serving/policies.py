@@ -1,13 +1,13 @@
-"""Other ways to batch, put before the same engine: what a server without step-level batching does.
+"""Batching policies of servers without step-level batching, on top of the same engine.
 
-Each is a `worker.interfaces.Engine`. They let jobs join only at the start of a batch.
+Each implements `worker.interfaces.Engine`. Jobs can join only at the start of a batch.
 
     serial          one job after another
-    request-level   a batch begins when `size` jobs wait, or the first has waited for `patience_s`;
-                    nobody joins until all of them are done (the rule of MLPerf's record holders)
-    step-level      ours: whoever comes joins at the next step
+    request-level   a batch starts when `size` jobs wait, or the first has waited for `timeout_s`;
+                    no job joins until all of them are done (the rule of MLPerf's record holders)
+    step-level      Darkroom's own: a new job joins at the next step
 
-A job that is done earlier than its batch is delivered at once, which is more than such servers do.
+A job that is done before its batch is delivered at once, which is better than such servers do.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Callable
 
 from worker.interfaces import AdmittedJob, Engine, EngineStats
 
-LOOK_EVERY_S = 0.002  # how often a batch that is not full yet looks for more
+POLL_S = 0.002  # interval at which a batch that is not full is checked again
 
 
 class RequestLevel(Engine):
-    """Size or time-out, whichever comes first."""
+    """Request-level batching: a batch starts at its size or at the time-out, whichever is first."""
 
-    def __init__(self, engine: Engine, size: int, patience_s: float) -> None:
+    def __init__(self, engine: Engine, size: int, timeout_s: float) -> None:
         self._engine = engine
         self._size = size
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._waiting: list[AdmittedJob] = []
         self._first_at = 0.0
 
@@ -54,7 +54,7 @@ class RequestLevel(Engine):
     def step(self) -> None:
         if self._waiting and self._engine.idle:
             if not self._due():
-                time.sleep(LOOK_EVERY_S)
+                time.sleep(POLL_S)
                 return
             for job in self._waiting:
                 self._engine.admit(job)
@@ -63,19 +63,19 @@ class RequestLevel(Engine):
 
     def _due(self) -> bool:
         waited = time.monotonic() - self._first_at
-        return len(self._waiting) >= self._size or waited >= self._patience_s
+        return len(self._waiting) >= self._size or waited >= self._timeout_s
 
 
 SERIAL, REQUEST_LEVEL, STEP_LEVEL = "serial", "request-level", "step-level"
 
 
-def policy(name: str, size: int, patience_s: float) -> Callable[[Engine], Engine]:
-    """The policy called `name`, as something to put before an engine of `size` slots."""
+def policy(name: str, size: int, timeout_s: float) -> Callable[[Engine], Engine]:
+    """Return the policy called `name`, which wraps an engine of `size` slots."""
     match name:
         case "serial":
             return lambda engine: RequestLevel(engine, 1, 0.0)
         case "request-level":
-            return lambda engine: RequestLevel(engine, size, patience_s)
+            return lambda engine: RequestLevel(engine, size, timeout_s)
         case "step-level":
             return lambda engine: engine
         case _:

@@ -1,5 +1,7 @@
-"""The real worker with another batching policy: python -m bench.serving.policy_worker POLICY
-PATIENCE_S"""
+"""The real worker with another batching policy.
+
+python -m bench.serving.policy_worker POLICY TIMEOUT_S
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,13 @@ import os
 import sys
 
 
-def main(name: str, patience_s: str) -> int:
+def main(name: str, timeout_s: str) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as `darkroom worker` does, before torch
     from bench.serving.policies import policy
     from worker.__main__ import main as work
     from worker.settings import WorkerSettings
 
-    return work(policy(name, WorkerSettings().worker_slots, float(patience_s)))
+    return work(policy(name, WorkerSettings().worker_slots, float(timeout_s)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""What Redis is asked, and what travels to it and back: by idle programs, and by each job.
+"""Redis commands and traffic of idle programs and of each job.
 
     python -m bench redis_traffic [--jobs 40]
 
-The whole service with the bundled model, over HTTP, on a server of its own whose counters are read
-before and after (`INFO commandstats`, `stats` and `cpu`). Commands that a script calls count too,
-as the server counts them. What the idle programs ask meanwhile is taken off the figures of a job.
+The whole service runs with the bundled model, over HTTP, on a separate Redis server. Its counters
+are read before and after (`INFO commandstats`, `stats` and `cpu`). Commands that a script calls
+count too, as the server counts them. The traffic of the idle programs is subtracted from the
+figures of a job.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ SHOWN = 10  # commands
 
 @dataclass(frozen=True)
 class Start:
-    """When the counters were set to zero, and what cannot be: seconds of the main thread."""
+    """Time at which the counters were reset, and the CPU seconds of the main thread until then,
+    which cannot be reset."""
 
     at: float
     busy_s: float
@@ -39,7 +41,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What the server did: commands by name, bytes both ways, seconds of its main thread."""
+    """Traffic of the server: commands by name, bytes both ways, CPU seconds of its main thread."""
 
     seconds: float
     commands: Counter[str]
@@ -49,7 +51,7 @@ class Traffic:
 
     @classmethod
     def since(cls, start: Start, redis: Redis) -> Traffic:
-        """All of it from `start` until now."""
+        """Return the traffic from `start` until now."""
         stats: dict[str, Any] = redis.info("everything")
         commands = Counter(
             {
@@ -63,7 +65,7 @@ class Traffic:
         return cls(seconds, commands, received, sent, _main_thread_s(stats) - start.busy_s)
 
     def without(self, idle: Traffic) -> Traffic:
-        """This, less what idle programs ask in the same time."""
+        """Return this traffic minus that of idle programs in the same time."""
         share = self.seconds / idle.seconds
         commands = Counter(
             {name: calls - share * idle.commands[name] for name, calls in self.commands.items()}
@@ -77,7 +79,7 @@ class Traffic:
         )
 
     def each(self, parts: float) -> dict[str, Any]:
-        """The figures of one of so many parts."""
+        """Return the figures divided by `parts`."""
         return {
             "commands": sum(self.commands.values()) / parts,
             "received_bytes": self.received / parts,
@@ -93,7 +95,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of a second of one API and one worker that are idle; of jobs whose client waits, or polls."""
+    """Traffic a second of an idle API and worker; traffic of a job whose client waits, or polls."""
 
     idle_second: dict[str, Any]
     waited_for: dict[str, Any]
@@ -106,17 +108,17 @@ def waits(client: httpx.Client) -> None:
 
 
 def polls(client: httpx.Client) -> None:
-    """Ask for a job, then every quarter of a second how it stands."""
-    answer = client.post("/v1/txt2img", json=BODY, headers={"Prefer": "respond-async"})
-    while client.get(answer.headers["Location"]).json()["state"] != "finished":
+    """Submit a job, then request its status every quarter of a second until it is finished."""
+    response = client.post("/v1/txt2img", json=BODY, headers={"Prefer": "respond-async"})
+    while client.get(response.headers["Location"]).json()["state"] != "finished":
         time.sleep(POLL_S)
 
 
 def measure(jobs: int, seconds: float) -> Measured:
-    """Idle for `seconds`, then `jobs` of each kind, one after the other."""
+    """Measure `seconds` of idle programs, then `jobs` of each kind, one after the other."""
     with RedisServer() as server, _connected(server) as (redis, client):
         waits(client)  # scripts are loaded, prompts are cached
-        start = started(redis)
+        start = reset_counters(redis)
         time.sleep(seconds)
         idle = Traffic.since(start, redis)
         before = _memory(redis)
@@ -129,14 +131,14 @@ def measure(jobs: int, seconds: float) -> Measured:
 def _of_jobs(
     redis: Redis, client: httpx.Client, ask: Callable[[httpx.Client], None], jobs: int
 ) -> Traffic:
-    start = started(redis)
+    start = reset_counters(redis)
     for _ in range(jobs):
         ask(client)
     return Traffic.since(start, redis)
 
 
-def started(redis: Redis) -> Start:
-    """Set the counters to zero."""
+def reset_counters(redis: Redis) -> Start:
+    """Reset the counters of the server; returns the time."""
     redis.config_resetstat()
     cpu: dict[str, Any] = redis.info("cpu")
     return Start(time.monotonic(), _main_thread_s(cpu))
@@ -154,30 +156,32 @@ def _memory(redis: Redis) -> int:
 @contextmanager
 def _connected(server: RedisServer) -> Iterator[tuple[Redis, httpx.Client]]:
     with (
-        running_stack(REDIS_URL=server.url) as house,
+        running_stack(REDIS_URL=server.url) as url,
         Redis.from_url(server.url) as redis,
-        httpx.Client(base_url=house, timeout=120) as client,
+        httpx.Client(base_url=url, timeout=120) as client,
     ):
         yield redis, client
 
 
 def main() -> None:
     parser = arguments("redis_traffic", __doc__)
-    parser.add_argument("--jobs", type=int, default=40, help="of each kind")
+    parser.add_argument("--jobs", type=int, default=40, help="jobs of each kind")
     given = parser.parse_args()
     measured = measure(3, 2.0) if given.smoke else measure(given.jobs, 10.0)
     kinds = {
-        "a second, all idle": measured.idle_second,
-        "a job, waited for": measured.waited_for,
-        "a job, polled": measured.polled,
+        "one second, all idle": measured.idle_second,
+        "one job, client waits": measured.waited_for,
+        "one job, client polls": measured.polled,
     }
     columns = ("commands", "received_bytes", "sent_bytes", "busy_ms")
-    shown = table(
-        "What Redis is asked",
-        ("of", *columns),
+    traffic_table = table(
+        "Redis traffic",
+        ("unit", *columns),
         ((kind, *(figures[name] for name in columns)) for kind, figures in kinds.items()),
     )
-    publish("redis_traffic", given, "cpu", [shown], {"jobs": given.jobs, **asdict(measured)})
+    publish(
+        "redis_traffic", given, "cpu", [traffic_table], {"jobs": given.jobs, **asdict(measured)}
+    )
 
 
 if __name__ == "__main__":

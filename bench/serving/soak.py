@@ -1,11 +1,11 @@
-"""Many short jobs of every kind, and the memory of every program meanwhile: does it stay flat?
+"""Memory of every program during many short jobs of every kind, to find leaks.
 
     python -m bench soak [--jobs 10000]
 
-A tiny model behind real HTTP, queue and store. Every kind of task, sampler, file format and way to
-ask (waiting, by id and polling, cancelled, refused) is in the mix. Memory is that of the process as
-the kernel sees it; the slope is a straight line through what was sampled after a warm-up. Jobs are
-kept for a minute only, so that Redis comes to hold as many at the end as in the middle.
+A tiny model runs behind real HTTP, queue and store. The jobs have every task, sampler and file
+format, and the clients wait, poll, cancel or send invalid requests. Memory is the resident memory
+of a process; the slope is that of a straight line through the samples after a warm-up. Jobs are
+kept for one minute only, so that Redis holds as many at the end as in the middle.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from dataclasses import asdict, dataclass
 import uvloop
 
 from bench.common.client import Connection
-from bench.common.drive import MIX, PROMPTS, Kind, photo, stencil
+from bench.common.drive import MIX, PROMPTS, JobKind, mask_image, photo
 from bench.common.report import arguments, publish, table
-from bench.common.stack import premises
+from bench.common.stack import benchmark_stack
 from bench.common.workloads import TINY, folder
 from bench.serving.flood import ASYNC
 from darkroom.processes.process import this_python
 
 CLIENTS = 16
 SAMPLE_S = 1.0
-WARM_UP = 0.4  # of the run: caches fill, the first jobs have not expired yet
+WARM_UP = 0.4  # share of the run in which caches fill and the first jobs have not yet expired
 FORMATS = ("png", "jpeg", "webp")
 KEEP_S = 60
 POLL_S = 0.02
@@ -40,15 +40,15 @@ ENVIRONMENT = {
     "DARKROOM_RESULT_TTL_S": str(KEEP_S),
     "DARKROOM_FAILURE_TTL_S": str(KEEP_S),
     "DARKROOM_MAX_QUEUE_PER_CLIENT": "256",
-    # So small a model gains nothing from more, and threads of one operator wait for each other long
-    # when the machine is busy.
+    # Such a small model gains nothing from more threads, and threads of one operator wait for each
+    # other for long when the machine is busy.
     "OMP_NUM_THREADS": "1",
 }
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Jobs done so far, and each program's memory in MiB."""
+    """Number of finished jobs, and each program's memory in MiB."""
 
     jobs: int
     memory_mb: dict[str, float]
@@ -56,7 +56,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trend:
-    """A program's memory after the warm-up: slope in MiB for a thousand jobs."""
+    """A program's memory after the warm-up; the slope is in MiB for a thousand jobs."""
 
     program: str
     begin_mb: float
@@ -66,13 +66,13 @@ class Trend:
 
 
 class Mix:
-    """Sends job after job, each of another kind, and counts what became of them."""
+    """Sender of jobs of all kinds that counts their outcomes."""
 
     def __init__(self, jobs: int) -> None:
         self._numbers = iter(range(jobs))
         self.outcomes: Counter[str] = Counter()
         self._image = base64.b64encode(photo(TINY.side)).decode()
-        self._mask = base64.b64encode(stencil(TINY.side)).decode()
+        self._mask = base64.b64encode(mask_image(TINY.side)).decode()
 
     @property
     def done(self) -> int:
@@ -95,19 +95,19 @@ class Mix:
                     await connection.send(
                         f"DELETE /v1/jobs/{job} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
                     )
-                return await self._followed(connection, job)
+                return await self._poll(connection, job)
             case _:
                 (await connection.post(path, body)).expect(200)
                 return "finished"
 
-    async def _followed(self, connection: Connection, job: str) -> str:
+    async def _poll(self, connection: Connection, job: str) -> str:
         while True:
             state: str = (await connection.get(f"/v1/jobs/{job}")).expect(200).json()["state"]
             if state in ENDED:
                 return state
             await asyncio.sleep(POLL_S)
 
-    def _body(self, kind: Kind, number: int) -> dict[str, object]:
+    def _body(self, kind: JobKind, number: int) -> dict[str, object]:
         body: dict[str, object] = {
             "prompt": f"{PROMPTS[number % len(PROMPTS)]} {number % 101}",
             "seed": number,
@@ -124,24 +124,24 @@ class Mix:
 
 
 async def soak(jobs: int) -> tuple[list[Sample], Counter[str], float]:
-    """All samples, what became of the jobs, and the seconds it took."""
+    """Run the jobs; returns the samples, the outcomes of the jobs, and the seconds."""
     environment = {**ENVIRONMENT, "DARKROOM_MODEL": str(folder(TINY).resolve())}
     mix = Mix(jobs)
-    async with premises(this_python("darkroom", "worker"), environment) as house:
+    async with benchmark_stack(this_python("darkroom", "worker"), environment) as stack:
         started = time.perf_counter()
-        clients = asyncio.gather(*(mix.client(house.url) for _ in range(CLIENTS)))
+        clients = asyncio.gather(*(mix.client(stack.url) for _ in range(CLIENTS)))
         samples = []
         while not clients.done():
-            samples.append(Sample(mix.done, house.memory_mb()))
+            samples.append(Sample(mix.done, stack.memory_mb()))
             await asyncio.wait([clients], timeout=SAMPLE_S)
-        await clients  # raises what went wrong
+        await clients  # raises the errors of the clients
         seconds = time.perf_counter() - started
-        samples.append(Sample(mix.done, house.memory_mb()))
+        samples.append(Sample(mix.done, stack.memory_mb()))
     return samples, mix.outcomes, seconds
 
 
 def trends(samples: list[Sample]) -> Iterator[Trend]:
-    """How each program's memory went on after the warm-up."""
+    """Yield the trend of each program's memory after the warm-up."""
     most = samples[-1].jobs
     steady = [sample for sample in samples if sample.jobs >= WARM_UP * most]
     for program in samples[-1].memory_mb:

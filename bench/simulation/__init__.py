@@ -1,8 +1,8 @@
-"""A worker's queue and device without either: the same scheduler, in simulated time.
+"""Simulation of queues, workers and devices in simulated time, with the worker's own scheduler.
 
-requests   who asks for what and when: Poisson, bursty, traces
-devices    what a step costs: measured profiles, and one derived from public figures
+requests   arrivals of requests: Poisson, bursty, traces
+devices    step times: measured profiles, and one derived from published figures
 policies   serial, request-level, step-level
-run        the events of one queue and any number of workers
-redis      what a job and a worker cost the Redis server, measured
+run        event simulation of one queue and any number of workers
+redis      measured cost of a job and of a worker for the Redis server
 """

@@ -1,4 +1,4 @@
-"""What steps cost on a device: measured here, or derived from what others have published."""
+"""Step times of devices: measured here, or derived from published figures."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.simulation.requests import Kind, Mix
+from bench.simulation.requests import Mix, RequestKind
 from worker.engine.step_profile import Group, Measurement, StepProfile
 
 
 @dataclass(frozen=True)
 class Device:
-    """One worker's device and model. decode_s: to decode a picture of the measured size.
+    """The device and model of a worker.
 
-    side: pixels of that size; factor: pixels to a side of a latent.
+    decode_s: seconds to decode an image of the measured size. side: pixels of a side of that size.
+    factor: downsampling factor of the autoencoder.
     """
 
     name: str
@@ -28,33 +29,33 @@ class Device:
     slots: int = 8
 
     def profile(self) -> StepProfile:
-        """As the worker would have it with these slots."""
+        """Return the step profile of a worker with these slots."""
         return StepProfile(self.steps, 2 * self.slots)
 
-    def kind(self, scale: float = 1.0, steps: int = 0, rows: int = 2) -> Kind:
-        """A picture whose sides are `scale` times the measured ones."""
+    def kind(self, scale: float = 1.0, steps: int = 0, rows: int = 2) -> RequestKind:
+        """Return the kind of an image whose sides are `scale` times the measured ones."""
         group = (4, *(round(scale * edge) for edge in self.steps.group[-2:]))
         pixels = round(scale * self.side)
         steps = steps or self.default_steps
         guided = "" if rows == 2 else ", unguided"
-        return Kind(group, steps, rows, f"{pixels}×{pixels}, {steps} steps{guided}")
+        return RequestKind(group, steps, rows, f"{pixels}×{pixels}, {steps} steps{guided}")
 
     def decode_seconds(self, group: Group) -> float:
-        """Proportional to the pixels."""
+        """Return the seconds to decode an image, proportional to its pixels."""
         return self.decode_s * _cells(group) / _cells(self.steps.group)
 
-    def alone_s(self, kind: Kind) -> float:
-        """Seconds that a picture takes when nobody else is there."""
+    def alone_s(self, kind: RequestKind) -> float:
+        """Return the seconds of an image that is generated alone."""
         step_s = self.profile().step_seconds(kind.group, kind.rows)
         return kind.steps * step_s + self.decode_seconds(kind.group)
 
-    def batch_s(self, kind: Kind) -> float:
-        """Seconds that as many of a kind as there are slots take together."""
+    def batch_s(self, kind: RequestKind) -> float:
+        """Return the seconds of a batch of one kind that fills all slots."""
         step_s = self.profile().step_seconds(kind.group, kind.rows * self.slots)
         return kind.steps * step_s + self.slots * self.decode_seconds(kind.group)
 
-    def capacity_per_s(self, mix: Sequence[Kind]) -> float:
-        """Requests a second if every step were a full batch; each kind as frequent as in `mix`."""
+    def capacity_per_s(self, mix: Sequence[RequestKind]) -> float:
+        """Return the requests a second with a full batch in every step, for the kinds of `mix`."""
         profile = self.profile()
         device_s = 0.0
         for kind in mix:
@@ -64,7 +65,7 @@ class Device:
         return len(mix) / device_s
 
     def mixed(self) -> Mix:
-        """Few steps and many, small and large, guided and not."""
+        """Return a mix of few and many steps, small and large images, with and without guidance."""
         return [
             self.kind(steps=max(4, self.default_steps // 2), rows=1),
             self.kind(),
@@ -74,7 +75,7 @@ class Device:
 
 
 def measured(path: Path) -> Device:
-    """A device as `python -m bench step_times` has measured it."""
+    """Read a device that `python -m bench step_times` has measured."""
     kept: Mapping[str, object] = json.loads(path.read_text())
     seconds = kept["seconds"]
     assert isinstance(seconds, dict)
@@ -93,11 +94,11 @@ def measured(path: Path) -> Device:
 
 
 def sdxl_h200() -> Device:
-    """SDXL 1024², 20 Euler steps, guidance, in FP8: derived, not measured.
+    """Return SDXL at 1024² with 20 guided Euler steps in FP8 on an H200: derived, not measured.
 
     MLPerf Inference v5.1, Offline, one H200 (Quanta D74U-7U): 2.399 images a second at 32 images a
     batch. By operations, decoding is 10.47 of an image's 281.1 TFLOP, so 15.5 ms, and a row of the
-    UNet at that size takes (1/2.399 s - 15.5 ms) / 40 = 10.03 ms. What smaller batches lose is
+    UNet at that size takes (1/2.399 s - 15.5 ms) / 40 = 10.03 ms. The loss of smaller batches is
     taken from diffusers' published rates for SDXL on an A100 (9.9, 2.74 and 0.72 iterations a
     second for 1, 4 and 16 images): 16 % for one image, 5 % for four.
     """

@@ -1,4 +1,7 @@
-"""A worker that draws nothing, in steps that last: `… paced_worker STEP_SECONDS`."""
+"""A worker without a model whose steps take a given time.
+
+python -m bench.simulation.paced_worker STEP_SECONDS
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from worker.interfaces import AdmittedJob
 
 
 class PacedEngine(NullEngine):
-    """Every job takes as many steps as it asks for, of `step_s` seconds each."""
+    """An engine that runs the requested steps of every job, of `step_s` seconds each."""
 
     def __init__(self, slots: int, step_s: float) -> None:
         super().__init__(slots)

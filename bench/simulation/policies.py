@@ -1,5 +1,7 @@
-"""Three ways to serve a queue with one device. Each is asked, whenever the device is free, what to
-do next; the step-level one is the worker's own scheduler."""
+"""Three policies that serve a queue with one device.
+
+Each is called whenever the device is free; step-level is the worker's own scheduler.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ from math import inf
 from typing import Protocol
 
 from bench.simulation.devices import Device
-from bench.simulation.requests import Kind, Request
+from bench.simulation.requests import Request, RequestKind
 from worker.engine.batcher import Batcher, free_slots
 from worker.engine.step_profile import Group
 
 
 @dataclass(eq=False)
 class Slot:
-    """A request in the device's hands; a `worker.engine.batcher.Candidate`."""
+    """An admitted request; a `worker.engine.batcher.Candidate`."""
 
     request: Request
     admitted_at: float
@@ -27,7 +29,7 @@ class Slot:
         self.steps_left = self.kind.steps
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> RequestKind:
         return self.request.kind
 
     @property
@@ -44,26 +46,29 @@ class Slot:
 
 
 class Policy(Protocol):
-    """What a worker does with the requests that wait."""
+    """Scheduling policy of a worker."""
 
     def free_slots(self, waiting: int) -> int:
-        """How many of them it takes now."""
+        """Return the number of waiting requests that the policy admits now."""
 
-    def take(self, request: Request, now: float) -> None: ...
+    def admit(self, request: Request, now: float) -> None:
+        """Admit a request."""
 
     def step(self, now: float) -> list[Slot]:
-        """The slots of the next step; empty if there is nothing to do yet."""
+        """Return the slots of the next step; empty if there is nothing to do yet."""
 
     def done(self, finished: list[Slot]) -> None:
-        """These have made their last step."""
+        """Remove slots that have made their last step."""
 
     def wakes_at(self) -> float:
-        """When there will be something to do though nobody comes."""
+        """Return the time of the next step if no request arrives, or infinity."""
 
 
 class StepLevel:
-    """Ours: whoever comes has the next step, if there is a slot; `worker.engine.batcher`
-    chooses."""
+    """Step-level batching: a request joins at the next step if a slot is free.
+
+    `worker.engine.batcher` chooses the slots of each step.
+    """
 
     def __init__(self, device: Device) -> None:
         self._slots: list[Slot] = []
@@ -73,7 +78,7 @@ class StepLevel:
     def free_slots(self, waiting: int) -> int:
         return free_slots(self._slots, self._most)
 
-    def take(self, request: Request, now: float) -> None:
+    def admit(self, request: Request, now: float) -> None:
         self._slots.append(Slot(request, now))
 
     def step(self, now: float) -> list[Slot]:
@@ -87,20 +92,23 @@ class StepLevel:
 
 
 class RequestLevel:
-    """MLPerf's rule: a batch begins when `size` requests of one picture size wait, or the first of
-    them has waited for `patience_s`; nobody joins until all of it is done. A request that needs
-    fewer steps than its neighbours is handed over early, which is more than such servers do."""
+    """Request-level batching, MLPerf's rule.
 
-    def __init__(self, size: int, patience_s: float) -> None:
+    A batch starts when `size` requests of one image size wait, or the first of them has waited for
+    `timeout_s`; no request joins until the batch is done. A request that needs fewer steps than
+    the others in its batch is delivered early, which is better than such servers do.
+    """
+
+    def __init__(self, size: int, timeout_s: float) -> None:
         self._size = size
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._waiting: dict[Group, deque[Slot]] = {}
         self._batch: list[Slot] = []
 
     def free_slots(self, waiting: int) -> int:
-        return waiting  # it must see all that wait to find a batch among them
+        return waiting  # a batch is found among all waiting requests
 
-    def take(self, request: Request, now: float) -> None:
+    def admit(self, request: Request, now: float) -> None:
         slot = Slot(request, now)
         self._waiting.setdefault(slot.group, deque()).append(slot)
 
@@ -116,7 +124,7 @@ class RequestLevel:
         return min((self._due(queue) for queue in self._waiting.values() if queue), default=inf)
 
     def _due(self, queue: deque[Slot]) -> float:
-        return queue[0].request.at + self._patience_s
+        return queue[0].request.at + self._timeout_s
 
     def _begin(self, now: float) -> None:
         ready = [
@@ -130,5 +138,5 @@ class RequestLevel:
 
 
 def serial() -> RequestLevel:
-    """One request after another."""
-    return RequestLevel(size=1, patience_s=0.0)
+    """Return the policy that runs one request after another."""
+    return RequestLevel(size=1, timeout_s=0.0)

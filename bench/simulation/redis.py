@@ -1,8 +1,8 @@
-"""What a job and a worker cost a Redis server, measured on a real one.
+"""Cost of a job and of a worker for a Redis server, measured on a real server.
 
-The cost is processor time of the server's main thread, on which all commands run one after another
-(`INFO cpu`), so it bounds how many there can be. `INFO commandstats` says which commands they are;
-what a script calls is listed there by itself too, so these times must not be added up.
+The cost is CPU time of the server's main thread, which runs all commands one after another (`INFO
+cpu`), so it bounds the number of jobs and workers. `INFO commandstats` lists the commands; it
+counts the commands that a script calls in addition to the script, so its times must not be added.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from protocol.settings import Settings
 from tests.support.redis_server import RedisServer
 
 STEP_S = 0.05
-LONG = 900  # steps of a job that outlasts the measurement
+LONG = 900  # steps of a job that runs longer than the measurement
 SHOWN = 8  # commands
 POLL_S = 0.005
 WITHOUT_BOUND = 1_000_000
@@ -38,8 +38,8 @@ WITHOUT_BOUND = 1_000_000
 
 @dataclass(frozen=True)
 class RedisCost:
-    """Seconds of the server's main thread: of a job from its submission to a look at its result,
-    and in every second of a worker that is idle or busy. Per job, how often which command."""
+    """CPU seconds of the server's main thread: of a job from submission to reading its result, and
+    per second of an idle and of a busy worker; and the calls of each command per job."""
 
     job_s: float
     idle_worker: float
@@ -47,17 +47,18 @@ class RedisCost:
     calls_per_job: dict[str, float]
 
     def busy_share(self, workers: int, jobs_per_s: float) -> float:
-        """Of the server's time, with so many busy workers that end so many jobs together."""
+        """Return the share of the server's time that `workers` busy workers take which finish
+        `jobs_per_s` jobs a second in total."""
         return workers * self.busy_worker + jobs_per_s * self.job_s
 
     def most_workers(self, jobs_per_worker_s: float) -> int:
-        """How many workers one server bears that each end so many jobs a second."""
+        """Return the number of workers that one server supports, each with that rate of jobs."""
         return int(1 / (self.busy_worker + jobs_per_worker_s * self.job_s))
 
 
 def measure(jobs: int, seconds: float) -> RedisCost:
-    """Run a worker against a server: idle, then with long jobs, each for `seconds`; then `jobs`
-    short ones, one submitted after the other."""
+    """Measure an idle worker, then a worker with long jobs, each for `seconds`; then the cost of
+    `jobs` short jobs that are submitted one after the other."""
     with RedisServer() as server, tempfile.TemporaryDirectory() as store:
         settings = Settings(
             redis_url=server.url,
@@ -101,7 +102,7 @@ def _cost_of_jobs(redis: Redis, queue: JobQueue, jobs: int, idle: float, busy: f
 
 
 def _rate_over(redis: Redis, seconds: float) -> float:
-    """Share of the main thread's time that the server was busy, over `seconds` from now."""
+    """Measure the busy share of the main thread's time for `seconds` from now."""
     before = _main_thread_s(redis)
     time.sleep(seconds)
     return (_main_thread_s(redis) - before) / seconds

@@ -1,4 +1,4 @@
-"""Who asks for what and when.
+"""Arrivals of requests: Poisson, bursty, and from a trace.
 
 A trace is CSV with a header: `at_s,width,height,steps,guided,priority`, one request a line, ordered
 by `at_s` (seconds from the start); sizes in pixels, `guided` 0 or 1, priority 0 (high) to 2 (low).
@@ -15,15 +15,15 @@ from pathlib import Path
 from worker.engine.step_profile import Group
 
 HEADER = ("at_s", "width", "height", "steps", "guided", "priority")
-BURST_S = 20.0  # times the mean time between requests: how long a burst, or a lull, lasts
-BURST_SHARE = 1.8  # of the mean rate, while a burst lasts; the rest comes in the lulls
+BURST_S = 20.0  # mean duration of a burst or a lull, in mean times between requests
+BURST_SHARE = 1.8  # rate during a burst, in mean rates; the rest comes in the lulls
 MINUTES = 10  # of a synthetic trace
-NEXT_BY_SAME = 0.4  # of its requests come from somebody who looks at a picture and asks again
+REPEAT_SHARE = 0.4  # of its requests are followed by a second one of the same user
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What is asked for: one picture."""
+class RequestKind:
+    """Size, steps and rows of a request for one image."""
 
     group: Group
     steps: int
@@ -33,18 +33,18 @@ class Kind:
 
 @dataclass(frozen=True)
 class Request:
-    """A kind, and when somebody asked for it."""
+    """A kind and its time of arrival."""
 
     at: float
-    kind: Kind
+    kind: RequestKind
     priority: int = 1
 
 
-Mix = Sequence[Kind]
+Mix = Sequence[RequestKind]
 
 
 def poisson(mix: Mix, per_s: float, count: int, seed: int) -> Iterator[Request]:
-    """`count` requests of the kinds in `mix`, all as likely, independent of each other."""
+    """Yield `count` independent requests of the kinds in `mix`, all with the same probability."""
     chance, now = random.Random(seed), 0.0
     for _ in range(count):
         now += chance.expovariate(per_s)
@@ -52,14 +52,14 @@ def poisson(mix: Mix, per_s: float, count: int, seed: int) -> Iterator[Request]:
 
 
 def bursty(mix: Mix, per_s: float, count: int, seed: int) -> Iterator[Request]:
-    """The same on average, but in bursts: a Poisson process whose rate switches between two."""
+    """Yield requests in bursts, with the same mean rate: a Poisson process with two rates."""
     chance, now = random.Random(seed), 0.0
     rates = (BURST_SHARE * per_s, (2 - BURST_SHARE) * per_s)
     phase, switch_at = 0, chance.expovariate(per_s / BURST_S)
     made = 0
     while made < count:
         following = now + chance.expovariate(rates[phase])
-        if following > switch_at:  # nothing came before the switch; the process has no memory
+        if following > switch_at:  # no request before the switch; the process has no memory
             now, phase = switch_at, 1 - phase
             switch_at += chance.expovariate(per_s / BURST_S)
             continue
@@ -69,9 +69,10 @@ def bursty(mix: Mix, per_s: float, count: int, seed: int) -> Iterator[Request]:
 
 
 def read_trace(path: Path, factor: int) -> list[Request]:
-    """The requests of a trace; `factor` is the pixels to a side of a latent.
+    """Read the requests of a trace; `factor` is the downsampling factor of the autoencoder.
 
-    Raises ValueError for a file that is no trace.
+    Raises:
+        ValueError: the file is not a trace.
     """
     with path.open(newline="") as lines:
         rows = csv.DictReader(lines)
@@ -81,7 +82,7 @@ def read_trace(path: Path, factor: int) -> list[Request]:
 
 
 def write_trace(path: Path, lines: Iterable[tuple[float, int, int, int, int, int]]) -> None:
-    """Write lines as `HEADER` names them."""
+    """Write lines with the columns of `HEADER`."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
@@ -89,8 +90,8 @@ def write_trace(path: Path, lines: Iterable[tuple[float, int, int, int, int, int
 
 
 def synthetic_trace(side: int, seed: int = 0) -> list[tuple[float, int, int, int, int, int]]:
-    """A made-up day in ten minutes: the rate doubles to the middle and falls again; people try
-    things in few steps, then ask for more; now and then a large picture, or an urgent one."""
+    """Return a synthetic day in ten minutes: the rate doubles until the middle and falls again,
+    users repeat a request with more steps, and some images are large or urgent."""
     chance = random.Random(seed)
     lines: list[tuple[float, int, int, int, int, int]] = []
     now = 0.0
@@ -100,7 +101,7 @@ def synthetic_trace(side: int, seed: int = 0) -> list[tuple[float, int, int, int
         width = height = side * 3 // 2 if large else side
         steps = chance.choice((8, 20, 20, 30))
         lines.append((round(now, 3), width, height, steps, int(chance.random() < 0.9), 1))
-        if chance.random() < NEXT_BY_SAME:
+        if chance.random() < REPEAT_SHARE:
             again = round(now + chance.uniform(2, 10), 3)
             priority = chance.choice((0, 1, 1, 2))
             lines.append((again, width, height, 2 * steps, 1, priority))
@@ -108,7 +109,7 @@ def synthetic_trace(side: int, seed: int = 0) -> list[tuple[float, int, int, int
 
 
 def at_rate(requests: Sequence[Request], per_s: float) -> list[Request]:
-    """The same trace, slower or faster, so that it asks for `per_s` on average."""
+    """Return the same trace, stretched in time to `per_s` requests a second on average."""
     squeeze = len(requests) / (requests[-1].at * per_s)
     return [Request(r.at * squeeze, r.kind, r.priority) for r in requests]
 
@@ -118,4 +119,4 @@ def _request(row: dict[str, str], factor: int) -> Request:
     group = (4, height // factor, width // factor)
     rows = 1 + int(row["guided"])
     name = f"{width}×{height}"
-    return Request(float(row["at_s"]), Kind(group, steps, rows, name), int(row["priority"]))
+    return Request(float(row["at_s"]), RequestKind(group, steps, rows, name), int(row["priority"]))

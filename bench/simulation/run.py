@@ -1,4 +1,4 @@
-"""The events of one queue and any number of workers, and what came of them."""
+"""Event simulation of one queue and any number of workers, and its summary."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from statistics import fmean
 
 from bench.simulation.devices import Device
 from bench.simulation.policies import Policy, Slot
-from bench.simulation.requests import Kind, Request
+from bench.simulation.requests import Request, RequestKind
 
-SLO = 3.0  # times what the request takes alone
+SLO = 3.0  # times the latency of the request alone
 
 
 @dataclass(frozen=True)
 class Served:
-    """A request and how long it took, in seconds."""
+    """A finished request and its latency in seconds."""
 
-    kind: Kind
+    kind: RequestKind
     latency_s: float
-    slowdown: float  # times what it takes alone
+    slowdown: float  # in times of its latency alone
     ended_at: float
 
 
 class Server:
-    """Something that does one thing after another, as a Redis server does.
+    """A server that runs one command after another, like Redis.
 
-    `busy` is the share of its time that goes into what is not asked for here.
+    `busy` is the share of its time that other work takes.
     """
 
     def __init__(self, busy: float = 0.0) -> None:
@@ -38,14 +38,14 @@ class Server:
         self._share = max(1e-9, 1.0 - busy)
 
     def serve(self, now: float, seconds: float) -> float:
-        """When something is done that is asked for `now` and takes `seconds`."""
+        """Return the end time of a command that is sent at `now` and takes `seconds`."""
         self._free_at = max(now, self._free_at) + seconds / self._share
         return self._free_at
 
 
 @dataclass(frozen=True)
 class QueueCost:
-    """Seconds that the queue's server needs for a job: to submit and claim it, and to end it."""
+    """Seconds of the queue's server for a job: to submit and claim it, and to finish it."""
 
     take_s: float = 0.0
     end_s: float = 0.0
@@ -62,13 +62,16 @@ def simulate(
     workers: int = 1,
     cost: QueueCost = FREE,
 ) -> list[Served]:
-    """Serve all of `requests` with `workers` devices on one queue."""
+    """Serve all `requests` with `workers` devices on one queue."""
     return _Run(device, [policy() for _ in range(workers)], cost).serve(requests)
 
 
 class _Run:
-    """A worker's turn is between two of its steps. An idle one gets a turn when somebody comes, or
-    when a time-out of its policy is over."""
+    """State of a simulation.
+
+    A worker has a turn between two of its steps. An idle worker gets a turn when a request arrives
+    or when a time-out of its policy ends.
+    """
 
     def __init__(self, device: Device, policies: list[Policy], cost: QueueCost) -> None:
         self._device = device
@@ -78,11 +81,13 @@ class _Run:
         self._redis = Server(cost.busy)
         self._queue: deque[Request] = deque()
         self._idle = deque(range(len(policies)))
-        self._events: list[tuple[float, int, int]] = []  # when, number, worker
+        self._events: list[tuple[float, int, int]] = []  # time, number, worker
         self._numbers = count()
-        self._next_turn = [-1 for _ in policies]  # the number of each worker's; others are void
+        self._next_turn = [
+            -1 for _ in policies
+        ]  # number of each worker's next turn; other events are ignored
         self._ended: list[list[tuple[Slot, float]]] = [[] for _ in policies]
-        self._alone: dict[Kind, float] = {}
+        self._alone: dict[RequestKind, float] = {}
         self._served: list[Served] = []
 
     def serve(self, requests: Iterable[Request]) -> list[Served]:
@@ -100,18 +105,18 @@ class _Run:
             if self._next_turn[worker] == number:
                 self._turn(now, worker)
 
-    def _turn_at(self, when: float, worker: int) -> None:
+    def _turn_at(self, time: float, worker: int) -> None:
         self._next_turn[worker] = number = next(self._numbers)
-        heapq.heappush(self._events, (when, number, worker))
+        heapq.heappush(self._events, (time, number, worker))
 
     def _turn(self, now: float, worker: int) -> None:
         policy = self._policies[worker]
         if worker in self._idle:
             self._idle.remove(worker)
-        self._settle(now, worker)
+        self._report_finished(now, worker)
         for _ in range(min(len(self._queue), policy.free_slots(len(self._queue)))):
             now = self._redis.serve(now, self._cost.take_s)
-            policy.take(self._queue.popleft(), now)
+            policy.admit(self._queue.popleft(), now)
         if batch := policy.step(now):
             self._turn_at(self._step(now, worker, batch), worker)
             return
@@ -120,7 +125,7 @@ class _Run:
             self._turn_at(policy.wakes_at(), worker)
 
     def _step(self, now: float, worker: int, batch: list[Slot]) -> float:
-        """Make a step, then decode what is finished; returns when the device is free again."""
+        """Make a step, then decode the finished images; returns when the device is free again."""
         rows = sum(slot.rows for slot in batch)
         now += self._profile.step_seconds(batch[0].group, rows)
         for slot in batch:
@@ -133,11 +138,11 @@ class _Run:
             self._policies[worker].done(finished)
         return now
 
-    def _settle(self, now: float, worker: int) -> None:
-        """Tell the queue what the last step has finished."""
+    def _report_finished(self, now: float, worker: int) -> None:
+        """Report the jobs that the last step has finished to the queue."""
         for slot, ended_at in self._ended[worker]:
-            told_s = self._redis.serve(now, self._cost.end_s) - now
-            self._record(slot, ended_at + told_s)
+            report_s = self._redis.serve(now, self._cost.end_s) - now
+            self._record(slot, ended_at + report_s)
         self._ended[worker].clear()
 
     def _record(self, slot: Slot, ended_at: float) -> None:
@@ -150,7 +155,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a policy did. Seconds; `good_per_s` counts requests within the SLO."""
+    """Results of a policy, in seconds; `good_per_s` counts requests within the SLO."""
 
     mean_s: float
     p50_s: float
@@ -163,7 +168,7 @@ class Summary:
 
 
 def summary(served: Sequence[Served]) -> Summary:
-    """Of at least one request."""
+    """Summarise at least one request."""
     seconds = sorted(each.latency_s for each in served)
     good = sum(each.slowdown <= SLO for each in served)
     span_s = max(each.ended_at for each in served)
@@ -180,5 +185,5 @@ def summary(served: Sequence[Served]) -> Summary:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that `share` of them do not exceed."""
+    """Return the smallest value that a share `share` of all values does not exceed."""
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

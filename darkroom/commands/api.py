@@ -1,4 +1,4 @@
-"""`darkroom api`: the HTTP service alone."""
+"""`darkroom api`: run the HTTP service alone."""
 
 import argparse
 
@@ -6,15 +6,15 @@ HELP = "run the HTTP service alone"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Run the HTTP service in the foreground. It needs a Redis (REDIS_URL) and an object store "
-        "(OBJECT_STORE_URL) that its workers use too; HOST and PORT say where it listens."
+        "Run the HTTP service in the foreground. It needs the same Redis (REDIS_URL) and object "
+        "store (OBJECT_STORE_URL) as its workers. HOST and PORT set where it listens."
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until stopped."""
+    """Serve until a signal stops the service."""
     # Only here: the other commands need no web framework.
     from service.__main__ import main
 

@@ -1,6 +1,6 @@
-"""What a person wishes for on the command line, in the words of the API.
+"""Arguments of `darkroom generate`, as fields of an API request.
 
-The server says what it does not like, so nothing is checked here but what could not be sent.
+The server validates the fields. Only values that cannot be sent are refused here.
 """
 
 import argparse
@@ -14,33 +14,33 @@ from protocol.request.tasks import Task
 
 @dataclass(frozen=True)
 class GenerateArgs:
-    """A task and its fields; what was left out is the server's to choose."""
+    """A task and its request fields; the server chooses the fields that are absent."""
 
     task: Task
     fields: dict[str, object]
 
 
 def add_generate_args(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say what is to be drawn, and how."""
-    parser.add_argument("prompt", nargs="?", help='what to draw, as in "red heart"')
+    """Add the arguments that describe the images."""
+    parser.add_argument("prompt", nargs="?", help='prompt, such as "red heart"')
     parser.add_argument(
-        "--negative", dest="negative_prompt", metavar="TEXT", help="what it should not show"
+        "--negative", dest="negative_prompt", metavar="TEXT", help="negative prompt"
     )
-    parser.add_argument("--model", help="model to draw with")
-    parser.add_argument("--steps", type=int, help="denoising steps")
-    parser.add_argument("--seed", type=int, help="the same seed draws the same picture")
-    parser.add_argument("-n", type=int, metavar="COUNT", help="how many pictures to draw")
+    parser.add_argument("--model", help="name of the model")
+    parser.add_argument("--steps", type=int, help="number of denoising steps")
+    parser.add_argument("--seed", type=int, help="seed; the same seed gives the same image")
+    parser.add_argument("-n", type=int, metavar="COUNT", help="number of images")
     parser.add_argument(
-        "--size", type=_size, metavar="WIDTHxHEIGHT", help="in pixels, as in 512x768"
+        "--size", type=_size, metavar="WIDTHxHEIGHT", help="image size in pixels, such as 512x768"
     )
-    parser.add_argument("--sampler", help="how to denoise, as in euler or dpmpp_2m")
-    parser.add_argument("--schedule", help="where to put the steps, as in trailing or karras")
+    parser.add_argument("--sampler", help="sampler, such as euler or dpmpp_2m")
+    parser.add_argument("--schedule", help="noise schedule, such as trailing or karras")
     parser.add_argument(
         "--guidance",
         dest="guidance_scale",
         type=float,
         metavar="SCALE",
-        help="how closely to follow the words; 1 = off",
+        help="classifier-free guidance scale; 1 = off",
     )
     parser.add_argument(
         "--lora",
@@ -48,32 +48,34 @@ def add_generate_args(parser: argparse.ArgumentParser) -> None:
         type=_lora,
         action="append",
         metavar="NAME[:WEIGHT]",
-        help="a LoRA to draw with, as in pencil:0.8; may be given several times",
+        help="LoRA to apply, such as pencil:0.8; may be repeated",
     )
-    parser.add_argument("--image", type=_file, metavar="FILE", help="a picture to begin with")
+    parser.add_argument("--image", type=_file, metavar="FILE", help="initial image")
     parser.add_argument(
-        "--mask", type=_file, metavar="FILE", help="where it is white, repaint --image"
+        "--mask", type=_file, metavar="FILE", help="mask: inpaint --image where it is white"
     )
-    parser.add_argument("--strength", type=float, help="how far to leave --image behind, up to 1")
-    parser.add_argument("--upscale", action="store_true", help="draw --image larger, as a whole")
+    parser.add_argument(
+        "--strength", type=float, help="how much to change --image, from above 0 to 1"
+    )
+    parser.add_argument("--upscale", action="store_true", help="upscale --image")
     parser.add_argument(
         "--hires",
         dest="hires_scale",
         type=float,
         metavar="TIMES",
-        help="enlarge what was drawn by so much, and draw it once more",
+        help="hires fix: enlarge the image by this factor and denoise it again",
     )
-    parser.add_argument("--refiner", metavar="MODEL", help="who takes over the last steps")
+    parser.add_argument("--refiner", metavar="MODEL", help="model that runs the last steps")
     parser.add_argument(
         "--audio",
         dest="audio_format",
         choices=[file_format.value for file_format in AudioFormat],
-        help="of a model that draws sounds: what it sounds like, too, in such a file",
+        help="for a model that generates sound: file format of the sound",
     )
 
 
-def wish(arguments: argparse.Namespace) -> GenerateArgs:
-    """What `add_generate_args` has understood."""
+def read_generate_args(arguments: argparse.Namespace) -> GenerateArgs:
+    """Return the task and fields of the arguments that `add_generate_args` added."""
     width, height = arguments.size or (None, None)
     named = (
         *("prompt", "negative_prompt", "model", "steps", "seed", "n", "sampler", "schedule"),
@@ -112,7 +114,7 @@ def _lora(text: str) -> dict[str, object]:
 
 
 def _file(text: str) -> str:
-    """What the file holds, as base64."""
+    """Return the content of a file as base64."""
     try:
         return base64.b64encode(Path(text).read_bytes()).decode()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`darkroom keys`: make, list and revoke API keys."""
+"""`darkroom keys`: create, list and revoke API keys."""
 
 import argparse
 import time
@@ -10,43 +10,44 @@ from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope
 from protocol.connection.redis_client import connect
 from protocol.settings import Settings
 
-HELP = "make, list and revoke API keys"
-USUAL = (Scope.GENERATE, Scope.READ)
+HELP = "create, list and revoke API keys"
+DEFAULT_SCOPES = (Scope.GENERATE, Scope.READ)
 
 
 class NoSuchKey(RuntimeError):
-    """There is no key to revoke."""
+    """No key has the id that was to be revoked."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.description = (
-        "API keys are kept in Redis (REDIS_URL), as hashes: a key is shown once, when it is made. "
-        "All API processes know of a new or a revoked key within two seconds."
+        "Manage API keys. They are stored in Redis (REDIS_URL) as hashes, so a key is shown only "
+        "once, when it is created. A new or revoked key takes effect in all API processes within "
+        "two seconds."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    create = actions.add_parser("create", help="make a key and print it")
-    create.add_argument("name", help="whom or what it is for")
+    create = actions.add_parser("create", help="create a key and print it")
+    create.add_argument("name", help="name of the key's user or purpose")
     create.add_argument(
         "--scopes",
         type=_scopes,
-        default=frozenset(USUAL),
+        default=frozenset(DEFAULT_SCOPES),
         metavar="SCOPE,…",
-        help=f"of {', '.join(Scope)} (default: {','.join(USUAL)})",
+        help=f"any of {', '.join(Scope)} (default: {','.join(DEFAULT_SCOPES)})",
     )
     for limit, meaning in (
         ("requests-per-minute", "requests of any kind"),
-        ("pixel-steps-per-minute", "width x height x steps x n of what is submitted"),
-        ("jobs", "jobs that wait or run at once"),
+        ("pixel-steps-per-minute", "width x height x steps x n of the submitted requests"),
+        ("jobs", "jobs that are queued or running at once"),
     ):
-        create.add_argument(f"--{limit}", type=int, metavar="N", help=f"{meaning}, at most")
-    actions.add_parser("list", help="list the keys there are")
-    revoke = actions.add_parser("revoke", help="make a key useless")
-    revoke.add_argument("id", help="the key's id, as listed")
+        create.add_argument(f"--{limit}", type=int, metavar="N", help=f"maximum of {meaning}")
+    actions.add_parser("list", help="list the keys")
+    revoke = actions.add_parser("revoke", help="revoke a key")
+    revoke.add_argument("id", help="id of the key, as listed")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what is asked."""
+    """Run the action."""
     with connect(Settings().redis_url) as redis:
         records = KeyRecords(redis)
         match arguments.action:
@@ -72,7 +73,7 @@ def _created(records: KeyRecords, arguments: argparse.Namespace) -> str:
 
 
 def _table(keys: list[ApiKey]) -> Table:
-    headings = ("id", "name", "scopes", "requests/min", "pixel-steps/min", "jobs", "made")
+    headings = ("id", "name", "scopes", "requests/min", "pixel-steps/min", "jobs", "created")
     table = Table(*headings, box=None, header_style="bold")
     for key in sorted(keys, key=lambda key: key.created_at):
         limits = key.limits

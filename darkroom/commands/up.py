@@ -1,4 +1,4 @@
-"""`darkroom up`: the whole house on this machine, until Ctrl-C."""
+"""`darkroom up`: run the local stack on this machine until Ctrl-C."""
 
 import argparse
 import json
@@ -15,30 +15,30 @@ from protocol.settings import Settings
 REQUEST = json.dumps({"prompt": "red heart"})
 SAVE = (
     "import base64, json, sys; "
-    'picture = json.load(sys.stdin)["images"][0]["base64"]; '
-    "sys.stdout.buffer.write(base64.b64decode(picture))"
+    'image = json.load(sys.stdin)["images"][0]["base64"]; '
+    "sys.stdout.buffer.write(base64.b64decode(image))"
 )
 
-HELP = "start everything: Redis, a worker and the API"
+HELP = "start the local stack: Redis, a worker and the API"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.description = (
         "Start an embedded Redis-compatible server (unless REDIS_URL names one), a worker and the "
-        "API, and keep them running until Ctrl-C. HOST and PORT say where the API listens."
+        "API, and keep them running until Ctrl-C. HOST and PORT set where the API listens."
     )
     parser.add_argument(
         "--home",
         type=Path,
         default=_default_home(),
         metavar="FOLDER",
-        help="where queue and pictures are kept (default: DARKROOM_HOME, else %(default)s)",
+        help="folder of the queue and images (default: DARKROOM_HOME, else %(default)s)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Stand until stopped."""
+    """Run the stack until a signal stops it."""
     console = Console()
     run_until_signal(_up(arguments.home, console))
     console.print("Darkroom has stopped.", highlight=False)
@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
 async def _up(home: Path, console: Console) -> None:
     display = TerminalDisplay(console)
     try:
-        async with local_stack(home, Settings(), display) as house:
-            console.print(_welcome(house.url), highlight=False, markup=False, soft_wrap=True)
+        async with local_stack(home, Settings(), display) as stack:
+            console.print(_welcome(stack.url), highlight=False, markup=False, soft_wrap=True)
             try:
-                await house.stand()
+                await stack.wait()
             finally:
                 console.print("Stopping.", highlight=False)
     finally:
@@ -69,10 +69,10 @@ def _welcome(url: str) -> str:
     return f"""
 Darkroom is ready: {url}   (Ctrl-C stops it)
 
-A picture:
+Generate an image:
   curl -s {url}/v1/txt2img -H 'Content-Type: application/json' -d '{REQUEST}' \\
     | python3 -c '{SAVE}' > heart.png
 or:
   darkroom generate "red heart" -o heart.png
-The API: {url}/docs
+API reference: {url}/docs
 """

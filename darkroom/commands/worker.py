@@ -1,4 +1,4 @@
-"""`darkroom worker`: one worker alone, or one for each device of this machine."""
+"""`darkroom worker`: run one worker, or one for each device of this machine."""
 
 import argparse
 import os
@@ -8,58 +8,60 @@ from darkroom.processes.worker_pool import WorkerPool
 from darkroom.signals import run_until_signal
 from protocol.telemetry.logs import start_logging
 
-HELP = "run one worker alone, or one for each device"
-ENDING_S = 10.0  # for a worker to hand back and leave, after the time it has to finish
+HELP = "run one worker, or one for each device"
+REQUEUE_S = 10.0  # for a worker to requeue its jobs and end, after its grace time
 EXIT_STATUS = """
-exit status: 0 after an orderly stop; 1 if a worker could not start or its engine broke; 2 for wrong
-options; 75 if a step hung (DARKROOM_WORKER_STALL_S). With --devices, a worker that ends after it
-was once ready is started again, so there it is 0, 1 (one was never ready) or 2.
+exit status: 0 when stopped as requested; 1 if a worker could not start or its engine failed; 2 for
+invalid options; 75 if one step took longer than DARKROOM_WORKER_STALL_S. With --devices, a worker
+that ends after it was ready is started again, so the status is 0, 1 (one worker was never ready) or
+2.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Run one worker in the foreground: it takes jobs from Redis (REDIS_URL), draws them with "
-        "DARKROOM_MODEL on DARKROOM_DEVICE and writes pictures to OBJECT_STORE_URL. SIGTERM lets "
-        "it finish what it draws, within DARKROOM_WORKER_SHUTDOWN_GRACE_S; a second one does not."
+        "Run one worker in the foreground: it claims jobs from Redis (REDIS_URL), runs them with "
+        "DARKROOM_MODEL on DARKROOM_DEVICE and writes images to OBJECT_STORE_URL. After SIGTERM it "
+        "finishes its running jobs within DARKROOM_WORKER_SHUTDOWN_GRACE_S; after a second SIGTERM "
+        "it requeues them at once."
     )
     parser.epilog = EXIT_STATUS
     parser.add_argument(
         "--devices",
         type=device_list,
         metavar="LIST",
-        help="one process for each of these, kept running and stopped together: all, or a list as "
-        "0,1 (GPUs) or cpu,cpu; the metrics of each are served one port further",
+        help="run one process for each device, restart those that fail, and stop them together: "
+        "all, or a list such as 0,1 (GPUs) or cpu,cpu; each serves its metrics at the next port",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Work until stopped."""
-    # The threads of an operator wait for each other, by default spinning for long, which beside
-    # other work burns the time that the others need. So they spin for some microseconds only,
-    # then sleep (measured, see DECISIONS.md). It must be said before torch loads OpenMP.
+    """Run until a signal stops the workers."""
+    # OpenMP threads of an operator wait for each other. By default they spin for long, which takes
+    # CPU time from other processes. So they spin for some microseconds only, then sleep (measured,
+    # see DECISIONS.md). It must be set before torch loads OpenMP.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     if arguments.devices is not None:
-        return _run_fleet(arguments.devices)
+        return _run_pool(arguments.devices)
     # Only here: this loads torch.
     from worker.__main__ import main
 
     return main()
 
 
-def _run_fleet(devices: list[str]) -> int:
-    """Keep a worker running for each device until stopped."""
-    # Only here: the other commands need no settings of a worker.
+def _run_pool(devices: list[str]) -> int:
+    """Keep one worker running for each device until a signal stops them."""
+    # Only here: the other commands need no worker settings.
     from worker.settings import WorkerSettings
 
     settings = WorkerSettings()
     start_logging(settings)
-    fleet = WorkerPool(
+    pool = WorkerPool(
         devices,
         settings,
         metrics_port=settings.worker_metrics_port,
-        grace_s=settings.worker_shutdown_grace_s + ENDING_S,
+        grace_s=settings.worker_shutdown_grace_s + REQUEUE_S,
     )
-    run_until_signal(fleet.stand(), hurry=fleet.hurry)
+    run_until_signal(pool.run(), on_second_signal=pool.terminate)
     return 0

@@ -1,4 +1,4 @@
-"""Which devices workers run on, and the environment in which a worker sees its own alone."""
+"""Devices of this machine, and the environment that shows each worker only its own device."""
 
 import argparse
 import os
@@ -14,13 +14,14 @@ NAMES = re.compile(r"cpu|mps|cuda:\d+")
 
 
 class NoDevices(RuntimeError):
-    """The devices of this machine cannot be told."""
+    """The devices of this machine cannot be listed."""
 
 
 def device_list(text: str) -> list[str]:
-    """What `--devices` was given, as `cpu`, `mps` and `cuda:<n>`; `all` stands for itself.
+    """Parse `--devices` into names such as `cpu`, `mps` and `cuda:<n>`; `all` stays as it is.
 
-    Raises argparse.ArgumentTypeError.
+    Raises:
+        argparse.ArgumentTypeError: a name is neither of these nor a number.
     """
     if text == "all":
         return [text]
@@ -32,25 +33,30 @@ def device_list(text: str) -> list[str]:
 
 
 def all_devices() -> list[str]:
-    """Every GPU that PyTorch sees, else what it runs on without one.
+    """List every GPU that PyTorch sees, or else the device it runs on without one.
 
-    Asked in a process that ends: PyTorch would stay loaded in this one, which lives for long.
-    Raises NoDevices.
+    A child process lists them, because PyTorch would stay loaded in this long-lived process.
+
+    Raises:
+        NoDevices: PyTorch cannot be loaded or fails.
     """
-    asked = subprocess.run(
+    listing = subprocess.run(
         this_python("worker.devices"), capture_output=True, text=True, check=False
     )
-    if asked.returncode:
-        raise NoDevices(f"PyTorch cannot tell the devices of this machine: {asked.stderr[-500:]}")
-    return asked.stdout.split()
+    if listing.returncode:
+        raise NoDevices(f"PyTorch cannot list the devices of this machine: {listing.stderr[-500:]}")
+    return listing.stdout.split()
 
 
 def environments(devices: list[str]) -> list[Mapping[str, str]]:
-    """For each device what a worker is told, so that it sees this one only: whatever it does
-    without naming a device cannot end up on another. Workers on the CPU share its cores."""
+    """Return the environment variables of each device's worker.
+
+    Each worker sees only its own device, so that code which names no device cannot use another.
+    Workers on the CPU share its cores.
+    """
     visible = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
     on_cpu = devices.count("cpu")
-    told: list[Mapping[str, str]] = []
+    result: list[Mapping[str, str]] = []
     for device in devices:
         kind, _, number = device.partition(":")
         variables = {"DARKROOM_DEVICE": kind}
@@ -59,5 +65,5 @@ def environments(devices: list[str]) -> list[Mapping[str, str]]:
             variables[VISIBLE] = known[int(number)] if int(number) < len(known) else "-1"
         if kind == "cpu" and on_cpu > 1 and THREADS not in os.environ:
             variables[THREADS] = str(max(1, (os.cpu_count() or 1) // on_cpu))
-        told.append(variables)
-    return told
+        result.append(variables)
+    return result

@@ -1,8 +1,9 @@
-"""The Redis-compatible server that comes with the house, for those who run none of their own.
+"""Embedded Redis-compatible server of the local stack.
 
-It listens on a unix socket only, in a folder nobody else may enter, behind a password made anew at
-each start. What it has acknowledged is on disk (`appendfsync always`), so an accepted job survives
-a crash of anything. One folder serves one server: a lock says so, held by the server itself.
+It listens only on a unix socket in a folder that is private to the user, and requires a password
+that is new at each start. Every acknowledged write is on disk (`appendfsync always`), so an
+accepted job survives a crash of any process. The server process holds a lock on its folder, so a
+folder has at most one server.
 """
 
 import asyncio
@@ -46,7 +47,7 @@ class EmbeddedRedisError(RuntimeError):
 
 @dataclass(frozen=True)
 class EmbeddedRedis:
-    """A folder made ready for one server. `lock` is the open file descriptor of its lock."""
+    """A folder prepared for one server. `lock` is the open file descriptor of its lock."""
 
     folder: Path
     socket: Path
@@ -59,29 +60,29 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Address with password, as `REDIS_URL` takes it."""
+        """Address with password, in the form of `REDIS_URL`."""
         return f"unix://:{self.password}@{quote(str(self.socket))}?db=0"
 
     def program(self, show: Callable[[str, str], None]) -> Program:
-        """The server as a program of the house.
+        """Return the server as a program of the local stack.
 
         Raises:
-            NoServerBinary: this machine has none.
+            NoServerBinary: this machine has no server binary.
         """
         return Program(
             name="redis",
             command=[
-                str(find_server_binary(note=self.folder / "server")),
+                str(find_server_binary(record=self.folder / "server")),
                 str(self.folder / "redis.conf"),
             ],
-            ready=self._answers,
+            ready=self._wait_until_ready,
             show=show,
-            advice=f"its log is {self.log}",
+            hint=f"its log is {self.log}",
             pass_fds=[self.lock],
         )
 
-    async def _answers(self) -> None:
-        """Wait until the server has read its file of commands and answers."""
+    async def _wait_until_ready(self) -> None:
+        """Wait until the server has read its append-only file and answers."""
         async with connect_async(self.url) as client:
             while True:
                 try:
@@ -94,10 +95,10 @@ class EmbeddedRedis:
 
 @contextmanager
 def embedded_redis(folder: Path) -> Iterator[EmbeddedRedis]:
-    """Make `folder` ready for a server: private, locked, with a new password and configuration.
+    """Prepare `folder` for a server: private, locked, with a new password and configuration.
 
     Raises:
-        EmbeddedRedisError: another server uses it.
+        EmbeddedRedisError: another server uses the folder.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,8 @@ def embedded_redis(folder: Path) -> Iterator[EmbeddedRedis]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Hold the lock, without waiting for it. It is free when every holder of the file has ended."""
+    """Hold the lock; fail at once if it is taken. It is free when every process that has the file
+    open has ended."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(descriptor, path.parent)
@@ -136,7 +138,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 @contextmanager
 def _private_socket(folder: Path) -> Iterator[Path]:
-    """A path for the socket that nobody else may reach: in `folder`, unless that is too long."""
+    """Yield a private path for the socket: in `folder`, unless that path is too long."""
     socket = folder / "redis.sock"
     if len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH:
         yield socket
@@ -152,6 +154,6 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _quoted(path: Path) -> str:
-    """A path as the server's configuration takes it, spaces and quotes included."""
+    """Quote a path for the server's configuration file."""
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

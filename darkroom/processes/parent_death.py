@@ -1,10 +1,10 @@
-"""Run a program that cannot outlive the process that started it.
+"""Launcher of programs that the kernel kills when their parent process dies.
 
     python -m darkroom.processes.parent_death PARENT_PID program argument…
 
-The kernel is asked to kill this process when its parent dies, however that dies, and then the
-process becomes the program: the wish survives exec. A launcher rather than `preexec_fn`, which is
-unsafe once the parent has threads. Linux only; elsewhere the program merely runs.
+The launcher sets PR_SET_PDEATHSIG and then execs the program; the setting survives exec.
+`preexec_fn` would be unsafe once the parent has threads. Linux only; on other systems the program
+runs without this protection.
 """
 
 import ctypes
@@ -16,26 +16,28 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def bound_to_parent(command: list[str]) -> list[str]:
-    """The command line that runs `command` bound_to_parent to the calling process.
+    """Return the command line that runs `command` until the calling process dies.
 
-    The tie is to the calling *thread*: start it from one that lives as long as the process.
+    The kernel watches the calling *thread*: start the command from a thread that lives as long as
+    the process.
     """
     return [sys.executable, "-m", "darkroom.processes.parent_death", str(os.getpid()), *command]
 
 
 def main(arguments: list[str]) -> None:
-    """Tie this process to its parent and become the program."""
+    """Bind this process to its parent and exec the program."""
     parent, *command = arguments
     if sys.platform == "linux":
         _die_with_parent()
-        # It may have died before the kernel was told; then we were handed to another parent.
+        # If the parent died before the call above, this process has another parent by now.
         if os.getppid() != int(parent):
             sys.exit(f"the parent process {parent} is gone")
     os.execvp(command[0], command)
 
 
 def _die_with_parent() -> None:
-    """SIGKILL, not SIGTERM: nothing is lost by it, by design, and a hanging program obeys too."""
+    """Request SIGKILL at the parent's death: it loses no data, by design, and it also ends a
+    program that hangs, which SIGTERM would not."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")

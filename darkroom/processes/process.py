@@ -1,4 +1,4 @@
-"""One program of the house as a child process: started, watched, restarted, stopped in order."""
+"""Child processes that are started, supervised, restarted and stopped in order."""
 
 import asyncio
 import os
@@ -10,38 +10,39 @@ from dataclasses import dataclass, field
 
 from darkroom.processes.parent_death import bound_to_parent
 
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
-LAST_WORDS_S = 2.0
-STEADY_S = 60.0  # a program that ran this long has earned a quick restart again
+MIN_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
+READY_TIMEOUT_AFTER_EXIT_S = 2.0
+STABLE_AFTER_S = 60.0  # a program that ran this long is restarted with the shortest pause again
 LONGEST_LINE = 1 << 20  # bytes
 
 
 class ProgramFailed(RuntimeError):
-    """A program ended before it was ready, so starting it again would not help."""
+    """A program ended before it was ready, so a restart would not help."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run and how to tell that it runs.
+    """A command, and the checks and callbacks of its process.
 
-    `ready` returns once the program does its work, or raises `ProgramFailed` if it never will.
-    `show` is called with the program's name and each line it prints; `advice` says where else to
-    look when it fails. `grace_s` is the time between SIGTERM and SIGKILL.
+    `ready` returns when the program is ready, or raises `ProgramFailed` if it never will be.
+    `show` is called with the program's name and each line it prints. `hint` is the end of the
+    error message and tells where to look for the reason. `grace_s` is the time between SIGTERM and
+    SIGKILL.
     """
 
     name: str
     command: Sequence[str]
     ready: Callable[[], Awaitable[None]]
     show: Callable[[str, str], None]
-    advice: str = "what it printed says why"
+    hint: str = "see its output above for the reason"
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_fds: Sequence[int] = ()
     grace_s: float = 10.0
 
 
 class ManagedProcess:
-    """A program kept running; `watch` ends only by raising `ProgramFailed`."""
+    """A program that is kept running; the task `watch` ends only by raising `ProgramFailed`."""
 
     def __init__(self, program: Program) -> None:
         self.is_ready = asyncio.Event()
@@ -49,47 +50,47 @@ class ManagedProcess:
         self.watch = asyncio.create_task(_keep_running(program, self))
 
     def stop(self) -> None:
-        """Begin to stop it, and start it no more; `watch` ends when it has ended."""
-        if not self.watch.cancelling():  # once more would interrupt the stopping
+        """Start to stop the program, without a restart; `watch` ends when the program has ended."""
+        if not self.watch.cancelling():  # a second cancel would interrupt the first
             self.watch.cancel()
 
-    def hurry(self) -> None:
-        """Tell it once more to end, in case it takes its time."""
+    def terminate(self) -> None:
+        """Send SIGTERM if the program runs."""
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
 
 
 @asynccontextmanager
 async def running(program: Program) -> AsyncIterator[ManagedProcess]:
-    """Keep `program` running inside the block; on leaving, it has ended."""
-    child = ManagedProcess(program)
+    """Keep `program` running inside the block; stop it on leaving and wait until it has ended."""
+    managed = ManagedProcess(program)
     try:
-        yield child
+        yield managed
     finally:
-        child.stop()
+        managed.stop()
         with suppress(asyncio.CancelledError, ProgramFailed):
-            await child.watch
+            await managed.watch
 
 
-async def _keep_running(program: Program, child: ManagedProcess) -> None:
-    """Run it; when it dies after it was ready, run it again, waiting longer each time."""
+async def _keep_running(program: Program, managed: ManagedProcess) -> None:
+    """Run the program; if it ends after it was ready, restart it after a pause that doubles."""
     loop = asyncio.get_running_loop()
-    pause_s = FIRST_PAUSE_S
+    backoff_s = MIN_BACKOFF_S
     while True:
         started = loop.time()
-        status = await _run_once(program, child)
-        if not child.is_ready.is_set():
-            failure = f"{program.name} {_ending(status)} before it was ready"
-            raise ProgramFailed(f"{failure}; {program.advice}")
-        if loop.time() - started > STEADY_S:
-            pause_s = FIRST_PAUSE_S
-        program.show(program.name, f"{_ending(status)}; starting it again in {pause_s:g} s")
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        status = await _run_once(program, managed)
+        if not managed.is_ready.is_set():
+            failure = f"{program.name} {_exit_text(status)} before it was ready"
+            raise ProgramFailed(f"{failure}; {program.hint}")
+        if loop.time() - started > STABLE_AFTER_S:
+            backoff_s = MIN_BACKOFF_S
+        program.show(program.name, f"{_exit_text(status)}; starting it again in {backoff_s:g} s")
+        await asyncio.sleep(backoff_s)
+        backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
 
 
-async def _run_once(program: Program, child: ManagedProcess) -> int:
-    """Run the program to its end and return its exit status; cancelled, stop it first."""
+async def _run_once(program: Program, managed: ManagedProcess) -> int:
+    """Run the program to its end and return its exit status; if cancelled, stop it first."""
     process = await asyncio.create_subprocess_exec(
         *bound_to_parent([*program.command]),
         stdin=asyncio.subprocess.DEVNULL,
@@ -98,27 +99,28 @@ async def _run_once(program: Program, child: ManagedProcess) -> int:
         env={**os.environ, "PYTHONUNBUFFERED": "1", **program.environment},
         limit=LONGEST_LINE,
         pass_fds=program.pass_fds,
-        # A Ctrl-C at the terminal goes to the whole foreground group; we pass it on in order.
+        # Ctrl-C at a terminal signals the whole foreground group. In a session of its own, a
+        # program gets only the signals that this process sends, in order.
         start_new_session=True,
     )
     assert process.stdout
-    child.process = process
+    managed.process = process
     reading = asyncio.create_task(_show_lines(process.stdout, program))
-    ending = asyncio.create_task(process.wait())
-    getting_ready = asyncio.ensure_future(program.ready())
+    exited = asyncio.create_task(process.wait())
+    ready = asyncio.ensure_future(program.ready())
     try:
-        await asyncio.wait({ending, getting_ready}, return_when=asyncio.FIRST_COMPLETED)
-        if ending.done():
-            # It may have said why just before it ended; let `ready` hear of it.
-            await asyncio.wait({getting_ready}, timeout=LAST_WORDS_S)
-        if getting_ready.done():
-            getting_ready.result()
-            child.is_ready.set()
-        return await ending
+        await asyncio.wait({exited, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if exited.done():
+            # The program may have published the reason just before it ended; let `ready` read it.
+            await asyncio.wait({ready}, timeout=READY_TIMEOUT_AFTER_EXIT_S)
+        if ready.done():
+            ready.result()
+            managed.is_ready.set()
+        return await exited
     finally:
-        getting_ready.cancel()
+        ready.cancel()
         await _stop(process, program.grace_s)
-        await asyncio.wait({reading, getting_ready})
+        await asyncio.wait({reading, ready})
 
 
 async def _show_lines(output: asyncio.StreamReader, program: Program) -> None:
@@ -133,7 +135,8 @@ async def _show_lines(output: asyncio.StreamReader, program: Program) -> None:
 
 
 async def _stop(process: asyncio.subprocess.Process, grace_s: float) -> None:
-    """SIGTERM, then after `grace_s` SIGKILL to its whole session, so that no helper is left."""
+    """Send SIGTERM, and after `grace_s` SIGKILL to the whole session, so that no helper process
+    is left."""
     if process.returncode is None:
         process.terminate()
         with suppress(TimeoutError):
@@ -143,12 +146,12 @@ async def _stop(process: asyncio.subprocess.Process, grace_s: float) -> None:
     await process.wait()
 
 
-def _ending(status: int) -> str:
+def _exit_text(status: int) -> str:
     if status >= 0:
         return f"ended with status {status}"
     return f"was killed by {signal.Signals(-status).name}"
 
 
 def this_python(*arguments: str) -> list[str]:
-    """Command line of a module of ours, in the interpreter we run in."""
+    """Return the command line that runs a module in this Python interpreter."""
     return [sys.executable, "-m", *arguments]

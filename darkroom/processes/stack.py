@@ -1,7 +1,7 @@
-"""The whole house in one block: Redis, one worker, the API, started in order and stopped in order.
+"""Local stack: Redis, one worker and the API, started and stopped in order.
 
-async with local_stack(home, settings, display) as house:
-    await house.during(do_something_with(house.url))
+async with local_stack(home, settings, display) as stack:
+    await stack.during(do_something_with(stack.url))
 """
 
 import asyncio
@@ -24,46 +24,50 @@ from protocol.settings import LogFormat, Settings
 POLL_S = 0.1
 API_GRACE_S = 10.0
 WORKER_GRACE_S = 40.0
-# A person at a Ctrl-C waits less gladly than an operator: what is not finished after these seconds
-# is handed back to the queue, and goes on at the next start.
-FINISHING, FINISHING_S = "DARKROOM_WORKER_SHUTDOWN_GRACE_S", "3"
+# After Ctrl-C a user waits less than an operator: jobs that are not finished after this time are
+# requeued and resume at the next start.
+GRACE, DEFAULT_GRACE_S = "DARKROOM_WORKER_SHUTDOWN_GRACE_S", "3"
 WORKER = this_python("darkroom", "worker")
 
 T = TypeVar("T")
 
 
 class Display(Protocol):
-    """Where the house shows what goes on inside."""
+    """Output of the local stack."""
 
     def line(self, program: str, text: str) -> None:
-        """`program` printed `text`."""
+        """Show the line `text` of `program`."""
 
     def worker(self, report: WorkerReport) -> None:
-        """What the worker says of itself while it gets ready."""
+        """Show the worker's start-up progress."""
 
 
 class LocalStack:
-    """A running house: every program started in it is kept running as long as `stack` is open."""
+    """A running local stack; each of its programs is kept running while `stack` is open."""
 
     def __init__(self, url: str, stack: AsyncExitStack) -> None:
         self.url = url
         self._stack = stack
-        self._children: list[ManagedProcess] = []
+        self._processes: list[ManagedProcess] = []
 
     async def start(self, *programs: Program) -> None:
-        """Start programs and wait until all are ready. Raises what `during` raises."""
+        """Start programs and wait until all are ready.
+
+        Raises:
+            ProgramFailed: a program cannot be started.
+        """
         started = [await self._stack.enter_async_context(running(program)) for program in programs]
-        self._children += started
+        self._processes += started
         await self.during(_all_ready(started))
 
     async def during(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do `work` as long as the house stands.
+        """Run `work` while all programs run, and return its result.
 
         Raises:
-            ProgramFailed: a program of the house cannot go on; `work` has been cancelled.
+            ProgramFailed: a program failed for good; `work` has been cancelled.
         """
         task = asyncio.create_task(work)
-        watches = [child.watch for child in self._children]
+        watches = [process.watch for process in self._processes]
         try:
             await asyncio.wait({task, *watches}, return_when=asyncio.FIRST_COMPLETED)
             for watch in watches:
@@ -74,8 +78,8 @@ class LocalStack:
             task.cancel()
             await asyncio.wait({task})
 
-    async def stand(self) -> None:
-        """Stand until a program cannot go on, or until cancelled."""
+    async def wait(self) -> None:
+        """Wait until a program fails for good, or until cancelled."""
         await self.during(asyncio.sleep(math.inf))
 
 
@@ -83,24 +87,24 @@ class LocalStack:
 async def local_stack(
     home: Path, settings: Settings, display: Display, worker: Sequence[str] = WORKER
 ) -> AsyncIterator[LocalStack]:
-    """Start everything and wait until it is ready; on leaving, nothing of it runs any more.
+    """Start all programs and wait until they are ready; stop them on leaving the block.
 
-    `home` keeps the embedded Redis and the pictures; `worker` is the command that draws. An
-    embedded Redis is started unless the settings name one. The API goes first when leaving, Redis
-    last: whoever needs another program still has it.
+    `home` is the folder of the embedded Redis and the images; `worker` is the worker's command. An
+    embedded Redis is started unless the settings name a Redis. On leaving, the API stops first and
+    Redis last, so that each program still has the programs it needs.
 
     Raises:
-        PortTaken, EmbeddedRedisError, NoServerBinary: it cannot start here.
-        ProgramFailed: a program ended, or gave up, before it was ready.
+        PortTaken, EmbeddedRedisError, NoServerBinary: the stack cannot start here.
+        ProgramFailed: a program ended or failed before it was ready.
     """
     settings = with_free_port(settings)
-    async with AsyncExitStack() as stack:
-        house = LocalStack(server_url(settings), stack)
+    async with AsyncExitStack() as exit_stack:
+        stack = LocalStack(server_url(settings), exit_stack)
         redis_url = settings.redis_url
         if "redis_url" not in settings.model_fields_set:
-            server = stack.enter_context(embedded_redis(home / "redis"))
+            server = exit_stack.enter_context(embedded_redis(home / "redis"))
             redis_url = server.url
-            await house.start(server.program(display.line))
+            await stack.start(server.program(display.line))
         environment = {
             "REDIS_URL": redis_url,
             "OBJECT_STORE_URL": _store_url(settings, home),
@@ -108,10 +112,10 @@ async def local_stack(
             "PORT": str(settings.port),
             "DARKROOM_LOG_FORMAT": _log_format(settings),
         }
-        await house.start(
-            _worker(worker, environment, display), _api(environment, display, house.url)
+        await stack.start(
+            _worker(worker, environment, display), _api(environment, display, stack.url)
         )
-        yield house
+        yield stack
 
 
 def _worker(command: Sequence[str], environment: Mapping[str, str], display: Display) -> Program:
@@ -120,7 +124,7 @@ def _worker(command: Sequence[str], environment: Mapping[str, str], display: Dis
         command=command,
         ready=lambda: _worker_ready(environment["REDIS_URL"], display),
         show=display.line,
-        environment={FINISHING: os.environ.get(FINISHING, FINISHING_S), **environment},
+        environment={GRACE: os.environ.get(GRACE, DEFAULT_GRACE_S), **environment},
         grace_s=WORKER_GRACE_S,
     )
 
@@ -136,16 +140,16 @@ def _api(environment: Mapping[str, str], display: Display, url: str) -> Program:
     )
 
 
-async def _all_ready(children: list[ManagedProcess]) -> None:
-    for child in children:
-        await child.is_ready.wait()
+async def _all_ready(processes: list[ManagedProcess]) -> None:
+    for process in processes:
+        await process.is_ready.wait()
 
 
 async def _worker_ready(redis_url: str, display: Display) -> None:
-    """Wait for a worker that was not there before to say that it serves.
+    """Wait until a new worker reports that it is ready.
 
     Raises:
-        ProgramFailed: it says that its set-up failed.
+        ProgramFailed: the worker reports that its set-up failed.
     """
     with connect(redis_url) as redis:
         presence = Presence(redis)
@@ -174,11 +178,12 @@ async def _api_ready(url: str) -> None:
 
 
 def _log_format(settings: Settings) -> LogFormat:
-    """A person reads along, though the programs print to no terminal; unless told otherwise."""
+    """Return the configured log format, with text instead of JSON for `auto`: a user reads the
+    lines, although the programs do not print to a terminal."""
     return LogFormat.TEXT if settings.log_format is LogFormat.AUTO else settings.log_format
 
 
 def _store_url(settings: Settings, home: Path) -> str:
     if "object_store_url" in settings.model_fields_set:
         return settings.object_store_url
-    return (home.resolve() / "pictures").as_uri()
+    return (home.resolve() / "images").as_uri()

@@ -1,4 +1,4 @@
-"""Several workers on one machine, a process for each device, kept running and stopped together."""
+"""Pool of workers on one machine: one process for each device."""
 
 import asyncio
 import logging
@@ -24,10 +24,10 @@ WORKER = this_python("darkroom", "worker")
 
 
 class WorkerPool:
-    """One worker for each of `devices`; ["all"] stands for all there are.
+    """One worker for each of `devices`; ["all"] means all devices of this machine.
 
-    Metrics are served at `metrics_port` and the ports after it, or anywhere if it is 0. `grace_s`
-    is the time between SIGTERM and SIGKILL.
+    Workers serve metrics at `metrics_port` and the ports after it, or at any free ports if it is 0.
+    `grace_s` is the time between SIGTERM and SIGKILL.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class WorkerPool:
         self._settings = settings
         self._metrics_port = metrics_port
         self._grace_s = grace_s
-        self._children: list[ManagedProcess] = []
+        self._processes: list[ManagedProcess] = []
 
-    async def stand(self) -> None:
-        """Keep all running until cancelled.
+    async def run(self) -> None:
+        """Keep all workers running until cancelled; then stop them.
 
         Raises:
-            NoDevices: nobody can tell which there are.
+            NoDevices: the devices of this machine cannot be listed.
             ProgramFailed: a worker ended before it was ever ready; the others have been stopped.
         """
         devices = self._devices
@@ -52,56 +52,56 @@ class WorkerPool:
         logger.info("starting workers", extra={"devices": ",".join(devices)})
         async with AsyncExitStack() as stack:
             try:
-                for number, told in enumerate(environments(devices)):
-                    program = self._program(number, devices[number], told)
-                    self._children.append(await stack.enter_async_context(running(program)))
-                watches = [child.watch for child in self._children]
+                for number, environment in enumerate(environments(devices)):
+                    program = self._program(number, devices[number], environment)
+                    self._processes.append(await stack.enter_async_context(running(program)))
+                watches = [process.watch for process in self._processes]
                 done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
                 for watch in done:
                     watch.result()
             finally:
-                # All at once; the stack then waits for one after the other.
-                for child in self._children:
-                    child.stop()
+                # Stop all at once; the exit stack then waits for one after the other.
+                for process in self._processes:
+                    process.stop()
 
-    def hurry(self) -> None:
-        """Have what is being drawn handed back at once, instead of finished."""
-        for child in self._children:
-            child.hurry()
+    def terminate(self) -> None:
+        """Send SIGTERM again to every worker, so that it requeues its jobs without finishing."""
+        for process in self._processes:
+            process.terminate()
 
-    def _program(self, number: int, device: str, told: Mapping[str, str]) -> Program:
+    def _program(self, number: int, device: str, environment: Mapping[str, str]) -> Program:
         name = f"{socket.gethostname()}-{os.getpid()}-{number}"
         port = self._metrics_port + number if self._metrics_port else 0
         return Program(
             name=f"worker {number} ({device})",
             command=WORKER,
-            ready=lambda: self._serves(name),
+            ready=lambda: self._wait_until_ready(name),
             show=_show,
-            environment={NAME: name, METRICS_PORT: str(port), **told},
+            environment={NAME: name, METRICS_PORT: str(port), **environment},
             grace_s=self._grace_s,
         )
 
-    async def _serves(self, name: str) -> None:
-        """Wait until a worker of that name serves that did not before. One that cannot ends by
-        itself: at first that ends the fleet, later it is tried again."""
+    async def _wait_until_ready(self, name: str) -> None:
+        """Wait until a new worker of that name is ready. A worker that cannot get ready ends by
+        itself: at its first start that ends the pool, later it is started again."""
         with connect(self._settings.redis_url) as redis:
             presence = Presence(redis)
-            before = await _serving(presence, name)
-            while not await _serving(presence, name) - before:
+            before = await _ready_workers(presence, name)
+            while not await _ready_workers(presence, name) - before:
                 await asyncio.sleep(POLL_S)
 
 
-async def _serving(presence: Presence, name: str) -> set[str]:
-    """The whole names of those that serve; each start of a worker adds something to its name."""
+async def _ready_workers(presence: Presence, name: str) -> set[str]:
+    """Return the full names of the ready workers; each start of a worker adds a suffix."""
     try:
         reports = await asyncio.to_thread(presence.workers)
     except QueueUnavailable:
-        return set()  # the worker waits for Redis, too
+        return set()  # the worker waits for Redis too
     return {r.name for r in reports if r.name.startswith(f"{name}-") and r.state.serves}
 
 
 def _show(program: str, line: str) -> None:
-    """Workers write their own log, and it is passed on; what is said of them is logged here."""
+    """Pass log lines of workers on; log other lines, such as restarts, here."""
     if line.startswith("{"):
         print(line, file=sys.stderr, flush=True)
     else:

@@ -1,4 +1,4 @@
-"""Every benchmark runs to its end, and its last line is the JSON it promises."""
+"""Tests of the benchmarks: smoke runs with their JSON result, and parts of their code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import MODULES
-from bench.common.drive import Outcome, alike
+from bench.common.drive import Outcome, txt2img_job
 from bench.common.workloads import ARCHITECTURES, BUNDLED_EMOJI, TINY, folder
 from bench.engine.flops import decode_flops, encode_flops, text_flops, unet_flops
 from bench.serving.policies import RequestLevel
@@ -29,27 +29,27 @@ GIGA = 1e9
 
 
 def job(number: int) -> AdmittedJob:
-    """Job `number`, whose id is that digit over and over; nobody hears of it."""
-    request = alike(TINY, number).request
+    """Return job `number`, whose id repeats that digit."""
+    request = txt2img_job(TINY, number).request
     return AdmittedJob(str(number) * 32, request, None, None, listener=Outcome(0.0))
 
 
-# Converting the networks and measuring what runs them best takes longer than all the rest of a
-# smoke run, and is no part of a benchmark.
+# Converting the networks and choosing an executor takes longer than the rest of a smoke run, and is
+# not part of a benchmark.
 QUICK = {"DARKROOM_WORKER_TUNE_S": "0", "DARKROOM_WORKER_EXECUTOR": "eager"}
 Smoke = Callable[[str, str], dict[str, Any]]  # benchmark, workload
 TINY_OR_BUNDLED = [TINY.name, pytest.param(BUNDLED_EMOJI.name, marks=pytest.mark.long)]
 
 
 def smoke(name: str) -> dict[str, Any]:
-    """The last line of a smoke run, with the settings that a program has by default."""
-    return printed(name, [], {})
+    """Run a benchmark with its default settings and return its result."""
+    return run_program(name, [], {})
 
 
-def printed(
+def run_program(
     name: str, options: Sequence[str], environment: dict[str, str], title: str | None = None
 ) -> dict[str, Any]:
-    """The last line of a smoke run of a program, whose result is called by its name or `title`."""
+    """Run a benchmark as a program and return its result, whose name is `name` or `title`."""
     command = [sys.executable, "-W", "ignore", "-m", "bench", name, "--smoke", *options]
     done = subprocess.run(
         command, capture_output=True, check=False, env={**os.environ, **environment}
@@ -62,10 +62,10 @@ def printed(
 
 @pytest.fixture
 def smoke_of(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Smoke:
-    """The last line of a smoke run with a workload.
+    """Return a function that runs a benchmark with a workload and returns its result.
 
-    That of the tiny one runs in this process, which has imported by then what would take a process
-    longer than the benchmark; that of the bundled one as users run it.
+    With the tiny workload it runs in this process, because the imports of a new process take longer
+    than the benchmark; with the bundled one it runs as users run it.
     """
 
     def run(name: str, workload: str) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def smoke_of(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
         options = ["--workload", workload]
         if name == "extra_networks":
             options = ["--model", str(folder(TINY))]
-        if name == "peers":  # not those in bfloat16, which many a CPU only imitates
+        if name == "peers":  # without bfloat16, which many CPUs only emulate
             options += ["--only", "diffusers", "--only", "diffusers + OpenVINO"]
         monkeypatch.setattr(sys, "argv", [name, "--smoke", *options])
         with warnings.catch_warnings():
@@ -97,10 +97,10 @@ def test_offline(workload: str, smoke_of: Smoke) -> None:
 
 
 @pytest.mark.parametrize("workload", TINY_OR_BUNDLED)
-def test_peers_draw_the_same_picture(workload: str, smoke_of: Smoke) -> None:
+def test_peers_generate_the_same_image(workload: str, smoke_of: Smoke) -> None:
     results = smoke_of("peers", workload)["results"]
     assert {row["system"] for row in results} >= {"darkroom", "diffusers", "diffusers + OpenVINO"}
-    # In grey levels of 255; an executor in bfloat16 is not further off than this.
+    # In grey levels of 255; the error of an executor in bfloat16 is smaller than this.
     assert results[0]["difference_from_diffusers"] < 4
 
 
@@ -145,7 +145,7 @@ def assert_none_refused(points: list[dict[str, Any]], policies: list[str]) -> No
 
 def test_online_with_one_policy() -> None:
     chosen = ["--policies", "request-level"]
-    found = printed("online", ["--workload", TINY.name, *chosen], QUICK, f"online-{TINY.name}")
+    found = run_program("online", ["--workload", TINY.name, *chosen], QUICK, f"online-{TINY.name}")
     assert_none_refused(found["points"], ["request-level"])
 
 
@@ -155,7 +155,7 @@ def test_online() -> None:
 
 
 def test_soak() -> None:
-    result = printed("soak", [], QUICK)
+    result = run_program("soak", [], QUICK)
     assert result["outcomes"]["refused 422"] == result["jobs"] / 10
     assert sum(result["outcomes"].values()) == result["jobs"]
 
@@ -164,7 +164,7 @@ def test_soak() -> None:
     ("name", "side", "expected"),
     [("sd15", 64, (803.3, 2515, 1117)), ("sdxl", 128, (6761, 10470, 4879))],
 )
-def test_arithmetic_is_what_is_published(name: str, side: int, expected: Sequence[float]) -> None:
+def test_operations_equal_published_ones(name: str, side: int, expected: Sequence[float]) -> None:
     model = ARCHITECTURES[name]
     counted = (
         unet_flops(model.unet, side) / GIGA,
@@ -175,30 +175,30 @@ def test_arithmetic_is_what_is_published(name: str, side: int, expected: Sequenc
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl"])
-def test_being_told_its_guidance_is_one_matrix_more(name: str) -> None:
+def test_guidance_embedding_adds_one_matrix(name: str) -> None:
     unet = ARCHITECTURES[name].unet
-    told = replace(unet, time_cond_proj_dim=256)
-    more = unet_flops(told, 16) - unet_flops(unet, 16)
+    distilled = replace(unet, time_cond_proj_dim=256)
+    more = unet_flops(distilled, 16) - unet_flops(unet, 16)
     assert more == 2 * 256 * unet.block_out_channels[0]
 
 
-def test_arithmetic_of_both_text_encoders() -> None:
+def test_operations_of_both_text_encoders() -> None:
     counted = [text_flops(config) / GIGA for config in ARCHITECTURES["sdxl"].text]
     assert counted == pytest.approx([13.3, 97.9], rel=1e-2)
 
 
-def test_a_slope_is_found() -> None:
+def test_memory_trend_has_the_slope() -> None:
     samples = [Sample(jobs, {"api": 90 + jobs / 1000, "redis": 10}) for jobs in range(0, 5000, 50)]
     found = {trend.program: trend.mb_per_1000_jobs for trend in trends(samples)}
     assert found == pytest.approx({"api": 1.0, "redis": 0.0})
 
 
-def test_nobody_joins_a_batch_that_has_begun() -> None:
+def test_no_job_joins_a_started_batch() -> None:
     engine = FakeEngine()
-    policy = RequestLevel(engine, size=2, patience_s=60.0)
+    policy = RequestLevel(engine, size=2, timeout_s=60.0)
     for number in range(2):
         policy.step()
-        assert engine.idle  # a batch is not begun before it is full
+        assert engine.idle  # a batch does not start before it is full
         policy.admit(job(number))
     assert policy.free_slots == 0
     policy.step()
@@ -209,17 +209,17 @@ def test_nobody_joins_a_batch_that_has_begun() -> None:
     assert policy.free_slots == 2
 
 
-def test_a_batch_begins_when_its_first_has_waited_enough() -> None:
+def test_batch_starts_at_the_time_out_of_its_first_job() -> None:
     engine = FakeEngine()
-    policy = RequestLevel(engine, size=8, patience_s=0.0)
+    policy = RequestLevel(engine, size=8, timeout_s=0.0)
     policy.admit(job(0))
     policy.step()
     assert engine.admitted == ["0" * 32]
 
 
-def test_a_job_can_be_cancelled_before_its_batch_begins() -> None:
+def test_job_can_be_cancelled_before_its_batch_starts() -> None:
     engine = FakeEngine()
-    policy = RequestLevel(engine, size=2, patience_s=60.0)
+    policy = RequestLevel(engine, size=2, timeout_s=60.0)
     policy.admit(job(0))
     policy.cancel("0" * 32)
     assert policy.idle

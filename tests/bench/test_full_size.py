@@ -1,4 +1,4 @@
-"""The comparison at full size, tried on small networks: it passes what is right, and only that."""
+"""Tests of the comparison at full size, on small networks: it accepts correct networks only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from bench.full_size.__main__ import earlier, findings
 from bench.full_size.finding import TOLERANCE, Finding
-from bench.full_size.folders import compare, network_of
+from bench.full_size.folders import compare_network, network_of
 from tests.support.tiny_models import write_tiny_refiner, write_tiny_sd
 
 
-def test_networks_of_a_model_are_compared_part_by_part(tmp_path: Path) -> None:
+def test_all_networks_of_a_model_are_compared(tmp_path: Path) -> None:
     write_tiny_sd(tmp_path / "published" / "small")
     write_tiny_refiner(tmp_path / "published" / "refiner")
     found = list(findings(tmp_path / "published", ["small", "refiner"], tmp_path / "scratch"))
@@ -31,17 +31,17 @@ def test_networks_of_a_model_are_compared_part_by_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_a_network_that_is_off_is_found(part: str, tmp_path: Path) -> None:
+def test_wrong_outputs_are_detected(part: str, tmp_path: Path) -> None:
     folder = write_tiny_sd(tmp_path / "small")
     network = network_of(json.loads((folder / part / "config.json").read_text()))
     assert network is not None
-    right = network.run_ours
-    off = replace(network, run_ours=lambda module: [1.001 * out for out in right(module)])
-    _, error = compare(off, tmp_path / "scratch")
+    correct = network.run_ours
+    wrong = replace(network, run_ours=lambda module: [1.001 * out for out in correct(module)])
+    _, error = compare_network(wrong, tmp_path / "scratch")
     assert error == pytest.approx(1e-3, rel=0.1)
 
 
-def test_what_was_found_of_other_checkpoints_is_kept(tmp_path: Path) -> None:
+def test_earlier_results_of_other_checkpoints_are_kept(tmp_path: Path) -> None:
     found = [Finding(name, "unet", 7, 1e-6, 2.0, "2026-11-23T12:00:00+00:00") for name in "abc"]
     file = tmp_path / "results.json"
     assert earlier(file, ["a"]) == []

@@ -1,5 +1,5 @@
-"""Checkpoints as CompVis wrote them, beside CompVis' code: what is written is what was published,
-and the comparison, tried on small networks, passes what is right and only that."""
+"""Tests of checkpoints in CompVis' format: the files have the published keys, shapes and types, and
+the comparison, on small networks, accepts correct networks only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ import torch
 
 from bench.full_size.ckpt import Original
 from bench.full_size.finding import TOLERANCE
-from bench.full_size.originals import CHECKPOINTS, OURS, built, compared, original, written
+from bench.full_size.originals import (
+    CHECKPOINTS,
+    OURS,
+    build,
+    compare_checkpoint,
+    published,
+    write_checkpoint,
+)
 from tests.support.shared_files import shared_file
 
 pytestmark = pytest.mark.early
@@ -24,21 +31,22 @@ DTYPES = {"F32": torch.float32, "I32": torch.int32, "I64": torch.int64}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_what_is_written_has_the_published_names_shapes_and_types(name: str) -> None:
+def test_written_checkpoint_has_the_published_names_shapes_and_types(name: str) -> None:
     stored = f"{name}.ckpt" if name.startswith("sd-") else f"ldm.{name}"
-    published = shared_file(f"facts/checkpoints/keys/original/{stored}.json")
+    keys = shared_file(f"facts/checkpoints/keys/original/{stored}.json")
     with torch.device("meta"):
-        state = original(shared_file("facts/checkpoints/configs"), name).state()
-    tensors = json.loads(published.read_text("utf-8"))["tensors"]
+        state = published(shared_file("facts/checkpoints/configs"), name).state()
+    tensors = json.loads(keys.read_text("utf-8"))["tensors"]
     assert {key: (tensor.dtype, list(tensor.shape)) for key, tensor in state.items()} == {
         key: (DTYPES[dtype], shape) for key, (dtype, shape) in tensors.items()
     }
 
 
 def small(
-    unet: dict[str, Any], first_stage: str, conditioner: Any, ddconfig: Any = None, **beside: Any
+    unet: dict[str, Any], first_stage: str, conditioner: Any, ddconfig: Any = None, **others: Any
 ) -> dict[str, Any]:
-    """A published configuration but for its sizes; only the widths that tell families apart."""
+    """Return a published configuration with small sizes, but with the widths that distinguish
+    model families."""
     channels = 3 if first_stage == "VQModelInterface" else 4
     shape = {
         "double_z": channels == 4, "z_channels": channels, "resolution": 16, "in_channels": 3,
@@ -56,16 +64,16 @@ def small(
             "params": {"embed_dim": channels, "n_embed": 40, "ddconfig": shape | (ddconfig or {})},
         },
         "cond_stage_config": conditioner,
-        **beside,
+        **others,
     }  # fmt: skip
 
 
-def by(kind: str, **params: Any) -> dict[str, Any]:
+def cond(kind: str, **params: Any) -> dict[str, Any]:
     return {"target": f"ldm.modules.encoders.modules.{kind}", "params": params}
 
 
 VQ, KL = "VQModelInterface", "AutoencoderKL"
-READS = {"use_spatial_transformer": True}
+CROSS = {"use_spatial_transformer": True}
 SMALL = {
     "churches": small(
         {
@@ -75,25 +83,26 @@ SMALL = {
         KL, "__is_unconditional__", scale_by_std=True, linear_end=0.0155,
     ),
     "class": small(
-        {"model_channels": 192, "num_heads": 1, "context_dim": 512, **READS},
-        VQ, by("ClassEmbedder", n_classes=7, embed_dim=512, key="class_label"), use_ema=False,
+        {"model_channels": 192, "num_heads": 1, "context_dim": 512, **CROSS},
+        VQ, cond("ClassEmbedder", n_classes=7, embed_dim=512, key="class_label"), use_ema=False,
     ),
     "layout": small(
         {
             "model_channels": 128, "num_head_channels": 32, "context_dim": 512,
-            "transformer_depth": 3, **READS,
+            "transformer_depth": 3, **CROSS,
         },
         VQ,
-        by("BERTEmbedder", n_embed=512, n_layer=2, vocab_size=60, max_seq_len=9),
+        cond("BERTEmbedder", n_embed=512, n_layer=2, vocab_size=60, max_seq_len=9),
         linear_end=0.0205,
     ),
     "semantic": small(
         {"model_channels": 128, "in_channels": 6, "num_heads": 8},
-        VQ, by("SpatialRescaler", n_stages=2, in_channels=11, out_channels=3), linear_end=0.0205,
+        VQ, cond("SpatialRescaler", n_stages=2, in_channels=11, out_channels=3), linear_end=0.0205,
     ),
     "stable": small(
-        {"model_channels": 320, "num_heads": 8, "context_dim": 768, "legacy": False, **READS},
-        KL, by("FrozenCLIPEmbedder"), linear_start=0.00085, linear_end=0.012, scale_factor=0.18215,
+        {"model_channels": 320, "num_heads": 8, "context_dim": 768, "legacy": False, **CROSS},
+        KL, cond("FrozenCLIPEmbedder"), linear_start=0.00085, linear_end=0.012,
+        scale_factor=0.18215,
     ),
     "inpainting": small(
         {"model_channels": 256, "in_channels": 7, "num_heads": 8, "resblock_updown": True},
@@ -111,41 +120,44 @@ CLIP = {
 }  # fmt: skip
 
 
-def made(name: str) -> Original:
+def small_original(name: str) -> Original:
     torch.manual_seed(len(name))
-    return built(SMALL[name], clip=CLIP)
+    return build(SMALL[name], clip=CLIP)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_checkpoint_is_compared_part_by_part(name: str, tmp_path: Path) -> None:
+def test_all_networks_of_a_checkpoint_are_compared(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.ckpt"
-    computed = written(made(name), path)
+    computed = write_checkpoint(small_original(name), path)
     found = {
-        part: (parameters, error) for part, parameters, error in compared(computed, path, tmp_path)
+        part: (parameters, error)
+        for part, parameters, error in compare_checkpoint(computed, path, tmp_path)
     }
     assert list(found) == ["unet", "first_stage", *CONDITIONERS.get(name, []), "scheduler"]
-    assert {part: told for part, told in found.items() if told[1] > TOLERANCE} == {}
+    assert {part: each for part, each in found.items() if each[1] > TOLERANCE} == {}
     assert not path.exists()
     assert sum(parameters for parameters, _ in found.values()) > 1_000_000
 
 
-def test_what_was_not_averaged_would_show(tmp_path: Path) -> None:
-    model, path = made("semantic"), tmp_path / "semantic.ckpt"
-    written(model, path)
-    found = {part: error for part, _, error in compared(model.compute(), path, tmp_path)}
+def test_weights_that_are_not_averaged_are_detected(tmp_path: Path) -> None:
+    model, path = small_original("semantic"), tmp_path / "semantic.ckpt"
+    write_checkpoint(model, path)
+    compared = compare_checkpoint(model.compute(), path, tmp_path)
+    found = {part: error for part, _, error in compared}
     assert found.pop("unet") > 0.01
     assert max(found.values()) <= TOLERANCE
 
 
 @pytest.mark.parametrize("part", OURS)
-def test_a_network_that_is_off_is_found(
+def test_wrong_outputs_are_detected(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = next((name for name, parts in CONDITIONERS.items() if part in parts), "semantic")
-    right = OURS[part].run
-    off = replace(OURS[part], run=lambda *said: [1.001 * out for out in right(*said)])
-    monkeypatch.setitem(OURS, part, off)
-    path = tmp_path / "off.ckpt"
-    found = {part: error for part, _, error in compared(written(made(name), path), path, tmp_path)}
+    correct = OURS[part].run
+    wrong = replace(OURS[part], run=lambda *inputs: [1.001 * out for out in correct(*inputs)])
+    monkeypatch.setitem(OURS, part, wrong)
+    path = tmp_path / "wrong.ckpt"
+    computed = write_checkpoint(small_original(name), path)
+    found = {part: error for part, _, error in compare_checkpoint(computed, path, tmp_path)}
     assert found.pop(part) == pytest.approx(1e-3, rel=0.1)
     assert max(found.values()) <= TOLERANCE

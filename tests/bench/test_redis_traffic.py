@@ -1,4 +1,4 @@
-"""What a server's counters say of known traffic."""
+"""Tests of the Redis counters with known traffic."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 from redis import Redis
 
-from bench.serving.redis_traffic import Traffic, started
+from bench.serving.redis_traffic import Traffic, reset_counters
 
 
-def test_commands_and_bytes_are_counted_from_the_start_on(redis_url: str) -> None:
+def test_commands_and_bytes_are_counted_since_the_reset(redis_url: str) -> None:
     with Redis.from_url(redis_url) as redis:
         redis.set("before", "x")
-        start = started(redis)
+        start = reset_counters(redis)
         for _ in range(7):
             redis.set("key", "x" * 1000)
         redis.get("key")
@@ -25,7 +25,7 @@ def test_commands_and_bytes_are_counted_from_the_start_on(redis_url: str) -> Non
     assert traffic.busy_s >= 0
 
 
-def test_what_idle_programs_ask_is_taken_off_and_the_rest_shared_out() -> None:
+def test_idle_traffic_is_subtracted_and_the_rest_divided() -> None:
     idle = Traffic(2.0, Counter(llen=20), 200.0, 20.0, 0.02)
     working = Traffic(4.0, Counter(llen=50, hset=30), 1400.0, 240.0, 0.14)
     figures = working.without(idle).each(10)

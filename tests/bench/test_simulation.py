@@ -1,4 +1,4 @@
-"""The simulated queue and device: what can be told by hand, and what the benchmark prints."""
+"""Tests of the simulation: latencies calculated by hand, and the output of the benchmark."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from bench.simulation.devices import Device, sdxl_h200
 from bench.simulation.policies import Policy, RequestLevel, StepLevel, serial
 from bench.simulation.requests import (
-    Kind,
     Request,
+    RequestKind,
     at_rate,
     bursty,
     poisson,
@@ -29,8 +29,8 @@ from worker.engine.step_profile import Measurement
 SIZE = (4, 8, 8)
 # A step takes 0.1 s with 2 rows and 0.2 s with 8; decoding takes 0.05 s.
 STEPS = Measurement(SIZE, {2: 0.1, 4: 0.15, 8: 0.2})
-DEVICE = Device("toy", "by hand", STEPS, 0.05, side=64, factor=8, default_steps=4, slots=4)
-KIND = Kind(SIZE, steps=4)
+DEVICE = Device("toy", "invented", STEPS, 0.05, side=64, factor=8, default_steps=4, slots=4)
+KIND = RequestKind(SIZE, steps=4)
 
 
 def latencies(policy: Policy, *at: float) -> list[float]:
@@ -38,33 +38,34 @@ def latencies(policy: Policy, *at: float) -> list[float]:
     return [round(each.latency_s, 6) for each in served]
 
 
-def test_alone_every_policy_takes_its_steps_and_decodes() -> None:
+def test_latency_alone_is_the_same_with_every_policy() -> None:
     alone = 0.45
     assert DEVICE.alone_s(KIND) == alone
     assert latencies(StepLevel(DEVICE), 3.0) == [alone]
     assert latencies(serial(), 3.0) == [alone]
-    assert latencies(RequestLevel(4, patience_s=0.0), 3.0) == [alone]
+    assert latencies(RequestLevel(4, timeout_s=0.0), 3.0) == [alone]
 
 
-def test_serial_takes_one_after_the_other() -> None:
+def test_serial_runs_one_request_after_the_other() -> None:
     assert latencies(serial(), 0.0, 0.1) == [0.45, 0.8]
 
 
 def test_request_level_waits_for_a_full_batch_or_the_time_out() -> None:
-    assert latencies(RequestLevel(2, patience_s=1.0), 0.0, 0.3) == [0.95, 0.7]
-    assert latencies(RequestLevel(2, patience_s=0.2), 0.0) == [0.65]
-    # The third misses the batch, waits for its end, and by then its time is over.
-    assert latencies(RequestLevel(2, patience_s=0.2), 0.0, 0.0, 0.1) == [0.65, 0.7, 1.05]
+    assert latencies(RequestLevel(2, timeout_s=1.0), 0.0, 0.3) == [0.95, 0.7]
+    assert latencies(RequestLevel(2, timeout_s=0.2), 0.0) == [0.65]
+    # The third misses the batch and waits for its end; by then its time-out is over.
+    assert latencies(RequestLevel(2, timeout_s=0.2), 0.0, 0.0, 0.1) == [0.65, 0.7, 1.05]
 
 
-def test_at_step_level_a_latecomer_joins_at_the_next_step() -> None:
-    # A step alone, three together, then one is decoded; the other's last step, and it is decoded.
+def test_step_level_admits_a_new_request_at_the_next_step() -> None:
+    # One step alone, three steps together, decoding of the first; last step and decoding of the
+    # second.
     first, second = latencies(StepLevel(DEVICE), 0.0, 0.05)
     assert first == pytest.approx(0.1 + 3 * 0.15 + 0.05)
     assert second == pytest.approx(first + 0.1 + 0.05 - 0.05)
 
 
-def test_two_workers_share_a_queue_and_a_slow_queue_delays_both() -> None:
+def test_slow_queue_delays_both_of_two_workers() -> None:
     at_once = [Request(0.0, KIND), Request(0.0, KIND)]
     two = simulate(DEVICE, lambda: StepLevel(DEVICE), at_once, workers=2)
     assert [each.latency_s for each in two] == pytest.approx([0.45, 0.45])
@@ -73,11 +74,11 @@ def test_two_workers_share_a_queue_and_a_slow_queue_delays_both() -> None:
     assert [each.latency_s for each in slow] == pytest.approx([0.2 + 0.5, 0.4 + 0.5])
 
 
-def test_capacity_is_what_full_batches_do() -> None:
+def test_capacity_is_the_rate_of_full_batches() -> None:
     assert DEVICE.capacity_per_s([KIND]) == pytest.approx(4 / (4 * 0.2 + 4 * 0.05))
 
 
-def test_nobody_does_more_than_the_capacity_and_step_level_reaches_it() -> None:
+def test_only_step_level_reaches_the_capacity() -> None:
     device = sdxl_h200()
     kind = device.kind()
     requests = [Request(0.0, kind)] * 400
@@ -86,11 +87,11 @@ def test_nobody_does_more_than_the_capacity_and_step_level_reaches_it() -> None:
         assert summary(simulate(device, policy, requests)).done_per_s <= limit * 1.0001
     ours = summary(simulate(device, lambda: StepLevel(device), requests))
     assert ours.done_per_s == pytest.approx(limit, rel=0.02)
-    # What MLPerf's submission reached with batches of eight, from which the device is derived.
+    # The rate of MLPerf's submission with batches of eight, from which the device is derived.
     assert limit == pytest.approx(2.303, rel=0.05)
 
 
-def test_arrivals_come_at_their_rate() -> None:
+def test_arrivals_have_the_given_mean_rate() -> None:
     for arrivals in (poisson, bursty):
         requests = list(arrivals([KIND], 5.0, 20_000, 1))
         assert len(requests) / requests[-1].at == pytest.approx(5.0, rel=0.1)
@@ -103,7 +104,7 @@ def test_arrivals_come_at_their_rate() -> None:
     assert squares[bursty] > 1.5 * squares[poisson]
 
 
-def test_a_trace_survives_its_file(tmp_path: Path) -> None:
+def test_trace_is_read_back_from_its_file(tmp_path: Path) -> None:
     lines = synthetic_trace(side=64)
     write_trace(tmp_path / "trace.csv", lines)
     requests = read_trace(tmp_path / "trace.csv", factor=8)
@@ -123,7 +124,7 @@ def test_quantiles() -> None:
     assert quantile([7], 0.5) == 7
 
 
-def test_the_benchmark_runs_and_shows_what_it_is_for() -> None:
+def test_benchmark_shows_the_gain_of_step_level() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "bench.simulation.simulate", "--smoke"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: the long form. Prints a table; status 1 if a promise was broken."""
+"""`python -m tests.chaos`: the long chaos test. Prints a table; status 1 if a guarantee failed."""
 
 import argparse
 import sys
@@ -6,36 +6,36 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.chaos.run import Plan, play
-from tests.chaos.verdict import Verdict, as_table, p99, spread
+from tests.chaos.report import Report, as_table, p99, spread
+from tests.chaos.run import Plan, run
 
 SEED = 1789
 
 
 def main() -> int:
     plan = _plan()
-    print(f"{plan}\nplay it again: python -m tests.chaos --seed {plan.seed}", flush=True)
+    print(f"{plan}\nto repeat: python -m tests.chaos --seed {plan.seed}", flush=True)
     started = time.monotonic()
     with TemporaryDirectory(prefix="darkroom-chaos-") as folder:
-        verdict = play(plan, Path(folder))
-    print(f"\n{as_table(verdict.rows)}\n\n{summary(verdict)}")
-    print(f"{time.monotonic() - started:.0f} s in all")
-    return 0 if verdict.kept else 1
+        report = run(plan, Path(folder))
+    print(f"\n{as_table(report.rows)}\n\n{summary(report)}")
+    print(f"{time.monotonic() - started:.0f} s in total")
+    return 0 if report.passed else 1
 
 
-def summary(verdict: Verdict) -> str:
-    """The verdict in a few lines; ids of jobs only where something is wrong."""
+def summary(report: Report) -> str:
+    """Return the report in a few lines, with the ids of the jobs that have a problem."""
     lines = [
-        f"jobs {verdict.jobs}: {verdict.finished} finished, {verdict.cancelled} cancelled; "
-        f"{verdict.accepted} of them were told to be accepted",
-        f"faults {sum(row.times for row in verdict.rows)}",
-        f"begun again after the death of a worker: {spread(verdict.begun_again)}, "
-        f"p99 {p99(verdict.begun_again)}",
+        f"jobs {report.jobs}: {report.finished} finished, {report.cancelled} cancelled; "
+        f"{report.accepted} of them were accepted in a response",
+        f"faults {sum(row.times for row in report.rows)}",
+        f"started again after the death of a worker: {spread(report.started_again)}, "
+        f"p99 {p99(report.started_again)}",
     ]
-    for name in ("lost", "doubled", "failed", "wrong", "orphans", "fallen"):
-        found = sorted(getattr(verdict, name))
-        lines.append(f"{name} {len(found)} {' '.join(found[:5])}".rstrip())
-    lines.append(f"surplus {verdict.surplus}")
+    for name in ("lost", "done_twice", "failed", "wrong", "orphans", "crashed"):
+        found = sorted(getattr(report, name))
+        lines.append(f"{name.replace('_', ' ')} {len(found)} {' '.join(found[:5])}".rstrip())
+    lines.append(f"surplus {report.surplus}")
     return "\n".join(lines)
 
 
@@ -44,13 +44,13 @@ def _plan() -> Plan:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=12)
-    parser.add_argument("--recipes", type=int, default=48)
+    parser.add_argument("--requests", type=int, default=48, help="different requests")
     parser.add_argument("--most-steps", type=int, default=40)
-    parser.add_argument("--pause-s", type=float, default=3.0, help="between faults, on average")
+    parser.add_argument("--pause-s", type=float, default=3.0, help="mean time between faults")
     parser.add_argument("--faults-for-s", type=float, default=600.0)
     parser.add_argument("--appendfsync", choices=("always", "everysec"), default="always")
     parser.add_argument("--until-expired", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--only", default="", help="faults whose name contains this")
+    parser.add_argument("--only", default="", help="only faults whose name contains this")
     return Plan(**vars(parser.parse_args()))
 
 

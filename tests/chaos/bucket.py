@@ -1,8 +1,8 @@
-"""A bucket with faults: an S3 server that keeps objects in memory and believes any signature.
+"""A bucket with faults: an S3 server that keeps objects in memory and accepts any signature.
 
-It speaks as much of the protocol as our store uses (put, get, head, delete, list), so the programs
-under test run their real client, with its retries and time-outs. Signatures are tested elsewhere,
-against a server that checks them; here the question is what a store in trouble does to a job.
+It implements the part of the protocol that the object store uses (put, get, head, delete, list), so
+the programs under test run their real client, with its retries and time-outs. Signatures are tested
+elsewhere, against a server that checks them; here the effect of store faults on jobs is tested.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 from xml.sax.saxutils import escape
 
-NAME = "pictures"
+NAME = "images"
 OK, NO_CONTENT, NOT_FOUND, FULL, DOWN = 200, 204, 404, 507, 503
-# Long ago, so that nothing is too young to be swept: only what Redis says keeps it.
+# Old, so that no object is too new for the garbage collector: only records in Redis keep it.
 MODIFIED, MODIFIED_IN_LISTS = "Sat, 01 Jan 2000 00:00:00 GMT", "2000-01-01T00:00:00.000Z"
 
 
 class Bucket:
-    """The objects by key, and what is wrong with the store at this moment.
+    """The objects by key, and the current faults of the store.
 
-    `slow_s` seconds pass before anything is done; `down` refuses everything, `full` all writes.
-    `deaf_writes` of the next writes are carried out without an answer. `hold_write` makes a trap of
-    the next write, as in `tests.chaos.proxy`.
+    Every request is delayed by `slow_s` seconds; `down` refuses all requests, `full` all writes.
+    The next `unanswered_writes` writes are carried out without a response. `hold_write` holds the
+    next write, as in `tests.chaos.proxy`.
     """
 
     def __init__(self) -> None:
@@ -37,31 +37,31 @@ class Bucket:
         self.slow_s = 0.0
         self.down = False
         self.full = False
-        self.deaf_writes = 0
-        self.holding: WriteTrap | None = None
+        self.unanswered_writes = 0
+        self.holding: HeldWrite | None = None
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.bucket = self
         self._thread = threading.Thread(target=self._server.serve_forever, name="bucket")
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a program needs to use it."""
+        """Environment variables of a program that uses the bucket."""
         return {
             "OBJECT_STORE_URL": f"s3://{NAME}",
             "AWS_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}",
             "AWS_ALLOW_HTTP": "true",
-            "AWS_ACCESS_KEY_ID": "anybody",
-            "AWS_SECRET_ACCESS_KEY": "anything",
-            "AWS_REGION": "nowhere",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "region",
         }
 
-    def hold_write(self, carried_out: bool) -> "WriteTrap":
-        """Stop the next write, before or after it is carried out."""
-        self.holding = WriteTrap(carried_out)
+    def hold_write(self, carried_out: bool) -> "HeldWrite":
+        """Hold the next write, before or after it is carried out."""
+        self.holding = HeldWrite(carried_out)
         return self.holding
 
-    def well_again(self) -> None:
-        self.slow_s, self.down, self.full, self.deaf_writes = 0.0, False, False, 0
+    def recover(self) -> None:
+        self.slow_s, self.down, self.full, self.unanswered_writes = 0.0, False, False, 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -80,12 +80,12 @@ class Bucket:
         self._thread.join()
 
 
-class WriteTrap:
-    """One write, stuck; `sprung` once it has come."""
+class HeldWrite:
+    """A write that is held until `released`; `arrived` is set when it arrives."""
 
     def __init__(self, carried_out: bool) -> None:
         self.carried_out = carried_out
-        self.sprung = threading.Event()
+        self.arrived = threading.Event()
         self.released = threading.Event()
 
 
@@ -94,17 +94,17 @@ class _Server(ThreadingHTTPServer):
     bucket: Bucket
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed in the middle of a sentence is what these tests are about."""
+        """Ignore errors: clients are killed in the middle of a request on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
-    # obstore keeps its connections; a test that ends must not wait for them.
+    # obstore keeps its connections open; the end of a test must not wait for them.
     timeout: ClassVar[float] = 30.0
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silence: the programs' own logs say what happened to them."""
+        """Log nothing: the programs under test have their own logs."""
 
     @property
     def bucket(self) -> Bucket:
@@ -117,23 +117,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         data = self._body()
-        if self._in_trouble(writing=True):
+        if self._refused(writing=True):
             return
-        trap, self.bucket.holding = self.bucket.holding, None
-        if trap and not trap.carried_out:
-            self._stick(trap)
+        held, self.bucket.holding = self.bucket.holding, None
+        if held and not held.carried_out:
+            self._hold(held)
             return
         self.bucket.objects[self.key] = data
-        if trap:
-            self._stick(trap)
-        elif self.bucket.deaf_writes > 0:
-            self.bucket.deaf_writes -= 1
+        if held:
+            self._hold(held)
+        elif self.bucket.unanswered_writes > 0:
+            self.bucket.unanswered_writes -= 1
             self.close_connection = True
         else:
             self._answer(OK, headers={"ETag": _etag(data)})
 
     def do_GET(self) -> None:
-        if self._in_trouble():
+        if self._refused():
             return
         if not self.key:
             self._answer(OK, self._listing())
@@ -141,18 +141,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_object(with_body=True)
 
     def do_HEAD(self) -> None:
-        if not self._in_trouble():
+        if not self._refused():
             self._answer_object(with_body=False)
 
     def do_DELETE(self) -> None:
-        if not self._in_trouble():
+        if not self._refused():
             self.bucket.objects.pop(self.key, None)
             self._answer(NO_CONTENT)
 
     def do_POST(self) -> None:
-        """Deletion of many at once, the only POST there is."""
+        """Delete many objects at once, which is the only POST."""
         body = self._body()
-        if self._in_trouble():
+        if self._refused():
             return
         keys = [str(node.text) for node in ET.fromstring(body).iter() if node.tag.endswith("Key")]
         for key in keys:
@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         deleted = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
         self._answer(OK, f"<DeleteResult>{deleted}</DeleteResult>".encode())
 
-    def _in_trouble(self, writing: bool = False) -> bool:
+    def _refused(self, writing: bool = False) -> bool:
         time.sleep(self.bucket.slow_s)
         if self.bucket.down:
             self._answer(DOWN)
@@ -171,9 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.bucket.refused += 1
         return True
 
-    def _stick(self, trap: WriteTrap) -> None:
-        trap.sprung.set()
-        trap.released.wait()
+    def _hold(self, held: HeldWrite) -> None:
+        held.arrived.set()
+        held.released.wait()
         self.close_connection = True
 
     def _answer_object(self, with_body: bool) -> None:
@@ -183,9 +183,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         headers = {"ETag": _etag(data), "Last-Modified": MODIFIED}
         status = OK
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked:
-            first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if requested:
+            first = int(requested[1])
+            last = min(int(requested[2] or len(data)), len(data) - 1)
             headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
             data, status = data[first : last + 1], 206
         self._answer(status, data, headers, with_body)

@@ -1,4 +1,4 @@
-"""Every test here leaves no connection open."""
+"""Fixtures of the chaos tests."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,7 @@ from tests.worker.consumer.harness import close_clients
 
 
 @pytest.fixture(autouse=True)
-def clients_are_closed() -> Iterator[None]:
+def closed_clients() -> Iterator[None]:
+    """Close all connections after each test."""
     yield
     close_clients()

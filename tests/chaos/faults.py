@@ -1,8 +1,8 @@
-"""What can go wrong, by name, and an adversary that lets it happen on a timetable drawn by lot.
+"""Faults by name, and an injector with random times and order.
 
-A fault is a generator: it does its harm, yields for how many seconds that lasts (or, while it must
-wait for something, when to look again), and puts things right. Faults of different parts overlap;
-one part has one trouble at a time.
+A fault is a generator: it injects the fault, yields the seconds until it continues (once for the
+duration of the fault, or repeatedly to poll a condition), and then repairs the part. Faults of
+different parts overlap; a part has at most one fault at a time.
 """
 
 import math
@@ -14,40 +14,40 @@ from typing import Literal
 
 import redis
 
-from tests.chaos.stack import LocalStack, Program
+from tests.chaos.stack import ChaosStack, Program
 
-TICK_S = 0.05
+POLL_S = 0.05
 
-Course = Generator[float, None, None]
+FaultSteps = Generator[float, None, None]
 Part = Literal["worker", "api", "redis", "network", "store"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`harm` gets the house, the program that was chosen if `part` is one, and the lot."""
+    """A kind of fault; `inject` gets the stack, the chosen program and a random generator."""
 
     name: str
     part: Part
-    harm: Callable[[LocalStack, Program, random.Random], Course]
+    inject: Callable[[ChaosStack, Program, random.Random], FaultSteps]
 
 
 @dataclass
 class Incident:
-    """A fault that happened: when, and to which process if to one."""
+    """A fault that happened: its time, and the id of its process if it hit one."""
 
     fault: Fault
     at: float  # seconds since the epoch
     pid: int | None
 
 
-def _killed(house: LocalStack, program: Program, rng: random.Random) -> Course:
+def _killed(stack: ChaosStack, program: Program, rng: random.Random) -> FaultSteps:
     program.kill()
     yield rng.uniform(0.1, 1.0)
     program.start()
 
 
-def _stopped(house: LocalStack, program: Program, rng: random.Random) -> Course:
-    program.ask_to_stop()
+def _stopped(stack: ChaosStack, program: Program, rng: random.Random) -> FaultSteps:
+    program.terminate()
     while program.runs:
         yield 0.1
     program.start()
@@ -55,180 +55,183 @@ def _stopped(house: LocalStack, program: Program, rng: random.Random) -> Course:
 
 def _frozen(
     shortest_s: float, longest_s: float
-) -> Callable[[LocalStack, Program, random.Random], Course]:
-    def harm(house: LocalStack, program: Program, rng: random.Random) -> Course:
+) -> Callable[[ChaosStack, Program, random.Random], FaultSteps]:
+    def inject(stack: ChaosStack, program: Program, rng: random.Random) -> FaultSteps:
         program.freeze()
         yield rng.uniform(shortest_s, longest_s)
         program.thaw()
 
-    return harm
+    return inject
 
 
 def _redis_killed(
     shortest_s: float, longest_s: float
-) -> Callable[[LocalStack, Program, random.Random], Course]:
-    def harm(house: LocalStack, _: Program, rng: random.Random) -> Course:
-        house.redis.kill()
+) -> Callable[[ChaosStack, Program, random.Random], FaultSteps]:
+    def inject(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
+        stack.redis.kill()
         yield rng.uniform(shortest_s, longest_s)
-        house.redis.start()
+        stack.redis.start()
 
-    return harm
+    return inject
 
 
-def _redis_hanging(house: LocalStack, _: Program, rng: random.Random) -> Course:
-    house.redis.pause()
+def _redis_hanging(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
+    stack.redis.pause()
     yield rng.uniform(1.0, 4.0)
-    house.redis.resume()
+    stack.redis.resume()
 
 
-def _redis_pausing(house: LocalStack, _: Program, rng: random.Random) -> Course:
+def _redis_pausing(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
     seconds = rng.uniform(1.0, 4.0)
-    with redis.Redis.from_url(house.redis.url) as client:
+    with redis.Redis.from_url(stack.redis.url) as client:
         client.execute_command("CLIENT", "PAUSE", int(1000 * seconds), "ALL")
     yield seconds
 
 
-def _redis_full(house: LocalStack, _: Program, rng: random.Random) -> Course:
-    with redis.Redis.from_url(house.redis.url) as client:
+def _redis_full(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
+    with redis.Redis.from_url(stack.redis.url) as client:
         client.config_set("maxmemory", 1)
         yield rng.uniform(1.0, 4.0)
         client.config_set("maxmemory", 0)
 
 
-def _connections_reset(house: LocalStack, _: Program, rng: random.Random) -> Course:
-    house.api_proxy.reset()
-    house.worker_proxy.reset()
+def _connections_reset(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
+    stack.api_proxy.reset()
+    stack.worker_proxy.reset()
     yield 0.0
 
 
-def _answers_lost(house: LocalStack, _: Program, rng: random.Random) -> Course:
-    house.api_proxy.lose_answers(5)
-    house.worker_proxy.lose_answers(5)
+def _responses_lost(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
+    stack.api_proxy.lose_responses(5)
+    stack.worker_proxy.lose_responses(5)
     yield 1.0
 
 
-def _network_silent(house: LocalStack, _: Program, rng: random.Random) -> Course:
-    proxy = rng.choice((house.api_proxy, house.worker_proxy))
+def _network_silent(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
+    proxy = rng.choice((stack.api_proxy, stack.worker_proxy))
     proxy.mute()
     yield rng.uniform(1.0, 4.0)
     proxy.unmute()
 
 
-def _store(**trouble: float) -> Callable[[LocalStack, Program, random.Random], Course]:
-    def harm(house: LocalStack, _: Program, rng: random.Random) -> Course:
-        for name, value in trouble.items():
-            setattr(house.bucket, name, value)
+def _store(**settings: float) -> Callable[[ChaosStack, Program, random.Random], FaultSteps]:
+    def inject(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
+        for name, value in settings.items():
+            setattr(stack.bucket, name, value)
         yield rng.uniform(2.0, 6.0)
-        house.bucket.well_again()
+        stack.bucket.recover()
 
-    return harm
+    return inject
 
 
 def faults(lease_s: float) -> list[Fault]:
-    """All of them, for workers whose leases last that long."""
+    """Return all faults, for workers whose leases last `lease_s`."""
     return [
         Fault("worker killed", "worker", _killed),
         Fault("worker stopped (SIGTERM)", "worker", _stopped),
-        Fault("worker frozen past its lease", "worker", _frozen(1.5 * lease_s, 2 * lease_s)),
-        Fault("worker frozen for a moment", "worker", _frozen(0.5, 0.4 * lease_s)),
+        Fault("worker frozen longer than its lease", "worker", _frozen(1.5 * lease_s, 2 * lease_s)),
+        Fault("worker frozen briefly", "worker", _frozen(0.5, 0.4 * lease_s)),
         Fault("API killed", "api", _killed),
         Fault("API frozen", "api", _frozen(1.0, 4.0)),
         Fault("Redis killed, back at once", "redis", _redis_killed(0.0, 1.0)),
-        Fault("Redis killed, away past the leases", "redis", _redis_killed(lease_s, 1.5 * lease_s)),
+        Fault(
+            "Redis killed, away longer than the leases",
+            "redis",
+            _redis_killed(lease_s, 1.5 * lease_s),
+        ),
         Fault("Redis hanging", "redis", _redis_hanging),
         Fault("Redis pausing its clients", "redis", _redis_pausing),
         Fault("Redis out of memory", "redis", _redis_full),
         Fault("connections reset", "network", _connections_reset),
-        Fault("answers lost", "network", _answers_lost),
+        Fault("responses lost", "network", _responses_lost),
         Fault("network silent", "network", _network_silent),
         Fault("store down", "store", _store(down=True)),
         Fault("store full", "store", _store(full=True)),
         Fault("store slow", "store", _store(slow_s=1.0)),
-        Fault("store deaf (written, answer lost)", "store", _store(deaf_writes=5)),
+        Fault("store writes, response lost", "store", _store(unanswered_writes=5)),
     ]
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A fault at work on `victim`, a program or a part; at `due` its course goes on."""
+class ActiveFault:
+    """A fault in progress at `target`, a program or a part; its steps continue at `due_at`."""
 
-    course: Course
-    victim: Program | Part
-    due: float
+    steps: FaultSteps
+    target: Program | Part
+    due_at: float
 
 
 @dataclass(frozen=True)
-class Design:
-    """What comes next, and how long after the one before it. All of it is drawn beforehand, so that
-    a seed means the same however long things take."""
+class PlannedFault:
+    """The next fault and the pause before it. All random values are chosen in advance, so that a
+    seed gives the same plan however long the faults take."""
 
     fault: Fault
     program: Program
-    lot: random.Random
+    rng: random.Random
     pause_s: float
 
     @property
-    def victim(self) -> Program | Part:
+    def target(self) -> Program | Part:
         return self.program if self.fault.part in ("worker", "api") else self.fault.part
 
 
-class Adversary:
-    """Lets every fault happen equally often, in an order and after pauses drawn by lot."""
+class FaultInjector:
+    """Injector of all faults, equally often, in a random order and after random pauses."""
 
     def __init__(
-        self, house: LocalStack, repertoire: list[Fault], pause_s: float, rng: random.Random
+        self, stack: ChaosStack, faults: list[Fault], pause_s: float, rng: random.Random
     ) -> None:
         """`pause_s`: the mean time from one fault to the next."""
         self.incidents: list[Incident] = []
-        self._house = house
-        self._repertoire = repertoire
+        self._stack = stack
+        self._faults = faults
         self._pause_s = pause_s
         self._rng = rng
-        self._to_come: list[Fault] = []
-        self._troubles: list[Trouble] = []
+        self._pending: list[Fault] = []
+        self._active: list[ActiveFault] = []
 
-    def work(self, until: Callable[[], bool]) -> None:
-        """Do harm until `until`, then put everything right."""
-        design, last_at = self._design(), time.monotonic()
+    def run(self, until: Callable[[], bool]) -> None:
+        """Inject faults until `until` holds, then repair everything."""
+        planned, last_at = self._plan(), time.monotonic()
         while not until():
-            self._go_on(time.monotonic())
-            if last_at + design.pause_s <= time.monotonic() and self._is_well(design.victim):
-                self._harm(design)
-                design, last_at = self._design(), time.monotonic()
-            time.sleep(TICK_S)
-        while self._troubles:
-            self._go_on(math.inf)
-            time.sleep(TICK_S)
+            self._continue_due(time.monotonic())
+            if last_at + planned.pause_s <= time.monotonic() and self._is_healthy(planned.target):
+                self._inject(planned)
+                planned, last_at = self._plan(), time.monotonic()
+            time.sleep(POLL_S)
+        while self._active:
+            self._continue_due(math.inf)
+            time.sleep(POLL_S)
 
-    def _design(self) -> Design:
-        if not self._to_come:
-            self._to_come = self._rng.sample(self._repertoire, len(self._repertoire))
-        fault = self._to_come.pop()
-        programs = self._house.apis if fault.part == "api" else self._house.workers
-        return Design(
+    def _plan(self) -> PlannedFault:
+        if not self._pending:
+            self._pending = self._rng.sample(self._faults, len(self._faults))
+        fault = self._pending.pop()
+        programs = self._stack.apis if fault.part == "api" else self._stack.workers
+        return PlannedFault(
             fault,
             self._rng.choice(programs),
             random.Random(self._rng.random()),
             self._rng.uniform(0.5, 1.5) * self._pause_s,
         )
 
-    def _is_well(self, victim: Program | Part) -> bool:
-        return all(trouble.victim != victim for trouble in self._troubles)
+    def _is_healthy(self, target: Program | Part) -> bool:
+        return all(active.target != target for active in self._active)
 
-    def _harm(self, design: Design) -> None:
-        pid = design.program.pid if design.victim is design.program else None
-        self.incidents.append(Incident(design.fault, time.time(), pid))
-        course = design.fault.harm(self._house, design.program, design.lot)
-        self._follow(course, design.victim)
+    def _inject(self, planned: PlannedFault) -> None:
+        pid = planned.program.pid if planned.target is planned.program else None
+        self.incidents.append(Incident(planned.fault, time.time(), pid))
+        steps = planned.fault.inject(self._stack, planned.program, planned.rng)
+        self._advance(steps, planned.target)
 
-    def _go_on(self, now: float) -> None:
-        """With every course that is due."""
-        due = [trouble for trouble in self._troubles if trouble.due <= now]
-        self._troubles = [trouble for trouble in self._troubles if trouble.due > now]
-        for trouble in due:
-            self._follow(trouble.course, trouble.victim)
+    def _continue_due(self, now: float) -> None:
+        due = [active for active in self._active if active.due_at <= now]
+        self._active = [active for active in self._active if active.due_at > now]
+        for active in due:
+            self._advance(active.steps, active.target)
 
-    def _follow(self, course: Course, victim: Program | Part) -> None:
-        lasts_s = next(course, None)
-        if lasts_s is not None:
-            self._troubles.append(Trouble(course, victim, time.monotonic() + lasts_s))
+    def _advance(self, steps: FaultSteps, target: Program | Part) -> None:
+        pause_s = next(steps, None)
+        if pause_s is not None:
+            self._active.append(ActiveFault(steps, target, time.monotonic() + pause_s))

@@ -1,8 +1,8 @@
-"""What has happened to every job, read from the server's own append-only file.
+"""History of every job, read from the server's append-only file.
 
-Redis writes every change to that file in the order it made them, also those of its scripts and
-those that nobody was there to see. So it is a complete record: no state of a job can have been
-missed between two looks, and none is told by the programs under test.
+Redis writes every change to that file in order, including the changes of its scripts. So the record
+is complete: no state of a job can be missed between two polls, and none is reported by the programs
+under test.
 """
 
 import os
@@ -21,7 +21,7 @@ WORKER = b"rq:worker:"
 
 @dataclass(frozen=True)
 class Entry:
-    """A job took on `state`; `at` in seconds since the epoch, where the programs noted a time."""
+    """A change of a job to `state`; `at` is in seconds since the epoch, if the programs set it."""
 
     state: JobState
     at: float | None
@@ -30,7 +30,7 @@ class Entry:
 
 @dataclass
 class History:
-    """Every state a job ever had, in order."""
+    """All states of a job, in order."""
 
     entries: list[Entry] = field(default_factory=list)
 
@@ -39,16 +39,16 @@ class History:
         return [entry for entry in self.entries if entry.state in TERMINAL]
 
     @property
-    def begun(self) -> list[Entry]:
-        """Each time a worker took it."""
+    def attempts(self) -> list[Entry]:
+        """The start of each attempt by a worker."""
         return [entry for entry in self.entries if entry.state is JobState.RUNNING]
 
     @property
     def ended_once(self) -> bool:
         return len(self.endings) == 1 and self.entries[-1] is self.endings[0]
 
-    def holder(self, at: float) -> Entry | None:
-        """The beginning of the attempt that was under way at a time, if one was."""
+    def attempt_at(self, at: float) -> Entry | None:
+        """Return the start of the attempt that was running at a time, or None."""
         before = [entry for entry in self.entries if entry.at is not None and entry.at <= at]
         last = before[-1] if before else None
         return last if last is not None and last.state is JobState.RUNNING else None
@@ -56,16 +56,16 @@ class History:
 
 @dataclass
 class Journal:
-    """The histories by job id, and every worker's process id by its name."""
+    """Histories by job id, and process ids of workers by name."""
 
     jobs: dict[str, History]
     pids: dict[str, int]
 
 
 def read_journal(folder: Path) -> Journal:
-    """Read what a server has written below `folder`, all of it: `appendfsync` must be `always`.
+    """Read the complete append-only file of a server in `folder`; `appendfsync` must be `always`.
 
-    With `everysec` a write may be held back for a moment, behind the sync of the one before it.
+    With `everysec` a write may be delayed behind the sync of the one before it.
     """
     jobs: dict[str, History] = defaultdict(History)
     pids: dict[str, int] = {}
@@ -82,14 +82,14 @@ def read_journal(folder: Path) -> Journal:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The increments, oldest first: `appendonly.aof.1.incr.aof` and so on."""
+    """Return the incremental files, oldest first: `appendonly.aof.1.incr.aof` and so on."""
     found = list(folder.glob("appendonlydir/*.incr.aof"))
     assert found, f"no append-only file in {os.listdir(folder)}"
     return sorted(found, key=lambda path: int(path.name.split(".")[-3]))
 
 
 def _commands(data: bytes) -> Iterator[list[bytes]]:
-    """The commands of a file in RESP, up to where a crash has torn it; single words left out."""
+    """Yield the commands of a file in RESP with at least one argument, up to an incomplete end."""
     place = 0
     while place < len(data):
         line_end = data.find(b"\r\n", place)
@@ -111,7 +111,7 @@ def _commands(data: bytes) -> Iterator[list[bytes]]:
 
 
 def _entry(fields: dict[bytes, bytes]) -> Entry:
-    state = STATES[fields[b"status"].decode()]  # type: ignore[index]  # RQ's words are strings
+    state = STATES[fields[b"status"].decode()]  # type: ignore[index]  # RQ's states are strings
     written = fields.get(b"started_at" if state is JobState.RUNNING else b"ended_at", b"")
     return Entry(state, _seconds(written), fields.get(b"worker_name", b"").decode())
 

@@ -1,8 +1,8 @@
-"""Clients: a steady mixed load over HTTP, and a note of everything they were told.
+"""Load: clients with a steady mix of requests over HTTP, and a record of all responses.
 
-Each client does as a real one might: it waits for its pictures, or polls, or follows the answers to
-a retried request, or cancels, or simply leaves. What a fault makes it see (a refused connection, a
-503) it notes as a client-visible error, and tries again at the next API, as behind a load balancer.
+A client waits for its images, polls, retries a request, cancels, or disconnects. Errors that a
+fault causes (a refused connection, a 503) are recorded as client-visible errors, and the client
+retries at the next API, as behind a load balancer.
 """
 
 import asyncio
@@ -23,36 +23,36 @@ from PIL import Image
 
 from protocol.queue.job import TERMINAL, JobState
 
-TRY_AGAIN_S = 0.2
+RETRY_S = 0.2
 POLL_S = 0.3
-PATIENCE_S = 30.0  # of one HTTP exchange
+TIMEOUT_S = 30.0  # of one HTTP request
 SAMPLERS = ("ddim", "plms", "euler", "euler_ancestral", "dpmpp_2m", "unipc")
 SIZES = ((32, 32), (48, 32), (32, 64))
 
 
 @dataclass(frozen=True)
-class SamplingParams:
-    """One request, to be sent many times; the same one gives the same pictures."""
+class LoadRequest:
+    """A request that is sent many times; it always gives the same images."""
 
     task: str
     body: dict[str, Any]
 
 
-class Manner(Enum):
-    """How a client waits, and how many of twenty do so."""
+class Behaviour(Enum):
+    """Behaviour of a client, and its share of twenty clients."""
 
-    POLLS = 10
-    WAITS = 7
-    CANCELS = 1
-    LEAVES = 2
+    POLL = 10
+    WAIT = 7
+    CANCEL = 1
+    DISCONNECT = 2
 
 
 @dataclass
-class Notes:
-    """What the clients were told.
+class Observations:
+    """Record of the responses to all clients.
 
-    `accepted`: job id -> recipe, for every job that a client heard to be accepted. `states`: the
-    states it was then seen in. `wrong`: jobs whose pictures were not those of the reference.
+    `accepted`: job id -> index of the request, for every job that a response accepted. `states`:
+    the states of the job in later responses. `wrong`: jobs whose images differ from the reference.
     """
 
     accepted: dict[str, int] = field(default_factory=dict)
@@ -61,15 +61,15 @@ class Notes:
     missing: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
     verified: set[str] = field(default_factory=set)
-    errors: list[tuple[float, str]] = field(default_factory=list)  # when, what
+    errors: list[tuple[float, str]] = field(default_factory=list)  # time, error
 
 
-def recipes(rng: random.Random, count: int, steps: tuple[int, int]) -> list[SamplingParams]:
-    """Requests of every task and sampler, of several sizes, formats, step counts and guidances."""
-    return [_recipe(rng, number, steps) for number in range(count)]
+def random_requests(rng: random.Random, count: int, steps: tuple[int, int]) -> list[LoadRequest]:
+    """Return requests of all tasks and samplers, with several sizes, formats, steps and scales."""
+    return [_random_request(rng, number, steps) for number in range(count)]
 
 
-def _recipe(rng: random.Random, number: int, steps: tuple[int, int]) -> SamplingParams:
+def _random_request(rng: random.Random, number: int, steps: tuple[int, int]) -> LoadRequest:
     width, height = rng.choice(SIZES)
     body: dict[str, Any] = {
         "prompt": rng.choice(("the red cat", "a cat", "the cat at the red", "red")),
@@ -82,173 +82,171 @@ def _recipe(rng: random.Random, number: int, steps: tuple[int, int]) -> Sampling
     }
     task = ("txt2img", "txt2img", "img2img", "inpaint")[number % 4]
     if task == "txt2img":
-        return SamplingParams(task, body | {"width": width, "height": height})
+        return LoadRequest(task, body | {"width": width, "height": height})
     body |= {"image": _gradient(width, height, rng), "strength": rng.choice((0.4, 0.8))}
     if task == "inpaint":
-        body["mask"] = _stencil(width, height)
-    return SamplingParams(task, body)
+        body["mask"] = _mask(width, height)
+    return LoadRequest(task, body)
 
 
-async def draw_references(url: str, wanted: Sequence[SamplingParams]) -> list[list[str]]:
-    """The digests of the pictures of each recipe, each drawn alone."""
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
-        drawn = []
-        for recipe in wanted:
-            answer = await http.post(f"/v1/{recipe.task}", json=recipe.body)
-            assert answer.status_code == 200, answer.text
-            drawn.append(_digests(answer.json()))
-        return drawn
+async def generate_references(url: str, requests: Sequence[LoadRequest]) -> list[list[str]]:
+    """Return the digests of the images of each request, generated one request at a time."""
+    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S) as http:
+        references = []
+        for request in requests:
+            response = await http.post(f"/v1/{request.task}", json=request.body)
+            assert response.status_code == 200, response.text
+            references.append(_digests(response.json()))
+        return references
 
 
 class Load:
-    """`orders` jobs, asked for by `clients` clients at a time, from APIs at `urls`."""
+    """`submissions` jobs, submitted by `clients` clients at a time to the APIs at `urls`."""
 
     def __init__(
         self,
         urls: Sequence[str],
-        wanted: Sequence[SamplingParams],
+        requests: Sequence[LoadRequest],
         references: Sequence[list[str]],
-        orders: int,
+        submissions: int,
         clients: int,
         rng: random.Random,
     ) -> None:
-        manners = [manner for manner in Manner for _ in range(manner.value)]
-        self.notes = Notes()
+        behaviours = [each for each in Behaviour for _ in range(each.value)]
+        self.observations = Observations()
         self._urls = urls
-        self._wanted = wanted
+        self._requests = requests
         self._references = references
         self._clients = clients
-        self._orders = [
-            (rng.randrange(len(wanted)), rng.choice(manners), rng.getrandbits(128))
-            for _ in range(orders)
+        self._submissions = [
+            (rng.randrange(len(requests)), rng.choice(behaviours), rng.getrandbits(128))
+            for _ in range(submissions)
         ]
         self._next_url = 0
 
     async def run(self) -> None:
-        """Until every order has come to an end that its client can see."""
-        orders = iter(self._orders)
+        """Run the clients until every job has ended for its client."""
+        submissions = iter(self._submissions)
 
         async def client() -> None:
-            async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
-                for recipe, manner, key in orders:
-                    await _Order(self, http, recipe, manner, str(uuid.UUID(int=key))).carry_out()
+            async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
+                for index, behaviour, number in submissions:
+                    key = str(uuid.UUID(int=number))
+                    await _Submission(self, http, index, behaviour, key).run()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self._clients):
                 group.create_task(client())
 
     def url(self) -> str:
-        """The next API, in turn."""
+        """Return the address of the next API, in turn."""
         self._next_url = (self._next_url + 1) % len(self._urls)
         return self._urls[self._next_url]
 
-    def recipe(self, index: int) -> SamplingParams:
-        return self._wanted[index]
+    def request(self, index: int) -> LoadRequest:
+        return self._requests[index]
 
     def check(self, job_id: str, index: int, digests: list[str]) -> None:
         if digests == self._references[index]:
-            self.notes.verified.add(job_id)
+            self.observations.verified.add(job_id)
         else:
-            self.notes.wrong.add(job_id)
+            self.observations.wrong.add(job_id)
 
 
-class _Order:
-    """One client's dealings with one job, or with none if it is never told of it."""
+class _Submission:
+    """One client's requests about one job; the client may never get the id of the job."""
 
     def __init__(
-        self, load: Load, http: httpx.AsyncClient, recipe: int, manner: Manner, key: str
+        self, load: Load, http: httpx.AsyncClient, index: int, behaviour: Behaviour, key: str
     ) -> None:
         self._load = load
-        self._notes = load.notes
+        self._observations = load.observations
         self._http = http
-        self._recipe = recipe
-        self._manner = manner
+        self._index = index
+        self._behaviour = behaviour
         self._key = key
 
-    async def carry_out(self) -> None:
-        if self._manner is Manner.LEAVES:
-            await self._leave_early()
+    async def run(self) -> None:
+        if self._behaviour is Behaviour.DISCONNECT:
+            await self._disconnect_early()
             return
-        answer = await self._insist("POST", f"/v1/{self._load.recipe(self._recipe).task}")
-        body = answer.json()
+        response = await self._retry("POST", f"/v1/{self._load.request(self._index).task}")
+        body = response.json()
         job_id = body["id"] if "id" in body else str(body["job"]).rpartition("/")[2]
-        self._accepted(job_id)
-        if answer.status_code == 200:
-            self._load.check(job_id, self._recipe, _digests(body))
+        self._observations.accepted[job_id] = self._index
+        if response.status_code == 200:
+            self._load.check(job_id, self._index, _digests(body))
             return
-        if self._manner is Manner.CANCELS:
-            self._notes.cancelled.add(job_id)
-            await self._insist("DELETE", f"/v1/jobs/{job_id}")
-        await self._follow(job_id)
+        if self._behaviour is Behaviour.CANCEL:
+            self._observations.cancelled.add(job_id)
+            await self._retry("DELETE", f"/v1/jobs/{job_id}")
+        await self._poll(job_id)
 
-    async def _leave_early(self) -> None:
+    async def _disconnect_early(self) -> None:
         try:
             await self._post(self._load.url(), timeout=0.3)
         except httpx.TimeoutException:
             return
         except httpx.TransportError as error:
-            self._complain(f"POST: {type(error).__name__}")
+            self._record_error(f"POST: {type(error).__name__}")
 
-    async def _follow(self, job_id: str) -> None:
+    async def _poll(self, job_id: str) -> None:
         while True:
-            answer = await self._insist("GET", f"/v1/jobs/{job_id}")
-            if answer.status_code == 404:
-                self._notes.missing.add(job_id)
+            response = await self._retry("GET", f"/v1/jobs/{job_id}")
+            if response.status_code == 404:
+                self._observations.missing.add(job_id)
                 return
-            state = JobState(answer.json()["state"])
-            self._notes.states.setdefault(job_id, []).append(state)
+            state = JobState(response.json()["state"])
+            self._observations.states.setdefault(job_id, []).append(state)
             if state in TERMINAL:
                 break
             await asyncio.sleep(POLL_S)
         if state is JobState.FINISHED:
-            images = answer.json()["result"]["images"]
-            files = [await self._insist("GET", image["url"]) for image in images]
-            self._load.check(job_id, self._recipe, [_digest(file.content) for file in files])
+            images = response.json()["result"]["images"]
+            files = [await self._retry("GET", image["url"]) for image in images]
+            self._load.check(job_id, self._index, [_digest(file.content) for file in files])
 
-    async def _insist(self, method: str, path: str) -> httpx.Response:
-        """Ask until there is an answer of the service's that is not a passing trouble."""
+    async def _retry(self, method: str, path: str) -> httpx.Response:
+        """Repeat a request until the response is not a temporary error."""
         while True:
             url = "" if path.startswith("http") else self._load.url()
             try:
                 if method == "POST":
-                    answer = await self._post(url, PATIENCE_S)
+                    response = await self._post(url, TIMEOUT_S)
                 else:
-                    answer = await self._http.request(method, url + path)
+                    response = await self._http.request(method, url + path)
             except httpx.TransportError as error:
-                self._complain(f"{method}: {type(error).__name__}")
+                self._record_error(f"{method}: {type(error).__name__}")
             else:
-                # A job's own failure is an end, told as a problem that says where the job is.
-                if answer.status_code < 500 and answer.status_code != 429:
-                    return answer
-                if method == "POST" and "Location" in answer.headers:
-                    return answer
-                self._complain(f"{method}: {answer.status_code}")
-            await asyncio.sleep(TRY_AGAIN_S)
+                # The failure of a job is final: its response is a problem with a Location header.
+                if response.status_code < 500 and response.status_code != 429:
+                    return response
+                if method == "POST" and "Location" in response.headers:
+                    return response
+                self._record_error(f"{method}: {response.status_code}")
+            await asyncio.sleep(RETRY_S)
 
     async def _post(self, url: str, timeout: float) -> httpx.Response:
-        recipe = self._load.recipe(self._recipe)
+        request = self._load.request(self._index)
         headers = {"Idempotency-Key": self._key}
-        if self._manner in (Manner.POLLS, Manner.CANCELS):
+        if self._behaviour in (Behaviour.POLL, Behaviour.CANCEL):
             headers["Prefer"] = "respond-async"
         return await self._http.post(
-            f"{url}/v1/{recipe.task}", json=recipe.body, headers=headers, timeout=timeout
+            f"{url}/v1/{request.task}", json=request.body, headers=headers, timeout=timeout
         )
 
-    def _accepted(self, job_id: str) -> None:
-        self._notes.accepted[job_id] = self._recipe
-
-    def _complain(self, what: str) -> None:
-        self._notes.errors.append((time.time(), what))
+    def _record_error(self, error: str) -> None:
+        self._observations.errors.append((time.time(), error))
 
 
 def error_counts(errors: Sequence[tuple[float, str]]) -> str:
-    """In words: `GET: 503 ×4, POST: ReadError ×2`."""
-    counts = Counter(what for _, what in errors)
-    return ", ".join(f"{what} ×{times}" for what, times in counts.most_common())
+    """Return the errors as text: `GET: 503 ×4, POST: ReadError ×2`."""
+    counts = Counter(error for _, error in errors)
+    return ", ".join(f"{error} ×{times}" for error, times in counts.most_common())
 
 
-def _digests(answer: dict[str, Any]) -> list[str]:
-    return [_digest(base64.b64decode(image["base64"])) for image in answer["images"]]
+def _digests(body: dict[str, Any]) -> list[str]:
+    return [_digest(base64.b64decode(image["base64"])) for image in body["images"]]
 
 
 def _digest(data: bytes) -> str:
@@ -261,7 +259,7 @@ def _gradient(width: int, height: int, rng: random.Random) -> str:
     return _encoded(image)
 
 
-def _stencil(width: int, height: int) -> str:
+def _mask(width: int, height: int) -> str:
     mask = Image.new("L", (width, height), 0)
     mask.paste(255, (8, 8, width - 8, height - 8))
     return _encoded(mask)

@@ -1,15 +1,16 @@
-"""A TCP proxy with faults, to be put between our programs and Redis.
+"""A TCP proxy with faults, between the programs and Redis.
 
     with Proxy(server.port) as proxy:
         redis.Redis(port=proxy.port)
-        proxy.reset()                       # every connection breaks, as when a switch restarts
-        proxy.lose_answers(3)               # three requests are carried out; nobody hears of it
-        proxy.mute()                        # connections stay open, nothing arrives; until unmute()
-        trap = proxy.hold_request(b"…")     # the first request with these bytes goes no further
-        trap = proxy.hold_answer_to(b"…")   # … is carried out, and its answer goes no further
-        trap = proxy.hold_answer(b"…")      # the first answer with these bytes goes no further
+        proxy.reset()                         # every connection breaks, as when a switch restarts
+        proxy.lose_responses(3)               # three requests are carried out without a response
+        proxy.mute()                          # connections stay open, nothing arrives; see unmute()
+        trap = proxy.hold_request(b"…")       # the first request with these bytes is held
+        trap = proxy.hold_response_to(b"…")   # … is carried out, and its response is held
+        trap = proxy.hold_response(b"…")      # the first response with these bytes is held
 
-It runs in a thread of its own, so tests may be synchronous and kill what is stuck in a trap.
+It runs in its own thread, so that tests can be synchronous and can kill a program that waits for a
+held message.
 """
 
 import asyncio
@@ -23,27 +24,30 @@ CHUNK = 1 << 16
 
 
 class Hold(Enum):
-    """What a trap looks at, and what it holds."""
+    """The message that a trap holds, and the message that it searches."""
 
     REQUEST = auto()
-    ANSWER_TO_REQUEST = auto()
-    ANSWER = auto()
+    RESPONSE_TO_REQUEST = auto()
+    RESPONSE = auto()
 
 
 class Trap:
-    """Waits for all of `words`; `sprung` once they have come: that connection is stuck for good."""
+    """A filter for messages with all of `patterns`.
 
-    def __init__(self, hold: Hold, words: tuple[bytes, ...]) -> None:
+    `triggered` is set when such a message is held; its connection then stays blocked.
+    """
+
+    def __init__(self, hold: Hold, patterns: tuple[bytes, ...]) -> None:
         self.hold = hold
-        self.sprung = threading.Event()
-        self._words = words
+        self.triggered = threading.Event()
+        self._patterns = patterns
 
-    def catches(self, data: bytes) -> bool:
-        return not self.sprung.is_set() and all(word in data for word in self._words)
+    def matches(self, data: bytes) -> bool:
+        return not self.triggered.is_set() and all(each in data for each in self._patterns)
 
 
 class Proxy:
-    """Passes bytes on between whoever connects to `port` and a server on this machine."""
+    """A proxy between clients of `port` and a server on this machine."""
 
     def __init__(self, target_port: int) -> None:
         self.port = 0
@@ -51,42 +55,42 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
         self._links: set[asyncio.StreamWriter] = set()
-        self._lost_answers = 0
+        self._lost_responses = 0
         self._traps: list[Trap] = []
         self._open = asyncio.Event()  # cleared while muted
         self._open.set()
 
     @property
     def url(self) -> str:
-        """Redis' address by way of here."""
+        """Address of Redis through this proxy."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def reset(self) -> None:
         """Break every connection."""
         self._loop.call_soon_threadsafe(self._reset)
 
-    def lose_answers(self, times: int) -> None:
-        """Break the next `times` connections that ask something, once the server has done it."""
-        self._lost_answers += times
+    def lose_responses(self, times: int) -> None:
+        """Break the connections of the next `times` requests after the server has run them."""
+        self._lost_responses += times
 
     def mute(self) -> None:
-        """Let nothing through, in either direction, until `unmute`."""
+        """Pass nothing on, in either direction, until `unmute`."""
         self._loop.call_soon_threadsafe(self._open.clear)
 
     def unmute(self) -> None:
         self._loop.call_soon_threadsafe(self._open.set)
 
-    def hold_request(self, *words: bytes) -> Trap:
-        """Stop the next request that contains all `words` before the server gets it."""
-        return self._trap(Trap(Hold.REQUEST, words))
+    def hold_request(self, *patterns: bytes) -> Trap:
+        """Hold the next request that contains all `patterns` before the server gets it."""
+        return self._trap(Trap(Hold.REQUEST, patterns))
 
-    def hold_answer_to(self, *words: bytes) -> Trap:
-        """Let the next request that contains all `words` be carried out, and stop its answer."""
-        return self._trap(Trap(Hold.ANSWER_TO_REQUEST, words))
+    def hold_response_to(self, *patterns: bytes) -> Trap:
+        """Pass on the next request that contains all `patterns`, and hold its response."""
+        return self._trap(Trap(Hold.RESPONSE_TO_REQUEST, patterns))
 
-    def hold_answer(self, *words: bytes) -> Trap:
-        """Stop the next answer that contains all `words`."""
-        return self._trap(Trap(Hold.ANSWER, words))
+    def hold_response(self, *patterns: bytes) -> Trap:
+        """Hold the next response that contains all `patterns`."""
+        return self._trap(Trap(Hold.RESPONSE, patterns))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -124,7 +128,7 @@ class Proxy:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until either side ends it."""
+        """Serve one connection until either side closes it."""
         try:
             server_reader, server_writer = await asyncio.open_connection(
                 "127.0.0.1", self._target_port
@@ -134,25 +138,25 @@ class Proxy:
             return
         link = _Link(writer, server_writer)
         self._links |= {writer, server_writer}
-        ways = [
+        directions = [
             asyncio.create_task(self._pass_requests(reader, link)),
-            asyncio.create_task(self._pass_answers(server_reader, link)),
+            asyncio.create_task(self._pass_responses(server_reader, link)),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            for task in directions:
+                task.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
             self._links -= {writer, server_writer}
             link.abort()
 
-    def _caught(self, hold: Hold, data: bytes) -> Trap | None:
-        """The trap that these bytes are caught in; one that holds what it looks at has sprung."""
+    def _matching_trap(self, hold: Hold, data: bytes) -> Trap | None:
+        """Return the trap that matches a message, and trigger it if it holds this message."""
         for trap in self._traps:
-            if trap.hold is hold and trap.catches(data):
-                if hold is not Hold.ANSWER_TO_REQUEST:
-                    trap.sprung.set()
+            if trap.hold is hold and trap.matches(data):
+                if hold is not Hold.RESPONSE_TO_REQUEST:
+                    trap.triggered.set()
                 return trap
         return None
 
@@ -160,40 +164,40 @@ class Proxy:
         with suppress(ConnectionError):
             while data := await reader.read(CHUNK):
                 await self._open.wait()
-                if self._caught(Hold.REQUEST, data):
-                    link.stuck = True
+                if self._matching_trap(Hold.REQUEST, data):
+                    link.blocked = True
                     continue
-                link.trap = link.trap or self._caught(Hold.ANSWER_TO_REQUEST, data)
-                if self._lost_answers > 0:
-                    self._lost_answers -= 1
-                    link.deaf = True
+                link.trap = link.trap or self._matching_trap(Hold.RESPONSE_TO_REQUEST, data)
+                if self._lost_responses > 0:
+                    self._lost_responses -= 1
+                    link.drop_responses = True
                 link.server.write(data)
                 await link.server.drain()
 
-    async def _pass_answers(self, reader: asyncio.StreamReader, link: "_Link") -> None:
+    async def _pass_responses(self, reader: asyncio.StreamReader, link: "_Link") -> None:
         with suppress(ConnectionError):
             while data := await reader.read(CHUNK):
                 await self._open.wait()
-                if link.deaf:
+                if link.drop_responses:
                     return
-                if link.trap or self._caught(Hold.ANSWER, data):
-                    link.stuck = True
+                if link.trap or self._matching_trap(Hold.RESPONSE, data):
+                    link.blocked = True
                 if link.trap:
-                    link.trap.sprung.set()
-                if link.stuck:
+                    link.trap.triggered.set()
+                if link.blocked:
                     continue
                 link.client.write(data)
                 await link.client.drain()
 
 
 class _Link:
-    """Both ends of one connection, and what is to go wrong with it."""
+    """Both ends of a connection, and its faults."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
         self.server = server
-        self.deaf = False
-        self.stuck = False
+        self.drop_responses = False
+        self.blocked = False
         self.trap: Trap | None = None
 
     def abort(self) -> None:

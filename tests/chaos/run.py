@@ -1,4 +1,4 @@
-"""One run: a house, a load, an adversary, and the verdict."""
+"""One chaos run: the stack, the load, the faults and the report."""
 
 import asyncio
 import random
@@ -14,43 +14,43 @@ import redis
 
 from protocol.queue.job import TERMINAL
 from protocol.queue.job_queue import STATES
-from tests.chaos.faults import Adversary, faults
-from tests.chaos.load import Load, draw_references, recipes
-from tests.chaos.stack import LocalStack, local_stack, wait_for
-from tests.chaos.verdict import Verdict, judge
+from tests.chaos.faults import FaultInjector, faults
+from tests.chaos.load import Load, generate_references, random_requests
+from tests.chaos.report import Report, make_report
+from tests.chaos.stack import ChaosStack, chaos_stack, wait_for
 from worker.settings import WorkerSettings
 
-# We kill more often than any production does, and a job that sees this many workers die would be
-# taken for the culprit. Poison has tests of its own.
+# Workers die more often here than in production, and with the default limit a job that was on many
+# of them would be failed as their cause. Jobs that kill workers have other tests.
 MAX_CRASHES = 50
 RESULT_TTL_S = 120
 SWEEP_S = 5.0
 WRITTEN_WITHIN_S = 3.0  # by a server that syncs every second, or a little later
-FOR_EVER = -1  # Redis' word for a key that never expires
+NO_EXPIRY = -1  # Redis' TTL of a key that never expires
 JOB_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
-REGISTRY = re.compile(r"rq:(finished|failed|canceled):")  # swept as their entries expire
-NEWS = re.compile(r"darkroom:progress:")  # kept for an hour, whatever becomes of the job
+REGISTRY = re.compile(r"rq:(finished|failed|canceled):")  # cleaned as their entries expire
+PROGRESS = re.compile(r"darkroom:progress:")  # kept for an hour, independent of the job
 SETTLE_WITHIN_S = 120.0  # after the last fault, until every job has ended
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything. The same seed draws the same requests, faults and pauses."""
+    """Settings of a run. The same seed gives the same requests, faults and pauses."""
 
     seed: int
     jobs: int
     clients: int
-    recipes: int
+    requests: int  # different ones
     most_steps: int
-    pause_s: float  # from one fault to the next, on average
-    faults_for_s: float  # no more of them after that, whatever is left to do
+    pause_s: float  # mean time from one fault to the next
+    faults_for_s: float  # no fault after that time
     appendfsync: str = "always"
-    until_expired: bool = False  # wait for the records to expire, and look for what they left
-    only: str = ""  # faults whose name contains this
+    until_expired: bool = False  # wait until the records expire, and check that nothing is left
+    only: str = ""  # only faults whose name contains this
 
 
-def play(plan: Plan, folder: Path) -> Verdict:
-    """Everything is started below `folder`, and gone in the end."""
+def run(plan: Plan, folder: Path) -> Report:
+    """Run a plan with all files below `folder`; all programs have ended on return."""
     rng = random.Random(plan.seed)
     settings = {
         "DARKROOM_WORKER_MAX_CRASHES": str(MAX_CRASHES),
@@ -58,46 +58,47 @@ def play(plan: Plan, folder: Path) -> Verdict:
         "DARKROOM_FAILURE_TTL_S": str(RESULT_TTL_S),
         "DARKROOM_WORKER_SWEEP_S": str(SWEEP_S),
     }
-    wanted = recipes(rng, plan.recipes, (3, plan.most_steps))
-    repertoire = [
+    requests = random_requests(rng, plan.requests, (3, plan.most_steps))
+    selected = [
         fault for fault in faults(WorkerSettings().worker_lease_s) if plan.only in fault.name
     ]
-    with local_stack(folder, plan.appendfsync, **settings) as house:
-        references = asyncio.run(draw_references(house.urls[0], wanted))
-        load = Load(house.urls, wanted, references, plan.jobs, plan.clients, rng)
-        adversary = Adversary(house, repertoire, plan.pause_s, rng)
-        _clash(load, adversary, plan.faults_for_s)
-        wait_for(lambda: _all_ended(house), SETTLE_WITHIN_S)
+    with chaos_stack(folder, plan.appendfsync, **settings) as stack:
+        references = asyncio.run(generate_references(stack.urls[0], requests))
+        load = Load(stack.urls, requests, references, plan.jobs, plan.clients, rng)
+        injector = FaultInjector(stack, selected, plan.pause_s, rng)
+        _run_together(load, injector, plan.faults_for_s)
+        wait_for(lambda: _all_ended(stack), SETTLE_WITHIN_S)
         time.sleep(WRITTEN_WITHIN_S)
         if plan.until_expired:
             time.sleep(RESULT_TTL_S + 3 * SWEEP_S)
-        return judge(
-            house.journal(),
-            load.notes,
-            adversary.incidents,
-            orders=plan.recipes + plan.jobs,
-            orphans=list(_orphans(house, plan.until_expired)),
-            fallen=[program.name for program in house.programs if program.fell],
+        return make_report(
+            stack.journal(),
+            load.observations,
+            injector.incidents,
+            submissions=plan.requests + plan.jobs,
+            orphans=list(_orphans(stack, plan.until_expired)),
+            crashed=[program.name for program in stack.programs if program.crashed],
         )
 
 
-def _clash(load: Load, adversary: Adversary, faults_for_s: float) -> None:
-    """Let both do their work. The adversary's is done here, in the thread that lasts."""
+def _run_together(load: Load, injector: FaultInjector, faults_for_s: float) -> None:
+    """Run the load in a thread and the injector in this one, which starts processes and so must
+    live as long as they."""
     deadline = time.monotonic() + faults_for_s
 
-    def drive() -> None:
-        # What is not done by then is not waited for: the journal says what became of it.
+    def run_load() -> None:
+        # Jobs that are not done by then are not waited for: the journal has their states.
         with suppress(TimeoutError):
             asyncio.run(asyncio.wait_for(load.run(), faults_for_s + SETTLE_WITHIN_S))
 
-    working = threading.Thread(target=drive, name="load")
-    working.start()
-    adversary.work(until=lambda: not working.is_alive() or time.monotonic() > deadline)
-    working.join()
+    thread = threading.Thread(target=run_load, name="load")
+    thread.start()
+    injector.run(until=lambda: not thread.is_alive() or time.monotonic() > deadline)
+    thread.join()
 
 
-def _all_ended(house: LocalStack) -> bool:
-    with redis.Redis.from_url(house.redis.url, decode_responses=True) as client:
+def _all_ended(stack: ChaosStack) -> bool:
+    with redis.Redis.from_url(stack.redis.url, decode_responses=True) as client:
         keys = list(client.scan_iter("rq:job:*", count=1000))
         with client.pipeline(transaction=False) as pipe:
             for key in keys:
@@ -105,27 +106,29 @@ def _all_ended(house: LocalStack) -> bool:
             return all(STATES.get(status) in TERMINAL for status in pipe.execute() if status)
 
 
-def _orphans(house: LocalStack, expired: bool) -> Iterator[str]:
-    """Whatever speaks of jobs that have ended and would stay for ever; once `expired`, all that
-    speaks of any job. Redis' keys, and members of its collections, and objects in the bucket.
+def _orphans(stack: ChaosStack, expired: bool) -> Iterator[str]:
+    """Yield the garbage of ended jobs: Redis keys, members of collections, and bucket objects.
+
+    Before the records have expired, these are entries that would never expire; once `expired`, all
+    entries that refer to a job.
     """
-    with redis.Redis.from_url(house.redis.url, decode_responses=True) as client:
+    with redis.Redis.from_url(stack.redis.url, decode_responses=True) as client:
         for key in client.scan_iter(count=1000):
-            goes_by_itself = client.ttl(key) != FOR_EVER or REGISTRY.match(key)
-            if NEWS.match(key) or (goes_by_itself and not expired):
+            expires = client.ttl(key) != NO_EXPIRY or REGISTRY.match(key)
+            if PROGRESS.match(key) or (expires and not expired):
                 continue
             if JOB_ID.search(key):
                 yield key
             else:
                 yield from (f"{key}: {member}" for member in _members(client, key))
-        known = set(house.journal().jobs)
-    for key in house.bucket.objects.copy():
+        known = set(stack.journal().jobs)
+    for key in stack.bucket.objects.copy():
         if (found := re.match(r"results/(\w+)/", key)) and (expired or found[1] not in known):
             yield key
 
 
 def _members(client: redis.Redis, key: str) -> list[str]:
-    """The entries of a collection that speak of a job."""
+    """Return the members of a collection that refer to a job."""
     match client.type(key):
         case "list":
             found = map(str, client.lrange(key, 0, -1))

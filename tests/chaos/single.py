@@ -1,4 +1,4 @@
-"""A single worker process among faults: a real worker but for its engine, pictures in a bucket."""
+"""A single worker process with faults: a real worker except for its engine, images in a bucket."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,19 +8,19 @@ from protocol.queue.job_queue import JobQueue
 from tests.chaos.bucket import Bucket
 from tests.worker.consumer.harness import ChildWorker, child_worker
 
-# What to look for in the traffic with Redis.
-COMPRESSED = b"\r\nx"  # how a job's data begins, which only the answer to a claim brings
-RESULT = b"return_value"  # in what is written when a job has finished
+# Patterns in the traffic with Redis.
+COMPRESSED = b"\r\nx"  # start of a job's data, which only the response to a claim contains
+RESULT = b"return_value"  # part of the request that marks a job as finished
 
 
 @contextmanager
 def worker(redis_url: str, bucket: Bucket, step_s: float = 0.02) -> Iterator[ChildWorker]:
-    """A child worker that keeps its pictures in the bucket."""
+    """Run a worker process that stores its images in the bucket."""
     with child_worker(redis_url, Path.cwd(), step_s, **bucket.environment) as child:
         yield child
 
 
-def drawing(queue: JobQueue, job_id: str) -> bool:
-    """Whether a worker has begun to denoise the job."""
+def generating(queue: JobQueue, job_id: str) -> bool:
+    """Return True if a worker has started to denoise the job."""
     progress = queue.view(job_id).progress
     return progress is not None and progress.step > 0

@@ -1,7 +1,7 @@
-"""The programs of one running Darkroom, each to be killed, frozen and started as one likes.
+"""A running Darkroom whose programs can be killed, frozen and restarted.
 
-Two APIs and three workers, as an operator would run them, with a tiny network of random weights.
-All reach Redis through a proxy and keep pictures in a bucket that can be made to fail.
+It has two APIs and three workers, as an operator would run them, with a tiny model of random
+weights. All reach Redis through a proxy and store images in a bucket that can fail.
 """
 
 import os
@@ -26,9 +26,9 @@ from tests.support.tiny_models import write_tiny_sd
 
 READY_WITHIN_S = 120.0
 APIS, WORKERS = 2, 3
-# Each worker would take what it measures fastest, and under load no two measure the same. Only the
+# Each worker would choose what it measures as fastest, and under load measurements differ. Only the
 # same arithmetic gives the same bytes.
-ALIKE = {
+SAME_ARITHMETIC = {
     "DARKROOM_WORKER_EXECUTOR": "eager",
     "DARKROOM_WORKER_PRECISION": "fp32",
     "DARKROOM_WORKER_ATTENTION": "sdpa",
@@ -36,7 +36,7 @@ ALIKE = {
 
 
 class Program:
-    """One of our programs. `pid` is that of its latest start; what it says goes to `log`."""
+    """A program; `pid` is that of its latest start, and its output goes to `log`."""
 
     def __init__(self, name: str, module: str, environment: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -44,7 +44,7 @@ class Program:
         self._command = [sys.executable, "-m", module]
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
-        self._meant_to_run = False
+        self._should_run = False
 
     @property
     def pid(self) -> int:
@@ -56,22 +56,22 @@ class Program:
         return self._process is not None and self._process.poll() is None
 
     @property
-    def fell(self) -> bool:
-        """Whether it has ended although nobody wanted it to."""
-        return self._meant_to_run and not self.runs
+    def crashed(self) -> bool:
+        """True if the program has ended although it was not stopped."""
+        return self._should_run and not self.runs
 
     def start(self) -> None:
-        # Tied to us, so that a killed run leaves nothing. The tie is to a thread: only one that
-        # lasts will do.
-        lasting = threading.current_thread() is threading.main_thread()
+        # Bound to this process, so that a killed run leaves no program. The kernel watches the
+        # calling thread, so this needs a thread that lives as long as the process.
+        in_main_thread = threading.current_thread() is threading.main_thread()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                bound_to_parent(self._command) if lasting else self._command,
+                bound_to_parent(self._command) if in_main_thread else self._command,
                 env=self._environment,
                 stdout=log,
                 stderr=log,
             )
-        self._meant_to_run = True
+        self._should_run = True
 
     def send(self, number: signal.Signals) -> None:
         assert self._process
@@ -84,21 +84,21 @@ class Program:
         self.send(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End the program as a crash would."""
         assert self._process
-        self._meant_to_run = False
+        self._should_run = False
         self._process.kill()
         self._process.wait()
 
-    def ask_to_stop(self) -> None:
-        """Let it end in order; `runs` tells when it has."""
-        self._meant_to_run = False
+    def terminate(self) -> None:
+        """Send SIGTERM; `runs` is False when the program has ended."""
+        self._should_run = False
         self.send(signal.SIGTERM)
 
 
 @dataclass(frozen=True)
-class LocalStack:
-    """Everything that runs, and everything that can be done to it."""
+class ChaosStack:
+    """The programs, Redis, the bucket and the proxies."""
 
     redis: RedisServer
     api_proxy: Proxy  # between the APIs and Redis
@@ -120,37 +120,37 @@ class LocalStack:
         return read_journal(self.redis.folder)
 
     def wait_until_ready(self) -> None:
-        """Until every API sees every worker serve."""
-        wait_for(lambda: all(self._serving(url) == len(self.workers) for url in self.urls))
+        """Wait until every API reports every worker as ready."""
+        wait_for(lambda: all(self._ready_workers(url) == len(self.workers) for url in self.urls))
 
-    def _serving(self, url: str) -> int:
-        """Workers that an API knows to serve."""
-        fallen = [program for program in self.programs if program.fell]
-        assert not fallen, "".join(program.log.read_text() for program in fallen)
+    def _ready_workers(self, url: str) -> int:
+        """Return the number of ready workers in an API's response."""
+        crashed = [program for program in self.programs if program.crashed]
+        assert not crashed, "".join(program.log.read_text() for program in crashed)
         try:
-            answer = httpx.get(f"{url}/readyz")
+            response = httpx.get(f"{url}/readyz")
         except httpx.TransportError:
             return 0
-        if not answer.is_success:
+        if not response.is_success:
             return 0
-        return sum(worker["state"] in ("ready", "busy") for worker in answer.json()["workers"])
+        return sum(worker["state"] in ("ready", "busy") for worker in response.json()["workers"])
 
 
 @contextmanager
-def local_stack(folder: Path, appendfsync: str, **settings: str) -> Iterator[LocalStack]:
-    """Start everything below `folder` and wait until it serves; `settings` go to all programs."""
-    with ExitStack() as stack:
-        redis = stack.enter_context(RedisServer(appendfsync=appendfsync))
-        api_proxy = stack.enter_context(Proxy(redis.port))
-        worker_proxy = stack.enter_context(Proxy(redis.port))
-        bucket = stack.enter_context(Bucket())
+def chaos_stack(folder: Path, appendfsync: str, **settings: str) -> Iterator[ChaosStack]:
+    """Start everything below `folder` and wait until it is ready; all programs get `settings`."""
+    with ExitStack() as exit_stack:
+        redis = exit_stack.enter_context(RedisServer(appendfsync=appendfsync))
+        api_proxy = exit_stack.enter_context(Proxy(redis.port))
+        worker_proxy = exit_stack.enter_context(Proxy(redis.port))
+        bucket = exit_stack.enter_context(Bucket())
         common = {
             **bucket.environment,
             "DARKROOM_MODEL": str(write_tiny_sd(folder / "tiny")),
             "DARKROOM_DEVICE": "cpu",
             "DARKROOM_WORKER_METRICS_PORT": "0",
             "OMP_NUM_THREADS": "1",  # several workers share few cores
-            **ALIKE,
+            **SAME_ARITHMETIC,
             "DARKROOM_WORKER_CACHE": str(folder / "cache"),
             "DARKROOM_WORKER_TUNE_S": "1",
             **settings,
@@ -174,16 +174,16 @@ def local_stack(folder: Path, appendfsync: str, **settings: str) -> Iterator[Loc
             )
             for number in range(WORKERS)
         ]
-        house = LocalStack(redis, api_proxy, worker_proxy, bucket, apis, workers, ports)
-        for program in house.programs:
+        stack = ChaosStack(redis, api_proxy, worker_proxy, bucket, apis, workers, ports)
+        for program in stack.programs:
             program.start()
-            stack.callback(program.kill)
-        house.wait_until_ready()
-        yield house
+            exit_stack.callback(program.kill)
+        stack.wait_until_ready()
+        yield stack
 
 
 def wait_for(condition: Callable[[], bool], within_s: float = READY_WITHIN_S) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < deadline, f"it did not happen within {within_s} s"
+        assert time.monotonic() < deadline, f"condition not met within {within_s} s"
         time.sleep(0.2)

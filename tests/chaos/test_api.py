@@ -1,4 +1,4 @@
-"""An API killed after it has queued a job, and before it could say so: the retry finds that job."""
+"""Test of an API that is killed after it has queued a job and before it responds."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.service.conftest import CARD, word_tokenizer
 from tests.support.redis_server import RedisServer, free_port
 from tests.worker.consumer.harness import MODEL, client, job_queue, outcome, wait_for
 
-SUBMISSION = b"failure_ttl"  # among what is written when a job is queued
+SUBMISSION = b"failure_ttl"  # part of the request that queues a job
 
 
 def post(url: str, key: str) -> Any:
@@ -25,14 +25,14 @@ def post(url: str, key: str) -> Any:
     return httpx.post(f"{url}/v1/txt2img", json={"prompt": "a cat"}, headers=headers).json()
 
 
-def serves(url: str) -> bool:
+def is_reachable(url: str) -> bool:
     try:
         return httpx.get(f"{url}/healthz").is_success
     except httpx.TransportError:
         return False
 
 
-def test_an_api_killed_between_queueing_and_answering(tmp_path: Path) -> None:
+def test_retry_after_a_killed_api_finds_the_queued_job(tmp_path: Path) -> None:
     with (
         RedisServer(appendfsync="always") as server,
         Proxy(server.port) as proxy,
@@ -43,7 +43,7 @@ def test_an_api_killed_between_queueing_and_answering(tmp_path: Path) -> None:
             CARD.model_copy(update={"name": MODEL}), word_tokenizer()
         )
         ports = free_port(), free_port()
-        doomed, other = (
+        killed, other = (
             Program(
                 f"api-{port}",
                 "service",
@@ -53,21 +53,21 @@ def test_an_api_killed_between_queueing_and_answering(tmp_path: Path) -> None:
             for port, redis_url in zip(ports, (proxy.url, server.url), strict=True)
         )
         urls = [f"http://127.0.0.1:{port}" for port in ports]
-        doomed.start()
+        killed.start()
         other.start()
         try:
             for url in urls:
-                wait_for(lambda url=url: serves(url))  # type: ignore[misc]
-            first = post(urls[0], "once through, so that the server knows the script")["id"]
-            held = proxy.hold_answer_to(SUBMISSION)
-            unheard = pool.submit(post, urls[0], "order")
-            wait_for(held.sprung.is_set)
-            doomed.kill()
-            assert isinstance(unheard.exception(), httpx.TransportError)
+                wait_for(lambda url=url: is_reachable(url))  # type: ignore[misc]
+            first = post(urls[0], "a first job, so that the server has the script")["id"]
+            held = proxy.hold_response_to(SUBMISSION)
+            unanswered = pool.submit(post, urls[0], "order")
+            wait_for(held.triggered.is_set)
+            killed.kill()
+            assert isinstance(unanswered.exception(), httpx.TransportError)
             [queued] = set(read_journal(server.folder).jobs) - {first}
             assert post(urls[1], "order")["id"] == queued
         finally:
-            doomed.kill()
+            killed.kill()
             other.kill()
         with worker(server.url, bucket):
             queue = job_queue(server.url)

@@ -1,7 +1,7 @@
-"""A worker killed between any two of its steps: the job ends once, with its pictures.
+"""Tests of workers that are killed between two of their steps: the job ends once, with its images.
 
-The worker is stopped from outside: a proxy before Redis, or the bucket itself, holds one message
-back, and while the worker waits for it, it is killed.
+A proxy in front of Redis, or the bucket, holds one message back, and the worker is killed while it
+waits for that message.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from protocol.request.object_keys import new_job_id
 from tests.chaos.bucket import Bucket
 from tests.chaos.journal import read_journal
 from tests.chaos.proxy import Proxy
-from tests.chaos.single import COMPRESSED, RESULT, drawing, worker
+from tests.chaos.single import COMPRESSED, RESULT, generating, worker
 from tests.support.redis_server import RedisServer
 from tests.worker.consumer.harness import job_queue, outcome, request, wait_for
 
@@ -33,48 +33,48 @@ class Scene:
 Moment = Callable[[Scene, bytes], Callable[[], bool]]
 
 
-def sprung(event: Event) -> Callable[[], bool]:
+def is_set(event: Event) -> Callable[[], bool]:
     return event.is_set
 
 
-# Each is set up before the job is submitted, and gives what tells that the moment has come.
+# Each entry is called before the job is submitted, and returns the check that its moment has come.
 MOMENTS: dict[str, Moment] = {
-    "claimed, and not heard of it": lambda scene, job: sprung(
-        scene.proxy.hold_answer(job, COMPRESSED).sprung
+    "claimed, response lost": lambda scene, job: is_set(
+        scene.proxy.hold_response(job, COMPRESSED).triggered
     ),
-    "drawing": lambda scene, job: lambda: drawing(scene.queue, job.decode()),
-    "drawn, not stored": lambda scene, _: sprung(scene.bucket.hold_write(False).sprung),
-    "stored, and not heard of it": lambda scene, _: sprung(scene.bucket.hold_write(True).sprung),
-    "stored, not marked finished": lambda scene, job: sprung(
-        scene.proxy.hold_request(job, RESULT).sprung
+    "generating": lambda scene, job: lambda: generating(scene.queue, job.decode()),
+    "generated, not stored": lambda scene, _: is_set(scene.bucket.hold_write(False).arrived),
+    "stored, response lost": lambda scene, _: is_set(scene.bucket.hold_write(True).arrived),
+    "stored, not marked finished": lambda scene, job: is_set(
+        scene.proxy.hold_request(job, RESULT).triggered
     ),
-    "finished, and not heard of it": lambda scene, job: sprung(
-        scene.proxy.hold_answer_to(job, RESULT).sprung
+    "finished, response lost": lambda scene, job: is_set(
+        scene.proxy.hold_response_to(job, RESULT).triggered
     ),
 }
-SAMPLE = {"drawing", "stored, not marked finished", "finished, and not heard of it"}
-BEGUN_ONCE = {"finished, and not heard of it"}
+SAMPLE = {"generating", "stored, not marked finished", "finished, response lost"}
+ONE_ATTEMPT = {"finished, response lost"}
 
 
 @pytest.mark.parametrize(
     "moment",
     [pytest.param(m, marks=[] if m in SAMPLE else [pytest.mark.long]) for m in MOMENTS],
 )
-def test_a_worker_killed_when_it_has(moment: str) -> None:
+def test_job_of_a_killed_worker_ends_once(moment: str) -> None:
     with (
         RedisServer(appendfsync="always") as server,
         Proxy(server.port) as proxy,
         Bucket() as bucket,
     ):
         queue = job_queue(server.url)
-        with worker(proxy.url, bucket) as doomed:
-            # Once through, so that the scripts are known to the server.
+        with worker(proxy.url, bucket) as killed:
+            # One job before, so that the server has the scripts.
             assert outcome(queue, queue.submit(request())).state is JobState.FINISHED
             job_id = new_job_id()
             has_come = MOMENTS[moment](Scene(queue, proxy, bucket), job_id.encode())
             queue.submit(request(steps=20, n=2), job_id)
             wait_for(has_come)
-            doomed.kill()
+            killed.kill()
         with worker(server.url, bucket):
             view = outcome(queue, job_id)
         assert view.state is JobState.FINISHED
@@ -83,4 +83,4 @@ def test_a_worker_killed_when_it_has(moment: str) -> None:
             assert len(bucket.objects[image.key]) == image.bytes
         history = read_journal(server.folder).jobs[job_id]
         assert history.ended_once
-        assert len(history.begun) == (1 if moment in BEGUN_ONCE else 2)
+        assert len(history.attempts) == (1 if moment in ONE_ATTEMPT else 2)

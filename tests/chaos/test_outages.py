@@ -1,4 +1,4 @@
-"""Redis, the store or the worker itself away for a while: what was begun is kept, and ends once."""
+"""Tests of outages of Redis, of the store and of a worker: a running job is kept and ends once."""
 
 import signal
 import time
@@ -13,13 +13,13 @@ from protocol.request.object_keys import new_job_id
 from tests.chaos.bucket import Bucket
 from tests.chaos.journal import History, read_journal
 from tests.chaos.proxy import Proxy
-from tests.chaos.single import RESULT, drawing, worker
+from tests.chaos.single import RESULT, generating, worker
 from tests.support.redis_server import RedisServer
 from tests.worker.consumer.harness import client, job_queue, outcome, request, settings, wait_for
 
 pytestmark = pytest.mark.early
 
-TROUBLES = {"down": True, "full": True, "slow_s": 0.5, "deaf_writes": 2}
+STORE_FAULTS = {"down": True, "full": True, "slow_s": 0.5, "unanswered_writes": 2}
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ def scene() -> Iterator[Scene]:
         yield Scene(server, proxy, bucket, job_queue(server.url))
 
 
-def test_redis_away_past_the_leases_costs_no_batch(scene: Scene) -> None:
+def test_redis_outage_longer_than_the_leases_restarts_no_job(scene: Scene) -> None:
     lease_s = settings(scene.server.url).worker_lease_s
     with worker(scene.proxy.url, scene.bucket, step_s=0.05), worker(scene.proxy.url, scene.bucket):
         ids = [scene.queue.submit(request(steps=80)) for _ in range(3)]
-        wait_for(lambda: all(drawing(scene.queue, job_id) for job_id in ids))
+        wait_for(lambda: all(generating(scene.queue, job_id) for job_id in ids))
         scene.server.kill()
         time.sleep(2.5 * lease_s)
         scene.server.start()
@@ -56,62 +56,62 @@ def test_redis_away_past_the_leases_costs_no_batch(scene: Scene) -> None:
     for job_id in ids:
         history = scene.history(job_id)
         assert history.ended_once
-        assert len(history.begun) == 1
+        assert len(history.attempts) == 1
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_picture_outlives_a_store_that_is(scene: Scene, trouble: str) -> None:
-    setattr(scene.bucket, trouble, TROUBLES[trouble])
+@pytest.mark.parametrize("fault", STORE_FAULTS)
+def test_image_is_kept_during_a_store_fault(scene: Scene, fault: str) -> None:
+    setattr(scene.bucket, fault, STORE_FAULTS[fault])
     with worker(scene.server.url, scene.bucket):
         job_id = scene.queue.submit(request(n=2))
-        if trouble in ("down", "full"):
+        if fault in ("down", "full"):
             wait_for(lambda: scene.bucket.refused >= 4)
             assert scene.queue.view(job_id).state is JobState.RUNNING
-            scene.bucket.well_again()
+            scene.bucket.recover()
         view = outcome(scene.queue, job_id)
     assert view.state is JobState.FINISHED
     assert view.result is not None
     assert [len(scene.bucket.objects[image.key]) for image in view.result.images] == [
         image.bytes for image in view.result.images
     ]
-    assert len(scene.history(job_id).begun) == 1
+    assert len(scene.history(job_id).attempts) == 1
 
 
-def test_a_store_that_is_down_holds_up_nobody_who_needs_none(scene: Scene) -> None:
+def test_store_outage_does_not_delay_jobs_without_images(scene: Scene) -> None:
     scene.bucket.down = True
     with worker(scene.server.url, scene.bucket):
-        stuck = scene.queue.submit(request(n=4))
+        blocked = scene.queue.submit(request(n=4))
         wait_for(lambda: scene.bucket.refused >= 2)
         unwanted = scene.queue.submit(request(steps=1000))
-        wait_for(lambda: drawing(scene.queue, unwanted))
+        wait_for(lambda: generating(scene.queue, unwanted))
         scene.queue.cancel(unwanted)
         assert outcome(scene.queue, unwanted).state is JobState.CANCELLED
-        assert scene.queue.view(stuck).state is JobState.RUNNING
-        scene.bucket.well_again()
-        assert outcome(scene.queue, stuck).state is JobState.FINISHED
+        assert scene.queue.view(blocked).state is JobState.RUNNING
+        scene.bucket.recover()
+        assert outcome(scene.queue, blocked).state is JobState.FINISHED
 
 
 @pytest.mark.parametrize(
     "moment",
-    ["drawn, not stored", pytest.param("stored, not marked finished", marks=pytest.mark.long)],
+    ["generated, not stored", pytest.param("stored, not marked finished", marks=pytest.mark.long)],
 )
-def test_a_worker_frozen_when_it_has(scene: Scene, moment: str) -> None:
-    """It wakes after another has finished the job, and goes on: nothing changes."""
+def test_worker_frozen_until_another_has_finished_its_job(scene: Scene, moment: str) -> None:
+    """It continues after another worker has finished the job, and nothing changes."""
     with worker(scene.proxy.url, scene.bucket) as frozen:
         job_id = new_job_id()
-        if moment == "drawn, not stored":
+        if moment == "generated, not stored":
             write = scene.bucket.hold_write(carried_out=False)
-            sprung = write.sprung
+            held = write.arrived
         else:
-            sprung = scene.proxy.hold_request(job_id.encode(), RESULT).sprung
+            held = scene.proxy.hold_request(job_id.encode(), RESULT).triggered
         scene.queue.submit(request(), job_id)
-        wait_for(sprung.is_set)
+        wait_for(held.is_set)
         frozen.send(signal.SIGSTOP)
         with worker(scene.server.url, scene.bucket):
             view = outcome(scene.queue, job_id)
         assert view.state is JobState.FINISHED
-        pictures = dict(scene.bucket.objects)
-        if moment == "drawn, not stored":
+        images = dict(scene.bucket.objects)
+        if moment == "generated, not stored":
             write.released.set()
         else:
             scene.proxy.reset()
@@ -119,17 +119,17 @@ def test_a_worker_frozen_when_it_has(scene: Scene, moment: str) -> None:
         frozen.send(signal.SIGTERM)
         assert frozen.process.wait(20) == 0
     assert scene.queue.view(job_id).result == view.result
-    assert scene.bucket.objects == pictures
+    assert scene.bucket.objects == images
     assert scene.history(job_id).ended_once
     assert client(scene.server.url).xlen(f"rq:results:{job_id}") == 1
 
 
-def test_told_twice_to_stop_it_hands_back_at_once(scene: Scene) -> None:
+def test_second_sigterm_requeues_at_once(scene: Scene) -> None:
     with worker(scene.server.url, scene.bucket) as child:
         job_id = scene.queue.submit(request(steps=1000))
-        wait_for(lambda: drawing(scene.queue, job_id))
+        wait_for(lambda: generating(scene.queue, job_id))
         child.send(signal.SIGTERM)
-        time.sleep(0.5)  # two that come together count as one
+        time.sleep(0.5)  # two signals at the same time count as one
         child.send(signal.SIGTERM)
         assert child.process.wait(20) == 0
     view = scene.queue.view(job_id)
@@ -137,15 +137,15 @@ def test_told_twice_to_stop_it_hands_back_at_once(scene: Scene) -> None:
     assert client(scene.server.url).hget(f"rq:job:{job_id}", "crashes") is None
 
 
-def test_a_connection_gone_dead_costs_no_lease(scene: Scene) -> None:
-    """Nothing is refused and nothing breaks: one answer to a heartbeat never comes."""
+def test_dead_connection_loses_no_lease(scene: Scene) -> None:
+    """Nothing is refused and no connection breaks: one response to a heartbeat never arrives."""
     with worker(scene.proxy.url, scene.bucket, step_s=0.05):
         ids = [scene.queue.submit(request(steps=60)) for _ in range(4)]
-        wait_for(lambda: all(drawing(scene.queue, job_id) for job_id in ids))
+        wait_for(lambda: all(generating(scene.queue, job_id) for job_id in ids))
         with worker(scene.server.url, scene.bucket):
             for _ in range(2):
-                held = scene.proxy.hold_answer_to(b"rq:worker:", b"last_heartbeat")
-                wait_for(held.sprung.is_set)
+                held = scene.proxy.hold_response_to(b"rq:worker:", b"last_heartbeat")
+                wait_for(held.triggered.is_set)
             for job_id in ids:
                 assert outcome(scene.queue, job_id).state is JobState.FINISHED
-    assert [len(scene.history(job_id).begun) for job_id in ids] == [1] * len(ids)
+    assert [len(scene.history(job_id).attempts) for job_id in ids] == [1] * len(ids)

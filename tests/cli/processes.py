@@ -1,25 +1,25 @@
-"""Looking at processes, for tests that count who is left."""
+"""Helpers that inspect processes."""
 
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until `condition` holds; fail when `what` is still not so after `PATIENCE_S` seconds."""
-    deadline = time.monotonic() + PATIENCE_S
+def wait_until(condition: Callable[[], bool], description: str) -> None:
+    """Wait until `condition` holds; fail with `description` after `TIMEOUT_S` seconds."""
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < deadline, f"still not so: {what}"
+        assert time.monotonic() < deadline, f"timed out waiting until {description}"
         time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be reaped does not.
+    """Return True if a process runs; a process that has ended and waits to be reaped does not.
 
-    A killed process whose first thread is gone still holds its files until the others are, too.
+    A killed process whose first thread has ended still holds its files until the others end.
     """
     try:
         os.kill(pid, 0)
@@ -34,10 +34,10 @@ def is_alive(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that `pid` started and that still run, and theirs."""
+    """Return the running child processes of `pid`, their children and so on."""
     try:
         listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except FileNotFoundError:
         return []
     direct = [int(child) for child in listed if is_alive(int(child))]
-    return direct + [below for child in direct for below in children(child)]
+    return direct + [descendant for child in direct for descendant in children(child)]

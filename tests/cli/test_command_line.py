@@ -1,4 +1,4 @@
-"""What the command line says: help for every command, a sentence for every expected fault."""
+"""Tests of the command line's help texts and error messages."""
 
 import subprocess
 import sys
@@ -10,14 +10,14 @@ from darkroom.__main__ import COMMANDS, main
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
     assert f"usage: darkroom {command}" in capsys.readouterr().out
 
 
-def test_the_command_alone_names_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
@@ -26,7 +26,7 @@ def test_the_command_alone_names_its_commands(capsys: pytest.CaptureFixture[str]
         assert command.HELP in text
 
 
-def test_generate_names_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_help_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["generate", "--help"])
     text = capsys.readouterr().out
@@ -36,7 +36,7 @@ def test_generate_names_its_options(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["-o", "heart.gif"], "heart.gif must end in .png, .jpg, .jpeg, .webp"),
         (["--size", "512"], "512 is not WIDTHxHEIGHT"),
@@ -45,24 +45,24 @@ def test_generate_names_its_options(capsys: pytest.CaptureFixture[str]) -> None:
         (["--image", "nowhere.png"], "nowhere.png cannot be read: No such file or directory"),
     ],
 )
-def test_generate_refuses_nonsense(
-    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+def test_generate_refuses_invalid_arguments(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["generate", "red heart", *arguments])
     assert ended.value.code == 2
-    assert complaint in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["generate", "red heart"], ["models"]])
-def test_a_server_that_was_named_must_answer(
+def test_unreachable_url_is_an_error(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*command, "--url", "http://127.0.0.1:1"]) == 1
     assert "no Darkroom answers at http://127.0.0.1:1" in capsys.readouterr().err
 
 
-def test_refused_settings_are_named(
+def test_invalid_settings_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PORT", "99999")
@@ -70,7 +70,7 @@ def test_refused_settings_are_named(
     assert "PORT: Input should be less than or equal to 65535" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_told(
+def test_address_that_cannot_be_used_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOST", "192.0.2.1")  # TEST-NET-1: no machine has it
@@ -78,7 +78,7 @@ def test_a_port_that_is_taken_is_told(
     assert "cannot listen on 192.0.2.1" in capsys.readouterr().err
 
 
-def test_the_installed_command_is_this_one() -> None:
+def test_installed_command_runs_this_module() -> None:
     command = Path(sys.executable).parent / "darkroom"
     ran = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     assert "usage: darkroom" in ran.stdout

@@ -1,4 +1,4 @@
-"""The constraints file pins what is installed, names no address, and pip holds files to it."""
+"""Tests of the constraints file: it pins all packages with hashes, and contains no address."""
 
 import hashlib
 import importlib.metadata
@@ -19,7 +19,7 @@ ENTRY = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>[^ ]+)(?P<rest>(?:.*\\\n
 NO_HASH = "0" * 64
 
 
-def test_every_entry_is_a_version_with_hashes() -> None:
+def test_every_entry_has_a_version_and_hashes() -> None:
     text = CONSTRAINTS.read_text()
     rest = ENTRY.sub("", text).strip()
     assert rest == ""
@@ -32,20 +32,20 @@ def test_every_entry_is_a_version_with_hashes() -> None:
 @pytest.mark.parametrize(
     "file", ["constraints.txt", "pyproject.toml", "Makefile", ".ci/lock", ".ci/run"]
 )
-def test_no_address_of_an_index_is_recorded(file: str) -> None:
+def test_no_index_address_is_recorded(file: str) -> None:
     text = (ROOT / file).read_text()
     assert "://" not in text
     assert not re.search(r"--(extra-)?index|--find-links", text)
 
 
-def test_everything_that_is_needed_here_is_pinned_to_what_is_installed() -> None:
+def test_installed_packages_match_the_constraints() -> None:
     pinned: dict[str, set[Version]] = {}
     for entry in ENTRY.finditer(CONSTRAINTS.read_text()):
         pinned.setdefault(entry["name"], set()).add(Version(entry["version"]))
     wrong = {
         name: installed
         for name in needed("darkroom", {"dev"})
-        # A local build ("+cpu") is a build of the version that is pinned.
+        # A local build ("+cpu") is a build of the pinned version.
         if Version((installed := importlib.metadata.version(name)).partition("+")[0])
         not in pinned.get(name, set())
     }
@@ -53,7 +53,7 @@ def test_everything_that_is_needed_here_is_pinned_to_what_is_installed() -> None
 
 
 def needed(name: str, extras: set[str]) -> set[str]:
-    """The distributions that `name` with `extras` needs on this machine, all the way down."""
+    """Return all distributions that `name` with `extras` requires on this machine, recursively."""
     found: set[str] = set()
     seen: set[tuple[str, frozenset[str]]] = set()
     pending = [(name, frozenset(extras))]
@@ -64,17 +64,17 @@ def needed(name: str, extras: set[str]) -> set[str]:
             marker = requirement.marker
             if marker and not any(marker.evaluate({"extra": extra}) for extra in {"", *wanted}):
                 continue
-            below = (canonicalize_name(requirement.name), frozenset(requirement.extras))
-            if below not in seen:
-                seen.add(below)
-                pending.append((str(below[0]), below[1]))
-                found.add(str(below[0]))
+            dependency = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+            if dependency not in seen:
+                seen.add(dependency)
+                pending.append((str(dependency[0]), dependency[1]))
+                found.add(str(dependency[0]))
     return found - {name}
 
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    """A file pip can install: an empty distribution that needs another one."""
+    """Write a wheel that pip can install: an empty distribution that requires another one."""
     return make_wheel(tmp_path, "pinned_thing", requires="other-thing")
 
 
@@ -83,32 +83,32 @@ def other_wheel(tmp_path: Path) -> Path:
     return make_wheel(tmp_path, "other_thing")
 
 
-def test_pip_takes_files_with_the_right_hashes(wheel: Path, other_wheel: Path) -> None:
+def test_pip_accepts_files_with_matching_hashes(wheel: Path, other_wheel: Path) -> None:
     ran = install(wheel, {"pinned-thing": sha256(wheel), "other-thing": sha256(other_wheel)})
     assert ran.returncode == 0, ran.stderr
     assert "Would install other_thing-1.0 pinned_thing-1.0" in ran.stdout
 
 
-def test_pip_refuses_a_file_with_another_hash(wheel: Path, other_wheel: Path) -> None:
+def test_pip_refuses_a_file_with_a_wrong_hash(wheel: Path, other_wheel: Path) -> None:
     ran = install(wheel, {"pinned-thing": NO_HASH, "other-thing": sha256(other_wheel)})
     assert ran.returncode != 0
     assert "DO NOT MATCH THE HASHES" in ran.stderr
 
 
-def test_pip_refuses_a_dependency_with_another_hash(wheel: Path, other_wheel: Path) -> None:
+def test_pip_refuses_a_dependency_with_a_wrong_hash(wheel: Path, other_wheel: Path) -> None:
     ran = install(wheel, {"pinned-thing": sha256(wheel), "other-thing": NO_HASH})
     assert ran.returncode != 0
     assert "DO NOT MATCH THE HASHES" in ran.stderr
 
 
-def test_pip_refuses_a_dependency_that_is_not_pinned(wheel: Path, other_wheel: Path) -> None:
+def test_pip_refuses_an_unpinned_dependency(wheel: Path, other_wheel: Path) -> None:
     ran = install(wheel, {"pinned-thing": sha256(wheel)})
     assert ran.returncode != 0
     assert "must have their versions pinned" in ran.stderr
 
 
 def install(wheel: Path, hashes: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """What `make` does, for the distribution in `wheel`, with constraints of these hashes."""
+    """Install the distribution in `wheel` as `make` does, with constraints of these hashes."""
     constraints = wheel.parent / "constraints.txt"
     constraints.write_text(
         "".join(f"{name}==1.0 --hash=sha256:{digest}\n" for name, digest in hashes.items())

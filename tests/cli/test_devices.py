@@ -1,4 +1,4 @@
-"""Which devices workers run on, and that each sees its own alone."""
+"""Tests of device lists and of the environment that hides other devices from a worker."""
 
 import argparse
 import os
@@ -20,17 +20,17 @@ from darkroom.processes.devices import VISIBLE, all_devices, device_list, enviro
         ("0,cpu", ["cuda:0", "cpu"]),
     ],
 )
-def test_lists_of_devices(text: str, devices: list[str]) -> None:
+def test_device_lists_are_parsed(text: str, devices: list[str]) -> None:
     assert device_list(text) == devices
 
 
 @pytest.mark.parametrize("text", ["", "gpu", "0,", "-1", "0 1", "all,cpu"])
-def test_what_is_no_list_is_refused(text: str) -> None:
+def test_invalid_device_lists_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="neither cpu nor"):
         device_list(text)
 
 
-def test_a_worker_sees_its_own_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_sees_only_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VISIBLE, raising=False)
     assert environments(["cuda:0", "cuda:2"]) == [
         {"DARKROOM_DEVICE": "cuda", VISIBLE: "0"},
@@ -38,13 +38,13 @@ def test_a_worker_sees_its_own_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
-def test_gpus_are_counted_among_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_numbers_are_relative_to_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, "5,GPU-77")
-    told = environments(["cuda:0", "cuda:1", "cuda:2"])
-    assert [each[VISIBLE] for each in told] == ["5", "GPU-77", "-1"]  # -1: there is none
+    variables = environments(["cuda:0", "cuda:1", "cuda:2"])
+    assert [each[VISIBLE] for each in variables] == ["5", "GPU-77", "-1"]  # -1: no such GPU
 
 
-def test_workers_on_the_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert [each["OMP_NUM_THREADS"] for each in environments(["cpu", "cpu"])] == ["4", "4"]
@@ -53,13 +53,13 @@ def test_workers_on_the_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> 
     assert environments(["cpu", "cpu"]) == 2 * [{"DARKROOM_DEVICE": "cpu"}]
 
 
-def test_this_machine_has_devices() -> None:
+def test_devices_of_this_machine_are_listed() -> None:
     devices = all_devices()
     assert devices
     assert all(device == "mps" or device_list(device) == [device] for device in devices)
 
 
-def test_a_list_that_cannot_be_read_is_told() -> None:
+def test_invalid_device_list_ends_with_status_2() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "darkroom", "worker", "--devices", "gpu"],
         capture_output=True,

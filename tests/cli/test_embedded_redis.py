@@ -1,4 +1,4 @@
-"""The embedded server: private, durable, alone in its folder, and gone with its parent."""
+"""Tests of the embedded server: private, durable, one a folder, and bound to its parent."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from tests.cli.processes import is_alive, wait_until
 
 ONE_TRY = Retry(NoBackoff(), 0)
 
-HOUSE_OF_REDIS = """
+SERVER_PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from darkroom.processes.process import running
@@ -30,8 +30,8 @@ from protocol.connection.redis_client import connect
 
 async def main():
     with embedded_redis(Path(sys.argv[1])) as server:
-        async with running(server.program(print)) as child:
-            await child.is_ready.wait()
+        async with running(server.program(print)) as process:
+            await process.is_ready.wait()
             with connect(server.url) as client:
                 print(client.info("server")["process_id"], flush=True)
             await asyncio.sleep(600)
@@ -42,7 +42,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a path short enough for a unix socket."""
+    """Create a folder with a path short enough for a unix socket."""
     with TemporaryDirectory(prefix="dark room ") as parent:
         yield Path(parent) / "redis"
 
@@ -51,38 +51,38 @@ def client_of(server: EmbeddedRedis) -> redis.Redis:
     return redis.Redis.from_url(server.url, decode_responses=True)
 
 
-async def test_only_those_who_know_the_password_are_served(folder: Path) -> None:
+async def test_clients_need_the_password(folder: Path) -> None:
     with embedded_redis(folder) as server:
-        async with running(server.program(print)) as child:
-            await child.is_ready.wait()
+        async with running(server.program(print)) as process:
+            await process.is_ready.wait()
             with client_of(server) as client:
                 assert client.ping()
                 assert client.config_get("port") == {"port": "0"}
             with (
-                redis.Redis(unix_socket_path=str(server.socket), retry=ONE_TRY) as stranger,
+                redis.Redis(unix_socket_path=str(server.socket), retry=ONE_TRY) as unauthenticated,
                 pytest.raises(AuthenticationError),
             ):
-                stranger.ping()
+                unauthenticated.ping()
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
             assert stat.S_IMODE((folder / "redis.conf").stat().st_mode) == 0o600
             assert stat.S_IMODE(server.socket.stat().st_mode) == 0o600
 
 
-async def test_what_was_acknowledged_survives_a_crash_and_a_restart(folder: Path) -> None:
+async def test_acknowledged_writes_survive_a_crash_and_a_restart(folder: Path) -> None:
     with embedded_redis(folder) as server:
-        async with running(server.program(print)) as child:
-            await child.is_ready.wait()
+        async with running(server.program(print)) as process:
+            await process.is_ready.wait()
             with client_of(server) as client:
                 client.set("accepted", "yes")
                 os.kill(client.info("server")["process_id"], signal.SIGKILL)
     with embedded_redis(folder) as server:
-        async with running(server.program(print)) as child:
-            await child.is_ready.wait()
+        async with running(server.program(print)) as process:
+            await process.is_ready.wait()
             with client_of(server) as client:
                 assert client.get("accepted") == "yes"
 
 
-def test_a_folder_serves_one_server(folder: Path) -> None:
+def test_second_server_in_a_folder_is_refused(folder: Path) -> None:
     with (
         embedded_redis(folder),
         pytest.raises(EmbeddedRedisError, match="another Darkroom"),
@@ -91,18 +91,18 @@ def test_a_folder_serves_one_server(folder: Path) -> None:
         pass
 
 
-async def test_a_folder_with_a_path_too_long_for_a_socket_serves_too(tmp_path: Path) -> None:
+async def test_folder_path_may_be_too_long_for_a_socket(tmp_path: Path) -> None:
     with embedded_redis(tmp_path / ("x" * 100)) as server:
         assert not server.socket.is_relative_to(tmp_path)
-        async with running(server.program(print)) as child:
-            await child.is_ready.wait()
+        async with running(server.program(print)) as process:
+            await process.is_ready.wait()
             with client_of(server) as client:
                 assert client.ping()
     assert not server.socket.parent.exists()
 
 
-def test_it_dies_with_a_killed_parent_and_leaves_the_folder_free(folder: Path) -> None:
-    command = [sys.executable, "-c", HOUSE_OF_REDIS, str(folder)]
+def test_server_dies_with_its_killed_parent_and_releases_the_folder(folder: Path) -> None:
+    command = [sys.executable, "-c", SERVER_PROGRAM, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
         assert parent.stdout
         server = int(parent.stdout.readline())

@@ -1,4 +1,4 @@
-"""`darkroom generate` gives its job up when it is stopped, and tells a refusal in one sentence."""
+"""Tests of `darkroom generate`: it cancels its job when stopped, and prints the server's error."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ CARD = ModelCard(
 
 @pytest.fixture
 def api_without_workers(redis_url: str, tmp_path: Path) -> Iterator[str]:
-    """An API that accepts jobs for a model that nobody draws."""
+    """Start an API that accepts jobs for a model that no worker serves."""
     with connect(redis_url) as redis:
         tokenizer = Tokenizer.from_folder(write_tiny_sd(tmp_path / "tiny") / "tokenizer")
         ModelRegistry(redis).publish(CARD, tokenizer.to_json())
@@ -46,7 +46,7 @@ def api_without_workers(redis_url: str, tmp_path: Path) -> Iterator[str]:
     environment = {
         **os.environ,
         "REDIS_URL": redis_url,
-        "OBJECT_STORE_URL": (tmp_path / "pictures").as_uri(),
+        "OBJECT_STORE_URL": (tmp_path / "images").as_uri(),
         "PORT": str(port),
     }
     url = f"http://127.0.0.1:{port}"
@@ -55,7 +55,7 @@ def api_without_workers(redis_url: str, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def test_stopped_it_cancels_its_job(
+def test_interrupted_generate_cancels_its_job(
     api_without_workers: str, redis_url: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "never.png"
@@ -66,12 +66,12 @@ def test_stopped_it_cancels_its_job(
             wait_until(lambda: queue.depth("tiny") == 1, "its job is queued")
             generate.send_signal(signal.SIGINT)
             assert generate.wait() == 130
-        # Nobody works, so nothing but being cancelled takes a job out of the queue.
+        # No worker runs, so only a cancellation removes a job from the queue.
         assert queue.depth("tiny") == 0
     assert not output.exists()
 
 
-def test_a_refusal_is_told_in_the_servers_words(api_without_workers: str) -> None:
+def test_validation_error_of_the_server_is_printed(api_without_workers: str) -> None:
     command = [sys.executable, "-m", "darkroom", "generate", "a cat", "--url", api_without_workers]
     ran = subprocess.run([*command, "--size", "12x32"], capture_output=True, text=True, check=False)
     assert ran.returncode == 1

@@ -1,4 +1,4 @@
-"""What is asked for on the command line is what a worker gets to draw."""
+"""Tests of the arguments of `darkroom generate` against the request that a worker receives."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def service(redis_url: str) -> Iterator[Running]:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> str:
-    """The path of one, half of it white."""
+def image_file(tmp_path: Path) -> str:
+    """Write an image whose left half is white and return its path."""
     image = Image.new("RGB", (64, 32))
     image.paste("white", (0, 0, 32, 32))
     path = tmp_path / "given.png"
@@ -33,14 +33,14 @@ def picture(tmp_path: Path) -> str:
     return str(path)
 
 
-def drawn(service: Running, output: Path, *arguments: str) -> GenerationRequest:
-    """The request that `darkroom generate` with these arguments became."""
+def request_of(service: Running, output: Path, *arguments: str) -> GenerationRequest:
+    """Run `darkroom generate` with these arguments and return the request the worker received."""
     assert main(["generate", "-o", str(output), "--url", service.url, *arguments]) == 0
     return service.worker.seen[-1]
 
 
-def test_words_and_numbers(service: Running, tmp_path: Path) -> None:
-    request = drawn(
+def test_options_become_request_fields(service: Running, tmp_path: Path) -> None:
+    request = request_of(
         service,
         tmp_path / "cat.webp",
         *("a cat", "--negative", "a dog", "--model", "tiny", "--size", "64x32", "--steps", "3"),
@@ -60,38 +60,38 @@ def test_words_and_numbers(service: Running, tmp_path: Path) -> None:
             assert image.format == "WEBP"
 
 
-def test_the_files_given_say_what_to_do(service: Running, tmp_path: Path, picture: str) -> None:
+def test_task_depends_on_the_given_files(service: Running, tmp_path: Path, image_file: str) -> None:
     output = tmp_path / "out.png"
-    begun = drawn(service, output, "a cat", "--image", picture, "--strength", "0.5")
-    assert (begun.task, begun.strength, begun.width) == (Task.IMG2IMG, 0.5, 64)
-    repainted = drawn(service, output, "a cat", "--image", picture, "--mask", picture)
-    assert (repainted.task, repainted.mask_key is not None) == (Task.INPAINT, True)
-    with Image.open(output) as image:  # the worker of this test paints it red
+    img2img = request_of(service, output, "a cat", "--image", image_file, "--strength", "0.5")
+    assert (img2img.task, img2img.strength, img2img.width) == (Task.IMG2IMG, 0.5, 64)
+    inpaint = request_of(service, output, "a cat", "--image", image_file, "--mask", image_file)
+    assert (inpaint.task, inpaint.mask_key is not None) == (Task.INPAINT, True)
+    with Image.open(output) as image:  # the fake worker returns a red image
         assert (image.getpixel((8, 8)), image.getpixel((48, 8))) == ((255, 0, 0), (0, 0, 0))
-    enlarged = drawn(service, output, "--image", picture, "--upscale")
-    assert (enlarged.task, enlarged.width, enlarged.height) == (Task.UPSCALE, 128, 64)
-    refined = drawn(service, output, "a cat", "--refiner", "finer")
+    upscale = request_of(service, output, "--image", image_file, "--upscale")
+    assert (upscale.task, upscale.width, upscale.height) == (Task.UPSCALE, 128, 64)
+    refined = request_of(service, output, "a cat", "--refiner", "finer")
     assert refined.refinement == Refinement(model="finer", start=0.8)
 
 
-def test_what_comes_with_pictures_is_written_beside_them(
+def test_extra_files_are_written_next_to_the_images(
     redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = CARD.model_copy(update={"outputs": ("image", "sound")})
     with running(redis_url, card) as service:
-        drawn(service, tmp_path / "tune.png", "a fugue", "-n", "2", "--audio", "flac")
+        request_of(service, tmp_path / "tune.png", "a fugue", "-n", "2", "--audio", "flac")
         assert "flagged" not in capsys.readouterr().err
         service.worker.finish_reason = FinishReason.CONTENT_FILTERED
-        drawn(service, tmp_path / "other.png", "a fugue")
+        request_of(service, tmp_path / "other.png", "a fugue")
     names = ["other.png", "tune-1-sound.flac", "tune-1.png", "tune-2-sound.flac", "tune-2.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "tune-2-sound.flac").read_bytes() == b"sound 1"
-    said = capsys.readouterr().err.replace("\n", "")
-    assert f"{tmp_path / 'other.png'}: the model's safety checker has flagged it" in said
+    printed = capsys.readouterr().err.replace("\n", "")
+    assert f"{tmp_path / 'other.png'}: the model's safety checker has flagged it" in printed
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["a cat", "--lora", "crayon"], ("loras", "crayon", "one of oil.paint, pencil")),
         (["a cat", "--steps", "99"], ("steps", "99", "at most 50")),
@@ -99,16 +99,16 @@ def test_what_comes_with_pictures_is_written_beside_them(
         ([], ("prompt", "missing", "given")),
     ],
 )
-def test_the_server_says_what_is_wrong(
+def test_error_names_field_value_and_bound(
     service: Running,
     tmp_path: Path,
     arguments: list[str],
-    told: tuple[str, str, str],
+    message: tuple[str, str, str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "never.png"
     assert main(["generate", "-o", str(output), "--url", service.url, *arguments]) == 1
-    field, value, bound = told
-    said = capsys.readouterr().err.replace('"', "")
-    assert f"darkroom: {field} is {value}, but must be {bound}" in said
+    field, value, bound = message
+    printed = capsys.readouterr().err.replace('"', "")
+    assert f"darkroom: {field} is {value}, but must be {bound}" in printed
     assert not output.exists()

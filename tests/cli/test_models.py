@@ -1,4 +1,4 @@
-"""`darkroom models` where nothing runs: which model the settings choose."""
+"""Tests of `darkroom models` while no server is running."""
 
 import json
 from pathlib import Path
@@ -11,20 +11,20 @@ from tests.support.tiny_models import write_tiny_sd
 
 
 @pytest.fixture(autouse=True)
-def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", str(free_port()))
 
 
-def test_a_folder_is_read(
+def test_model_folder_is_described(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DARKROOM_MODEL", str(write_tiny_sd(tmp_path / "tiny")))
     assert main(["models"]) == 0
-    said = capsys.readouterr().out.strip()
-    assert said.endswith("tiny, StableDiffusionPipeline, 32×32")
+    printed = capsys.readouterr().out.strip()
+    assert printed.endswith("tiny, StableDiffusionPipeline, 32×32")
 
 
-def test_what_was_added_and_a_single_file_are_named(
+def test_added_model_and_single_file_are_described(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_tiny_sd(tmp_path / "home" / "models" / "mine")
@@ -39,15 +39,15 @@ def test_what_was_added_and_a_single_file_are_named(
     assert capsys.readouterr().out.strip().endswith("one.safetensors, a single file")
 
 
-def test_a_hub_id_is_named(
+def test_hub_id_is_described(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DARKROOM_MODEL", "somebody/some-model")
+    monkeypatch.setenv("DARKROOM_MODEL", "owner/some-model")
     assert main(["models"]) == 0
-    assert "somebody/some-model, from the Hugging Face hub" in capsys.readouterr().out
+    assert "owner/some-model, from the Hugging Face hub" in capsys.readouterr().out
 
 
-def test_a_folder_without_a_model_is_refused(
+def test_folder_without_a_model_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DARKROOM_MODEL", str(tmp_path))
@@ -55,7 +55,7 @@ def test_a_folder_without_a_model_is_refused(
     assert f"{tmp_path} holds no model" in capsys.readouterr().err
 
 
-def test_a_sound_checkpoint_is_described(
+def test_check_describes_a_sound_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_tiny_sd(tmp_path / "tiny")
@@ -71,13 +71,13 @@ def test_a_sound_checkpoint_is_described(
     assert "a step" not in "".join(lines)
 
 
-def test_what_workers_have_measured_of_it_is_told(
+def test_check_reports_the_measured_memory_of_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_tiny_sd(tmp_path / "tiny")
     (tmp_path / "cache").mkdir()
     monkeypatch.setenv("DARKROOM_WORKER_CACHE", str(tmp_path / "cache"))
-    # 2^22 bytes for each of 8 x 8 cells of the two rows of a guided picture.
+    # 2^22 bytes for each of 8 x 8 cells of the two rows of a guided image.
     for model, size in ((tmp_path / "another", 2.0**30), (folder, 2.0**22)):
         kept = {"group": [4, 8, 8], "seconds": {"2": 0.1}, "bytes_per_cell": size}
         file = tmp_path / "cache" / f"steps-{model.name}.json"
@@ -86,7 +86,7 @@ def test_what_workers_have_measured_of_it_is_told(
     assert "  a step          0.50 GiB for each image" in capsys.readouterr().out
 
 
-def test_what_is_wrong_with_a_checkpoint_is_told(
+def test_check_reports_the_problems_of_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_tiny_sd(tmp_path / "home" / "models" / "tiny")
@@ -100,7 +100,7 @@ def test_what_is_wrong_with_a_checkpoint_is_told(
     assert "unet has no weights" in wrong[1]
 
 
-def test_what_is_not_there_cannot_be_checked(
+def test_check_of_an_unconverted_file_names_models_add(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"PK")
@@ -108,7 +108,7 @@ def test_what_is_not_there_cannot_be_checked(
     assert "darkroom models add" in capsys.readouterr().err
 
 
-def test_a_catalogue_is_told_by_name(
+def test_models_config_is_listed_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "models.toml"

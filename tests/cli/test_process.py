@@ -1,4 +1,4 @@
-"""A program of the house is restarted, given up, and stopped, and never left behind."""
+"""Tests of managed child processes: restart, failure before ready, stop, death of the parent."""
 
 import asyncio
 import os
@@ -9,85 +9,86 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from darkroom.processes import process as child
+from darkroom.processes import process
 from darkroom.processes.process import Program, ProgramFailed, running
 from tests.cli.processes import is_alive, wait_until
 
-STUBBORN = """
+IGNORES_SIGTERM = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("deaf", flush=True)
+print("up", flush=True)
 time.sleep(600)
 """
 
 
 class Lines:
-    """What a program printed, and the wait for a certain line."""
+    """Lines that a program printed."""
 
     def __init__(self) -> None:
         self.all: list[str] = []
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def show(self, program: str, text: str) -> None:
         self.all.append(text)
-        self._news.set()
+        self._changed.set()
 
     async def wait_for(self, wanted: str, times: int = 1) -> None:
         while self.all.count(wanted) < times:
-            self._news.clear()
-            await asyncio.wait_for(self._news.wait(), 30)
+            self._changed.clear()
+            await asyncio.wait_for(self._changed.wait(), 30)
 
 
 def python(
     code: str, lines: Lines, ready: Callable[[], Awaitable[None]], grace_s: float
 ) -> Program:
-    return Program("it", [sys.executable, "-c", code], ready, lines.show, grace_s=grace_s)
+    return Program("program", [sys.executable, "-c", code], ready, lines.show, grace_s=grace_s)
 
 
-async def test_a_program_that_dies_after_it_was_ready_is_started_again(
+async def test_program_that_dies_after_ready_is_restarted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(child, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(process, "MIN_BACKOFF_S", 0.01)
     lines = Lines()
     code = "import os, time; print(os.getpid()); print('up'); time.sleep(600)"
-    async with running(python(code, lines, lambda: lines.wait_for("up"), 5)) as it:
-        await it.is_ready.wait()
+    async with running(python(code, lines, lambda: lines.wait_for("up"), 5)) as managed:
+        await managed.is_ready.wait()
         os.kill(int(lines.all[0]), signal.SIGKILL)
         await lines.wait_for("up", times=2)
         assert "was killed by SIGKILL; starting it again in 0.01 s" in lines.all
     assert not any(is_alive(int(line)) for line in lines.all if line.isdecimal())
 
 
-async def test_a_program_that_ends_before_it_was_ready_is_given_up() -> None:
+async def test_program_that_ends_before_ready_is_not_restarted() -> None:
     lines = Lines()
-    async with running(python("print('no'); exit(3)", lines, asyncio.Event().wait, 5)) as it:  # type: ignore[arg-type]
-        with pytest.raises(ProgramFailed, match="it ended with status 3 before it was ready"):
-            await it.watch
+    program = python("print('no'); exit(3)", lines, asyncio.Event().wait, 5)  # type: ignore[arg-type]
+    async with running(program) as managed:
+        with pytest.raises(ProgramFailed, match="program ended with status 3 before it was ready"):
+            await managed.watch
     assert lines.all == ["no"]
 
 
-async def test_a_program_that_will_never_be_ready_is_stopped() -> None:
+async def test_program_that_will_never_be_ready_is_stopped() -> None:
     lines = Lines()
 
-    async def hopeless() -> None:
+    async def never_ready() -> None:
         await lines.wait_for("waiting")
         raise ProgramFailed("no model")
 
     code = "import time; print('waiting'); time.sleep(600)"
-    async with running(python(code, lines, hopeless, 5)) as it:
+    async with running(python(code, lines, never_ready, 5)) as managed:
         with pytest.raises(ProgramFailed, match="no model"):
-            await it.watch
+            await managed.watch
 
 
-async def test_a_program_deaf_to_sigterm_is_killed() -> None:
+async def test_program_that_ignores_sigterm_is_killed() -> None:
     lines = Lines()
-    program = python(STUBBORN, lines, lambda: lines.wait_for("deaf"), 0.05)
-    async with running(program) as it:
-        await it.is_ready.wait()
-    assert it.watch.cancelled()
+    program = python(IGNORES_SIGTERM, lines, lambda: lines.wait_for("up"), 0.05)
+    async with running(program) as managed:
+        await managed.is_ready.wait()
+    assert managed.watch.cancelled()
 
 
-def test_a_tied_program_dies_when_its_parent_is_killed() -> None:
+def test_program_bound_to_its_parent_dies_with_it() -> None:
     code = """
 import subprocess, time
 from darkroom.processes.parent_death import bound_to_parent

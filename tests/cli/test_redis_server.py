@@ -1,4 +1,4 @@
-"""The tests' own server keeps its promises."""
+"""Tests of the Redis server that other tests use."""
 
 import redis
 
@@ -15,6 +15,6 @@ def test_data_survives_a_kill_and_a_restart() -> None:
             assert client.get("kept") == b"yes"
 
 
-def test_the_database_is_empty(redis_url: str) -> None:
+def test_database_is_empty(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         assert client.dbsize() == 0

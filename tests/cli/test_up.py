@@ -1,4 +1,4 @@
-"""The whole house: real Redis, a real worker with a tiny model of random weights, real HTTP."""
+"""Tests of `darkroom up` with a real Redis, worker and API and a tiny model of random weights."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from tests.support.tiny_models import write_tiny_sd
 pytestmark = pytest.mark.early
 
 ADDRESS = re.compile(r"Darkroom is ready: (\S+)")
-SIDE = 32  # pixels of the tiny model's pictures
+SIDE = 32  # pixels of the tiny model's images
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def home() -> Iterator[Path]:
 
 
 class Up:
-    """A running `darkroom up`, its address, and everything it has printed."""
+    """A running `darkroom up`, its address and its output so far."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -56,23 +56,23 @@ class Up:
         self._read_until(re.compile(f"({wanted})"))
 
     def programs(self) -> list[int]:
-        """Process ids of Redis, worker and API, and whatever they started."""
+        """Return the process ids of Redis, worker, API and their child processes."""
         return children(self.process.pid)
 
     def end(self) -> str:
-        """Read what is left to be printed; returns everything."""
+        """Read the output to its end; returns all of it."""
         rest, _ = self.process.communicate()
         return "".join(self.lines) + rest
 
 
 def environment(model: Path, **more: str) -> dict[str, str]:
-    ours = {
+    settings = {
         "DARKROOM_MODEL": str(model),
         "DARKROOM_DEVICE": "cpu",
         "PORT": "0",
         "HOST": "127.0.0.1",
     }
-    return {**os.environ, **QUICK, **ours, **more}
+    return {**os.environ, **QUICK, **settings, **more}
 
 
 def darkroom(*arguments: str) -> list[str]:
@@ -103,61 +103,61 @@ def generate(url: str, model: Path, output: Path, *options: str) -> None:
     )
 
 
-def test_from_the_first_start_to_ctrl_c(home: Path, model: Path, tmp_path: Path) -> None:
-    with up(home, model) as house:
-        assert httpx.get(f"{house.url}/healthz").is_success
-        assert httpx.get(f"{house.url}/readyz").is_success
+def test_start_generate_and_ctrl_c(home: Path, model: Path, tmp_path: Path) -> None:
+    with up(home, model) as stack:
+        assert httpx.get(f"{stack.url}/healthz").is_success
+        assert httpx.get(f"{stack.url}/readyz").is_success
 
         first, again = tmp_path / "first.png", tmp_path / "again.png"
-        for output in (first, again):
-            generate(house.url, model, output, "--steps", "2", "--seed", "7", "--sampler", "ddim")
+        for path in (first, again):
+            generate(stack.url, model, path, "--steps", "2", "--seed", "7", "--sampler", "ddim")
         with Image.open(first) as image:
             assert image.size == (SIDE, SIDE)
         assert first.read_bytes() == again.read_bytes()
 
         listed = subprocess.run(
-            darkroom("models", "--url", house.url), capture_output=True, text=True, check=True
+            darkroom("models", "--url", stack.url), capture_output=True, text=True, check=True
         )
         assert "ready" in listed.stdout
 
-        programs = house.programs()
+        programs = stack.programs()
         assert len(programs) >= 3
-        house.process.send_signal(signal.SIGINT)
-        said = house.end()
-    assert house.process.returncode == 0, said
-    assert "Darkroom has stopped." in said
-    assert re.search(r"worker │ [\d:.]+ info    job claimed  job=", said)  # for people, not in JSON
+        stack.process.send_signal(signal.SIGINT)
+        output = stack.end()
+    assert stack.process.returncode == 0, output
+    assert "Darkroom has stopped." in output
+    assert re.search(r"worker │ [\d:.]+ info    job claimed  job=", output)  # text, not JSON
     assert [pid for pid in programs if is_alive(pid)] == []
 
 
-def test_killed_itself_it_leaves_no_process(home: Path, model: Path) -> None:
-    with up(home, model) as house:
-        programs = house.programs()
-        house.process.kill()
+def test_killed_stack_leaves_no_process(home: Path, model: Path) -> None:
+    with up(home, model) as stack:
+        programs = stack.programs()
+        stack.process.kill()
         for pid in programs:
             wait_until(lambda pid=pid: not is_alive(pid), f"{pid} is gone")  # type: ignore[misc]
 
 
-def test_a_program_that_is_killed_comes_back(home: Path, model: Path, tmp_path: Path) -> None:
-    with up(home, model) as house:
-        for pid in house.programs():
+def test_killed_programs_are_restarted(home: Path, model: Path, tmp_path: Path) -> None:
+    with up(home, model) as stack:
+        for pid in stack.programs():
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: _ready(house.url), "it is ready again")
-        generate(house.url, model, tmp_path / "after.png", "--steps", "2")
-        house.process.send_signal(signal.SIGTERM)
-        said = house.end()
-    assert said.count("was killed by SIGKILL; starting it again") == 3
+        wait_until(lambda: _ready(stack.url), "it is ready again")
+        generate(stack.url, model, tmp_path / "after.png", "--steps", "2")
+        stack.process.send_signal(signal.SIGTERM)
+        output = stack.end()
+    assert output.count("was killed by SIGKILL; starting it again") == 3
 
 
-def test_a_redis_of_ones_own_replaces_the_embedded_one(home: Path, model: Path) -> None:
-    with RedisServer() as server, up(home, model, REDIS_URL=server.url) as house:
-        assert httpx.get(f"{house.url}/readyz").is_success
+def test_redis_url_replaces_the_embedded_server(home: Path, model: Path) -> None:
+    with RedisServer() as server, up(home, model, REDIS_URL=server.url) as stack:
+        assert httpx.get(f"{stack.url}/readyz").is_success
         assert not (home / "redis").exists()
-        house.process.send_signal(signal.SIGTERM)
-        house.end()
+        stack.process.send_signal(signal.SIGTERM)
+        stack.end()
 
 
-def test_a_model_that_is_not_there_is_told(home: Path, tmp_path: Path) -> None:
+def test_missing_model_is_an_error(home: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         darkroom("up", "--home", str(home)),
         env=environment(tmp_path / "nowhere"),
@@ -169,7 +169,7 @@ def test_a_model_that_is_not_there_is_told(home: Path, tmp_path: Path) -> None:
     assert "nowhere" in ran.stderr, ran.stdout
 
 
-def test_generate_starts_a_house_of_the_moment(model: Path, tmp_path: Path) -> None:
+def test_generate_starts_a_temporary_stack(model: Path, tmp_path: Path) -> None:
     output = tmp_path / "cat.webp"
     subprocess.run(
         darkroom("generate", "a cat", "-o", str(output), "--steps", "2"),

@@ -1,4 +1,4 @@
-"""A worker for each device: kept running, and stopped together."""
+"""Tests of `darkroom worker --devices`: workers are kept running and stopped together."""
 
 import os
 import signal
@@ -37,8 +37,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
 
 
-class RunningFleet:
-    """`darkroom worker --devices cpu,cpu` and the Redis it works for."""
+class RunningPool:
+    """A running `darkroom worker --devices cpu,cpu` and the Redis it works for."""
 
     def __init__(self, process: subprocess.Popen[bytes], settings: Settings) -> None:
         self.process = process
@@ -50,7 +50,7 @@ class RunningFleet:
             return {r.name for r in Presence(redis).workers() if r.state.serves}
 
     def workers(self) -> list[int]:
-        """Process ids of the workers and of what they started."""
+        """Return the process ids of the workers and their child processes."""
         return children(self.process.pid)
 
     def states(self, *job_ids: str) -> list[JobState]:
@@ -58,15 +58,15 @@ class RunningFleet:
             queue = JobQueue(redis, self.settings)
             return [queue.view(job_id).state for job_id in job_ids]
 
-    def submit(self, recipe: dict[str, object]) -> str:
+    def submit(self, request: dict[str, object]) -> str:
         with connect(self.settings.redis_url) as redis:
             queue = JobQueue(redis, self.settings)
-            return queue.submit(GenerationRequest.model_validate(recipe))
+            return queue.submit(GenerationRequest.model_validate(request))
 
 
 @contextmanager
-def fleet(redis_url: str, model: Path, folder: Path, **more: str) -> Iterator[RunningFleet]:
-    store = (folder / "pictures").as_uri()
+def running_pool(redis_url: str, model: Path, folder: Path, **more: str) -> Iterator[RunningPool]:
+    store = (folder / "images").as_uri()
     environment = {
         **os.environ,
         "REDIS_URL": redis_url,
@@ -80,61 +80,59 @@ def fleet(redis_url: str, model: Path, folder: Path, **more: str) -> Iterator[Ru
     command = [sys.executable, "-m", "darkroom", "worker", "--devices", "cpu,cpu"]
     with subprocess.Popen(command, env=environment) as process:
         try:
-            yield RunningFleet(process, Settings(redis_url=redis_url, object_store_url=store))
+            yield RunningPool(process, Settings(redis_url=redis_url, object_store_url=store))
         finally:
             process.kill()
 
 
-def test_a_worker_that_is_killed_comes_back_and_serves(
-    redis_url: str, model: Path, tmp_path: Path
-) -> None:
+def test_killed_workers_are_restarted(redis_url: str, model: Path, tmp_path: Path) -> None:
     port = free_port()
-    with fleet(redis_url, model, tmp_path, DARKROOM_WORKER_METRICS_PORT=str(port)) as it:
+    with running_pool(redis_url, model, tmp_path, DARKROOM_WORKER_METRICS_PORT=str(port)) as pool:
         for offset in (0, 1):
             answer = httpx.get(f"http://127.0.0.1:{port + offset}/metrics")
             assert "darkroom_worker" in answer.text
-        before = it.serving()
-        for pid in it.workers():
+        before = pool.serving()
+        for pid in pool.workers():
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: len(it.serving() - before) == 2, "two new workers serve")
-        job = it.submit(REQUEST)
-        wait_until(lambda: it.states(job) == [JobState.FINISHED], "a picture is drawn")
+        wait_until(lambda: len(pool.serving() - before) == 2, "two new workers serve")
+        job = pool.submit(REQUEST)
+        wait_until(lambda: pool.states(job) == [JobState.FINISHED], "an image is generated")
 
 
-def test_sigterm_stops_all_of_them(redis_url: str, model: Path, tmp_path: Path) -> None:
-    with fleet(redis_url, model, tmp_path) as it:
-        workers = it.workers()
+def test_sigterm_stops_all_workers(redis_url: str, model: Path, tmp_path: Path) -> None:
+    with running_pool(redis_url, model, tmp_path) as pool:
+        workers = pool.workers()
         assert len(workers) == 2
-        it.process.send_signal(signal.SIGTERM)
-        assert it.process.wait() == 0
+        pool.process.send_signal(signal.SIGTERM)
+        assert pool.process.wait() == 0
         assert [pid for pid in workers if is_alive(pid)] == []
-        assert it.serving() == set()
+        assert pool.serving() == set()
 
 
-def test_a_second_sigterm_hands_back_what_is_drawn(
+def test_second_sigterm_requeues_the_running_jobs(
     redis_url: str, model: Path, tmp_path: Path
 ) -> None:
     grace = "3600"
-    with fleet(redis_url, model, tmp_path, DARKROOM_WORKER_SHUTDOWN_GRACE_S=grace) as it:
-        jobs = [it.submit(ENDLESS) for _ in range(2)]
-        wait_until(lambda: set(it.states(*jobs)) == {JobState.RUNNING}, "both are drawn")
-        it.process.send_signal(signal.SIGTERM)
-        time.sleep(1.0)  # a signal like one that is pending would count once
-        assert it.process.poll() is None
-        it.process.send_signal(signal.SIGTERM)
-        assert it.process.wait() == 0
-        assert it.states(*jobs) == [JobState.QUEUED, JobState.QUEUED]
+    with running_pool(redis_url, model, tmp_path, DARKROOM_WORKER_SHUTDOWN_GRACE_S=grace) as pool:
+        jobs = [pool.submit(ENDLESS) for _ in range(2)]
+        wait_until(lambda: set(pool.states(*jobs)) == {JobState.RUNNING}, "both are running")
+        pool.process.send_signal(signal.SIGTERM)
+        time.sleep(1.0)  # two equal pending signals would count as one
+        assert pool.process.poll() is None
+        pool.process.send_signal(signal.SIGTERM)
+        assert pool.process.wait() == 0
+        assert pool.states(*jobs) == [JobState.QUEUED, JobState.QUEUED]
 
 
-def test_killed_itself_it_leaves_no_worker(redis_url: str, model: Path, tmp_path: Path) -> None:
-    with fleet(redis_url, model, tmp_path) as it:
-        workers = it.workers()
-        it.process.kill()
+def test_killed_pool_leaves_no_worker(redis_url: str, model: Path, tmp_path: Path) -> None:
+    with running_pool(redis_url, model, tmp_path) as pool:
+        workers = pool.workers()
+        pool.process.kill()
         for pid in workers:
             wait_until(lambda pid=pid: not is_alive(pid), f"{pid} is gone")  # type: ignore[misc]
 
 
-def test_one_that_cannot_start_ends_all(redis_url: str, tmp_path: Path) -> None:
+def test_worker_that_cannot_start_ends_the_pool(redis_url: str, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "darkroom", "worker", "--devices", "cpu,cpu"],
         env={

@@ -1,4 +1,4 @@
-"""The chart: linted and rendered by helm, held against the schemas of Kubernetes."""
+"""Tests of the chart: linted and rendered by helm, validated with the schemas of Kubernetes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.settings import WorkerSettings
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "darkroom"
 KUBERNETES = "1.37"
-# What comes from operators: their schemas are theirs, and checked here by what we rely on.
+# Kinds of operators, whose schemas are not available; the tests check the fields that matter.
 OPERATORS = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
 NEEDED: dict[str, Any] = {
     "redis": {"existingSecret": "redis"},
@@ -36,7 +36,7 @@ GPU_MODEL = {
     "resources": {"requests": {"cpu": "4", "memory": "16Gi"}, "limits": {"memory": "32Gi"}},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
 }
-CATALOGUE = """
+MODELS_CONFIG = """
 [models.base]
 source = "stabilityai/stable-diffusion-xl-base-1.0"
 resident = true
@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "two": {"models": [GPU_MODEL, GPU_MODEL | {"name": "stable-diffusion-xl-refiner-1.0"}]},
     "several": {
         "models": [
-            GPU_MODEL | {"name": "studio", "catalogue": CATALOGUE, "serves": ["base", "other"]}
+            GPU_MODEL | {"name": "studio", "catalogue": MODELS_CONFIG, "serves": ["base", "other"]}
         ]
     },
     "bare": {
@@ -64,10 +64,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "full": {
         "image": {"registry": "registry.example.net/images", "pullSecrets": ["pull"]},
         "settings": {"DARKROOM_MAX_QUEUE_LENGTH": "1000"},
-        "serviceAccount": {"name": "pictures"},
+        "serviceAccount": {"name": "images"},
         "api": {
             "adminKey": {"existingSecret": "admin"},
-            "ingress": {"enabled": True, "host": "pictures.example.org", "tlsSecret": "tls"},
+            "ingress": {"enabled": True, "host": "images.example.org", "tlsSecret": "tls"},
             "nodeSelector": {"pool": "web"},
         },
         "modelCache": {"existingClaim": "models"},
@@ -94,7 +94,7 @@ def helm(*arguments: str, values: dict[str, Any] | None = None) -> subprocess.Co
 
 
 def rendered(variant: str, name: str = "studio") -> list[dict[str, Any]]:
-    done = helm("template", name, "--namespace", "pictures", values=NEEDED | VARIANTS[variant])
+    done = helm("template", name, "--namespace", "images", values=NEEDED | VARIANTS[variant])
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
@@ -110,13 +110,13 @@ def containers(variant: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_helm_lint_is_content(variant: str) -> None:
+def test_chart_passes_helm_lint(variant: str) -> None:
     done = helm("lint", "--strict", values=NEEDED | VARIANTS[variant])
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_kubernetes_would_take_it(variant: str) -> None:
+def test_documents_match_the_schemas_of_kubernetes(variant: str) -> None:
     names = set()
     for document in rendered(variant):
         if document["kind"] not in OPERATORS:
@@ -124,7 +124,7 @@ def test_kubernetes_would_take_it(variant: str) -> None:
         name = document["metadata"]["name"]
         assert len(name) <= 63
         names.add((document["kind"], name))
-    assert len(names) == len(rendered(variant)), "two objects of one name"
+    assert len(names) == len(rendered(variant)), "two objects have the same name"
 
 
 @pytest.mark.parametrize(
@@ -136,19 +136,19 @@ def test_kubernetes_would_take_it(variant: str) -> None:
         (NEEDED | {"models": []}, "models"),
         (NEEDED | {"models": [GPU_MODEL | {"gpus": -1}]}, "gpus"),
         (NEEDED | {"models": [GPU_MODEL | {"gpu": 1}]}, "gpu"),
-        (NEEDED | {"models": [GPU_MODEL | {"catalogue": CATALOGUE}]}, "serves"),
+        (NEEDED | {"models": [GPU_MODEL | {"catalogue": MODELS_CONFIG}]}, "serves"),
         (NEEDED | {"api": {"replicas": {"min": 0, "max": 1}}}, "min"),
         (NEEDED | {"settings": {"PATH": "/tmp"}}, "PATH"),
     ],
 )
-def test_values_that_make_no_sense_are_refused(values: dict[str, Any], problem: str) -> None:
+def test_invalid_values_are_refused(values: dict[str, Any], problem: str) -> None:
     done = helm("template", "studio", values=values)
     assert done.returncode != 0
     assert problem in done.stderr
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_no_pod_may_more_than_it_needs(variant: str) -> None:
+def test_pods_have_few_privileges(variant: str) -> None:
     for deployment in of_kind(variant, "Deployment"):
         pod = deployment["spec"]["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
@@ -164,7 +164,7 @@ def test_no_pod_may_more_than_it_needs(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_setting_is_one_of_ours_and_valid(variant: str) -> None:
+def test_every_setting_is_known_and_valid(variant: str) -> None:
     outside = {"REDIS_URL", "OBJECT_STORE_URL", "HOST", "PORT"}
     for container in containers(variant):
         settings = ServiceSettings if container["name"] == "api" else WorkerSettings
@@ -178,7 +178,7 @@ def test_every_setting_is_one_of_ours_and_valid(variant: str) -> None:
         settings(**fields)
 
 
-def test_a_worker_gets_the_time_it_says_it_needs() -> None:
+def test_worker_has_time_to_finish_its_jobs() -> None:
     [_, worker] = of_kind("default", "Deployment")
     pod = worker["spec"]["template"]["spec"]
     environment = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
@@ -186,7 +186,7 @@ def test_a_worker_gets_the_time_it_says_it_needs() -> None:
     assert pod["terminationGracePeriodSeconds"] > grace
 
 
-def test_a_gpu_is_asked_for() -> None:
+def test_worker_requests_its_gpu() -> None:
     [_, worker] = containers("gpu")
     assert worker["resources"]["limits"] == {"nvidia.com/gpu": 1, "memory": "32Gi"}
     assert worker["resources"]["requests"] == {"cpu": "4", "memory": "16Gi"}
@@ -194,7 +194,7 @@ def test_a_gpu_is_asked_for() -> None:
     assert "nvidia.com/gpu" not in worker["resources"]["limits"]
 
 
-def test_workers_follow_the_queue_down_to_none() -> None:
+def test_workers_scale_with_the_queue_down_to_zero() -> None:
     [scaled] = of_kind("default", "ScaledObject")
     [_, worker] = of_kind("default", "Deployment")
     spec = scaled["spec"]
@@ -204,39 +204,39 @@ def test_workers_follow_the_queue_down_to_none() -> None:
     assert spec["initialCooldownPeriod"] > spec["cooldownPeriod"] > 0
     [trigger] = spec["triggers"]
     assert trigger["type"] == "prometheus"
-    assert 'namespace="pictures",model="emoji"' in trigger["metadata"]["query"]
+    assert 'namespace="images",model="emoji"' in trigger["metadata"]["query"]
     [_, constant] = of_kind("bare", "Deployment")
     assert constant["spec"]["replicas"] == 2
 
 
-def test_a_catalogue_is_mounted_and_its_queues_are_looked_at(tmp_path: Path) -> None:
+def test_models_config_is_mounted_and_its_queues_are_queried(tmp_path: Path) -> None:
     [_, worker] = of_kind("several", "Deployment")
     pod = worker["spec"]["template"]["spec"]
     [container] = pod["containers"]
     environment = {one["name"]: one.get("value") for one in container["env"]}
     assert "DARKROOM_MODEL" not in environment
-    place = Path(environment["DARKROOM_CATALOGUE"])
-    [mount] = [one for one in container["volumeMounts"] if one["mountPath"] == str(place.parent)]
+    path = Path(environment["DARKROOM_CATALOGUE"])
+    [mount] = [one for one in container["volumeMounts"] if one["mountPath"] == str(path.parent)]
     [volume] = [one for one in pod["volumes"] if one["name"] == mount["name"]]
     [config] = [
         one
         for one in of_kind("several", "ConfigMap")
         if one["metadata"]["name"] == volume["configMap"]["name"]
     ]
-    file = tmp_path / place.name
-    file.write_text(config["data"][place.name])
-    declared = read_models_config(file)
+    file = tmp_path / path.name
+    file.write_text(config["data"][path.name])
+    models_config = read_models_config(file)
     [scaled] = of_kind("several", "ScaledObject")
     [trigger] = scaled["spec"]["triggers"]
-    assert f'model=~"{"|".join(declared.models)}"' in trigger["metadata"]["query"]
+    assert f'model=~"{"|".join(models_config.models)}"' in trigger["metadata"]["query"]
 
 
-def test_the_api_stays_ready_without_workers() -> None:
+def test_api_stays_ready_without_workers() -> None:
     [api, _] = containers("default")
     assert api["readinessProbe"]["httpGet"]["path"] == "/healthz"
 
 
-def test_workers_are_shut_off() -> None:
+def test_network_policy_of_workers() -> None:
     [_, policy] = of_kind("full", "NetworkPolicy")
     assert policy["metadata"]["name"].endswith("worker")
     [dns, redis, store] = policy["spec"]["egress"]
@@ -250,18 +250,18 @@ def test_workers_are_shut_off() -> None:
     assert "169.254.0.0/16" in block["ipBlock"]["except"]
 
 
-def test_monitors_find_their_services() -> None:
+def test_monitors_match_their_services() -> None:
     services = of_kind("default", "Service")
     for monitor in of_kind("default", "ServiceMonitor"):
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         [service] = [one for one in services if wanted <= one["metadata"]["labels"].items()]
         [endpoint] = monitor["spec"]["endpoints"]
         assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
-        # By this ending, the alerts and dashboards tell whose figures they see.
+        # The alerts and dashboards distinguish the programs by this ending.
         assert service["metadata"]["name"].endswith(("api", "worker"))
 
 
-def test_alerts_and_dashboards_are_those_of_compose() -> None:
+def test_alerts_and_dashboards_equal_those_of_compose() -> None:
     deploy = CHART.parents[1]
     [rules] = of_kind("default", "PrometheusRule")
     assert rules["spec"] == yaml.safe_load((deploy / "prometheus" / "alerts.yml").read_text())
@@ -274,7 +274,7 @@ def test_alerts_and_dashboards_are_those_of_compose() -> None:
     assert dashboards == {f"darkroom-{file.name}": json.loads(file.read_text()) for file in files}
 
 
-def test_the_ingress_keeps_the_metrics_inside() -> None:
+def test_ingress_does_not_expose_the_metrics() -> None:
     [ingress] = of_kind("full", "Ingress")
     paths = {
         path["path"]: path["pathType"] for path in ingress["spec"]["rules"][0]["http"]["paths"]
@@ -284,6 +284,6 @@ def test_the_ingress_keeps_the_metrics_inside() -> None:
     assert "/metrics" not in paths
 
 
-def test_a_long_name_still_fits() -> None:
+def test_long_release_name_is_shortened() -> None:
     for document in rendered("gpu", name="a-very-long-release-name-for-a-small-studio"):
         assert len(document["metadata"]["name"]) <= 63

@@ -1,4 +1,4 @@
-"""Dockerfile, docker-compose.yml, .env.example and what they mount agree, and are safe."""
+"""Tests of Dockerfile, docker-compose.yml, .env.example and the mounted files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 EXAMPLE = (ROOT / ".env.example").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)(?::([-?])([^${}]*))?")
-# Shown in the example as for a bucket, which is not the default.
+# In the example these have the values for a bucket, which is not the default.
 IN_A_BUCKET = {"OBJECT_STORE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 PINNED = re.compile(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)?(@sha256:[0-9a-f]{64})?")
 
 
-def test_hadolint_finds_nothing() -> None:
+def test_dockerfile_passes_hadolint() -> None:
     program = Path(sys.executable).with_name("hadolint")
     done = subprocess.run(
         [program, ROOT / "Dockerfile"], capture_output=True, text=True, check=False
@@ -37,7 +37,7 @@ def test_hadolint_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_container_may_do_little(name: str) -> None:
+def test_containers_have_few_privileges(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -46,11 +46,11 @@ def test_a_container_may_do_little(name: str) -> None:
     assert service["restart"] == "unless-stopped"
     assert "mem_limit" in service
     assert "pids_limit" in service
-    if "build" not in service:  # ours name their user in the Dockerfile
+    if "build" not in service:  # the project's own images set their user in the Dockerfile
         assert service["user"] not in ("0", "root")
 
 
-def test_no_program_of_ours_runs_as_root() -> None:
+def test_own_images_do_not_run_as_root() -> None:
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
     by_name = {stage.splitlines()[0].split(" AS ")[1]: stage for stage in stages}
     for service in SERVICES.values():
@@ -66,11 +66,11 @@ def test_images_are_pinned(name: str) -> None:
         assert PINNED.fullmatch(service["image"])
 
 
-def test_the_base_image_is_pinned() -> None:
+def test_base_image_is_pinned() -> None:
     assert re.search(r"^FROM python:3\.\d+\.\d+-slim-[a-z]+ AS base$", DOCKERFILE, re.MULTILINE)
 
 
-def test_nothing_is_published_beyond_this_machine() -> None:
+def test_ports_are_published_on_the_loopback_only() -> None:
     for service in SERVICES.values():
         for port in service.get("ports", []):
             assert re.match(r"(\$\{PUBLISH_HOST:-)?127\.0\.0\.1\}?:", port)
@@ -79,45 +79,45 @@ def test_nothing_is_published_beyond_this_machine() -> None:
         assert SERVICES[name]["networks"] == ["inside"]
 
 
-def test_the_api_is_not_open() -> None:
-    """Its container listens on all addresses, for which the service demands keys."""
+def test_api_requires_keys() -> None:
+    """Its container listens on all addresses, for which the service requires keys."""
     environment = SERVICES["api"]["environment"]
     assert "DARKROOM_AUTH" not in environment
     assert ServiceSettings(host=environment["HOST"]).keys_needed
 
 
-def test_the_example_explains_every_variable_and_no_other() -> None:
+def test_example_lists_every_variable_and_no_other() -> None:
     used = {found[1]: found for found in VARIABLE.finditer(COMPOSE_TEXT)}
-    told = dict(re.findall(r"^#?([A-Z][A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE))
-    assert used.keys() <= told.keys()
+    listed = dict(re.findall(r"^#?([A-Z][A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    assert used.keys() <= listed.keys()
     for name, found in used.items():
         if found[2] == "?":
-            assert re.search(rf"^{name}=$", EXAMPLE, re.MULTILINE), f"{name} must be chosen"
+            assert re.search(rf"^{name}=$", EXAMPLE, re.MULTILINE), f"{name} must be set"
         elif name not in IN_A_BUCKET:
-            assert told[name] == found[3], f"the default of {name}"
+            assert listed[name] == found[3], f"the default of {name}"
     settings = {
         f"DARKROOM_{field}".upper()
         for kind in (ServiceSettings, WorkerSettings)
         for field in kind.model_fields
     }
-    others = {name for name in told.keys() - used.keys() if not name.startswith(("AWS_", "HF_"))}
+    others = {name for name in listed.keys() - used.keys() if not name.startswith(("AWS_", "HF_"))}
     assert others <= settings
 
 
-def test_what_is_set_here_is_a_setting() -> None:
+def test_compose_sets_known_settings_only() -> None:
     kinds: dict[str, type[Settings]] = {"api": ServiceSettings, "worker": WorkerSettings}
     for service, kind in kinds.items():
         named = {name for name in SERVICES[service]["environment"] if name.startswith("DARKROOM_")}
         assert named <= {f"DARKROOM_{field}".upper() for field in kind.model_fields}
 
 
-def test_workers_have_time_to_drain() -> None:
+def test_workers_have_time_to_finish_their_jobs() -> None:
     for name in ("worker", "worker-gpu"):
         grace = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
         assert grace > WorkerSettings.model_fields["worker_shutdown_grace_s"].default
 
 
-def test_what_the_build_copies_is_let_through() -> None:
+def test_dockerignore_lets_the_copied_files_through() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.MULTILINE):
         *sources, _ = line.split()
@@ -126,16 +126,16 @@ def test_what_the_build_copies_is_let_through() -> None:
             assert (ROOT / source).exists()
 
 
-def test_redis_forgets_nothing() -> None:
+def test_redis_is_durable() -> None:
     command = " ".join(SERVICES["redis"]["command"])
     assert "--appendonly yes --appendfsync always" in command
     assert "--maxmemory-policy noeviction" in command
 
 
 def mounts(service: str) -> dict[str, str]:
-    """Folder of the repository by the place where it is mounted."""
+    """Return the mounted folders of the repository by their path in the container."""
     named = [volume.split(":") for volume in SERVICES[service]["volumes"]]
-    return {place: source for source, place, *_ in named if source.startswith("./")}
+    return {target: source for source, target, *_ in named if source.startswith("./")}
 
 
 def test_grafana_finds_its_dashboards_and_its_data() -> None:
@@ -151,7 +151,7 @@ def test_grafana_finds_its_dashboards_and_its_data() -> None:
     assert SERVICES[str(address.hostname)]["ports"][0].endswith(f":{address.port}")
 
 
-def test_prometheus_looks_where_the_programs_are() -> None:
+def test_prometheus_scrapes_the_programs() -> None:
     folder = ROOT / mounts("prometheus")["/etc/prometheus"]
     config = yaml.safe_load((folder / "prometheus.yml").read_text())
     for job in config["scrape_configs"]:

@@ -1,4 +1,4 @@
-"""A house with a tiny network, a client of it, and a browser."""
+"""Fixtures of the end-to-end tests: a local stack with a tiny model, a client and a browser."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.support.tiny_models import write_tiny_sd
 
 @pytest.fixture(scope="session")
 def darkroom_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a running house; the same one for every test here."""
+    """Start a local stack, shared by all tests here, and return its address."""
     model = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
-    # What runs the networks is chosen as by default.
+    # The executor is chosen by measurement, as by default.
     with running_stack(DARKROOM_MODEL=str(model), DARKROOM_WORKER_EXECUTOR="auto") as url:
         yield url
 

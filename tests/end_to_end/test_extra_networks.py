@@ -1,4 +1,4 @@
-"""LoRAs and a safety checker in a whole house: asked for, told of, drawn with, looked at."""
+"""Tests of LoRAs and a safety checker over HTTP, with a real Redis and worker."""
 
 from __future__ import annotations
 
@@ -34,18 +34,20 @@ APPEARS_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
-class LocalStack:
+class LoraStack:
+    """A local stack with its folder of LoRAs."""
+
     url: str
     loras: Path
     model: LatentDiffusion
 
-    def ask(self, **fields: Any) -> httpx.Response:
+    def post(self, **fields: Any) -> httpx.Response:
         return httpx.post(f"{self.url}/v1/txt2img", json=COMMON | fields, timeout=60)
 
     def image(self, **fields: Any) -> dict[str, Any]:
-        answer = self.ask(**fields)
-        assert answer.status_code == 200, answer.text
-        [image] = answer.json()["images"]
+        response = self.post(**fields)
+        assert response.status_code == 200, response.text
+        [image] = response.json()["images"]
         assert isinstance(image, dict)
         return image
 
@@ -54,7 +56,7 @@ class LocalStack:
         assert image["finish_reason"] == "success"
         return httpx.get(image["url"]).content
 
-    def offered(self) -> list[str]:
+    def listed(self) -> list[str]:
         [card] = httpx.get(f"{self.url}/v1/models").json()["models"]
         return list(card["loras"])
 
@@ -65,105 +67,107 @@ class LocalStack:
         file.rename(self.loras / f"{name}.safetensors")
 
 
-def drawn(model: LatentDiffusion, prompt: str, seed: int) -> Pixels:
-    recipe = SamplingParams(
+def generate(model: LatentDiffusion, prompt: str, seed: int) -> Pixels:
+    params = SamplingParams(
         prompt, width=32, height=32, steps=3, sampler="ddim", schedule="leading",
         guidance_scale=2.0, seed=seed,
     )  # fmt: skip
-    *_, last = model.generate([recipe])
-    return model.decode(torch.stack([t.x for t in last]))[0].numpy()
+    *_, last = model.generate([params])
+    return model.decode(torch.stack([state.x for state in last]))[0].numpy()
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoraStack]:
     folder = write_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
     model = load_model(str(folder), torch.device("cpu"))
-    pictures = (drawn(model, str(of["prompt"]), int(str(of["seed"]))) for of in (FLAGGED, FINE))
-    write_tiny_safety(folder, *pictures)
+    images = (generate(model, str(of["prompt"]), int(str(of["seed"]))) for of in (FLAGGED, FINE))
+    write_tiny_safety(folder, *images)
     home = tmp_path_factory.mktemp("home")
     settings = {"DARKROOM_MODEL": str(folder), "DARKROOM_MODELS_HOME": str(home)}
     (home / "loras").mkdir()
-    there = LocalStack("", home / "loras", model)
-    there.add("pencil", seed=1)
-    there.add("oil.paint", seed=2)
+    before = LoraStack("", home / "loras", model)
+    before.add("pencil", seed=1)
+    before.add("oil.paint", seed=2)
     (home / "loras/broken.safetensors").write_bytes(b"nothing")
     with running_stack(**settings, DARKROOM_WORKER_SAFETY="blank") as url:
-        yield LocalStack(url, home / "loras", model)
+        yield LoraStack(url, home / "loras", model)
 
 
-def test_a_model_tells_which_loras_fit_it(house: LocalStack) -> None:
-    assert set(house.offered()) >= {"oil.paint", "pencil"}
-    assert "broken" not in house.offered()
+def test_card_lists_compatible_loras(stack: LoraStack) -> None:
+    assert set(stack.listed()) >= {"oil.paint", "pencil"}
+    assert "broken" not in stack.listed()
 
 
-def test_a_lora_changes_the_picture_by_its_weight(house: LocalStack) -> None:
-    plain = house.file(**FINE)
+def test_weight_of_a_lora_changes_the_image(stack: LoraStack) -> None:
+    plain = stack.file(**FINE)
     files = {
-        house.file(**FINE, loras=[{"name": name, "weight": weight}])
+        stack.file(**FINE, loras=[{"name": name, "weight": weight}])
         for name in ("pencil", "oil.paint")
         for weight in (0.5, 1.0, -1.0)
     }
     assert len(files | {plain}) == 7
-    assert house.file(**FINE, loras=[{"name": "pencil", "weight": 0}]) != plain  # another recipe
-    in_prompt = house.file(**FINE | {"prompt": "the <lora:pencil:0.5>cat"})
-    assert in_prompt == house.file(**FINE, loras=[{"name": "pencil", "weight": 0.5}])
+    assert (
+        stack.file(**FINE, loras=[{"name": "pencil", "weight": 0}]) != plain
+    )  # a different request
+    in_prompt = stack.file(**FINE | {"prompt": "the <lora:pencil:0.5>cat"})
+    assert in_prompt == stack.file(**FINE, loras=[{"name": "pencil", "weight": 0.5}])
 
 
-def test_requests_at_the_same_time_give_what_each_gives_alone(house: LocalStack) -> None:
+def test_concurrent_requests_equal_requests_alone(stack: LoraStack) -> None:
     sets: list[list[dict[str, Any]]] = [
         [],
         [{"name": "pencil"}],
         [{"name": "oil.paint", "weight": -0.8}],
         [{"name": "pencil", "weight": 0.5}, {"name": "oil.paint"}],
     ]
-    wanted = [house.file(**FINE, loras=loras) for loras in sets]
+    expected = [stack.file(**FINE, loras=loras) for loras in sets]
     got: dict[int, bytes] = {}
 
-    def ask(number: int) -> None:
-        got[number] = house.file(**FINE, loras=sets[number % len(sets)])
+    def post(number: int) -> None:
+        got[number] = stack.file(**FINE, loras=sets[number % len(sets)])
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
+    threads = [threading.Thread(target=post, args=(number,)) for number in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [got[number] for number in range(12)] == 3 * wanted
+    assert [got[number] for number in range(12)] == 3 * expected
 
 
-def test_what_there_is_not_is_refused_naming_what_there_is(house: LocalStack) -> None:
+def test_unknown_lora_is_refused_with_the_known_names(stack: LoraStack) -> None:
     for fields in ({"loras": [{"name": "broken"}]}, {"prompt": "<lora:../tiny/unet:1>"}):
-        answer = house.ask(**FINE | fields)
-        assert answer.status_code == 422
-        assert answer.json()["type"] == "urn:darkroom:problem:unknown-lora"
-        assert "one of oil.paint, pencil" in answer.json()["bound"]
+        response = stack.post(**FINE | fields)
+        assert response.status_code == 422
+        assert response.json()["type"] == "urn:darkroom:problem:unknown-lora"
+        assert "one of oil.paint, pencil" in response.json()["bound"]
 
 
-def test_a_file_that_is_added_is_offered_without_a_restart(house: LocalStack) -> None:
-    house.add("watercolour", seed=5)
+def test_lora_can_be_added_and_removed_without_a_restart(stack: LoraStack) -> None:
+    stack.add("watercolour", seed=5)
     deadline = time.monotonic() + APPEARS_WITHIN_S
-    while "watercolour" not in house.offered():
-        assert time.monotonic() < deadline, "it never appeared"
+    while "watercolour" not in stack.listed():
+        assert time.monotonic() < deadline, "it was never listed"
         time.sleep(0.1)
-    # What the service has read of its workers may be older for one answer than for another.
-    while house.ask(**FINE, loras=[{"name": "watercolour"}]).status_code == 422:
-        assert time.monotonic() < deadline, "it was never taken"
+    # The service's data about its workers may be older in one response than in another.
+    while stack.post(**FINE, loras=[{"name": "watercolour"}]).status_code == 422:
+        assert time.monotonic() < deadline, "it was never accepted"
         time.sleep(0.1)
-    house.file(**FINE, loras=[{"name": "watercolour"}])
-    (house.loras / "watercolour.safetensors").unlink()
-    while "watercolour" in house.offered():
-        assert time.monotonic() < deadline, "it never went"
+    stack.file(**FINE, loras=[{"name": "watercolour"}])
+    (stack.loras / "watercolour.safetensors").unlink()
+    while "watercolour" in stack.listed():
+        assert time.monotonic() < deadline, "it stayed listed"
         time.sleep(0.1)
 
 
-def test_a_picture_that_is_flagged_is_told_and_hidden_and_no_other(house: LocalStack) -> None:
-    assert house.image(**FINE)["finish_reason"] == "success"
-    image = house.image(**FLAGGED)
+def test_only_flagged_image_is_marked_and_blanked(stack: LoraStack) -> None:
+    assert stack.image(**FINE)["finish_reason"] == "success"
+    image = stack.image(**FLAGGED)
     assert image["finish_reason"] == "content_filtered"
-    with Image.open(io.BytesIO(httpx.get(image["url"]).content)) as shown:
-        pixels = np.asarray(shown.convert("RGB"))
-        told = shown.info
+    with Image.open(io.BytesIO(httpx.get(image["url"]).content)) as opened:
+        pixels = np.asarray(opened.convert("RGB"))
+        info = opened.info
     assert pixels.shape == (32, 32, 3)
     grey = (pixels == 128).all(axis=-1)
-    assert 0.3 < grey.mean() < 1  # plain, but for what is written on it
+    assert 0.3 < grey.mean() < 1  # grey except for the text on it
     assert (pixels[..., 0] == pixels[..., 1]).all()
-    assert told["Seed"] == "11"
+    assert info["Seed"] == "11"

@@ -1,4 +1,4 @@
-"""A house with a catalogue: models by name and alias, one loaded on demand, one that is broken."""
+"""Tests of a models config over HTTP: names, aliases, loading on demand, and a broken model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.end_to_end.test_tasks import encoded
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
 
-CATALOGUE = """
+MODELS_CONFIG = """
 memory_budget = {budget}
 
 [models.small]
@@ -39,11 +39,11 @@ unet = "./quick"
 [models.broken]
 source = "./broken"
 """
-ASKED = {"prompt": "the red cat", "seed": 5, "steps": 2, "sampler": "ddim"}
+FIELDS = {"prompt": "the red cat", "seed": 5, "steps": 2, "sampler": "ddim"}
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("served")
     home = folder / "home"
     write_tiny_sd(home / "models" / "sd")
@@ -53,12 +53,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broken = Path(shutil.copytree(large, folder / "broken"))
     weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    # Room for the one that stays and the largest of the others: two of those never fit together.
+    # Memory for the resident model and the largest other: two others never fit at the same time.
     sizes = [
         inspect_checkpoint(str(path)).weights["fp32"] for path in (home / "models" / "sd", large)
     ]
-    catalogue = CATALOGUE.format(budget=sizes[0] + max(sizes))
-    (folder / "models.toml").write_text(catalogue, "utf-8")
+    config = MODELS_CONFIG.format(budget=sizes[0] + max(sizes))
+    (folder / "models.toml").write_text(config, "utf-8")
     settings = {
         "DARKROOM_CATALOGUE": str(folder / "models.toml"),
         "DARKROOM_MODELS_HOME": str(home),
@@ -70,8 +70,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def client(house: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=house, timeout=60) as client:
+def client(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -81,22 +81,22 @@ def models(client: httpx.Client) -> dict[str, Any]:
 
 
 def wait_for_ready(client: httpx.Client, *names: str) -> dict[str, Any]:
-    """What is told of the models once exactly these are told to be there: soon, not at once."""
+    """Wait until exactly these models are ready; returns all models."""
     for _ in range(200):
-        told = models(client)
-        if {name for name, model in told.items() if model["ready"]} == set(names):
-            return told
+        listed = models(client)
+        if {name for name, model in listed.items() if model["ready"]} == set(names):
+            return listed
         time.sleep(0.05)
-    raise AssertionError(told)
+    raise AssertionError(listed)
 
 
-def drawn(client: httpx.Client, **changes: object) -> Any:
-    answer = client.post("/v1/txt2img", json={**ASKED, **changes})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+def generate(client: httpx.Client, **changes: object) -> Any:
+    response = client.post("/v1/txt2img", json={**FIELDS, **changes})
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
-def test_all_that_is_declared_is_offered_and_one_loads_on_demand(client: httpx.Client) -> None:
+def test_all_models_are_listed_and_one_loads_on_demand(client: httpx.Client) -> None:
     before = models(client)
     assert next(iter(before)) == "small"  # the default, by its alias
     assert (before["small"]["ready"], before["small"]["aliases"]) == (True, ["default", "stable"])
@@ -104,52 +104,52 @@ def test_all_that_is_declared_is_offered_and_one_loads_on_demand(client: httpx.C
     assert (before["large"]["ready"], before["large"]["on_demand"]) == (False, True)
     assert before["large"]["family"] == "sdxl"
     assert (before["extra"]["default_sampler"], before["extra"]["default_steps"]) == ("lcm", 4)
-    assert drawn(client, model="large")["images"]
+    assert generate(client, model="large")["images"]
     assert wait_for_ready(client, "small", "large")["large"]["workers"] == 1
-    assert drawn(client, model="small")["images"]
+    assert generate(client, model="small")["images"]
 
 
-def test_where_room_is_needed_the_one_used_last_stays(client: httpx.Client) -> None:
-    first = drawn(client, model="large")["images"][0]["base64"]
+def test_least_recently_used_model_is_evicted(client: httpx.Client) -> None:
+    first = generate(client, model="large")["images"][0]["base64"]
     wait_for_ready(client, "small", "large")
-    drawn(client, model="extra")
+    generate(client, model="extra")
     wait_for_ready(client, "small", "extra")
-    again = drawn(client, model="large")["images"][0]["base64"]
-    assert again == first  # a model that went and came back draws what it drew
+    again = generate(client, model="large")["images"][0]["base64"]
+    assert again == first  # a model that is loaded again gives the same image
     wait_for_ready(client, "small", "large")
 
 
-def test_another_unet_takes_the_place_of_a_models_own(client: httpx.Client) -> None:
-    pictures = [drawn(client, model=name)["images"][0]["base64"] for name in ("small", "extra")]
-    assert pictures[0] != pictures[1]
+def test_unet_of_a_model_can_be_replaced(client: httpx.Client) -> None:
+    images = [generate(client, model=name)["images"][0]["base64"] for name in ("small", "extra")]
+    assert images[0] != images[1]
 
 
-def test_a_model_may_be_called_by_an_alias(client: httpx.Client) -> None:
-    pictures = [
-        drawn(client, **called)["images"][0]["base64"]
-        for called in ({"model": "small"}, {"model": "default"}, {})
+def test_model_can_be_named_by_an_alias(client: httpx.Client) -> None:
+    images = [
+        generate(client, **named)["images"][0]["base64"]
+        for named in ({"model": "small"}, {"model": "default"}, {})
     ]
-    assert len(set(pictures)) == 1
-    refused = client.post("/v1/txt2img", json={**ASKED, "model": "nobody"}).json()
-    assert (refused["field"], refused["value"]) == ("model", "nobody")
+    assert len(set(images)) == 1
+    refused = client.post("/v1/txt2img", json={**FIELDS, "model": "unknown"}).json()
+    assert (refused["field"], refused["value"]) == ("model", "unknown")
 
 
 def test_jobs_of_a_broken_model_fail_with_the_reason(client: httpx.Client) -> None:
-    answer = client.post("/v1/txt2img", json={**ASKED, "model": "broken"})
-    assert answer.status_code == 500
-    said = json.dumps(answer.json())
-    assert "the model broken cannot be loaded" in said
-    assert "diffusion_pytorch_model.safetensors" in said
-    assert "its tensors end" in said
-    assert drawn(client)["images"]
+    response = client.post("/v1/txt2img", json={**FIELDS, "model": "broken"})
+    assert response.status_code == 500
+    problem = json.dumps(response.json())
+    assert "the model broken cannot be loaded" in problem
+    assert "diffusion_pytorch_model.safetensors" in problem
+    assert "its tensors end" in problem
+    assert generate(client)["images"]
     assert "its tensors end" in models(client)["broken"]["trouble"]
 
 
-def test_every_task_of_every_model_shares_the_worker(client: httpx.Client) -> None:
+def test_all_models_share_the_worker(client: httpx.Client) -> None:
     from PIL import Image
 
     image = encoded(Image.linear_gradient("L").resize((32, 32)).convert("RGB"))
     for name in ("small", "large"):
-        body = {**ASKED, "model": name, "image": image, "strength": 0.9}
-        answer = client.post("/v1/img2img", json=body)
-        assert answer.status_code == 200, answer.text
+        body = {**FIELDS, "model": name, "image": image, "strength": 0.9}
+        response = client.post("/v1/img2img", json=body)
+        assert response.status_code == 200, response.text

@@ -1,4 +1,4 @@
-"""Runs the first example of README.md."""
+"""Test of the first example of README.md."""
 
 from __future__ import annotations
 

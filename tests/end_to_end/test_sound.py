@@ -1,4 +1,4 @@
-"""A model of spectrograms through HTTP: pictures that can be heard."""
+"""Tests of a spectrogram model over HTTP: images with sound files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from models.sound import sound_of
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 
-RECIPE = {
+FIELDS = {
     "prompt": "the red cat", "width": 48, "height": 32, "steps": 2, "seed": 9, "n": 2,
     "sampler": "ddim", "schedule": "leading", "guidance_scale": 2.0,
 }  # fmt: skip
@@ -34,40 +34,40 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         yield client
 
 
-def drawn(client: httpx.Client, **changes: Any) -> list[dict[str, Any]]:
-    answer = client.post("/v1/txt2img", json=RECIPE | changes)
-    assert answer.status_code == 200, answer.text
-    images: list[dict[str, Any]] = answer.json()["images"]
+def generate(client: httpx.Client, **changes: Any) -> list[dict[str, Any]]:
+    response = client.post("/v1/txt2img", json=FIELDS | changes)
+    assert response.status_code == 200, response.text
+    images: list[dict[str, Any]] = response.json()["images"]
     return images
 
 
-def test_each_picture_comes_with_the_sound_it_shows(client: httpx.Client) -> None:
-    images = drawn(client, audio_format="flac")
+def test_each_image_has_a_sound_file(client: httpx.Client) -> None:
+    images = generate(client, audio_format="flac")
     for image in images:
         (extra,) = image["extras"]
         content = base64.b64decode(extra["base64"])
         assert (extra["kind"], extra["format"], extra["bytes"]) == ("sound", "flac", len(content))
         samples, rate = soundfile.read(io.BytesIO(content), dtype="int16")
         assert rate == 44100
-        picture = Image.open(io.BytesIO(base64.b64decode(image["base64"])))
-        assert picture.getexif()[11040] == 32
-        expected = sound_of(np.asarray(picture), image["seed"])[:, 0]
+        opened = Image.open(io.BytesIO(base64.b64decode(image["base64"])))
+        assert opened.getexif()[11040] == 32
+        expected = sound_of(np.asarray(opened), image["seed"])[:, 0]
         assert np.abs(samples / 32768 - expected).max() < 1e-3
     assert images[0]["extras"][0]["base64"] != images[1]["extras"][0]["base64"]
 
 
-def test_a_sound_is_to_be_had_by_its_address(client: httpx.Client) -> None:
-    (image,) = drawn(client, n=1, audio_format="mp3", audio_stereo=True, response="url")
+def test_sound_has_a_url(client: httpx.Client) -> None:
+    (image,) = generate(client, n=1, audio_format="mp3", audio_stereo=True, response="url")
     (extra,) = image["extras"]
     assert extra["url"] == f"{image['url']}/sound"
-    answer = client.get(extra["url"])
-    assert answer.headers["Content-Type"] == "audio/mpeg"
-    samples, _ = soundfile.read(io.BytesIO(answer.content))
+    response = client.get(extra["url"])
+    assert response.headers["Content-Type"] == "audio/mpeg"
+    samples, _ = soundfile.read(io.BytesIO(response.content))
     assert samples.shape[1] == 2
     assert client.get(f"{image['url']}/depth").status_code == 404
 
 
-def test_without_being_asked_nothing_is_heard(client: httpx.Client) -> None:
-    assert all("extras" not in image for image in drawn(client))
+def test_no_sound_file_by_default(client: httpx.Client) -> None:
+    assert all("extras" not in image for image in generate(client))
     (model,) = client.get("/v1/models").json()["models"]
     assert (model["family"], model["outputs"]) == ("riffusion", ["image", "sound"])

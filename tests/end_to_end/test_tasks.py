@@ -1,4 +1,4 @@
-"""txt2img, img2img and inpaint through HTTP, Redis, a worker and a network, and back."""
+"""Tests of txt2img, img2img and inpaint over HTTP, with a real Redis and worker."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def body_of(task: str) -> dict[str, Any]:
     return body
 
 
-def answer_of(client: httpx.Client, task: str, body: dict[str, Any], *, wait: bool) -> Any:
-    """The finished generation: from the answer itself, or by polling the job."""
+def result_of(client: httpx.Client, task: str, body: dict[str, Any], *, wait: bool) -> Any:
+    """Return the finished generation: from the response, or by polling the job."""
     if wait:
-        answer = client.post(f"/v1/{task}", json=body)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-    answer = client.post(f"/v1/{task}", json=body, headers={"Prefer": "respond-async"})
-    assert answer.status_code == 202, answer.text
-    location = answer.headers["Location"]
+        response = client.post(f"/v1/{task}", json=body)
+        assert response.status_code == 200, response.text
+        return response.json()
+    response = client.post(f"/v1/{task}", json=body, headers={"Prefer": "respond-async"})
+    assert response.status_code == 202, response.text
+    location = response.headers["Location"]
     seen = []
     while (job := client.get(location).json())["state"] not in ("finished", "failed", "cancelled"):
         seen.append(job["state"])
@@ -53,13 +53,13 @@ def answer_of(client: httpx.Client, task: str, body: dict[str, Any], *, wait: bo
     return job["result"]
 
 
-def picture(client: httpx.Client, image: dict[str, Any]) -> Image.Image:
+def fetch_image(client: httpx.Client, image: dict[str, Any]) -> Image.Image:
     if image.get("base64"):
         data = base64.b64decode(image["base64"])
     else:
-        answer = client.get(image["url"])
-        assert answer.headers["Content-Type"] == f"image/{image['format']}"
-        data = answer.content
+        response = client.get(image["url"])
+        assert response.headers["Content-Type"] == f"image/{image['format']}"
+        data = response.content
     assert len(data) == image["bytes"]
     return Image.open(io.BytesIO(data))
 
@@ -72,61 +72,61 @@ def test_task(
     client: httpx.Client, task: str, wait: bool, response: str, output_format: str
 ) -> None:
     body = body_of(task) | {"response": response, "output_format": output_format, "n": 2}
-    done = answer_of(client, task, body, wait=wait)
+    done = result_of(client, task, body, wait=wait)
     assert [image["seed"] for image in done["images"]] == [9, 10]
     assert done["timings"]["denoise"] > 0
     for image in done["images"]:
-        drawn = picture(client, image)
-        assert drawn.format == output_format.upper()
-        assert drawn.size == (image["width"], image["height"]) == (48, 32)
-        assert np.asarray(drawn.convert("RGB")).std() > 1
+        opened = fetch_image(client, image)
+        assert opened.format == output_format.upper()
+        assert opened.size == (image["width"], image["height"]) == (48, 32)
+        assert np.asarray(opened.convert("RGB")).std() > 1
 
 
-def test_the_same_request_gives_the_same_bytes(client: httpx.Client) -> None:
-    first, again = (answer_of(client, "txt2img", body_of("txt2img"), wait=True) for _ in range(2))
+def test_same_request_gives_the_same_bytes(client: httpx.Client) -> None:
+    first, again = (result_of(client, "txt2img", body_of("txt2img"), wait=True) for _ in range(2))
     assert first["images"][0]["base64"] == again["images"][0]["base64"]
-    other = answer_of(client, "txt2img", body_of("txt2img") | {"seed": 10}, wait=True)
+    other = result_of(client, "txt2img", body_of("txt2img") | {"seed": 10}, wait=True)
     assert other["images"][0]["base64"] != first["images"][0]["base64"]
 
 
-def test_a_png_carries_the_recipe_that_draws_it_again(client: httpx.Client) -> None:
-    [image] = answer_of(client, "txt2img", body_of("txt2img"), wait=True)["images"]
-    text = picture(client, image).info
-    recipe = next(
+def test_png_has_the_request_that_generates_it_again(client: httpx.Client) -> None:
+    [image] = result_of(client, "txt2img", body_of("txt2img"), wait=True)["images"]
+    text = fetch_image(client, image).info
+    request = next(
         json.loads(value)
         for value in text.values()
         if isinstance(value, str) and value.startswith("{")
     )
-    assert recipe["prompt"] == "the red cat"
-    again = {key: recipe[key] for key in (*COMMON, *SIZE)}
-    [drawn] = answer_of(client, "txt2img", again, wait=True)["images"]
-    assert drawn["base64"] == image["base64"]
+    assert request["prompt"] == "the red cat"
+    again = {key: request[key] for key in (*COMMON, *SIZE)}
+    [second] = result_of(client, "txt2img", again, wait=True)["images"]
+    assert second["base64"] == image["base64"]
 
 
-def test_inpainting_leaves_the_rest_almost_alone(client: httpx.Client) -> None:
-    """Outside the mask only the autoencoder's own loss is left, the same for any prompt."""
+def test_inpainting_keeps_the_image_outside_the_mask(client: httpx.Client) -> None:
+    """Outside the mask only the loss of the autoencoder remains, the same for any prompt."""
     body = body_of("inpaint") | {"strength": 1.0}
-    pictures = [
-        np.asarray(picture(client, answer["images"][0]).convert("RGB"), dtype=int)
-        for answer in (
-            answer_of(client, "inpaint", body | {"prompt": prompt, "seed": 4}, wait=True)
+    images = [
+        np.asarray(fetch_image(client, result["images"][0]).convert("RGB"), dtype=int)
+        for result in (
+            result_of(client, "inpaint", body | {"prompt": prompt, "seed": 4}, wait=True)
             for prompt in ("a red cat", "something else")
         )
     ]
-    difference = np.abs(pictures[0] - pictures[1])
+    difference = np.abs(images[0] - images[1])
     assert difference[:, :4].max() < difference[8:24, 12:36].max()
 
 
-def test_multipart_says_the_same_as_json(client: httpx.Client) -> None:
+def test_multipart_equals_json(client: httpx.Client) -> None:
     body = body_of("img2img")
     files = {"image": ("cat.png", base64.b64decode(body.pop("image")), "image/png")}
     form = client.post("/v1/img2img", data={k: str(v) for k, v in body.items()}, files=files)
     assert form.status_code == 200, form.text
-    plain = answer_of(client, "img2img", body_of("img2img"), wait=True)
+    plain = result_of(client, "img2img", body_of("img2img"), wait=True)
     assert form.json()["images"][0]["base64"] == plain["images"][0]["base64"]
 
 
-def test_a_running_job_shows_its_steps_and_can_be_cancelled(client: httpx.Client) -> None:
+def test_running_job_has_progress_and_can_be_cancelled(client: httpx.Client) -> None:
     body = body_of("txt2img") | {"steps": 150, "n": 4, "guidance_scale": 5}
     submitted = client.post("/v1/txt2img", json=body, headers={"Prefer": "respond-async"})
     location = submitted.headers["Location"]
@@ -140,11 +140,11 @@ def test_a_running_job_shows_its_steps_and_can_be_cancelled(client: httpx.Client
     while (job := client.get(location).json())["state"] == "running":
         time.sleep(0.02)
     assert job["state"] == "cancelled"
-    # The worker goes on with other work.
-    answer_of(client, "txt2img", body_of("txt2img"), wait=True)
+    # The worker continues with other jobs.
+    result_of(client, "txt2img", body_of("txt2img"), wait=True)
 
 
-def test_operators_see_it(client: httpx.Client) -> None:
+def test_operator_routes_respond(client: httpx.Client) -> None:
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 200
     [model] = client.get("/v1/models").json()["models"]

@@ -1,4 +1,4 @@
-"""What the worker of `tests.observability.fake_gpu_worker` claims to draw with."""
+"""Model card and tokenizer of the worker in `tests.observability.fake_gpu_worker`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from protocol.registry.tokenizer import PublishedTokenizer
 from protocol.request.model_card import ModelCard
 
 CARD = ModelCard(
-    name="drawing",
+    name="fake",
     family="test",
     default_width=64,
     default_height=64,
@@ -24,7 +24,7 @@ CARD = ModelCard(
 
 
 def word_tokenizer() -> str:
-    """A tokenizer for which every word is a token."""
+    """Return a tokenizer that makes a token of every word."""
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PublishedTokenizer(backend=tokenizer.to_str()).model_dump_json()

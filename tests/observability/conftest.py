@@ -1,4 +1,4 @@
-"""One house for the tests that leave it as it was."""
+"""Fixtures of the observability tests."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.observability.programs import DRAWING, LocalStack, local_stack
+from tests.observability.programs import FAKE_WORKER, ObservedStack, observed_stack
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """Redis, API, and a worker without a network."""
-    with local_stack(tmp_path_factory.mktemp("house"), DRAWING) as house:
-        yield house
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObservedStack]:
+    """Start Redis, an API and a fake worker, shared by the tests that do not change them."""
+    with observed_stack(tmp_path_factory.mktemp("stack"), FAKE_WORKER) as stack:
+        yield stack

@@ -1,8 +1,10 @@
-"""A worker as a program, real but for engine and GPU: `python -m
-tests.observability.fake_gpu_worker`.
+"""A worker program that is real except for its engine and GPU.
 
-Ready at once, and given to every fault there is: prompts say what the engine does (see
-`tests.worker.fake_engine`), "hang" among them; the GPU is full while the file GPU_IS_FULL exists.
+    python -m tests.observability.fake_gpu_worker
+
+It is ready at once. The prompt of a job selects a fault of the engine (see
+`tests.worker.fake_engine`), and "hang" makes a step hang. The GPU memory is full while the file
+GPU_IS_FULL exists.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ STEP_S = 0.01
 HANG_S = 6.0
 
 
-class TroubledEngine(FakeEngine):
-    """Hangs too; and tells what it does, as if every second row was padding."""
+class FaultyEngine(FakeEngine):
+    """A fake engine that can hang, and reports statistics in which every second row is padding."""
 
     def __init__(self) -> None:
         super().__init__(step_s=STEP_S, timings=Timings())
@@ -67,13 +69,13 @@ def main() -> int:
     full = Path(os.environ["GPU_IS_FULL"])
     metrics.registry.register(GpuCollector(FakeNvml(full.exists), FakeNvml.UUID))
     tracing = start_tracing("worker", settings.otlp_endpoint)
-    name = f"drawing-{os.getpid()}"
+    name = f"fake-{os.getpid()}"
     with connect(settings.redis_url, metrics.meters.redis) as redis:
         heartbeat = Heartbeat(Presence(redis), name)
         heartbeat.update(model=CARD.name)
         with PeriodicRunner(PeriodicTask(INTERVAL_S, heartbeat.send)):
             context = WorkerContext.open(
-                settings, redis, OneModel(CARD.name), TroubledEngine(), metrics, tracing
+                settings, redis, OneModel(CARD.name), FaultyEngine(), metrics, tracing
             )
             status = serve(redis, name, context, [(CARD, word_tokenizer())], heartbeat)
         heartbeat.leave()

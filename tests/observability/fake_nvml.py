@@ -1,4 +1,4 @@
-"""NVIDIA's management library, as far as we ask it, over one GPU that is not there."""
+"""Test double of NVIDIA's management library, with one GPU."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ GIBIBYTE = 2**30
 
 
 class NVMLError(Exception):
-    """What the real one raises."""
+    """The error class of the library."""
 
 
 class FakeNvml:
-    """Stands for the module; `is_full` says whether the GPU's memory is."""
+    """Replacement of the module; the GPU's memory is full while `is_full` returns True."""
 
     UUID = "GPU-00000000-0000-0000-0000-000000000001"
     NVMLError = NVMLError
@@ -23,7 +23,7 @@ class FakeNvml:
         self.lost = False
 
     def nvmlInit(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing."""
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
         if uuid != self.UUID:

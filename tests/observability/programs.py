@@ -1,4 +1,4 @@
-"""A house of single programs, each a child process that a test may stop, hang and start again."""
+"""A stack of programs in child processes that a test can stop, suspend and restart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.cli.processes import wait_until
 from tests.observability.alert_model import CARD
 from tests.support.redis_server import RedisServer, free_port
 
-DRAWING, WORKER, API = "tests.observability.fake_gpu_worker", "worker", "service"
+FAKE_WORKER, WORKER, API = "tests.observability.fake_gpu_worker", "worker", "service"
 QUICK = {
     "DARKROOM_WORKER_LEASE_S": "0.9",
     "DARKROOM_WORKER_HEARTBEAT_S": "0.2",
@@ -27,7 +27,7 @@ QUICK = {
 
 
 class Program:
-    """`python -m module`, with a port of its own, and a log of everything it prints."""
+    """A program `python -m module`, with its own port and a log file of its output."""
 
     def __init__(self, module: str, folder: Path, **environment: str) -> None:
         self.port = free_port()
@@ -59,20 +59,20 @@ class Program:
             self.process = None
 
     def restart(self) -> None:
-        """Killed, started again, and answering Prometheus."""
+        """Kill the program, start it again and wait until it serves metrics."""
         self.end()
         self.start()
-        wait_until(self.answers, f"{self.log} is written by a program that serves")
+        wait_until(self.serves_metrics, f"the program of {self.log} serves metrics")
 
-    def answers(self) -> bool:
+    def serves_metrics(self) -> bool:
         try:
             return httpx.get(f"http://{self.address}/metrics", timeout=5).is_success
         except httpx.TransportError:
             return False
 
 
-class LocalStack:
-    """One Redis, one API, and the workers asked for."""
+class ObservedStack:
+    """One Redis, one API and the given workers."""
 
     def __init__(self, folder: Path, redis: RedisServer, api: Program, workers: list[Program]):
         self.folder = folder
@@ -83,16 +83,18 @@ class LocalStack:
 
     @property
     def targets(self) -> dict[str, list[str]]:
-        """For Prometheus."""
+        """Addresses for Prometheus, by job."""
         workers = [worker.address for worker in self.workers]
         return {"api": [self.api.address], "worker": workers}
 
     @property
     def store(self) -> Path:
-        return self.folder / "pictures"
+        return self.folder / "images"
 
-    def draw(self, prompt: str = "a dog", wait: bool = True, **fields: object) -> httpx.Response:
-        """Ask for a picture, and wait for it or not."""
+    def generate(
+        self, prompt: str = "a dog", wait: bool = True, **fields: object
+    ) -> httpx.Response:
+        """Request an image, and wait for it unless `wait` is False."""
         body = {"prompt": prompt, "width": 64, "height": 64, **fields}
         headers = {} if wait else {"Prefer": "respond-async"}
         return self.client.post("/v1/txt2img", json=body, headers=headers)
@@ -106,13 +108,13 @@ class LocalStack:
 
 
 @contextmanager
-def local_stack(folder: Path, *modules: str, **environment: str) -> Iterator[LocalStack]:
-    """A house whose workers are these programs, once all of them are ready."""
-    with ExitStack() as stack:
-        redis = stack.enter_context(RedisServer())
+def observed_stack(folder: Path, *modules: str, **environment: str) -> Iterator[ObservedStack]:
+    """Start Redis, an API and these modules as workers, and wait until all are ready."""
+    with ExitStack() as exit_stack:
+        redis = exit_stack.enter_context(RedisServer())
         shared = {
             "REDIS_URL": redis.url,
-            "OBJECT_STORE_URL": (folder / "pictures").as_uri(),
+            "OBJECT_STORE_URL": (folder / "images").as_uri(),
             "GPU_IS_FULL": str(folder / "gpu-is-full"),
             "DARKROOM_DEFAULT_MODEL": CARD.name,
             **environment,
@@ -120,9 +122,9 @@ def local_stack(folder: Path, *modules: str, **environment: str) -> Iterator[Loc
         api = Program(API, folder, **shared)
         workers = [Program(module, folder, **shared) for module in modules]
         for program in (api, *workers):
-            stack.callback(program.end)
+            exit_stack.callback(program.end)
             program.start()
-        house = LocalStack(folder, redis, api, workers)
-        stack.callback(house.client.close)
-        wait_until(house.ready, f"a house is ready; see {folder}")
-        yield house
+        stack = ObservedStack(folder, redis, api, workers)
+        exit_stack.callback(stack.client.close)
+        wait_until(stack.ready, f"the stack is ready; see {folder}")
+        yield stack

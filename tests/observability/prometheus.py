@@ -1,4 +1,4 @@
-"""A real Prometheus beside a house under test: asks twice a second, forgets everything after."""
+"""A real Prometheus that scrapes a stack under test twice a second."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ import yaml
 
 from darkroom.processes.parent_death import bound_to_parent
 from tests.cli.processes import wait_until
-from tests.observability.rules import CONFIG, impatient_rules
+from tests.observability.rules import CONFIG, immediate_rules
 from tests.support.redis_server import free_port
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 MISSING = "Debian's package prometheus is not installed"
-EVERY = "500ms"
+INTERVAL = "500ms"
 
 
 class Prometheus:
-    """Scrapes `targets`, addresses by job, as the shipped configuration names the jobs."""
+    """Prometheus with `targets`: addresses by job name of the shipped configuration."""
 
     def __init__(self, folder: Path, targets: dict[str, list[str]]) -> None:
         config = yaml.safe_load(CONFIG.read_text("utf-8"))
         assert [job["job_name"] for job in config["scrape_configs"]] == list(targets)
-        config["global"] = {"scrape_interval": EVERY, "evaluation_interval": EVERY}
+        config["global"] = {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL}
         config["scrape_configs"] = [
             {"job_name": job, "static_configs": [{"targets": addresses}]}
             for job, addresses in targets.items()
         ]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        (folder / "alerts.yml").write_text(impatient_rules())
+        (folder / "alerts.yml").write_text(immediate_rules())
         self._folder = folder
         self._address = f"127.0.0.1:{free_port()}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,17 +67,17 @@ class Prometheus:
         self._process.wait()
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The samples an expression has at this moment; those that are no number are left out."""
+        """Return the current samples of an expression without those that are not a number."""
         found = self._get("query", query=expression)["result"]
         return [sample for sample in found if sample["value"][1] != "NaN"]
 
     def firing(self) -> set[str]:
-        """The names of the alerts that fire."""
+        """Return the names of the firing alerts."""
         found = self._get("alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in found if alert["state"] == "firing"}
 
     def wait_for(self, *names: str, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Until each of these alerts has been seen to fire; `meanwhile` goes on being done."""
+        """Wait until each of these alerts has fired; call `meanwhile` repeatedly."""
         missing = set(names)
 
         def seen() -> bool:
@@ -88,14 +88,14 @@ class Prometheus:
         try:
             wait_until(seen, "all fire")
         except AssertionError as error:
-            raise AssertionError(f"do not fire: {missing}; targets: {self.trouble()}") from error
+            raise AssertionError(f"do not fire: {missing}; targets: {self.errors()}") from error
 
     def wait_until(self, expression: str) -> None:
-        """Until an expression has an answer."""
+        """Wait until an expression has a sample."""
         wait_until(lambda: bool(self.query(expression)), expression)
 
-    def trouble(self) -> dict[str, str]:
-        """Why a target cannot be scraped, by its address."""
+    def errors(self) -> dict[str, str]:
+        """Return the scrape error of each target by its address."""
         targets = self._get("targets")["activeTargets"]
         return {target["labels"]["instance"]: target["lastError"] for target in targets}
 
@@ -108,6 +108,6 @@ class Prometheus:
 
     def _get(self, what: str, **parameters: str) -> dict[str, Any]:
         url = f"http://{self._address}/api/v1/{what}?{urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            data: dict[str, Any] = json.load(answer)["data"]
+        with urllib.request.urlopen(url, timeout=10) as response:
+            data: dict[str, Any] = json.load(response)["data"]
         return data

@@ -1,4 +1,4 @@
-"""The alert rules as they are shipped, read and rendered for tests."""
+"""The shipped alert rules, and a variant of them for tests."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Rule = dict[str, Any]
 
 
 def alerts() -> dict[str, Rule]:
-    """Every rule by the name of its alert."""
+    """Return every rule by the name of its alert."""
     groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
-def impatient_rules() -> str:
-    """The same rules, but firing at once, and with rates over five seconds for five minutes."""
+def immediate_rules() -> str:
+    """Return the rules without `for`, and with rates over five seconds instead of five minutes."""
     groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
     for group in groups:
         for rule in group["rules"]:

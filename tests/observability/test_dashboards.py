@@ -1,4 +1,4 @@
-"""Every question that the dashboards ask has an answer while a house is at work."""
+"""Tests that every query of the dashboards returns data while a stack is working."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import yaml
 
 from protocol.request.tasks import Task
 from tests.cli.processes import wait_until
-from tests.observability.programs import DRAWING, WORKER, local_stack
+from tests.observability.programs import FAKE_WORKER, WORKER, observed_stack
 from tests.observability.prometheus import MISSING, PROMETHEUS, Prometheus
 from tests.observability.rules import DASHBOARDS, ROOT
 from tests.support.tiny_models import write_tiny_sd
 
 PROVISIONING = ROOT / "deploy/grafana/provisioning"
-# What Grafana puts in the place of its variables.
+# Values of Grafana's variables.
 VARIABLES = {"$__rate_interval": "20s", "$instance": ".*"}
 
 Panel = dict[str, Any]
@@ -33,8 +33,8 @@ def panels() -> list[tuple[str, Panel]]:
     ]
 
 
-def questions() -> list[tuple[str, str]]:
-    """Where it is asked, and the expression as Prometheus gets it."""
+def queries() -> list[tuple[str, str]]:
+    """Return the title of the panel and the expression of every query."""
     found = []
     for dashboard, panel in panels():
         for target in panel["targets"]:
@@ -47,13 +47,13 @@ def questions() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """That of a house which has just drawn: small pictures by a real network, others by none."""
-    folder = tmp_path_factory.mktemp("house")
+    """Start Prometheus with a stack that has generated images with a tiny and with a fake model."""
+    folder = tmp_path_factory.mktemp("stack")
     small = write_tiny_sd(folder / "small")
     plain = {"DARKROOM_WORKER_EXECUTOR": "eager", "DARKROOM_WORKER_ATTENTION": "sdpa"}
     with (
-        local_stack(folder, DRAWING, WORKER, DARKROOM_MODEL=str(small), **plain) as house,
-        Prometheus(folder, house.targets) as prometheus,
+        observed_stack(folder, FAKE_WORKER, WORKER, DARKROOM_MODEL=str(small), **plain) as stack,
+        Prometheus(folder, stack.targets) as prometheus,
     ):
         real = {"model": "small", "sampler": "ddim", "steps": 3}
         with ThreadPoolExecutor(4) as pool:
@@ -61,31 +61,32 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
                 for model in ({}, real):
                     for _ in range(2):  # before and after a scrape, so that there is a rate
                         fields = {"priority": priority, **model}
-                        answers = pool.map(lambda f: house.draw(**f), [fields] * 2)
-                        assert {answer.status_code for answer in answers} == {200}
-        assert house.draw("refuse").status_code == 500
-        drawn = "count(rate(darkroom_worker_failures_total[20s])) > 0"
-        wait_until(lambda: bool(prometheus.query(drawn)), "Prometheus has heard of it all")
+                        responses = pool.map(lambda f: stack.generate(**f), [fields] * 2)
+                        assert {response.status_code for response in responses} == {200}
+        assert stack.generate("refuse").status_code == 500
+        failures = "count(rate(darkroom_worker_failures_total[20s])) > 0"
+        wait_until(lambda: bool(prometheus.query(failures)), "Prometheus has all figures")
         yield prometheus
 
 
 @pytest.mark.skipif(PROMETHEUS is None, reason=MISSING)
 def test_every_panel_has_data(prometheus: Prometheus) -> None:
-    empty = [question for question in questions() if not prometheus.query(question[1])]
+    empty = [query for query in queries() if not prometheus.query(query[1])]
     assert empty == []
 
 
 @pytest.mark.skipif(PROMETHEUS is None, reason=MISSING)
-def test_rq_counts_what_our_workers_do(prometheus: Prometheus) -> None:
+def test_rq_counts_the_jobs_of_the_workers(prometheus: Prometheus) -> None:
     wait_until(
-        lambda: bool(prometheus.query("sum(rq_workers_success_total) >= 24")), "RQ has them all"
+        lambda: bool(prometheus.query("sum(rq_workers_success_total) >= 24")),
+        "RQ has counted all jobs",
     )
     assert prometheus.query("sum(rq_workers_failed_total) == 1")
     assert prometheus.query("sum(rq_workers_working_time_total) > 0")
     assert prometheus.query('sum(rq_jobs{status="finished"}) >= 24')
 
 
-def test_dashboards_are_what_grafana_is_told_to_read() -> None:
+def test_dashboards_use_the_provisioned_data_source() -> None:
     source = yaml.safe_load((PROVISIONING / "datasources/prometheus.yml").read_text("utf-8"))
     [uid] = [one["uid"] for one in source["datasources"]]
     assert {
@@ -97,11 +98,11 @@ def test_dashboards_are_what_grafana_is_told_to_read() -> None:
         assert len(set(ids)) == len(ids)
 
 
-def test_the_time_to_a_picture_is_that_of_every_task() -> None:
-    of_pictures = {
-        found[1] for _, asked in questions() if (found := re.search(r'route=~"([^"]+)"', asked))
+def test_latency_panels_include_every_task() -> None:
+    image_routes = {
+        found[1] for _, query in queries() if (found := re.search(r'route=~"([^"]+)"', query))
     }
-    assert of_pictures
-    for routes in of_pictures:
+    assert image_routes
+    for routes in image_routes:
         for task in Task:
             assert re.fullmatch(routes, f"/v1/{task}"), task

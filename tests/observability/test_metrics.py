@@ -1,4 +1,4 @@
-"""What is told to Prometheus: cheap, without side effects, and never a client's own words."""
+"""Tests of the metrics: fixed label values, no client data, and no side effects of a scrape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cli.processes import wait_until
 from tests.observability.fake_nvml import FakeNvml
-from tests.observability.programs import DRAWING, LocalStack, local_stack
+from tests.observability.programs import FAKE_WORKER, ObservedStack, observed_stack
 from worker.telemetry.gpu import NVML, GpuCollector, gpu_collector
 from worker.telemetry.metrics import shape_label
 
@@ -47,17 +47,17 @@ LABELS = {
 
 
 def scraped(address: str) -> str:
-    answer = httpx.get(f"http://{address}/metrics")
-    answer.raise_for_status()
-    return answer.text
+    response = httpx.get(f"http://{address}/metrics")
+    response.raise_for_status()
+    return response.text
 
 
-def both(house: LocalStack) -> str:
-    return scraped(house.api.address) + scraped(house.workers[0].address)
+def both(stack: ObservedStack) -> str:
+    return scraped(stack.api.address) + scraped(stack.workers[0].address)
 
 
 def labels_of(text: str) -> dict[str, set[str]]:
-    """The names of the labels of each family that has any."""
+    """Return the label names of each family that has labels."""
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -66,15 +66,15 @@ def labels_of(text: str) -> dict[str, set[str]]:
     return found
 
 
-def test_labels_are_words_of_ours(house: LocalStack) -> None:
+def test_labels_contain_no_client_data(stack: ObservedStack) -> None:
     headers = {"X-Request-Id": SECRET, "X-API-Key": SECRET}
-    house.draw(SECRET, negative_prompt=SECRET).raise_for_status()
-    job = house.draw("refuse", wait=False).json()["id"]
-    house.client.get(f"/{SECRET}", headers=headers)
-    house.client.request("PURGE", f"/{SECRET}", headers=headers)
-    house.draw(SECRET, wait=True, **{"model": SECRET, SECRET: SECRET})
-    wait_until(lambda: 'reason="JobFailed"' in both(house), "the failed job is counted")
-    text = both(house)
+    stack.generate(SECRET, negative_prompt=SECRET).raise_for_status()
+    job = stack.generate("refuse", wait=False).json()["id"]
+    stack.client.get(f"/{SECRET}", headers=headers)
+    stack.client.request("PURGE", f"/{SECRET}", headers=headers)
+    stack.generate(SECRET, wait=True, **{"model": SECRET, SECRET: SECRET})
+    wait_until(lambda: 'reason="JobFailed"' in both(stack), "the failed job is counted")
+    text = both(stack)
     assert SECRET not in text
     assert job not in text
     found = labels_of(text)
@@ -82,50 +82,50 @@ def test_labels_are_words_of_ours(house: LocalStack) -> None:
     assert {name: names for name, names in found.items() if name not in process} == {
         name: names for name, names in LABELS.items() if name in found
     }
-    # What is missing has nothing to tell yet.
+    # Families without samples yet are missing.
     assert LABELS.keys() - found.keys() <= {"darkroom_redis_errors"}
     assert 'method="other"' in text
 
 
-def test_asking_changes_nothing(house: LocalStack) -> None:
-    house.draw().raise_for_status()
-    house.draw("refuse")
-    with redis.Redis.from_url(house.redis.url) as client:
+def test_scrape_has_no_side_effects(stack: ObservedStack) -> None:
+    stack.generate().raise_for_status()
+    stack.generate("refuse")
+    with redis.Redis.from_url(stack.redis.url) as client:
 
-        def books() -> dict[bytes, object]:
-            """RQ's, but for its workers', who beat all the time."""
+        def rq_records() -> dict[bytes, object]:
+            """Return RQ's records without those of workers, which heartbeats change."""
             keys = [key for key in client.scan_iter("rq:*") if not key.startswith(b"rq:worker")]
             return {key: client.dump(key) for key in keys}
 
-        before = books()
-        # What RQ's own counting would tidy away: the entry of a job that has expired.
-        client.zadd("rq:deferred:darkroom-drawing", {"expired-long-ago": 1})
+        before = rq_records()
+        # The entry of an expired job, which RQ's own counting would remove.
+        client.zadd("rq:deferred:darkroom-fake", {"expired-long-ago": 1})
         for _ in range(3):
-            assert 'status="deferred"} 1.0' in scraped(house.api.address)
-        assert client.zrem("rq:deferred:darkroom-drawing", "expired-long-ago") == 1
-        assert books() == before
+            assert 'status="deferred"} 1.0' in scraped(stack.api.address)
+        assert client.zrem("rq:deferred:darkroom-fake", "expired-long-ago") == 1
+        assert rq_records() == before
 
 
-def test_waits_of_twenty_minutes_have_their_bucket(house: LocalStack) -> None:
-    house.draw().raise_for_status()
-    text = both(house)
+def test_buckets_reach_twenty_minutes(stack: ObservedStack) -> None:
+    stack.generate().raise_for_status()
+    text = both(stack)
     assert 'darkroom_http_request_seconds_bucket{le="1200.0",route="/v1/txt2img"}' in text
     assert 'darkroom_worker_phase_seconds_bucket{le="1200.0",phase="total"}' in text
     assert 'darkroom_queue_wait_seconds_bucket{le="1200.0",priority="normal"}' in text
 
 
-def test_redis_away_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
-    with local_stack(tmp_path, DRAWING) as house:
-        assert "darkroom_redis_up 1.0" in scraped(house.api.address)
-        house.redis.pause()  # it hangs: worse than being gone
-        text = scraped(house.api.address)
-        house.redis.resume()
+def test_redis_outage_is_reported_with_the_other_metrics(tmp_path: Path) -> None:
+    with observed_stack(tmp_path, FAKE_WORKER) as stack:
+        assert "darkroom_redis_up 1.0" in scraped(stack.api.address)
+        stack.redis.pause()  # it hangs, which is worse than an ended server
+        text = scraped(stack.api.address)
+        stack.redis.resume()
         assert "darkroom_redis_up 0.0" in text
         assert "darkroom_http_requests_total" in text
         assert "darkroom_queue_depth{" not in text
 
 
-def test_sizes_have_few_words() -> None:
+def test_few_shape_labels() -> None:
     assert shape_label(512, 512) == "512"
     assert shape_label(512, 768) == "640"
     assert shape_label(64, 64) == "64"
@@ -139,7 +139,7 @@ def gpu_figures(collector: GpuCollector) -> str:
     return generate_latest(registry).decode()
 
 
-def test_the_gpu_is_told_of_where_nvml_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_metrics_with_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml()
     monkeypatch.setitem(sys.modules, NVML, nvml)
     collector = gpu_collector(FakeNvml.UUID)
@@ -151,8 +151,8 @@ def test_the_gpu_is_told_of_where_nvml_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert "darkroom_gpu" not in gpu_figures(collector)
 
 
-def test_without_nvml_there_is_no_gpu_to_tell_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu_metrics_without_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, NVML, None)
     assert gpu_collector(FakeNvml.UUID) is None
     monkeypatch.setitem(sys.modules, NVML, FakeNvml())
-    assert gpu_collector("GPU-of-somebody-else") is None
+    assert gpu_collector("GPU-unknown") is None

@@ -1,7 +1,6 @@
-"""Alert rules: sound, explained, silent while all is well, firing on figures that say it is not.
+"""Tests of the alert rules: valid, documented, silent without a fault, and firing on a fault.
 
-Prometheus' own promtool is the judge. That the figures are what a fault looks like is another
-test's business: `test_alerts`.
+Prometheus' own promtool checks them with invented series; `test_alerts` makes real faults.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Series = dict[str, str]
 API, WORKER = 'job="api",instance="a:8000"', 'job="worker",instance="w:8001"'
 JOB_ROUTE = f'{API},route="/v1/jobs/{{job_id}}"'
 
-# A house at work, one value a minute. The figures of an alert's fault replace those they name.
+# A working stack, one value a minute. The series of a fault replace those of the same name.
 HEALTHY: Series = {
     f"up{{{API}}}": "1x30",
     f"up{{{WORKER}}}": "1x30",
@@ -60,7 +59,7 @@ HEALTHY: Series = {
     f"darkroom_redis_memory_max_bytes{{{API}}}": "100x30",
 }
 
-# Alert -> what is otherwise than in health.
+# Alert -> series of its fault.
 FAULTS: dict[str, Series] = {
     "DarkroomApiDown": {f"up{{{API}}}": "0x30"},
     "DarkroomApiErrors": {
@@ -111,7 +110,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def firing(at: str, *names: str) -> dict[str, object]:
-    """A question to promtool's simulation: which alerts fire `at` that time? Exactly `names`."""
+    """Return a check for promtool: exactly the alerts `names` fire at the time `at`."""
     return {
         "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
         "eval_time": at,
@@ -119,23 +118,23 @@ def firing(at: str, *names: str) -> dict[str, object]:
     }
 
 
-def scenario(changed: Series, *questions: dict[str, object]) -> dict[str, object]:
+def scenario(changed: Series, *checks: dict[str, object]) -> dict[str, object]:
     series = [{"series": name, "values": values} for name, values in (HEALTHY | changed).items()]
-    return {"interval": "1m", "input_series": series, "promql_expr_test": list(questions)}
+    return {"interval": "1m", "input_series": series, "promql_expr_test": list(checks)}
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="Debian's package prometheus is not installed")
 class TestByPromtool:
-    def test_configuration_and_rules_are_sound(self) -> None:
+    def test_configuration_and_rules_are_valid(self) -> None:
         for what, file in (("config", CONFIG), ("rules", RULES)):
             checked = promtool("check", what, str(file))
             assert checked.returncode == 0, checked.stdout + checked.stderr
 
-    def test_each_fault_fires_its_alert_alone_and_health_none(self, tmp_path: Path) -> None:
+    def test_each_fault_fires_only_its_alert(self, tmp_path: Path) -> None:
         scenarios = [scenario({}, firing("1m"), firing("10m"), firing(LATE))]
         for name, changed in FAULTS.items():
-            patient = "for" in alerts()[name]
-            early = [firing("0m")] if patient else []
+            delayed = "for" in alerts()[name]
+            early = [firing("0m")] if delayed else []
             scenarios.append(scenario(changed, *early, firing(LATE, name)))
         file = tmp_path / "tests.yml"
         tests = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": scenarios}
@@ -144,20 +143,20 @@ class TestByPromtool:
         assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_there_is_a_fault_for_each_alert() -> None:
+def test_each_alert_has_a_fault() -> None:
     assert FAULTS.keys() == alerts().keys()
 
 
 @pytest.mark.parametrize("name", alerts())
-def test_each_alert_says_what_to_do(name: str) -> None:
+def test_each_alert_has_a_runbook_entry(name: str) -> None:
     annotations = alerts()[name]["annotations"]
     page, _, anchor = annotations["runbook"].partition("#")
     assert (ROOT / page).is_file()
-    assert anchor == name.lower()  # as Markdown makes it of the heading
+    assert anchor == name.lower()  # Markdown's anchor of the heading
     [entry] = re.findall(rf"^### {name}\n((?:(?!^#).*\n)+)", RUNBOOK, re.MULTILINE)
     assert len(entry.split()) > 10
     assert annotations["summary"]
 
 
-def test_the_runbook_speaks_of_no_alert_that_is_gone() -> None:
+def test_runbook_has_no_removed_alerts() -> None:
     assert set(re.findall(r"^### (\w+)$", RUNBOOK, re.MULTILINE)) == alerts().keys()

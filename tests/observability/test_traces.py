@@ -1,4 +1,4 @@
-"""One picture, one connected trace over both programs, as an OTLP collector receives it."""
+"""Tests of traces: one connected trace for an image, as an OTLP collector receives it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.cli.processes import wait_until
-from tests.observability.programs import DRAWING, local_stack
+from tests.observability.programs import FAKE_WORKER, observed_stack
 
 STEPS = 5
 CLIENT_TRACE, CLIENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 class Collector:
-    """Keeps every span it is sent, with the service it is of."""
+    """A collector of spans, with the name of each span's service."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -49,7 +49,7 @@ def collecting() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nobody wants to read it."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         collector = Collector(f"http://127.0.0.1:{server.server_port}")
@@ -62,14 +62,14 @@ def collecting() -> Iterator[Collector]:
             thread.join()
 
 
-def test_a_picture_is_one_trace_from_http_to_denoising(tmp_path: Path) -> None:
+def test_image_is_one_trace_from_http_to_denoising(tmp_path: Path) -> None:
     with collecting() as collector:
         tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-        with local_stack(tmp_path, DRAWING, **tracing) as house:
+        with observed_stack(tmp_path, FAKE_WORKER, **tracing) as stack:
             body = {"prompt": "canary", "steps": STEPS, "width": 64, "height": 64}
             headers = {"traceparent": f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01"}
-            answer = house.client.post("/v1/txt2img", json=body, headers=headers)
-            answer.raise_for_status()
+            response = stack.client.post("/v1/txt2img", json=body, headers=headers)
+            response.raise_for_status()
             whole = {"POST /v1/txt2img", "submit", "job"}
             whole |= {"queue", "encode", "denoise", "decode", "deliver"}
             wait_until(lambda: whole <= collector.names(), "all spans have arrived")
@@ -94,7 +94,7 @@ def test_a_picture_is_one_trace_from_http_to_denoising(tmp_path: Path) -> None:
             assert spans["job"].start_time_unix_nano <= spans[name].start_time_unix_nano
             assert spans[name].start_time_unix_nano <= spans[name].end_time_unix_nano
             assert spans[name].end_time_unix_nano <= spans["job"].end_time_unix_nano
-        job = answer.json()["id"]
+        job = response.json()["id"]
         assert any(item.value.string_value == job for item in spans["job"].attributes)
         assert "canary" not in str(collector.spans)
 
@@ -110,7 +110,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("program", ["service", "worker"])
-def test_without_an_endpoint_nothing_that_sends_is_loaded(program: str) -> None:
+def test_exporter_is_not_loaded_without_an_endpoint(program: str) -> None:
     code = (
         f"import {program}.__main__, protocol.telemetry.tracing, sys;"
         "protocol.telemetry.setup.start_tracing('x', None);"
@@ -120,8 +120,8 @@ def test_without_an_endpoint_nothing_that_sends_is_loaded(program: str) -> None:
     assert ran.stdout.strip() == "set()", ran.stderr
 
 
-def test_asked_for_but_not_installed_it_says_what_to_do() -> None:
-    # The packages that FastAPI brings along are there; those that send anything are not.
+def test_missing_exporter_is_an_error_with_a_hint() -> None:
+    # The packages that FastAPI depends on are installed; the exporter is not.
     code = (
         "import sys; sys.modules['opentelemetry.exporter'] = None;"
         "from service.__main__ import main; main()"

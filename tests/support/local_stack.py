@@ -1,4 +1,4 @@
-"""A whole running Darkroom, as `darkroom up` starts it: embedded Redis, a worker, the API."""
+"""A local stack for tests, started by `darkroom up`: embedded Redis, a worker and the API."""
 
 import os
 import signal
@@ -19,10 +19,10 @@ QUICK = {"DARKROOM_WORKER_EXECUTOR": "eager", "DARKROOM_WORKER_TUNE_S": "0"}
 
 @contextmanager
 def running_stack(**settings: str) -> Iterator[str]:
-    """The address of a house with these environment variables, while the block runs.
+    """Run a local stack with these environment variables; yields its address.
 
-    Its worker runs the networks as they are unless told otherwise: converting and measuring them
-    takes a tiny model longer than all that a test asks of it.
+    By default its worker uses the eager executor: converting and measuring the networks takes
+    longer with a tiny model than everything else in a test.
     """
     url = f"http://127.0.0.1:{(port := free_port())}"
     environment = {**os.environ, **QUICK, **settings, "PORT": str(port)}
@@ -39,7 +39,7 @@ def running_stack(**settings: str) -> Iterator[str]:
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
-        assert process.poll() is None, "the house fell before it was ready"
+        assert process.poll() is None, "the stack ended before it was ready"
         try:
             if httpx.get(f"{url}/readyz").is_success:
                 return

@@ -1,7 +1,7 @@
-"""Published configurations, shrunk: every kind of block kept, few channels, few layers.
+"""Published configurations, reduced: every kind of block, but few channels and few layers.
 
-Read in place from files that do not belong to this project; a test that needs one is skipped,
-naming it, where it is absent.
+They are read in place from files outside this project. A test whose file is absent is skipped with
+the name of the file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ REFINER = "stabilityai__stable-diffusion-xl-refiner-1.0"
 
 
 def published(model: str, file: str) -> dict[str, Any]:
-    """A JSON file of a published model, such as `unet/config.json`."""
+    """Read a JSON file of a published model, such as `unet/config.json`."""
     path = shared_file(f"facts/checkpoints/configs/{model}/{file}")
     config: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return config
 
 
 def key_list(name: str) -> dict[str, tuple[int, ...]]:
-    """Parameter name -> shape, as in the published weight file."""
+    """Return parameter name -> shape, as in the published weight file."""
     path = shared_file(f"facts/checkpoints/keys/{name}.json")
     tensors = json.loads(path.read_text("utf-8"))["tensors"]
     return {key: tuple(shape) for key, (_, shape) in tensors.items()}

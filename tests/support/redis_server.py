@@ -1,9 +1,9 @@
-"""A real Redis-compatible server for tests: on a unix socket and a TCP port of the loopback.
+"""A real Redis-compatible server for tests, on a unix socket and a TCP port of the loopback.
 
 with RedisServer() as server:
     redis.Redis.from_url(server.url)
     server.kill()       # SIGKILL, as a crash would
-    server.start()      # the same port, socket and data: what was appended is read back
+    server.start()      # the same port, socket and data: the append-only file is read back
 """
 
 import shutil
@@ -26,9 +26,9 @@ START_TIMEOUT_S = 20.0
 
 
 class RedisServer:
-    """One server process in a folder of its own; AOF is on, so a restart keeps the data.
+    """One server process with its own folder; AOF is on, so a restart keeps the data.
 
-    `options` are more of its settings: `RedisServer(appendfsync="always")`.
+    `options` are further server settings: `RedisServer(appendfsync="always")`.
     """
 
     def __init__(self, **options: str) -> None:
@@ -41,12 +41,12 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Address by TCP, for tests that put a proxy between or pass a port on."""
+        """TCP address, for tests that use a proxy or need a port."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def unix_url(self) -> str:
-        """Address by unix socket."""
+        """Unix socket address."""
         return f"unix://{self.socket}?db=0"
 
     def start(self) -> None:
@@ -66,10 +66,10 @@ class RedisServer:
         command = [str(find_server_binary())]
         for flag, value in arguments.items():
             command += [flag, value]
-        # Tied to us, so that a killed test run leaves no server. The tie is to a thread: only one
-        # that lasts will do.
-        lasting = threading.current_thread() is threading.main_thread()
-        self.process = subprocess.Popen(bound_to_parent(command) if lasting else command)
+        # Bound to this process, so that a killed test run leaves no server. The kernel watches the
+        # calling thread, so this needs a thread that lives as long as the process.
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self.process = subprocess.Popen(bound_to_parent(command) if in_main_thread else command)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -77,25 +77,25 @@ class RedisServer:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """End it in order (SIGTERM)."""
+        """End the process in order (SIGTERM)."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
+        """End the process as a crash would (SIGKILL)."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Make it hang (SIGSTOP): connections stay open, nothing is answered."""
+        """Suspend the process (SIGSTOP): connections stay open, but it does not answer."""
         assert self.process
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue the process after `pause`."""
         assert self.process
         self.process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
-        """Stop in order and start again with the same address and data."""
+        """Stop the process in order and start it again with the same address and data."""
         self.stop()
         self.start()
 
@@ -128,7 +128,7 @@ class RedisServer:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that was free a moment ago."""
+    """Return a TCP port of the loopback that is free at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

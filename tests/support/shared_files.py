@@ -1,4 +1,4 @@
-"""Other people's files (published configurations, vocabularies), read in place, never copied."""
+"""Files of other projects (published configurations, vocabularies), read in place, not copied."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 
 def shared_file(relative: str) -> Path:
-    """The file or folder `relative` of the folder `shared` beside the repository.
+    """Return the path `relative` in the folder `shared` next to the repository.
 
-    Skips the calling test, naming the reason, where that folder was not laid out.
+    Skips the calling test, with the reason, if it does not exist.
     """
     path = SHARED / relative
     if not path.exists():
-        pytest.skip(f"no ../shared/{relative} beside the repository")
+        pytest.skip(f"no ../shared/{relative} next to the repository")
     return path

@@ -1,6 +1,6 @@
-"""Whole models in the published layout, with random weights and few channels.
+"""Complete models in the published layout, with random weights and few channels.
 
-Written by this project's own code and read by diffusers too, so both draw with the same weights.
+This project writes them and diffusers can read them, so both run the same weights.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SCHEDULER = {
 
 
 def write_tiny_sd(folder: Path, **scheduler: Any) -> Path:
-    """A Stable Diffusion 1.x in the small; `scheduler` entries override the usual ones."""
+    """Write a tiny Stable Diffusion 1.x; entries of `scheduler` override the defaults."""
     torch.manual_seed(1)
     unet = UNetConfig(
         sample_size=8,
@@ -70,7 +70,7 @@ def write_tiny_sd(folder: Path, **scheduler: Any) -> Path:
 
 
 def write_tiny_ldm3d(folder: Path, channels: int = 6) -> Path:
-    """An LDM3D in the small: Stable Diffusion with a decoder that tells depth as well."""
+    """Write a tiny LDM3D: Stable Diffusion with a decoder that also returns depth."""
     write_tiny_sd(folder)
     index = json.loads((folder / "model_index.json").read_text("utf-8"))
     _write(folder / "model_index.json", index | {"_class_name": "StableDiffusionLDM3DPipeline"})
@@ -79,7 +79,7 @@ def write_tiny_ldm3d(folder: Path, channels: int = 6) -> Path:
 
 
 def write_tiny_vae(folder: Path, levels: int = 3) -> None:
-    """A tiny autoencoder for latents of which each stands for 2 ** (levels - 1) pixels."""
+    """Write a tiny autoencoder with a downsampling factor of 2 ** (levels - 1)."""
     torch.manual_seed(4)
     config = TinyConfig(
         encoder_block_out_channels=(8,) * levels,
@@ -92,7 +92,7 @@ def write_tiny_vae(folder: Path, levels: int = 3) -> None:
 
 
 def write_tiny_inpainting(folder: Path, **scheduler: Any) -> Path:
-    """The same with the nine channels of Stable Diffusion inpainting."""
+    """Write a tiny Stable Diffusion inpainting model, with nine input channels."""
     write_tiny_sd(folder, **scheduler)
     index = json.loads((folder / "model_index.json").read_text("utf-8"))
     index["_class_name"] = "StableDiffusionInpaintPipeline"
@@ -104,13 +104,13 @@ def write_tiny_inpainting(folder: Path, **scheduler: Any) -> Path:
 
 
 def write_tiny_distilled(folder: Path) -> Path:
-    """The model in `folder` with a network that was distilled with guidance, for few steps."""
+    """Replace the UNet of the model in `folder` by a guidance-distilled one (LCM)."""
     path = folder / "unet/config.json"
     config = json.loads(path.read_text("utf-8")) | {"time_cond_proj_dim": 24}
     torch.manual_seed(5)
     unet = UNet(UNetConfig.from_dict(config))
     with torch.no_grad():
-        unet.time_embedding.cond_proj.weight.mul_(4)  # so that guidance is seen
+        unet.time_embedding.cond_proj.weight.mul_(4)  # so that the guidance scale has an effect
     save_component(unet, config, folder / "unet", "diffusion_pytorch_model", torch.float32)
     scheduler = folder / "scheduler/scheduler_config.json"
     lcm = {"_class_name": "LCMScheduler", "clip_sample": False, "original_inference_steps": 50}
@@ -124,7 +124,7 @@ def write_tiny_distilled(folder: Path) -> Path:
 
 
 def write_tiny_sdxl(folder: Path, **scheduler: Any) -> Path:
-    """An SDXL base in the small: two text encoders, sizes and pooled text in the embedding."""
+    """Write a tiny SDXL base: two text encoders, sizes and pooled text in the embedding."""
     torch.manual_seed(2)
     unet = UNetConfig(
         sample_size=8,
@@ -153,7 +153,7 @@ def write_tiny_sdxl(folder: Path, **scheduler: Any) -> Path:
 
 
 def write_tiny_refiner(folder: Path, **scheduler: Any) -> Path:
-    """An SDXL refiner in the small: the second text encoder alone, a score for the target size."""
+    """Write a tiny SDXL refiner: only the second text encoder, and an aesthetic score."""
     torch.manual_seed(3)
     unet = UNetConfig(
         sample_size=8,
@@ -184,7 +184,7 @@ def write_tiny_refiner(folder: Path, **scheduler: Any) -> Path:
 
 
 def write_tiny_controlnet(folder: Path, model: Path, seed: int = 3) -> Path:
-    """A ControlNet in the small for the model in folder `model`, which it tells a lot."""
+    """Write a tiny ControlNet for the model in folder `model`, with a strong effect."""
     torch.manual_seed(seed)
     unet = UNetConfig.from_dict(json.loads((model / "unet/config.json").read_text("utf-8")))
     config = ControlNetConfig(
@@ -192,7 +192,7 @@ def write_tiny_controlnet(folder: Path, model: Path, seed: int = 3) -> Path:
         conditioning_embedding_out_channels=(8, 8, 16),
     )
     net, stem = ControlNet(config), "diffusion_pytorch_model"
-    with torch.no_grad():  # a whole one has more, and trained to be heard
+    with torch.no_grad():  # the zero convolutions of a trained ControlNet have larger weights
         for conv in (*net.controlnet_down_blocks, net.controlnet_mid_block):
             for parameter in conv.parameters():
                 parameter.mul_(12)
@@ -261,7 +261,7 @@ def _write_text(
 
 
 def _vocabulary() -> dict[str, int]:
-    """CLIP's order: bytes, bytes that end a word, merges, the two special tokens."""
+    """Return a vocabulary in CLIP's order: bytes, bytes that end a word, merges, special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merged = [merge.replace(" ", "") for merge in MERGES]
     tokens = [*alphabet, *(f"{byte}</w>" for byte in alphabet), *merged, START, END]

@@ -1,4 +1,4 @@
-"""A safety checker in the small that flags pictures which look like one it is given."""
+"""A tiny safety checker that flags images similar to a given one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CONFIG = {"projection_dim": 24, "vision_config": VISION}
 
 
 def write_tiny_safety(folder: Path, flagged: Pixels, other: Pixels) -> Path:
-    """Put a checker into a model's folder that flags the first picture and not the other."""
+    """Write a checker into a model's folder that flags the first image and not the other."""
     torch.manual_seed(3)
     checker = SafetyChecker(VisionConfig.from_dict(CONFIG))
     with torch.no_grad():
         for name, parameter in checker.named_parameters():
-            # Only what is in the patches is to count, not where they are.
+            # Only the content of the patches is to matter, not their positions.
             if parameter.ndim > 1 and "position" not in name:
                 nn.init.normal_(parameter, std=2 * parameter[0].numel() ** -0.5)
             else:
@@ -35,7 +35,7 @@ def write_tiny_safety(folder: Path, flagged: Pixels, other: Pixels) -> Path:
             checker(clip_input(p, VISION["image_size"])[None])[0] for p in (flagged, other)
         )
         cosine = float(torch.cosine_similarity(near, far, dim=0))
-        assert cosine < 0.9, "too much alike to be told apart by whatever draws them"
+        assert cosine < 0.9, "the images are too similar to be distinguished"
         checker.concept_embeds.copy_(-near.expand_as(checker.concept_embeds))
         checker.concept_embeds[5] = near
         checker.concept_embeds_weights.fill_((1 + cosine) / 2)

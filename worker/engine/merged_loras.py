@@ -61,7 +61,7 @@ class MergedLoras:
         """
         files = self._loras.files()
         if gone := [use.name for use in loras if use.name not in files]:
-            raise JobFailed(f"the LoRA {gone[0]} was removed")
+            raise JobFailed(f"the LoRA {gone[0]} is not here any more")
         # In one order, as the last bits of a sum depend on it.
         weighted = tuple(sorted(((files[u.name], u.weight) for u in loras if u.weight), key=_name))
         if not weighted:

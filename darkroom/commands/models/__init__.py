@@ -1,15 +1,15 @@
-"""`darkroom models`: list what is served, check and add what people bring."""
+"""`darkroom models`: list the served models, check and add checkpoints."""
 
 import argparse
 
 from darkroom.commands.models import add, check, list
 
-HELP = "list the models, check or add one"
+HELP = "list, check or add models"
 ACTIONS = {"list": list, "check": check, "add": add}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes; without an action it lists."""
+    """Add the arguments of the command; the default action is `list`."""
     list.add_arguments(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     for name, action in ACTIONS.items():
@@ -17,5 +17,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what is asked."""
+    """Run the action."""
     return ACTIONS[arguments.action or "list"].run(arguments)

@@ -1,33 +1,34 @@
-"""`darkroom models check`: what a checkpoint is, what it needs, and what is wrong with it."""
+"""`darkroom models check`: report the kind of a checkpoint, its memory and its problems."""
 
 import argparse
 
 from rich.console import Console
 
-HELP = "say what a checkpoint is, and what is missing"
+HELP = "report what a checkpoint is and what is wrong with it"
 
 
 class CannotCheck(RuntimeError):
-    """What was to be checked is not there, or no checkpoint."""
+    """The source is missing or is not a checkpoint."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Read the headers and configuration files of a model, or of a ControlNet or VAE, and say "
-        "what it is, how much memory its weights take, and every key that is missing, unexpected "
-        "or of another shape. No weight is read; of a hub id only the small files and the headers "
-        "are fetched."
+        "Read the headers and configuration files of a model, ControlNet or VAE. Report its kind, "
+        "the memory of its weights, and every key that is missing, unexpected or of the wrong "
+        "shape. No weights are read; from the hub only the small files and the headers are "
+        "downloaded."
     )
-    parser.epilog = "exit status: 0 if it is sound, else 1"
+    parser.epilog = "exit status: 0 if the checkpoint is sound, else 1"
     parser.add_argument(
-        "source", help="a folder, a .safetensors file, owner/name of the hub, or what was added"
+        "source",
+        help="a folder, a .safetensors file, owner/name of the hub, or name of an added model",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what there is to say."""
-    # Only here: the other commands need nothing of the worker's packages.
+    """Print the report."""
+    # Only here: the other commands need no packages of the worker.
     from models.checkpoints.convert.model_store import ModelStore
     from models.checkpoints.errors import CheckpointError
     from models.loading.inspection import inspect_checkpoint

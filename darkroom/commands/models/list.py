@@ -1,4 +1,4 @@
-"""`darkroom models`: what a running server serves, or what one would serve if started now."""
+"""`darkroom models list`: list the models of a running server, or the configured models."""
 
 import argparse
 import json
@@ -18,16 +18,18 @@ HELP = "list the models"
 
 
 class NoSuchModel(RuntimeError):
-    """The model that the settings name is not where they say."""
+    """The configured model does not exist."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.description = (
-        "List the models of a running Darkroom. Where none runs, tell which ones "
-        "DARKROOM_CATALOGUE declares, or which DARKROOM_MODEL chooses."
+        "List the models of a running Darkroom. If none is running, list the models of the file "
+        "DARKROOM_CATALOGUE, or else the model DARKROOM_MODEL."
     )
-    parser.add_argument("--url", help="the server to ask (default: this machine's, by HOST, PORT)")
+    parser.add_argument(
+        "--url", help="address of the server (default: this machine's, by HOST, PORT)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,9 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.url:
             raise
         if settings.catalogue is not None:
-            _print_declared(console, settings.catalogue)
+            _print_models_config(console, settings.catalogue)
         else:
-            _print_chosen(console, settings)
+            _print_model(console, settings)
     else:
         console.print(_table(served or []))
     return 0
@@ -77,26 +79,26 @@ def _state(model: dict[str, Any]) -> str:
     return "loads on demand" if model["on_demand"] else "no worker"
 
 
-def _print_declared(console: Console, file: Path) -> None:
-    declared = read_models_config(file).models
-    console.print(f"No Darkroom is running. It would serve, by {file}:", highlight=False)
-    for name, model in declared.items():
+def _print_models_config(console: Console, file: Path) -> None:
+    models = read_models_config(file).models
+    console.print(f"No Darkroom is running. Models in {file}:", highlight=False)
+    for name, model in models.items():
         also = f" (also {', '.join(model.aliases)})" if model.aliases else ""
-        when = "always there" if model.resident is True else "on demand"
-        told = f"  {name}{also}: {model.source}, {when}"
-        console.print(told, highlight=False, soft_wrap=True)
+        when = "always loaded" if model.resident is True else "on demand"
+        line = f"  {name}{also}: {model.source}, {when}"
+        console.print(line, highlight=False, soft_wrap=True)
 
 
-def _print_chosen(console: Console, settings: Settings) -> None:
-    text = f"No Darkroom is running. It would serve: {_chosen(settings)}"
+def _print_model(console: Console, settings: Settings) -> None:
+    text = f"No Darkroom is running. Configured model: {_describe_model(settings)}"
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def _chosen(settings: Settings) -> str:
-    """The configured model in words, read from its configuration files where they are here.
+def _describe_model(settings: Settings) -> str:
+    """Describe the configured model; a local folder is described from its configuration files.
 
     Raises:
-        NoSuchModel: the settings name neither a model's folder or file nor a hub id.
+        NoSuchModel: the setting is neither a model folder, a model file nor a hub id.
     """
     model, folder = settings.model, _folder(settings)
     if (folder / "model_index.json").is_file():
@@ -110,19 +112,19 @@ def _chosen(settings: Settings) -> str:
 
 
 def _folder(settings: Settings) -> Path:
-    """Where the configured model is, if it is here: what comes along, what was added, or a path."""
-    # Only here: it is the worker's to load models, this command reads three small files.
+    """Return the path of the configured model: the bundled one, an added one, or a given path."""
+    # Only here: the worker loads models, this command reads three small files.
     import models
 
     if settings.model in (None, "bundled"):
         return Path(models.__file__).parent / "bundled"
-    said = str(settings.model)
-    added = settings.models_home / "models" / said
-    return added if "/" not in said and added.is_dir() else Path(said).expanduser()
+    model = str(settings.model)
+    added = settings.models_home / "models" / model
+    return added if "/" not in model and added.is_dir() else Path(model).expanduser()
 
 
 def _size(folder: Path) -> str:
-    """The size the model was made for; the autoencoder halves the image between its levels."""
+    """Return the model's native size; the autoencoder halves the image between its levels."""
     first_stage = next(folder / name for name in ("vae", "vqvae") if (folder / name).is_dir())
     levels = len(_read(first_stage / "config.json")["block_out_channels"])
     side = _read(folder / "unet" / "config.json")["sample_size"] * 2 ** (levels - 1)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.common.summary import summary
-from bench.engine.correctness import Check, different_in_a_crowd, relative_error
+from bench.engine.correctness import Check, different_in_batch, relative_error
 from models.pipeline import LatentDiffusion
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -86,9 +86,9 @@ def test_a_crowd_that_changes_pictures_is_seen(
         for trajectory in batch:
             trajectory.x = trajectory.x + 1e-3 * (len(batch) - 1)  # type: ignore[attr-defined]
 
-    assert different_in_a_crowd(tiny_sd, 32) == (0, 0)
+    assert different_in_batch(tiny_sd, 32) == (0, 0)
     monkeypatch.setattr(LatentDiffusion, "advance", careless)
-    assert different_in_a_crowd(tiny_sd, 32)[0] == 5
+    assert different_in_batch(tiny_sd, 32)[0] == 5
 
 
 def test_results_become_tables(tmp_path: Path) -> None:

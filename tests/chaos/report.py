@@ -1,4 +1,4 @@
-"""Whether the promises were kept, from what clients were told and what the journal says."""
+"""Report of a chaos run, from the responses to clients and the journal of Redis."""
 
 import math
 import statistics
@@ -8,100 +8,101 @@ from dataclasses import dataclass
 from protocol.queue.job import JobState
 from tests.chaos.faults import Incident
 from tests.chaos.journal import History, Journal
-from tests.chaos.load import Notes, error_counts
+from tests.chaos.load import Observations, error_counts
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of fault; times in seconds after it began."""
+    """Results of one kind of fault; times are in seconds after its start."""
 
     fault: str
     times: int
     in_flight: int
     lost: int
-    doubled: int
-    begun_again: list[float]
+    done_twice: int
+    started_again: list[float]
     ended: list[float]
     errors: str
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """`rows` by kind of fault; the sets hold job ids, and all ought to be empty."""
+class Report:
+    """Results of a run: `rows` by kind of fault; the sets hold job ids and should be empty."""
 
     jobs: int  # in the journal
-    accepted: int  # as clients were told
+    accepted: int  # in responses to clients
     finished: int
     cancelled: int
     rows: list[Row]
-    lost: set[str]  # accepted, and no ending, or none that can be asked for
-    doubled: set[str]  # more than one ending, or something after it
+    lost: set[str]  # accepted, but without a terminal state, or unknown to the API
+    done_twice: set[str]  # more than one terminal state, or another state after it
     failed: set[str]
-    wrong: set[str]  # pictures other than drawn alone
-    surplus: int  # jobs more than were ordered: retries that became jobs of their own
+    wrong: set[str]  # images differ from those generated alone
+    surplus: int  # more jobs than submissions: retries that became second jobs
     orphans: list[str]
-    fallen: list[str]  # programs that ended though nobody killed them
+    crashed: list[str]  # programs that ended although they were not stopped
 
     @property
-    def kept(self) -> bool:
-        """Whether nothing went wrong."""
+    def passed(self) -> bool:
+        """True if there is no violation."""
         return not (
             self.lost
-            or self.doubled
+            or self.done_twice
             or self.failed
             or self.wrong
             or self.surplus
             or self.orphans
-            or self.fallen
+            or self.crashed
         )
 
     @property
-    def begun_again(self) -> list[float]:
-        """How long the jobs of dead and frozen workers waited for another."""
-        return [seconds for row in self.rows for seconds in row.begun_again]
+    def started_again(self) -> list[float]:
+        """Seconds that the jobs of dead and frozen workers waited for another worker."""
+        return [seconds for row in self.rows for seconds in row.started_again]
 
 
-def judge(
+def make_report(
     journal: Journal,
-    notes: Notes,
+    observations: Observations,
     incidents: Sequence[Incident],
-    orders: int,
+    submissions: int,
     orphans: list[str],
-    fallen: list[str],
-) -> Verdict:
+    crashed: list[str],
+) -> Report:
     histories = journal.jobs
-    lost = {job for job in notes.accepted if not histories.get(job, History()).endings}
-    lost |= notes.missing | {job for job, history in histories.items() if not history.endings}
-    doubled = {job for job, history in histories.items() if not history.ended_once} - lost
+    lost = {job for job in observations.accepted if not histories.get(job, History()).endings}
+    lost |= observations.missing
+    lost |= {job for job, history in histories.items() if not history.endings}
+    done_twice = {job for job, history in histories.items() if not history.ended_once} - lost
     last = {job: history.entries[-1].state for job, history in histories.items()}
     kinds = list(dict.fromkeys(incident.fault.name for incident in incidents))
-    return Verdict(
+    return Report(
         jobs=len(histories),
-        accepted=len(notes.accepted),
+        accepted=len(observations.accepted),
         finished=sum(state is JobState.FINISHED for state in last.values()),
         cancelled=sum(state is JobState.CANCELLED for state in last.values()),
-        rows=[_row(kind, journal, notes, incidents, lost, doubled) for kind in kinds],
+        rows=[_row(kind, journal, observations, incidents, lost, done_twice) for kind in kinds],
         lost=lost,
-        doubled=doubled,
+        done_twice=done_twice,
         failed={job for job, state in last.items() if state is JobState.FAILED},
-        wrong=notes.wrong,
-        surplus=max(0, len(histories) - orders),
+        wrong=observations.wrong,
+        surplus=max(0, len(histories) - submissions),
         orphans=orphans,
-        fallen=fallen,
+        crashed=crashed,
     )
 
 
 def _row(
     kind: str,
     journal: Journal,
-    notes: Notes,
+    observations: Observations,
     incidents: Sequence[Incident],
     lost: set[str],
-    doubled: set[str],
+    done_twice: set[str],
 ) -> Row:
     of_kind = [incident for incident in incidents if incident.fault.name == kind]
     in_flight: list[str] = []
-    begun_again: list[float] = []
+    started_again: list[float] = []
     ended: list[float] = []
     for incident in of_kind:
         hit = _in_flight(journal, incident)
@@ -109,10 +110,10 @@ def _row(
         for history in (journal.jobs[job] for job in hit):
             ended += [entry.at - incident.at for entry in history.endings if entry.at]
             if incident.fault.part == "worker":
-                begun_again += _next_attempt(history, incident.at)
-    mine = [
+                started_again += _next_attempt(history, incident.at)
+    errors = [
         error
-        for error in notes.errors
+        for error in observations.errors
         if (latest := _latest(incidents, error[0])) is not None and latest.fault.name == kind
     ]
     return Row(
@@ -120,18 +121,18 @@ def _row(
         times=len(of_kind),
         in_flight=len(in_flight),
         lost=len(lost.intersection(in_flight)),
-        doubled=len(doubled.intersection(in_flight)),
-        begun_again=begun_again,
+        done_twice=len(done_twice.intersection(in_flight)),
+        started_again=started_again,
         ended=ended,
-        errors=error_counts(mine),
+        errors=error_counts(errors),
     )
 
 
 def _in_flight(journal: Journal, incident: Incident) -> list[str]:
-    """Jobs that the struck worker held at that moment, or any worker if none was struck."""
+    """Return the jobs of the worker that was hit, or of all workers if the fault hit none."""
     found = []
     for job, history in journal.jobs.items():
-        attempt = history.holder(incident.at)
+        attempt = history.attempt_at(incident.at)
         of_a_worker = incident.fault.part == "worker"
         if attempt and (not of_a_worker or journal.pids.get(attempt.worker) == incident.pid):
             found.append(job)
@@ -139,7 +140,7 @@ def _in_flight(journal: Journal, incident: Incident) -> list[str]:
 
 
 def _next_attempt(history: History, at: float) -> list[float]:
-    return [entry.at - at for entry in history.begun if entry.at and entry.at > at][:1]
+    return [entry.at - at for entry in history.attempts if entry.at and entry.at > at][:1]
 
 
 def _latest(incidents: Sequence[Incident], at: float) -> Incident | None:
@@ -148,9 +149,9 @@ def _latest(incidents: Sequence[Incident], at: float) -> Incident | None:
 
 
 def as_table(rows: Iterable[Row]) -> str:
-    """In Markdown."""
+    """Return the rows as a Markdown table."""
     lines = [
-        "| fault | times | jobs in flight | lost | doubled | begun again after, p50 / max "
+        "| fault | times | jobs in flight | lost | done twice | started again after, p50 / max "
         "| ended after, p50 / max | client-visible errors |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -160,8 +161,8 @@ def as_table(rows: Iterable[Row]) -> str:
             row.times,
             row.in_flight,
             row.lost,
-            row.doubled,
-            spread(row.begun_again),
+            row.done_twice,
+            spread(row.started_again),
             spread(row.ended),
             row.errors or "none",
         ]
@@ -170,14 +171,14 @@ def as_table(rows: Iterable[Row]) -> str:
 
 
 def spread(seconds: Sequence[float]) -> str:
-    """Median and maximum."""
+    """Return the median and the maximum as text."""
     if not seconds:
         return "–"
     return f"{statistics.median(seconds):.1f} / {max(seconds):.1f} s"
 
 
 def p99(seconds: Sequence[float]) -> str:
-    """The 99th percentile: the smallest that 99 of 100 do not exceed."""
+    """Return the 99th percentile as text: the smallest value that 99 % do not exceed."""
     if not seconds:
         return "–"
     return f"{sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]:.1f} s"
