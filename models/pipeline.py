@@ -22,6 +22,7 @@ from models.autoencoders.preview import LinearPreview, decoded_small, mixed_smal
 from models.conditioners import Conditioner
 from models.conditioners.concat_conditioning import Beside
 from models.denoising.denoiser import Conditioning, Control, Controls, DenoisingState, advance
+from models.denoising.masks import latent_mask, restore_unmarked
 from models.denoising.noise import ImageNoise
 from models.denoising.patches import Patches
 from models.denoising.sampling_params import ControlPicture, SamplingParams
@@ -86,13 +87,6 @@ class LatentDiffusion:
         """A sample (C, h, w) of encoded latents, scaled to unit variance."""
         sample = posterior.sample(noise.draw(self.device)[None])
         return sample[0] * self.autoencoder.config.scaling_factor
-
-    def latent_mask(self, mask: Tensor) -> Tensor:
-        """(1, H, W), 1 where repainted -> (1, h, w) of zeros and ones, by nearest neighbour."""
-        factor = self.autoencoder.config.factor
-        size = (mask.shape[-2] // factor, mask.shape[-1] // factor)
-        binary = (mask[None] >= 0.5).float()
-        return F.interpolate(binary, size=size)[0].to(self.device)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -180,7 +174,10 @@ class LatentDiffusion:
         return Control(shown.net, hint, shown.weight, shown.between)
 
     def _known_mask(self, recipe: SamplingParams) -> Tensor | None:
-        return None if recipe.mask is None or self.repaints else self.latent_mask(recipe.mask)
+        if recipe.mask is None or self.repaints:
+            return None
+        size = self.latent_shape(recipe.width, recipe.height)[1:]
+        return latent_mask(recipe.mask, size).to(self.device)
 
     def _shown(self, recipe: SamplingParams, noise: ImageNoise) -> Tensor | None:
         """What stands beside the latents, (K, h, w)."""
@@ -230,7 +227,9 @@ class LatentDiffusion:
 
     def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
         """A decoded picture (H, W, 3), uint8, as it is handed out."""
-        return picture if self.beside is None else self.beside.finish(recipe, picture)
+        if recipe.image is None or recipe.mask is None:
+            return picture
+        return restore_unmarked(picture, recipe.image, recipe.mask)
 
     def generate(self, recipes: Sequence[SamplingParams]) -> Iterator[list[DenoisingState]]:
         """Draw several pictures of one size together; yields after every step.

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.denoising.masks import latent_mask, marked
 from models.denoising.sampling_params import SamplingParams
 from models.networks.embedders import SpatialRescaler
 
@@ -36,31 +37,21 @@ class Beside(Protocol):
     def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
         """(K, h, w) for latents of `size` (h, w)."""
 
-    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
-        """The decoded picture (H, W, 3), uint8, as it is handed out."""
-
 
 @dataclass(frozen=True)
 class PaperInpainting:
     """The picture without what is to be repainted, encoded, and the mask: (C + 1, h, w).
 
-    As in CompVis/latent-diffusion, scripts/inpaint.py: the hole is black, the mask -1 and 1, and
-    in the end the picture is put back where it was to stay.
+    As in CompVis/latent-diffusion, scripts/inpaint.py: the hole is black, the mask -1 and 1.
     """
 
     repaints: bool = True
 
     def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
         image, mask = _given(recipe)
-        seen = encoding.likeliest(torch.where(mask >= 0.5, -1.0, image))
-        hole = F.interpolate(2 * _binary(mask)[None] - 1, size=size)[0]
+        seen = encoding.likeliest(torch.where(marked(mask), -1.0, image))
+        hole = 2 * latent_mask(mask, size) - 1
         return torch.cat([seen, hole.to(seen)])
-
-    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
-        if recipe.image is None or recipe.mask is None:
-            return picture
-        kept = ((recipe.image / 2 + 0.5) * 255).round().to(torch.uint8)
-        return torch.where(recipe.mask >= 0.5, picture.movedim(-1, 0), kept).movedim(0, -1)
 
 
 @dataclass(frozen=True)
@@ -74,12 +65,9 @@ class StableInpainting:
 
     def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
         image, mask = _given(recipe)
-        seen = encoding.sample(torch.where(mask >= 0.5, 0.0, image))
-        hole = F.interpolate(_binary(mask)[None], size=size)[0]
+        seen = encoding.sample(torch.where(marked(mask), 0.0, image))
+        hole = latent_mask(mask, size)
         return torch.cat([hole.to(seen), seen])
-
-    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
-        return picture
 
 
 @dataclass(frozen=True)
@@ -93,9 +81,6 @@ class SmallPicture:
         if recipe.small is None:
             return torch.zeros(3, *size, device=self.device)
         return recipe.small.to(self.device)
-
-    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
-        return picture
 
 
 @dataclass(frozen=True)
@@ -119,16 +104,9 @@ class ClassMap:
         shown: Tensor = self.rescaler(one_hot.to(weight))[0]
         return shown.float()
 
-    def finish(self, recipe: SamplingParams, picture: Tensor) -> Tensor:
-        return picture
-
 
 def _given(recipe: SamplingParams) -> tuple[Tensor, Tensor]:
     """Image (3, H, W) and mask (1, H, W); without them all is to be painted."""
     size = (recipe.height, recipe.width)
     image = torch.zeros(3, *size) if recipe.image is None else recipe.image
     return image, torch.ones(1, *size) if recipe.mask is None else recipe.mask
-
-
-def _binary(mask: Tensor) -> Tensor:
-    return (mask >= 0.5).float()
