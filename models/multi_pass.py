@@ -1,8 +1,8 @@
-"""Second passes over a picture that has been drawn already, in whole or in part.
+"""Second passes over an image that was generated before, completely or in part.
 
-`Refine`: another model takes the last steps (Podell et al. 2023, section 2.5). `HiresFixPass`: the
-picture is scaled up as latents, and redrawn in part at a size that the model could not have
-composed at once.
+`RefinerPass`: another model takes the last steps (Podell et al. 2023, section 2.5). `HiresFixPass`:
+the latents are scaled up and denoised again in part, at a size at which the model could not have
+composed the image at once.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from models.samplers.partial import compile_rest
 
 
 class Pass(Protocol):
-    """What follows once a picture has gone its way: another trajectory, maybe of another model."""
+    """Denoising that follows a finished one, possibly with another model."""
 
     @property
     def model(self) -> LatentDiffusion: ...
 
     @property
     def steps(self) -> int:
-        """Evaluations of the network."""
+        """Return the number of evaluations of the network."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of its latents."""
+        """Return (C, h, w) of the latents."""
 
     def begin(self, before: DenoisingState) -> DenoisingState:
-        """The trajectory that starts where `before`, which is done, has ended."""
+        """Return the state that starts from the result of `before`, which is done."""
 
 
 @dataclass(frozen=True)
-class Refine:
-    """The model goes on from `recipe.until` of the noise schedule, where another has ended.
+class RefinerPass:
+    """The last steps, from the share `params.denoising_end` of the noise schedule on.
 
-    The latents are taken as they are; fresh noise comes from where it came before.
+    The latents of the first model are taken unchanged. Fresh noise comes from the same generator.
     """
 
     model: LatentDiffusion
-    recipe: SamplingParams
+    params: SamplingParams
 
     @property
     def steps(self) -> int:
@@ -53,47 +53,47 @@ class Refine:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.model.latent_shape(self.recipe.width, self.recipe.height)
+        return self.model.latent_shape(self.params.width, self.params.height)
 
     def begin(self, before: DenoisingState) -> DenoisingState:
         return DenoisingState(
             self._table(),
             before.x,
             before.noise,
-            *self.model.said(self.recipe),
-            self.recipe.guidance_scale,
-            self.recipe.guidance_rescale,
-            guided_between=self.recipe.guided_between,
+            *self.model.conditionings(self.params),
+            self.params.guidance_scale,
+            self.params.guidance_rescale,
+            guidance_interval=self.params.guidance_interval,
         )
 
     def _table(self) -> SamplerTable:
-        recipe = self.recipe
+        params = self.params
         return compile_rest(
-            recipe.sampler,
-            recipe.schedule,
-            recipe.steps,
+            params.sampler,
+            params.schedule,
+            params.steps,
             self.model.noise_schedule,
-            recipe.until,
-            recipe.eta,
+            params.denoising_end,
+            params.eta,
         )
 
 
 @dataclass(frozen=True)
 class HiresFixPass:
-    """The finished latents are the start of `recipe`: of its size, steps and strength."""
+    """Image to image from the finished latents, with the size, steps and strength of `params`."""
 
     model: LatentDiffusion
-    recipe: SamplingParams
+    params: SamplingParams
 
     @property
     def steps(self) -> int:
-        return len(self.model.table(self.recipe, from_noise=False))
+        return len(self.model.table(self.params, from_noise=False))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.model.latent_shape(self.recipe.width, self.recipe.height)
+        return self.model.latent_shape(self.params.width, self.params.height)
 
     def begin(self, before: DenoisingState) -> DenoisingState:
         size = self.shape[1:]
         larger = F.interpolate(before.x[None], size=size, mode="bicubic", antialias=True)[0]
-        return self.model.begin(self.recipe, before.noise.resized(self.shape), larger)
+        return self.model.begin(self.params, before.noise.resized(self.shape), larger)

@@ -23,8 +23,8 @@ from training.icons import (
 
 _LICENCES = """# Licences and attributions of the training data
 
-The bundled model was trained on the emoji drawings below, each under its own licence. They were
-rendered to small images; the drawings themselves are not part of this folder. The weights are
+The bundled model was trained on the emoji art below, each set under its own licence. They were
+rendered to small images; the art itself is not part of this folder. The weights are
 published under this project's licence, as far as rights in them exist.
 
 {entries}

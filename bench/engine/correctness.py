@@ -35,7 +35,7 @@ from models.executors.base import denoiser
 from models.loading.loader import default_device, load_model
 from models.networks.unet import AddedConditioning
 from models.pipeline import LatentDiffusion
-from models.tuning.cuda_autotune import Wanted, prepare
+from models.tuning.cuda_autotune import CudaOptions, autotune_cuda
 from models.tuning.quality import REQUIRED_DB, compare
 from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
 
@@ -78,7 +78,7 @@ def checks(name: str, path: Path, side: int, device: torch.device) -> Iterator[C
     yield Check(name, "latents that differ in a batch with others", latents, 0)
     yield Check(name, "images that differ in a batch with others", images, 0)
     if fp8.available(device):
-        eight = prepare(model, (side, side), Wanted(eight_bits=True, rows=4))
+        eight = autotune_cuda(model, (side, side), CudaOptions(fp8=True, rows=4))
         if "fp8" in eight.executors.name:
             decibels = compare(model, eight, (side, side))
             what = "fp8 compared with half precision, dB"
@@ -95,7 +95,7 @@ def _ready(model: LatentDiffusion, side: int) -> LatentDiffusion:
     """Return the model as a worker runs it on a GPU; on a CPU, return it unchanged."""
     if model.device.type != "cuda":
         return model
-    return prepare(model, (side, side), Wanted(rows=16))
+    return autotune_cuda(model, (side, side), CudaOptions(rows=16))
 
 
 def _inputs(model: LatentDiffusion, side: int, rows: int) -> tuple[Tensor, ...]:

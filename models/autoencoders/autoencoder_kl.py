@@ -25,11 +25,11 @@ class AutoencoderKL(FirstStage):
         self.post_quant_conv = nn.Conv2d(c, c, 1)
 
     def encode(self, image: Tensor) -> Gaussian:
-        """image (B, C, H, W) in [-1, 1], sides multiples of `config.factor` -> unscaled latents."""
+        """Encode image (B, C, H, W) in [-1, 1], sides multiples of `config.factor`."""
         return self.posterior(self.moments(image))
 
     def moments(self, image: Tensor) -> Tensor:
-        """image (B, C, H, W) -> mean and log-variance of its latents, (B, 2·C, h, w)."""
+        """Encode image (B, C, H, W) to mean and log-variance of its latents, (B, 2·C, h, w)."""
         moments: Tensor = self.quant_conv(self.encoder(image))
         return moments
 
@@ -41,6 +41,6 @@ class AutoencoderKL(FirstStage):
         return image
 
     def forward(self, image: Tensor, noise: Tensor) -> tuple[Tensor, Gaussian]:
-        """Reconstruction through a sampled bottleneck, and the bottleneck: a training step."""
+        """Return the reconstruction through a sampled bottleneck, and the bottleneck."""
         posterior = self.encode(image)
         return self.decode(posterior.sample(noise)), posterior

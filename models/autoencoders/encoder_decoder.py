@@ -1,18 +1,19 @@
-"""Encoder and decoder of the paper's autoencoders (Esser et al. 2021, appendix; Rombach et al.
-2022, appendix G): residual blocks at every resolution, attention at some.
+"""Encoder and decoder of the paper's autoencoders.
 
-Module names are those of the published (diffusers) files. Feature maps are (B, C, H, W).
+Residual blocks at every resolution, attention at some (Esser et al. 2021, appendix; Rombach et al.
+2022, appendix G). Module names are those of the published (diffusers) files. Feature maps are
+(B, C, H, W).
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.autoencoders.first_stage_config import CoderConfig
+from models.autoencoders.first_stage_config import EncoderDecoderConfig
 from models.networks.attention import SpatialAttention
 from models.networks.layers import Downsample, NormSiLU, ResnetBlock, Upsample
 
-_EPS = 1e-6  # of every GroupNorm in the autoencoders
+_EPS = 1e-6  # in every GroupNorm of the autoencoders
 
 
 def _resnets(before: int, channels: int, number: int, groups: int) -> nn.ModuleList:
@@ -25,9 +26,9 @@ def _attentions(channels: int, number: int, groups: int) -> nn.ModuleList:
 
 
 class MidBlock(nn.Module):
-    """Two resnets with, usually, attention between them."""
+    """Two resnets with attention between them, if configured."""
 
-    def __init__(self, config: CoderConfig) -> None:
+    def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
         channels, groups = config.block_out_channels[-1], config.norm_num_groups
         self.attentions = _attentions(channels, int(config.mid_block_add_attention), groups)
@@ -40,8 +41,7 @@ class MidBlock(nn.Module):
 
 
 class Level(nn.Module):
-    """Resnets at one resolution, each followed by attention where the level has any, then
-    `resampling` to the next."""
+    """Resnets at one resolution, each followed by attention where the level has any."""
 
     def __init__(
         self, before: int, channels: int, resnets: int, groups: int, *, attention: bool
@@ -59,9 +59,11 @@ class Level(nn.Module):
 
 
 class DownLevel(Level):
-    """Then half the resolution (but for the last level)."""
+    """A level that halves the resolution at its end, except the last."""
 
-    def __init__(self, before: int, channels: int, config: CoderConfig, kind: str, *, last: bool):
+    def __init__(
+        self, before: int, channels: int, config: EncoderDecoderConfig, kind: str, *, last: bool
+    ):
         number, groups = config.layers_per_block, config.norm_num_groups
         super().__init__(before, channels, number, groups, attention=kind.startswith("Attn"))
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels, asymmetric=True)])
@@ -74,9 +76,11 @@ class DownLevel(Level):
 
 
 class UpLevel(Level):
-    """Then twice the resolution (but for the last level)."""
+    """A level that doubles the resolution at its end, except the last."""
 
-    def __init__(self, before: int, channels: int, config: CoderConfig, kind: str, *, last: bool):
+    def __init__(
+        self, before: int, channels: int, config: EncoderDecoderConfig, kind: str, *, last: bool
+    ):
         number, groups = config.layers_per_block + 1, config.norm_num_groups
         super().__init__(before, channels, number, groups, attention=kind.startswith("Attn"))
         self.upsamplers = nn.ModuleList([] if last else [Upsample(channels)])
@@ -91,7 +95,7 @@ class UpLevel(Level):
 class Encoder(nn.Module):
     """image (B, C, H, W) -> `out_channels` features at the latents' resolution."""
 
-    def __init__(self, config: CoderConfig, out_channels: int) -> None:
+    def __init__(self, config: EncoderDecoderConfig, out_channels: int) -> None:
         super().__init__()
         channels = config.block_out_channels
         befores = (channels[0], *channels[:-1])
@@ -116,7 +120,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """latents (B, C, h, w) -> image (B, C', H, W)."""
 
-    def __init__(self, config: CoderConfig) -> None:
+    def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
         channels = tuple(reversed(config.block_out_channels))
         befores = (channels[0], *channels[:-1])

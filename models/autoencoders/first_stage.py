@@ -1,4 +1,4 @@
-"""What every first stage does: images to latents and back (Rombach et al. 2022, section 3.1).
+"""First stages: encode images to latents and decode them (Rombach et al. 2022, section 3.1).
 
 Latents here are unscaled; the factor that gives them unit variance is `config.scaling_factor` and
 is applied by the pipeline.
@@ -17,12 +17,12 @@ from models.autoencoders.first_stage_config import FirstStageConfig
 
 
 class Posterior(Protocol):
-    """What an image's latents may be, (B, C, h, w)."""
+    """Distribution of an image's latents, (B, C, h, w)."""
 
     def mode(self) -> Tensor: ...
 
     def sample(self, noise: Tensor) -> Tensor:
-        """One of them, chosen by unit `noise` of their shape."""
+        """Return a sample, determined by unit `noise` of the latents' shape."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Gaussian:
 
     @classmethod
     def from_moments(cls, moments: Tensor) -> Gaussian:
-        """From (B, 2·C, h, w), with the log-variance clamped as in the published code."""
+        """Split (B, 2·C, h, w), with the log-variance clamped as in the published code."""
         mean, logvar = moments.chunk(2, dim=1)
         return cls(mean, logvar.clamp(-30.0, 20.0))
 
@@ -42,18 +42,18 @@ class Gaussian:
         return self.mean
 
     def sample(self, noise: Tensor) -> Tensor:
-        """mean + std · noise."""
+        """Return mean + std · noise."""
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
     def kl(self) -> Tensor:
-        """KL divergence to the unit Gaussian, summed over each sample: (B,)."""
+        """Return the KL divergence to the unit Gaussian, summed over each sample: (B,)."""
         terms = self.mean.square() + self.logvar.exp() - 1 - self.logvar
         return 0.5 * terms.flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
 class Point:
-    """Latents that leave nothing to chance, (B, C, h, w)."""
+    """Deterministic latents (B, C, h, w)."""
 
     latents: Tensor
 
@@ -67,8 +67,8 @@ class Point:
 class FirstStage(nn.Module):
     """An encoder and a decoder.
 
-    `moments` and `decode` are functions of plain tensors, which is what executors run; `posterior`
-    reads what `moments` gave.
+    `moments` and `decode` are functions of plain tensors, which executors can run; `posterior`
+    interprets the result of `moments`.
     """
 
     config: FirstStageConfig
@@ -78,17 +78,17 @@ class FirstStage(nn.Module):
         return next(self.parameters()).dtype
 
     def encode(self, image: Tensor) -> Posterior:
-        """image (B, C, H, W) in [-1, 1], sides multiples of `config.factor` -> its latents."""
+        """Encode image (B, C, H, W) in [-1, 1], sides multiples of `config.factor`."""
         return self.posterior(self.moments(image))
 
     @abstractmethod
     def moments(self, image: Tensor) -> Tensor:
-        """image (B, C, H, W) in [-1, 1] -> all that is known of its latents, (B, …, h, w)."""
+        """Encode image (B, C, H, W) in [-1, 1] to the parameters of its latents, (B, …, h, w)."""
 
     @abstractmethod
     def posterior(self, moments: Tensor) -> Posterior:
-        """The latents that `moments` tells of."""
+        """Return the distribution of the latents with these `moments`."""
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
-        """Unscaled latents (B, C, h, w) -> image (B, C', H, W), about [-1, 1], not clamped."""
+        """Decode unscaled latents (B, C, h, w) to image (B, C', H, W) in about [-1, 1]."""

@@ -1,4 +1,4 @@
-"""What `vae/config.json` and `vqvae/config.json` say: the configurations of all first stages."""
+"""Configurations of all first stages: `vae/config.json` and `vqvae/config.json`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from models.networks.config import select
 
 @dataclass(frozen=True)
 class FirstStageConfig:
-    """What every first stage says of itself: channels of the image and of its latents.
+    """Configuration common to all first stages: channels of the image and of its latents.
 
-    `scaling_factor` times the latents have about unit variance.
+    The latents times `scaling_factor` have about unit variance.
     """
 
     in_channels: int = 3
@@ -25,22 +25,22 @@ class FirstStageConfig:
 
     @property
     def factor(self) -> int:
-        """Pixels per latent along each side."""
+        """Return the pixels per latent along each side."""
         raise NotImplementedError
 
     @property
-    def widest(self) -> int:
-        """Channels of the decoder's widest feature map at the resolution of the picture."""
+    def max_channels(self) -> int:
+        """Return the channels of the decoder's widest feature map at the image's resolution."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """As config.json says it."""
+        """Return the content of config.json."""
         raise NotImplementedError
 
 
 SDXL_SCALING_FACTOR = 0.13025
 
-_CODER_NEUTRAL: dict[str, tuple[Any, ...]] = {
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu",),
     "norm_type": ("group",),
     "lookup_from_codebook": (False,),
@@ -50,10 +50,10 @@ _CODER_NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True)
-class CoderConfig(FirstStageConfig):
+class EncoderDecoderConfig(FirstStageConfig):
     """Encoder and decoder of the paper's autoencoders, level by level, the finest first.
 
-    The `up_block_types` go the other way, as the decoder does.
+    The `up_block_types` are in the decoder's order, the coarsest first.
     """
 
     sample_size: int = 512
@@ -72,30 +72,30 @@ class CoderConfig(FirstStageConfig):
         ):
             kinds = getattr(self, name)
             if len(kinds) != levels or not set(kinds) <= known:
-                raise UnsupportedConfig(f"{name}={kinds}: {levels} of {sorted(known)} are wanted")
+                raise UnsupportedConfig(f"{name}={kinds}: {levels} of {sorted(known)} are needed")
 
     @property
     def factor(self) -> int:
         return 1 << (len(self.block_out_channels) - 1)
 
     @property
-    def widest(self) -> int:
-        # What comes from the level below is enlarged before it is made narrower.
+    def max_channels(self) -> int:
+        # Features of the level below are upsampled before their channels are reduced.
         return max(self.block_out_channels[:2])
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig(CoderConfig):
+class AutoencoderConfig(EncoderDecoderConfig):
     """The KL-regularised autoencoder (Rombach et al. 2022, section 3.1 and appendix G)."""
 
     scaling_factor: float = 0.18215
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        # `force_upcast` is true by default in files that leave it out, but Stable Diffusion 1.x
-        # files predate it and decode soundly in half precision. SDXL's does not, whoever leaves it
-        # out (stabilityai/sdxl-vae does): it is told by its scale.
-        chosen = select(cls, data, _CODER_NEUTRAL)
+        # diffusers' default of `force_upcast` is true, but Stable Diffusion 1.x files predate it
+        # and decode correctly in half precision. SDXL's do not, even if they leave it out
+        # (stabilityai/sdxl-vae does): they are recognised by their scale.
+        chosen = select(cls, data, _NEUTRAL)
         of_sdxl = chosen.get("scaling_factor") == SDXL_SCALING_FACTOR
         return cls(**{"force_upcast": of_sdxl, **chosen})
 
@@ -104,11 +104,11 @@ class AutoencoderConfig(CoderConfig):
 
 
 @dataclass(frozen=True)
-class VQConfig(CoderConfig):
+class VQConfig(EncoderDecoderConfig):
     """The autoencoder with a codebook (Rombach et al. 2022, section 3.1; Esser et al. 2021).
 
-    Where a file says no `scaling_factor`, it is 1: the models of the paper that use a codebook
-    were trained on latents as they are.
+    `scaling_factor` is 1 if a file has none: the models of the paper that use a codebook were
+    trained on unscaled latents.
     """
 
     latent_channels: int = 3
@@ -118,13 +118,11 @@ class VQConfig(CoderConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.vq_embed_dim not in (None, self.latent_channels):
-            raise UnsupportedConfig(
-                f"vq_embed_dim={self.vq_embed_dim}: as many as latent_channels are wanted"
-            )
+            raise UnsupportedConfig(f"vq_embed_dim={self.vq_embed_dim}: must equal latent_channels")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**select(cls, data, _CODER_NEUTRAL))
+        return cls(**select(cls, data, _NEUTRAL))
 
     def to_dict(self) -> dict[str, Any]:
         return {"_class_name": "VQModel", "act_fn": "silu", **asdict(self)}
@@ -137,7 +135,7 @@ _TINY_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "shift_factor": (0.0,),
 }
 
-# Of tiny autoencoders; repeated from the others, or about storing latents as bytes.
+# Keys of tiny autoencoders that repeat others or concern latents stored as bytes.
 _TINY_IRRELEVANT = {"block_out_channels", "latent_magnitude", "latent_shift"}
 
 
@@ -145,7 +143,7 @@ _TINY_IRRELEVANT = {"block_out_channels", "latent_magnitude", "latent_shift"}
 class TinyConfig(FirstStageConfig):
     """A distilled autoencoder of convolutions only (Bohan 2023, github.com/madebyollin/taesd).
 
-    Its latents are those that the network sees: scaled, so its own factor is 1.
+    Its latents are the scaled ones that the UNet takes, so its own factor is 1.
     """
 
     encoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
@@ -175,5 +173,5 @@ class TinyConfig(FirstStageConfig):
         return 1 << (len(self.num_encoder_blocks) - 1)
 
     @property
-    def widest(self) -> int:
+    def max_channels(self) -> int:
         return self.decoder_block_out_channels[-1]

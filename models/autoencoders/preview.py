@@ -1,8 +1,8 @@
-"""What a picture that is still being drawn is going to look like, small and cheap.
+"""Small and fast previews of an image that is still being denoised.
 
-From the latents on their way and what the network last said of them follow the clean latents it
-has in mind. Those are decoded by a tiny autoencoder, or else their channels are mixed to colours,
-one pixel for each latent, by a linear map fitted to the model's own decoder.
+The clean latents that the network currently predicts follow from the noisy latents and the
+network's latest output. They are decoded by a tiny autoencoder, or else their channels are mixed to
+colours, one pixel for each latent, by a linear map fitted to the model's own decoder.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from models.autoencoders.pixels import RGB, to_bytes
 from models.samplers import SamplerTable
 from models.samplers.noise_schedule import PredictionType
 
-LARGEST_SIDE = 256  # of a preview, in pixels
+MAX_SIDE = 256  # of a preview, in pixels
 
-_FITTED_TO = 16  # latents along each side of what the map is fitted to
+_FIT_SIDE = 16  # latents along each side of the samples that the map is fitted to
 
 
 def clean_latents(
     table: SamplerTable, row: int, kind: PredictionType, x: Tensor, prediction: Tensor
 ) -> Tensor | None:
-    """The clean latents that the network had in mind at `row`, all of one shape.
+    """Return the clean latents that the network predicts at `row`; all tensors have one shape.
 
-    x: what the row began with; prediction: what it pushed on the history. Both are mixtures of the
-    clean latents z0 and of unit noise e, so that two equations give z0:
+    x: the latents before the row; prediction: the entry that the row added to the history. Both are
+    mixtures of the clean latents z0 and of unit noise e, so that two equations give z0:
 
         x          = s z0 + n e,  the level that the row before has reached
         prediction = a z0 + b e
 
-    None at row 0, where the table does not tell the level, or where they tell the same.
+    None at row 0, where the table does not contain the level, or where both equations are the same.
     """
     if row == 0:
         return None
     s, n = table.known_signal[row - 1], table.known_noise[row - 1]
-    told = {  # the share of z0 and of e in what the network gives
+    output = {  # the shares of z0 and of e in the network's output
         "epsilon": (0.0, 1.0),
         "sample": (1.0, 0.0),
         "v_prediction": (-n / (s * s + n * n) ** 0.5, s / (s * s + n * n) ** 0.5),
     }[kind]
     of_x, of_output = table.predict_x[row], table.predict_output[row]
-    a, b = of_x * s + of_output * told[0], of_x * n + of_output * told[1]
+    a, b = of_x * s + of_output * output[0], of_x * n + of_output * output[1]
     determinant = b * s - n * a
     if abs(determinant) < 1e-6:
         return None
@@ -63,24 +63,24 @@ class LinearPreview:
     @classmethod
     @torch.inference_mode()
     def fitted(cls, first_stage: FirstStage) -> LinearPreview:
-        """By least squares to what `first_stage` makes of random latents, smooth and rough."""
+        """Fit the map by least squares to decoded images of random latents, smooth and rough."""
         config, like = first_stage.config, next(first_stage.parameters())
-        side, channels = _FITTED_TO, config.latent_channels
+        side, channels = _FIT_SIDE, config.latent_channels
         z = _octaves(channels, (side // 8, side // 4, side // 2, side))
         decoded = first_stage.decode((z / config.scaling_factor).to(like)).float().cpu()
         colours = F.avg_pool2d((decoded[:, :RGB] / 2 + 0.5).clamp(0, 1), config.factor)
-        said = torch.cat([z[0].flatten(1).T, torch.ones(side * side, 1)], dim=1)
-        solution = torch.linalg.lstsq(said, colours[0].flatten(1).T).solution  # (C + 1, 3)
+        inputs = torch.cat([z[0].flatten(1).T, torch.ones(side * side, 1)], dim=1)
+        solution = torch.linalg.lstsq(inputs, colours[0].flatten(1).T).solution  # (C + 1, 3)
         return cls(solution[:-1].T.to(like.device), solution[-1].to(like.device))
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """Scaled latents (C, h, w) -> (3, h, w) in [0, 1]."""
+        """Map scaled latents (C, h, w) to colours (3, h, w) in [0, 1]."""
         mixed = torch.einsum("kc,chw->khw", self.weight.to(latents), latents)
         return (mixed + self.bias.to(latents)[:, None, None]).clamp(0, 1)
 
 
 def _octaves(channels: int, sides: Sequence[int]) -> Tensor:
-    """Latents (1, C, h, w) of unit variance that change as slowly and as fast as pictures do."""
+    """Return latents (1, C, h, w) of unit variance with slow and fast variation, as in images."""
     generator = torch.Generator().manual_seed(0)
     noise = [torch.randn(1, channels, side, side, generator=generator) for side in sides]
     z = sum((F.interpolate(n, size=sides[-1], mode="bicubic") for n in noise), torch.zeros(1))
@@ -88,22 +88,22 @@ def _octaves(channels: int, sides: Sequence[int]) -> Tensor:
 
 
 @torch.inference_mode()
-def decoded_small(tiny: FirstStage, latents: Tensor) -> Tensor:
-    """Scaled latents (C, h, w) -> a picture (H, W, 3), uint8 on the CPU, by a tiny autoencoder."""
-    most = LARGEST_SIDE // tiny.config.factor
-    z = _at_most(latents, most)[None] / tiny.config.scaling_factor
+def decode_preview(tiny: FirstStage, latents: Tensor) -> Tensor:
+    """Decode scaled latents (C, h, w) by a tiny autoencoder to (H, W, 3) uint8 on the CPU."""
+    side = MAX_SIDE // tiny.config.factor
+    z = _shrink(latents, side)[None] / tiny.config.scaling_factor
     return to_bytes(tiny.decode(z.to(tiny.dtype)).float())[0].cpu()
 
 
 @torch.inference_mode()
-def mixed_small(linear: LinearPreview, latents: Tensor) -> Tensor:
-    """The same by the linear map, a pixel for each latent."""
-    colours = linear(_at_most(latents, LARGEST_SIDE))
+def project_preview(linear: LinearPreview, latents: Tensor) -> Tensor:
+    """Map scaled latents (C, h, w) by the linear map to (h, w, 3) uint8 on the CPU."""
+    colours = linear(_shrink(latents, MAX_SIDE))
     return to_bytes(2 * colours[None] - 1)[0].cpu()
 
 
-def _at_most(latents: Tensor, side: int) -> Tensor:
-    """`latents`, made smaller if one of their sides is beyond `side`."""
+def _shrink(latents: Tensor, side: int) -> Tensor:
+    """Return `latents`, resized if one of their sides is longer than `side`."""
     height, width = latents.shape[-2:]
     if max(height, width) <= side:
         return latents

@@ -1,4 +1,4 @@
-"""Which first stages there are, and how one is loaded from a folder of the published layout."""
+"""Registry of the first stages, and loading from a folder of the published layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.checkpoints.checkpoint import (
     read_json,
 )
 
-# By the `_class_name` of their config.json.
+# `_class_name` of a config.json -> network.
 _KINDS: dict[str, Callable[[Mapping[str, Any]], FirstStage]] = {
     "AutoencoderKL": lambda config: AutoencoderKL(AutoencoderConfig.from_dict(config)),
     "VQModel": lambda config: VQModel(VQConfig.from_dict(config)),
@@ -30,7 +30,10 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], FirstStage]] = {
 
 
 def first_stage_folder(model: Path) -> Path:
-    """The folder of a model's first stage: `vae`, or `vqvae` in models of the paper."""
+    """Return the folder of a model's first stage: `vae`, or `vqvae` in models of the paper.
+
+    Raises CheckpointMissing if there is neither.
+    """
     for name in ("vae", "vqvae"):
         if (model / name).is_dir():
             return model / name
@@ -38,9 +41,9 @@ def first_stage_folder(model: Path) -> Path:
 
 
 def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
-    """The network that a config.json describes, without its weights.
+    """Build the network that a config.json describes, without its weights.
 
-    Raises CheckpointError for a class that is none of these, UnsupportedConfig for what none can.
+    Raises CheckpointError for an unknown class and UnsupportedConfig for unsupported options.
     """
     build = _KINDS.get(str(config.get("_class_name")))
     if build is None:
@@ -51,9 +54,9 @@ def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
 
 
 def load_first_stage(folder: Path, dtype: torch.dtype, device: torch.device) -> FirstStage:
-    """The first stage of `folder`/config.json.
+    """Load the first stage of `folder`/config.json.
 
-    In single precision whatever `dtype` says if its configuration asks for it: SDXL's autoencoder
+    In single precision independent of `dtype` if its configuration requires it: SDXL's autoencoder
     overflows in half precision.
     """
     with torch.device("meta"):
@@ -62,24 +65,24 @@ def load_first_stage(folder: Path, dtype: torch.dtype, device: torch.device) -> 
     return load_component(folder, build_first_stage, chosen, device)
 
 
-def load_alike(
+def load_compatible(
     folder: Path, like: FirstStage, dtype: torch.dtype, device: torch.device
 ) -> FirstStage:
-    """The first stage of `folder`, which is for the latents of `like`.
+    """Load the first stage of `folder`, which has the same latents as `like`.
 
-    Where its configuration does not say by what its latents are scaled, as that of a single file,
-    or whether half precision is enough for it, it is as with `like`.
+    Where its configuration lacks the scale of its latents, as that of a single file does, or
+    whether half precision is enough, both are taken from `like`.
 
-    Raises CheckpointError if its latents are of another shape.
+    Raises CheckpointError if its latents have another shape.
     """
     config = read_json(folder / "config.json")
-    unsaid: dict[str, Any] = {}
+    missing: dict[str, Any] = {}
     if config.get("_class_name") == "AutoencoderKL":
-        asked = ("scaling_factor", "force_upcast")
-        unsaid = {key: getattr(like.config, key) for key in asked if key not in config}
-    upcast = unsaid.get("force_upcast", False)
+        keys = ("scaling_factor", "force_upcast")
+        missing = {key: getattr(like.config, key) for key in keys if key not in config}
+    upcast = missing.get("force_upcast", False)
     stage = load_first_stage(folder, torch.float32 if upcast else dtype, device)
-    stage.config = replace(stage.config, **unsaid)
+    stage.config = replace(stage.config, **missing)
     shapes = [(s.config.latent_channels, s.config.factor) for s in (stage, like)]
     if shapes[0] != shapes[1]:
         sizes = ", the model's have ".join(f"{c} channels for {f} pixels" for c, f in shapes)

@@ -1,7 +1,7 @@
 """The tiny autoencoder (Bohan 2023, github.com/madebyollin/taesd): convolutions and ReLU only.
 
-It was distilled from a large first stage and takes its place where speed counts more than detail:
-in previews, and wherever a client asks for it. Module names are those of AutoencoderTiny files.
+It was distilled from a large first stage and replaces it where speed matters more than detail: in
+previews, and where a client requests it. Module names are those of AutoencoderTiny files.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Encoder(nn.Module):
         yield _conv(width, config.latent_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        out: Tensor = self.layers((image + 1) / 2)  # its own images are in [0, 1]
+        out: Tensor = self.layers((image + 1) / 2)  # the layers take images in [0, 1]
         return out
 
 
@@ -79,7 +79,7 @@ class Decoder(nn.Module):
         yield _conv(width, config.out_channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        image: Tensor = self.layers(3 * torch.tanh(z / 3))  # latents beyond 3 are not trusted
+        image: Tensor = self.layers(3 * torch.tanh(z / 3))  # latents are limited to [-3, 3]
         return 2 * image - 1
 
 
@@ -91,7 +91,7 @@ class AutoencoderTiny(FirstStage):
         self.decoder = Decoder(config)
 
     def moments(self, image: Tensor) -> Tensor:
-        """image (B, 3, H, W) -> its latents, as the network sees them, (B, C, h, w)."""
+        """Encode image (B, 3, H, W) to its scaled latents (B, C, h, w)."""
         latents: Tensor = self.encoder(image)
         return latents
 

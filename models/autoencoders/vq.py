@@ -19,10 +19,10 @@ class Codebook(nn.Module):
         self.embedding = nn.Embedding(size, channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z (B, C, h, w) -> the entry nearest to each of its vectors, (B, C, h, w).
+        """Return the entry nearest to each vector of z (B, C, h, w), as (B, C, h, w).
 
-        |z - e|² without |z|², which is the same for every entry. In single precision: codes lie
-        close together, and half precision would take a neighbour.
+        By |z - e|² without |z|², which is the same for every entry. In single precision: entries
+        are close together, and half precision would select a neighbour.
         """
         vectors = z.movedim(1, -1).float()  # (B, h, w, C)
         entries = self.embedding.weight.float()  # (K, C)
@@ -44,7 +44,7 @@ class VQModel(FirstStage):
         self.decoder = Decoder(config)
 
     def moments(self, image: Tensor) -> Tensor:
-        """image (B, C, H, W) -> its latents, not quantised, (B, C, h, w)."""
+        """Encode image (B, C, H, W) to its latents, not quantised, (B, C, h, w)."""
         latents: Tensor = self.quant_conv(self.encoder(image))
         return latents
 
@@ -55,6 +55,6 @@ class VQModel(FirstStage):
         return self.decode_codes(self.quantize(z))
 
     def decode_codes(self, codes: Tensor) -> Tensor:
-        """Latents that are entries of the codebook, (B, C, h, w) -> image."""
+        """Decode latents that are entries of the codebook, (B, C, h, w), to an image."""
         image: Tensor = self.decoder(self.post_quant_conv(codes))
         return image

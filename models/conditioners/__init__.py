@@ -1,4 +1,4 @@
-"""What tells the network which picture is wanted: one conditioner for each kind of model."""
+"""Conditioners: prompts, classes or boxes to the conditioning of the network, one for each kind."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from models.text.tokenizer import Tokenizer
 
 
 class Conditioner(Protocol):
-    """Reads a recipe's words, classes or boxes; `negative` is what the picture is guided away from,
-    if there is anything of the kind."""
+    """Encoder of the prompts, classes or boxes of sampling parameters.
+
+    `negative` is the conditioning that guidance leads away from; None without guidance.
+    """
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """What counts the tokens of a prompt; None where there are no prompts."""
+        """Return the tokenizer that counts the tokens of a prompt; None without prompts."""
 
     @property
     def embeddings(self) -> EmbeddingCache:
-        """What was read before."""
+        """Return the cache of encoded prompts."""
 
-    def positive(self, recipe: SamplingParams) -> Conditioning: ...
+    def positive(self, params: SamplingParams) -> Conditioning: ...
 
-    def negative(self, recipe: SamplingParams) -> Conditioning | None: ...
+    def negative(self, params: SamplingParams) -> Conditioning | None: ...

@@ -1,7 +1,7 @@
-"""What some networks are shown beside the latents: further channels of their input, at every step.
+"""Concat conditioning: further input channels of some networks, the same at every step.
 
-Rombach et al. 2022, section 4.3: "spatially aligned conditioning". What a recipe leaves out is
-shown blank.
+Rombach et al. 2022, section 4.3: "spatially aligned conditioning". Inputs that the sampling
+parameters lack are blank.
 """
 
 from __future__ import annotations
@@ -17,96 +17,98 @@ from models.denoising.masks import latent_mask, marked
 from models.denoising.sampling_params import SamplingParams
 from models.networks.embedders import SpatialRescaler
 
+Size = tuple[int, int]  # (h, w) of latents
 
-class Encoding(Protocol):
-    """What a picture (3, H, W) in [-1, 1] is as latents (C, h, w), scaled to unit variance."""
 
-    def likeliest(self, image: Tensor) -> Tensor: ...
+class ImageEncoder(Protocol):
+    """Encoder of an image (3, H, W) in [-1, 1] to latents (C, h, w) of unit variance."""
+
+    def mode(self, image: Tensor) -> Tensor: ...
 
     def sample(self, image: Tensor) -> Tensor:
-        """By the next noise that is drawn for the picture to be."""
+        """Return a sample of the latents, with the next noise of the image to generate."""
 
 
-class Beside(Protocol):
-    """Makes of a recipe what its network is shown."""
+class ConcatConditioning(Protocol):
+    """Source of the further input channels of a network."""
 
     @property
-    def repaints(self) -> bool:
-        """Whether the network itself sees what is to stay of the picture."""
+    def is_inpainting(self) -> bool:
+        """Return True if the network is conditioned on the masked image and the mask."""
 
-    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
-        """(K, h, w) for latents of `size` (h, w)."""
+    def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
+        """Return (K, h, w) for latents of `size` (h, w)."""
 
 
 @dataclass(frozen=True)
-class PaperInpainting:
-    """The picture without what is to be repainted, encoded, and the mask: (C + 1, h, w).
+class PaperInpaintingConditioning:
+    """The masked image, encoded, and the mask: (C + 1, h, w).
 
-    As in CompVis/latent-diffusion, scripts/inpaint.py: the hole is black, the mask -1 and 1.
+    As in CompVis/latent-diffusion, scripts/inpaint.py: the masked region is black, the mask has -1
+    and 1.
     """
 
-    repaints: bool = True
+    is_inpainting: bool = True
 
-    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
-        image, mask = _given(recipe)
-        seen = encoding.likeliest(torch.where(marked(mask), -1.0, image))
-        hole = 2 * latent_mask(mask, size) - 1
-        return torch.cat([seen, hole.to(seen)])
+    def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
+        image, mask = _image_and_mask(params)
+        masked = encoder.mode(torch.where(marked(mask), -1.0, image))
+        small_mask = 2 * latent_mask(mask, size) - 1
+        return torch.cat([masked, small_mask.to(masked)])
 
 
 @dataclass(frozen=True)
-class StableInpainting:
-    """The mask, 0 and 1, and the picture with a grey hole, encoded: (1 + C, h, w).
+class StableInpaintingConditioning:
+    """The mask, 0 and 1, and the image with the masked region grey, encoded: (1 + C, h, w).
 
     As in runwayml/stable-diffusion, scripts/inpaint_st.py, which samples the latents.
     """
 
-    repaints: bool = True
+    is_inpainting: bool = True
 
-    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
-        image, mask = _given(recipe)
-        seen = encoding.sample(torch.where(marked(mask), 0.0, image))
-        hole = latent_mask(mask, size)
-        return torch.cat([hole.to(seen), seen])
+    def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
+        image, mask = _image_and_mask(params)
+        masked = encoder.sample(torch.where(marked(mask), 0.0, image))
+        return torch.cat([latent_mask(mask, size).to(masked), masked])
 
 
 @dataclass(frozen=True)
-class SmallPicture:
-    """The picture to be upscaled, as it is: (3, h, w) (Rombach et al. 2022, section 4.4)."""
+class LowResolutionConditioning:
+    """The image to upscale, unchanged: (3, h, w) (Rombach et al. 2022, section 4.4)."""
 
     device: torch.device
-    repaints: bool = False
+    is_inpainting: bool = False
 
-    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
-        if recipe.small is None:
+    def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
+        if params.low_res is None:
             return torch.zeros(3, *size, device=self.device)
-        return recipe.small.to(self.device)
+        return params.low_res.to(self.device)
 
 
 @dataclass(frozen=True)
-class ClassMap:
-    """A map of classes, brought to the size of the latents: (3, h, w) (section 4.3.2)."""
+class SemanticMapConditioning:
+    """A map of classes, resized to the latents: (3, h, w) (section 4.3.2)."""
 
     rescaler: SpatialRescaler
     device: torch.device
-    repaints: bool = False
+    is_inpainting: bool = False
 
     @property
     def classes(self) -> int:
         return self.rescaler.config.in_channels
 
     @torch.inference_mode()
-    def channels(self, recipe: SamplingParams, size: tuple[int, int], encoding: Encoding) -> Tensor:
-        shape = (1, recipe.height, recipe.width)
-        labels = torch.zeros(shape) if recipe.labels is None else recipe.labels
+    def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
+        shape = (1, params.height, params.width)
+        labels = torch.zeros(shape) if params.labels is None else params.labels
         one_hot = F.one_hot(labels.long(), self.classes).movedim(-1, 1)
         weight = self.rescaler.channel_mapper.weight
-        shown: Tensor = self.rescaler(one_hot.to(weight))[0]
-        return shown.float()
+        resized: Tensor = self.rescaler(one_hot.to(weight))[0]
+        return resized.float()
 
 
-def _given(recipe: SamplingParams) -> tuple[Tensor, Tensor]:
-    """Image (3, H, W) and mask (1, H, W); without them all is to be painted."""
-    size = (recipe.height, recipe.width)
-    image = torch.zeros(3, *size) if recipe.image is None else recipe.image
-    return image, torch.ones(1, *size) if recipe.mask is None else recipe.mask
+def _image_and_mask(params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """Return image (3, H, W) and mask (1, H, W); without them everything is inpainted."""
+    size = (params.height, params.width)
+    image = torch.zeros(3, *size) if params.image is None else params.image
+    return image, torch.ones(1, *size) if params.mask is None else params.mask

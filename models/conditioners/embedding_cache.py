@@ -1,7 +1,7 @@
-"""What prompts were encoded to, kept for the next request that says the same.
+"""Cache of encoded prompts.
 
-Encoding is a short chain of small operations: little work, but on the way of every request. The
-same prompt with another seed, and the empty negative prompt of nearly everybody, need it once.
+Encoding is a short chain of small operations: little work, but in the path of every request. The
+same prompt with another seed, and the empty negative prompt of most requests, need it once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ K = TypeVar("K", bound=Hashable)
 
 
 class EmbeddingCache:
-    """Conditioning by what was said, the least recently used forgotten first, within `max_bytes`.
+    """Conditioning by prompt, with the least recently used evicted first, within `max_bytes`.
 
-    The empty prompt (any that is false), which nearly every guided request needs, is never
-    forgotten. `hits` and `misses` count what was asked for.
+    The empty prompt (any key that is false), which nearly every guided request needs, is never
+    evicted. `hits` and `misses` count the requests.
     """
 
     def __init__(self, max_bytes: int = 256 * 2**20) -> None:
@@ -33,30 +33,30 @@ class EmbeddingCache:
         self.hits = 0
         self.misses = 0
 
-    def get(self, said: K, encode: Callable[[K], Conditioning]) -> Conditioning:
-        """The conditioning of `said`: the one kept, or else what `encode` makes of it."""
+    def get(self, key: K, encode: Callable[[K], Conditioning]) -> Conditioning:
+        """Return the conditioning of `key`: the cached one, or the result of `encode`."""
         with self._lock:
-            if (kept := self._kept.get(said)) is not None:
-                self._kept.move_to_end(said)
+            if (kept := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
                 self.hits += 1
                 return kept
             self.misses += 1
-        made = encode(said)
+        encoded = encode(key)
         with self._lock:
-            if said not in self._kept:
-                self._kept[said] = made
-                self._bytes += _size(made)
-                self._forget()
-        return made
+            if key not in self._kept:
+                self._kept[key] = encoded
+                self._bytes += _size(encoded)
+                self._evict()
+        return encoded
 
-    def _forget(self) -> None:
-        for said in list(self._kept):
+    def _evict(self) -> None:
+        for key in list(self._kept):
             if self._bytes <= self._max_bytes:
                 return
-            if said:
-                self._bytes -= _size(self._kept.pop(said))
+            if key:
+                self._bytes -= _size(self._kept.pop(key))
 
 
-def _size(said: Conditioning) -> int:
-    tensors: tuple[Tensor | None, ...] = (said.context, said.pooled)
+def _size(encoded: Conditioning) -> int:
+    tensors: tuple[Tensor | None, ...] = (encoded.context, encoded.pooled)
     return sum(t.nbytes for t in tensors if t is not None)

@@ -1,7 +1,7 @@
-"""Words learned by textual inversion (Gal et al. 2022): vectors that a text encoder reads as words.
+"""Textual inversion embeddings (Gal et al. 2022): vectors that a text encoder reads like words.
 
-A word is a file of an operator's, and goes by its name: `<name>.safetensors` holds one vector or
-several in a row, in one of the published forms
+An embedding is a file that an operator adds, and has the file's name: `<name>.safetensors` holds
+one vector or several in a row, in one of the published forms
 
     {"emb_params": (N, D)}                 AUTOMATIC1111's web interface
     {"<any token>": (D,) or (N, D)}        diffusers
@@ -23,39 +23,47 @@ from models.checkpoints.checkpoint import CheckpointError
 from models.conditioners import Conditioner
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.conditioners.embedding_cache import EmbeddingCache
-from models.networks.sharing import twin
+from models.networks.sharing import with_weights
 
 logger = logging.getLogger(__name__)
 
-MOST_VECTORS = 75  # of a word: more than a row of tokens holds is no word
+MAX_VECTORS = 75  # of an embedding: a row of tokens has room for no more
 
 _EMBEDDING = "text_model.embeddings.token_embedding.weight"
 Vectors = tuple[Tensor, ...]  # (N, width) for each text encoder
 
 
-def with_learned_words(conditioner: Conditioner, folder: Path) -> Conditioner:
-    """The conditioner with every word of `folder` that fits its text encoders.
+def with_embeddings(conditioner: Conditioner, folder: Path) -> Conditioner:
+    """Return the conditioner with every embedding of `folder` that fits its text encoders.
 
-    What does not fit is left out, with a line in the log that says why. `folder` may be absent.
+    Others are skipped, with the reason in the log. `folder` may be absent.
     """
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     if not files or not isinstance(conditioner, ClipConditioner):
         return conditioner
-    words: dict[str, Vectors] = {}
+    embeddings: dict[str, Vectors] = {}
     for file in files:
         try:
-            words[file.stem] = read_word(file, conditioner)
+            embeddings[file.stem] = read_embedding(file, conditioner)
         except CheckpointError as error:
-            _left_out(file.stem, str(error))
-    words = _without_clashes(words, conditioner.stages)
-    if not words:
+            _log_skipped(file.stem, str(error))
+    embeddings = _without_conflicts(embeddings, conditioner.stages)
+    if not embeddings:
         return conditioner
-    stages = tuple(_learned(stage, i, words) for i, stage in enumerate(conditioner.stages))
-    return replace(conditioner, stages=stages, words=tuple(words), embeddings=EmbeddingCache())
+    stages = tuple(_extended(stage, i, embeddings) for i, stage in enumerate(conditioner.stages))
+    return replace(
+        conditioner,
+        stages=stages,
+        embedding_names=tuple(embeddings),
+        embeddings=EmbeddingCache(),
+    )
 
 
-def read_word(file: Path, conditioner: ClipConditioner) -> Vectors:
-    """The vectors of `file` for each text encoder. Raises CheckpointError if they do not fit."""
+def read_embedding(file: Path, conditioner: ClipConditioner) -> Vectors:
+    """Return the vectors of `file` for each text encoder.
+
+    Raises CheckpointError if they do not fit.
+    """
     try:
         with safe_open(file, framework="pt") as tensors:
             names = tensors.keys()
@@ -70,14 +78,14 @@ def read_word(file: Path, conditioner: ClipConditioner) -> Vectors:
         raise CheckpointError(f"{file.name} has more vectors for one text encoder than the other")
     for each in vectors:
         if not each.is_floating_point() or not each.isfinite().all():
-            raise CheckpointError(f"{file.name} holds what is no finite number")
+            raise CheckpointError(f"{file.name} contains values that are no finite numbers")
     return vectors
 
 
 def _keys(
     file: Path, shapes: Mapping[str, tuple[int, ...]], conditioner: ClipConditioner
 ) -> list[str]:
-    """Which tensor is for which text encoder."""
+    """Return the tensor's key for each text encoder."""
     of_sdxl = shapes.keys() == {"clip_l", "clip_g"}
     if of_sdxl != conditioner.sdxl:
         is_for, has = ("SDXL", "is not") if of_sdxl else ("one text encoder", "is SDXL")
@@ -94,33 +102,33 @@ def _keys(
 def _check(file: Path, key: str, shape: tuple[int, ...], width: int) -> None:
     if len(shape) not in (1, 2) or shape[-1] != width:
         raise CheckpointError(f"{file.name}: {key} is {shape}, but must be (N, {width})")
-    if len(shape) == 2 and not 1 <= shape[0] <= MOST_VECTORS:
-        bound = f"at least 1 and at most {MOST_VECTORS}"
+    if len(shape) == 2 and not 1 <= shape[0] <= MAX_VECTORS:
+        bound = f"at least 1 and at most {MAX_VECTORS}"
         raise CheckpointError(f"{file.name}: {key} holds {shape[0]} vectors, not {bound}")
 
 
-def _without_clashes(
-    words: Mapping[str, Vectors], stages: Sequence[TextStage]
+def _without_conflicts(
+    embeddings: Mapping[str, Vectors], stages: Sequence[TextStage]
 ) -> dict[str, Vectors]:
-    counts = {word: len(vectors[0]) for word, vectors in words.items()}
-    clashes: dict[str, str] = {}
+    counts = {name: len(vectors[0]) for name, vectors in embeddings.items()}
+    conflicts: dict[str, str] = {}
     for stage in stages:
-        clashes |= stage.tokenizer.clashes(counts)
-    for word, token in clashes.items():
-        _left_out(word, f"the model knows {token!r} already: give it another name")
-    return {word: vectors for word, vectors in words.items() if word not in clashes}
+        conflicts |= stage.tokenizer.conflicts(counts)
+    for name, token in conflicts.items():
+        _log_skipped(name, f"the model already has {token!r}: give it another name")
+    return {name: vectors for name, vectors in embeddings.items() if name not in conflicts}
 
 
-def _learned(stage: TextStage, index: int, words: Mapping[str, Vectors]) -> TextStage:
-    """The stage with its own rows of `words`, in their order."""
-    vectors = [each[index] for each in words.values()]
+def _extended(stage: TextStage, index: int, embeddings: Mapping[str, Vectors]) -> TextStage:
+    """Return the stage with its own rows of `embeddings`, in their order."""
+    vectors = [each[index] for each in embeddings.values()]
     known = stage.encoder.get_parameter(_EMBEDDING)
     more = torch.cat(vectors).to(known.device, known.dtype)
     return TextStage(
-        stage.tokenizer.with_words({word: len(each[index]) for word, each in words.items()}),
-        twin(stage.encoder, {_EMBEDDING: torch.cat([known, more])}),
+        stage.tokenizer.with_tokens({name: len(each[index]) for name, each in embeddings.items()}),
+        with_weights(stage.encoder, {_EMBEDDING: torch.cat([known, more])}),
     )
 
 
-def _left_out(word: str, reason: str) -> None:
-    logger.warning("an embedding is left out", extra={"embedding": word, "reason": reason})
+def _log_skipped(name: str, reason: str) -> None:
+    logger.warning("embedding skipped", extra={"embedding": name, "reason": reason})

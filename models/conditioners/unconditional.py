@@ -1,4 +1,4 @@
-"""Conditioners of networks that read no words: of nothing, of a class, of boxes with classes."""
+"""Conditioners of networks without prompts: of nothing, of a class, of boxes with classes."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ _UNGUIDED = 1000
 
 @dataclass(frozen=True)
 class Unconditional:
-    """Of a network that attends to nothing but the picture."""
+    """Conditioner of a network without any conditioning."""
 
     tokenizer: None = None
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
 
-    def positive(self, recipe: SamplingParams) -> Conditioning:
+    def positive(self, params: SamplingParams) -> Conditioning:
         return Conditioning(None)
 
-    def negative(self, recipe: SamplingParams) -> None:
-        """There is nothing to be guided away from."""
+    def negative(self, params: SamplingParams) -> None:
+        """Return None: there is no guidance."""
 
 
 @dataclass(frozen=True)
 class ClassConditioner:
-    """One token of context for a class (Rombach et al. 2022, section 4.3); guided away from the
-    one that stands for none."""
+    """One token of context for a class (Rombach et al. 2022, section 4.3).
+
+    Guidance leads away from the class that stands for none.
+    """
 
     embedder: ClassEmbedder
     device: torch.device
@@ -51,10 +53,10 @@ class ClassConditioner:
     def guided(self) -> bool:
         return self.classes < self.embedder.config.n_classes
 
-    def positive(self, recipe: SamplingParams) -> Conditioning:
-        return self._embed(recipe.class_id)
+    def positive(self, params: SamplingParams) -> Conditioning:
+        return self._embed(params.class_id)
 
-    def negative(self, recipe: SamplingParams) -> Conditioning | None:
+    def negative(self, params: SamplingParams) -> Conditioning | None:
         return self._embed(self.embedder.unconditional) if self.guided else None
 
     @torch.inference_mode()
@@ -67,10 +69,10 @@ class LayoutConditioner:
     """Boxes as a row of tokens (Rombach et al. 2022, section 4.3.1).
 
     The encoding is that of CompVis/taming-transformers (conditional_builder/objects_bbox.py), which
-    gives the published 92 tokens of a vocabulary of 8192: three for each of 30 things (its class,
+    gives the published 92 tokens of a vocabulary of 8192: three for each of 30 objects (its class,
     its left upper and its right lower corner), padded with the last token, and two for the crop of
-    the picture, which here is the whole of it. A corner is a place on a square grid with as many
-    places as there are tokens.
+    the image, which here is the whole image. A corner is a position on a square grid with as many
+    positions as there are tokens.
     """
 
     encoder: BertEncoder
@@ -79,33 +81,36 @@ class LayoutConditioner:
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
 
     @property
-    def most_boxes(self) -> int:
+    def max_boxes(self) -> int:
         return (self.encoder.config.max_position_embeddings - 2) // 3
 
     @property
     def classes(self) -> int:
-        """As many as the vocabulary has room for: each has sixteen tokens, for things in groups,
-        covered, drawn or seen from inside. Which is which was never published."""
+        """Return the number of classes that the vocabulary has room for.
+
+        Each has sixteen tokens, for objects that are groups, occluded, depicted or seen from
+        inside. The meaning of the classes was never published.
+        """
         return self.encoder.config.vocab_size // 16
 
-    def positive(self, recipe: SamplingParams) -> Conditioning:
-        return self._encode(recipe.boxes)
+    def positive(self, params: SamplingParams) -> Conditioning:
+        return self._encode(params.boxes)
 
-    def negative(self, recipe: SamplingParams) -> None:
-        """The published model was not trained without boxes, so there is no guidance."""
+    def negative(self, params: SamplingParams) -> None:
+        """Return None: the published model has no guidance, as it was not trained without boxes."""
 
     def tokens(self, boxes: tuple[Box, ...]) -> list[int]:
-        """At most `most_boxes` of them in their order."""
+        """Encode at most `max_boxes` boxes in their order."""
         none = self.encoder.config.vocab_size - 1
-        things = [token for box in boxes for token in (box.class_id, *self._corners(box))]
-        padding = [none] * (3 * self.most_boxes - len(things))
-        return [*things, *padding, *self._corners(Box(0, 0.0, 0.0, 1.0, 1.0))]
+        objects = [token for box in boxes for token in (box.class_id, *self._corners(box))]
+        padding = [none] * (3 * self.max_boxes - len(objects))
+        return [*objects, *padding, *self._corners(Box(0, 0.0, 0.0, 1.0, 1.0))]
 
     def _corners(self, box: Box) -> tuple[int, int]:
         right, lower = min(box.x + box.width, 1.0), min(box.y + box.height, 1.0)
-        return self._place(box.x, box.y), self._place(right, lower)
+        return self._position(box.x, box.y), self._position(right, lower)
 
-    def _place(self, x: float, y: float) -> int:
+    def _position(self, x: float, y: float) -> int:
         side = isqrt(self.encoder.config.vocab_size)
         return round(y * (side - 1)) * side + round(x * (side - 1))
 

@@ -1,8 +1,8 @@
-"""Which batch sizes give a row the same bits.
+"""Groups of batch sizes that give a row the same bits.
 
-Libraries pick their kernels by the shape of a problem, and kernels that add in another order round
-differently. The order does not depend on the numbers, so one run on random numbers tells: among the
-many thousand outputs of a row, two orders would not round every one alike.
+Libraries select their kernels by the shape of a problem, and kernels that add in another order
+round differently. The order does not depend on the numbers, so one run on random numbers is enough:
+among the many thousand outputs of a row, two orders would not round every one alike.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 Run = Callable[..., Tensor]
 
 
-def agreeing(runs: Mapping[int, Run], inputs: Sequence[Tensor]) -> list[frozenset[int]]:
-    """The sizes of `runs`, grouped by the bits they give to a row, at whatever place it stands.
+def group_by_bits(runs: Mapping[int, Run], inputs: Sequence[Tensor]) -> list[frozenset[int]]:
+    """Group the sizes of `runs` by the bits of a row, at any position in the batch.
 
-    `runs[n]` takes inputs of n rows; `inputs` have the rows of the largest. A size that gives a
-    row other bits at another place in the batch is of no use and is in no group.
+    `runs[n]` takes inputs of n rows; `inputs` have the rows of the largest. A size that gives a row
+    other bits at another position in the batch is useless and is in no group.
     """
     results: dict[int, Tensor] = {}
     for size, run in runs.items():
@@ -40,6 +40,6 @@ def agreeing(runs: Mapping[int, Run], inputs: Sequence[Tensor]) -> list[frozense
 
 
 def _bits(t: Tensor) -> Tensor:
-    """As integers, so that a NaN equals itself and -0 is not 0."""
+    """Return the bits as integers, so that a NaN equals itself and -0 is not 0."""
     widths = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     return t.contiguous().view(widths[t.element_size()])

@@ -1,6 +1,6 @@
 """Our own kernels in the layers of a network, each only where it measures faster.
 
-Without Triton, which CUDA builds of PyTorch bring along, PyTorch's operators stay.
+Without Triton, which CUDA builds of PyTorch include, PyTorch's operators stay.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from models.denoising.slot_update import COLUMNS, SlotUpdate, slot_update
-from models.networks.attention_autotune import choose, fastest
+from models.networks.attention_autotune import autotune, fastest
 from models.networks.layers import NormSiLU, norm_silu
 from models.networks.unet import GEGLU, geglu
 from models.samplers.table import HISTORY
 
 
-def choose_fused(network: nn.Module, forward: Callable[[], object]) -> dict[str, str]:
-    """Measure and set the kernels of the norms and gates of `network`; the choices, by shape.
+def autotune_fused(network: nn.Module, forward: Callable[[], object]) -> dict[str, str]:
+    """Measure and set the kernels of the norms and gates; return the choices, by shape.
 
     `forward` runs the network once on representative inputs.
     """
@@ -31,16 +31,18 @@ def choose_fused(network: nn.Module, forward: Callable[[], object]) -> dict[str,
 
     norms = [layer for layer in network.modules() if isinstance(layer, NormSiLU)]
     gates = [layer for layer in network.modules() if isinstance(layer, GEGLU)]
-    ways = {"torch": norm_silu, "triton": fused_norm_silu.norm_silu}
-    choices = choose("norm and SiLU", norms, ways, forward)
+    kernels = {"torch": norm_silu, "triton": fused_norm_silu.norm_silu}
+    choices = autotune("norm and SiLU", norms, kernels, forward)
     if gates:
-        ways_to_gate = {"torch": geglu, "triton": fused_geglu.geglu}
-        choices |= choose("GEGLU", gates, ways_to_gate, forward)
+        gate_kernels = {"torch": geglu, "triton": fused_geglu.geglu}
+        choices |= autotune("GEGLU", gates, gate_kernels, forward)
     return choices
 
 
-def choose_update(shape: tuple[int, int, int], slots: int, device: torch.device) -> SlotUpdate:
-    """The faster update for `slots` slots with latents of `shape`, which is (C, h, w)."""
+def autotune_slot_update(
+    shape: tuple[int, int, int], slots: int, device: torch.device
+) -> SlotUpdate:
+    """Return the faster update for `slots` slots with latents of `shape`, which is (C, h, w)."""
     if find_spec("triton") is None:
         return slot_update
     from models.cuda.kernels import slot_update as fused
@@ -49,6 +51,6 @@ def choose_update(shape: tuple[int, int, int], slots: int, device: torch.device)
     history = x[:, None].repeat(1, HISTORY, 1, 1, 1)
     coefficients = torch.randn(slots, COLUMNS + HISTORY, device=device)
     arguments = (x, x.half(), x.half(), history, x, torch.ones_like(x[:, :1]), x, x, coefficients)
-    ways: dict[str, SlotUpdate] = {"torch": slot_update, "triton": fused.slot_update}
-    calls = {name: partial(way, *arguments) for name, way in ways.items()}
-    return ways[fastest(calls, device, "slot update")]
+    kernels: dict[str, SlotUpdate] = {"torch": slot_update, "triton": fused.slot_update}
+    calls = {name: partial(kernel, *arguments) for name, kernel in kernels.items()}
+    return kernels[fastest(calls, device, "slot update")]

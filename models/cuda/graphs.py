@@ -1,9 +1,9 @@
 """A network recorded as CUDA graphs, one for each batch size, and replayed.
 
-Launching the some 800 kernels of a Stable Diffusion 1.5 UNet one by one takes longer than a small
-batch takes to compute; a graph is one launch. It works on memory of its own: inputs are copied
-in, the output is copied out. Graphs are kept per shape of a row (latent size, context length), the
-latest used first, and the oldest are dropped beyond a bound.
+Launching the roughly 800 kernels of a Stable Diffusion 1.5 UNet one by one takes longer than a
+small batch takes to compute; a graph is one launch. It works on its own memory: inputs are copied
+in, the output is copied out. Graphs are kept per shape of a row (latent size, context length), and
+the least recently used are dropped beyond a limit.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models.cuda.agreement import agreeing
-from models.cuda.rows import ROWS, group_for, plan, sufficient
-from models.cuda.stage import Stage, Staged
+from models.cuda.agreement import group_by_bits
+from models.cuda.rows import ROWS, choose_group, plan, sufficient
+from models.cuda.weight_swap import SwappedRun, WeightSwap
 from models.executors.base import Network, Run
-from models.networks.attention_autotune import repeated
+from models.networks.attention_autotune import time_repeated
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ Replay = Callable[[], object]
 
 
 class Recorder(Protocol):
-    """Makes of a function that works on fixed memory one that does the same again, faster."""
+    """Records a function that works on fixed memory; the result does the same faster."""
 
     def __call__(self, run: Callable[[], None]) -> Replay: ...
 
@@ -40,11 +40,11 @@ class GraphRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        # Kernels keep the priority of the stream they were recorded on: denoising goes first.
+        # Kernels keep the priority of the stream they were recorded on: denoising has the higher.
         self._stream = torch.cuda.Stream(device, priority=-1)
 
     def __call__(self, run: Callable[[], None]) -> Replay:
-        """Libraries choose and prepare their kernels in runs before the recording."""
+        """Record `run`, after runs in which libraries select and prepare their kernels."""
         now = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(now)
         with torch.cuda.stream(self._stream):
@@ -67,7 +67,7 @@ class Recording:
         replays: dict[int, Replay],
         seconds: dict[int, float],
     ) -> None:
-        """`replays` and the `seconds` they take are by batch size."""
+        """Store `replays` and the `seconds` they take, both by batch size."""
         self.seconds = seconds
         self._inputs = inputs
         self._output = output
@@ -75,7 +75,7 @@ class Recording:
         self._plans: dict[int, list[int]] = {}
 
     def only(self, sizes: Collection[int]) -> Recording:
-        """The same without the graphs of other sizes."""
+        """Return the same recording with the graphs of `sizes` only."""
         return Recording(
             self._inputs,
             self._output,
@@ -89,9 +89,9 @@ class Recording:
         return self._plans[rows]
 
     def run(self, size: int, *inputs: Tensor) -> Tensor:
-        """Up to `size` rows -> as many, in fixed memory: read it before the next run.
+        """Run up to `size` rows; the result is in fixed memory, valid until the next run.
 
-        Rows that are missing repeat the last one, whose values are sound.
+        Missing rows repeat the last one, whose values are valid.
         """
         rows = len(inputs[0])
         for fixed, given in zip(self._inputs, inputs, strict=True):
@@ -103,10 +103,10 @@ class Recording:
 
 
 class Graphed:
-    """A network behind its graphs: inputs (N, …) each -> output (N, …), for any N.
+    """A network run by its graphs: inputs (N, …) each -> output (N, …), for any N.
 
-    With `same_bytes`, only batch sizes that give a row the same bits are used, so that a picture
-    does not depend on its company.
+    With `same_bytes`, only batch sizes that give a row the same bits are used, so that an image
+    does not depend on the others in its batch.
     """
 
     name = "cuda-graphs"
@@ -120,21 +120,24 @@ class Graphed:
         rows: Sequence[int] = ROWS,
         max_shapes: int = 8,
     ) -> None:
-        """Graphs of at most `max_shapes` shapes are kept, `len(rows)` at most for each."""
+        """Keep graphs of at most `max_shapes` shapes, `len(rows)` at most for each."""
         self._network = network
         self._record = record
         self._same_bytes = same_bytes
         self._rows = tuple(sorted(rows, reverse=True))
         self._max_shapes = max_shapes
         self._recordings: OrderedDict[Shape, Recording] = OrderedDict()
-        self._stage: Stage | None = None
+        self._swap: WeightSwap | None = None
         self.rows_run = 0  # since the start, padding included
 
     def with_weights(self, network: Network) -> Run:
-        """All variants share one more recording, made when the first of them runs."""
-        if self._stage is None:
-            self._stage = Stage(network, self._like_this)
-        return Staged(self._stage, network)
+        """Return the run of a merged model; all of them share one more recording.
+
+        It is made when the first of them runs.
+        """
+        if self._swap is None:
+            self._swap = WeightSwap(network, self._like_this)
+        return SwappedRun(self._swap, network)
 
     def _like_this(self, module: nn.Module) -> Graphed:
         return Graphed(
@@ -146,8 +149,8 @@ class Graphed:
         )
 
     @torch.inference_mode()
-    def prepare(self, *inputs: Tensor) -> tuple[int, ...]:
-        """Record graphs for rows like those of `inputs`, of any sound values; the sizes in use."""
+    def warm_up(self, *inputs: Tensor) -> tuple[int, ...]:
+        """Record graphs for rows like those of `inputs`, of any valid values; return the sizes."""
         return tuple(sorted(self._recording(inputs).seconds))
 
     @torch.inference_mode()
@@ -171,7 +174,7 @@ class Graphed:
         return self._recordings[shape]
 
     def _recorded(self, inputs: Sequence[Tensor]) -> Recording:
-        """The largest first, so that the smaller ones find its memory in the pool."""
+        """Record graphs, the largest first: the smaller ones find its memory in the pool."""
         device = inputs[0].device
         fixed = tuple(_fixed(t, self._rows[0]) for t in inputs)
         output = _fixed(self._network(*(t[:1] for t in fixed)), self._rows[0])
@@ -184,9 +187,9 @@ class Graphed:
                 torch.cuda.empty_cache()
         if not replays:
             raise torch.OutOfMemoryError(f"no memory for a graph of {self._rows[-1]} rows")
-        times = {size: repeated(replay, device) for size, replay in replays.items()}
+        times = {size: time_repeated(replay, device) for size, replay in replays.items()}
         recording = Recording(fixed, output, replays, times)
-        return self._agreeing(recording, fixed) if self._same_bytes else recording
+        return self._only_agreeing(recording, fixed) if self._same_bytes else recording
 
     def _into(self, output: Tensor, fixed: Sequence[Tensor], size: int) -> Callable[[], None]:
         def run() -> None:
@@ -194,26 +197,26 @@ class Graphed:
 
         return run
 
-    def _agreeing(self, recording: Recording, fixed: Sequence[Tensor]) -> Recording:
+    def _only_agreeing(self, recording: Recording, fixed: Sequence[Tensor]) -> Recording:
         times = recording.seconds
         runs = {size: partial(recording.run, size) for size in times}
         inputs = [_varied(t[: max(times)]) for t in fixed]
-        groups = agreeing(runs, inputs)
+        groups = group_by_bits(runs, inputs)
         if not groups:
-            log.warning("no batch size gives a row the same bits at every place")
+            log.warning("no batch size gives a row the same bits at every position")
             return recording.only([sufficient(times)])
-        chosen = group_for(groups, times)
+        chosen = choose_group(groups, times)
         log.info("batch sizes that agree: %s; in use: %s", groups, sorted(chosen))
         return recording.only(chosen)
 
 
 def _fixed(t: Tensor, rows: int) -> Tensor:
-    """Memory for `rows` rows like those of `t`, filled with them over and over."""
+    """Allocate memory for `rows` rows like those of `t`, filled with repetitions of them."""
     filled = t[torch.arange(rows, device=t.device) % len(t)]
-    # Feature maps as convolutions on tensor cores want them.
+    # Convolutions on tensor cores are fastest with channels last.
     return filled.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else filled
 
 
 def _varied(t: Tensor) -> Tensor:
-    """A copy whose rows differ, for the inputs that are maps or sequences."""
+    """Return a copy whose rows differ, for inputs that are maps or sequences."""
     return t + 0.1 * torch.randn_like(t) if t.ndim > 2 else t.clone()

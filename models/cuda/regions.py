@@ -1,8 +1,8 @@
 """Parts of a UNet through torch.compile: its resnets and transformer blocks, one by one.
 
-A UNet repeats a few kinds of block, so compiling blocks takes a fraction of the time that
-compiling the whole takes, and finds the same fusions. Blocks are compiled with a free number of
-rows, because every batch size is going to use them.
+A UNet repeats a few kinds of block, so compiling blocks takes a fraction of the time that compiling
+the whole takes, and finds the same fusions. Blocks are compiled for a variable number of rows,
+because every batch size will use them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def regions(unet: nn.Module) -> Iterator[nn.Module]:
 
 
 def compile_regions(unet: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
-    """From now on the blocks run compiled; each is compiled when it first runs."""
+    """Let the blocks run compiled from now on; each is compiled when it first runs."""
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILATIONS)
     for block in regions(unet):
         block.compile(backend=backend, dynamic=None)
 
 
 def release_regions(unet: nn.Module) -> None:
-    """The blocks run as they were written again."""
+    """Let the blocks run uncompiled again."""
     for block in regions(unet):
         block._compiled_call_impl = None

@@ -1,4 +1,4 @@
-"""Batch sizes: a graph is recorded for a few of them, and a batch is made up of those. Pure."""
+"""Batch sizes: a graph is recorded for a few of them, and a batch is split into those. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ ROWS = (1, 2, 4, 8, 12, 16, 24, 32)
 
 
 def plan(rows: int, seconds: Mapping[int, float]) -> list[int]:
-    """The sizes whose graphs together take at least `rows` rows in the least time, largest first.
+    """Return the sizes whose graphs together take `rows` rows in the least time, largest first.
 
-    `seconds` says what a replay of each recorded size takes. Where times are equal, fewer replays.
+    `seconds` holds the time of a replay of each recorded size. Where times are equal, fewer
+    replays. Raises ValueError for no rows or no sizes.
     """
     if rows < 1 or not seconds:
         raise ValueError(f"a plan for {rows} rows from the sizes {sorted(seconds)}")
@@ -25,16 +26,16 @@ def plan(rows: int, seconds: Mapping[int, float]) -> list[int]:
 
 
 def sufficient(seconds: Mapping[int, float], share: float = 0.9) -> int:
-    """The smallest size that draws at least `share` of the rows a second that the best one does."""
+    """Return the smallest size with at least `share` of the best throughput in rows per second."""
     best = max(size / time for size, time in seconds.items())
     return min(size for size, time in seconds.items() if size / time >= share * best)
 
 
-def group_for(groups: Sequence[frozenset[int]], seconds: Mapping[int, float]) -> frozenset[int]:
-    """Of `groups` of sizes whose rows have the same bits, the one to draw with.
+def choose_group(groups: Sequence[frozenset[int]], seconds: Mapping[int, float]) -> frozenset[int]:
+    """Return the best of `groups` of sizes whose rows have the same bits.
 
-    It must be fast in company, so it must hold a `sufficient` size, if any group does; of those,
-    the one with the smallest size, because a picture alone has to fill that one.
+    It must be fast for large batches, so it must contain a `sufficient` size, if any group does; of
+    those, the one with the smallest size, because a single image has to fill that one.
     """
     full = sufficient(seconds)
     fast = [group for group in groups if max(group) >= full]

@@ -1,9 +1,9 @@
-"""One denoising step for many images at once, each on its own trajectory.
+"""One denoising step for many images at once, each with its own sampler, step count and guidance.
 
-A trajectory is one image's way from noise to latents: its sampler table, the row it has reached,
-its latents and its conditioning. Trajectories of any sampler, step count, strength and guidance
-scale share a step, because a step is the same few affine operations for all of them and only
-the coefficients differ. Latents stay float32 throughout; the network sees its own dtype.
+A `DenoisingState` holds one image between noise and finished latents: its sampler table, the row it
+has reached, its latents and its conditioning. States of any sampler, step count, strength and
+guidance scale share a step, because a step is the same few affine operations for all of them and
+only the coefficients differ. Latents stay float32 throughout; the network gets its own dtype.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from models.networks.controlnet import ControlNet
 from models.networks.unet import AddedConditioning
 from models.samplers.table import HISTORY, SamplerTable
 
-# The column of the weight on the network's output, in what `_coefficients` gives.
+# The column of the weight on the network's output, in the result of `_coefficients`.
 _PREDICT_OUTPUT = 4
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the network is told: context (T, D), None for a network without attention to any.
+    """Conditioning of the network: context (T, D), None for a network without cross-attention.
 
-    For SDXL also pooled text (P,) and time_ids (6,) or (5,): sizes and crop, or the refiner's.
-    Networks distilled with guidance: how strong that is, embedded (G,).
+    For SDXL also pooled text (P,) and time_ids: (6,) of sizes and crop, or (5,) for the refiner.
+    For networks distilled with guidance also the embedded guidance scale (G,).
     """
 
     context: Tensor | None
@@ -43,8 +43,8 @@ class Conditioning:
 class Known:
     """The part of an inpainted image that must stay.
 
-    mask (1, h, w) is 1 where the image is repainted; latents and noise are (C, h, w): the clean
-    latents of the given image and the initial noise, whose mix is known at every noise level.
+    mask (1, h, w) is 1 where the image is inpainted. latents and noise are (C, h, w): the clean
+    latents of the given image and the initial noise, whose mixture is known at every noise level.
     """
 
     mask: Tensor
@@ -54,22 +54,24 @@ class Known:
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet and the hint (C0, h, w) that it made of its picture.
+    """A ControlNet and the embedding (C0, h, w) of its control image.
 
-    What it says is multiplied by `weight`, and heard at the steps that lie between the two shares
-    of `between` from beginning to end.
+    Its residuals are multiplied by `weight` and added at the steps that lie completely within
+    `interval`, two shares of the steps.
     """
 
     net: ControlNet
     hint: Tensor
     weight: float = 1.0
-    between: tuple[float, float] = (0.0, 1.0)
+    interval: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The ControlNets that a batch of N rows hears, their hints, each (N, C0, h, w), and the
-    weights of what they say (N, nets)."""
+    """ControlNets of a batch of N rows.
+
+    hints: (N, C0, h, w) for each net; weights: (N, nets).
+    """
 
     nets: tuple[ControlNet, ...]
     hints: tuple[Tensor, ...]
@@ -77,8 +79,11 @@ class Controls:
 
 
 class Denoiser(Protocol):
-    """The network: x (N, C, h, w), timestep (N,), context (N, T, D) or None, what SDXL adds, the
-    ControlNets if there are any -> output (N, C, h, w)."""
+    """The network of a step.
+
+    x (N, C, h, w), timestep (N,), context (N, T, D) or None, the added conditioning of SDXL, the
+    ControlNets if there are any -> output (N, C, h, w).
+    """
 
     def __call__(
         self,
@@ -92,15 +97,15 @@ class Denoiser(Protocol):
 
 @dataclass(eq=False)
 class DenoisingState:
-    """One image on its way.
+    """One image during denoising.
 
     x is (C, h, w) in the space of the sampler; history (HISTORY, C, h, w) holds its latest
     predictions, newest first. `negative` None means unguided: one network row instead of two.
-    concat (K, h, w) are further channels of the network's input, the same at every step. Both rows
-    are told by the ControlNets of `controls`. Guidance is applied from the first to the second of
-    `guided_between`, as shares of the rows: at the ends it matters least (Kynkäänniemi et al.
-    2024, "Applying Guidance in a Limited Interval"). `guidance_rescale` in [0, 1] keeps what is
-    guided as strong as what the prompt alone gives: Lin et al. 2023, section 3.4.
+    concat (K, h, w) are further channels of the network's input, the same at every step. The
+    ControlNets of `controls` act on both rows. Guidance is applied within `guidance_interval`, two
+    shares of the rows, because it matters least at both ends (Kynkäänniemi et al. 2024, "Applying
+    Guidance in a Limited Interval"). `guidance_rescale` in [0, 1] pulls the standard deviation of
+    the guided output towards that of the output with the prompt: Lin et al. 2023, section 3.4.
     """
 
     table: SamplerTable
@@ -112,13 +117,13 @@ class DenoisingState:
     guidance_rescale: float = 0.0
     concat: Tensor | None = None
     known: Known | None = None
-    guided_between: tuple[float, float] = (0.0, 1.0)
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Control, ...] = ()
     row: int = 0
 
     def __post_init__(self) -> None:
         self.history = self.x.new_zeros((HISTORY, *self.x.shape))
-        self._drawn: Tensor | None = None
+        self._last_noise: Tensor | None = None
 
     @classmethod
     def start(
@@ -133,11 +138,11 @@ class DenoisingState:
         negative: Conditioning | None = None,
         guidance_scale: float = 1.0,
         guidance_rescale: float = 0.0,
-        guided_between: tuple[float, float] = (0.0, 1.0),
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
         controls: tuple[Control, ...] = (),
     ) -> DenoisingState:
-        """At row 0: the image's initial noise, mixed with the `source` latents it starts from."""
-        unit = noise.draw(device)
+        """Return a state at row 0: the initial noise, mixed with the `source` latents if given."""
+        unit = noise.sample(device)
         x = table.start_noise * unit
         known = None
         if source is not None:
@@ -153,21 +158,20 @@ class DenoisingState:
             guidance_scale,
             guidance_rescale,
             known=known,
-            guided_between=guided_between,
+            guidance_interval=guidance_interval,
             controls=controls,
         )
 
     @property
     def steps(self) -> int:
-        """Evaluations of the network, from row 0 to the end."""
+        """Return the number of evaluations of the network, from row 0 to the end."""
         return len(self.table)
 
     @property
     def context_length(self) -> int:
-        """Tokens of context that its rows need, where a step has no longer prompts than its own;
-        0 without any."""
-        said = [self.positive] + ([] if self.negative is None else [self.negative])
-        return lcm(*(0 if c.context is None else c.context.shape[0] for c in said))
+        """Return the context length of its rows in a step without longer prompts; 0 without any."""
+        both = [self.positive] + ([] if self.negative is None else [self.negative])
+        return lcm(*(0 if c.context is None else c.context.shape[0] for c in both))
 
     @property
     def done(self) -> bool:
@@ -175,31 +179,32 @@ class DenoisingState:
 
     @property
     def guidance(self) -> Conditioning | None:
-        """What this row is guided away from, if it is."""
-        first, last = self.guided_between
+        """Return the negative conditioning if this row is guided."""
+        first, last = self.guidance_interval
         return self.negative if first <= self.row / self.steps < last else None
 
     @property
-    def heard(self) -> tuple[Control, ...]:
-        """The controls that this row hears; only trajectories that hear the same nets can share
-        a step."""
+    def active_controls(self) -> tuple[Control, ...]:
+        """Return the controls of this row; only states with the same nets can share a step."""
         begun, ended = self.row / self.steps, (self.row + 1) / self.steps
-        return tuple(c for c in self.controls if c.between[0] <= begun and ended <= c.between[1])
+        return tuple(c for c in self.controls if c.interval[0] <= begun and ended <= c.interval[1])
 
     def fresh_noise(self) -> Tensor:
-        """What this row draws, and what it carries on of what the row before drew.
+        """Return the new noise of this row plus the carried share of the noise of the row before.
 
-        Drawn only where the row asks for it: the order of draws is part of the recipe.
+        Noise is sampled only for rows that use it: a seed fixes the order of samples.
         """
         if not self.table.noise[self.row]:
             return torch.zeros_like(self.x)
-        before, self._drawn = self._drawn, self.noise.draw(self.x.device)
+        before, self._last_noise = self._last_noise, self.noise.sample(self.x.device)
         carried = float(self.table.carried_noise[self.row])
-        return self._drawn + carried * before if carried and before is not None else self._drawn
+        if not carried or before is None:
+            return self._last_noise
+        return self._last_noise + carried * before
 
     @property
     def rows(self) -> int:
-        """Rows this image takes in the next batch of the network."""
+        """Return the number of rows of this image in the next batch of the network."""
         return 1 if self.guidance is None else 2
 
 
@@ -210,8 +215,11 @@ def advance(
     dtype: torch.dtype,
     update: SlotUpdate = slot_update,
 ) -> None:
-    """Take every trajectory of `batch` one row further. All must share the latent shape, and hear
-    the same ControlNets."""
+    """Advance every state of `batch` by one row, in place.
+
+    All must share the latent shape and the active ControlNets. Raises ValueError for ControlNets
+    that differ.
+    """
     x = torch.stack([t.x for t in batch])
     coefficients = _coefficients(batch, x)
     timestep, scale = coefficients[:, 0], coefficients[:, 1, None, None, None]
@@ -226,13 +234,13 @@ def advance(
     x, history = update(
         x, positive, negative, history, fresh, mask, latents, noise, coefficients[:, 2:]
     )
-    for i, trajectory in enumerate(batch):
-        trajectory.x, trajectory.history = x[i], history[i]
-        trajectory.row += 1
+    for i, state in enumerate(batch):
+        state.x, state.history = x[i], history[i]
+        state.row += 1
 
 
 def _coefficients(batch: list[DenoisingState], like: Tensor) -> Tensor:
-    """Timestep, input scale and what `slot_update` takes of each trajectory's current row.
+    """Return timestep, input scale and the columns of `slot_update` for each state's current row.
 
     From the tables' float64 to the batch's device and dtype in one transfer.
     """
@@ -246,7 +254,7 @@ def _coefficients(batch: list[DenoisingState], like: Tensor) -> Tensor:
 
 
 def _inputs(batch: list[DenoisingState], x: Tensor) -> Tensor:
-    """The scaled latents, and after them whatever else the network is shown."""
+    """Return the scaled latents, followed by the further input channels if there are any."""
     further = [t.concat for t in batch if t.concat is not None]
     return torch.cat([x, torch.stack(further)], dim=1) if further else x
 
@@ -254,18 +262,19 @@ def _inputs(batch: list[DenoisingState], x: Tensor) -> Tensor:
 def _predictions(
     denoise: Denoiser, batch: list[DenoisingState], x: Tensor, timestep: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """What the network says with and without the prompt; twice the same where unguided.
+    """Return the network's outputs with the positive and the negative conditioning.
 
-    The network runs once, for all images and then once more for those that are guided.
+    Both are the same for images without guidance. The network runs once, on the positive rows of
+    all images followed by the negative rows of those that are guided.
     """
     guided = [i for i, t in enumerate(batch) if t.guidance is not None]
     order = [*range(len(batch)), *guided]
-    said = [t.positive for t in batch] + [n for i in guided if (n := batch[i].guidance)]
+    rows = [t.positive for t in batch] + [n for i in guided if (n := batch[i].guidance)]
     output = denoise(
         x[order].to(dtype),
         timestep[order],
-        _contexts(said, batch, dtype),
-        _added(said),
+        _contexts(rows, batch, dtype),
+        _added(rows),
         _controls([batch[i] for i in order], dtype),
     )
     positive = output[: len(batch)]
@@ -279,62 +288,61 @@ def _predictions(
 def _rescale(
     coefficients: Tensor, positive: Tensor, negative: Tensor, batch: list[DenoisingState]
 ) -> None:
-    """Guidance rescaled, of those pictures that ask for it: Lin et al. 2023, equations 15 and 16.
+    """Rescale the guidance of images that request it: Lin et al. 2023, equations 15 and 16.
 
-    What is guided is to have the standard deviation of what was said with the prompt. To weigh the
-    output is to weigh its coefficient, so the update of the slots need not know. One picture at a
-    time: a sum over several may be added up in another order.
+    The guided output gets the standard deviation of the output with the prompt. The factor is
+    multiplied into the output's coefficient, so the slot update does not change. One image at a
+    time, because a sum over several could be added in another order.
     """
     for i, t in enumerate(batch):
         if t.guidance is None or not t.guidance_rescale:
             continue
-        said, unsaid = positive[i].float(), negative[i].float()
-        strong = unsaid + t.guidance_scale * (said - unsaid)
+        cond, uncond = positive[i].float(), negative[i].float()
+        guided = uncond + t.guidance_scale * (cond - uncond)
         share = t.guidance_rescale
-        coefficients[i, _PREDICT_OUTPUT] *= share * (said.std() / strong.std()) + (1.0 - share)
+        coefficients[i, _PREDICT_OUTPUT] *= share * (cond.std() / guided.std()) + (1.0 - share)
 
 
 def _contexts(
-    said: list[Conditioning], batch: list[DenoisingState], dtype: torch.dtype
+    rows: list[Conditioning], batch: list[DenoisingState], dtype: torch.dtype
 ) -> Tensor | None:
-    """(N, T, D), with contexts of several lengths brought to one length by repeating them whole.
+    """Stack contexts to (N, T, D); shorter ones are repeated as a whole to the common length.
 
     Attention over a context repeated k times is the attention over the context: every weight
     is split in k equal parts. So prompts of any length share a batch without a mask.
     """
     length = lcm(*{t.context_length for t in batch})
-    contexts = [c.context for c in said if c.context is not None]
+    contexts = [c.context for c in rows if c.context is not None]
     if not contexts:
         return None
     return torch.stack([c.repeat(length // c.shape[0], 1) for c in contexts]).to(dtype)
 
 
-def _added(said: list[Conditioning]) -> AddedConditioning | None:
+def _added(rows: list[Conditioning]) -> AddedConditioning | None:
     added = AddedConditioning(
-        _stacked([c.pooled for c in said]),
-        _stacked([c.time_ids for c in said]),
-        _stacked([c.guidance for c in said]),
+        _stacked([c.pooled for c in rows]),
+        _stacked([c.time_ids for c in rows]),
+        _stacked([c.guidance for c in rows]),
     )
     return added if added.tensors else None
 
 
-def _stacked(of_each: list[Tensor | None]) -> Tensor | None:
-    """As rows of one tensor; of one model, all have it or none."""
-    there = [tensor for tensor in of_each if tensor is not None]
-    return torch.stack(there) if there else None
+def _stacked(optional: list[Tensor | None]) -> Tensor | None:
+    """Stack tensors as rows of one; with one model, all rows have the tensor or none has."""
+    tensors = [tensor for tensor in optional if tensor is not None]
+    return torch.stack(tensors) if tensors else None
 
 
 def _controls(rows: list[DenoisingState], dtype: torch.dtype) -> Controls | None:
-    heard = [t.heard for t in rows]
-    nets = {tuple(control.net for control in controls) for controls in heard}
+    by_row = [t.active_controls for t in rows]
+    nets = {tuple(control.net for control in controls) for controls in by_row}
     if nets == {()}:
         return None
     if len(nets) > 1:
-        raise ValueError("pictures that hear different ControlNets cannot share a step")
-    hints = (
-        torch.stack([control.hint for control in of]).to(dtype) for of in zip(*heard, strict=True)
-    )
-    weights = [[control.weight for control in controls] for controls in heard]
+        raise ValueError("images with different ControlNets cannot share a step")
+    by_net = zip(*by_row, strict=True)
+    hints = (torch.stack([control.hint for control in of]).to(dtype) for of in by_net)
+    weights = [[control.weight for control in controls] for controls in by_row]
     return Controls(nets.pop(), tuple(hints), torch.tensor(weights).to(rows[0].x))
 
 

@@ -1,7 +1,7 @@
-"""What happens to the slots of a batch once the network has spoken, as one function.
+"""Update of the slots of a batch from the network's output, as one function.
 
-It is the row of each slot's sampler table (`models.samplers.table`), with guidance (Ho & Salimans
-2022, equation 6) before it and the known region of an inpainted picture behind it.
+It applies the current row of each slot's sampler table (`models.samplers.table`), preceded by
+guidance (Ho & Salimans 2022, equation 6) and followed by the known region of inpainting.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Of the coefficients, before the weights on the history: guidance scale, predict_x,
-# predict_output, keep_x, noise, known_signal, known_noise.
+# Coefficients before the weights on the history: guidance scale, predict_x, predict_output, keep_x,
+# noise, known_signal, known_noise.
 COLUMNS = 7
 
 SlotUpdate = Callable[..., tuple[Tensor, Tensor]]
@@ -29,12 +29,13 @@ def slot_update(
     unit: Tensor,
     coefficients: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """(x, history) before the row -> (x, history) after it.
+    """Return (x, history) after the row, from (x, history) before it.
 
-    x, fresh (new noise), latents and unit (the known picture and its noise) are (B, C, h, w)
-    float32; positive and negative are the network's output with and without the prompt, of that
-    shape and any dtype, equal where a picture is not guided; history (B, H, C, h, w), newest
-    first; mask (B, 1, h, w), 1 where a picture is painted; coefficients (B, COLUMNS + H) float32.
+    x, fresh (new noise), latents and unit (of the known image, and its noise) are (B, C, h, w)
+    float32. positive and negative are the network's outputs with the positive and the negative
+    prompt, of that shape and any dtype, equal for images without guidance. history (B, H, C, h, w)
+    is newest first. mask (B, 1, h, w) is 1 where the image is generated. coefficients
+    (B, COLUMNS + H) are float32.
     """
     columns = coefficients[:, :COLUMNS, None, None, None].unbind(1)
     guidance, from_x, from_output, keep, noise, signal, known_noise = columns
@@ -43,7 +44,7 @@ def slot_update(
     history = torch.cat([prediction[:, None], history[:, :-1]], dim=1)
     weights = coefficients[:, COLUMNS:, None, None, None]
     after = keep * x
-    for k in range(history.shape[1]):  # one after another: a sum's order may depend on the batch
+    for k in range(history.shape[1]):  # in sequence: the order of a sum may depend on the batch
         after = after + weights[:, k] * history[:, k]
     after = after + noise * fresh
     kept = signal * latents + known_noise * unit

@@ -1,4 +1,4 @@
-"""The networks that a picture passes, each as a module of plain tensors sharing dimension 0.
+"""The networks of a model, each as a module of plain tensors that share dimension 0.
 
 Executors that trace a graph need nothing else: a module, and inputs of its true sizes.
 """
@@ -20,29 +20,31 @@ from models.autoencoders.first_stage import FirstStage
 from models.denoising.slot_update import SlotUpdate, slot_update
 from models.networks.unet import AddedConditioning, UNet
 
-PROMPT_TOKENS = 77  # of the example inputs; other lengths are taken too
+PROMPT_TOKENS = 77  # of the example inputs; other lengths are possible
 
 
 class Run(Protocol):
-    """One network, run by something: inputs (N, …) each -> output (N, …)."""
+    """A network with its executor: inputs (N, …) each -> output (N, …)."""
 
     def __call__(self, *inputs: Tensor) -> Tensor: ...
 
 
 @runtime_checkable
-class Adaptable(Protocol):
-    """A run whose network may be had with other weights by the same means."""
+class SupportsWeights(Protocol):
+    """A run that can run the same network with other weights by the same executor."""
 
     def __call__(self, *inputs: Tensor) -> Tensor: ...
 
     def with_weights(self, network: Network) -> Run:
-        """The run of `network`, which differs from this one's in the values of weights only, and
-        shares with it the parameters that are equal."""
+        """Return the run of `network`, which differs from this one's only in the values of weights.
+
+        It shares the equal parameters with this one's network.
+        """
 
 
 @dataclass(frozen=True)
 class Network:
-    """A module of plain tensors, and random inputs of the model's own size for `rows` pictures.
+    """A module of plain tensors, and random inputs of the model's own size for `rows` images.
 
     free: for each input the dimensions whose size is not fixed by the weights.
     """
@@ -55,9 +57,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Executors:
-    """What runs the three networks of a model and updates the slots, and its name for a log.
+    """The executors of a model's three networks and the slot update, with a name for the log.
 
-    controlled: how a UNet is run with ControlNets, which are not there yet when this is chosen.
+    controlled: makes the run of a UNet with ControlNets, which are not loaded yet at this point.
     """
 
     denoiser: Run
@@ -73,10 +75,11 @@ class _Denoise(nn.Module):
         super().__init__()
         self.unet = unet
 
-    def forward(self, x: Tensor, timestep: Tensor, *said: Tensor) -> Tensor:
-        """said: the context, if the UNet reads one, and what it is told beside the time."""
-        context, *told = said or (None,)
-        out: Tensor = self.unet(x, timestep, context, AddedConditioning.of(self.unet.config, told))
+    def forward(self, x: Tensor, timestep: Tensor, *conditioning: Tensor) -> Tensor:
+        """Run the UNet; conditioning: the context, if it has one, and its added conditioning."""
+        context, *tensors = conditioning or (None,)
+        added = AddedConditioning.of(self.unet.config, tensors)
+        out: Tensor = self.unet(x, timestep, context, added)
         return out
 
 
@@ -103,10 +106,11 @@ _TIME_IDS = {6: (1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0), 5: (1024.0, 1024.0, 
 
 
 def denoiser(unet: UNet) -> Network:
-    """(x, timestep) to the prediction; with a context where the UNet reads one, and after it the
-    `AddedConditioning.tensors` of SDXL and of networks distilled with guidance.
+    """Return the network (x, timestep, …) -> prediction.
 
-    x has all channels that the UNet takes: latents, and what the picture is conditioned on.
+    After the timestep come the context, if the UNet has one, and the `AddedConditioning.tensors` of
+    SDXL and of networks distilled with guidance. x has all input channels of the UNet: latents and
+    concat conditioning.
     """
     config = unet.config
     weight = unet.conv_in.weight
@@ -142,18 +146,21 @@ def denoiser(unet: UNet) -> Network:
 
 
 def decoder(first_stage: FirstStage, side: int) -> Network:
-    """Unscaled latents to the image; `side` of the example latents."""
+    """Return the network from unscaled latents to the image; `side` of the example latents."""
     channels = first_stage.config.latent_channels
-    return _picture_network("decoder", _Decode(first_stage), channels, side)
+    return _image_network("decoder", _Decode(first_stage), channels, side)
 
 
 def encoder(first_stage: FirstStage, side: int) -> Network:
-    """The image to the moments of its latents; `side` of the example image, in pixels."""
+    """Return the network from the image to the moments of its latents.
+
+    `side`: of the example image, in pixels.
+    """
     channels = first_stage.config.in_channels
-    return _picture_network("encoder", _Encode(first_stage), channels, side)
+    return _image_network("encoder", _Encode(first_stage), channels, side)
 
 
-def _picture_network(name: str, module: nn.Module, channels: int, side: int) -> Network:
+def _image_network(name: str, module: nn.Module, channels: int, side: int) -> Network:
     weight = next(module.parameters())
 
     def examples(rows: int) -> tuple[Tensor, ...]:
@@ -165,10 +172,10 @@ def _picture_network(name: str, module: nn.Module, channels: int, side: int) -> 
 
 @lru_cache(maxsize=16)
 def fingerprint(network: Network) -> str:
-    """A hash of the weights and of all code that turns them into a graph."""
+    """Return a hash of the weights and of all code that turns them into a graph."""
     digest = hashlib.sha256()
-    for made_by in (torch.__version__, str(network.module)):
-        digest.update(made_by.encode())
+    for version in (torch.__version__, str(network.module)):
+        digest.update(version.encode())
     digest.update(source_digest(Path(models.__file__).parent))
     for name, tensor in network.module.state_dict().items():
         digest.update(name.encode())

@@ -1,8 +1,8 @@
 """The UNet through torch.compile with its weights frozen in, on a CPU with a C++ compiler.
 
 A compiled graph is for one shape and takes half a minute to make, so there are few: batches are
-padded to the next of `ROWS`, pictures of another size than the model's own go to eager PyTorch.
-What is compiled stays in PyTorch's own cache on disk.
+padded to the next of `ROWS`, and images of another size than the model's own are run by eager
+PyTorch. Compiled code stays in PyTorch's own cache on disk.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ import torch
 from torch import Tensor
 
 from models.executors.base import Network, Run
-from models.executors.variants import alike
+from models.executors.merged import run_like
 
-ROWS = (2, 4, 8, 16)  # of the compiled graphs; more rows are run in parts
+ROWS = (2, 4, 8, 16)  # of the compiled graphs; larger batches are split
 
 
 def available() -> bool:
-    """Whether there is a compiler for the code that torch.compile writes."""
+    """Return True if there is a compiler for the code that torch.compile writes."""
     return shutil.which("c++") is not None or shutil.which("g++") is not None
 
 
 class Compiled:
-    """Runs `network` compiled for its own size, and `otherwise` at every other."""
+    """Runs `network` compiled for its own size, and `fallback` for every other size."""
 
     def __init__(
         self,
         network: Network,
         dtype: torch.dtype,
-        otherwise: Run,
+        fallback: Run,
         rows: Sequence[int] = ROWS,
     ) -> None:
         self._dtype = dtype
         self._rows = rows
-        self._otherwise = otherwise
+        self._fallback = fallback
         self.rows_run = 0  # since the start, padding included
         self._sizes = [t.shape[1:] for t in network.examples(1)]
         module = copy.deepcopy(network.module).to(dtype).requires_grad_(False).eval()
@@ -51,15 +51,17 @@ class Compiled:
                     self(*network.examples(size))
 
     def with_weights(self, network: Network) -> Run:
-        """Weights are frozen into what was compiled, and compiling takes minutes: run as at the
-        other sizes."""
-        return alike(self._otherwise, network)
+        """Return the run of `network` by the fallback.
+
+        Weights are frozen into the compiled code, and compiling takes minutes.
+        """
+        return run_like(self._fallback, network)
 
     @torch.no_grad()
     def __call__(self, *inputs: Tensor) -> Tensor:
         if [t.shape[1:] for t in inputs] != self._sizes:
             self.rows_run += len(inputs[0])
-            return self._otherwise(*inputs)
+            return self._fallback(*inputs)
         parts = zip(*(t.split(self._rows[-1]) for t in inputs), strict=True)
         return torch.cat([self._part(*part) for part in parts])
 
@@ -67,7 +69,7 @@ class Compiled:
         rows = len(inputs[0])
         bucket = self._rows[bisect_left(self._rows, rows)]
         self.rows_run += bucket
-        # Compiled code is for tensors of ordinary mode, and the timestep stays as exact as it is.
+        # Compiled code takes no inference tensors, and the timestep keeps its precision.
         padded = [_padded(t, bucket).to(self._dtype if t.dim() > 1 else t.dtype) for t in inputs]
         with torch.inference_mode(False):
             out: Tensor = self._run(*(t.clone() for t in padded))

@@ -1,4 +1,4 @@
-"""The UNet together with the ControlNets that it hears: one network for each set of them."""
+"""The UNet together with ControlNets: one network for each set of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.executors.base import Network, Run, denoiser
 from models.networks.controlnet import ControlNet
 from models.networks.unet import AddedConditioning, UNet
 
-MOST = 4  # ControlNets in all the sets that stay ready: each is a third of a UNet
+MAX_NETS = 4  # ControlNets in all cached sets together: each is a third of a UNet
 
 Nets = tuple[ControlNet, ...]
 
@@ -24,24 +24,29 @@ class _Denoise(nn.Module):
         super().__init__()
         self.unet = unet
         self.nets = nn.ModuleList(nets)
-        self._channels = unet.config.out_channels  # further ones are not for ControlNets
+        self._channels = unet.config.out_channels  # ControlNets take no further channels
 
-    def forward(self, x: Tensor, timestep: Tensor, context: Tensor, *more: Tensor) -> Tensor:
-        """more: what the UNet is told beside the time, a hint for each net, their weights
-        (N, nets)."""
-        hints, weights = more[-len(self.nets) - 1 : -1], more[-1]
-        added = AddedConditioning.of(self.unet.config, more[: -len(self.nets) - 1])
-        heard = [
+    def forward(self, x: Tensor, timestep: Tensor, context: Tensor, *rest: Tensor) -> Tensor:
+        """Run ControlNets and UNet.
+
+        rest: the added conditioning, a hint for each net, and their weights (N, nets).
+        """
+        hints, weights = rest[-len(self.nets) - 1 : -1], rest[-1]
+        added = AddedConditioning.of(self.unet.config, rest[: -len(self.nets) - 1])
+        residuals = [
             net(x[:, : self._channels], timestep, context, hint, added).scaled(weight)
             for net, hint, weight in zip(self.nets, hints, weights.unbind(1), strict=True)
         ]
-        out: Tensor = self.unet(x, timestep, context, added, reduce(operator.add, heard))
+        out: Tensor = self.unet(x, timestep, context, added, reduce(operator.add, residuals))
         return out
 
 
 def controlled(unet: UNet, nets: Nets) -> Network:
-    """The inputs of `denoiser`, then a hint (N, C0, h, w) for each net and their weights (N, nets)
-    to the prediction."""
+    """Return the network of a UNet with ControlNets.
+
+    Its inputs are those of `denoiser`, then a hint (N, C0, h, w) for each net, then their weights
+    (N, nets).
+    """
     plain = denoiser(unet)
 
     def examples(rows: int) -> tuple[Tensor, ...]:
@@ -56,16 +61,16 @@ def controlled(unet: UNet, nets: Nets) -> Network:
 
 
 class ControlledRuns:
-    """How one UNet is run with the sets of ControlNets that were heard last."""
+    """Cache of the runs of one UNet with the latest sets of ControlNets."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Nets, Run] = OrderedDict()
 
     def get(self, unet: UNet, nets: Nets, run: Callable[[Network], Run]) -> Run:
-        """The one kept, or else what `run` makes of the network."""
+        """Return the cached run, or the result of `run` on the network."""
         if nets not in self._kept:
             self._kept[nets] = run(controlled(unet, nets))
-            while len(self._kept) > 1 and len({net for of in self._kept for net in of}) > MOST:
+            while len(self._kept) > 1 and len({net for of in self._kept for net in of}) > MAX_NETS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(nets)
         return self._kept[nets]

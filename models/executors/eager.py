@@ -1,8 +1,8 @@
-"""PyTorch as it is, with what it takes to give a row the same bits whatever its company.
+"""Eager PyTorch, padded so that a row has the same bits in every batch.
 
 On a CPU two things depend on the number of rows: a single image takes another path through the
-convolutions, and small matrix products switch kernels. So a lone row gets a twin, and the time
-embedding is computed on a fixed number of rows. Pictures pass the autoencoder one by one, which
+convolutions, and small matrix products switch kernels. So a single row is duplicated, and the time
+embedding is computed on a fixed number of rows. The autoencoder runs on images one by one, which
 costs nothing: its time is proportional to their number.
 """
 
@@ -18,11 +18,11 @@ from models.executors.base import Executors, Network, Run, decoder, denoiser, en
 from models.networks.layers import RowLinear, row_multiple
 from models.networks.unet import UNet
 
-EMBEDDED_ROWS = 32  # from here on matrix products of a CPU keep to one kernel
+EMBEDDED_ROWS = 32  # from this number on matrix products on a CPU use one kernel
 
 
 class Eager:
-    """Calls the module; with `same_bytes`, so that a row cannot tell how many others there are."""
+    """Calls the module; with `same_bytes` so that a row does not depend on the number of others."""
 
     def __init__(self, network: Network, *, same_bytes: bool) -> None:
         self._module = network.module
@@ -48,24 +48,24 @@ class Eager:
 
 
 def eager_executors(unet: UNet, first_stage: FirstStage, *, same_bytes: bool = True) -> Executors:
-    """The networks as they are, on whatever device they are."""
+    """Return the eager executors of a model, on the device of its networks."""
     side = unet.config.sample_size
 
-    def pictures(network: Network) -> Run:
+    def one_by_one(network: Network) -> Run:
         run = Eager(network, same_bytes=False)
         return OneByOne(run) if same_bytes else run
 
     return Executors(
         denoiser=Eager(denoiser(unet), same_bytes=same_bytes),
-        decoder=pictures(decoder(first_stage, side)),
-        encoder=pictures(encoder(first_stage, side * first_stage.config.factor)),
+        decoder=one_by_one(decoder(first_stage, side)),
+        encoder=one_by_one(encoder(first_stage, side * first_stage.config.factor)),
         controlled=partial(Eager, same_bytes=same_bytes),
         name="eager",
     )
 
 
 class OneByOne:
-    """Runs rows apart, so that none can know of another."""
+    """Runs rows separately, so that none depends on another."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

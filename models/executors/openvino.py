@@ -1,8 +1,8 @@
 """The networks in OpenVINO: on CPUs about twice as fast as eager PyTorch, for any batch size.
 
 Converting takes seconds, so the converted graph (IR) is kept on disk under the hash of the weights
-and of what made it; the next start reads it in a moment. A row's bits do not depend on the rows
-beside it (measured: `tests/models/executors/test_executors.py` holds it).
+and of the code; the next start reads it at once. A row's bits do not depend on the other rows
+(measured; held by `tests/models/executors/test_executors.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 def available() -> bool:
-    """Whether OpenVINO is installed."""
+    """Return True if OpenVINO is installed."""
     try:
         _openvino()
     except ImportError:
@@ -39,35 +39,41 @@ def available() -> bool:
 
 
 def has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively: elsewhere it would only cost precision."""
+    """Return True if this CPU multiplies bfloat16 natively; on others it only costs precision."""
     capabilities: list[str] = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities
 
 
 class OpenVino:
-    """Runs a network with OpenVINO on the CPU. Float32 in and out, `dtype` inside."""
+    """Runs a network with OpenVINO on the CPU, float32 in and out, `dtype` inside."""
 
     def __init__(self, network: Network, dtype: torch.dtype, cache: Path | None) -> None:
-        """`cache`: folder for converted graphs, or None. Takes as many threads as PyTorch may."""
+        """Compile the graph, for as many threads as PyTorch uses.
+
+        cache: folder for converted graphs, or None.
+        """
         self._network, self._dtype, self._cache = network, dtype, cache
         core = _openvino().Core()
         self._compile(_graph(network, core, cache), core)
 
     @property
     def weight_bytes(self) -> int:
-        """Memory that the graph's own copies of the weights take, more or less."""
+        """Return the approximate memory of the graph's own copies of the weights."""
         size = 2 if self._dtype == torch.bfloat16 else 4
         return size * sum(p.numel() for p in self._network.module.parameters())
 
     def with_weights(self, network: Network) -> OpenVino:
-        """The graph is taken over, with other constants in it: converting anew takes longer."""
-        twin = copy(self)
+        """Return the run of `network` from the same graph with other constants.
+
+        Converting the network again would take longer.
+        """
+        other = copy(self)
         core = _openvino().Core()
         graph = _graph(self._network, core, self._cache)
         if not _set_constants(graph, _changed(self._network.module, network.module)):
-            graph = _converted(network)
-        twin._compile(graph, core)
-        return twin
+            graph = _convert(network)
+        other._compile(graph, core)
+        return other
 
     def _compile(self, graph: openvino.Model, core: openvino.Core) -> None:
         options: dict[str, Any] = {
@@ -85,7 +91,7 @@ class OpenVino:
 
 
 def _openvino() -> Any:
-    """The package, without its telemetry: nothing leaves the house unasked."""
+    """Import the package without its telemetry, so that nothing is sent to other hosts."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -94,24 +100,24 @@ def _openvino() -> Any:
 
 def _graph(network: Network, core: openvino.Core, cache: Path | None) -> openvino.Model:
     if cache is None:
-        return _converted(network)
+        return _convert(network)
     path = cache / f"{network.name}-{fingerprint(network)}-{version('openvino')}.xml"
     if path.exists():
         path.touch()
     else:
-        _forget_unused(cache)
-        _save(_converted(network), path)
+        _delete_unused(cache)
+        _save(_convert(network), path)
     return core.read_model(path)
 
 
-def _changed(module: nn.Module, variant: nn.Module) -> dict[str, Tensor]:
-    """The parameters that `variant` does not share with `module`, by name."""
+def _changed(module: nn.Module, merged: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that `merged` does not share with `module`, by name."""
     before = dict(module.named_parameters())
-    return {name: p for name, p in variant.named_parameters() if p is not before[name]}
+    return {name: p for name, p in merged.named_parameters() if p is not before[name]}
 
 
 def _set_constants(graph: openvino.Model, values: dict[str, Tensor]) -> bool:
-    """Give the constants that were these parameters other values; False if one is not found."""
+    """Replace the constants of these parameters; return False if one is not found."""
     constants = {
         node.get_friendly_name(): node
         for node in graph.get_ops()
@@ -128,18 +134,18 @@ def _set_constants(graph: openvino.Model, values: dict[str, Tensor]) -> bool:
     return True
 
 
-def _forget_unused(cache: Path) -> None:
-    """Graphs that no start has asked for in `UNUSED_S` go: of other models, or older versions."""
+def _delete_unused(cache: Path) -> None:
+    """Delete graphs that no start has used for `UNUSED_S`: of other models or older versions."""
     for path in cache.glob("*.xml"):
         if time.time() - path.stat().st_mtime > UNUSED_S:
             path.unlink(missing_ok=True)
             path.with_suffix(".bin").unlink(missing_ok=True)
 
 
-def _converted(network: Network) -> openvino.Model:
+def _convert(network: Network) -> openvino.Model:
     ov = _openvino()
     with warnings.catch_warnings(), torch.no_grad():
-        # Tracing says that sizes become constants; the free dimensions are tested to be free.
+        # Tracing warns that sizes become constants; a test shows that the free ones do not.
         warnings.simplefilter("ignore")
         model = ov.convert_model(network.module, example_input=network.examples(2))
     shapes = {}
@@ -150,11 +156,11 @@ def _converted(network: Network) -> openvino.Model:
 
 
 def _save(model: openvino.Model, path: Path) -> None:
-    """Complete or not at all, whoever else starts at the same moment."""
+    """Write the graph completely or not at all, also if another process does the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        _openvino().save_model(model, draft, compress_to_fp16=False)
-        # The description last: it is what is looked for.
-        os.replace(draft.with_suffix(".bin"), path.with_suffix(".bin"))
-        os.replace(draft, path)
+        temporary = Path(folder) / path.name
+        _openvino().save_model(model, temporary, compress_to_fp16=False)
+        # The description last, because readers look for it.
+        os.replace(temporary.with_suffix(".bin"), path.with_suffix(".bin"))
+        os.replace(temporary, path)

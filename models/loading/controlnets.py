@@ -81,4 +81,4 @@ class ControlNets:
             config = ControlNetConfig.from_dict(read_json(self._folder / name / "config.json"))
         except (CheckpointError, UnsupportedConfig) as error:
             return str(error)
-        return config.misfit(model.unet.config, model.autoencoder.config.factor)
+        return config.mismatch(model.unet.config, model.autoencoder.config.factor)

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from models.autoencoders.first_stage import FirstStage
-from models.autoencoders.registry import first_stage_folder, load_alike, load_first_stage
+from models.autoencoders.registry import first_stage_folder, load_compatible, load_first_stage
 from models.checkpoints.checkpoint import CheckpointError, load_component, read_json, resolve
 from models.checkpoints.hub import fetch
-from models.conditioners.textual_inversion import with_learned_words
+from models.conditioners.textual_inversion import with_embeddings
 from models.executors.eager import eager_executors
 from models.loading.pipelines import PIPELINES, ModelFiles
-from models.networks.config import UNetConfig, misfit
+from models.networks.config import UNetConfig, mismatch
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
 from models.samplers.noise_schedule import NoiseSchedule
@@ -81,9 +81,9 @@ def load_model(
         )
     report(FETCHED, "conditioner")
     files = ModelFiles(folder, index, dtype, device)
-    conditioner, beside = spec.conditioner(files), spec.beside(files)
+    conditioner, concat_conditioning = spec.conditioner(files), spec.concat_conditioning(files)
     if embeddings is not None:
-        conditioner = with_learned_words(conditioner, embeddings)
+        conditioner = with_embeddings(conditioner, embeddings)
     report(0.3, "autoencoder")
     autoencoder = load_first_stage(first_stage_folder(folder), dtype, device)
     report(0.5, "unet")
@@ -99,7 +99,7 @@ def load_model(
         device=device,
         dtype=dtype,
         folder=folder,
-        beside=beside,
+        concat_conditioning=concat_conditioning,
         patches=spec.patches,
         tiny=_tiny(folder / "tiny_vae", autoencoder, dtype, device),
     )
@@ -115,7 +115,7 @@ def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.devic
         return unet
     replaced = UNetConfig.from_dict(read_json(own / "config.json"))
     pairs = {key: (getattr(unet.config, key), getattr(replaced, key)) for key in _SHARED}
-    if wrong := misfit(pairs):
+    if wrong := mismatch(pairs):
         raise CheckpointError(f"{other} does not fit the model: {wrong}")
     return unet
 
@@ -139,4 +139,4 @@ def _tiny(
     folder: Path, full: FirstStage, dtype: torch.dtype, device: torch.device
 ) -> FirstStage | None:
     """Load the tiny autoencoder in the model's folder, if there is one."""
-    return load_alike(folder, full, dtype, device) if folder.is_dir() else None
+    return load_compatible(folder, full, dtype, device) if folder.is_dir() else None

@@ -20,11 +20,11 @@ from models.conditioners import Conditioner
 from models.conditioners.bert import BertConditioner
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.conditioners.concat_conditioning import (
-    Beside,
-    ClassMap,
-    PaperInpainting,
-    SmallPicture,
-    StableInpainting,
+    ConcatConditioning,
+    LowResolutionConditioning,
+    PaperInpaintingConditioning,
+    SemanticMapConditioning,
+    StableInpaintingConditioning,
 )
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.denoising.patches import Patches
@@ -66,7 +66,7 @@ def _clip(files: ModelFiles) -> ClipConditioner:
         tuple(_text_stage(files, suffix) for suffix in named),
         files.device,
         sdxl=unet.get("addition_embed_type") == "text_time",
-        scored=bool(files.index.get("requires_aesthetics_score", False)),
+        refiner=bool(files.index.get("requires_aesthetics_score", False)),
         zero_empty_negative=bool(files.index.get("force_zeros_for_empty_prompt", False)),
     )
 
@@ -101,17 +101,17 @@ def _class(files: ModelFiles) -> ClassConditioner:
     return ClassConditioner(embedder, files.device)
 
 
-def _stable_inpainting(files: ModelFiles) -> Beside | None:
+def _stable_inpainting(files: ModelFiles) -> ConcatConditioning | None:
     """Return the mask conditioning; None for a UNet without channels for it."""
     unet = read_json(files.folder / "unet/config.json")
-    return StableInpainting() if unet.get("in_channels") == 9 else None
+    return StableInpaintingConditioning() if unet.get("in_channels") == 9 else None
 
 
-def _class_map(files: ModelFiles) -> ClassMap:
+def _class_map(files: ModelFiles) -> SemanticMapConditioning:
     rescaler = files.network(
         "rescaler", lambda c: SpatialRescaler(SpatialRescalerConfig.from_dict(c))
     )
-    return ClassMap(rescaler, files.device)
+    return SemanticMapConditioning(rescaler, files.device)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class PipelineSpec:
 
     tasks: tuple[str, ...]
     conditioner: Callable[[ModelFiles], Conditioner]
-    beside: Callable[[ModelFiles], Beside | None] = lambda files: None
+    concat_conditioning: Callable[[ModelFiles], ConcatConditioning | None] = lambda files: None
     patches: Patches | None = None
 
 
@@ -145,11 +145,14 @@ PIPELINES: Mapping[str, PipelineSpec] = {
     "LDMPipeline": PipelineSpec(("unconditional",), _nothing),
     "LDMTextToImagePipeline": PipelineSpec(_FROM_TEXT, _bert),
     "LDMSuperResolutionPipeline": PipelineSpec(
-        ("upscale",), _nothing, lambda files: SmallPicture(files.device), Patches(128, 64)
+        ("upscale",),
+        _nothing,
+        lambda files: LowResolutionConditioning(files.device),
+        Patches(128, 64),
     ),
     "LatentDiffusionClassPipeline": PipelineSpec(("class",), _class),
     "LatentDiffusionInpaintPipeline": PipelineSpec(
-        ("inpaint",), _nothing, lambda files: PaperInpainting()
+        ("inpaint",), _nothing, lambda files: PaperInpaintingConditioning()
     ),
     "LatentDiffusionLayoutPipeline": PipelineSpec(("layout",), _layout),
     "LatentDiffusionSemanticPipeline": PipelineSpec(("semantic",), _nothing, _class_map),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from models.autoencoders.registry import load_alike
+from models.autoencoders.registry import load_compatible
 from models.checkpoints.checkpoint import CheckpointMissing
 from models.checkpoints.detect.single_file import is_single_file, single_file_folder
 from models.checkpoints.hub import Download, is_hub_id
@@ -42,7 +42,7 @@ def with_first_stage(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
 
     Raises CheckpointError if its latents have another shape.
     """
-    stage = load_alike(folder, model.autoencoder, model.dtype, model.device)
+    stage = load_compatible(folder, model.autoencoder, model.dtype, model.device)
     return replace(model, autoencoder=stage, executors=eager_executors(model.unet, stage))
 
 
@@ -51,4 +51,6 @@ def with_tiny(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
 
     Raises CheckpointError if its latents have another shape.
     """
-    return replace(model, tiny=load_alike(folder, model.autoencoder, model.dtype, model.device))
+    return replace(
+        model, tiny=load_compatible(folder, model.autoencoder, model.dtype, model.device)
+    )

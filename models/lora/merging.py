@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from models.conditioners import Conditioner
 from models.conditioners.clip import ClipConditioner, text_stages
 from models.conditioners.embedding_cache import EmbeddingCache
-from models.executors.variants import RunVariant, run_alike
+from models.executors.merged import RunMerged, reuse_executor
 from models.lora.factors import Factors
 from models.lora.layers import Layers
 from models.lora.names import TEXT, TEXT_2, UNET
 from models.lora.reading import LoRA
-from models.networks.sharing import twin
+from models.networks.sharing import with_weights
 from models.pipeline import LatentDiffusion
 
 Weighted = Sequence[tuple[LoRA, float]]  # with its strength; 1 as trained
@@ -37,7 +37,7 @@ def layers_of(model: LatentDiffusion) -> Layers:
 
 
 def with_loras(
-    model: LatentDiffusion, loras: Weighted, run: RunVariant = run_alike
+    model: LatentDiffusion, loras: Weighted, run: RunMerged = reuse_executor
 ) -> LatentDiffusion:
     """Return the variant of `model` with all these LoRAs; `run` makes its executors.
 
@@ -50,7 +50,7 @@ def with_loras(
     conditioner = _conditioner(model.conditioner, of_encoders)
     if not of_unet:
         return replace(model, conditioner=conditioner)
-    unet = twin(model.unet, of_unet)
+    unet = with_weights(model.unet, of_unet)
     return replace(model, conditioner=conditioner, unet=unet, executors=run(model.executors, unet))
 
 
@@ -78,7 +78,7 @@ def _conditioner(of: Conditioner, weights: Sequence[Mapping[str, Tensor]]) -> Co
     if not isinstance(of, ClipConditioner) or not any(weights):
         return of
     stages = tuple(
-        replace(stage, encoder=twin(stage.encoder, changed)) if changed else stage
+        replace(stage, encoder=with_weights(stage.encoder, changed)) if changed else stage
         for stage, changed in zip(of.stages, weights, strict=True)
     )
     return replace(of, stages=stages, embeddings=EmbeddingCache())

@@ -1,8 +1,8 @@
 """Attention in one place: softmax(q kᵀ / √d) v by several kernels, chosen by measurement.
 
-Every kernel takes q (B, Tq, heads, d) and k, v (B, Tk, heads, d), gives (B, Tq, heads, d) and
-computes the same function; they differ in speed and in the order of additions only. An
-`Attention` layer holds the kernel it uses, so nothing global changes under a running model.
+Every kernel takes q (B, Tq, heads, d) and k, v (B, Tk, heads, d), returns (B, Tq, heads, d) and
+computes the same function; they differ only in speed and in the order of additions. An `Attention`
+layer holds the kernel it uses, so nothing global changes while a model runs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.networks.attention_autotune import choose
+from models.networks.attention_autotune import autotune
 from models.networks.layers import TokenLinear
 
 
 class Kernel(Protocol):
-    """`scale` takes the place of 1 / √d."""
+    """An attention kernel. `scale` replaces 1 / √d."""
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
@@ -31,7 +31,7 @@ class Kernel(Protocol):
 def reference(
     q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
 ) -> Tensor:
-    """The definition, in float32: for tests and for hardware that has nothing better."""
+    """Compute the definition in float32, for tests and for hardware without a faster kernel."""
     scores = torch.einsum("bqhd,bkhd->bhqk", q.float(), k.float())
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
     if causal:
@@ -43,13 +43,13 @@ def reference(
 def sdpa(
     q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
 ) -> Tensor:
-    """PyTorch's own fused attention, on every device, by the backend that PyTorch prefers."""
+    """Compute PyTorch's fused attention, on every device, with the backend that PyTorch prefers."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale).transpose(1, 2)
 
 
-def sdpa_by(backend: SDPBackend) -> Kernel:
-    """PyTorch's attention by one backend; inputs it cannot take are a RuntimeError."""
+def sdpa_with(backend: SDPBackend) -> Kernel:
+    """Return PyTorch's attention with one backend; it raises RuntimeError for unsuitable inputs."""
 
     def kernel(
         q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, scale: float | None = None
@@ -60,12 +60,12 @@ def sdpa_by(backend: SDPBackend) -> Kernel:
     return kernel
 
 
-def padded(kernel: Kernel, sizes: tuple[int, ...]) -> Kernel:
-    """`kernel` with heads filled up with zeros to the next of `sizes`.
+def pad_heads(kernel: Kernel, sizes: tuple[int, ...]) -> Kernel:
+    """Return `kernel` with heads padded with zeros to the next of `sizes`.
 
-    Zeros add nothing to a product, so the result is the same; but a kernel may have no fast path
-    for the heads of Stable Diffusion 1.x, which are 40, 80 and 160 wide. ValueError if a head
-    already has one of the sizes, or is beyond the largest.
+    Zeros add nothing to a product, so the result is the same. A kernel may have no fast path for
+    the heads of Stable Diffusion 1.x, which are 40, 80 and 160 wide. The result raises ValueError
+    if a head already has one of the sizes or is beyond the largest.
     """
 
     def run(
@@ -83,7 +83,7 @@ def padded(kernel: Kernel, sizes: tuple[int, ...]) -> Kernel:
 
 
 def _xformers() -> Kernel | None:
-    """The memory-efficient attention of xformers, where it is installed."""
+    """Return the memory-efficient attention of xformers, or None if it is not installed."""
     try:
         from xformers import ops
     except ImportError:
@@ -100,9 +100,9 @@ def _xformers() -> Kernel | None:
 
 
 def _flash3() -> Kernel | None:
-    """FlashAttention-3 (Shah et al. 2024), where its package for Hopper is installed."""
+    """Return FlashAttention-3 (Shah et al. 2024), or None without its package for Hopper."""
     try:
-        # No package index has it, so no requirement can name it.
+        # The package is on no index, so it cannot be a declared requirement.
         interface: Any = importlib.import_module("flash_attn_interface")
     except ImportError:
         return None
@@ -117,27 +117,27 @@ def _flash3() -> Kernel | None:
     return flash3
 
 
-HEAD_SIZES = (64, 128, 192, 256)  # what fused kernels on GPUs are written for
+HEAD_SIZES = (64, 128, 192, 256)  # for which fused kernels on GPUs are written
 
 
 def available_kernels() -> dict[str, Kernel]:
-    """Name -> kernel, of those that can run on this machine."""
+    """Return the kernels that can run on this machine, by name."""
     kernels: dict[str, Kernel] = {"sdpa": sdpa, "reference": reference}
     if not torch.cuda.is_available():
         return kernels
-    kernels["cudnn"] = sdpa_by(SDPBackend.CUDNN_ATTENTION)
-    kernels["flash"] = sdpa_by(SDPBackend.FLASH_ATTENTION)
-    kernels["efficient"] = sdpa_by(SDPBackend.EFFICIENT_ATTENTION)
+    kernels["cudnn"] = sdpa_with(SDPBackend.CUDNN_ATTENTION)
+    kernels["flash"] = sdpa_with(SDPBackend.FLASH_ATTENTION)
+    kernels["efficient"] = sdpa_with(SDPBackend.EFFICIENT_ATTENTION)
     optional = {"xformers": _xformers(), "flash3": _flash3()}
     return kernels | {name: kernel for name, kernel in optional.items() if kernel is not None}
 
 
 def candidates() -> dict[str, Kernel]:
-    """What to measure: every kernel but the slow definition, and on a GPU with padded heads too."""
+    """Return the kernels to measure: all except `reference`, on a GPU also with padded heads."""
     kernels = {name: k for name, k in available_kernels().items() if name != "reference"}
     if not torch.cuda.is_available():
         return kernels
-    return kernels | {f"{name}, padded": padded(k, HEAD_SIZES) for name, k in kernels.items()}
+    return kernels | {f"{name}, padded": pad_heads(k, HEAD_SIZES) for name, k in kernels.items()}
 
 
 class Attention(nn.Module):
@@ -181,19 +181,20 @@ class SpatialAttention(Attention):
 
 
 def attention_layers(module: nn.Module) -> Iterator[Attention]:
+    """Return the attention layers below `module`."""
     return (layer for layer in module.modules() if isinstance(layer, Attention))
 
 
 def use_kernel(module: nn.Module, kernel: Kernel) -> None:
-    """Every attention layer under `module` uses `kernel` from now on."""
+    """Set the kernel of every attention layer below `module`."""
     for layer in attention_layers(module):
         layer.kernel = kernel
 
 
-def choose_kernels(module: nn.Module, forward: Callable[[], object]) -> dict[str, str]:
-    """Give each attention layer the kernel that is fastest for the shapes that `forward` brings.
+def autotune_attention(module: nn.Module, forward: Callable[[], object]) -> dict[str, str]:
+    """Give each attention layer the fastest kernel for the shapes it gets from `forward`.
 
     `forward` calls the module once on representative inputs. Returns the choices, by a readable
     shape, for the log.
     """
-    return choose("attention", list(attention_layers(module)), candidates(), forward)
+    return autotune("attention", list(attention_layers(module)), candidates(), forward)

@@ -1,7 +1,7 @@
-"""Choosing between functions that compute the same, by measuring them where they will run.
+"""Autotuning: choose between functions that compute the same by measuring them where they will run.
 
-Some layers do their work through an attribute `kernel`, so that nothing global changes under a
-running model. Here each such layer gets the kernel that is fastest for the inputs it really sees.
+Some layers do their work through an attribute `kernel`, so that nothing global changes while a
+model runs. Each such layer gets the kernel that is fastest for the inputs it really gets.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 Call = Callable[[], object]
 Kernel = Callable[..., Any]
 
-MARGIN = 0.03  # by which a kernel must be faster than the first to take its place
+MARGIN = 0.03  # by which a kernel must be faster than the first to replace it
 
-# What a kernel may raise that cannot take some inputs, or that does not run on this machine.
+# Errors of kernels that do not support some inputs or this machine.
 UNSUITABLE = (NotImplementedError, ValueError, TypeError, RuntimeError, ImportError)
 
 
@@ -31,13 +31,13 @@ class Layer(Protocol):
     kernel: Any
 
 
-def choose(
-    what: str, layers: Sequence[Layer], kernels: Mapping[str, Kernel], forward: Call
+def autotune(
+    label: str, layers: Sequence[Layer], kernels: Mapping[str, Kernel], forward: Call
 ) -> dict[str, str]:
-    """Give each layer the kernel that is fastest for the inputs that `forward` brings it.
+    """Give each layer the kernel that is fastest for the inputs that it gets from `forward`.
 
-    `forward` runs the layers once on representative inputs, with the first of `kernels`, which
-    must take them all. Returns the choices by a readable shape, and logs them as `what`. A layer
+    `forward` runs the layers once on representative inputs, with the first of `kernels`, which must
+    support all of them. Returns the choices by a readable shape and logs them with `label`. A layer
     that `forward` does not reach gets the first kernel.
     """
     first = next(iter(kernels.values()))
@@ -63,7 +63,7 @@ def choose(
         with torch.inference_mode():
             forward()
             choices = {
-                shape: fastest({n: call(k) for n, k in kernels.items()}, device, f"{what} {shape}")
+                shape: fastest({n: call(k) for n, k in kernels.items()}, device, f"{label} {shape}")
                 for shape, (device, call) in calls.items()
             }
     finally:
@@ -71,36 +71,36 @@ def choose(
             layer.kernel = first
     for layer, shape in seen:
         layer.kernel = kernels[choices[shape]]
-    log.info("%s kernels: %s", what, choices)
+    log.info("%s kernels: %s", label, choices)
     return choices
 
 
-def fastest(calls: Mapping[str, Call], device: torch.device, what: str) -> str:
-    """The name of the call that takes least time; one that fails is left out, and logged.
+def fastest(calls: Mapping[str, Call], device: torch.device, label: str) -> str:
+    """Return the name of the call that takes least time; calls that fail are left out and logged.
 
-    The first is kept unless another is faster by `MARGIN`: two that are equally fast may well
-    round differently, and noise should not decide between them. Raises RuntimeError if all fail.
+    The first is kept unless another is faster by `MARGIN`: two that are equally fast may round
+    differently, and noise should not decide between them. Raises RuntimeError if all fail.
     """
     if len(calls) == 1:
         return next(iter(calls))
     times: dict[str, float] = {}
     for name, call in calls.items():
         try:
-            times[name] = seconds(call, device)
+            times[name] = time_call(call, device)
         except UNSUITABLE as error:
-            log.info("%s: %s is left out: %s", what, name, error)
+            log.info("%s: %s left out: %s", label, name, error)
     if not times:
-        raise RuntimeError(f"{what}: none of {', '.join(calls)} works here")
+        raise RuntimeError(f"{label}: none of {', '.join(calls)} works here")
     best = min(times, key=times.__getitem__)
     first = next(iter(times))
     return best if times[best] < (1 - MARGIN) * times[first] else first
 
 
-def seconds(call: Call, device: torch.device) -> float:
-    """Best time of one call. On a GPU, that of its kernels as they will run: inside a graph."""
+def time_call(call: Call, device: torch.device) -> float:
+    """Return the best time of one call in seconds; on a GPU that of its kernels inside a graph."""
     if device.type != "cuda":
-        return repeated(call, device)
-    calls = 10  # to a graph, so that the start of a replay does not count for much
+        return time_repeated(call, device)
+    calls = 10  # in a graph, so that the start of a replay has little weight
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
@@ -111,11 +111,14 @@ def seconds(call: Call, device: torch.device) -> float:
     with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         for _ in range(calls):
             call()
-    return repeated(graph.replay, device) / calls
+    return time_repeated(graph.replay, device) / calls
 
 
-def repeated(call: Call, device: torch.device, limit_s: float = 0.1) -> float:
-    """Best time of a call as it is, of ten or as many as fit into `limit_s`, after one to warm."""
+def time_repeated(call: Call, device: torch.device, limit_s: float = 0.1) -> float:
+    """Return the best time of a call in seconds, after one to warm up.
+
+    Of ten calls, or of as many as fit into `limit_s`.
+    """
     call()
     times: list[float] = []
     while len(times) < 10 and sum(times) < limit_s:
@@ -138,7 +141,7 @@ def _once(call: Call, device: torch.device) -> float:
 
 
 def _describe(arguments: Sequence[Any]) -> str:
-    """Shapes of the tensors of a call and their dtype, as a key and for the log."""
+    """Return the shapes of the tensors of a call and their dtype, as a key and for the log."""
     tensors = [a for a in arguments if isinstance(a, Tensor)]
     shapes = " ".join("x".join(map(str, t.shape)) for t in tensors)
     return f"{shapes} {str(tensors[0].dtype).removeprefix('torch.')}"

@@ -1,8 +1,8 @@
 """The text encoder of the paper's own models (Rombach et al. 2022, section 4.3.1 and appendix E).
 
-A transformer that reads in both directions and was trained together with the diffusion model; it
-shares no weights with the published BERT, only its tokenizer. Module names are those of diffusers'
-LDMBertModel files, whose `to_logits` is not used by anything.
+A bidirectional transformer, trained together with the diffusion model; it shares no weights with
+the published BERT, only its tokenizer. Module names are those of diffusers' LDMBertModel files,
+whose `to_logits` is unused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.networks.attention import Kernel, sdpa
 from models.networks.config import select
 
-# What transformers writes beside them: of training, or said elsewhere.
+# Further keys that transformers writes: about training, or repeated elsewhere.
 _IRRELEVANT = {
     "activation_dropout",
     "architectures",
@@ -42,7 +42,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class BertConfig:
-    """As in `bert/config.json`; the inner width of attention is heads · `head_dim`."""
+    """Fields of `bert/config.json`; the inner width of attention is heads · `head_dim`."""
 
     vocab_size: int = 30522
     max_position_embeddings: int = 77
@@ -62,7 +62,7 @@ class BertConfig:
 
 
 class SelfAttention(nn.Module):
-    """x (B, T, D); every token sees every other."""
+    """Bidirectional self-attention; x (B, T, D)."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()

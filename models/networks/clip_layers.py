@@ -15,7 +15,7 @@ from models.networks.attention import Kernel, sdpa
 
 
 class LayerConfig(Protocol):
-    """What a configuration says of its layers."""
+    """The part of a configuration that describes its layers."""
 
     @property
     def hidden_size(self) -> int: ...
@@ -32,7 +32,7 @@ class LayerConfig(Protocol):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention, x (B, T, D); causal where a token may not see those after it."""
+    """Self-attention, x (B, T, D); with `causal`, tokens do not attend to later ones."""
 
     def __init__(self, dim: int, heads: int, *, causal: bool) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""What a checkpoint's JSON files say about its networks, as frozen records.
+"""The JSON files of a checkpoint's networks as frozen records.
 
 The field names are those of the published files (`unet/config.json`, `vae/config.json`,
 `text_encoder/config.json`), so a file becomes a record without a map. Published files also carry
-switches that this code does not implement. Each is listed with the values that leave the result
-as it is; any other value is refused, because drawing wrongly in silence is worse than refusing.
+switches that this code does not implement. Each is listed with the values that do not change the
+result; any other value is refused, because a wrong image without an error is worse than a refusal.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ def select(
     neutral: Mapping[str, tuple[Any, ...]],
     foreign: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The entries of `data` that are fields of `cls`; refuses every other key that matters.
+    """Return the entries of `data` that are fields of `cls`.
 
-    foreign: fields that a file of this kind does not have.
+    neutral: other keys, with the values that may be ignored. foreign: fields that a file of this
+    kind does not have. Raises UnsupportedConfig for every other key.
     """
     names = {field.name for field in fields(cls)} - set(foreign)
     chosen: dict[str, Any] = {}
@@ -61,7 +62,7 @@ _UNET_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "attention_type": ("default",),
 }
 
-# What a UNet2DModel file means where it is silent: other things than a UNet2DConditionModel file.
+# Defaults of a UNet2DModel file, which differ from those of a UNet2DConditionModel file.
 _UNCONDITIONAL_DEFAULTS: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
@@ -92,8 +93,8 @@ _ATTENTION_BLOCKS = {"AttnDownBlock2D", "AttnUpBlock2D"}
 _CROSS_ATTENTION_BLOCKS = {"CrossAttnDownBlock2D", "CrossAttnUpBlock2D"}
 
 
-def misfit(pairs: Mapping[str, tuple[Any, Any]]) -> str | None:
-    """In words, where what a network has is not what is wanted of it; None if all of it is."""
+def mismatch(pairs: Mapping[str, tuple[Any, Any]]) -> str | None:
+    """Describe the pairs whose second value is not the first; None if all are equal."""
     wrong = [f"{key} {its}, not {wanted}" for key, (its, wanted) in pairs.items() if its != wanted]
     return f"it has {'; '.join(wrong)}" if wrong else None
 
@@ -103,12 +104,12 @@ class UNetConfig:
     """The UNets of latent diffusion (Rombach et al. 2022, table 12 to 15; Podell et al. 2023).
 
     A file of diffusers' UNet2DConditionModel or, with `cross_attention_dim` None, of its
-    UNet2DModel, which reads no context. `attention_head_dim` means two things, as it does there:
-    the heads of a level in the former, the width of a head in the latter (None: one head);
-    `num_attention_heads` is the number of heads in both. UNet2DModel itself does not know that
-    key: here it is what a config.json says of networks with as many heads at every level
-    whatever its width (inpainting_big and lsun_churches256 of the paper: 8). `time_cond_proj_dim`
-    is the width in which a network that was distilled with guidance is told how strong that is.
+    UNet2DModel, which has no context. `attention_head_dim` has two meanings, as in diffusers: the
+    heads of a level in the former, the width of a head in the latter (None: one head).
+    `num_attention_heads` is the number of heads in both. UNet2DModel itself does not have that key:
+    here a config.json uses it for networks with as many heads at every level, independent of its
+    width (inpainting_big and lsun_churches256 of the paper: 8). `time_cond_proj_dim` is the width
+    of the embedded guidance scale, for networks that were distilled with guidance.
     """
 
     sample_size: int = 64
@@ -174,9 +175,9 @@ class UNetConfig:
             return cls(**select(cls, data, _UNET_NEUTRAL, foreign=_UNCONDITIONAL_ONLY))
         if kind != "UNet2DModel":
             raise UnsupportedConfig(f"_class_name={kind!r}: have UNet2DConditionModel, UNet2DModel")
-        # How many times a learned time embedding knows: `time_embedding_type` says it is not one.
-        said = {key: value for key, value in data.items() if key != "num_train_timesteps"}
-        chosen = select(cls, said, _UNET_NEUTRAL, foreign=_CONDITIONAL_ONLY)
+        # The size of a learned time embedding; `time_embedding_type` is never a learned one here.
+        kept = {key: value for key, value in data.items() if key != "num_train_timesteps"}
+        chosen = select(cls, kept, _UNET_NEUTRAL, foreign=_CONDITIONAL_ONLY)
         return cls(**{**_UNCONDITIONAL_DEFAULTS, **chosen, "cross_attention_dim": None})
 
     def to_dict(self) -> dict[str, Any]:
@@ -187,32 +188,32 @@ class UNetConfig:
 
     @property
     def is_unconditional(self) -> bool:
-        """Whether the network reads no context: its attention is that of pixels alone."""
+        """Return True if the network has no context: it has self-attention over pixels only."""
         return self.cross_attention_dim is None
 
     @property
     def heads(self) -> tuple[int, ...]:
-        """Attention heads of each level."""
+        """Return the attention heads of each level."""
         levels = len(self.block_out_channels)
         if self.num_attention_heads is not None:
             return _per_level(self.num_attention_heads, levels)
-        said = self.attention_head_dim
+        dim = self.attention_head_dim
         if self.is_unconditional:
-            return tuple(c // said if isinstance(said, int) else 1 for c in self.block_out_channels)
-        assert said is not None  # __post_init__ has refused it
-        return _per_level(said, levels)
+            return tuple(c // dim if isinstance(dim, int) else 1 for c in self.block_out_channels)
+        assert dim is not None  # __post_init__ has refused it
+        return _per_level(dim, levels)
 
     @property
     def transformer_depth(self) -> tuple[int, ...]:
-        """Transformer blocks after each resnet of each level that has attention."""
+        """Return the transformer blocks after each resnet of each level that has attention."""
         return _per_level(self.transformer_layers_per_block, len(self.block_out_channels))
 
     @property
     def pooled_dim(self) -> int | None:
-        """The width of the pooled text that SDXL adds to the time embedding; None: it adds none.
+        """Return the width of the pooled text that SDXL adds to the time embedding, or None.
 
-        What is left of the added embedding's input beside the embedded ids: six of them, or the
-        five of the refiner, whose one text encoder gives a context as wide as the pooled text.
+        It is the input width of the added embedding less the embedded ids: six of them, or five for
+        the refiner, whose one text encoder gives a context as wide as the pooled text.
         """
         whole, each = self.projection_class_embeddings_input_dim, self.addition_time_embed_dim
         if self.addition_embed_type is None or whole is None or each is None:
@@ -222,14 +223,14 @@ class UNetConfig:
 
     @property
     def time_ids(self) -> int:
-        """How many sizes, crops and scores SDXL adds to the time embedding."""
+        """Return the number of sizes, crops and scores that SDXL adds to the time embedding."""
         whole, each = self.projection_class_embeddings_input_dim, self.addition_time_embed_dim
         if self.pooled_dim is None or whole is None or each is None:
             return 0
         return (whole - self.pooled_dim) // each
 
 
-# transformers writes many keys that concern training or other tasks; they change no feature.
+# Keys that transformers writes about training or other tasks; they change no feature.
 _TEXT_IRRELEVANT = {
     "architectures",
     "attention_dropout",

@@ -1,7 +1,7 @@
-"""The two small networks that the paper conditions on: a class, and a map of classes.
+"""The two small embedders of the paper: of a class, and of a map of classes.
 
-Rombach et al. 2022, sections 4.3 and 4.3.2. Their configurations have the names of CompVis'
-published ones, of which neither has a diffusers counterpart.
+Rombach et al. 2022, sections 4.3 and 4.3.2. Their configurations use the names of CompVis'
+published ones; neither has a diffusers counterpart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models.networks.config import select
 
 @dataclass(frozen=True)
 class ClassEmbedderConfig:
-    """As in `class_embedder/config.json`. The last class stands for none at all."""
+    """Fields of `class_embedder/config.json`. The last class stands for none at all."""
 
     n_classes: int = 1001
     embed_dim: int = 512
@@ -41,7 +41,7 @@ class ClassEmbedder(nn.Module):
 
     @property
     def unconditional(self) -> int:
-        """The class that the network was shown where it was not to know any."""
+        """Return the class that stands for no class in training."""
         return self.config.n_classes - 1
 
     def forward(self, classes: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class ClassEmbedder(nn.Module):
 
 @dataclass(frozen=True)
 class SpatialRescalerConfig:
-    """As in `rescaler/config.json`: halved `n_stages` times, then mapped to `out_channels`."""
+    """Fields of `rescaler/config.json`: halved `n_stages` times, then mapped to `out_channels`."""
 
     n_stages: int = 2
     in_channels: int = 182
@@ -67,7 +67,7 @@ class SpatialRescalerConfig:
 
 
 class SpatialRescaler(nn.Module):
-    """maps (B, C, H, W) -> (B, C', H / 2ⁿ, W / 2ⁿ), to stand beside latents of that size."""
+    """maps (B, C, H, W) -> (B, C', H / 2ⁿ, W / 2ⁿ), concatenated with latents of that size."""
 
     def __init__(self, config: SpatialRescalerConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The bricks that the UNet and the autoencoder share.
+"""Layers that the UNet and the autoencoder share.
 
 Module names are those of the published (diffusers) files. Feature maps are (B, C, H, W).
 """
@@ -22,12 +22,12 @@ class NormSiLUKernel(Protocol):
 
 
 def norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
-    """silu(group_norm(x)) by PyTorch's own operators; x (B, C, H, W), weight and bias (C,)."""
+    """Compute silu(group_norm(x)) by PyTorch's operators; x (B, C, H, W), weight and bias (C,)."""
     return F.silu(F.group_norm(x, groups, weight, bias, eps))
 
 
 class NormSiLU(nn.GroupNorm):
-    """Group normalisation (Wu & He 2018) and SiLU, by the kernel that was chosen for this layer."""
+    """Group normalisation (Wu & He 2018) and SiLU, by the kernel chosen for this layer."""
 
     def __init__(self, groups: int, channels: int, eps: float) -> None:
         super().__init__(groups, channels, eps)
@@ -40,8 +40,8 @@ class NormSiLU(nn.GroupNorm):
 class RowLinear(nn.Linear):
     """A linear layer on (B, C) that is computed on a multiple of `multiple` rows.
 
-    Libraries take other kernels for a few rows than for many, and those add in another order. On
-    a fixed number of rows a row's result does not depend on how many others there are.
+    Libraries use other kernels for few rows than for many, and those add in another order. On a
+    fixed number of rows a row's result does not depend on the number of other rows.
     """
 
     multiple = 1
@@ -53,18 +53,18 @@ class RowLinear(nn.Linear):
         return super().forward(F.pad(x, (0, 0, 0, missing)))[: len(x)]
 
 
-FEWEST_TOKENS = 4
+MIN_TOKENS = 4
 
 
 class TokenLinear(nn.Linear):
-    """A linear layer on (B, T, C), of which few tokens are filled up to `FEWEST_TOKENS`.
+    """A linear layer on (B, T, C) that pads few tokens to `MIN_TOKENS`.
 
-    A context of one class, and a map of one pixel, are a single token each: then the number of
-    rows is that of pictures, and for fewer than four libraries take other kernels.
+    A context of one class, and a map of one pixel, are a single token each. The number of rows is
+    then that of images, and for fewer than four rows libraries use other kernels.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        missing = FEWEST_TOKENS - x.shape[-2]
+        missing = MIN_TOKENS - x.shape[-2]
         if missing <= 0:
             return super().forward(x)
         return super().forward(F.pad(x, (0, 0, 0, missing)))[..., :-missing, :]
@@ -72,7 +72,7 @@ class TokenLinear(nn.Linear):
 
 @contextmanager
 def row_multiple(layers: Sequence[RowLinear], multiple: int) -> Iterator[None]:
-    """These layers pad to `multiple` rows meanwhile; otherwise none does."""
+    """Pad the inputs of these layers to `multiple` rows within the context."""
     try:
         for layer in layers:
             layer.multiple = multiple
@@ -83,15 +83,15 @@ def row_multiple(layers: Sequence[RowLinear], multiple: int) -> Iterator[None]:
 
 
 def halve(x: Tensor) -> Tensor:
-    """Half the resolution by the mean of every 2x2 pixels."""
+    """Halve the resolution by the mean of every 2x2 pixels."""
     return F.avg_pool2d(x, 2)
 
 
 class ResnetBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x))) + time))); `time_dim` None leaves time out.
 
-    Called with `resample`, a function that changes the size of a feature map, it does so before
-    the first convolution and beside it (Song et al. 2021, "BigGAN-type up- and downsampling").
+    `resample`, a function that changes the size of a feature map, is applied before the first
+    convolution and to the skip connection (Song et al. 2021, "BigGAN-type up- and downsampling").
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class ResnetBlock(nn.Module):
         return skip + h
 
     def timed(self, h: Tensor, time: Tensor | None) -> Tensor:
-        """What stands between the convolutions: time is added, then norm and SiLU."""
+        """Add the time, then apply norm and SiLU, between the two convolutions."""
         if time is not None:
             h = h + self.time_emb_proj(F.silu(time))[:, :, None, None]
         out: Tensor = self.norm2(h)
@@ -127,7 +127,10 @@ class ResnetBlock(nn.Module):
 
 
 class ScaleShiftResnetBlock(ResnetBlock):
-    """Time scales and shifts what was normed (Dhariwal & Nichol 2021, section 3, "AdaGN")."""
+    """A resnet block whose time scales and shifts the normed features.
+
+    Dhariwal & Nichol 2021, section 3, "AdaGN".
+    """
 
     def __init__(
         self, channels_in: int, channels_out: int, time_dim: int, groups: int, eps: float
@@ -137,7 +140,7 @@ class ScaleShiftResnetBlock(ResnetBlock):
         self.norm2 = nn.GroupNorm(groups, channels_out, eps)
 
     def timed(self, h: Tensor, time: Tensor | None) -> Tensor:
-        assert time is not None  # every block of a UNet is told the time
+        assert time is not None  # every block of a UNet gets the time
         scale, shift = self.time_emb_proj(F.silu(time))[:, :, None, None].chunk(2, dim=1)
         return F.silu(self.norm2(h) * (1 + scale) + shift)
 
@@ -145,7 +148,7 @@ class ScaleShiftResnetBlock(ResnetBlock):
 class Downsample(nn.Module):
     """Half the resolution by a strided convolution.
 
-    `asymmetric` pads right and below only: what the autoencoder of Rombach et al. does.
+    `asymmetric` pads right and below only, as the autoencoder of Rombach et al. does.
     """
 
     def __init__(self, channels: int, *, asymmetric: bool = False) -> None:
@@ -161,7 +164,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour to `size` (twice the resolution by default), then a convolution."""
+    """Nearest-neighbour upsampling to `size`, by default twice the resolution; a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

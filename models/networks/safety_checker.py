@@ -1,9 +1,9 @@
 """The safety checker that Stable Diffusion 1.x was published with.
 
-A CLIP vision transformer (Radford et al. 2021, ViT-L/14) describes the picture; where the
-description is too near to that of one of seventeen concepts, the picture is flagged. What the
-concepts are was not published, only their embeddings (CompVis/stable-diffusion-safety-checker;
-Rando et al. 2022, "Red-Teaming the Stable Diffusion Safety Filter"). Names are the files'.
+A CLIP vision transformer (Radford et al. 2021, ViT-L/14) embeds the image; an image whose embedding
+is too near to that of one of seventeen concepts is flagged. The concepts were not published, only
+their embeddings (CompVis/stable-diffusion-safety-checker; Rando et al. 2022, "Red-Teaming the
+Stable Diffusion Safety Filter"). Module names are those of the files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CHECKER = "StableDiffusionSafetyChecker"
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A CLIP vision transformer, by the names of `vision_config`."""
+    """A CLIP vision transformer, with the names of `vision_config`."""
 
     image_size: int = 224
     patch_size: int = 14
@@ -46,7 +46,7 @@ class VisionConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Of a safety checker's `config.json`."""
+        """Read the vision part of a safety checker's `config.json`."""
         vision = data.get("vision_config") or {}
         known = {name: vision[name] for name in cls.__dataclass_fields__ if name in vision}
         config = cls(**{**known, "projection_dim": data.get("projection_dim", 768)})
@@ -56,7 +56,7 @@ class VisionConfig:
 
 
 class Embeddings(nn.Module):
-    """Patches of the picture, in reading order, after a token for the whole of it."""
+    """Patches of the image, in reading order, after a token for the whole image."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -73,12 +73,12 @@ class Embeddings(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """image (B, 3, S, S) -> its description (B, D), from the token for the whole picture."""
+    """image (B, 3, S, S) -> its features (B, D), from the token for the whole image."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.embeddings = Embeddings(config)
-        # Misspelled in the published files.
+        # The name is misspelled in the published files.
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.encoder = LayerStack(config, causal=False)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -92,7 +92,7 @@ class VisionTransformer(nn.Module):
 
 
 class _Vision(nn.Module):
-    """The published names have `vision_model` twice."""
+    """Wrapper for the published names, which contain `vision_model` twice."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class _Vision(nn.Module):
 
 @dataclass(frozen=True)
 class Scores:
-    """How far a picture is beyond each threshold; above 0 is too near."""
+    """Similarities less their thresholds; above 0 is too near."""
 
     special_care: NDArray[np.float32]  # (3,)
     concepts: NDArray[np.float32]  # (17,)
@@ -112,7 +112,7 @@ class Scores:
 
 
 class SafetyChecker(nn.Module):
-    """image (B, 3, S, S), normalised as CLIP wants it -> embeddings (B, P)."""
+    """image (B, 3, S, S), normalised for CLIP -> embeddings (B, P)."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class SafetyChecker(nn.Module):
 
     @torch.inference_mode()
     def scores(self, image: Tensor) -> Scores:
-        """Of one picture (3, S, S)."""
+        """Score one image (3, S, S)."""
         weight = self.visual_projection.weight
         embedding = self(image[None].to(weight.device, weight.dtype))
         special = _beyond(embedding, self.special_care_embeds, self.special_care_embeds_weights)
@@ -141,15 +141,18 @@ class SafetyChecker(nn.Module):
 
 
 def _beyond(embedding: Tensor, concepts: Tensor, thresholds: Tensor) -> NDArray[np.float32]:
-    """Cosines (N,) with the concepts, less their thresholds."""
+    """Return the cosines (N,) with the concepts less their thresholds."""
     cosines = F.normalize(embedding) @ F.normalize(concepts).T
     beyond: NDArray[np.float32] = (cosines[0].float() - thresholds.float()).cpu().numpy()
     return beyond
 
 
 def adjusted(special: NDArray[np.float32], concepts: NDArray[np.float32]) -> Scores:
-    """Scores to three decimals. The first of special care that is above 0 makes those after it,
-    and all concepts, stricter."""
+    """Round scores to three decimals.
+
+    The first of special care that is above 0 raises those after it, and all concepts, by
+    `STRICTER`.
+    """
     adjustment, scores = np.float32(0), []
     for beyond in special:
         scores.append(np.round(beyond + adjustment, DECIMALS))
@@ -159,7 +162,7 @@ def adjusted(special: NDArray[np.float32], concepts: NDArray[np.float32]) -> Sco
 
 
 def ships_safety_checker(folder: Path) -> bool:
-    """Whether the model in this folder was published with a safety checker."""
+    """Return True if the model in this folder was published with a safety checker."""
     index = folder / "model_index.json"
     if not index.exists():
         return False
@@ -167,9 +170,9 @@ def ships_safety_checker(folder: Path) -> bool:
 
 
 def load_safety_checker(folder: Path, dtype: torch.dtype, device: torch.device) -> SafetyChecker:
-    """The safety checker of the model in `folder`.
+    """Load the safety checker of the model in `folder`.
 
-    Raises CheckpointMissing if it names one whose files are not there, CheckpointMismatch and
+    Raises CheckpointMissing if it names one whose files are missing, CheckpointMismatch and
     UnsupportedConfig.
     """
     part = folder / "safety_checker"

@@ -1,4 +1,4 @@
-"""Networks that differ from another in a few weights, and share the others in memory."""
+"""Networks that differ from another in a few weights and share the others in memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from torch import Tensor, nn
 M = TypeVar("M", bound=nn.Module)
 
 
-def twin(network: M, weights: Mapping[str, Tensor]) -> M:
-    """Another network with the same parameters and the same kernels in its layers, but for those
-    `weights`, which are given by parameter name."""
+def with_weights(network: M, weights: Mapping[str, Tensor]) -> M:
+    """Return a copy of `network` with these `weights`, by parameter name.
+
+    It shares all other parameters and the kernels of its layers with `network`.
+    """
     memo: dict[int, object] = {}
     for name, parameter in network.named_parameters():
         changed = weights.get(name)

@@ -16,11 +16,11 @@ from models.networks.config import TextEncoderConfig
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """What the transformer knows about a batch of token rows.
+    """Output of the transformer for a batch of token rows.
 
     hidden_states: the embeddings and the output of every layer, each (B, T, D), not normalised.
     last: the last of them after the final layer norm, (B, T, D).
-    pooled: `last` at the first end-of-text token, projected where the model has a projection.
+    pooled: `last` at the first end-of-text token, projected if the model has a projection.
     """
 
     hidden_states: tuple[Tensor, ...]
@@ -75,11 +75,11 @@ class TextEncoder(nn.Module):
         return TextFeatures(hidden_states, last, pooled)
 
     def _end_of_text(self, ids: Tensor) -> Tensor:
-        """Position (B,) of the first end-of-text token.
+        """Return the position (B,) of the first end-of-text token.
 
-        Published SD files say `eos_token_id` 2, which is wrong: the token is 49407, the largest
-        of the vocabulary. That value therefore means "the largest id of the row"; learned words
-        come after the vocabulary.
+        Published SD files have `eos_token_id` 2, which is wrong: the token is 49407, the largest of
+        the vocabulary. That value therefore means "the largest id of the row"; ids of textual
+        inversion embeddings come after the vocabulary and are not counted.
         """
         if self.config.eos_token_id == 2:
             return ids.masked_fill(ids >= self.config.vocab_size, 0).argmax(dim=-1)

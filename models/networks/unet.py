@@ -1,8 +1,8 @@
 """The denoising UNet of latent diffusion, with the layer names of published checkpoints.
 
 Rombach et al. (2022), section 3.3, in the shapes of the paper's own models, Stable Diffusion 1.x
-and SDXL (Podell et al. 2023, table 1). It predicts; what it predicts (noise or velocity) is the
-sampler table's business.
+and SDXL (Podell et al. 2023, table 1). The sampler table decides whether its output is read as
+noise, velocity or clean latents.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from models.networks.layers import (
 
 @dataclass(frozen=True)
 class AddedConditioning:
-    """What some networks are told beside the time, each as a part of its embedding.
+    """Further conditioning of some networks, added to the embedding of the time.
 
     SDXL: pooled text (B, P) and time ids, (B, 6) of sizes and crop; for the refiner (B, 5), with an
-    aesthetic score. Networks distilled with guidance: how strong that is, (B, G), embedded.
+    aesthetic score. Networks distilled with guidance: the embedded guidance scale (B, G).
     """
 
     pooled: Tensor | None = None
@@ -44,27 +44,27 @@ class AddedConditioning:
     guidance: Tensor | None = None
 
     @classmethod
-    def of(cls, config: UNetConfig, told: Sequence[Tensor]) -> Self | None:
-        """What a UNet of this configuration is told, from the tensors of it; None if nothing."""
+    def of(cls, config: UNetConfig, tensors: Sequence[Tensor]) -> Self | None:
+        """Return the conditioning of a UNet of this configuration from its tensors, or None."""
         names = ["pooled", "time_ids"] if config.addition_embed_type else []
         names += ["guidance"] if config.time_cond_proj_dim else []
-        return cls(**dict(zip(names, told, strict=True))) if names else None
+        return cls(**dict(zip(names, tensors, strict=True))) if names else None
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Those that there are, in one order."""
+        """Return the tensors that are not None, in a fixed order."""
         return tuple(t for t in (self.pooled, self.time_ids, self.guidance) if t is not None)
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """What a ControlNet adds to the skip connections, finest first, and to the middle."""
+    """Additions of a ControlNet to the skip connections, finest first, and to the middle."""
 
     skips: tuple[Tensor, ...]
     mid: Tensor
 
     def scaled(self, weights: Tensor) -> Residuals:
-        """Row by row, by `weights` (B,)."""
+        """Multiply row by row with `weights` (B,)."""
         by = weights.to(self.mid.dtype)[:, None, None, None]
         return Residuals(tuple(skip * by for skip in self.skips), self.mid * by)
 
@@ -74,7 +74,7 @@ class Residuals:
 
 
 def sinusoid(t: Tensor, dim: int, *, flip_sin_to_cos: bool = True, shift: int = 0) -> Tensor:
-    """Positional embedding of t (N,) -> (N, dim) float32 (Vaswani et al. 2017, section 3.5)."""
+    """Embed positions t (N,) -> (N, dim) float32 (Vaswani et al. 2017, section 3.5)."""
     half = dim // 2
     exponents = torch.arange(half, dtype=torch.float32, device=t.device) / (half - shift)
     angles = t.float()[:, None] * torch.exp(-math.log(10000) * exponents)
@@ -83,10 +83,10 @@ def sinusoid(t: Tensor, dim: int, *, flip_sin_to_cos: bool = True, shift: int = 
 
 
 def guidance_embedding(scale: float, dim: int) -> Tensor:
-    """How strong guidance is, a number, as networks distilled with it are told: (dim,) float32.
+    """Embed a guidance scale for networks distilled with guidance: (dim,) float32.
 
     A positional embedding of 1000 (scale - 1) (Luo et al. 2023, "Latent Consistency Models",
-    section 4.2), rounded as in their published code: angles are large.
+    section 4.2), rounded as in their published code, because the angles are large.
     """
     half = dim // 2
     step = torch.log(torch.tensor(10000.0)) / (half - 1)
@@ -95,29 +95,29 @@ def guidance_embedding(scale: float, dim: int) -> Tensor:
 
 
 class TimestepEmbedding(nn.Module):
-    """x (B, I), and beside it what is `told`, (B, T), of a network that was told it in training."""
+    """MLP of x (B, I), plus a projection of `cond` (B, C) in networks that have one."""
 
-    def __init__(self, dim_in: int, dim_out: int, dim_told: int | None = None) -> None:
+    def __init__(self, dim_in: int, dim_out: int, cond_dim: int | None = None) -> None:
         super().__init__()
         self.linear_1 = RowLinear(dim_in, dim_out)
-        if dim_told is not None:
-            self.cond_proj = RowLinear(dim_told, dim_in, bias=False)
+        if cond_dim is not None:
+            self.cond_proj = RowLinear(cond_dim, dim_in, bias=False)
         self.linear_2 = RowLinear(dim_out, dim_out)
 
-    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        x = x if told is None else x + self.cond_proj(told)
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        x = x if cond is None else x + self.cond_proj(cond)
         out: Tensor = self.linear_2(F.silu(self.linear_1(x)))
         return out
 
 
 def geglu(projected: Tensor) -> Tensor:
-    """Value times gelu(gate), the halves of (..., 2·inner) -> (..., inner)."""
+    """Return value times gelu(gate), the halves of (..., 2·inner) -> (..., inner)."""
     value, gate = projected.chunk(2, dim=-1)
     return value * F.gelu(gate)
 
 
 class GEGLU(nn.Module):
-    """x W · gelu(x V) (Shazeer 2020), by the kernel that was chosen for this layer."""
+    """x W · gelu(x V) (Shazeer 2020), by the kernel chosen for this layer."""
 
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__()
@@ -141,7 +141,10 @@ class FeedForward(nn.Module):
 
 
 def _added_embedding(config: UNetConfig) -> TimestepEmbedding:
-    """Of SDXL's pooled text and time ids. ValueError if the file does not say how wide it is."""
+    """Build the embedding of SDXL's pooled text and time ids.
+
+    Raises ValueError if the configuration lacks its width.
+    """
     width = config.projection_class_embeddings_input_dim
     if width is None:
         raise ValueError("text_time needs projection_class_embeddings_input_dim")
@@ -176,7 +179,7 @@ class SpatialTransformer(nn.Module):
         self.norm = nn.GroupNorm(config.norm_num_groups, channels, eps=1e-6)
         self.proj_in = self._projection(channels)
         width = config.cross_attention_dim
-        assert width is not None  # such blocks are of networks that read a context
+        assert width is not None  # only networks with a context have such blocks
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(channels, heads, width) for _ in range(depth)
         )
@@ -200,19 +203,20 @@ class SpatialTransformer(nn.Module):
 
 
 def resnet(width: int, channels: int, config: UNetConfig) -> ResnetBlock:
-    """From `width` to `channels`, told the time in the way of this network."""
+    """Build a block from `width` to `channels` with the time conditioning of this network."""
     kind = ScaleShiftResnetBlock if config.resnet_time_scale_shift == "scale_shift" else ResnetBlock
     time_dim = 4 * config.block_out_channels[0]
     return kind(width, channels, time_dim, config.norm_num_groups, config.norm_eps)
 
 
 def _attentions(kind: str, index: int, layers: int, config: UNetConfig) -> nn.ModuleList:
-    """What stands behind each of the resnets of a level: transformers, attention, or nothing."""
+    """Build the layers after each resnet of a level: transformers, attention, or nothing."""
     channels, heads = config.block_out_channels[index], config.heads[index]
     if kind.startswith("CrossAttn"):
         depth = config.transformer_depth[index]
-        made = [SpatialTransformer(channels, heads, depth, config) for _ in range(layers)]
-        return nn.ModuleList(made)
+        return nn.ModuleList(
+            SpatialTransformer(channels, heads, depth, config) for _ in range(layers)
+        )
     if kind.startswith("Attn"):
         groups, eps = config.norm_num_groups, config.norm_eps
         return nn.ModuleList(SpatialAttention(channels, heads, groups, eps) for _ in range(layers))
@@ -220,7 +224,7 @@ def _attentions(kind: str, index: int, layers: int, config: UNetConfig) -> nn.Mo
 
 
 class Level(nn.Module):
-    """One resolution of the UNet on its way down or up: resnets, each maybe with attention.
+    """One resolution of the UNet: resnets, each with or without attention.
 
     `widths` are the input channels of each resnet; `kind` is diffusers' name of the block.
     """
@@ -237,7 +241,7 @@ class Level(nn.Module):
 
 
 def _resampled_by_resnet(kind: str, own: str, resample_type: str) -> bool:
-    """Whether a level of this kind ends in a resnet, not in a convolution that resamples."""
+    """Return True if a level of this kind ends in a resnet, not in a convolution that resamples."""
     return kind == own or (kind.startswith("Attn") and resample_type == "resnet")
 
 
@@ -266,13 +270,13 @@ class DownLevel(Level):
 
 
 class UpLevel(Level):
-    """`index` counts resolutions as on the way down: 0 is the finest."""
+    """A level of the decoder. `index` counts resolutions as in the encoder: 0 is the finest."""
 
     def __init__(self, index: int, config: UNetConfig) -> None:
         channels = config.block_out_channels
         last = len(channels) - 1
         below = channels[min(index + 1, last)]
-        # What each resnet receives beside the skip connection, and the skip itself.
+        # Input channels of each resnet from the layer before, and from the skip connection.
         incoming = [below] + [channels[index]] * config.layers_per_block
         skips = [channels[index]] * config.layers_per_block + [channels[max(index - 1, 0)]]
         widths = [a + b for a, b in zip(incoming, skips, strict=True)]
@@ -288,7 +292,7 @@ class UpLevel(Level):
         for i in range(len(self.resnets)):
             x = self.layer(i, torch.cat([x, skips.pop()], dim=1), time, context)
         for up in self.upsamplers:
-            # An odd side was rounded on the way down: go back to the size of the next skip.
+            # The encoder rounded odd sides: upsample to the size of the next skip connection.
             size = (skips[-1].shape[-2], skips[-1].shape[-1])
             if isinstance(up, ResnetBlock):
                 x = up(x, time, partial(F.interpolate, size=size, mode="nearest"))
@@ -320,8 +324,8 @@ class MidBlock(nn.Module):
         return out
 
 
-class Descent(nn.Module):
-    """A UNet's way down and its middle: what a ControlNet has a copy of."""
+class UNetEncoder(nn.Module):
+    """The encoder of a UNet and its middle block, of which a ControlNet has a copy."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -336,14 +340,17 @@ class Descent(nn.Module):
         self.down_blocks = nn.ModuleList(DownLevel(i, config) for i in range(len(channels)))
         self.mid_block = MidBlock(config)
 
-    def descend(
+    def encode(
         self, x: Tensor, time: Tensor, context: Tensor | None, hint: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """From latents, and a `hint` (B, C0, h, w) added to the first features, to the middle's
-        features and the skip connections, finest first."""
+        """Return the features of the middle and the skip connections, finest first, of latents.
+
+        A `hint` (B, C0, h, w) is added to the first features. Raises ValueError for a context that
+        the network does not have, or that is missing.
+        """
         if (context is None) != self.config.is_unconditional:
-            wanted = "no context" if self.config.is_unconditional else "a context"
-            raise ValueError(f"this network reads {wanted}")
+            expected = "no context" if self.config.is_unconditional else "a context"
+            raise ValueError(f"this network takes {expected}")
         x = self.conv_in(x)
         x = x if hint is None else x + hint
         skips = [x]
@@ -354,7 +361,7 @@ class Descent(nn.Module):
     def embed_time(
         self, timestep: Tensor, added: AddedConditioning | None, dtype: torch.dtype
     ) -> Tensor:
-        """(B,) -> (B, 4·C0): sinusoid and MLP, plus SDXL's sizes, crops and pooled text."""
+        """Embed timesteps (B,) -> (B, 4·C0): sinusoid and MLP, plus the added conditioning."""
         added = added or AddedConditioning()
         position = self._position(timestep, self.config.block_out_channels[0])
         time: Tensor = self.time_embedding(position.to(dtype), self._guidance(added, dtype))
@@ -363,7 +370,7 @@ class Descent(nn.Module):
         return time + self.add_embedding(self._pooled_and_ids(added).to(dtype))
 
     def _guidance(self, added: AddedConditioning, dtype: torch.dtype) -> Tensor | None:
-        """What a network that was distilled with guidance is told of it."""
+        """Return the embedded guidance scale of a network that was distilled with guidance."""
         if self.config.time_cond_proj_dim is None:
             return None
         if added.guidance is None:
@@ -371,7 +378,7 @@ class Descent(nn.Module):
         return added.guidance.to(dtype)
 
     def _pooled_and_ids(self, added: AddedConditioning) -> Tensor:
-        """(B, P + ids·D), what `add_embedding` takes."""
+        """Return the input of `add_embedding`, (B, P + ids·D)."""
         each = self.config.addition_time_embed_dim
         if added.pooled is None or added.time_ids is None or each is None:
             raise ValueError("this UNet needs added conditioning: pooled text and time ids")
@@ -384,11 +391,11 @@ class Descent(nn.Module):
         return sinusoid(t, dim, flip_sin_to_cos=flip, shift=shift)
 
 
-class UNet(Descent):
+class UNet(UNetEncoder):
     """x (B, C, h, w), timestep (B,), context (B, T, D) or None -> prediction (B, C_out, h, w).
 
-    Where C is more than C_out, the channels beyond it are what the picture is conditioned on:
-    a mask and what it masks, a low resolution, a map (Rombach et al. 2022, section 3.3).
+    Where C is more than C_out, the further channels are the concat conditioning of the image: a
+    mask and the masked image, a low-resolution image, a map (Rombach et al. 2022, section 3.3).
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -408,7 +415,7 @@ class UNet(Descent):
         residuals: Residuals | None = None,
     ) -> Tensor:
         time = self.embed_time(timestep, added, x.dtype)
-        x, skips = self.descend(x, time, context)
+        x, skips = self.encode(x, time, context)
         if residuals is not None:
             x = x + residuals.mid
             skips = [skip + more for skip, more in zip(skips, residuals.skips, strict=True)]

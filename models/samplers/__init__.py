@@ -1,23 +1,15 @@
 """Samplers, each compiled to a table of coefficients that the engine applies: see `table.py`.
 
-A new sampler is a new file with one function and its line in SAMPLERS.
+Every module of `methods` lists its samplers in `SAMPLERS`. A sampler has the name of its function,
+and its title and its name in other programs are in `protocol/request/samplers.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from importlib import import_module
+from pkgutil import iter_modules
 
-from models.samplers.methods.consistency import lcm, tcd
-from models.samplers.methods.ddim import ddim
-from models.samplers.methods.ddpm import ddpm
-from models.samplers.methods.deis import deis
-from models.samplers.methods.dpmpp import dpmpp_2m
-from models.samplers.methods.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde
-from models.samplers.methods.euler import euler, euler_ancestral
-from models.samplers.methods.lms import lms
-from models.samplers.methods.plms import plms
-from models.samplers.methods.singlestep import dpmpp_2s_ancestral, dpmpp_sde
-from models.samplers.methods.two_stage import dpm2, dpm2_ancestral, heun
-from models.samplers.methods.unipc import unipc
+from models.samplers import methods
 from models.samplers.noise_schedule import NoiseSchedule
 from models.samplers.plan import Plan
 from models.samplers.schedules.registry import SCHEDULES, Schedule
@@ -27,26 +19,15 @@ __all__ = ["HISTORY", "SAMPLERS", "SCHEDULES", "Plan", "SamplerTable", "Schedule
 
 Sampler = Callable[[Plan], SamplerTable]
 
-SAMPLERS: dict[str, Sampler] = {
-    "ddim": ddim,
-    "plms": plms,
-    "euler": euler,
-    "euler_ancestral": euler_ancestral,
-    "dpmpp_2m": dpmpp_2m,
-    "unipc": unipc,
-    "heun": heun,
-    "dpm2": dpm2,
-    "dpm2_ancestral": dpm2_ancestral,
-    "lms": lms,
-    "dpmpp_2s_ancestral": dpmpp_2s_ancestral,
-    "dpmpp_sde": dpmpp_sde,
-    "dpmpp_2m_sde": dpmpp_2m_sde,
-    "dpmpp_3m_sde": dpmpp_3m_sde,
-    "deis": deis,
-    "ddpm": ddpm,
-    "lcm": lcm,
-    "tcd": tcd,
-}
+
+def _listed() -> Iterator[tuple[str, Sampler]]:
+    """Yield name and function of every sampler that a module of `methods` lists."""
+    for module in iter_modules(methods.__path__, f"{methods.__name__}."):
+        for sampler in import_module(module.name).SAMPLERS:
+            yield sampler.__name__, sampler
+
+
+SAMPLERS: dict[str, Sampler] = dict(sorted(_listed()))
 
 
 def compile_table(
@@ -57,14 +38,14 @@ def compile_table(
     strength: float | None = None,
     eta: float = 0.0,
 ) -> SamplerTable:
-    """The table of a sampler; the same arguments give the same table, mostly from a cache.
+    """Return the table of a sampler; the same arguments give the same table, mostly from a cache.
 
-    strength None starts from pure noise (text-to-image, and inpainting at strength 1 in
-    diffusers); a number in (0, 1] starts from z0 with noise added, and takes only the last
-    `int(steps * strength)` steps, of which there must be one. eta, in [0, 1], is for "ddim" alone:
-    how much fresh noise a step adds. `len(table)` is the number of evaluations: for "plms" one more
-    than the steps, and up to twice as many for samplers that evaluate a step twice. Raises
-    ValueError naming what is out of bounds.
+    strength None starts from pure noise (text-to-image, and inpainting at strength 1 in diffusers);
+    a number in (0, 1] starts from z0 with noise added and takes only the last `int(steps *
+    strength)` steps, of which there must be one. eta, in [0, 1], is for "ddim" only: the share of
+    fresh noise in a step. `len(table)` is the number of evaluations: for "plms" one more than the
+    steps, and up to twice as many for samplers that evaluate a step twice. Raises ValueError for
+    arguments out of bounds, with name, value and bound.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is {sampler!r}, not one of {', '.join(SAMPLERS)}")

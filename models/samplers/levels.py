@@ -1,8 +1,8 @@
-"""The noise levels that x passes through on its way from noise to image.
+"""The noise levels that x passes through from noise to image.
 
-Three ways to count them. Sigma levels: a list of noise-to-signal ratios that ends with 0 (most
-samplers). Listed levels: the same as mixes of signal and noise, for samplers that were written for
-timesteps. Stride levels: a position in a table of alphas_cumprod, a fixed number of positions apart
+In three forms. Sigma levels: a list of noise-to-signal ratios that ends with 0 (most samplers).
+Listed levels: the same as mixtures of signal and noise, for samplers that were written for
+timesteps. Stride levels: positions in a table of alphas_cumprod, a fixed number of positions apart
 (DDIM, PLMS).
 """
 
@@ -23,21 +23,27 @@ from models.samplers.table import CLEAN, Level
 
 
 def level(sigma: float) -> Level:
-    """The noise level with this ratio of noise to signal, and variance 1."""
+    """Return the noise level with this ratio of noise to signal, and variance 1."""
     signal = (sigma**2 + 1.0) ** -0.5
     return Level(signal, sigma * signal)
 
 
 @dataclass(frozen=True)
 class SigmaLevels:
-    """timesteps (steps,) for the network; sigmas (steps + 1,), decreasing, the last one 0."""
+    """Levels as sigmas.
+
+    timesteps (steps,) for the network; sigmas (steps + 1,), decreasing, the last one 0.
+    """
 
     timesteps: FloatArray
     sigmas: FloatArray
 
 
 def sigma_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) -> SigmaLevels:
-    """Levels of the samplers in sigma space: both ends of a spacing are visited, fractions too."""
+    """Return the levels of samplers in sigma space.
+
+    Both ends of a spacing are visited, and timesteps may be fractions.
+    """
     if schedule.grid:
         return _grid_levels(schedule.grid(noise_schedule, steps), noise_schedule)
     timesteps = spaced_timesteps(schedule.spacing, steps, noise_schedule)
@@ -49,10 +55,10 @@ def sigma_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) 
 
 
 def multistep_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) -> SigmaLevels:
-    """Levels of the multistep solvers: whole timesteps, and the clean end is not evaluated.
+    """Return the levels of multistep solvers: whole timesteps without the clean end.
 
-    One timestep more is spaced and the cleanest dropped, but for "trailing", which stops short of
-    the clean end by itself. Curves span the whole noise schedule whatever the spacing.
+    One timestep more is spaced and the cleanest dropped, except for "trailing", which stops short
+    of the clean end by itself. Curves span the whole noise schedule with every spacing.
     """
     if schedule.grid:
         return _grid_levels(schedule.grid(noise_schedule, steps), noise_schedule)
@@ -74,14 +80,17 @@ def _grid_levels(sigmas: FloatArray, noise_schedule: NoiseSchedule) -> SigmaLeve
 
 @dataclass(frozen=True)
 class ListedLevels:
-    """timesteps (steps,) for the network; levels, one more, the last one clean."""
+    """Levels as a list.
+
+    timesteps (steps,) for the network; levels (steps + 1), the last one clean.
+    """
 
     timesteps: FloatArray
     levels: list[Level]
 
 
 def listed_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) -> ListedLevels:
-    """Levels of the samplers that go from one timestep to the next of a list, and then to 0."""
+    """Return the levels of samplers that visit a list of timesteps, and then the clean end."""
     if schedule.in_sigmas:
         found = sigma_levels(schedule, steps, noise_schedule)
         return ListedLevels(found.timesteps, [level(float(sigma)) for sigma in found.sigmas])
@@ -94,9 +103,10 @@ def listed_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule)
 
 @dataclass(frozen=True)
 class StrideLevels:
-    """timesteps (steps,) for the network; positions (steps,) of the same levels in `alphas`.
+    """Levels as positions in a table of alphas_cumprod.
 
-    A step leads from position p to position p - stride, and to `final_alpha` below position 0.
+    timesteps (steps,) for the network; positions (steps,) of the same levels in `alphas`. A step
+    leads from position p to position p - stride, and to `final_alpha` below position 0.
     """
 
     timesteps: FloatArray
@@ -106,7 +116,7 @@ class StrideLevels:
     final_alpha: float
 
     def alpha(self, position: int) -> float:
-        """Share of the signal's variance at a position."""
+        """Return the share of the signal's variance at a position."""
         if position < 0:
             return self.final_alpha
         return float(self.alphas[min(position, len(self.alphas) - 1)])
@@ -119,12 +129,13 @@ class StrideLevels:
 def stride_levels(
     schedule: Schedule, steps: int, noise_schedule: NoiseSchedule, alpha_to_one: bool
 ) -> StrideLevels:
-    """Levels of DDIM and PLMS; `alpha_to_one` is the sampler's own default for the final level.
+    """Return the levels of DDIM and PLMS.
 
-    A step is T // steps timesteps long whatever the spacing, as in diffusers, so that after
-    "linspace" and "trailing" steps x can be a few timesteps away from what the network is told.
-    Chosen noise levels are positions 0, 1, 2, ... of their own small table; they end at sigma 0, as
-    in the samplers that were made for them.
+    `alpha_to_one` is the sampler's own default for the final level. A step is T // steps timesteps
+    long with every spacing, as in diffusers, so that after "linspace" and "trailing" steps x can be
+    a few timesteps away from the timestep that the network gets. Levels chosen as sigmas are
+    positions 0, 1, 2, ... of a small table of their own and end at sigma 0, as in the samplers made
+    for them.
     """
     if schedule.in_sigmas:
         chosen = sigma_levels(schedule, steps, noise_schedule)
@@ -143,7 +154,7 @@ def stride_levels(
 
 
 def predict_x0(before: Level, prediction_type: PredictionType) -> tuple[float, float]:
-    """Weights on x and on the network's output that give the predicted x0, in x of variance 1."""
+    """Return the weights on x and on the output that give x0, for x of variance 1."""
     match prediction_type:
         case "v_prediction":
             return before.signal, -before.noise
@@ -154,7 +165,7 @@ def predict_x0(before: Level, prediction_type: PredictionType) -> tuple[float, f
 
 
 def predict_noise(before: Level, prediction_type: PredictionType) -> tuple[float, float]:
-    """Weights on x and on the network's output that give the noise in x, of variance 1."""
+    """Return the weights on x and on the output that give the noise in x, of variance 1."""
     match prediction_type:
         case "v_prediction":
             return before.noise, before.signal
@@ -165,10 +176,10 @@ def predict_noise(before: Level, prediction_type: PredictionType) -> tuple[float
 
 
 def transfer(before: Level, after: Level, prediction_type: PredictionType) -> tuple[float, float]:
-    """Weights on x and on the network's output that take x from one level to another.
+    """Return the weights on x and on the output that take x from one level to another.
 
-    Song et al. 2021, eq. 12 without its noise: x0 and the noise are read from x and the output,
-    and mixed again at the new level. The level before has variance 1, that after may have less.
+    Song et al. 2021, eq. 12 without its noise: x0 and the noise are computed from x and the output
+    and mixed at the new level. The level before has variance 1, the level after may have less.
     """
     x0 = predict_x0(before, prediction_type)
     noise = predict_noise(before, prediction_type)
@@ -177,7 +188,7 @@ def transfer(before: Level, after: Level, prediction_type: PredictionType) -> tu
 
 
 def fresh_noise(before: Level, after: Level) -> float:
-    """How much noise a step can add that samples the posterior: Ho et al. 2020, eq. 7.
+    """Return the noise of a step that samples the posterior: Ho et al. 2020, eq. 7.
 
     Song et al. 2021, eq. 16, with eta 1.
     """

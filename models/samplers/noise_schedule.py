@@ -3,7 +3,7 @@
     x_t = sqrt(alphas_cumprod[t]) * x_0 + sqrt(1 - alphas_cumprod[t]) * noise
     (Ho et al. 2020, eq. 4)
 
-Knows nothing of samplers: which timesteps are visited, and how, is `models/samplers`.
+Independent of samplers: `models.samplers` chooses the timesteps.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
-# What stands in for "no signal left" where sigma = noise / signal must stay finite: the smallest
-# positive half-precision number, the value that diffusers uses for zero-terminal-SNR schedules.
+# Replaces 0, "no signal left", where sigma = noise / signal must stay finite: the smallest positive
+# half-precision number, the value that diffusers uses for zero-terminal-SNR schedules.
 _SMALLEST_ALPHA = 2.0**-24
 
 # Keys of a published scheduler configuration with values that no coefficient table can express.
@@ -41,7 +41,7 @@ class NoiseSchedule:
     rescale_betas_zero_snr: bool = False
     prediction_type: PredictionType = "epsilon"
     steps_offset: int = 0
-    # None: the configuration does not say, and each sampler has its own default.
+    # None: the configuration lacks it, and each sampler has its own default.
     set_alpha_to_one: bool | None = None
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class NoiseSchedule:
 
     @cached_property
     def betas(self) -> FloatArray:
-        """(T,): variance of the noise added at each timestep, before any zero-SNR rescaling."""
+        """Return (T,): variance of the noise added at each timestep, before zero-SNR rescaling."""
         if self.trained_betas is not None:
             return _frozen(np.array(self.trained_betas, dtype=np.float64))
         make = _BETAS[self.beta_schedule]
@@ -87,11 +87,11 @@ class NoiseSchedule:
 
     @cached_property
     def alphas_cumprod(self) -> FloatArray:
-        """(T,): share of the signal's variance left at each timestep, decreasing, in [0, 1).
+        """Return (T,): share of the signal's variance left at each timestep, decreasing, in [0, 1).
 
-        Computed in float64 and rounded once to float32, the precision that checkpoints and
-        diffusers keep it in. Where little noise is left that moves sigma by 1e-5 of itself, and
-        the network was trained with the rounded one.
+        Computed in float64 and rounded once to float32, the precision of checkpoints and of
+        diffusers. At little noise that changes sigma by a relative 1e-5, and the network was
+        trained with the rounded values.
         """
         alphas_cumprod = np.cumprod(1.0 - self.betas, dtype=np.float64)
         if self.rescale_betas_zero_snr:
@@ -100,7 +100,7 @@ class NoiseSchedule:
 
     @cached_property
     def sigmas(self) -> FloatArray:
-        """(T,): noise over signal at each timestep, increasing, always finite."""
+        """Return (T,): noise over signal at each timestep, increasing, always finite."""
         nothing_left = self.alphas_cumprod == 0.0
         alphas_cumprod = np.where(nothing_left, _SMALLEST_ALPHA, self.alphas_cumprod)
         return _frozen(np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod))
@@ -111,12 +111,12 @@ def _linear(start: float, end: float, count: int) -> FloatArray:
 
 
 def _scaled_linear(start: float, end: float, count: int) -> FloatArray:
-    """Linear in the square root: the schedule of Rombach et al. 2022."""
+    """Return betas linear in the square root: the schedule of Rombach et al. 2022."""
     return np.linspace(start**0.5, end**0.5, count) ** 2
 
 
 def _squared_cosine(start: float, end: float, count: int) -> FloatArray:
-    """Nichol & Dhariwal 2021, eq. 17; it has no end points to choose."""
+    """Return betas of Nichol & Dhariwal 2021, eq. 17; it ignores `start` and `end`."""
     time = np.arange(count + 1) / count
     alphas_cumprod = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
     return np.minimum(1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
@@ -130,7 +130,7 @@ _BETAS = {
 
 
 def _rescale_to_zero_terminal_snr(alphas_cumprod: FloatArray) -> FloatArray:
-    """Lin et al. 2023, algorithm 1: shift the last signal to zero and keep the first."""
+    """Shift the last signal to zero and keep the first: Lin et al. 2023, algorithm 1."""
     signal = np.sqrt(alphas_cumprod)
     first, last = signal[0], signal[-1]
     rescaled: FloatArray = ((signal - last) * first / (first - last)) ** 2
@@ -138,6 +138,6 @@ def _rescale_to_zero_terminal_snr(alphas_cumprod: FloatArray) -> FloatArray:
 
 
 def _frozen(array: FloatArray) -> FloatArray:
-    """The same array, read-only: it is shared by everyone who asks."""
+    """Make the array read-only, because all users share it, and return it."""
     array.setflags(write=False)
     return array

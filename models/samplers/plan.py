@@ -1,4 +1,4 @@
-"""What a table is compiled from."""
+"""The input from which a sampler's table is compiled."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from models.samplers.spacing import rows_skipped
 
 @dataclass(frozen=True)
 class Plan:
-    """One walk from noise to image, whatever the sampler that takes it.
+    """One run from noise to image, for any sampler.
 
     strength None starts from pure noise, a number in (0, 1] from z0 with noise added: the noisiest
     steps are then left out. eta in [0, 1] is DDIM's share of fresh noise.
@@ -23,7 +23,7 @@ class Plan:
 
     @property
     def skipped(self) -> int:
-        """How many of the noisiest steps are not taken."""
+        """Return the number of the noisiest steps that are left out."""
         return rows_skipped(self.steps, self.strength)
 
     @property

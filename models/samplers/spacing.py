@@ -1,4 +1,4 @@
-"""Timesteps, evenly spaced, and how they and noise levels are read from each other.
+"""Evenly spaced timesteps, and the conversion between timesteps and noise levels.
 
 "leading", "linspace" and "trailing" are the three spacings of table 2 in Lin et al. 2023.
 """
@@ -13,16 +13,16 @@ Spacing = Literal["leading", "linspace", "trailing"]
 
 
 def stride(count: int, noise_schedule: NoiseSchedule) -> int:
-    """Whole timesteps between two of `count` leading ones; never 0, so that they differ."""
+    """Return the whole timesteps between two of `count` leading ones; at least 1."""
     return max(noise_schedule.num_train_timesteps // count, 1)
 
 
 def spaced_timesteps(spacing: Spacing, count: int, noise_schedule: NoiseSchedule) -> FloatArray:
-    """(count,) timesteps, noisiest first; "linspace" ones are not rounded.
+    """Return (count,) timesteps, noisiest first; "linspace" ones are not rounded.
 
     A single "leading" or "linspace" timestep is the clean end, as in diffusers: those spacings fix
-    the clean end first. "trailing" fixes the noisy end and is the one for very few steps. With as
-    many steps as trained timesteps, "leading" starts past the last: see `within_training`.
+    the clean end first. "trailing" fixes the noisy end and suits very few steps. With as many steps
+    as trained timesteps, "leading" starts past the last: see `within_training`.
     """
     last = noise_schedule.num_train_timesteps - 1
     match spacing:
@@ -38,32 +38,32 @@ def spaced_timesteps(spacing: Spacing, count: int, noise_schedule: NoiseSchedule
 
 
 def within_training(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
-    """The timesteps with none past the last that the network was trained on."""
+    """Return the timesteps, limited to the last that the network was trained on."""
     return np.minimum(timesteps, noise_schedule.num_train_timesteps - 1)
 
 
 def sigmas_at(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
-    """Noise levels at timesteps, linear between the trained ones and constant beyond them."""
+    """Return the noise levels at timesteps, linear between the trained ones, constant beyond."""
     trained = np.arange(noise_schedule.num_train_timesteps)
     return np.interp(timesteps, trained, noise_schedule.sigmas)
 
 
 def log_sigmas_at(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
-    """Noise levels at timesteps, their logarithms linear between the trained ones."""
+    """Return the noise levels at timesteps, their logarithms linear between the trained ones."""
     trained = np.arange(noise_schedule.num_train_timesteps)
     return np.exp(np.interp(timesteps, trained, np.log(noise_schedule.sigmas)))
 
 
 def timesteps_at(sigmas: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
-    """Timesteps at noise levels, linear in log sigma between the trained ones."""
+    """Return the timesteps at noise levels, linear in log sigma between the trained ones."""
     trained = np.arange(noise_schedule.num_train_timesteps, dtype=np.float64)
     return np.interp(np.log(sigmas), np.log(noise_schedule.sigmas), trained)
 
 
 def rows_skipped(steps: int, strength: float | None) -> int:
-    """How many of the noisiest steps image-to-image leaves out; None (text-to-image) skips none.
+    """Return the number of the noisiest steps that image-to-image leaves out; 0 for None.
 
-    int(steps * strength) steps remain, rounding and all as in diffusers' `get_timesteps`. Raises
+    int(steps * strength) steps remain, with the rounding of diffusers' `get_timesteps`. Raises
     ValueError where none would.
     """
     if strength is None:

@@ -1,8 +1,8 @@
 """A sampler as a table of coefficients.
 
-With the network's output taken as given, one step of every sampler here is an affine map of the
-current x, the latest outputs and fresh noise. A table holds those maps, one row per evaluation of
-the network, in float64. Whoever holds a table needs to know nothing of the sampler it came from:
+With the network's output given, one step of every sampler here is an affine map of the current x,
+the latest outputs and fresh noise. A table holds those maps, one row per evaluation of the network,
+in float64. Running a table needs no knowledge of its sampler:
 
     x       = start_signal * z0 + start_noise * initial_noise
     for each row:
@@ -12,7 +12,7 @@ the network, in float64. Whoever holds a table needs to know nothing of the samp
         # inpainting, where the image is known: x = known_signal * z0 + known_noise * initial_noise
 
 z0 are the scaled latents of the input image; initial_noise and fresh_noise are unit normal. A row
-that undoes the one before it takes that row's noise back too: see `carried_noise`.
+that undoes the one before it also removes that row's noise: see `carried_noise`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ import numpy as np
 
 from models.samplers.noise_schedule import FloatArray
 
-# How many predictions a row can look at, its own first. Four-step Adams-Bashforth needs four, and
-# PLMS evaluates its second level twice, which puts one unused prediction in between.
+# The number of predictions that a row can use, its own first. Four-step Adams-Bashforth needs four,
+# and PLMS evaluates its second level twice, which puts one unused prediction in between.
 HISTORY = 5
 
 
@@ -41,11 +41,10 @@ PURE_NOISE = Level(signal=0.0, noise=1.0)
 
 @dataclass(frozen=True)
 class Row:
-    """What a sampler says of one evaluation; the names are those of the table's columns.
+    """Coefficients of one evaluation; the names are those of the table's columns.
 
-    `history` may be shorter than HISTORY: the predictions that it leaves out weigh nothing.
-    `carried_noise` is how much of what the row before drew is in fresh_noise, beside what this row
-    draws, which weighs 1.
+    `history` may be shorter than HISTORY: missing predictions have weight 0. `carried_noise` is the
+    weight in fresh_noise of the noise of the row before; this row's own noise has weight 1.
     """
 
     timestep: float
@@ -61,10 +60,10 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class SamplerTable:
-    """Everything the engine must know of a sampler. Columns are read-only float64.
+    """The coefficients of a sampler. Columns are read-only float64.
 
-    All are (rows,) but `history`, (rows, HISTORY): weights on d_now, d_-1, d_-2, ...
-    `timestep` is what the network is told, in [0, T - 1], and not always a whole number.
+    All are (rows,) except `history`, (rows, HISTORY): weights on d_now, d_-1, d_-2, ... `timestep`
+    is the network's input, in [0, T - 1], and not always a whole number.
     """
 
     start_signal: float
@@ -99,11 +98,11 @@ class SamplerTable:
         )
 
     def __len__(self) -> int:
-        """Evaluations of the network."""
+        """Return the number of evaluations of the network."""
         return len(self.timestep)
 
     def first(self, rows: int) -> Self:
-        """The table of its first `rows` rows."""
+        """Return the table of the first `rows` rows."""
         columns: dict[str, Any] = {
             name: value[:rows]
             for name, value in vars(self).items()
@@ -112,7 +111,7 @@ class SamplerTable:
         return replace(self, **columns)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` gives the same numbers back."""
+        """Return plain JSON types, from which `from_dict` restores the same numbers."""
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in asdict(self).items()
@@ -134,7 +133,7 @@ def _column(values: Sequence[float] | Sequence[Sequence[float]]) -> FloatArray:
 
 
 def start(table: SamplerTable, z0: FloatArray, initial_noise: FloatArray) -> FloatArray:
-    """x before the first row. Any shape; z0 counts for nothing where the start is pure noise."""
+    """Return x before the first row, of any shape; z0 has no effect if the start is pure noise."""
     return table.start_signal * z0 + table.start_noise * initial_noise
 
 
@@ -146,9 +145,9 @@ def apply(
     history: tuple[FloatArray, ...],
     fresh_noise: FloatArray,
 ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
-    """One row: (x, history) before -> (x, history) after. All arrays have the shape of x.
+    """Apply one row: (x, history) before -> (x, history) after. All arrays have the shape of x.
 
-    `output` is the network's answer to (input_scale * x, timestep); `history` holds the earlier
+    `output` is the network's output for (input_scale * x, timestep); `history` holds the earlier
     predictions, latest first, and is empty before row 0.
     """
     prediction = table.predict_x[row] * x + table.predict_output[row] * output
@@ -160,5 +159,5 @@ def apply(
 
 
 def known(table: SamplerTable, row: int, z0: FloatArray, initial_noise: FloatArray) -> FloatArray:
-    """What the known region of an inpainted image is after this row."""
+    """Return the known region of an inpainted image after this row."""
     return table.known_signal[row] * z0 + table.known_noise[row] * initial_noise

@@ -1,4 +1,4 @@
-"""The mel scale: bands as wide as they sound, and back from bands to frequencies."""
+"""The mel scale: conversion of frequencies to perceptual bands and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 
 def mel(frequency: float | FloatArray) -> FloatArray:
-    """Of a frequency in Hz, by the HTK book's formula (Young et al. 2006, eq. 5.13)."""
+    """Convert a frequency in Hz to mel, by the HTK book's formula (Young et al. 2006, eq. 5.13)."""
     return np.asarray(2595.0 * np.log10(1.0 + np.asarray(frequency) / 700.0))
 
 
@@ -22,9 +22,9 @@ def hertz(mels: FloatArray) -> FloatArray:
 
 
 def filters(bands: int, scale: SoundScale) -> FloatArray:
-    """(bins, bands): how much of each frequency a band hears.
+    """Return (bins, bands): the weight of each frequency in a band.
 
-    Triangles of height 1, evenly apart on the mel scale, each from its lower neighbour's middle to
+    Triangles of height 1, evenly spaced on the mel scale, each from its lower neighbour's middle to
     its upper neighbour's.
     """
     ends = np.linspace(mel(scale.min_frequency), mel(scale.max_frequency), bands + 2)
@@ -35,17 +35,17 @@ def filters(bands: int, scale: SoundScale) -> FloatArray:
     return np.clip(np.minimum(rising, falling), 0.0, None)
 
 
-def inverse(heard: FloatArray, scale: SoundScale) -> FloatArray:
-    """(channels, bands, columns) -> (channels, bins, columns): amplitudes that sound like that.
+def inverse(band_amplitudes: FloatArray, scale: SoundScale) -> FloatArray:
+    """Convert (channels, bands, columns) to amplitudes (channels, bins, columns).
 
-    Of all those that the bands would hear so, the ones of least energy; none are below 0.
+    Of all amplitudes with the same bands those of least energy; none are below 0.
     """
-    return np.maximum(_pseudo_inverse(heard.shape[1], scale) @ heard, 0.0)
+    return np.maximum(_pseudo_inverse(band_amplitudes.shape[1], scale) @ band_amplitudes, 0.0)
 
 
 @lru_cache(maxsize=1)  # 36 MB for the usual 512 bands
 def _pseudo_inverse(bands: int, scale: SoundScale) -> FloatArray:
-    """(bins, bands): B (B^T B)^+ for the filters B, which are many more frequencies than bands."""
+    """Return (bins, bands): B (B^T B)^+ for the filters B, which have many more bins than bands."""
     weights = filters(bands, scale)
     inverted: FloatArray = weights @ np.linalg.pinv(weights.T @ weights, hermitian=True)
     return inverted

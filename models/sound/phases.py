@@ -1,4 +1,4 @@
-"""Sound from amplitudes alone: the phases that fit them are looked for.
+"""Sound from amplitudes alone, by a search for matching phases.
 
 Griffin & Lim 1984, "Signal Estimation from Modified Short-Time Fourier Transform", with the
 momentum of Perraudin, Balazs & Sondergaard 2013, "A Fast Griffin-Lim Algorithm".
@@ -16,19 +16,20 @@ MOMENTUM = 0.99
 
 
 def griffin_lim(amplitudes: Tensor, generator: torch.Generator, scale: SoundScale) -> Tensor:
-    """(channels, bins, columns) float32 -> (channels, samples), from random phases.
+    """Convert amplitudes (channels, bins, columns) float32 to sound (channels, samples).
 
-    There is hop * (columns - 1) of sound, which must be more than half a padded window.
+    The phases are random at first. The sound has hop * (columns - 1) samples, which must be more
+    than half a padded window.
     """
     shape = amplitudes.shape
     window = torch.hann_window(scale.window)
     phases = torch.rand(shape, dtype=torch.complex64, generator=generator)
-    before = torch.zeros_like(phases)
+    previous = torch.zeros_like(phases)
     for _ in range(ITERATIONS):
-        heard = _analysis(_synthesis(amplitudes * phases, window, scale), window, scale)
-        ahead = heard - before * (MOMENTUM / (1 + MOMENTUM))
-        phases = ahead / (ahead.abs() + 1e-16)
-        before = heard
+        analysed = _analysis(_synthesis(amplitudes * phases, window, scale), window, scale)
+        accelerated = analysed - previous * (MOMENTUM / (1 + MOMENTUM))
+        phases = accelerated / (accelerated.abs() + 1e-16)
+        previous = analysed
     return _synthesis(amplitudes * phases, window, scale)
 
 

@@ -1,4 +1,4 @@
-"""What the axes and the brightness of a spectrogram's picture mean."""
+"""Scale of a spectrogram image: the meaning of its axes and its brightness."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SoundScale:
-    """The defaults are riffusion's published parameters.
+    """Scale of a spectrogram image; the defaults are riffusion's published parameters.
 
     A column every step_ms is the spectrum of window_ms of sound, padded with silence to padded_ms.
-    The rows share out the mel scale from min_frequency to max_frequency, in Hz. Brightness is the
-    amplitude, as a share of max_value, to the power of `power`, black being the loudest.
+    The rows divide the mel scale from min_frequency to max_frequency, in Hz. Brightness is the
+    amplitude, as a share of max_value, to the power of `power`; black is the loudest.
     """
 
     sample_rate: int = 44100
@@ -25,22 +25,22 @@ class SoundScale:
 
     @property
     def hop(self) -> int:
-        """Samples between two columns."""
+        """Return the samples between two columns."""
         return self.sample_rate * self.step_ms // 1000
 
     @property
     def window(self) -> int:
-        """Samples that a column hears."""
+        """Return the samples in the window of a column."""
         return self.sample_rate * self.window_ms // 1000
 
     @property
     def n_fft(self) -> int:
-        """Samples of a column with its padding."""
+        """Return the samples of a column with its padding."""
         return self.sample_rate * self.padded_ms // 1000
 
     @property
     def bins(self) -> int:
-        """Frequencies of a column."""
+        """Return the frequencies of a column."""
         return self.n_fft // 2 + 1
 
 

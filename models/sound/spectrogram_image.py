@@ -1,4 +1,4 @@
-"""The amplitudes that a picture shows."""
+"""Amplitudes of a spectrogram image."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from numpy.typing import NDArray
 
 from models.sound.scale import RIFFUSION, SoundScale
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Amplitudes = NDArray[np.float64]  # (channels, bands, columns), the lowest band first
 
 
-def amplitudes(picture: Picture, stereo: bool, scale: SoundScale = RIFFUSION) -> Amplitudes:
-    """(H, W, 3) -> one channel, which red shows, or two: left in green and right in blue."""
-    planes = picture[::-1, :, 1:] if stereo else picture[::-1, :, :1]
+def amplitudes(image: Image, stereo: bool, scale: SoundScale = RIFFUSION) -> Amplitudes:
+    """Convert an image (H, W, 3) to amplitudes (channels, H, W).
+
+    One channel from red, or with `stereo` two: left from green and right from blue.
+    """
+    planes = image[::-1, :, 1:] if stereo else image[::-1, :, :1]
     loudness = (255.0 - planes.astype(np.float64)) / 255.0
     return np.moveaxis(scale.max_value * loudness ** (1.0 / scale.power), -1, 0)

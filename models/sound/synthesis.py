@@ -1,4 +1,4 @@
-"""A picture, read aloud."""
+"""Sound from a spectrogram image."""
 
 from __future__ import annotations
 
@@ -9,38 +9,42 @@ from numpy.typing import NDArray
 from models.sound import mel
 from models.sound.phases import griffin_lim
 from models.sound.scale import RIFFUSION, SoundScale
-from models.sound.spectrogram_image import Picture, amplitudes
+from models.sound.spectrogram_image import Image, amplitudes
 
 Sound = NDArray[np.float32]  # (samples, channels) in [-1, 1]
 
-# Columns of the narrowest picture whose sound is longer than half a padded window.
-NARROWEST = RIFFUSION.n_fft // 2 // RIFFUSION.hop + 2
+# Columns of the narrowest image whose sound is longer than half a padded window.
+MIN_WIDTH = RIFFUSION.n_fft // 2 // RIFFUSION.hop + 2
 
-_LOUDNESS_DB = -12.0  # on average, before peaks are cut off and brought to
+_LOUDNESS_DB = -12.0  # on average, before peaks are clipped and scaled to _PEAK_DB
 _PEAK_DB = -0.1
 
 
-def sound_of(
-    picture: Picture, seed: int, *, stereo: bool = False, scale: SoundScale = RIFFUSION
+def synthesise(
+    image: Image, seed: int, *, stereo: bool = False, scale: SoundScale = RIFFUSION
 ) -> Sound:
-    """(H, W, 3) uint8 -> hop * (W - 1) samples. The same picture and seed sound the same.
+    """Convert an image (H, W, 3) uint8 to hop * (W - 1) samples.
 
-    Raises ValueError for a picture that is narrower than NARROWEST.
+    The same image and seed give the same sound. Raises ValueError for an image narrower than
+    MIN_WIDTH.
     """
-    if picture.shape[1] < NARROWEST:
-        raise ValueError(f"the picture is {picture.shape[1]} wide, narrower than {NARROWEST}")
-    heard = mel.inverse(amplitudes(picture, stereo, scale), scale)
+    if image.shape[1] < MIN_WIDTH:
+        raise ValueError(f"the image is {image.shape[1]} wide, narrower than {MIN_WIDTH}")
+    spectrum_amplitudes = mel.inverse(amplitudes(image, stereo, scale), scale)
     generator = torch.Generator().manual_seed(seed)
-    loudest = max(heard.max(), 1e-12)  # a wholly white picture is silent
-    spectrum = torch.from_numpy((heard / loudest).astype(np.float32))
-    return levelled(griffin_lim(spectrum, generator, scale).numpy().T)
+    loudest = max(spectrum_amplitudes.max(), 1e-12)  # a completely white image is silent
+    spectrum = torch.from_numpy((spectrum_amplitudes / loudest).astype(np.float32))
+    return normalise(griffin_lim(spectrum, generator, scale).numpy().T)
 
 
-def levelled(sound: Sound) -> Sound:
-    """As loud as riffusion's own clips: brought to an average, cut off at 1, then to a peak."""
+def normalise(sound: Sound) -> Sound:
+    """Scale sound to the loudness of riffusion's clips.
+
+    It is scaled to an average, clipped at 1, and scaled to a peak.
+    """
     average = float(np.sqrt(np.mean(np.square(sound, dtype=np.float64))))
     if not average:
         return sound
     louder = np.clip(sound * (10 ** (_LOUDNESS_DB / 20) / average), -1.0, 1.0)
-    levelled: Sound = (louder * (10 ** (_PEAK_DB / 20) / np.abs(louder).max())).astype(np.float32)
-    return levelled
+    scaled: Sound = (louder * (10 ** (_PEAK_DB / 20) / np.abs(louder).max())).astype(np.float32)
+    return scaled

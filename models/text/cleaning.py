@@ -1,4 +1,4 @@
-"""Prompts as CLIP was trained to read them: mended, unescaped, one space between words, lower-case.
+"""Prompt cleaning as in CLIP's training: repaired, unescaped, single spaces, lower-case.
 
 The steps are those of the repository openai/CLIP (simple_tokenizer.py), which open_clip keeps.
 """
@@ -11,6 +11,9 @@ import ftfy
 
 
 def clean(text: str) -> str:
-    """ftfy undoes wrong decodings, curly quotes, ligatures and full-width letters."""
-    mended = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(mended.split()).lower()
+    """Return the cleaned text.
+
+    ftfy repairs wrong decodings, curly quotes, ligatures and full-width letters.
+    """
+    repaired = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(repaired.split()).lower()

@@ -1,4 +1,4 @@
-"""Prompts as rows of token ids.
+"""Tokenizer: prompts to rows of token ids.
 
 The whole tokenizer serialises to one JSON string, with which another program (the HTTP service)
 can count the tokens of a prompt without this package.
@@ -18,14 +18,14 @@ from tokenizers import Tokenizer as Backend
 from models.checkpoints.files import read_json
 from models.text.cleaning import clean
 from models.text.vocabularies import Vocabulary, read_vocabulary
-from models.text.wording import Piece, Wording
+from models.text.weighted_prompt import Piece, WeightedPrompt
 
 LENGTH = 77  # of a row, for every text encoder of the family
 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Rows of `length` ids, and how strongly each position is meant; the frame counts as 1."""
+    """Rows of `length` ids, and the weight of each position; special tokens and padding have 1."""
 
     ids: list[list[int]]
     weights: list[list[float]]
@@ -35,7 +35,8 @@ class TokenRows:
 class Tokenizer:
     """Text -> rows of `length` token ids: start, as many tokens as fit, end, padding.
 
-    learned: words of textual inversion, as first id -> how many ids in a row the word stands for.
+    learned: textual inversion embeddings, as first id -> number of consecutive ids of the
+    embedding.
     """
 
     vocabulary: Vocabulary
@@ -44,7 +45,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """Reads a published tokenizer: tokenizer_config.json and the files of its class.
+        """Read a published tokenizer: tokenizer_config.json and the files of its class.
 
         Raises CheckpointError and UnsupportedConfig.
         """
@@ -54,21 +55,22 @@ class Tokenizer:
 
     @property
     def chunk(self) -> int:
-        """Tokens of text that fit one row."""
+        """Return the number of text tokens that fit one row."""
         return self.length - len(self._start) - 1
 
     def tokens(self, text: str) -> list[int]:
-        """Ids of `text` without start, end and padding."""
-        said = clean(text) if self.vocabulary.cleaned else text
-        ids: list[int] = self.vocabulary.backend.encode(said, add_special_tokens=False).ids
+        """Return the ids of `text` without start, end and padding."""
+        ids: list[int] = self.vocabulary.backend.encode(
+            self._cleaned(text), add_special_tokens=False
+        ).ids
         return [part for i in ids for part in range(i, i + self.learned.get(i, 1))]
 
     def rows(self, text: str, at_least: int = 1) -> list[list[int]]:
-        """`text` cut into rows of `length` ids: one for every started `chunk`, or `at_least`."""
+        """Cut `text` into rows of `length` ids: one for every started `chunk`, or `at_least`."""
         return self.weighted_rows([(text, 1.0)], at_least).ids
 
     def weighted_rows(self, pieces: Iterable[Piece], at_least: int = 1) -> TokenRows:
-        """One section of a prompt in rows; a word never spans two pieces."""
+        """Return one section of a prompt in rows; a word never spans two pieces."""
         tokens = [(i, weight) for text, weight in pieces for i in self.tokens(text)]
         count = max(at_least, -(-len(tokens) // self.chunk))
         chunks = [tokens[i * self.chunk : (i + 1) * self.chunk] for i in range(count)]
@@ -77,14 +79,14 @@ class Tokenizer:
             weights=[self._weights([weight for _, weight in chunk]) for chunk in chunks],
         )
 
-    def with_words(self, words: Mapping[str, int]) -> Self:
-        """This tokenizer with more words, each of as many new ids as it says, in turn.
+    def with_tokens(self, words: Mapping[str, int]) -> Self:
+        """Return this tokenizer with more words, each of the given number of consecutive new ids.
 
-        A word may have other signs in it but stands alone, between spaces or signs; the ids after
-        its first are spelled `word_1`, `word_2`, … Raises ValueError for a word that clashes.
+        A word may contain punctuation but matches only between spaces or punctuation. The ids after
+        its first are spelled `word_1`, `word_2`, … Raises ValueError for a word that conflicts.
         """
-        if clashes := self.clashes(words):
-            raise ValueError(f"the vocabulary has {', '.join(clashes.values())} already")
+        if conflicts := self.conflicts(words):
+            raise ValueError(f"the vocabulary has {', '.join(conflicts.values())} already")
         backend = Backend.from_str(self.vocabulary.backend.to_str())
         learned = dict(self.learned)
         for word, count in words.items():
@@ -97,30 +99,38 @@ class Tokenizer:
             )
         return replace(self, vocabulary=replace(self.vocabulary, backend=backend), learned=learned)
 
-    def clashes(self, words: Mapping[str, int]) -> dict[str, str]:
-        """Those of `words` that cannot be learned, with the token in their way: one of the
-        vocabulary's, or of a word before them."""
+    def conflicts(self, words: Mapping[str, int]) -> dict[str, str]:
+        """Return those of `words` that cannot be added, with the existing token that conflicts.
+
+        That token is of the vocabulary or of a word before.
+        """
         found: dict[str, str] = {}
         taken: set[str] = set()
         for word, count in words.items():
             spellings = self._spellings(word, count)
-            known = (t for t in spellings if t in taken or self._knows(t))
+            known = (t for t in spellings if t in taken or self._has(t))
             if (token := next(known, None)) is None:
                 taken.update(spellings)
             else:
                 found[word] = token
         return found
 
-    def _knows(self, token: str) -> bool:
+    def _has(self, token: str) -> bool:
         return self.vocabulary.backend.token_to_id(token) is not None
 
     def _spellings(self, word: str, count: int) -> list[str]:
-        said = clean(word) if self.vocabulary.cleaned else word
-        return [said, *(f"{said}_{i}" for i in range(1, count))]
+        first = self._cleaned(word)
+        return [first, *(f"{first}_{i}" for i in range(1, count))]
+
+    def _cleaned(self, text: str) -> str:
+        return clean(text) if self.vocabulary.cleaned else text
 
     def to_json(self, *others: Tokenizer) -> str:
-        """All that counting takes: the serialised backend, and what is done before and after it,
-        of this tokenizer and of those of the model's other text encoders."""
+        """Serialise everything that counting tokens needs.
+
+        That is the backend and the steps before and after it, of this tokenizer and of `others`,
+        those of the model's other text encoders.
+        """
         return json.dumps(
             self._published() | {"others": [other._published() for other in others]},
             ensure_ascii=False,
@@ -147,10 +157,10 @@ class Tokenizer:
         return [] if start is None else [start]
 
 
-def aligned_rows(tokenizers: Sequence[Tokenizer], wording: Wording) -> list[TokenRows]:
-    """The rows of `wording` by each tokenizer; a section has equally many of them in all."""
+def align_rows(tokenizers: Sequence[Tokenizer], prompt: WeightedPrompt) -> list[TokenRows]:
+    """Return the rows of `prompt` by each tokenizer, for every section the same number in all."""
     by_tokenizer = [TokenRows([], []) for _ in tokenizers]
-    for section in wording.sections:
+    for section in prompt.sections:
         most = max(len(tokenizer.weighted_rows(section).ids) for tokenizer in tokenizers)
         for rows, tokenizer in zip(by_tokenizer, tokenizers, strict=True):
             more = tokenizer.weighted_rows(section, most)

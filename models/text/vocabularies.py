@@ -1,9 +1,9 @@
-"""The three ways in which text encoders of this family cut text into tokens.
+"""The three vocabularies by which text encoders of this family cut text into tokens.
 
 Byte pairs for CLIP, word pieces for the BERT of the paper's text-to-image models, sentence pieces
 for the Japanese Stable Diffusion. Each is read from its published files into the `tokenizers`
-package. Special tokens are known by their ids only: a prompt that spells one is text like any
-other, as with open_clip.
+package. Special tokens are used by id only: a prompt that spells one is treated as ordinary text,
+as in open_clip.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from models.checkpoints.errors import CheckpointError, CheckpointMissing, Unsupp
 
 Config = Mapping[str, Any]  # tokenizer_config.json
 
-# Contractions, runs of letters, single digits, runs of other signs: the word pattern of CLIP
+# Contractions, runs of letters, single digits, runs of other characters: the word pattern of CLIP
 # (Radford et al. 2021, repository openai/CLIP, simple_tokenizer.py).
 _WORDS = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What cuts text into ids, and the ids that frame a row.
+    """The backend that cuts text into ids, and the ids around the text of a row.
 
-    cleaned: text is to pass `models.text.cleaning.clean` first. start_id: None where rows begin
-    with
+    cleaned: text must pass `models.text.cleaning.clean` first. start_id: None where rows begin with
     their text.
     """
 
@@ -42,7 +41,7 @@ class Vocabulary:
 
 
 def clip(folder: Path, config: Config) -> Vocabulary:
-    """CLIP's byte pairs: vocab.json and merges.txt."""
+    """Read CLIP's byte pairs: vocab.json and merges.txt."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     pad = _content(config.get("pad_token") or end)
     backend = Backend(
@@ -62,14 +61,14 @@ def clip(folder: Path, config: Config) -> Vocabulary:
         ]
     )
     if pad != end:
-        # The second tokenizer of SDXL pads with "!", and reads that sign as padding in text too.
+        # The second tokenizer of SDXL pads with "!" and reads "!" in text as padding too.
         backend.add_special_tokens([AddedToken(pad, normalized=False)])
     start_id, end_id, pad_id = _ids(backend, start, end, pad)
     return Vocabulary(backend, start_id, end_id, pad_id, cleaned=True)
 
 
 def bert(folder: Path, config: Config) -> Vocabulary:
-    """Word pieces of Devlin et al. (2019), lower-cased and without accents: vocab.txt."""
+    """Read word pieces of Devlin et al. (2019), lower-cased and without accents: vocab.txt."""
     lower = bool(config.get("do_lower_case", True))
     backend = Backend(models.WordPiece.from_file(str(_file(folder, "vocab.txt"))))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
@@ -79,9 +78,9 @@ def bert(folder: Path, config: Config) -> Vocabulary:
 
 
 def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
-    """A unigram model of Kudo (2018): spiece.model, a protobuf message.
+    """Read a unigram model of Kudo (2018): spiece.model, a protobuf message.
 
-    T5's way of framing: no start, one end token, padding.
+    Rows are framed as in T5: no start, one end token, padding.
     """
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as messages
@@ -96,13 +95,13 @@ def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
         raise UnsupportedConfig(f"{path}: only unigram models with a dummy prefix are supported")
     kinds = messages.ModelProto.SentencePiece
     lower = bool(config.get("do_lower_case"))
-    # Pieces that text never becomes keep their place under a name that no text has.
-    silent = (kinds.CONTROL, kinds.UNKNOWN, kinds.UNUSED)
+    # Pieces that never match text keep their id under a name that no text contains.
+    unmatched = (kinds.CONTROL, kinds.UNKNOWN, kinds.UNUSED)
     ids = {piece.piece: i for i, piece in enumerate(pieces)}
     backend = Backend(
         models.Unigram(
             [
-                (f"\0{piece.piece}" if piece.type in silent else piece.piece, piece.score)
+                (f"\0{piece.piece}" if piece.type in unmatched else piece.piece, piece.score)
                 for piece in pieces
             ],
             unk_id=spec.unk_id,
@@ -122,7 +121,7 @@ def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
         ]
     )
     whole = [piece.piece for piece in pieces if piece.type == kinds.USER_DEFINED]
-    # Those with capitals never meet text that is lower-cased first.
+    # Those with capitals never match, because text is lower-cased first.
     found = [text for text in whole if not lower or text == text.lower()]
     backend.add_tokens([AddedToken(text, normalized=True) for text in found])
     end, pad = (_content(config.get(name) or "") for name in ("eos_token", "pad_token"))
@@ -131,7 +130,7 @@ def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
     return Vocabulary(backend, None, ids[end], ids[pad])
 
 
-# Tokenizer classes of published files. Names end in "Fast" where another program reads them.
+# Tokenizer classes of published files. Some files name the "Fast" variant of a class.
 _READERS: dict[str, Callable[[Path, Config], Vocabulary]] = {
     "CLIPTokenizer": clip,
     "BertTokenizer": bert,
@@ -141,7 +140,10 @@ _BY_FILE = {"merges.txt": clip, "vocab.txt": bert, "spiece.model": sentence_piec
 
 
 def read_vocabulary(folder: Path, config: Config) -> Vocabulary:
-    """By the class that the configuration names, else by the files there are."""
+    """Read the vocabulary by the class in the configuration, else by the files in the folder.
+
+    Raises CheckpointError and UnsupportedConfig.
+    """
     named = config.get("tokenizer_class")
     if named is None:
         for file, read in _BY_FILE.items():
@@ -155,7 +157,7 @@ def read_vocabulary(folder: Path, config: Config) -> Vocabulary:
 
 
 def _charsmap(compiled: bytes) -> list[normalizers.Normalizer]:
-    """The normalisation that the model was trained with; none for the identity."""
+    """Return the normalisation that the model was trained with; none for the identity."""
     return [normalizers.Precompiled(compiled)] if compiled else []
 
 
@@ -173,5 +175,5 @@ def _ids(backend: Backend, *tokens: str) -> list[int]:
 
 
 def _content(token: str | dict[str, Any]) -> str:
-    """The text of a special token, which files give as a string or as an object."""
+    """Return the text of a special token, which files give as a string or as an object."""
     return token if isinstance(token, str) else str(token["content"])

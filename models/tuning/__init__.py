@@ -1,1 +1,1 @@
-"""Choices made by measurement when a model is loaded."""
+"""Autotuning: choices made by measurement when a model is loaded."""

@@ -1,7 +1,7 @@
-"""Which executor runs each network on a CPU: the one that measures fastest.
+"""Autotuning on a CPU: the executor of each network is the one that measures fastest.
 
 The choice is made once for a machine and a model, and kept on disk. Workers that share the folder
-share the choice, so a job that moves from one to another is drawn the same.
+share the choice, so a job that moves from one to another gives the same image.
 """
 
 from __future__ import annotations
@@ -32,92 +32,96 @@ log = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LARGEST_ERROR = 0.03  # of a network in bfloat16: root mean square, as a share of the output's
 REPEATS = 5
-CLOSE = 1.5  # times the best at few rows: who takes longer is not tried at more
-COMPILE_S = 180.0  # about what compiling takes: it is tried only where there is time for it
+CLOSE = 1.5  # candidates slower than this factor at few rows are not tried at more
+COMPILE_S = 180.0  # the approximate time of compiling, tried only with this time budget or more
 
 Candidates = dict[str, Callable[[], Run]]  # name -> how to make it
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What an operator leaves open.
+class ExecutorOptions:
+    """Options of an operator.
 
-    executor: auto, eager, openvino or compile. precision: auto, fp32 or bf16. rows: of a crowd,
-    beside those of a single guided picture. patience_s: how long a network may be measured; every
-    candidate is tried once whatever that takes. cache: folder for converted graphs and choices;
-    None keeps nothing.
+    executor: auto, eager, openvino or compile. precision: auto, fp32 or bf16. rows: of a large
+    batch, measured in addition to those of a single guided image. budget_s: the time for measuring
+    a network; every candidate is tried once in any case. cache: folder for converted graphs and
+    choices; None keeps nothing.
     """
 
     executor: str = "auto"
     precision: str = "auto"
     same_bytes: bool = True
     rows: int = 16
-    patience_s: float = 10.0
+    budget_s: float = 10.0
     cache: Path | None = None
 
 
-def choose_executors(model: LatentDiffusion, wanted: Wanted) -> Executors:
-    """The fastest executors for a model on the CPU, of those that `wanted` allows.
+def autotune_executors(model: LatentDiffusion, options: ExecutorOptions) -> Executors:
+    """Return the fastest executors for a model on the CPU, of those that `options` allows.
 
-    Raises ValueError if the one asked for by name is not available here.
+    Raises ValueError if the executor requested by name is not available.
     """
-    eager = eager_executors(model.unet, model.autoencoder, same_bytes=wanted.same_bytes)
+    eager = eager_executors(model.unet, model.autoencoder, same_bytes=options.same_bytes)
     side = model.unet.config.sample_size
     denoiser = networks.denoiser(model.unet)
     decoder = networks.decoder(model.autoencoder, side)
     encoder = networks.encoder(model.autoencoder, side * model.autoencoder.config.factor)
-    denoising, denoise = _choose(denoiser, eager.denoiser, (2, wanted.rows), wanted)
-    decoding, decode = _choose(decoder, eager.decoder, (1,), wanted)
-    encoding, encode = _choose(encoder, eager.encoder, (1,), wanted)
+    denoising, denoise = _autotune(denoiser, eager.denoiser, (2, options.rows), options)
+    decoding, decode = _autotune(decoder, eager.decoder, (1,), options)
+    encoding, encode = _autotune(encoder, eager.encoder, (1,), options)
     name = f"denoiser {denoising}, decoder {decoding}, encoder {encoding}"
     log.info("executors: %s", name)
     # With ControlNets eagerly: a graph would hold the UNet's weights a second time.
     return Executors(denoise, decode, encode, eager.controlled, name)
 
 
-def _candidates(network: Network, eager: Run, wanted: Wanted) -> Candidates:
+def _candidates(network: Network, eager: Run, options: ExecutorOptions) -> Candidates:
     found: Candidates = {}
-    asked = wanted.executor
-    precisions = _precisions(wanted.precision)
-    if openvino.available() and asked in ("auto", "openvino"):
+    requested = options.executor
+    precisions = _precisions(options.precision)
+    if openvino.available() and requested in ("auto", "openvino"):
         for name in precisions:
-            make = partial(openvino.OpenVino, network, DTYPES[name], wanted.cache)
+            make = partial(openvino.OpenVino, network, DTYPES[name], options.cache)
             found[f"openvino {name}"] = make
-    patient = asked == "compile" or (asked == "auto" and wanted.patience_s >= COMPILE_S)
-    if compiled.available() and patient and network.name == "denoiser":
+    in_time = requested == "compile" or (requested == "auto" and options.budget_s >= COMPILE_S)
+    if compiled.available() and in_time and network.name == "denoiser":
         for name in precisions:
             found[f"compile {name}"] = partial(compiled.Compiled, network, DTYPES[name], eager)
-    if asked in ("auto", "eager") or (asked == "compile" and network.name != "denoiser"):
+    if requested in ("auto", "eager") or (requested == "compile" and network.name != "denoiser"):
         found["eager fp32"] = lambda: eager
     if not found:
-        raise ValueError(f"executor is {asked!r}, which is not available on this machine")
+        raise ValueError(f"executor is {requested!r}, which is not available on this machine")
     return found
 
 
-def _precisions(asked: str) -> list[str]:
-    if asked != "auto":
-        return [asked]
+def _precisions(requested: str) -> list[str]:
+    if requested != "auto":
+        return [requested]
     return ["fp32", "bf16"] if openvino.available() and openvino.has_bfloat16() else ["fp32"]
 
 
-def _choose(network: Network, exact: Run, rows: tuple[int, ...], wanted: Wanted) -> tuple[str, Run]:
-    """The candidate that was chosen here before, or the one that measures fastest now."""
-    candidates = _candidates(network, exact, wanted)
-    file = wanted.cache and wanted.cache / f"{network.name}-{_key(network, wanted)}.choice"
-    if (name := _read(file)) in candidates:
+def _autotune(
+    network: Network, exact: Run, rows: tuple[int, ...], options: ExecutorOptions
+) -> tuple[str, Run]:
+    """Return the candidate that was chosen before, or the one that measures fastest now."""
+    candidates = _candidates(network, exact, options)
+    file = options.cache and options.cache / f"{network.name}-{_cache_key(network, options)}.choice"
+    if (name := _read_choice(file)) in candidates:
         return name, candidates[name]()
     runs = _exact_enough(network, exact, candidates, rows[0])
     if not runs:
         raise ValueError(f"no executor of {', '.join(candidates)} is exact enough for this model")
-    name = _remember(file, _fastest(network, runs, rows, wanted.patience_s))
+    name = _store_choice(file, _fastest(network, runs, rows, options.budget_s))
     return name, runs.get(name) or candidates[name]()
 
 
 def _exact_enough(
     network: Network, exact: Run, candidates: Candidates, rows: int
 ) -> dict[str, Run]:
-    """The candidates whose outputs differ little from those of eager float32: in the root mean
-    square, as a share of the output's own. They are warm then."""
+    """Return the candidates whose outputs differ little from those of eager float32, warmed up.
+
+    The difference is the root mean square as a share of that of the output.
+    """
     inputs = network.examples(rows)
     expected = exact(*inputs).float()
     found = {}
@@ -133,22 +137,20 @@ def _exact_enough(
     return found
 
 
-def _fastest(
-    network: Network, runs: dict[str, Run], rows: tuple[int, ...], patience_s: float
-) -> str:
-    """The one with the least time for a row, at all of the row counts that there is time for.
+def _fastest(network: Network, runs: dict[str, Run], rows: tuple[int, ...], budget_s: float) -> str:
+    """Return the run with the least time for a row, at all row counts that there is time for.
 
-    The first is always measured. At more rows only those run that may still win.
+    The first is always measured. At more rows only the fastest so far are run.
     """
     if len(runs) == 1:
         return next(iter(runs))
-    ends = time.perf_counter() + patience_s
+    ends = time.perf_counter() + budget_s
     seconds = dict.fromkeys(runs, 0.0)  # a row, summed over the row counts
     for turn, count in enumerate(rows):
         left_s = ends - time.perf_counter()
         least = min(seconds.values())
         racing = [name for name in runs if seconds[name] <= CLOSE * least]
-        if turn and (len(racing) == 1 or _foretold(seconds, racing, turn, count) > left_s):
+        if turn and (len(racing) == 1 or _estimate_s(seconds, racing, turn, count) > left_s):
             break
         inputs = network.examples(count)
         for name in racing:
@@ -161,18 +163,18 @@ def _fastest(
     return min(seconds, key=seconds.__getitem__)
 
 
-def _foretold(seconds: dict[str, float], racing: list[str], turns: int, rows: int) -> float:
-    """Seconds that one call of each would take, were a row as long as it was on average."""
+def _estimate_s(seconds: dict[str, float], racing: list[str], turns: int, rows: int) -> float:
+    """Estimate the seconds of one call of each, from the average time of a row so far."""
     return sum(seconds[name] / turns * rows for name in racing)
 
 
-def _key(network: Network, wanted: Wanted) -> str:
-    """Of everything that a choice depends on."""
+def _cache_key(network: Network, options: ExecutorOptions) -> str:
+    """Return a hash of everything that a choice depends on."""
     what = (
         networks.fingerprint(network),
         _cpu(),
         str(torch.get_num_threads()),
-        json.dumps(asdict(replace(wanted, cache=None))),
+        json.dumps(asdict(replace(options, cache=None))),
     )
     return hashlib.sha256("\n".join(what).encode()).hexdigest()[:32]
 
@@ -183,22 +185,22 @@ def _cpu() -> str:
     return torch.backends.cpu.get_cpu_capability()
 
 
-def _read(file: Path | None) -> str:
-    """The choice made before, or nothing."""
+def _read_choice(file: Path | None) -> str:
+    """Return the choice made before, or an empty string."""
     with suppress(OSError):
         return "" if file is None else file.read_text()
     return ""
 
 
-def _remember(file: Path | None, name: str) -> str:
-    """What holds for all who share the folder: the choice of whoever was first."""
+def _store_choice(file: Path | None, name: str) -> str:
+    """Store a choice and return the one that counts for all who share the folder: the first."""
     if file is None:
         return name
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent) as draft:
-        os.chmod(draft.name, 0o644)  # for workers of other users too
-        draft.write(name)
-        draft.flush()
+    with tempfile.NamedTemporaryFile("w", dir=file.parent) as temporary:
+        os.chmod(temporary.name, 0o644)  # for workers of other users too
+        temporary.write(name)
+        temporary.flush()
         with suppress(FileExistsError):
-            os.link(draft.name, file)
+            os.link(temporary.name, file)
     return file.read_text()

@@ -1,33 +1,51 @@
-"""Samplers: their titles and those of schedules, their evaluations per step, and their eta.
+"""The samplers and schedules: their titles, and their names in other programs.
 
-A sampler or schedule without a title is shown with its name.
+The arithmetic of a sampler is in `models.samplers.methods`, under the same name; this package does
+not import it. A sampler or schedule of a worker that is not listed here has its name as title.
 """
+
+from dataclasses import dataclass
 
 from protocol.errors import InvalidRequest
 
-__all__ = ["SAMPLER_TITLES", "SCHEDULE_TITLES", "evaluations", "resolve_eta"]
+__all__ = ["SAMPLERS", "SAMPLER_TITLES", "SCHEDULE_TITLES", "evaluations", "resolve_eta"]
 
-# As AUTOMATIC1111's web interface lists them, where it does.
-SAMPLER_TITLES = {
-    "ddim": "DDIM",
-    "plms": "PLMS",
-    "euler": "Euler",
-    "euler_ancestral": "Euler a",
-    "dpmpp_2m": "DPM++ 2M",
-    "unipc": "UniPC",
-    "heun": "Heun",
-    "dpm2": "DPM2",
-    "dpm2_ancestral": "DPM2 a",
-    "lms": "LMS",
-    "dpmpp_2s_ancestral": "DPM++ 2S a",
-    "dpmpp_sde": "DPM++ SDE",
-    "dpmpp_2m_sde": "DPM++ 2M SDE",
-    "dpmpp_3m_sde": "DPM++ 3M SDE",
-    "deis": "DEIS",
-    "ddpm": "DDPM",
-    "lcm": "LCM",
-    "tcd": "TCD",
+
+@dataclass(frozen=True)
+class SamplerInfo:
+    """A sampler without its arithmetic.
+
+    title: that of AUTOMATIC1111's web interface, if it has the sampler. scheduler: the scheduler
+    class of diffusers, if it has one. two_stage: it evaluates every step twice, except the last.
+    """
+
+    title: str
+    scheduler: str | None = None
+    two_stage: bool = False
+
+
+# In the order in which a worker offers them.
+SAMPLERS = {
+    "ddim": SamplerInfo("DDIM", "DDIMScheduler"),
+    "plms": SamplerInfo("PLMS", "PNDMScheduler"),
+    "euler": SamplerInfo("Euler", "EulerDiscreteScheduler"),
+    "euler_ancestral": SamplerInfo("Euler a", "EulerAncestralDiscreteScheduler"),
+    "dpmpp_2m": SamplerInfo("DPM++ 2M", "DPMSolverMultistepScheduler"),
+    "unipc": SamplerInfo("UniPC", "UniPCMultistepScheduler"),
+    "heun": SamplerInfo("Heun", "HeunDiscreteScheduler", two_stage=True),
+    "dpm2": SamplerInfo("DPM2", "KDPM2DiscreteScheduler", two_stage=True),
+    "dpm2_ancestral": SamplerInfo("DPM2 a", "KDPM2AncestralDiscreteScheduler", two_stage=True),
+    "lms": SamplerInfo("LMS", "LMSDiscreteScheduler"),
+    "dpmpp_2s_ancestral": SamplerInfo("DPM++ 2S a", two_stage=True),
+    "dpmpp_sde": SamplerInfo("DPM++ SDE", "DPMSolverSDEScheduler", two_stage=True),
+    "dpmpp_2m_sde": SamplerInfo("DPM++ 2M SDE"),
+    "dpmpp_3m_sde": SamplerInfo("DPM++ 3M SDE"),
+    "deis": SamplerInfo("DEIS", "DEISMultistepScheduler"),
+    "ddpm": SamplerInfo("DDPM", "DDPMScheduler"),
+    "lcm": SamplerInfo("LCM", "LCMScheduler"),
+    "tcd": SamplerInfo("TCD", "TCDScheduler"),
 }
+SAMPLER_TITLES = {name: info.title for name, info in SAMPLERS.items()}
 SCHEDULE_TITLES = {
     "leading": "Leading",
     "linspace": "Linspace",
@@ -47,19 +65,19 @@ SCHEDULE_TITLES = {
     "align-your-steps-xl": "Align Your Steps, SDXL",
 }
 
-_TWO_EVALUATIONS = {"heun", "dpm2", "dpm2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"}
 _WITH_ETA = "ddim"
 
 
 def evaluations(sampler: str, steps: int) -> int:
-    """Return the number of network evaluations in `steps`, at least 1."""
-    return 2 * steps - 1 if sampler in _TWO_EVALUATIONS else steps
+    """Return how often the network is evaluated; at least once."""
+    info = SAMPLERS.get(sampler)
+    return 2 * steps - 1 if info is not None and info.two_stage else steps
 
 
 def resolve_eta(eta: float | None, sampler: str, default: float) -> float:
-    """Return the share of fresh noise in each step: `eta`, or the model's `default` for None.
+    """Return the share of fresh noise in a step: `eta`, or the model's `default` for None.
 
-    Raises `InvalidRequest` if the sampler does not take it.
+    Raises `InvalidRequest` for another `eta` than 0 if the sampler has no such choice.
     """
     if sampler == _WITH_ETA:
         return default if eta is None else eta

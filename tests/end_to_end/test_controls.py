@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.denoising.sampling_params import ControlPicture, SamplingParams
+from models.denoising.sampling_params import ControlImage, SamplingParams
 from models.loading.controlnets import ControlNets
 from models.loading.loader import load_model
 from tests.end_to_end.test_tasks import COMMON, SIZE, encoded, fetch_image
@@ -71,7 +71,7 @@ def test_image_equals_that_of_the_networks(client: httpx.Client, home: Path) -> 
     model = load_model(str(home / "models/tiny"), torch.device("cpu"))
     net = ControlNets(home / "controlnets").get("edges", model)
     control_image = torch.from_numpy(np.array(lines())).permute(2, 0, 1) / 255
-    control = ControlPicture(net, control_image, weight=0.8, between=(0.0, 0.7))
+    control = ControlImage(net, control_image, weight=0.8, interval=(0.0, 0.7))
     fields: dict[str, Any] = COMMON | SIZE
     scale = card(client)["default_guidance_scale"]
     params = SamplingParams(**fields, guidance_scale=scale, controls=(control,))

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from models.sound import sound_of
+from models.sound import synthesise
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 
@@ -51,7 +51,7 @@ def test_each_image_has_a_sound_file(client: httpx.Client) -> None:
         assert rate == 44100
         opened = Image.open(io.BytesIO(base64.b64decode(image["base64"])))
         assert opened.getexif()[11040] == 32
-        expected = sound_of(np.asarray(opened), image["seed"])[:, 0]
+        expected = synthesise(np.asarray(opened), image["seed"])[:, 0]
         assert np.abs(samples / 32768 - expected).max() < 1e-3
     assert images[0]["extras"][0]["base64"] != images[1]["extras"][0]["base64"]
 

@@ -6,7 +6,7 @@ import torch
 
 from models.checkpoints.checkpoint import CheckpointError
 from models.checkpoints.errors import UnsupportedConfig
-from models.denoising.sampling_params import ControlPicture
+from models.denoising.sampling_params import ControlImage
 from models.loading.controlnets import ControlNets
 from models.networks.controlnet import ControlNet
 from models.pipeline import LatentDiffusion
@@ -18,11 +18,11 @@ from worker.interfaces import AdmittedJob
 
 def controls_of(
     job: AdmittedJob, model: LatentDiffusion, nets: ControlNets
-) -> tuple[ControlPicture, ...]:
+) -> tuple[ControlImage, ...]:
     """Return the job's controls. Raises JobFailed if a ControlNet cannot be loaded."""
     uses = zip(job.request.controls, nets_of(job.request, model, nets), job.controls, strict=True)
     return tuple(
-        ControlPicture(net, control_tensor(png), use.weight, (use.start, use.end))
+        ControlImage(net, control_tensor(png), use.weight, (use.start, use.end))
         for use, net, png in uses
     )
 

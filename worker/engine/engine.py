@@ -176,7 +176,7 @@ class DiffusionEngine(Engine):
     ) -> tuple[str | int, ...]:
         """Return a key shared by slots that may step together; it ends in their latent size."""
         length = state.context_length if self._same_bytes else 0
-        nets = (control.net.number for control in state.heard)
+        nets = (control.net.number for control in state.active_controls)
         return name, model.number, length, *nets, *state.x.shape
 
     def _fits(self, slot: Slot) -> bool:
@@ -264,7 +264,7 @@ class DiffusionEngine(Engine):
         job = slot.job
         job.decode_s += seconds
         job.images_left -= 1
-        finished: Pixels = slot.model.finish(slot.params, torch.from_numpy(pixels)).numpy()
+        finished: Pixels = slot.model.postprocess(slot.params, torch.from_numpy(pixels)).numpy()
         job.listener.on_image(slot.index, finished, slot.seed)
         if job.images_left == 0:
             job.listener.on_done(job.timings)

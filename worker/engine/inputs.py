@@ -16,7 +16,7 @@ def inputs_of(job: AdmittedJob) -> dict[str, Any]:
     if job.image is not None:
         match request.task:
             case Task.UPSCALE:
-                fields["small"] = image_tensor(job.image)
+                fields["low_res"] = image_tensor(job.image)
             case Task.SEMANTIC:
                 fields["labels"] = label_tensor(job.image)
             case _:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.executors.variants import run_alike, run_eagerly
+from models.executors.merged import reuse_executor, run_eagerly
 from models.lora.errors import LoraError
 from models.lora.layers import Layers
 from models.lora.merging import layers_of, networks, with_loras
@@ -115,7 +115,7 @@ class MergedLoras:
             raise JobFailed(str(error)) from error
         whole = getattr(model.executors.denoiser, "weight_bytes", 0)
         # A graph holds all the weights, not only those that differ.
-        return with_loras(model, loras, run_eagerly if whole > self._budget else run_alike)
+        return with_loras(model, loras, run_eagerly if whole > self._budget else reuse_executor)
 
     def _layers_of(self, model: LatentDiffusion) -> Layers:
         with self._lock:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from models.denoising.sampling_params import SamplingParams
-from models.multi_pass import HiresFixPass, Pass, Refine
+from models.multi_pass import HiresFixPass, Pass, RefinerPass
 from models.pipeline import LatentDiffusion
-from models.text.wording import Wording
+from models.text.weighted_prompt import WeightedPrompt
 from protocol.errors import JobFailed
 from protocol.request.prompts import parse_prompt
 from protocol.request.request import GenerationRequest
@@ -31,12 +31,12 @@ def sampling_params_of(job: AdmittedJob) -> SamplingParams:
         eta=request.eta,
         guidance_scale=request.guidance_scale,
         guidance_rescale=request.guidance_rescale,
-        guided_between=(request.guidance_start, request.guidance_end),
+        guidance_interval=(request.guidance_start, request.guidance_end),
         strength=1.0 if request.strength is None else request.strength,
         **inputs_of(job),
     )
     if request.refinement is not None:
-        params = replace(params, until=request.refinement.start)
+        params = replace(params, denoising_end=request.refinement.start)
     if request.aesthetic_score is not None:
         params = replace(params, aesthetic_score=request.aesthetic_score)
     return params
@@ -55,7 +55,7 @@ def passes_of(
     if refinement := request.refinement:
         if refinement.model not in others:
             raise JobFailed(f"this worker does not have the refiner {refinement.model}")
-        return [(refinement.model, Refine(others[refinement.model], params))]
+        return [(refinement.model, RefinerPass(others[refinement.model], params))]
     if larger := request.enlargement:
         second = replace(
             params,
@@ -68,5 +68,5 @@ def passes_of(
     return []
 
 
-def _wording(text: str, request: GenerationRequest) -> Wording:
-    return Wording(parse_prompt(text, request.prompt_syntax).sections)
+def _wording(text: str, request: GenerationRequest) -> WeightedPrompt:
+    return WeightedPrompt(parse_prompt(text, request.prompt_syntax).sections)

@@ -13,14 +13,14 @@ from typing import Any
 
 from models.autoencoders.pixels import RGB
 from models.checkpoints.checkpoint import read_json
-from models.conditioners.clip import learned_words, most_clip_skip
+from models.conditioners.clip import embedding_names, max_clip_skip
 from models.pipeline import LatentDiffusion
-from models.samplers import SAMPLERS
 from models.samplers.schedules.registry import schedules_of
 from protocol.request.fields import MAX_CLIP_SKIP
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import Extra
 from protocol.request.request import Decoder
+from protocol.request.samplers import SAMPLERS
 from worker.model_info.published_sampler import published_sampler
 from worker.model_info.task_card import task_fields
 
@@ -71,8 +71,8 @@ def model_card(
         "default_schedule": schedule,
         "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * chunk,
         "chunk_tokens": chunk,
-        "embeddings": learned_words(model.conditioner),
-        "max_clip_skip": min(most_clip_skip(model.conditioner), MAX_CLIP_SKIP),
+        "embeddings": embedding_names(model.conditioner),
+        "max_clip_skip": min(max_clip_skip(model.conditioner), MAX_CLIP_SKIP),
         "decoders": (Decoder.FULL,) if model.tiny is None else tuple(Decoder),
         "outputs": ("image", "depth") if first_stage.out_channels > RGB else ("image",),
         "scaling_factor": first_stage.scaling_factor,

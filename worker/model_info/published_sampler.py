@@ -1,28 +1,14 @@
-"""Translation of a published scheduler configuration into a sampler and a schedule."""
+"""The sampler and schedule that a published scheduler configuration names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# By scheduler class of diffusers. Other classes get the nearest sampler that exists here.
-_SAMPLERS = {
-    "DDIMScheduler": "ddim",
-    "DDPMScheduler": "ddpm",
-    "DEISMultistepScheduler": "deis",
-    "DPMSolverMultistepScheduler": "dpmpp_2m",
-    "DPMSolverSDEScheduler": "dpmpp_sde",
-    "EulerAncestralDiscreteScheduler": "euler_ancestral",
-    "EulerDiscreteScheduler": "euler",
-    "HeunDiscreteScheduler": "heun",
-    "KDPM2AncestralDiscreteScheduler": "dpm2_ancestral",
-    "KDPM2DiscreteScheduler": "dpm2",
-    "LCMScheduler": "lcm",
-    "LMSDiscreteScheduler": "lms",
-    "PNDMScheduler": "plms",
-    "TCDScheduler": "tcd",
-    "UniPCMultistepScheduler": "unipc",
-}
+from protocol.request.samplers import SAMPLERS
+
+# By scheduler class of diffusers. Classes that are missing get the nearest sampler.
+_SAMPLERS = {info.scheduler: name for name, info in SAMPLERS.items() if info.scheduler}
 _NEAREST = "dpmpp_2m"
 _CURVES = {
     "use_karras_sigmas": "karras",
@@ -32,11 +18,11 @@ _CURVES = {
 
 
 def published_sampler(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Return sampler and schedule for the content of a `scheduler_config.json`."""
+    """Return (sampler, schedule) of a `scheduler_config.json`."""
     sampler = _SAMPLERS.get(str(config.get("_class_name")), _NEAREST)
     if sampler == "dpmpp_2m" and config.get("algorithm_type") == "sde-dpmsolver++":
         sampler = "dpmpp_2m_sde"
-    if sampler in ("lcm", "tcd"):  # their timesteps are fixed, so the file's spacing is ignored
+    if sampler in ("lcm", "tcd"):  # they have timesteps of their own, not the spacing of the file
         return sampler, "lcm"
     curve = next((name for key, name in _CURVES.items() if config.get(key)), None)
     return sampler, curve or str(config.get("timestep_spacing", "leading"))

@@ -7,7 +7,10 @@ from typing import Any
 
 from models.checkpoints.checkpoint import read_json
 from models.conditioners.clip import ClipConditioner
-from models.conditioners.concat_conditioning import ClassMap, SmallPicture
+from models.conditioners.concat_conditioning import (
+    LowResolutionConditioning,
+    SemanticMapConditioning,
+)
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.loading.pipelines import PIPELINES
 from models.pipeline import LatentDiffusion
@@ -48,18 +51,18 @@ def task_fields(model: LatentDiffusion) -> dict[str, Any]:
     if pipeline in _PUBLISHED:
         fields["family"] = "ldm"
     match model.conditioner:
-        case ClipConditioner(scored=True):
+        case ClipConditioner(refiner=True):
             fields |= _REFINER
         case ClassConditioner(classes=classes, guided=guided):
             fields |= {"classes": classes, **({} if guided else _UNGUIDED)}
-        case LayoutConditioner(classes=classes, most_boxes=most):
+        case LayoutConditioner(classes=classes, max_boxes=most):
             fields |= {"classes": classes, "max_boxes": most, **_UNGUIDED}
         case Unconditional():
             fields |= _UNGUIDED
-    match model.beside:
-        case ClassMap(classes=classes):
+    match model.concat_conditioning:
+        case SemanticMapConditioning(classes=classes):
             fields["classes"] = classes
-        case SmallPicture():
+        case LowResolutionConditioning():
             fields |= {
                 "upscale_factor": model.autoencoder.config.factor,
                 "max_side": 2 * LARGEST_UPSCALED,
@@ -67,6 +70,6 @@ def task_fields(model: LatentDiffusion) -> dict[str, Any]:
             }
     if model.unet.config.time_cond_proj_dim is not None:
         fields |= _DISTILLED
-    if model.repaints:
+    if model.is_inpainting:
         fields["default_strength"] = 1.0
     return fields

@@ -15,7 +15,7 @@ from models.cuda.stream import StreamedDecoder
 from models.denoising.sampling_params import SamplingParams
 from models.loading.controlnets import ControlNets
 from models.lora.registry import LoraRegistry
-from models.networks.attention import available_kernels, choose_kernels, use_kernel
+from models.networks.attention import autotune_attention, available_kernels, use_kernel
 from models.pipeline import LatentDiffusion
 from models.tuning import cuda_autotune, executor_autotune
 from worker.engine.decoding import Decoding, InlineDecoding, StreamedDecoding
@@ -42,7 +42,7 @@ def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings)
     settings name something that is not available on this machine.
     """
     if model.tiny is None:
-        model = replace(model, sketch=LinearPreview.fitted(model.autoencoder))
+        model = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
     model = with_tiles(ready_model(model, size, settings), settings.worker_vae_tile)
     most_rows = 2 * settings.worker_slots
     profile = ready_profile(
@@ -80,34 +80,34 @@ def ready_model(model: LatentDiffusion, size: Size, settings: WorkerSettings) ->
     if settings.worker_attention != "auto":
         _use_attention(model, settings.worker_attention)
     if model.device.type == "cuda":
-        return cuda_autotune.prepare(model, size, _cuda_options(settings))
+        return cuda_autotune.autotune_cuda(model, size, _cuda_options(settings))
     if settings.worker_attention == "auto":
-        choose_kernels(model.unet, lambda: _run_one_step(model, size))
+        autotune_attention(model.unet, lambda: _run_one_step(model, size))
     if model.device.type == "cpu":
-        executors = executor_autotune.choose_executors(model, _cpu_options(settings))
+        executors = executor_autotune.autotune_executors(model, _cpu_options(settings))
         model = replace(model, executors=executors)
     _run_one_step(model, size)
     return model
 
 
-def _cpu_options(settings: WorkerSettings) -> executor_autotune.Wanted:
-    return executor_autotune.Wanted(
+def _cpu_options(settings: WorkerSettings) -> executor_autotune.ExecutorOptions:
+    return executor_autotune.ExecutorOptions(
         settings.worker_executor,
         settings.worker_precision,
         settings.worker_same_bytes,
         rows=2 * settings.worker_slots,
-        patience_s=settings.worker_tune_s,
+        budget_s=settings.worker_tune_s,
         cache=_writable(settings.worker_cache),
     )
 
 
-def _cuda_options(settings: WorkerSettings) -> cuda_autotune.Wanted:
-    return cuda_autotune.Wanted(
-        eight_bits=settings.worker_precision == "fp8",
-        choose_attention=settings.worker_attention == "auto",
+def _cuda_options(settings: WorkerSettings) -> cuda_autotune.CudaOptions:
+    return cuda_autotune.CudaOptions(
+        fp8=settings.worker_precision == "fp8",
+        autotune_attention=settings.worker_attention == "auto",
         same_bytes=settings.worker_same_bytes,
         rows=2 * settings.worker_slots,
-        patience_s=settings.worker_tune_s,
+        budget_s=settings.worker_tune_s,
     )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from models.sound import sound_of
+from models.sound import synthesise
 from protocol.request.object_keys import Extra, ExtraFormat
 from protocol.request.request import GenerationRequest
 from worker.interfaces import RGB, Pixels
@@ -29,7 +29,7 @@ def extras(pixels: Pixels, request: GenerationRequest, seed: int) -> Iterator[Fi
     if pixels.shape[-1] > RGB:
         yield File(Extra.DEPTH, ExtraFormat.PNG, _depth(pixels))
     if request.audio_format is not None:
-        sound = sound_of(pixels[..., :RGB], seed, stereo=request.audio_stereo)
+        sound = synthesise(pixels[..., :RGB], seed, stereo=request.audio_stereo)
         content = encode_sound(sound, request.audio_format)
         yield File(Extra.SOUND, ExtraFormat(request.audio_format.value), content)
 

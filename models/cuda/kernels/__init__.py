@@ -1,5 +1,5 @@
-"""Kernels of our own in Triton. Importing one needs the triton package; `models.cuda.fused` looks.
+"""Triton kernels of our own; importing one needs the triton package, so `models.cuda.fused` does.
 
-Each computes what a function of PyTorch beside it in the code computes, with float32 inside, and
-is batch-invariant by construction: how a row is cut up depends on its own size only.
+Each computes the same as a function of PyTorch elsewhere in `models`, with float32 inside, and is
+batch-invariant by construction: the split of a row depends on its own size only.
 """

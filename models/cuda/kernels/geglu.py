@@ -10,7 +10,7 @@ BLOCK = 1024
 
 
 def geglu(projected: Tensor) -> Tensor:
-    """As `models.networks.unet.geglu`: (..., 2·inner) -> (..., inner)."""
+    """Compute `models.networks.unet.geglu`: (..., 2·inner) -> (..., inner)."""
     projected = projected.contiguous()
     inner = projected.shape[-1] // 2
     out = projected.new_empty((*projected.shape[:-1], inner))
@@ -27,6 +27,6 @@ def _geglu(projected, out, inner, BLOCK: tl.constexpr):
     at = row * 2 * inner + column
     value = tl.load(projected + at, mask=inside, other=0.0).to(tl.float32)
     gate = tl.load(projected + at + inner, mask=inside, other=0.0).to(tl.float32)
-    # Exactly gelu, not its tanh approximation: x · Φ(x), with 1/√2 = 0.7071….
+    # The exact gelu, not its tanh approximation: x · Φ(x), with 1/√2 = 0.7071….
     gelu = 0.5 * gate * (1.0 + tl.math.erf(gate * 0.7071067811865476))
     tl.store(out + row * inner + column, value * gelu, mask=inside)

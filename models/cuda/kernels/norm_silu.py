@@ -1,9 +1,9 @@
 """silu(group_norm(x)) for channels-last feature maps, reading x twice and writing once.
 
-PyTorch's own needs four passes through memory for it, and its group norm is slow for
-channels-last. Three kernels: mean and squared deviations of every channel in blocks of pixels,
-those merged to one mean and deviation per group (Chan et al. 1979, equation 2.1), then the result.
-A block's deviations are taken from its own mean, so large means cost no precision.
+PyTorch's operators need four passes through memory, and its group norm is slow for channels-last.
+Three kernels: mean and squared deviations of every channel in blocks of pixels, those merged to one
+mean and deviation per group (Chan et al. 1979, equation 2.1), then the result. A block's deviations
+are taken from its own mean, so large means cost no precision.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ MERGED = 64  # tiles that the merging kernel reads at a time
 
 
 def norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
-    """As `models.networks.layers.norm_silu`; x (B, C, H, W) is brought to channels-last if it is
-    not."""
+    """Compute `models.networks.layers.norm_silu`; x (B, C, H, W) is made channels-last."""
     x = x.contiguous(memory_format=torch.channels_last)
     batch, channels, height, width = x.shape
     pixels, per_group = height * width, channels // groups
@@ -44,7 +43,7 @@ def norm_silu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) 
 
 @triton.jit
 def _moments(x, means, deviations, pixels, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
-    """Mean and sum of squared deviations of each channel over one tile's pixels."""
+    """Store mean and sum of squared deviations of each channel over one tile's pixels."""
     image, row = tl.program_id(0).to(tl.int64), tl.program_id(1)
     pixel = row * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
@@ -63,7 +62,7 @@ def _merge(
     means, deviations, group_means, group_scales, pixels, channels, rows, per_group, eps,
     PIXELS: tl.constexpr, MERGED: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Mean and 1 / sqrt(variance + eps) of one group, from the moments of its channels."""
+    """Store mean and 1 / sqrt(variance + eps) of one group, from the moments of its channels."""
     image, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
     channel = tl.arange(0, CHANNELS)
     total = pixels * per_group * 1.0
@@ -93,17 +92,17 @@ def _apply(
     x, weight, bias, group_means, group_scales, out, pixels, channels, groups, per_group,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """silu((x - mean) · scale · weight + bias) for one tile."""
+    """Store silu((x - mean) · scale · weight + bias) of one tile."""
     image = tl.program_id(0).to(tl.int64)
     pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
-    there = channel < channels
+    valid = channel < channels
     group = image * groups + channel // per_group
-    gain = tl.load(weight + channel, mask=there, other=0.0).to(tl.float32)
-    gain *= tl.load(group_scales + group, mask=there, other=0.0)
-    mean = tl.load(group_means + group, mask=there, other=0.0)
-    offset = tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)
-    inside = (pixel < pixels)[:, None] & there[None, :]
+    gain = tl.load(weight + channel, mask=valid, other=0.0).to(tl.float32)
+    gain *= tl.load(group_scales + group, mask=valid, other=0.0)
+    mean = tl.load(group_means + group, mask=valid, other=0.0)
+    offset = tl.load(bias + channel, mask=valid, other=0.0).to(tl.float32)
+    inside = (pixel < pixels)[:, None] & valid[None, :]
     at = (image * pixels + pixel)[:, None] * channels + channel[None, :]
     values = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     y = (values - mean[None, :]) * gain[None, :] + offset[None, :]

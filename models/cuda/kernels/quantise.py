@@ -1,4 +1,4 @@
-"""Rows of half precision to eight bits and a scale per row, in one pass where PyTorch needs six."""
+"""Half precision to FP8 with a scale per row, in one pass where PyTorch needs six."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.cuda.float8 import LARGEST, SMALLEST_SCALE, Rows8
+from models.cuda.float8 import LARGEST, SMALLEST_SCALE, Fp8Rows
 
 
-def quantise(x: Tensor) -> Rows8:
-    """As `models.cuda.fp8.quantise`; x (M, K)."""
+def quantise(x: Tensor) -> Fp8Rows:
+    """Compute `models.cuda.fp8.quantise`; x (M, K)."""
     x = x.contiguous()
     rows, width = x.shape
     out = x.new_empty(x.shape, dtype=torch.float8_e4m3fn)
@@ -19,7 +19,7 @@ def quantise(x: Tensor) -> Rows8:
     _quantise[(rows,)](
         x, out, scales, width, LARGEST, SMALLEST_SCALE, triton.next_power_of_2(width)
     )
-    return Rows8(out, scales)
+    return Fp8Rows(out, scales)
 
 
 @triton.jit

@@ -1,7 +1,7 @@
-"""The whole update of every slot after the network has run, in one pass.
+"""The complete update of every slot after a run of the network, in one pass.
 
-PyTorch's operators read and write the latents some twenty times for it, each in a launch of its
-own, which a step of few rows has no time for.
+PyTorch's operators read and write the latents about twenty times for it, each in its own launch,
+for which a step of few rows has no time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def slot_update(
     unit: Tensor,
     coefficients: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """As `models.denoising.slot_update.slot_update`."""
+    """Compute `models.denoising.slot_update.slot_update`."""
     batch, channels, height, width = x.shape
     pixels, depth = height * width, history.shape[1]
     inputs = (x, positive, negative, history, fresh, mask, latents, unit, coefficients)
@@ -45,16 +45,16 @@ def _update(
     x, positive, negative, history, fresh, mask, latents, unit, coefficients, new_x, new_history,
     pixels, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One block of one channel of one slot."""
+    """Update one block of one channel of one slot."""
     slot, channel = tl.program_id(0).to(tl.int64), tl.program_id(1)
     channels = tl.num_programs(1)
     pixel = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < pixels
     at = (slot * channels + channel) * pixels + pixel
     row = coefficients + slot * (COLUMNS + DEPTH)
-    said = tl.load(positive + at, mask=inside, other=0.0).to(tl.float32)
-    unsaid = tl.load(negative + at, mask=inside, other=0.0).to(tl.float32)
-    output = unsaid + tl.load(row) * (said - unsaid)
+    cond = tl.load(positive + at, mask=inside, other=0.0).to(tl.float32)
+    uncond = tl.load(negative + at, mask=inside, other=0.0).to(tl.float32)
+    output = uncond + tl.load(row) * (cond - uncond)
     before = tl.load(x + at, mask=inside, other=0.0)
     prediction = tl.load(row + 1) * before + tl.load(row + 2) * output
     after = tl.load(row + 3) * before + tl.load(row + COLUMNS) * prediction
@@ -67,5 +67,5 @@ def _update(
     after += tl.load(row + 4) * tl.load(fresh + at, mask=inside, other=0.0)
     kept = tl.load(row + 5) * tl.load(latents + at, mask=inside, other=0.0)
     kept += tl.load(row + 6) * tl.load(unit + at, mask=inside, other=0.0)
-    painted = tl.load(mask + slot * pixels + pixel, mask=inside, other=1.0)
-    tl.store(new_x + at, painted * after + (1.0 - painted) * kept, mask=inside)
+    generated = tl.load(mask + slot * pixels + pixel, mask=inside, other=1.0)
+    tl.store(new_x + at, generated * after + (1.0 - generated) * kept, mask=inside)

@@ -1,1 +1,1 @@
-"""Sampling methods, one file each."""
+"""Sampling methods: each module lists its samplers in `SAMPLERS`."""

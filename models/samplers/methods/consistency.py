@@ -1,8 +1,8 @@
-"""Samplers of consistency models, which jump to x0 from anywhere and go back to a lower level.
+"""Samplers of consistency models, which predict x0 from any level and go back to a lower one.
 
 LCM: Luo et al. 2023, "Latent Consistency Models", algorithm 3. TCD: Zheng et al. 2024, "Trajectory
-Consistency Distillation", algorithm 3. For models distilled so, or with an adapter that makes them
-so; one to eight steps, and "lcm" is their own schedule.
+Consistency Distillation", algorithm 3. For models distilled so, or with an adapter that does the
+same; one to eight steps, with their own schedule "lcm".
 """
 
 import numpy as np
@@ -11,16 +11,16 @@ from models.samplers.levels import listed_levels, predict_x0, transfer
 from models.samplers.plan import Plan
 from models.samplers.table import PURE_NOISE, Level, Row, SamplerTable
 
-# Of the boundary condition: Luo et al. 2023, appendix (sigma_data), and the factor by which
-# timesteps are multiplied in it.
+# The boundary condition: Luo et al. 2023, appendix (sigma_data), and its factor of timesteps.
 _SIGMA_DATA = 0.5
 _TIMESTEP_SCALING = 10.0
 
-# Zheng et al. 2024, section 3.4: gamma, the share of the way that is drawn anew. Their default.
+# Zheng et al. 2024, section 3.4: gamma, the share of a step that is noised again. Their default.
 _GAMMA = 0.3
 
 
 def lcm(plan: Plan) -> SamplerTable:
+    """Predict x0 at every step and add noise up to the next level."""
     listed = listed_levels(plan.schedule, plan.steps, plan.noise_schedule)
     rows = []
     for index in range(plan.skipped, plan.steps):
@@ -43,18 +43,21 @@ def lcm(plan: Plan) -> SamplerTable:
 
 
 def _boundary(timestep: float) -> tuple[float, float]:
-    """Weights on x and on the predicted x0: at timestep 0 x is the answer already."""
+    """Return the weights on x and on the predicted x0: at timestep 0 x is the result already."""
     scaled, data = timestep * _TIMESTEP_SCALING, _SIGMA_DATA
     return data**2 / (scaled**2 + data**2), scaled / (scaled**2 + data**2) ** 0.5
 
 
 def _kept_share(timestep: float) -> int:
-    """The whole timestep below. In float32, as in diffusers: 0.7 * 950 is 665 there, not less."""
+    """Return the whole timestep below the kept share of a timestep.
+
+    In float32 as in diffusers, where 0.7 * 950 is 665, not less.
+    """
     return int(np.float32(1.0 - _GAMMA) * np.float32(timestep))
 
 
 def tcd(plan: Plan) -> SamplerTable:
-    """A step goes deterministically below the next level, and back up to it with fresh noise."""
+    """Go deterministically below the next level, and back up to it with fresh noise."""
     listed = listed_levels(plan.schedule, plan.steps, plan.noise_schedule)
     alphas = plan.noise_schedule.alphas_cumprod
     reached = [*listed.timesteps[1:], 0.0]
@@ -77,3 +80,6 @@ def tcd(plan: Plan) -> SamplerTable:
         )
     start = PURE_NOISE if plan.strength is None else listed.levels[plan.skipped]
     return SamplerTable.from_rows(start, rows)
+
+
+SAMPLERS = (lcm, tcd)

@@ -8,7 +8,7 @@ from models.samplers.table import CLEAN, PURE_NOISE, Level, Row, SamplerTable
 def ddim(plan: Plan) -> SamplerTable:
     levels = stride_levels(plan.schedule, plan.steps, plan.noise_schedule, alpha_to_one=True)
     positions = levels.positions[plan.skipped :]
-    # The known region waits for the next evaluation at the level the network will be told.
+    # The known region is at the level of the next evaluation's timestep.
     known = [levels.level(position) for position in positions[1:]] + [CLEAN]
     rows = []
     for row, position in enumerate(positions):
@@ -20,3 +20,6 @@ def ddim(plan: Plan) -> SamplerTable:
         rows.append(Row(timestep, keep_x, (weight,), known[row], noise=fresh))
     start = PURE_NOISE if plan.strength is None else levels.level(positions[0])
     return SamplerTable.from_rows(start, rows)
+
+
+SAMPLERS = (ddim,)

@@ -1,6 +1,6 @@
 """DDPM: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", algorithm 2.
 
-Steps may be longer than in training; the noise added is that of the posterior (eq. 7, the smaller
+Steps may be longer than in training; the added noise is that of the posterior (eq. 7, the smaller
 of the two variances of section 3.2).
 """
 
@@ -20,3 +20,6 @@ def ddpm(plan: Plan) -> SamplerTable:
         rows.append(Row(listed.timesteps[index], keep_x, (weight,), after, noise=fresh))
     start = PURE_NOISE if plan.strength is None else listed.levels[plan.skipped]
     return SamplerTable.from_rows(start, rows)
+
+
+SAMPLERS = (ddpm,)

@@ -1,20 +1,20 @@
 """DEIS: Zhang & Chen 2023, "Fast Sampling of Diffusion Models with Exponential Integrator".
 
-The log-rho form of order 2: the noise in x is taken to be a line in log sigma through its last two
-predictions. It ends at the cleanest level that the network was trained on, not at 0, as diffusers'.
+The log-rho form of order 2: the noise in x is approximated by a line in log sigma through its last
+two predictions. As in diffusers it ends at the cleanest trained level, not at 0.
 """
 
 from math import log
 
 import numpy as np
 
+from models.samplers import log_snr
 from models.samplers.levels import level, multistep_levels, predict_noise
-from models.samplers.methods import exponential
 from models.samplers.noise_schedule import FloatArray
 from models.samplers.plan import Plan
 from models.samplers.table import CLEAN, Row, SamplerTable
 
-# With fewer steps than these the last one is of first order, as in diffusers.
+# With fewer steps the last one is of first order, as in diffusers.
 _FEW_STEPS = 15
 
 
@@ -35,14 +35,14 @@ def deis(plan: Plan) -> SamplerTable:
                 known=CLEAN if index == plan.steps - 1 else after,
             )
         )
-    return SamplerTable.from_rows(exponential.start(levels, plan), rows)
+    return SamplerTable.from_rows(log_snr.start(levels, plan), rows)
 
 
 def _integrals(sigmas: FloatArray, index: int, plan: Plan) -> tuple[float, ...]:
-    """Of the line through the predictions at this level and the one before, over the step."""
+    """Return the integrals over the step of the line through the predictions now and before."""
     sigma, sigma_next = float(sigmas[index]), float(sigmas[index + 1])
-    hurried = index == plan.steps - 1 and plan.steps < _FEW_STEPS
-    if index == plan.skipped or hurried or sigmas[index - 1] == sigma:
+    lower_order = index == plan.steps - 1 and plan.steps < _FEW_STEPS
+    if index == plan.skipped or lower_order or sigmas[index - 1] == sigma:
         return (sigma_next - sigma,)
     before = float(sigmas[index - 1])
     return (
@@ -52,5 +52,8 @@ def _integrals(sigmas: FloatArray, index: int, plan: Plan) -> tuple[float, ...]:
 
 
 def _integral(sigma: float, one: float, zero: float) -> float:
-    """Antiderivative of what is 1 at sigma `one`, 0 at `zero`, and linear in log sigma."""
+    """Return the antiderivative of a function linear in log sigma, 1 at `one` and 0 at `zero`."""
     return sigma * (log(sigma) - log(zero) - 1.0) / (log(one) - log(zero))
+
+
+SAMPLERS = (deis,)

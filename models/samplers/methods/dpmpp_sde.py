@@ -6,8 +6,8 @@ k-diffusion's, by Crowson. h is the step in lambda = -log(sigma), and the SDE de
 
 from math import exp, expm1, log
 
+from models.samplers import log_snr
 from models.samplers.levels import level, multistep_levels, predict_x0
-from models.samplers.methods import exponential
 from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
 
@@ -47,14 +47,14 @@ def _compile(plan: Plan, order: int) -> SamplerTable:
                 known=after,
             )
         )
-    return SamplerTable.from_rows(exponential.start(levels, plan), rows)
+    return SamplerTable.from_rows(log_snr.start(levels, plan), rows)
 
 
 def _steps_before(sigmas: list[float], index: int, first: int, order: int) -> list[float]:
-    """Lengths of the steps that led here, latest first: as many as the order can use.
+    """Return the lengths of the steps before, latest first: as many as the order can use.
 
-    With about as many steps as trained timesteps some have none, and nothing can be extrapolated
-    over them.
+    With about as many steps as trained timesteps some have length 0; they and those before them are
+    left out.
     """
     lengths: list[float] = []
     for place in range(index, max(first, index - order + 1), -1):
@@ -65,7 +65,7 @@ def _steps_before(sigmas: list[float], index: int, first: int, order: int) -> li
 
 
 def _second_order(h: float, before: float | None = None) -> tuple[float, ...]:
-    """Weights on the x0s predicted now and before: their line, read in the middle of the step."""
+    """Return weights on the x0s predicted now and before: their line in the middle of the step."""
     gain = -expm1(-2 * h)
     if before is None:
         return (gain,)
@@ -74,7 +74,10 @@ def _second_order(h: float, before: float | None = None) -> tuple[float, ...]:
 
 
 def _third_order(h: float, past: list[float]) -> tuple[float, ...]:
-    """Weights on the x0s predicted now, before and twice before: their parabola, integrated."""
+    """Return weights on the x0s predicted now, before and twice before.
+
+    They integrate the parabola through the three.
+    """
     gain = -expm1(-2 * h)
     if not past or not h:
         return (gain,)
@@ -91,3 +94,6 @@ def _third_order(h: float, past: list[float]) -> tuple[float, ...]:
         -(phi_2 + over) * latest - over * earlier,
         over * earlier,
     )
+
+
+SAMPLERS = (dpmpp_2m_sde, dpmpp_3m_sde)

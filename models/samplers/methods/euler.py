@@ -4,26 +4,26 @@ Karras et al. 2022, algorithm 1 without its correction; the ancestral form overs
 and adds fresh noise back.
 """
 
-from models.samplers.methods.sigma_space import (
+from models.samplers.noise_schedule import PredictionType
+from models.samplers.plan import Plan
+from models.samplers.sigma_space import (
     Split,
     Step,
-    all_the_way,
+    ancestral_split,
     derivative,
-    down_and_up,
+    deterministic_split,
     input_scale,
     steps_of,
 )
-from models.samplers.noise_schedule import PredictionType
-from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
 
 
 def euler(plan: Plan) -> SamplerTable:
-    return _compile(plan, all_the_way)
+    return _compile(plan, deterministic_split)
 
 
 def euler_ancestral(plan: Plan) -> SamplerTable:
-    return _compile(plan, down_and_up)
+    return _compile(plan, ancestral_split)
 
 
 def _compile(plan: Plan, split: Split) -> SamplerTable:
@@ -36,7 +36,7 @@ def _compile(plan: Plan, split: Split) -> SamplerTable:
 
 
 def euler_row(step: Step, down: float, prediction_type: PredictionType, noise: float = 0.0) -> Row:
-    """Along the derivative at x from the step's sigma down to another."""
+    """Return a row along the derivative at x from the step's sigma down to another."""
     predict_x, predict_output = derivative(step.sigma, prediction_type)
     return Row(
         timestep=step.timestep,
@@ -48,3 +48,6 @@ def euler_row(step: Step, down: float, prediction_type: PredictionType, noise: f
         noise=noise,
         known=step.known,
     )
+
+
+SAMPLERS = (euler, euler_ancestral)

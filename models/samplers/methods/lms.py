@@ -5,8 +5,8 @@ The derivative is the polynomial through the last four, integrated over the step
 
 import numpy as np
 
-from models.samplers.methods.sigma_space import derivative, input_scale, steps_of
 from models.samplers.plan import Plan
+from models.samplers.sigma_space import derivative, input_scale, steps_of
 from models.samplers.table import Row, SamplerTable
 
 _ORDER = 4
@@ -35,13 +35,16 @@ def lms(plan: Plan) -> SamplerTable:
 
 
 def _distinct(sigmas: list[float]) -> list[float]:
-    """Up to where two are the same, which can be with about as many steps as trained timesteps."""
+    """Return the sigmas up to the first repetition.
+
+    Levels can repeat with about as many steps as trained timesteps.
+    """
     same = (i for i in range(1, len(sigmas)) if sigmas[i] == sigmas[i - 1])
     return sigmas[: next(same, len(sigmas))]
 
 
 def _integrals(sigmas: list[float], sigma_next: float) -> tuple[float, ...]:
-    """Of the Lagrange polynomials at `sigmas`, newest first, from the first of them to the next."""
+    """Integrate the Lagrange polynomials at `sigmas`, newest first, from the first to the next."""
     half = (sigma_next - sigmas[0]) / 2
     places = sigmas[0] + half * (1 + _PLACES)
     integrals = []
@@ -50,3 +53,6 @@ def _integrals(sigmas: list[float], sigma_next: float) -> tuple[float, ...]:
         values = np.prod([(places - other) / (at - other) for other in others], axis=0)
         integrals.append(float(half * np.sum(_WEIGHTS * values)))
     return tuple(integrals)
+
+
+SAMPLERS = (lms,)

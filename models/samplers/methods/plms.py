@@ -1,6 +1,7 @@
-"""PLMS: Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models", without the Runge-Kutta
-start. The first step is Heun's instead: it is taken twice, the second time with the mean of both
-ends' outputs, so there is one row more than steps.
+"""PLMS: Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models", without Runge-Kutta.
+
+The first step is Heun's instead: it is taken twice, the second time with the mean of both ends'
+outputs, so there is one row more than steps.
 """
 
 from models.samplers.levels import stride_levels, transfer
@@ -8,7 +9,7 @@ from models.samplers.plan import Plan
 from models.samplers.table import CLEAN, PURE_NOISE, Row, SamplerTable
 
 # Adams-Bashforth weights of rows 2, 3, 4 and all later ones. Row 1's output, the far end of the
-# doubled step, is history but none of the method's points: it weighs 0 where it is in reach.
+# doubled step, is in the history but is none of the method's points: its weight is 0.
 _ADAMS_BASHFORTH = (
     (3 / 2, 0.0, -1 / 2),
     (23 / 12, -16 / 12, 0.0, 5 / 12),
@@ -18,12 +19,13 @@ _ADAMS_BASHFORTH = (
 
 
 def plms(plan: Plan) -> SamplerTable:
-    """Faithful to diffusers rather than better, so that a request gives the same image there.
+    """Compile PLMS as in diffusers, so that a request gives the same image there.
 
-    Outputs are combined raw and only then read as noise, v or x0; the meaning of v changes with the
-    level: with v_prediction and few steps another sampler does better. With a strength, the
-    doubled step is rows 0 and 1 of what remains, though the list of timesteps was doubled at its
-    own second place: x then stays one level noisier than the network is told.
+    Outputs are combined as they are and only then read as noise, v or x0, though the meaning of v
+    changes with the level: with v_prediction and few steps another sampler is better. With a
+    strength, the doubled step is rows 0 and 1 of the remaining ones, though the list of timesteps
+    was doubled at its own second position: x then stays one level noisier than the network's
+    timestep.
     """
     levels = stride_levels(plan.schedule, plan.steps, plan.noise_schedule, alpha_to_one=False)
     doubled = [*range(min(plan.steps, 2)), *range(1, plan.steps)]
@@ -46,7 +48,7 @@ def plms(plan: Plan) -> SamplerTable:
 
 
 def _update(row: int, transfers: list[tuple[float, float]]) -> tuple[float, tuple[float, ...]]:
-    """Weights on x and on the history, from each row's weights on x and on one output."""
+    """Return weights on x and on the history, from each row's weights on x and on one output."""
     keep_x, weight = transfers[row]
     if row == 0:
         return keep_x, (weight,)
@@ -57,3 +59,6 @@ def _update(row: int, transfers: list[tuple[float, float]]) -> tuple[float, tupl
         return keep_x, (weight / 2, weight / 2 - keep_x * undo_weight)
     combination = _ADAMS_BASHFORTH[min(row, 5) - 2]
     return keep_x, tuple(weight * share for share in combination)
+
+
+SAMPLERS = (plms,)

@@ -1,13 +1,19 @@
 """DPM-Solver++ with two evaluations a step, in sigma space: 2S ancestral and SDE.
 
-Lu et al. 2022, "DPM-Solver++", algorithm 1 with r = 1/2, as k-diffusion has it: x0 is predicted
-half-way (of log sigma) and that prediction takes x all the way from where the step began. The last
+Lu et al. 2022, "DPM-Solver++", algorithm 1 with r = 1/2, as in k-diffusion: x0 is predicted
+half-way (of log sigma), and that prediction is used for the whole step from its start. The last
 step, to sigma 0, ends at the predicted x0.
 """
 
-from models.samplers.methods.sigma_space import Step, denoised, down_and_up, input_scale, steps_of
-from models.samplers.methods.sigma_space import timestep_at as told_at
 from models.samplers.plan import Plan
+from models.samplers.sigma_space import (
+    Step,
+    ancestral_split,
+    denoised,
+    input_scale,
+    steps_of,
+)
+from models.samplers.sigma_space import timestep_at as timestep_at
 from models.samplers.table import Row, SamplerTable
 
 
@@ -18,7 +24,7 @@ def dpmpp_2s_ancestral(plan: Plan) -> SamplerTable:
         if step.last:
             rows.append(_stage(plan, step, step.sigma, 0.0, (1.0,)))
             continue
-        down, up = down_and_up(step.sigma, step.sigma_next)
+        down, up = ancestral_split(step.sigma, step.sigma_next)
         middle = (step.sigma * down) ** 0.5
         half, whole = middle / step.sigma, down / step.sigma
         rows.append(_stage(plan, step, step.sigma, half, (1 - half,)))
@@ -29,7 +35,10 @@ def dpmpp_2s_ancestral(plan: Plan) -> SamplerTable:
 
 
 def dpmpp_sde(plan: Plan) -> SamplerTable:
-    """The noise of both halves is one Brownian path's: the second contains the first."""
+    """Compile the SDE solver; both halves take noise from one Brownian path.
+
+    The noise of the second contains that of the first.
+    """
     start, steps = steps_of(plan)
     rows = []
     for step in steps:
@@ -37,8 +46,8 @@ def dpmpp_sde(plan: Plan) -> SamplerTable:
             rows.append(_stage(plan, step, step.sigma, 0.0, (1.0,)))
             continue
         middle = (step.sigma * step.sigma_next) ** 0.5
-        half_down, half_up = down_and_up(step.sigma, middle)
-        down, up = down_and_up(step.sigma, step.sigma_next)
+        half_down, half_up = ancestral_split(step.sigma, middle)
+        down, up = ancestral_split(step.sigma, step.sigma_next)
         half, whole = half_down / step.sigma, down / step.sigma
         rows.append(_stage(plan, step, step.sigma, half, (1 - half,), noise=half_up))
         keep_x = whole / half
@@ -51,7 +60,10 @@ def dpmpp_sde(plan: Plan) -> SamplerTable:
 
 
 def _correlation(step: Step, middle: float) -> float:
-    """Between a Brownian path's ways to the middle of a step and to its end; its time is sigma."""
+    """Return the correlation of a Brownian path at the middle of a step and at its end.
+
+    Its time is sigma.
+    """
     if step.sigma == step.sigma_next:
         return 1.0
     return ((step.sigma - middle) / (step.sigma - step.sigma_next)) ** 0.5
@@ -66,11 +78,11 @@ def _stage(
     noise: float = 0.0,
     carried_noise: float = 0.0,
 ) -> Row:
-    """One evaluation, at the step's own sigma or in its middle."""
+    """Return the row of one evaluation, at the step's own sigma or in its middle."""
     first = sigma == step.sigma
     predict_x, predict_output = denoised(sigma, plan.prediction_type)
     return Row(
-        timestep=step.timestep if first else told_at(sigma, plan.noise_schedule),
+        timestep=step.timestep if first else timestep_at(sigma, plan.noise_schedule),
         input_scale=input_scale(sigma),
         predict_x=predict_x,
         predict_output=predict_output,
@@ -80,3 +92,6 @@ def _stage(
         carried_noise=carried_noise,
         known=step.known,
     )
+
+
+SAMPLERS = (dpmpp_2s_ancestral, dpmpp_sde)

@@ -1,27 +1,27 @@
 """Samplers that evaluate each step twice, in sigma space: Heun, DPM2 and DPM2 ancestral.
 
-The second evaluation is made at a trial x, and the step is then taken from where it began. A trial
-is affine in x and can be undone, so the x it began with need not be kept. The last step, to sigma
-0, is Euler's: one evaluation.
+The second evaluation is made at a trial x, and the step is then taken from its start. A trial is
+affine in x and can be undone, so the x at the start need not be kept. The last step, to sigma 0, is
+Euler's: one evaluation.
 """
 
 from models.samplers.methods.euler import euler_row
-from models.samplers.methods.sigma_space import (
+from models.samplers.plan import Plan
+from models.samplers.sigma_space import (
     Split,
     Step,
-    all_the_way,
+    ancestral_split,
     derivative,
-    down_and_up,
+    deterministic_split,
     input_scale,
     steps_of,
     timestep_at,
 )
-from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
 
 
 def heun(plan: Plan) -> SamplerTable:
-    """Karras et al. 2022, algorithm 1: the mean of the derivatives at both ends of the step."""
+    """Compile Karras et al. 2022, algorithm 1: the mean of the derivatives at both ends."""
     start, steps = steps_of(plan)
     rows = []
     for index, step in enumerate(steps):
@@ -34,16 +34,16 @@ def heun(plan: Plan) -> SamplerTable:
 
 
 def dpm2(plan: Plan) -> SamplerTable:
-    """Lu et al. 2022, "DPM-Solver", algorithm 1 in sigma space, as k-diffusion has it."""
-    return _midpoint(plan, all_the_way)
+    """Compile Lu et al. 2022, "DPM-Solver", algorithm 1 in sigma space, as in k-diffusion."""
+    return _midpoint(plan, deterministic_split)
 
 
 def dpm2_ancestral(plan: Plan) -> SamplerTable:
-    return _midpoint(plan, down_and_up)
+    return _midpoint(plan, ancestral_split)
 
 
 def _midpoint(plan: Plan, split: Split) -> SamplerTable:
-    """The derivative in the middle of the step (of log sigma) takes x all the way."""
+    """Use the derivative in the middle of the step (of log sigma) for the whole step."""
     start, steps = steps_of(plan)
     rows = []
     for step in steps:
@@ -67,7 +67,10 @@ def _second(
     weights: tuple[float, float],
     noise: float = 0.0,
 ) -> Row:
-    """The evaluation at the trial; `weights` on its derivative, and on the first less the trial."""
+    """Return the row of the second evaluation.
+
+    `weights`: on its derivative, and on the first one less the trial.
+    """
     predict_x, predict_output = derivative(sigma, plan.prediction_type)
     return Row(
         timestep=timestep,
@@ -79,3 +82,6 @@ def _second(
         noise=noise,
         known=step.known,
     )
+
+
+SAMPLERS = (heun, dpm2, dpm2_ancestral)

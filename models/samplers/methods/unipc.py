@@ -1,14 +1,15 @@
 """UniPC: Zhao et al. 2023, "UniPC", order 2, B(h) = exp(h) - 1, predicting x0.
 
-Every evaluation serves twice: it corrects the step that led to it (UniC), then predicts the next
-(UniP). diffusers keeps the corrected x beside the predicted one. Here it is eliminated: predictor
-and corrector start from the same x with the same weight, so their difference is in the history.
+Every evaluation is used twice: it corrects the step before it (UniC), then predicts the next
+(UniP). diffusers keeps both the corrected and the predicted x. Here the corrected one is
+eliminated: predictor and corrector start from the same x with the same weight, so their difference
+is in the history.
 """
 
 from math import expm1, log
 
+from models.samplers import log_snr
 from models.samplers.levels import level, multistep_levels, predict_x0
-from models.samplers.methods import exponential
 from models.samplers.noise_schedule import FloatArray
 from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
@@ -20,7 +21,7 @@ def unipc(plan: Plan) -> SamplerTable:
     for index in range(plan.skipped, plan.steps):
         sigma, sigma_next = float(levels.sigmas[index]), float(levels.sigmas[index + 1])
         predict_x, predict_output = predict_x0(level(sigma), plan.prediction_type)
-        keep_x = exponential.keep(sigma, sigma_next)
+        keep_x = log_snr.keep(sigma, sigma_next)
         rows.append(
             Row(
                 timestep=levels.timesteps[index],
@@ -31,14 +32,14 @@ def unipc(plan: Plan) -> SamplerTable:
                 known=level(sigma_next),
             )
         )
-    return SamplerTable.from_rows(exponential.start(levels, plan), rows)
+    return SamplerTable.from_rows(log_snr.start(levels, plan), rows)
 
 
 def _history(sigmas: FloatArray, index: int, first: int, keep_x: float) -> tuple[float, ...]:
-    """keep_x * (what the corrector adds to x) + what the predictor adds after it."""
+    """Return keep_x * (the corrector's addition to x) + the predictor's addition after it."""
     correction = _correction(sigmas, index, first)
     sigma, sigma_next = float(sigmas[index]), float(sigmas[index + 1])
-    gain = exponential.gain(sigma, sigma_next)
+    gain = log_snr.gain(sigma, sigma_next)
     prediction = (*_combination(sigmas, index, first), 0.0, 0.0)
     return tuple(
         keep_x * corrected + gain * predicted
@@ -47,34 +48,34 @@ def _history(sigmas: FloatArray, index: int, first: int, keep_x: float) -> tuple
 
 
 def _is_second_order(sigmas: FloatArray, index: int, first: int) -> bool:
-    """Of first order are the first step, the last, and one after a step of no length."""
+    """Return False for the first step, the last, and one after a step of length 0."""
     last = index == len(sigmas) - 2
     return index > first and not last and bool(sigmas[index - 1] > sigmas[index])
 
 
 def _combination(sigmas: FloatArray, index: int, first: int) -> tuple[float, float]:
-    """The predictor's weights on the x0s predicted now and before."""
+    """Return the predictor's weights on the x0s predicted now and before."""
     if not _is_second_order(sigmas, index, first):
         return 1.0, 0.0
-    return exponential.extrapolation(*(float(sigma) for sigma in sigmas[index - 1 : index + 2]))
+    return log_snr.extrapolation(*(float(sigma) for sigma in sigmas[index - 1 : index + 2]))
 
 
 def _correction(sigmas: FloatArray, index: int, first: int) -> tuple[float, float, float]:
-    """Corrected x minus predicted x at this level, in the x0s predicted now and twice before.
+    """Return corrected x minus predicted x, in the x0s predicted now and twice before.
 
-    Of the order of the step that led here. Both are the same integral of x0 over that step: the
-    predictor's from the x0s known at its start, the corrector's with this row's beside them.
+    Of the order of the step before. Both are the same integral of x0 over that step: the
+    predictor's from the x0s known at its start, the corrector's also from this row's.
     """
     if index == first or sigmas[index - 1] == sigmas[index]:
         return 0.0, 0.0, 0.0
     before, sigma = float(sigmas[index - 1]), float(sigmas[index])
-    gain = exponential.gain(before, sigma)
+    gain = log_snr.gain(before, sigma)
     if not _is_second_order(sigmas, index - 1, first):
         return gain / 2, -gain / 2, 0.0
     h = log(before / sigma)
-    r = -log(float(sigmas[index - 2]) / before) / h  # place of the x0 before, in steps: negative
+    r = -log(float(sigmas[index - 2]) / before) / h  # position of the x0 before in steps, negative
     b_1, b_2 = _moments(h)
-    # Weights that fit the first two moments at places r and 1: Zhao et al. 2023, theorem 3.1.
+    # Weights that fit the first two moments at positions r and 1: Zhao et al. 2023, theorem 3.1.
     rho_before = (b_1 - b_2) / (1.0 - r)
     rho_now = b_1 - rho_before
     slope = (rho_before - 0.5) / r  # the predictor's own weight on the slope is 1/2
@@ -82,8 +83,14 @@ def _correction(sigmas: FloatArray, index: int, first: int) -> tuple[float, floa
 
 
 def _moments(h: float) -> tuple[float, float]:
-    """First two moments of the integrator over a step of h, divided by B(h) = exp(-h) - 1."""
+    """Return the first two moments of the integrator over a step h, divided by B(h).
+
+    B(h) = exp(-h) - 1.
+    """
     b = expm1(-h)
     phi_1 = b / -h - 1.0
     phi_2 = phi_1 / -h - 0.5
     return phi_1 / b, 2.0 * phi_2 / b
+
+
+SAMPLERS = (unipc,)

@@ -1,6 +1,6 @@
 """Curves of noise levels between two ends: (sigma_max, sigma_min, steps) -> (steps,) sigmas.
 
-They know nothing of what the network was trained on but the ends.
+They depend on the noise schedule only through both ends.
 """
 
 from math import gamma
@@ -14,7 +14,7 @@ _BETA = 0.6  # both parameters of the beta distribution, as in Lee et al. 2024, 
 
 
 def karras(sigma_max: float, sigma_min: float, steps: int) -> FloatArray:
-    """Even in sigma^(1/7): Karras et al. 2022, eq. 5."""
+    """Return sigmas even in sigma^(1/7): Karras et al. 2022, eq. 5."""
     ramp = np.linspace(0, 1, steps)
     start, end = sigma_max ** (1 / _RHO), sigma_min ** (1 / _RHO)
     sigmas: FloatArray = (start + ramp * (end - start)) ** _RHO
@@ -22,12 +22,15 @@ def karras(sigma_max: float, sigma_min: float, steps: int) -> FloatArray:
 
 
 def exponential(sigma_max: float, sigma_min: float, steps: int) -> FloatArray:
-    """Even in log sigma. With k-diffusion's own exponent of 1, its polyexponential is the same."""
+    """Return sigmas even in log sigma.
+
+    With k-diffusion's default exponent of 1, its polyexponential schedule is the same.
+    """
     return np.exp(np.linspace(np.log(sigma_max), np.log(sigma_min), steps))
 
 
 def beta(sigma_max: float, sigma_min: float, steps: int) -> FloatArray:
-    """Quantiles of a beta distribution, which is dense at both ends.
+    """Return quantiles of a beta distribution, which is dense at both ends.
 
     Lee et al. 2024, "Beta Sampling is All You Need", choose timesteps so; diffusers, whose levels
     these are, chooses sigmas.
@@ -36,7 +39,7 @@ def beta(sigma_max: float, sigma_min: float, steps: int) -> FloatArray:
 
 
 def _beta_quantiles(shares: FloatArray) -> FloatArray:
-    """x below which each share of a symmetric beta distribution lies, by bisection."""
+    """Return the x below which each share of a symmetric beta distribution lies, by bisection."""
     low, high = np.zeros_like(shares), np.ones_like(shares)
     for _ in range(60):  # until the floats are next to each other
         middle = (low + high) / 2
@@ -47,7 +50,7 @@ def _beta_quantiles(shares: FloatArray) -> FloatArray:
 
 
 def _beta_share(x: FloatArray) -> FloatArray:
-    """The regularised incomplete beta function I_x(a, a), by its power series.
+    """Return the regularised incomplete beta function I_x(a, a), by its power series.
 
     B_x(a, b) = x^a sum_n (1-b)(2-b)...(n-b) / n! x^n / (a+n) (Abramowitz & Stegun 26.5.4 at small
     x); the larger half follows from the symmetry, and 60 terms of at most 2^-n are exact.

@@ -1,4 +1,4 @@
-"""The schedules by name: which noise levels a sampler visits.
+"""Registry of the schedules, which determine the noise levels that a sampler visits.
 
 "leading", "linspace" and "trailing" are the three spacings of timesteps of table 2 in Lin et al.
 2023. A curve spaces noise levels instead, between the ends of a spacing; a grid is a list of noise
@@ -18,7 +18,10 @@ Grid = Callable[[NoiseSchedule, int], FloatArray]
 
 @dataclass(frozen=True)
 class Schedule:
-    """At most one of `curve` and `grid`. A grid's spacing is the one whose noisy end it shares."""
+    """A spacing with at most one of `curve` and `grid`.
+
+    A grid starts at the noisy end of its spacing.
+    """
 
     spacing: Spacing
     curve: Curve | None = None
@@ -26,7 +29,7 @@ class Schedule:
 
     @property
     def in_sigmas(self) -> bool:
-        """Whether noise levels are chosen, and timesteps follow, or the other way round."""
+        """Return True if noise levels are chosen and timesteps follow, not the other way round."""
         return self.curve is not None or self.grid is not None
 
 
@@ -49,10 +52,10 @@ SCHEDULES: dict[str, Schedule] = {
     "align-your-steps-xl": Schedule("trailing", grid=grids.aligned_sdxl),
 }
 
-# Made for the noise levels that one family of models was optimised with.
+# Schedules for one family of models: True for SDXL, False for others.
 _OF_ONE_FAMILY = {"align-your-steps": False, "align-your-steps-xl": True}
 
 
 def schedules_of(*, sdxl: bool) -> tuple[str, ...]:
-    """The names of those that suit SDXL, or any other model."""
+    """Return the names of the schedules for SDXL, or for other models."""
     return tuple(name for name in SCHEDULES if _OF_ONE_FAMILY.get(name, sdxl) == sdxl)

@@ -1,4 +1,4 @@
-"""CompVis' own autoencoders, and the names that their code gives the parameters."""
+"""CompVis' own autoencoders, with the parameter names of their code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ATTENTION = {
 
 
 def original_names(names: Iterable[str]) -> dict[str, str]:
-    """diffusers' name -> CompVis' name; decoders count their levels the other way round."""
+    """Map diffusers' names to CompVis' names; CompVis' decoders count their levels in reverse."""
     names = list(names)
     levels = 1 + max(int(m[1]) for n in names if (m := re.search(r"down_blocks\.(\d+)", n)))
     return {name: _original(name, levels) for name in names}
@@ -39,7 +39,7 @@ def _original(name: str, levels: int) -> str:
 
 
 def original_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """diffusers' weights as CompVis would have written them: attention is a 1x1 convolution."""
+    """Return diffusers' weights as CompVis writes them: attention is a 1x1 convolution."""
     names = original_names(weights)
     return {
         names[name]: tensor[:, :, None, None]
@@ -50,7 +50,7 @@ def original_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Quantiser(nn.Module):
-    """By its definition (Esser et al. 2021, equation 2): the packaged code lacks it."""
+    """The quantiser by its definition (Esser et al. 2021, equation 2), which the package lacks."""
 
     def __init__(self, size: int, channels: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Quantiser(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """CompVis' Encoder and Decoder with what stands between them, made from a diffusers config."""
+    """CompVis' Encoder and Decoder with the layers between them, from a diffusers config."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""First stages and conditioning networks against independent ones with the same random weights.
+"""First stages and conditioning networks against references with the same random weights.
 
 Reduced, with every kind of block kept: diffusers' classes, and CompVis' own code as packaged in
 stable-diffusion-sdkit.
@@ -71,8 +71,8 @@ def seeded(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def lively(module: M) -> M:
-    """Weights that show a mistake: norms that scale, codes as far apart as latents are."""
+def randomised(module: M) -> M:
+    """Set weights that reveal mistakes: norms that scale, codes as far apart as latents are."""
     generator = torch.Generator().manual_seed(7)
     for name, parameter in module.named_parameters():
         if "norm" in name:
@@ -95,7 +95,7 @@ def random_image(config: dict[str, Any]) -> Tensor:
 @torch.inference_mode()
 def test_first_stages_of_diffusers(name: str) -> None:
     config = CONFIGS[name]
-    theirs = lively(getattr(diffusers, config["_class_name"]).from_config(config))
+    theirs = randomised(getattr(diffusers, config["_class_name"]).from_config(config))
     ours = build_first_stage(config).eval()
     ours.load_state_dict(theirs.state_dict())
     image, z = random_image(config), random_latents(config)
@@ -115,7 +115,7 @@ def test_first_stages_of_diffusers(name: str) -> None:
 @torch.inference_mode()
 def test_first_stages_of_compvis(name: str) -> None:
     config = CONFIGS[name]
-    ours = lively(build_first_stage(config))
+    ours = randomised(build_first_stage(config))
     theirs = Autoencoder(config).eval()
     theirs.load_state_dict(original_weights(ours.state_dict()))
     image, z = random_image(config), random_latents(config)
@@ -124,8 +124,8 @@ def test_first_stages_of_compvis(name: str) -> None:
 
 
 @torch.inference_mode()
-def test_codes_that_are_given_need_no_looking_up() -> None:
-    stage = lively(build_first_stage(CONFIGS["vq"]))
+def test_given_codes_are_decoded_without_quantisation() -> None:
+    stage = randomised(build_first_stage(CONFIGS["vq"]))
     assert isinstance(stage, VQModel)
     z = random_latents(CONFIGS["vq"])
     codes = stage.quantize(z)
@@ -147,7 +147,7 @@ def test_the_text_encoder_of_the_paper(shape: dict[str, int]) -> None:
         "encoder_attention_heads": 4,
         "head_dim": 8,
     } | shape
-    theirs = lively(LDMBertModel(LDMBertConfig(**config)))
+    theirs = randomised(LDMBertModel(LDMBertConfig(**config)))
     ours = BertEncoder(BertConfig.from_dict(config)).eval()
     weights = {k: v for k, v in theirs.state_dict().items() if not k.startswith("to_logits")}
     ours.load_state_dict(weights)
@@ -158,7 +158,7 @@ def test_the_text_encoder_of_the_paper(shape: dict[str, int]) -> None:
 
 @torch.inference_mode()
 def test_the_class_embedder_of_compvis(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its file also holds encoders that need open_clip, whose own needs are not installed.
+    # Its file also contains encoders that need open_clip, whose requirements are not installed.
     monkeypatch.setitem(sys.modules, "open_clip", ModuleType("open_clip"))
     compvis = importlib.import_module("ldm.modules.encoders.modules")
     monkeypatch.delitem(sys.modules, compvis.__name__)

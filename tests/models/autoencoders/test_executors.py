@@ -1,4 +1,4 @@
-"""Every kind of first stage is run by every executor: also by those that trace it."""
+"""Every kind of first stage runs in every executor, including those that trace it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.autoencoders.registry import build_first_stage
 from models.executors import openvino
 from models.executors.base import decoder, encoder
 from models.executors.eager import Eager, OneByOne
-from tests.models.autoencoders.test_against_references import CONFIGS, lively
+from tests.models.autoencoders.test_against_references import CONFIGS, randomised
 
 TINY = {
     "_class_name": "AutoencoderTiny",
@@ -25,9 +25,9 @@ KINDS = {name: CONFIGS[name] for name in ("vq-attention",)} | {"tiny": TINY}
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
-def test_openvino_gives_what_pytorch_gives(kind: str, tmp_path: Path) -> None:
+def test_openvino_output_equals_pytorch(kind: str, tmp_path: Path) -> None:
     stage = build_first_stage(KINDS[kind])
-    lively(stage)
+    randomised(stage)
     for network in (decoder(stage, 8), encoder(stage, 32)):
         traced = OneByOne(openvino.OpenVino(network, torch.float32, tmp_path))
         exact = Eager(network, same_bytes=False)

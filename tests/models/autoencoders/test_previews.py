@@ -1,4 +1,4 @@
-"""Previews: the clean latents that a sampler is after, small pictures of them, and their cost."""
+"""Previews: predicted clean latents, small images of them, and their cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.autoencoders.preview import LARGEST_SIDE, LinearPreview, clean_latents
+from models.autoencoders.preview import MAX_SIDE, LinearPreview, clean_latents
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import BUNDLED, load_model
 from models.loading.replacements import with_tiny
@@ -29,8 +29,8 @@ from worker.interfaces import AdmittedJob, Pixels
 Z0 = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(1))
 
 
-def told(kind: PredictionType, x: Tensor, level: tuple[float, float]) -> Tensor:
-    """What a network says that knows the picture, at x = s z0 + n e."""
+def output_of(kind: PredictionType, x: Tensor, level: tuple[float, float]) -> Tensor:
+    """Return the output of a network that predicts perfectly, at x = s z0 + n e."""
     s, n = level
     noise = (x - s * Z0) / n
     match kind:
@@ -43,8 +43,8 @@ def told(kind: PredictionType, x: Tensor, level: tuple[float, float]) -> Tensor:
 
 @pytest.mark.parametrize("kind", get_args(PredictionType))
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
-def test_a_network_that_knows_the_picture_is_seen_to(sampler: str, kind: PredictionType) -> None:
-    """Its clean latents are the picture at every row of every sampler, as the engine steps it."""
+def test_clean_latents_of_perfect_network_are_the_image(sampler: str, kind: PredictionType) -> None:
+    """The clean latents are exact at every row of every sampler, as the engine steps it."""
     schedule = NoiseSchedule(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=kind
     )
@@ -55,7 +55,9 @@ def test_a_network_that_knows_the_picture_is_seen_to(sampler: str, kind: Predict
         if level[1] < 1e-3:
             continue
         x = level[0] * Z0 + level[1] * torch.randn(Z0.shape, generator=torch.Generator())
-        prediction = table.predict_x[row] * x + table.predict_output[row] * told(kind, x, level)
+        prediction = table.predict_x[row] * x + table.predict_output[row] * output_of(
+            kind, x, level
+        )
         clean = clean_latents(table, row, kind, x, prediction)
         assert clean is not None
         torch.testing.assert_close(clean, Z0, rtol=0, atol=2e-3)
@@ -73,17 +75,17 @@ def bundled() -> LatentDiffusion:
     return load_model(str(BUNDLED), torch.device("cpu"))
 
 
-def test_colours_are_about_those_of_the_picture(bundled: LatentDiffusion) -> None:
-    sketch = LinearPreview.fitted(bundled.autoencoder)
-    recipes = [
+def test_linear_preview_colours_are_near_the_image(bundled: LatentDiffusion) -> None:
+    linear_preview = LinearPreview.fitted(bundled.autoencoder)
+    all_params = [
         SamplingParams(prompt, width=64, height=64, steps=6, seed=seed, guidance_scale=4)
         for seed, prompt in enumerate(["a slice of pizza", "a red heart"])
     ]
-    latents = torch.stack([t.x for t in list(bundled.generate(recipes))[-1]])
-    pictures = bundled.decode(latents).permute(0, 3, 1, 2).float() / 255
-    wanted = F.avg_pool2d(pictures, bundled.autoencoder.config.factor)
-    mixed = torch.stack([sketch(one) for one in latents])
-    assert np.corrcoef(mixed.flatten(), wanted.flatten())[0, 1] > 0.7
+    latents = torch.stack([t.x for t in list(bundled.generate(all_params))[-1]])
+    images = bundled.decode(latents).permute(0, 3, 1, 2).float() / 255
+    expected = F.avg_pool2d(images, bundled.autoencoder.config.factor)
+    mixed = torch.stack([linear_preview(one) for one in latents])
+    assert np.corrcoef(mixed.flatten(), expected.flatten())[0, 1] > 0.7
 
 
 @pytest.mark.parametrize("tiny", [False, True])
@@ -92,21 +94,21 @@ def test_previews_are_small(model: LatentDiffusion, tiny: bool, tmp_path: Path) 
         write_tiny_vae(tmp_path)
         seen_by = with_tiny(model, tmp_path)
     else:
-        seen_by = replace(model, sketch=LinearPreview.fitted(model.autoencoder))
+        seen_by = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
     for size in ((8, 12), (300, 90)):
-        picture = seen_by.preview(torch.randn(4, *size))
-        assert picture is not None
-        assert picture.dtype == torch.uint8
-        height, width, channels = picture.shape
-        assert max(height, width) <= LARGEST_SIDE
+        image = seen_by.preview(torch.randn(4, *size))
+        assert image is not None
+        assert image.dtype == torch.uint8
+        height, width, channels = image.shape
+        assert max(height, width) <= MAX_SIDE
         assert channels == 3
         assert abs(height / width - size[0] / size[1]) < 0.05 * size[0] / size[1]
     assert model.preview(torch.zeros(4, 8, 8)) is None
 
 
 @dataclass
-class Watcher(RecordingListener):
-    """A listener that sees its pictures before they are done."""
+class PreviewListener(RecordingListener):
+    """A listener that receives previews."""
 
     seen: list[Pixels] = field(default_factory=list)
 
@@ -114,31 +116,34 @@ class Watcher(RecordingListener):
         self.seen.append(pixels)
 
 
-def drawn(model: LatentDiffusion, **changes: object) -> Watcher:
-    engine, watcher = DiffusionEngine({"tiny": unmeasured(model, 4)}, max_slots=4), Watcher()
+def generated(model: LatentDiffusion, **changes: object) -> PreviewListener:
+    engine, watcher = (
+        DiffusionEngine({"tiny": unmeasured(model, 4)}, max_slots=4),
+        PreviewListener(),
+    )
     engine.admit(AdmittedJob("it", request(n=2, steps=6, **changes), None, None, watcher))
     run(engine)
     return watcher
 
 
-def test_only_who_asks_sees_previews_and_gets_the_same_picture(
+def test_previews_on_request_leave_the_image_unchanged(
     model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sketched = replace(model, sketch=LinearPreview.fitted(model.autoencoder))
+    with_preview = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
     monkeypatch.setattr(previews, "EVERY_S", 0.0)
     monkeypatch.setattr(previews, "SHARE", 1e6)
-    blind, watching = drawn(sketched), drawn(sketched, previews=True)
-    assert not blind.seen
-    assert len(watching.seen) == 5  # of the first picture, at every row but the first
-    assert all(picture.shape == (8, 8, 3) for picture in watching.seen)
+    without, with_previews = generated(with_preview), generated(with_preview, previews=True)
+    assert not without.seen
+    assert len(with_previews.seen) == 5  # of the first image, at every row but the first
+    assert all(image.shape == (8, 8, 3) for image in with_previews.seen)
     for index in range(2):
-        assert np.array_equal(blind.images[index][0], watching.images[index][0])
-    assert not drawn(model, previews=True).seen  # there is nothing to show it with
+        assert np.array_equal(without.images[index][0], with_previews.images[index][0])
+    assert not generated(model, previews=True).seen  # it has no decoder of previews
 
 
 @dataclass
 class Clock:
-    """Goes on when it is told to."""
+    """A clock that advances only when it is set."""
 
     now: float = 0.0
 
@@ -158,8 +163,11 @@ def test_previews_take_a_small_share_of_the_time(
 
     monkeypatch.setattr(LinearPreview, "__call__", slow)
     monkeypatch.setattr(previews, "time", clock)
-    sketched = replace(model, sketch=LinearPreview(torch.zeros(3, 4), torch.zeros(3)))
-    engine, watcher = DiffusionEngine({"tiny": unmeasured(sketched, 4)}, max_slots=4), Watcher()
+    with_preview = replace(model, linear_preview=LinearPreview(torch.zeros(3, 4), torch.zeros(3)))
+    engine, watcher = (
+        DiffusionEngine({"tiny": unmeasured(with_preview, 4)}, max_slots=4),
+        PreviewListener(),
+    )
     engine.admit(AdmittedJob("it", request(steps=6, previews=True), None, None, watcher))
     (slot,) = engine._slots
     engine.step()

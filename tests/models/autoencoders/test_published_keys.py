@@ -1,4 +1,4 @@
-"""Every first stage at its published configuration has exactly the published file's parameters."""
+"""Every first stage at its published configuration has exactly the parameters of the file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_files_of_the_diffusers_layout(model: str, part: str) -> None:
     assert shapes(stage) == key_list(f"{model}.{part.strip('/') or 'vae'}")
 
 
-def test_celebahq_is_scaled_by_nothing() -> None:
+def test_celebahq_has_scaling_factor_one() -> None:
     config = published("CompVis__ldm-celebahq-256", "vqvae/config.json")
     assert "scaling_factor" not in config
     assert on_meta(config).config.scaling_factor == 1
@@ -69,7 +69,7 @@ ZOO = [
 
 
 def zoo_config(name: str) -> dict[str, Any]:
-    """An autoencoder of the paper, as a diffusers configuration with as many parameters."""
+    """Return an autoencoder of the paper as a diffusers configuration with as many parameters."""
     folder = "facts/checkpoints/configs/CompVis__latent-diffusion"
     known = json.loads(shared_file(f"{folder}/diffusers_equivalents.json").read_text("utf-8"))
     (entry,) = (value for key, value in known.items() if key.split(" ")[0] == name)
@@ -80,7 +80,7 @@ def zoo_config(name: str) -> dict[str, Any]:
 def test_autoencoders_of_the_paper(name: str) -> None:
     ours = shapes(on_meta(zoo_config(name)))
     names = original_names(ours)
-    # Attention was a 1x1 convolution there.
+    # In those files attention is a 1x1 convolution.
     renamed = {
         names[n]: (*s, 1, 1) if is_projection(n) and len(s) == 2 else s for n, s in ours.items()
     }
@@ -112,7 +112,7 @@ def test_text_encoders_of_the_paper(checkpoint: str, config: BertConfig) -> None
     with torch.device("meta"):
         ours = shapes(BertEncoder(config))
     published = conditioning_keys(checkpoint)
-    # The head that nothing uses is left out, here and when files are read.
+    # The unused head is left out, here and when files are read.
     unused = {name for name in published if ".to_logits." in name}
     assert len(unused) == 2
     assert {bert_name(name): shape for name, shape in ours.items()} == {
@@ -127,7 +127,7 @@ def conditioning_keys(checkpoint: str) -> Shapes:
 
 
 def bert_name(name: str) -> str:
-    """x-transformers counts attention and feed-forward layers together."""
+    """Return diffusers' name; x-transformers keeps both kinds of layers in one list."""
     prefix = "cond_stage_model.transformer."
     fixed = {
         "model.embed_tokens.weight": "token_emb.weight",

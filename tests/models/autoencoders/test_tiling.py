@@ -1,4 +1,4 @@
-"""Large pictures in tiles: as diffusers cuts and fades them, and without seams to be seen."""
+"""Large images in tiles: cut and faded as in diffusers, without visible seams."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def bundled() -> LatentDiffusion:
     return load_model(str(BUNDLED), torch.device("cpu"))
 
 
-def smooth_picture(height: int, width: int) -> Tensor:
-    """Colours that change slowly, with an edge here and there; (3, H, W) in [-1, 1]."""
+def smooth_image(height: int, width: int) -> Tensor:
+    """Return (3, H, W) in [-1, 1]: colours that change slowly, with some edges."""
     generator = torch.Generator().manual_seed(11)
     coarse = torch.randn(1, 3, 5, 5, generator=generator)
-    picture = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
-    picture[..., height // 3 : height // 2, width // 5 :] *= -1
-    return picture[0].clamp(-1, 1)
+    image = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
+    image[..., height // 3 : height // 2, width // 5 :] *= -1
+    return image[0].clamp(-1, 1)
 
 
 @pytest.mark.parametrize("size", [(48, 72), (36, 60), (64, 44)])
@@ -64,7 +64,7 @@ def test_tiles_are_those_of_diffusers(size: tuple[int, int]) -> None:
 
 
 @torch.inference_mode()
-def test_what_is_small_enough_passes_whole(bundled: LatentDiffusion) -> None:
+def test_small_image_is_processed_whole(bundled: LatentDiffusion) -> None:
     z = torch.randn(1, 4, 24, 24, generator=torch.Generator().manual_seed(2))
     whole = bundled.executors.decoder(z)
     for tiling in (Tiling(96), Tiling(64, whole=96 * 96)):
@@ -75,16 +75,16 @@ def test_what_is_small_enough_passes_whole(bundled: LatentDiffusion) -> None:
 
 
 @torch.inference_mode()
-def test_seams_of_a_trained_autoencoder_are_not_to_be_seen(bundled: LatentDiffusion) -> None:
+def test_tile_seams_of_trained_autoencoder_are_invisible(bundled: LatentDiffusion) -> None:
     height, width, side = 160, 224, 64
     executors = tiled(bundled.executors, bundled.autoencoder, Tiling(side))
-    picture = smooth_picture(height, width)
-    z = bundled.autoencoder.encode(picture[None]).mode()
+    image = smooth_image(height, width)
+    z = bundled.autoencoder.encode(image[None]).mode()
     whole, cut = bundled.executors.decoder(z), executors.decoder(z)
     assert (cut - whole).abs().mean() / 2 < 0.06  # as a share of the range from black to white
 
     def steps(image: Tensor) -> Tensor:
-        """How far the step between a column and the next is from that of the whole picture."""
+        """Return the difference between adjacent columns, less that of the whole image."""
         return (image.diff(dim=-1) - whole.diff(dim=-1)).abs().mean((0, 1, 2)) / 2
 
     stride, fade = side * 3 // 4, side // 4

@@ -1,4 +1,4 @@
-"""Tiny autoencoders: the trained weights against diffusers, and their place beside a model."""
+"""Tiny autoencoders: the trained weights against diffusers, and their use in a model."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ from worker.telemetry.metrics import Metrics
 
 
 def trained(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and weights in diffusers' names: upstream counts a clamp as the first layer
-    of the decoder."""
+    """Return configuration and weights with diffusers' names.
+
+    Upstream counts a clamp as the first layer of the decoder.
+    """
     folder = shared_file("data/taesd")
     config = json.loads((folder / "diffusers_AutoencoderTiny_config.json").read_text("utf-8"))
     weights = {}
@@ -51,7 +53,7 @@ def trained(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 @pytest.mark.parametrize("name", ["taesd", "taesdxl"])
 @torch.inference_mode()
-def test_trained_weights_give_what_diffusers_gives(name: str) -> None:
+def test_trained_weights_equal_diffusers(name: str) -> None:
     config, weights = trained(name)
     theirs = diffusers.AutoencoderTiny.from_config(config).eval()
     theirs.load_state_dict(weights)
@@ -62,7 +64,7 @@ def test_trained_weights_give_what_diffusers_gives(name: str) -> None:
     z = 2 * torch.randn(2, 4, 8, 12, generator=generator)
     assert torch.equal(ours.encode(image).mode(), theirs.encode(image).latents)
     assert torch.equal(ours.decode(z), theirs.decode(z).sample)
-    # They were trained to be each other's inverse.
+    # Encoder and decoder were trained to be inverse.
     smooth = torch.nn.functional.interpolate(image[:, :, :4, :6], size=(64, 96), mode="bicubic")
     error = ours.decode(ours.encode(smooth.clamp(-1, 1)).mode()) - smooth.clamp(-1, 1)
     assert error.square().mean().sqrt() < 0.2
@@ -70,30 +72,30 @@ def test_trained_weights_give_what_diffusers_gives(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with a tiny autoencoder beside its own."""
+    """Write a model with a tiny autoencoder in addition to its own."""
     folder = write_tiny_sd(tmp_path_factory.mktemp("with-tiny"))
     write_tiny_vae(folder / "tiny_vae", levels=3)
     return folder
 
 
-def test_a_request_may_ask_for_it(folder: Path) -> None:
+def test_request_selects_tiny_decoder(folder: Path) -> None:
     model = load_model(str(folder), torch.device("cpu"))
     assert model_card(model, "tiny").decoders == ("full", "tiny")
     engine = DiffusionEngine({"tiny": unmeasured(model, 4)}, max_slots=4)
-    heard = {decoder: RecordingListener() for decoder in Decoder}
-    for decoder, listener in heard.items():
+    listeners = {decoder: RecordingListener() for decoder in Decoder}
+    for decoder, listener in listeners.items():
         engine.admit(AdmittedJob(decoder, request(decoder=decoder), None, None, listener))
     latents = [slot.state for slot in engine._slots]
     while not engine.idle:
         engine.step()
     assert torch.equal(latents[0].x, latents[1].x)
-    full, tiny = (heard[decoder].images[0][0] for decoder in Decoder)
+    full, tiny = (listeners[decoder].images[0][0] for decoder in Decoder)
     assert np.array_equal(full, model.decode(latents[0].x[None])[0].numpy())
     assert np.array_equal(tiny, model.decode_tiny(latents[0].x[None])[0].numpy())
     assert not np.array_equal(full, tiny)
 
 
-def test_an_operator_may_declare_one_that_was_added(tmp_path: Path, redis_url: str) -> None:
+def test_operator_declares_an_installed_tiny_autoencoder(tmp_path: Path, redis_url: str) -> None:
     write_tiny_sd(tmp_path / "sd")
     write_tiny_vae(tmp_path / "home" / "vaes" / "small")
     catalogue = tmp_path / "models.toml"
@@ -109,7 +111,7 @@ def test_an_operator_may_declare_one_that_was_added(tmp_path: Path, redis_url: s
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
-    """The two files of TAESD as their author publishes them."""
+    """Write the two files of TAESD as their author publishes them."""
     for half in ("encoder", "decoder"):
         file = f"taesd_{half}.safetensors"
         shutil.copyfile(shared_file(f"data/taesd/{file}"), tmp_path / file)
@@ -117,7 +119,9 @@ def upstream(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("named", ["encoder", "decoder"])
-def test_its_two_files_are_added_as_one(upstream: Path, tmp_path: Path, named: str) -> None:
+def test_encoder_and_decoder_files_are_installed_as_one(
+    upstream: Path, tmp_path: Path, named: str
+) -> None:
     home = ModelStore(tmp_path / "home")
     added = install(str(upstream / f"taesd_{named}.safetensors"), home, name="taesd", kind="vae")
     assert (added.kind, added.path) == ("vae", home.root / "vaes" / "taesd")
@@ -129,7 +133,7 @@ def test_its_two_files_are_added_as_one(upstream: Path, tmp_path: Path, named: s
     assert all(torch.equal(tensor, weights[name]) for name, tensor in ours.state_dict().items())
 
 
-def test_its_pickles_are_added_as_well(upstream: Path, tmp_path: Path) -> None:
+def test_pickle_files_are_installed(upstream: Path, tmp_path: Path) -> None:
     for file in upstream.glob("*.safetensors"):
         torch.save(load_file(file), file.with_suffix(".pth"))
         file.unlink()
@@ -137,7 +141,7 @@ def test_its_pickles_are_added_as_well(upstream: Path, tmp_path: Path) -> None:
     assert inspect_checkpoint(str(added.path)).valid
 
 
-def test_half_of_it_is_refused(upstream: Path, tmp_path: Path) -> None:
+def test_encoder_or_decoder_alone_is_refused(upstream: Path, tmp_path: Path) -> None:
     home = ModelStore(tmp_path / "home")
     encoder, decoder = (upstream / f"taesd_{half}.safetensors" for half in ("encoder", "decoder"))
     with pytest.raises(CheckpointError, match="decoder of a tiny autoencoder, whose other half"):
@@ -154,13 +158,13 @@ def test_half_of_it_is_refused(upstream: Path, tmp_path: Path) -> None:
     assert home.names("vae") == []
 
 
-def test_one_for_other_latents_is_refused(tmp_path: Path) -> None:
+def test_tiny_autoencoder_for_other_latents_is_refused(tmp_path: Path) -> None:
     folder = write_tiny_sd(tmp_path)
     write_tiny_vae(folder / "tiny_vae", levels=4)
     with pytest.raises(CheckpointError, match=r"4 channels for 8 pixels, .* 4 channels for 4"):
         load_model(str(folder), torch.device("cpu"))
 
 
-def test_a_model_without_one_says_so(tmp_path: Path) -> None:
+def test_model_without_tiny_autoencoder_lacks_the_decoder(tmp_path: Path) -> None:
     model = load_model(str(write_tiny_sd(tmp_path)), torch.device("cpu"))
     assert model_card(model, "tiny").decoders == ("full",)

@@ -1,4 +1,4 @@
-"""The model that comes along: it loads everywhere, and it draws what the prompt says."""
+"""The bundled model: it loads on every machine and follows the prompt."""
 
 from __future__ import annotations
 
@@ -26,21 +26,19 @@ def model() -> LatentDiffusion:
     return load_model("bundled", torch.device("cpu"))
 
 
-def draw(model: LatentDiffusion, *recipes: SamplingParams) -> NDArray[np.uint8]:
-    """(N, H, W, 3)."""
-    *_, last = model.generate(recipes)
+def generate_images(model: LatentDiffusion, *all_params: SamplingParams) -> NDArray[np.uint8]:
+    """Generate (N, H, W, 3)."""
+    *_, last = model.generate(all_params)
     pixels: NDArray[np.uint8] = model.decode(torch.stack([t.x for t in last])).numpy()
     return pixels
 
 
-def recipe(model: LatentDiffusion, prompt: str, seed: int = 0) -> SamplingParams:
+def params(model: LatentDiffusion, prompt: str, seed: int = 0) -> SamplingParams:
     return with_defaults(model_card(model, "bundled"), prompt, seed)
 
 
 @pytest.mark.parametrize("prompt", ["red heart", "crescent moon"])
-def test_diffusers_draws_the_same_picture_from_the_same_noise(
-    model: LatentDiffusion, prompt: str
-) -> None:
+def test_image_equals_diffusers_from_the_same_noise(model: LatentDiffusion, prompt: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of diffusers' own
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(BUNDLED, torch_dtype=torch.float32)
@@ -55,7 +53,7 @@ def test_diffusers_draws_the_same_picture_from_the_same_noise(
             generator=torch.Generator().manual_seed(3),
         ).images[0]
     side = model.unet.config.sample_size * model.autoencoder.config.factor
-    [ours] = draw(
+    [ours] = generate_images(
         model,
         SamplingParams(
             prompt, width=side, height=side, steps=12, sampler="ddim", schedule="trailing",
@@ -66,7 +64,7 @@ def test_diffusers_draws_the_same_picture_from_the_same_noise(
     assert difference.max() <= 1
 
 
-# What is drawn, as the share of saturated pixels of some hues (degrees); white is background.
+# Expected shares of saturated pixels of some hues (degrees); the background is white.
 COLOURS = {
     "red heart": (340, 20),
     "green apple": (60, 160),
@@ -78,14 +76,14 @@ COLOURS = {
 
 @pytest.mark.parametrize("prompt", COLOURS)
 def test_colours_are_those_of_the_prompt(model: LatentDiffusion, prompt: str) -> None:
-    pictures = draw(model, *(recipe(model, prompt, seed) for seed in range(4)))
+    images = generate_images(model, *(params(model, prompt, seed) for seed in range(4)))
     first, last = COLOURS[prompt]
-    assert np.mean([share_of_hues(picture, first, last) for picture in pictures]) > 0.5
+    assert np.mean([share_of_hues(image, first, last) for image in images]) > 0.5
 
 
-def share_of_hues(picture: NDArray[np.uint8], first: float, last: float) -> float:
-    """Of the clearly coloured pixels, how many have a hue from `first` up to `last` degrees."""
-    rgb = picture.reshape(-1, 3).astype(float) / 255
+def share_of_hues(image: NDArray[np.uint8], first: float, last: float) -> float:
+    """Return the share of the saturated pixels with a hue from `first` up to `last` degrees."""
+    rgb = image.reshape(-1, 3).astype(float) / 255
     high, low = rgb.max(1), rgb.min(1)
     rgb, high, low = (a[high - low > 0.25] for a in (rgb, high, low))
     if not len(rgb):
@@ -101,18 +99,22 @@ def share_of_hues(picture: NDArray[np.uint8], first: float, last: float) -> floa
     return float(inside.mean())
 
 
-def test_pictures_stand_on_white(model: LatentDiffusion) -> None:
-    pictures = draw(model, *(recipe(model, prompt) for prompt in ("pizza", "cat", "star", "car")))
-    corners = pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+def test_images_have_a_white_background(model: LatentDiffusion) -> None:
+    images = generate_images(
+        model, *(params(model, prompt) for prompt in ("pizza", "cat", "star", "car"))
+    )
+    corners = images[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners > 215).mean() > 0.8
 
 
-def test_different_words_give_different_pictures(model: LatentDiffusion) -> None:
-    pizza, moon = draw(model, recipe(model, "pizza"), recipe(model, "crescent moon")).astype(int)
+def test_different_prompts_give_different_images(model: LatentDiffusion) -> None:
+    pizza, moon = generate_images(
+        model, params(model, "pizza"), params(model, "crescent moon")
+    ).astype(int)
     assert np.abs(pizza - moon).mean() > 20
 
 
-def test_it_is_small_and_says_where_it_comes_from() -> None:
+def test_model_is_small_and_states_its_origin() -> None:
     assert sum(file.stat().st_size for file in BUNDLED.rglob("*.safetensors")) <= LARGEST
     index = json.loads((BUNDLED / "model_index.json").read_text())
     assert index["_class_name"] == "StableDiffusionPipeline"

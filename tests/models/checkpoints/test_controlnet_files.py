@@ -58,13 +58,13 @@ def test_every_published_key_is_used() -> None:
         name: original_name(name) for name in ours
     }
     detected = controlnet_config(ours, detect_family(ours))
-    descent = config.descent
+    unet = config.unet
     by_level = replace(
-        descent,
-        attention_head_dim=descent.heads,
-        transformer_layers_per_block=descent.transformer_depth,
+        unet,
+        attention_head_dim=unet.heads,
+        transformer_layers_per_block=unet.transformer_depth,
     )
-    assert ControlNetConfig.from_dict(detected) == replace(config, descent=by_level)
+    assert ControlNetConfig.from_dict(detected) == replace(config, unet=by_level)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from darkroom.__main__ import main
-from models.autoencoders.registry import load_alike
+from models.autoencoders.registry import load_compatible
 from models.checkpoints.checkpoint import CheckpointError, load_component
 from models.checkpoints.convert.install import install
 from models.checkpoints.convert.model_store import ModelStore
@@ -286,7 +286,7 @@ def test_vae_file_replaces_another_and_takes_its_scaling_factor(
         resolve_network(str(tmp_path / "vae.safetensors"), "vae", fetch_component),
     ):
         assert "scaling_factor" not in json.loads((folder / "config.json").read_text())
-        stage = load_alike(folder, like, torch.float16, CPU)
+        stage = load_compatible(folder, like, torch.float16, CPU)
         assert stage.config.scaling_factor == 0.13025
         assert stage.dtype == torch.float32
         found = stage.state_dict()

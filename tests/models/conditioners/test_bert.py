@@ -1,4 +1,4 @@
-"""Signs in prompts mean the same to the paper's own text encoder as to CLIP."""
+"""Prompt syntax for the paper's own text encoder, with the same meaning as for CLIP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.conditioners.bert import BertConditioner
 from models.denoising.sampling_params import SamplingParams
 from models.networks.bert import BertConfig, BertEncoder
 from models.text.tokenizer import Tokenizer
-from models.text.wording import Wording
+from models.text.weighted_prompt import WeightedPrompt
 from protocol.request.prompts import parse_prompt
 
 
@@ -33,9 +33,11 @@ def conditioner(tmp_path_factory: pytest.TempPathFactory) -> BertConditioner:
 
 
 def context(conditioner: BertConditioner, text: str) -> Tensor:
-    said = conditioner.positive(SamplingParams(Wording(parse_prompt(text).sections))).context
-    assert said is not None
-    return said
+    encoded = conditioner.positive(
+        SamplingParams(WeightedPrompt(parse_prompt(text).sections))
+    ).context
+    assert encoded is not None
+    return encoded
 
 
 def test_weights_scale_and_the_mean_stays(conditioner: BertConditioner) -> None:
@@ -46,11 +48,11 @@ def test_weights_scale_and_the_mean_stays(conditioner: BertConditioner) -> None:
     torch.testing.assert_close(context(conditioner, "the (red:1.5) cat"), expected)
 
 
-def test_a_break_begins_a_row(conditioner: BertConditioner) -> None:
+def test_break_begins_a_row(conditioner: BertConditioner) -> None:
     both = torch.cat([context(conditioner, "the red"), context(conditioner, "cat")])
     torch.testing.assert_close(context(conditioner, "the red BREAK cat"), both)
 
 
-def test_a_string_says_what_its_wording_says(conditioner: BertConditioner) -> None:
-    said = conditioner.negative(SamplingParams("", "the cat")).context
-    assert said is context(conditioner, "(the cat:1.0)")
+def test_string_equals_its_weighted_prompt(conditioner: BertConditioner) -> None:
+    encoded = conditioner.negative(SamplingParams("", "the cat")).context
+    assert encoded is context(conditioner, "(the cat:1.0)")

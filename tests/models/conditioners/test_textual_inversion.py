@@ -1,4 +1,4 @@
-"""Learned words against diffusers' load_textual_inversion, in all their published forms."""
+"""Textual inversion embeddings in all their published forms, against diffusers' loader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from models.checkpoints.convert.install import install
 from models.checkpoints.convert.model_store import ModelStore
 from models.conditioners.clip import ClipConditioner
-from models.conditioners.textual_inversion import with_learned_words
+from models.conditioners.textual_inversion import with_embeddings
 from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig
 from models.networks.text_encoder import TextEncoder
@@ -33,11 +33,11 @@ def vectors(count: int, seed: int, width: int = CONTEXT) -> Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
 
 
-def learned(model: LatentDiffusion, folder: Path, **files: dict[str, Tensor]) -> ClipConditioner:
-    """The model's conditioner with words from `files`, by name with _ for -."""
+def with_files(model: LatentDiffusion, folder: Path, **files: dict[str, Tensor]) -> ClipConditioner:
+    """Return the model's conditioner with embeddings from `files`, by name with _ for -."""
     for name, tensors in files.items():
         save_file(tensors, folder / f"{name.replace('_', '-')}.safetensors")
-    conditioner = with_learned_words(model.conditioner, folder)
+    conditioner = with_embeddings(model.conditioner, folder)
     assert isinstance(conditioner, ClipConditioner)
     return conditioner
 
@@ -55,13 +55,13 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_words_are_read_as_by_diffusers(
+def test_embeddings_are_read_as_by_diffusers(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, tmp_path: Path, form: str
 ) -> None:
     cat, dot = vectors(3, 1), vectors(1, 2)
     my_cat, dotty_art = FORMS[form](cat, dot)
-    conditioner = learned(tiny_sd, tmp_path, my_cat=my_cat, dotty_art=dotty_art)
-    assert conditioner.words == ("dotty-art", "my-cat")
+    conditioner = with_files(tiny_sd, tmp_path, my_cat=my_cat, dotty_art=dotty_art)
+    assert conditioner.embedding_names == ("dotty-art", "my-cat")
 
     pipe = theirs(diffusers.StableDiffusionPipeline, tiny_sd_folder)
     pipe.load_textual_inversion({"my-cat": cat})
@@ -80,7 +80,7 @@ def test_words_are_read_as_by_diffusers(
 def test_a_file_of_automatic1111_is_converted_and_read_as_by_diffusers(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, tmp_path: Path
 ) -> None:
-    """Its .pt is a pickle: `darkroom models add` makes a safetensors file of it."""
+    """Its .pt is a pickle: `darkroom models add` converts it to a safetensors file."""
     source = tmp_path / "my-cat.pt"
     words = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors(3, 8)}}
     more = {"name": "my-cat", "step": 100, "sd_checkpoint": None, "sd_checkpoint_name": None}
@@ -88,7 +88,7 @@ def test_a_file_of_automatic1111_is_converted_and_read_as_by_diffusers(
     added = install(str(source), ModelStore(tmp_path / "home"))
     assert (added.kind, added.name) == ("embedding", "my-cat")
 
-    conditioner = with_learned_words(tiny_sd.conditioner, tmp_path / "home/embeddings")
+    conditioner = with_embeddings(tiny_sd.conditioner, tmp_path / "home/embeddings")
     assert isinstance(conditioner, ClipConditioner)
     pipe = theirs(diffusers.StableDiffusionPipeline, tiny_sd_folder)
     pipe.load_textual_inversion(str(source))
@@ -98,11 +98,11 @@ def test_a_file_of_automatic1111_is_converted_and_read_as_by_diffusers(
     torch.testing.assert_close(context, expected[0], rtol=1e-4, atol=1e-5)
 
 
-def test_words_of_sdxl_are_read_as_by_diffusers(
+def test_embeddings_of_sdxl_are_read_as_by_diffusers(
     tiny_sdxl: LatentDiffusion, tiny_sdxl_folder: Path, tmp_path: Path
 ) -> None:
     small, large = vectors(2, 3), vectors(2, 4)
-    conditioner = learned(tiny_sdxl, tmp_path, my_cat={"clip_l": small, "clip_g": large})
+    conditioner = with_files(tiny_sdxl, tmp_path, my_cat={"clip_l": small, "clip_g": large})
 
     pipe = theirs(diffusers.StableDiffusionXLPipeline, tiny_sdxl_folder)
     for word, part in ((small, ""), (large, "_2")):
@@ -111,19 +111,19 @@ def test_words_of_sdxl_are_read_as_by_diffusers(
         )
         pipe.load_textual_inversion({"my-cat": word}, tokenizer=tokenizer, text_encoder=encoder)
     expected, _, pooled, _ = pipe.encode_prompt(PROMPT, None, "cpu", 1, False)
-    said = conditioner.encode(PROMPT)
-    torch.testing.assert_close(said.context, expected[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(said.pooled, pooled[0], rtol=1e-4, atol=1e-5)
+    encoded = conditioner.encode(PROMPT)
+    torch.testing.assert_close(encoded.context, expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoded.pooled, pooled[0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_refiner_takes_the_words_of_its_encoder(
+def test_refiner_uses_the_embedding_of_its_encoder(
     tiny_sdxl: LatentDiffusion, tmp_path: Path
 ) -> None:
     both = tiny_sdxl.conditioner
     assert isinstance(both, ClipConditioner)
     save_file({"clip_l": vectors(1, 5), "clip_g": vectors(1, 6)}, tmp_path / "my-cat.safetensors")
-    whole = with_learned_words(both, tmp_path)
-    refiner = with_learned_words(ClipConditioner(both.stages[1:], both.device, sdxl=True), tmp_path)
+    whole = with_embeddings(both, tmp_path)
+    refiner = with_embeddings(ClipConditioner(both.stages[1:], both.device, sdxl=True), tmp_path)
     assert isinstance(whole, ClipConditioner)
     assert isinstance(refiner, ClipConditioner)
     context, part = whole.encode("my-cat").context, refiner.encode("my-cat").context
@@ -133,21 +133,21 @@ def test_the_refiner_takes_the_words_of_its_encoder(
 
 
 def test_the_service_counts_every_vector(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
-    conditioner = learned(tiny_sd, tmp_path, my_cat={"emb_params": vectors(7, 1)})
+    conditioner = with_files(tiny_sd, tmp_path, my_cat={"emb_params": vectors(7, 1)})
     published = PublishedTokenizer.model_validate_json(conditioner.tokenizer.to_json())
     assert counter_of(published)("the MY-CAT, the my-cat") == 1 + 7 + 1 + 1 + 7
 
 
-def test_the_model_itself_learns_nothing(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+def test_original_model_is_unchanged(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     before = tiny_sd.conditioner
     assert isinstance(before, ClipConditioner)
-    after = learned(tiny_sd, tmp_path, my_cat={"emb_params": vectors(3, 1)})
+    after = with_files(tiny_sd, tmp_path, my_cat={"emb_params": vectors(3, 1)})
     parameters = [dict(of.stages[0].encoder.named_parameters()) for of in (before, after)]
     different = [name for name in parameters[0] if parameters[0][name] is not parameters[1][name]]
     assert different == ["text_model.embeddings.token_embedding.weight"]
     sizes = [len(each[different[0]]) for each in parameters]
     assert sizes[1] == sizes[0] + 3
-    assert before.words == ()
+    assert before.embedding_names == ()
     assert before.tokenizer.learned == {}
 
 
@@ -165,7 +165,7 @@ def test_the_model_itself_learns_nothing(tiny_sd: LatentDiffusion, tmp_path: Pat
         ({"a": torch.zeros(1, CONTEXT), "b": torch.zeros(1, CONTEXT)}, "holds 2 tensors"),
     ],
 )
-def test_what_does_not_fit_is_left_out_with_its_reason(
+def test_unsuitable_embedding_is_skipped_with_its_reason(
     tiny_sd: LatentDiffusion,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -173,52 +173,54 @@ def test_what_does_not_fit_is_left_out_with_its_reason(
     reason: str,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        conditioner = learned(tiny_sd, tmp_path, bad_one=tensors, good_one={"x": vectors(1, 1)})
-    assert conditioner.words == ("good-one",)
+        conditioner = with_files(tiny_sd, tmp_path, bad_one=tensors, good_one={"x": vectors(1, 1)})
+    assert conditioner.embedding_names == ("good-one",)
     (record,) = caplog.records
     assert record.__dict__["embedding"] == "bad-one"
     assert re.search(reason, record.__dict__["reason"])
 
 
-def test_words_for_one_encoder_do_not_fit_sdxl(
+def test_embedding_for_one_encoder_does_not_fit_sdxl(
     tiny_sdxl: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uneven = {"clip_l": vectors(1, 1), "clip_g": vectors(2, 1)}
-    words = learned(tiny_sdxl, tmp_path, one={"emb_params": vectors(1, 1)}, uneven=uneven).words
+    words = with_files(
+        tiny_sdxl, tmp_path, one={"emb_params": vectors(1, 1)}, uneven=uneven
+    ).embedding_names
     assert words == ()
     reasons = [record.__dict__["reason"] for record in caplog.records]
     assert "is for one text encoder, and this model is SDXL" in reasons[0]
     assert "more vectors for one text encoder" in reasons[1]
 
 
-def test_names_that_clash_are_left_out(
+def test_conflicting_names_are_skipped(
     tiny_sd: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("th", "My-Cat", "my-cat", "my-dog", "my-dog_1"):
         count = 2 if name == "my-dog" else 1
         save_file({"x": vectors(count, 1)}, tmp_path / f"{name}.safetensors")
-    conditioner = with_learned_words(tiny_sd.conditioner, tmp_path)
+    conditioner = with_embeddings(tiny_sd.conditioner, tmp_path)
     assert isinstance(conditioner, ClipConditioner)
-    assert conditioner.words == ("My-Cat", "my-dog")
+    assert conditioner.embedding_names == ("My-Cat", "my-dog")
     assert {r.__dict__["embedding"] for r in caplog.records} == {"th", "my-cat", "my-dog_1"}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b'{"emb_params": 1}'])
-def test_a_file_that_is_no_safetensors_is_left_out(
+def test_file_that_is_not_safetensors_is_skipped(
     tiny_sd: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     (tmp_path / "my-cat.safetensors").write_bytes(content)
-    assert with_learned_words(tiny_sd.conditioner, tmp_path) is tiny_sd.conditioner
+    assert with_embeddings(tiny_sd.conditioner, tmp_path) is tiny_sd.conditioner
     assert "no safetensors file" in caplog.records[0].__dict__["reason"]
 
 
-def test_no_folder_is_no_words(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
-    absent = with_learned_words(tiny_sd.conditioner, tmp_path / "absent")
+def test_missing_folder_adds_no_embeddings(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+    absent = with_embeddings(tiny_sd.conditioner, tmp_path / "absent")
     assert absent is tiny_sd.conditioner
 
 
-def test_the_end_of_text_is_found_behind_learned_words() -> None:
-    """Files that call the end token 2 mean the largest id, which learned words are larger than."""
+def test_end_of_text_is_found_among_embedding_ids() -> None:
+    """With an end token of 2 the largest id counts; ids of embeddings are ignored."""
     torch.manual_seed(0)
     config = TextEncoderConfig(
         vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
@@ -230,7 +232,7 @@ def test_the_end_of_text_is_found_behind_learned_words() -> None:
     assert features.pooled.equal(features.last[:, 3])
 
 
-def test_a_model_is_loaded_with_its_words(tiny_sd_folder: Path, tmp_path: Path) -> None:
+def test_model_is_loaded_with_its_embeddings(tiny_sd_folder: Path, tmp_path: Path) -> None:
     save_file({"x": vectors(2, 1)}, tmp_path / "my-cat.safetensors")
     for device in ("cpu", "meta"):  # meta: described before it is loaded
         model = load_model(str(tiny_sd_folder), torch.device(device), embeddings=tmp_path)

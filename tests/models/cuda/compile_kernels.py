@@ -1,6 +1,6 @@
-"""Compiles every Triton kernel of ours for Hopper, down to machine code; prints their names.
+"""Compile every Triton kernel of ours for Hopper, down to machine code, and print their names.
 
-A program of its own, because a process either compiles kernels or interprets them.
+A separate program, because a process either compiles kernels or interprets them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.cuda.kernels import geglu, norm_silu, quantise, slot_update
 HOPPER = GPUTarget("cuda", 90, 32)
 HALF, FLOAT = "*fp16", "*fp32"
 
-# Kernel, types of its pointers, and the constants it is compiled with; what is left are int32.
+# Kernel, types of its pointers, and the constants it is compiled with; other arguments are int32.
 KERNELS: list[tuple[Any, dict[str, str], dict[str, int]]] = [
     (
         norm_silu._moments,

@@ -1,4 +1,4 @@
-"""The script for a machine with an H200, as far as it goes without one."""
+"""The script for a machine with an H200, as far as it runs without one."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_the_check_of_correctness_passes_with_tiny_models() -> None:
     assert {check["model"] for check in result["checks"]} == {"tiny sd", "tiny sdxl"}
 
 
-def test_a_stage_that_is_not_there_is_named() -> None:
+def test_unknown_stage_is_named() -> None:
     ran = script("--smoke", "nonsense")
     assert ran.returncode == 2
     assert "no stage nonsense" in ran.stderr
 
 
 def test_a_failing_benchmark_fails_the_script() -> None:
-    """A Python that knows no benchmark: every one of a stage fails, and is named."""
+    """With a Python that has no benchmark, every one of a stage fails and is named."""
     ran = subprocess.run(
         [str(SCRIPT), "--smoke", "components"],
         env={"PATH": "/usr/bin:/bin", "PYTHON": "/bin/false"},
@@ -56,7 +56,7 @@ def test_a_failing_benchmark_fails_the_script() -> None:
     assert ran.stderr.count("failed: components --workload bundled") == 2
 
 
-def test_every_program_that_the_script_runs_is_there() -> None:
+def test_every_program_of_the_script_exists() -> None:
     programs = set(re.findall(r"\brun h200\S* \d+ (\w+)", SCRIPT.read_text()))
     assert len(programs) >= 7
     assert [name for name in programs if not (ROOT / f"bench/{name}.py").exists()] == []
@@ -69,22 +69,22 @@ def test_a_check_has_a_bound_on_one_side() -> None:
     assert not Check("m", "decibels", 20, 25, least=True).passed
 
 
-def test_an_error_is_seen() -> None:
+def test_error_is_reported() -> None:
     x = torch.ones(3)
     assert relative_error(x, x) == 0
     assert relative_error(1.1 * x, x) == pytest.approx(0.1)
     assert relative_error(x / 0, x) == float("inf")
 
 
-def test_a_crowd_that_changes_pictures_is_seen(
+def test_batch_that_changes_images_is_reported(
     tiny_sd: LatentDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     advance = LatentDiffusion.advance
 
     def careless(model: LatentDiffusion, batch: list[object]) -> None:
         advance(model, batch)  # type: ignore[arg-type]
-        for trajectory in batch:
-            trajectory.x = trajectory.x + 1e-3 * (len(batch) - 1)  # type: ignore[attr-defined]
+        for state in batch:
+            state.x = state.x + 1e-3 * (len(batch) - 1)  # type: ignore[attr-defined]
 
     assert different_in_batch(tiny_sd, 32) == (0, 0)
     monkeypatch.setattr(LatentDiffusion, "advance", careless)

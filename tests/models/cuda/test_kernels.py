@@ -1,4 +1,4 @@
-"""Our Triton kernels against PyTorch's operators: in the interpreter here, for real on a GPU.
+"""Our Triton kernels against PyTorch's operators: in the interpreter here, compiled on a GPU.
 
 float32 results may differ by the order of additions; half precision by one rounding more, as
 PyTorch rounds between its operators and a fused kernel does not.
@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.cuda.fused import choose_fused, choose_update
+from models.cuda.fused import autotune_fused, autotune_slot_update
 from models.denoising.slot_update import COLUMNS, slot_update
 from models.networks.layers import NormSiLU, norm_silu
 from models.networks.unet import GEGLU, geglu
@@ -62,7 +62,7 @@ def test_norm_and_silu(
     close(ours, norm_silu(x.double(), weight.double(), bias.double(), groups, 1e-5))
 
 
-def test_norm_and_silu_of_a_row_does_not_depend_on_its_company() -> None:
+def test_norm_and_silu_of_a_row_does_not_depend_on_other_rows() -> None:
     from models.cuda.kernels.norm_silu import norm_silu as fused
 
     x, weight, bias = random(3, 40, 9, 9), random(40), random(40)
@@ -83,29 +83,29 @@ def test_geglu(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (30, 40)])
 def test_slot_update(size: tuple[int, int], dtype: torch.dtype) -> None:
-    """In float32 throughout; only what the network said comes in `dtype`."""
+    """In float32 throughout; only the network's outputs have `dtype`."""
     from models.cuda.kernels.slot_update import slot_update as fused
 
     shape = (3, 4, *size)
     x, positive, negative, fresh, latents, unit = (random(*shape, seed=s) for s in range(6))
     history = random(3, HISTORY, 4, *size, seed=6)
     mask = (random(3, 1, *size, seed=7) > 0).float()
-    said = (positive.to(dtype), negative.to(dtype))
+    outputs = (positive.to(dtype), negative.to(dtype))
     coefficients = random(3, COLUMNS + HISTORY, seed=8)
     rest = (history, fresh, mask, latents, unit, coefficients)
-    ours = fused(x, *said, *rest)
-    exact = slot_update(x, *said, *rest)
+    ours = fused(x, *outputs, *rest)
+    exact = slot_update(x, *outputs, *rest)
     for got, expected in zip(ours, exact, strict=True):
         torch.testing.assert_close(got, expected, atol=2e-5, rtol=2e-5)
 
 
-def test_the_faster_update_is_chosen_and_is_the_update() -> None:
-    chosen = choose_update((4, 8, 8), 2, DEVICE)
+def test_autotuned_slot_update_equals_the_reference() -> None:
+    chosen = autotune_slot_update((4, 8, 8), 2, DEVICE)
     assert chosen.__name__ == slot_update.__name__  # in PyTorch's operators, or our kernel
 
 
-def test_the_fused_kernels_take_the_place_of_the_operators(tiny_sd: LatentDiffusion) -> None:
-    """Whichever is chosen, the UNet computes what it did; here, both are set by hand as well."""
+def test_fused_kernels_replace_the_operators(tiny_sd: LatentDiffusion) -> None:
+    """With any choice the UNet's output is the same; here, both are also set by hand."""
     from models.cuda.kernels.geglu import geglu as fused_geglu
     from models.cuda.kernels.norm_silu import norm_silu as fused_norm_silu
 
@@ -113,7 +113,7 @@ def test_the_fused_kernels_take_the_place_of_the_operators(tiny_sd: LatentDiffus
     unet = copy.deepcopy(tiny_sd.unet).to(DEVICE)
     given = tuple(t.to(DEVICE) for t in inputs(unet, 2))
     expected = unet(*given)
-    choices = choose_fused(unet, lambda: unet(*given))
+    choices = autotune_fused(unet, lambda: unet(*given))
     assert set(choices.values()) <= {"torch", "triton"}
     assert len(choices) == 9  # seven shapes of feature maps and two of gates
     torch.testing.assert_close(unet(*given), expected, atol=tolerance, rtol=tolerance)
@@ -126,7 +126,7 @@ def test_the_fused_kernels_take_the_place_of_the_operators(tiny_sd: LatentDiffus
 
 
 def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
-    """The interpreter takes what the compiler may not; the compiler needs no GPU to refuse."""
+    """The interpreter accepts code that the compiler may not; the compiler needs no GPU."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     ran = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("compile_kernels.py"))],

@@ -1,4 +1,4 @@
-"""Blocks through torch.compile compute the same, a block of one kind is compiled once."""
+"""Blocks through torch.compile compute the same, and a kind of block is compiled once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from models.pipeline import LatentDiffusion
 from tests.models.cuda.test_graphs import inputs
 
 
-def test_compiled_blocks_compute_the_same_and_blocks_alike_share(tiny_sd: LatentDiffusion) -> None:
+def test_compiled_blocks_compute_the_same_and_equal_blocks_share_code(
+    tiny_sd: LatentDiffusion,
+) -> None:
     compiled: list[GraphModule] = []
 
     def backend(graph: GraphModule, _: list[Any]) -> Callable[..., Any]:
@@ -30,7 +32,7 @@ def test_compiled_blocks_compute_the_same_and_blocks_alike_share(tiny_sd: Latent
         torch.testing.assert_close(unet(*given), expected)
         blocks = len(list(regions(unet)))
         first = len(compiled)
-        assert 0 < first < blocks  # some are alike
+        assert 0 < first < blocks  # some are equal
         unet(*inputs(unet, 3))
         again = len(compiled)
         unet(*inputs(unet, 4))

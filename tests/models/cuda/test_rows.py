@@ -1,4 +1,4 @@
-"""Batch sizes: plans cover the rows in the least time, and the group of sizes is the right one."""
+"""Batch sizes: plans cover the rows in the least time, and the best group of sizes is chosen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.cuda.rows import group_for, plan, sufficient
+from models.cuda.rows import choose_group, plan, sufficient
 
 SECONDS = st.dictionaries(
     st.sampled_from([1, 2, 3, 4, 8]), st.integers(1, 50).map(float), min_size=1
@@ -39,14 +39,14 @@ def test_a_plan_needs_rows_and_sizes(rows: int, seconds: dict[int, float]) -> No
         plan(rows, seconds)
 
 
-def test_sufficient_is_where_more_rows_bring_little() -> None:
+def test_sufficient_size_is_near_the_best_throughput() -> None:
     saturating = {1: 1.0, 2: 1.1, 4: 1.5, 8: 2.8, 16: 5.5}
     assert sufficient(saturating) == 4  # 2.67 rows a second, against 2.91 with 16
     assert sufficient(saturating, share=1.0) == 16
 
 
-def test_a_group_is_fast_in_company_first_and_small_second() -> None:
+def test_group_is_fast_for_large_batches_first_and_small_second() -> None:
     seconds = {1: 1.0, 2: 1.1, 4: 1.5, 8: 2.8, 16: 5.5}
     slow, small, large = frozenset({1, 2}), frozenset({4, 8}), frozenset({16})
-    assert group_for([large, slow, small], seconds) == small
-    assert group_for([slow], seconds) == slow
+    assert choose_group([large, slow, small], seconds) == small
+    assert choose_group([slow], seconds) == slow

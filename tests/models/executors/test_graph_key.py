@@ -16,7 +16,7 @@ COMPUTING = ("networks", "autoencoders", "denoising", "executors", "cuda")
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source of `models/`."""
+    """Copy the source of `models/`."""
     target = tmp_path_factory.mktemp("source") / "models"
     shutil.copytree(
         FOLDER, target, ignore=lambda folder, names: {"bundled", "__pycache__"} & {*names}

@@ -1,4 +1,4 @@
-"""Kernels agree with the definition, and choosing one changes nothing but speed."""
+"""Attention kernels equal the definition, and autotuning changes only the speed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from models.networks.attention import (
     Attention,
     Kernel,
     attention_layers,
+    autotune_attention,
     available_kernels,
-    choose_kernels,
-    padded,
+    pad_heads,
     reference,
     sdpa,
-    sdpa_by,
+    sdpa_with,
     use_kernel,
 )
 from models.pipeline import LatentDiffusion
 
-# Beside those that run on this machine, the ways that a GPU adds, over what a CPU has.
+# The kernels of this machine, and the wrappers used on a GPU applied to kernels of a CPU.
 ADDED = {
-    "math": sdpa_by(SDPBackend.MATH),
-    "flash": sdpa_by(SDPBackend.FLASH_ATTENTION),
-    "sdpa, padded": padded(sdpa, HEAD_SIZES),
-    "definition, padded": padded(reference, HEAD_SIZES),
+    "math": sdpa_with(SDPBackend.MATH),
+    "flash": sdpa_with(SDPBackend.FLASH_ATTENTION),
+    "sdpa, padded": pad_heads(sdpa, HEAD_SIZES),
+    "definition, padded": pad_heads(reference, HEAD_SIZES),
 }
 
 
@@ -68,7 +68,7 @@ def test_kernel_is_softmax_attention_on_a_gpu(
 def _agrees(
     kernel: Kernel, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tolerance: float
 ) -> None:
-    """With the definition: as it is, with another scale, and causal where that is defined."""
+    """Compare with the definition: unchanged, with another scale, and causal if defined."""
     pairs = [
         (kernel(q, k, v), reference(q, k, v)),
         (kernel(q, k, v, scale=0.3), reference(q, k, v, scale=0.3)),
@@ -80,21 +80,21 @@ def _agrees(
 
 
 @pytest.mark.parametrize("head_size", [64, 300])
-def test_padding_is_left_to_heads_that_it_widens(head_size: int) -> None:
-    """So that no kernel is measured twice under two names."""
+def test_head_of_a_padded_size_is_refused(head_size: int) -> None:
+    """Otherwise a kernel would be measured twice under two names."""
     q = torch.zeros(1, 2, 1, head_size)
     with pytest.raises(ValueError, match=f"head of {head_size}"):
-        padded(sdpa, HEAD_SIZES)(q, q, q)
+        pad_heads(sdpa, HEAD_SIZES)(q, q, q)
 
 
-def test_reference_is_an_average_that_cannot_see_the_future() -> None:
+def test_causal_reference_averages_past_values() -> None:
     q = k = torch.zeros(1, 3, 1, 2)
     v = torch.tensor([[3.0, 0], [5, 2], [7, 4]])[None, :, None]
     assert reference(q, k, v)[0, :, 0].tolist() == [[5, 2]] * 3
     assert reference(q, k, v, causal=True)[0, :, 0].tolist() == [[3, 0], [4, 1], [5, 2]]
 
 
-def test_choosing_measures_every_layer_and_logs_the_choice(
+def test_autotune_measures_every_layer_and_logs_the_choice(
     tiny_sd: LatentDiffusion, caplog: pytest.LogCaptureFixture
 ) -> None:
     unet, x = tiny_sd.unet, torch.randn(2, 4, 8, 8)
@@ -106,15 +106,15 @@ def test_choosing_measures_every_layer_and_logs_the_choice(
 
     before = forward()
     with caplog.at_level(logging.INFO):
-        choices = choose_kernels(unet, forward)
+        choices = autotune_attention(unet, forward)
     assert "attention kernels" in caplog.text
-    # One head size (32 channels of 4 heads; 64 of 4 at the coarse middle), self and cross.
+    # One head size (32 channels of 4 heads; 64 of 4 in the middle), self and cross attention.
     assert len(choices) == 4
     assert set(choices.values()) <= set(available_kernels())
     torch.testing.assert_close(forward(), before)
 
 
-def test_an_override_reaches_every_layer() -> None:
+def test_use_kernel_sets_every_layer() -> None:
     module = torch.nn.ModuleList([Attention(16, 2), torch.nn.ModuleList([Attention(8, 1, 4)])])
     use_kernel(module, reference)
     assert [layer.kernel for layer in attention_layers(module)] == [reference, reference]

@@ -1,4 +1,4 @@
-"""The ControlNet against diffusers: names, shapes, residuals, and the UNet that is told them."""
+"""The ControlNet against diffusers: names, shapes, residuals, and the UNet with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CANNY = "lllyasviel__control_v11p_sd15_canny"
 
 
 def small_controlnet(unet: dict[str, Any]) -> dict[str, Any]:
-    """For a UNet of that configuration, with few channels for the control picture."""
+    """Build a ControlNet for a UNet configuration, with few channels for the control image."""
     config = published(CANNY, "config.json")
     shared = {key: unet[key] for key in config if key in unet and not key.startswith("_")}
     more = ("addition_embed_type", "addition_time_embed_dim", "transformer_layers_per_block")
@@ -29,8 +29,8 @@ def small_controlnet(unet: dict[str, Any]) -> dict[str, Any]:
     return config | shared | {"conditioning_embedding_out_channels": [16, 16, 32, 32]}
 
 
-def shaken(network: nn.Module) -> nn.Module:
-    """With weights where training begins at zero, and norms that are not one and zero."""
+def randomised(network: nn.Module) -> nn.Module:
+    """Set weights where training begins at zero, and norms that are not one and zero."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -59,11 +59,11 @@ def test_parameters_are_those_of_diffusers_at_the_published_configuration() -> N
 
 @pytest.mark.parametrize("model", [SD15, SDXL])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
-def test_residuals_and_what_the_unet_makes_of_them(model: str, order: str) -> None:
+def test_residuals_and_unet_output(model: str, order: str) -> None:
     unet_config = small_unet(model)
     config = small_controlnet(unet_config) | {"controlnet_conditioning_channel_order": order}
-    theirs = shaken(diffusers.ControlNetModel.from_config(config))
-    their_unet = shaken(diffusers.UNet2DConditionModel.from_config(unet_config))
+    theirs = randomised(diffusers.ControlNetModel.from_config(config))
+    their_unet = randomised(diffusers.UNet2DConditionModel.from_config(unet_config))
     net = ControlNet(ControlNetConfig.from_dict(config)).eval()
     net.load_state_dict(theirs.state_dict())
     unet = UNet(UNetConfig.from_dict(unet_config)).eval()
@@ -76,18 +76,18 @@ def test_residuals_and_what_the_unet_makes_of_them(model: str, order: str) -> No
         added = AddedConditioning(pooled, ids)
         kwargs = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
     with torch.no_grad():
-        told = theirs(x, timestep, context, image, conditioning_scale=0.7, **kwargs)
+        residuals = theirs(x, timestep, context, image, conditioning_scale=0.7, **kwargs)
         ours = net(x, timestep, context, net.embed(image), added)
         ours = Residuals(tuple(0.7 * skip for skip in ours.skips), 0.7 * ours.mid)
-        for mine, its in zip(ours.skips, told.down_block_res_samples, strict=True):
+        for mine, its in zip(ours.skips, residuals.down_block_res_samples, strict=True):
             assert close(mine, its)
-        assert close(ours.mid, told.mid_block_res_sample)
+        assert close(ours.mid, residuals.mid_block_res_sample)
         expected = their_unet(
             x,
             timestep,
             context,
-            down_block_additional_residuals=told.down_block_res_samples,
-            mid_block_additional_residual=told.mid_block_res_sample,
+            down_block_additional_residuals=residuals.down_block_res_samples,
+            mid_block_additional_residual=residuals.mid_block_res_sample,
             **kwargs,
         ).sample
         assert close(unet(x, timestep, context, added, ours), expected)
@@ -115,17 +115,17 @@ def test_configurations_survive_json_and_are_read_by_diffusers(model: str) -> No
         {"down_block_types": ["SimpleCrossAttnDownBlock2D"] * 4},
     ],
 )
-def test_files_that_would_control_wrongly_are_refused(change: dict[str, Any]) -> None:
+def test_unsupported_controlnet_options_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedConfig):
         ControlNetConfig.from_dict(published(CANNY, "config.json") | change)
 
 
-def test_only_a_unet_of_its_kind_can_be_told_by_it() -> None:
+def test_controlnet_fits_unets_of_its_kind_only() -> None:
     canny = ControlNetConfig.from_dict(published(CANNY, "config.json"))
     sd15 = UNetConfig.from_dict(published(SD15, "unet/config.json"))
     inpainting = published("runwayml__stable-diffusion-inpainting", "unet/config.json")
     sdxl = UNetConfig.from_dict(published(SDXL, "unet/config.json"))
-    assert canny.misfit(sd15, 8) is None
-    assert canny.misfit(UNetConfig.from_dict(inpainting), 8) is None
-    assert "cross_attention_dim 768, not 2048" in (canny.misfit(sdxl, 8) or "")
-    assert "pixels per latent 8, not 4" in (canny.misfit(sd15, 4) or "")
+    assert canny.mismatch(sd15, 8) is None
+    assert canny.mismatch(UNetConfig.from_dict(inpainting), 8) is None
+    assert "cross_attention_dim 768, not 2048" in (canny.mismatch(sdxl, 8) or "")
+    assert "pixels per latent 8, not 4" in (canny.mismatch(sd15, 4) or "")

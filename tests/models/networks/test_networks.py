@@ -112,7 +112,7 @@ def test_text_encoder(model: str, part: str, reference: Any) -> None:
         transformers.CLIPTextConfig(**{k: v for k, v in config.items() if k not in hub_only})
     ).eval()
     ours = TextEncoder(TextEncoderConfig.from_dict(config)).eval()
-    # In memory, transformers 5 leaves the prefix out that the files have.
+    # In memory, transformers 5 lacks the prefix that the files have.
     ours.load_state_dict(
         {
             k if k.startswith("text_") else f"text_model.{k}": v
@@ -152,7 +152,7 @@ def test_pooled_text_is_at_the_first_end_token_when_the_file_names_it() -> None:
         (TextEncoderConfig, {"hidden_act": "relu"}),
     ],
 )
-def test_configurations_that_would_draw_wrongly_are_refused(config: Any, change: Any) -> None:
+def test_unsupported_options_are_refused(config: Any, change: Any) -> None:
     ((key, value),) = change.items()
     named = value[0] if isinstance(value, list) else key
     with pytest.raises(UnsupportedConfig, match=named):

@@ -32,7 +32,7 @@ from tests.support.published import SD15, key_list, published
 from worker.engine.safety import clip_input
 
 TOLERANCE = 1e-4
-SIDE, PICTURES = 32, 40
+SIDE, IMAGES = 32, 40
 TINY = {
     "projection_dim": 24,
     "text_config": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
@@ -44,7 +44,7 @@ TINY = {
 
 
 def random_images() -> Tensor:
-    return torch.randn(PICTURES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    return torch.randn(IMAGES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def theirs() -> Any:
     checker = StableDiffusionSafetyChecker(transformers.CLIPConfig(**TINY)).eval()
     for parameter in checker.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    # Thresholds at what few of the pictures reach, so that some are flagged and others not.
+    # Thresholds that few of the images exceed, so that some are flagged and others not.
     with torch.no_grad():
         embeddings = checker.visual_projection(checker.vision_model(random_images())[1])
         for name, deviations in (("concept_embeds", 2.0), ("special_care_embeds", 1.0)):
@@ -66,7 +66,7 @@ def theirs() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(theirs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As diffusers writes it."""
+    """Write the checker with diffusers."""
     folder = tmp_path_factory.mktemp("checked")
     theirs.save_pretrained(folder / "safety_checker")
     index = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
@@ -107,14 +107,12 @@ def test_parameters_are_those_of_the_published_file() -> None:
     }
 
 
-def test_pictures_are_described_and_judged_as_by_diffusers(
-    ours: SafetyChecker, theirs: Any
-) -> None:
+def test_embeddings_and_flags_equal_diffusers(ours: SafetyChecker, theirs: Any) -> None:
     images = random_images()
     with torch.no_grad():
         expected = theirs.visual_projection(theirs.vision_model(images)[1])
         embeddings = ours(images)
-        _, flags = theirs(images, torch.zeros(PICTURES, 3, 4, 4))
+        _, flags = theirs(images, torch.zeros(IMAGES, 3, 4, 4))
     assert float((embeddings - expected).abs().max() / expected.abs().max()) < TOLERANCE
     scores = [ours.scores(image) for image in images]
     assert [score.flagged for score in scores] == flags
@@ -125,19 +123,19 @@ def test_pictures_are_described_and_judged_as_by_diffusers(
 def reference(
     special: NDArray[np.float32], concepts: NDArray[np.float32]
 ) -> tuple[list[float], list[float]]:
-    """What diffusers does to cosines less thresholds, number by number."""
+    """Compute diffusers' scores from cosines less thresholds, one number at a time."""
     adjustment = 0.0
     lists: tuple[list[float], list[float]] = ([], [])
-    for values, told in zip((special, concepts), lists, strict=True):
+    for values, scores in zip((special, concepts), lists, strict=True):
         for value in values:
-            told.append(round(value + adjustment, 3))
-            if values is special and told[-1] > 0:
+            scores.append(round(value + adjustment, 3))
+            if values is special and scores[-1] > 0:
                 adjustment = 0.01
     return lists
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_special_care_makes_what_follows_stricter(seed: int) -> None:
+def test_special_care_raises_later_scores(seed: int) -> None:
     dice = np.random.default_rng(seed)
     special = dice.normal(-0.01, 0.01, SPECIAL_CARE).astype(np.float32)
     concepts = dice.normal(-0.015, 0.01, CONCEPTS).astype(np.float32)
@@ -147,7 +145,7 @@ def test_special_care_makes_what_follows_stricter(seed: int) -> None:
     assert scores.flagged == (max(all_concepts) > 0)
 
 
-def test_a_score_that_rounds_to_nothing_flags_nothing() -> None:
+def test_score_that_rounds_to_zero_flags_nothing() -> None:
     nothing = np.full(SPECIAL_CARE, -1, np.float32)
     for score, flagged in ((0.0004, False), (0.0006, True)):
         concepts = np.full(CONCEPTS, -1, np.float32)
@@ -156,7 +154,7 @@ def test_a_score_that_rounds_to_nothing_flags_nothing() -> None:
 
 
 @pytest.mark.parametrize("size", [(512, 512), (96, 40), (40, 97), (224, 224), (333, 511)])
-def test_pictures_are_prepared_as_by_transformers(size: tuple[int, int]) -> None:
+def test_image_preprocessing_equals_transformers(size: tuple[int, int]) -> None:
     width, height = size
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(noise).resize((7, 5)).resize(size), dtype=np.uint8)
@@ -172,16 +170,16 @@ def test_pictures_are_prepared_as_by_transformers(size: tuple[int, int]) -> None
 def test_a_model_has_a_checker_if_its_index_names_one(folder: Path, tmp_path: Path) -> None:
     assert ships_safety_checker(folder)
     assert not ships_safety_checker(tmp_path)
-    for said in ([None, None], None):
-        (tmp_path / "model_index.json").write_text(json.dumps({"safety_checker": said}))
+    for checker in ([None, None], None):
+        (tmp_path / "model_index.json").write_text(json.dumps({"safety_checker": checker}))
         assert not ships_safety_checker(tmp_path)
 
 
-def test_a_checker_that_is_named_but_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_checker_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointMissing, match="names a safety checker, but has none"):
         load_safety_checker(tmp_path, torch.float32, torch.device("cpu"))
 
 
-def test_activations_that_are_not_known_are_refused() -> None:
+def test_unknown_activations_are_refused() -> None:
     with pytest.raises(UnsupportedConfig, match="relu"):
         VisionConfig.from_dict({"vision_config": {"hidden_act": "relu"}})

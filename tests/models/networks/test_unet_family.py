@@ -1,4 +1,4 @@
-"""Every UNet of the family against diffusers: its own names and shapes, and what it computes.
+"""Every UNet of the family against diffusers: names, shapes and outputs.
 
 Task models of the paper in the classes and configurations of diffusers that hold their weights.
 """
@@ -26,7 +26,7 @@ TOLERANCE = 1e-5  # relative to the largest value of the reference
 INPAINTING = "runwayml__stable-diffusion-inpainting"
 CELEBA = "CompVis__ldm-celebahq-256"
 
-# Eight heads at every level, which diffusers' UNet2DModel cannot say.
+# Eight heads at every level, which diffusers' UNet2DModel cannot express.
 EIGHT_HEADS = ("inpainting_big", "lsun_churches256")
 PAPER = (
     "bsr_sr",
@@ -42,13 +42,13 @@ PAPER = (
 )
 
 
-def today(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The same shapes under the names of today's files."""
+def modern_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the same shapes under the names of today's files."""
     return {name: shapes[part.key] for name, part in diffusers_plan(shapes).items()}
 
 
 def paper_config(name: str) -> dict[str, Any]:
-    """The diffusers configuration of one of the paper's UNets, with our key where it needs it."""
+    """Return the diffusers configuration of one of the paper's UNets, with our key if needed."""
     path = shared_file(
         "facts/checkpoints/configs/CompVis__latent-diffusion/diffusers_equivalents.json"
     )
@@ -59,7 +59,7 @@ def paper_config(name: str) -> dict[str, Any]:
 
 
 def small_paper_config(name: str) -> dict[str, Any]:
-    """The same with few channels and one resnet to a level; every kind of block is kept."""
+    """Return the same with few channels and one resnet per level; every kind of block is kept."""
     config = paper_config(name)
     levels = len(config["block_out_channels"])
     config |= {"block_out_channels": [32, 64, 64, 96, 96][:levels], "sample_size": 16}
@@ -71,10 +71,10 @@ def small_paper_config(name: str) -> dict[str, Any]:
 
 
 def reference(config: dict[str, Any]) -> nn.Module:
-    """diffusers' network; where it must, with its heads set by hand, as its class has no key."""
-    said = {k: v for k, v in config.items() if k != "_class_name"}
-    heads = said.pop("num_attention_heads", None)
-    network: nn.Module = getattr(diffusers, config["_class_name"])(**said).eval()
+    """Build diffusers' network, with its heads set by hand where its class has no key."""
+    rest = {k: v for k, v in config.items() if k != "_class_name"}
+    heads = rest.pop("num_attention_heads", None)
+    network: nn.Module = getattr(diffusers, config["_class_name"])(**rest).eval()
     for layer in network.modules():
         if heads is not None and isinstance(layer, diffusers.models.attention_processor.Attention):
             layer.heads = heads
@@ -83,8 +83,8 @@ def reference(config: dict[str, Any]) -> nn.Module:
 
 
 @torch.no_grad()
-def shaken(network: nn.Module) -> nn.Module:
-    """With norms that are not one and zero, so that none can be taken for another."""
+def randomised(network: nn.Module) -> nn.Module:
+    """Set norms that are not one and zero, so that none can be taken for another."""
     generator = torch.Generator().manual_seed(7)
     for parameter in network.parameters():
         parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
@@ -124,14 +124,14 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
 )
 def test_parameters_are_those_of_the_published_file(model: str) -> None:
     ours = shapes(on_meta(published(model, "unet/config.json")))
-    assert ours == today(key_list(f"{model}.unet"))
+    assert ours == modern_names(key_list(f"{model}.unet"))
 
 
 def test_legacy_names_of_the_unconditional_file_are_read() -> None:
     ours = shapes(on_meta(published(CELEBA, "unet/config.json")))
     legacy = key_list("variants/celebahq.unet.legacy-attention-names")
     assert any("proj_attn" in name for name in legacy)
-    assert ours == today(legacy)
+    assert ours == modern_names(legacy)
 
 
 def test_the_inpainting_file_is_stable_diffusions_with_nine_channels() -> None:
@@ -152,21 +152,21 @@ def test_the_papers_networks_have_the_shapes_of_their_diffusers_classes(name: st
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_networks_compute_what_diffusers_computes(name: str) -> None:
     config = small_paper_config(name)
-    theirs = shaken(reference(config))
+    theirs = randomised(reference(config))
     ours = UNet(UNetConfig.from_dict(config)).eval()
     ours.load_state_dict(theirs.state_dict())
     x, timestep = seeded(2, config["in_channels"], 16, 32), torch.tensor([1.0, 981.0])
-    said = [] if ours.config.is_unconditional else [seeded(2, 7, 48)]
+    rest = [] if ours.config.is_unconditional else [seeded(2, 7, 48)]
     with torch.no_grad():
-        assert relative_error(ours(x, timestep, *said), theirs(x, timestep, *said).sample) < (
+        assert relative_error(ours(x, timestep, *rest), theirs(x, timestep, *rest).sample) < (
             TOLERANCE
         )
 
 
 @pytest.mark.parametrize("change", [{}, {"resnet_time_scale_shift": "scale_shift"}])
-def test_the_refiner_reads_five_time_ids(change: dict[str, Any]) -> None:
+def test_refiner_has_five_time_ids(change: dict[str, Any]) -> None:
     config = small_unet(REFINER) | {"projection_class_embeddings_input_dim": 48 + 5 * 32} | change
-    theirs = shaken(diffusers.UNet2DConditionModel.from_config(config).eval())
+    theirs = randomised(diffusers.UNet2DConditionModel.from_config(config).eval())
     ours = UNet(UNetConfig.from_dict(config)).eval()
     ours.load_state_dict(theirs.state_dict())
     x, timestep, context = seeded(2, 4, 16, 16), torch.tensor([1.0, 500.0]), seeded(2, 77, 48)
@@ -182,7 +182,7 @@ def test_the_refiner_reads_five_time_ids(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("config", "pooled", "ids"), [(SDXL, 1280, 6), (REFINER, 1280, 5), (SD15, None, 0)]
 )
-def test_how_many_time_ids_follows_from_the_widths(
+def test_number_of_time_ids_follows_from_the_widths(
     config: str, pooled: int | None, ids: int
 ) -> None:
     read = UNetConfig.from_dict(published(config, "unet/config.json"))
@@ -204,7 +204,7 @@ def test_example_inputs_suit_the_network(name: str) -> None:
     assert out.shape == (3, unet.config.out_channels, 16, 16)
 
 
-def test_a_network_says_whether_it_reads_a_context() -> None:
+def test_missing_or_unexpected_context_is_refused() -> None:
     x, timestep = seeded(1, 3, 16, 16), torch.tensor([1.0])
     without = UNet(UNetConfig.from_dict(small_paper_config("celeba256/ffhq256/lsun_beds256")))
     with pytest.raises(ValueError, match="no context"):
@@ -233,14 +233,14 @@ def test_a_network_says_whether_it_reads_a_context() -> None:
         {"_class_name": "UNet3DConditionModel"},
     ],
 )
-def test_files_that_would_be_drawn_wrongly_are_refused(change: dict[str, Any]) -> None:
+def test_unsupported_options_are_refused(change: dict[str, Any]) -> None:
     config = {"_class_name": "UNet2DModel", "sample_size": 64}
     assert UNetConfig.from_dict(config).is_unconditional
     with pytest.raises(UnsupportedConfig):
         UNetConfig.from_dict(config | change)
 
 
-def test_switches_of_the_unconditional_class_are_none_of_the_conditional() -> None:
+def test_options_of_the_unconditional_class_are_refused_for_the_conditional() -> None:
     with pytest.raises(UnsupportedConfig, match="downsample_type"):
         UNetConfig.from_dict({"_class_name": "UNet2DConditionModel", "downsample_type": "resnet"})
     with pytest.raises(UnsupportedConfig, match="attention_head_dim"):
@@ -257,8 +257,8 @@ def test_configurations_survive_json(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "tokens"), [("lsun_churches256", 0), ("cin256-v2", 1), ("cin256-v2", 2)]
 )
-def test_a_row_has_the_same_bits_in_any_company(name: str, tokens: int) -> None:
-    """Also where a map has come down to one pixel, and where all that is said is a class."""
+def test_row_has_the_same_bits_in_any_batch(name: str, tokens: int) -> None:
+    """Including maps of one pixel, and contexts of a single class."""
     network = networks.denoiser(UNet(UNetConfig.from_dict(small_paper_config(name))).eval())
     inputs = [t[:, :tokens] if t.ndim == 3 else t for t in network.examples(9)]
     run = Eager(network, same_bytes=True)
@@ -266,5 +266,5 @@ def test_a_row_has_the_same_bits_in_any_company(name: str, tokens: int) -> None:
         alone = run(*(t[place : place + 1].contiguous() for t in inputs))
         for rows in (2, 3, 4, 9):
             order = [(place + i) % 9 for i in range(rows)]
-            crowd = run(*(t[order].contiguous() for t in inputs))
-            assert torch.equal(alone[0], crowd[0]), (place, rows)
+            together = run(*(t[order].contiguous() for t in inputs))
+            assert torch.equal(alone[0], together[0]), (place, rows)

@@ -1,4 +1,4 @@
-"""Stable Diffusion inpainting, whose UNet sees what is to stay, against diffusers' pipeline."""
+"""Stable Diffusion inpainting, conditioned on the masked image, against diffusers' pipeline."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pytest
 import torch
 from PIL import Image
 
-from models.denoising.sampling_params import ControlPicture, SamplingParams
+from models.denoising.sampling_params import ControlImage, SamplingParams
 from models.loading.controlnets import ControlNets
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
-from tests.models.pipeline.test_control_images import drawing, shown
+from tests.models.pipeline.test_control_images import as_control, control_image
 from tests.models.pipeline.test_control_images import theirs as theirs_controlled
 from tests.models.pipeline.test_pipeline import (
     as_tensor,
-    assert_same_picture,
+    assert_same_image,
     ours,
-    photograph,
+    photo,
     theirs,
 )
 from tests.support.tiny_models import write_tiny_controlnet, write_tiny_inpainting
 
 MASK = np.zeros((32, 48), np.uint8)
 MASK[8:24, 12:36] = 255
-RECIPE = SamplingParams(
+PARAMS = SamplingParams(
     "the red cat", "a bad cat", width=48, height=32, steps=6, sampler="ddim", schedule="leading",
-    guidance_scale=3.0, seed=8, image=as_tensor(photograph(48, 32)),
+    guidance_scale=3.0, seed=8, image=as_tensor(photo(48, 32)),
     mask=torch.from_numpy(MASK)[None] / 255,
 )  # fmt: skip
 
@@ -50,30 +50,30 @@ def model(folder: Path) -> LatentDiffusion:
     ("sampler", "schedule"),
     [("ddim", "leading"), ("plms", "leading"), ("euler_ancestral", "leading")],
 )
-def test_the_network_sees_what_is_to_stay(
+def test_unet_is_conditioned_on_the_masked_image(
     model: LatentDiffusion, folder: Path, sampler: str, schedule: str, strength: float
 ) -> None:
-    recipe = replace(RECIPE, sampler=sampler, schedule=schedule, strength=strength)
+    params = replace(PARAMS, sampler=sampler, schedule=schedule, strength=strength)
     expected = theirs(
-        diffusers.StableDiffusionInpaintPipeline, folder, recipe, image=photograph(48, 32),
+        diffusers.StableDiffusionInpaintPipeline, folder, params, image=photo(48, 32),
         mask_image=Image.fromarray(MASK), strength=strength, width=48, height=32,
     )  # fmt: skip
-    assert_same_picture(ours(model, recipe), expected)
+    assert_same_image(ours(model, params), expected)
 
 
-def test_it_hears_a_controlnet(model: LatentDiffusion, folder: Path, tmp_path: Path) -> None:
+def test_with_a_controlnet(model: LatentDiffusion, folder: Path, tmp_path: Path) -> None:
     write_tiny_controlnet(tmp_path / "edges", folder)
-    net, image = ControlNets(tmp_path).get("edges", model), drawing(48, 32)
-    recipe = replace(RECIPE, controls=(ControlPicture(net, shown(image), 0.8),))
+    net, image = ControlNets(tmp_path).get("edges", model), control_image(48, 32)
+    params = replace(PARAMS, controls=(ControlImage(net, as_control(image), 0.8),))
     expected = theirs_controlled(
-        "StableDiffusionControlNetInpaintPipeline", folder, [tmp_path / "edges"], recipe,
-        image=photograph(48, 32), mask_image=Image.fromarray(MASK), control_image=image,
+        "StableDiffusionControlNetInpaintPipeline", folder, [tmp_path / "edges"], params,
+        image=photo(48, 32), mask_image=Image.fromarray(MASK), control=image,
         controlnet_conditioning_scale=0.8, strength=1.0,
     )  # fmt: skip
-    assert_same_picture(ours(model, recipe), expected)
+    assert_same_image(ours(model, params), expected)
 
 
-def test_without_a_mask_all_of_it_is_painted(model: LatentDiffusion) -> None:
-    drawn = ours(model, replace(RECIPE, image=None, mask=None))
-    assert drawn.shape == (32, 48, 3)
-    assert drawn.std() > 5
+def test_without_a_mask_everything_is_generated(model: LatentDiffusion) -> None:
+    generated = ours(model, replace(PARAMS, image=None, mask=None))
+    assert generated.shape == (32, 48, 3)
+    assert generated.std() > 5

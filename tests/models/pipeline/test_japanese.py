@@ -1,4 +1,4 @@
-"""The Japanese Stable Diffusion in the small, against diffusers with the same weights.
+"""The Japanese Stable Diffusion with small networks, against diffusers with the same weights.
 
 Its published pipeline is Stable Diffusion's with a T5Tokenizer and prompts in lower case
 (repository rinnakk/japanese-stable-diffusion).
@@ -21,7 +21,7 @@ from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig
 from models.networks.text_encoder import TextEncoder
 from models.pipeline import LatentDiffusion
-from tests.models.pipeline.test_pipeline import assert_same_picture, ours
+from tests.models.pipeline.test_pipeline import assert_same_image, ours
 from tests.models.text.test_vocabularies import write_sentence_pieces
 from tests.support.tiny_models import CONTEXT, write_tiny_sd
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         intermediate_size=2 * CONTEXT,
         num_hidden_layers=3,
         num_attention_heads=4,
-        eos_token_id=2,  # as published; nothing reads the pooled text
+        eos_token_id=2,  # as published; the pooled text is unused
     )
     encoder = TextEncoder(config)
     save_component(encoder, config.to_dict(), folder / "text_encoder", "model", torch.float32)
@@ -72,13 +72,13 @@ def reference(folder: Path) -> diffusers.StableDiffusionPipeline:
     ("prompt", "negative"),
     [("サラリーマン 油絵", ""), ("東京のネコ、Oil Painting", "雨と CAT"), ("🐱", "")],
 )
-def test_pictures_are_those_of_diffusers(
+def test_images_equal_diffusers(
     model: LatentDiffusion,
     reference: diffusers.StableDiffusionPipeline,
     prompt: str,
     negative: str,
 ) -> None:
-    recipe = SamplingParams(
+    params = SamplingParams(
         prompt, negative, width=48, height=32, steps=4, sampler="plms", schedule="leading",
         guidance_scale=7.5, seed=3,
     )  # fmt: skip
@@ -94,12 +94,12 @@ def test_pictures_are_those_of_diffusers(
             generator=torch.Generator().manual_seed(3),
             output_type="np",
         ).images[0]
-    assert_same_picture(ours(model, recipe), (expected * 255).round().astype("uint8"))
+    assert_same_image(ours(model, params), (expected * 255).round().astype("uint8"))
 
 
-def test_what_is_said_counts(model: LatentDiffusion) -> None:
-    recipes = [SamplingParams(text, width=16, height=16, steps=1) for text in ("猫", "犬")]
-    cat, dog = (model.conditioner.positive(recipe).context for recipe in recipes)
+def test_prompt_changes_the_image(model: LatentDiffusion) -> None:
+    all_params = [SamplingParams(text, width=16, height=16, steps=1) for text in ("猫", "犬")]
+    cat, dog = (model.conditioner.positive(params).context for params in all_params)
     assert cat is not None
     assert dog is not None
     assert not torch.allclose(cat, dog, atol=0.01)

@@ -1,4 +1,4 @@
-"""Whole pictures against diffusers' own pipelines: same folder of weights, same seeds."""
+"""Images against those of diffusers' pipelines: same folder of weights, same seeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCHEDULERS: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {
     ("unipc", "trailing"): (diffusers.UniPCMultistepScheduler, {"timestep_spacing": "trailing"}),
 }
 COMBINATIONS = list(SCHEDULERS)
-# Two evaluations a step, and noise drawn anew: which row draws, and in which order, is shown here.
+# Samplers with two evaluations a step and fresh noise show the rows and the order of the noise.
 SCHEDULERS |= {
     ("heun", "linspace"): (diffusers.HeunDiscreteScheduler, {}),
     ("dpm2_ancestral", "leading"): (
@@ -55,7 +55,7 @@ SCHEDULERS |= {
 
 @cache
 def reference_pipeline(pipeline: Any, folder: Path) -> tuple[Any, Any]:
-    """A diffusers pipeline and its published scheduler configuration; loading takes seconds."""
+    """Load a diffusers pipeline and its published scheduler configuration; it takes seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipe = pipeline.from_pretrained(folder)
@@ -63,39 +63,39 @@ def reference_pipeline(pipeline: Any, folder: Path) -> tuple[Any, Any]:
     return pipe, pipe.scheduler.config
 
 
-def theirs(pipeline: Any, folder: Path, recipe: SamplingParams, **inputs: Any) -> NDArray[np.uint8]:
-    """The picture that diffusers draws, (H, W, 3)."""
+def theirs(pipeline: Any, folder: Path, params: SamplingParams, **inputs: Any) -> NDArray[np.uint8]:
+    """Return the image of diffusers, (H, W, 3)."""
     pipe, published = reference_pipeline(pipeline, folder)
-    scheduler, config = SCHEDULERS[recipe.sampler, recipe.schedule]
+    scheduler, config = SCHEDULERS[params.sampler, params.schedule]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # diffusers hands tensors to numpy in a way now deprecated
+        warnings.simplefilter("ignore")  # diffusers passes tensors to numpy in a deprecated way
         pipe.scheduler = scheduler.from_config(published, **config)
         image = pipe(
-            prompt=recipe.prompt,
-            negative_prompt=recipe.negative_prompt or None,
-            num_inference_steps=recipe.steps,
-            guidance_scale=recipe.guidance_scale,
-            generator=torch.Generator().manual_seed(recipe.seed),
+            prompt=params.prompt,
+            negative_prompt=params.negative_prompt or None,
+            num_inference_steps=params.steps,
+            guidance_scale=params.guidance_scale,
+            generator=torch.Generator().manual_seed(params.seed),
             **inputs,
         ).images[0]
     return np.asarray(image)
 
 
-def ours(model: LatentDiffusion, recipe: SamplingParams) -> NDArray[np.uint8]:
-    for batch in model.generate([recipe]):
+def ours(model: LatentDiffusion, params: SamplingParams) -> NDArray[np.uint8]:
+    for batch in model.generate([params]):
         last = batch
     pixels: NDArray[np.uint8] = model.decode(torch.stack([t.x for t in last]))[0].numpy()
     return pixels
 
 
-def assert_same_picture(mine: NDArray[np.uint8], reference: NDArray[np.uint8]) -> None:
+def assert_same_image(mine: NDArray[np.uint8], reference: NDArray[np.uint8]) -> None:
     assert mine.shape == reference.shape
     assert reference.std() > 5, "the reference is flat: this comparison would prove nothing"
     assert np.abs(mine.astype(int) - reference.astype(int)).max() <= ONE_LEVEL
 
 
-def photograph(width: int, height: int) -> Image.Image:
-    """Smooth colours with an edge: something an autoencoder has to work on."""
+def photo(width: int, height: int) -> Image.Image:
+    """Return smooth colours with an edge, which are not trivial for an autoencoder."""
     y, x = np.mgrid[:height, :width]
     channels = [x * 255 // width, y * 255 // height, (x > y) * 200]
     return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
@@ -109,40 +109,40 @@ def as_tensor(image: Image.Image) -> Tensor:
 def test_txt2img(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, sampler: str, schedule: str
 ) -> None:
-    recipe = SamplingParams(
+    params = SamplingParams(
         "the red cat", "a bad cat", width=48, height=32, steps=7, sampler=sampler,
         schedule=schedule, guidance_scale=4.0, seed=11,
     )  # fmt: skip
-    # The pipeline hands its own eta on, which for TCD is not the default of the scheduler.
+    # The pipeline passes its own eta, which for TCD is not the default of the scheduler.
     inputs = {"eta": 0.3} if sampler == "tcd" else {}
     expected = theirs(
-        diffusers.StableDiffusionPipeline, tiny_sd_folder, recipe, width=48, height=32, **inputs
+        diffusers.StableDiffusionPipeline, tiny_sd_folder, params, width=48, height=32, **inputs
     )
-    assert_same_picture(ours(tiny_sd, recipe), expected)
+    assert_same_image(ours(tiny_sd, params), expected)
 
 
 def test_txt2img_without_guidance(tiny_sd: LatentDiffusion, tiny_sd_folder: Path) -> None:
-    recipe = SamplingParams(
+    params = SamplingParams(
         "the cat", width=32, height=32, steps=5, sampler="ddim", schedule="leading",
         guidance_scale=1.0, seed=3,
     )  # fmt: skip
     expected = theirs(
-        diffusers.StableDiffusionPipeline, tiny_sd_folder, recipe, width=32, height=32
+        diffusers.StableDiffusionPipeline, tiny_sd_folder, params, width=32, height=32
     )
-    assert_same_picture(ours(tiny_sd, recipe), expected)
+    assert_same_image(ours(tiny_sd, params), expected)
 
 
 def test_rescaled_guidance_and_fresh_noise(tiny_sd: LatentDiffusion, tiny_sd_folder: Path) -> None:
-    recipe = SamplingParams(
+    params = SamplingParams(
         "the red cat", "a bad cat", width=32, height=32, steps=6, sampler="ddim",
         schedule="leading", eta=0.8, guidance_scale=300.0, guidance_rescale=0.7, seed=8,
     )  # fmt: skip
     expected = theirs(
-        diffusers.StableDiffusionPipeline, tiny_sd_folder, recipe, width=32, height=32, eta=0.8,
+        diffusers.StableDiffusionPipeline, tiny_sd_folder, params, width=32, height=32, eta=0.8,
         guidance_rescale=0.7,
     )  # fmt: skip
-    assert_same_picture(ours(tiny_sd, recipe), expected)
-    plain = ours(tiny_sd, replace(recipe, guidance_rescale=0.0))
+    assert_same_image(ours(tiny_sd, params), expected)
+    plain = ours(tiny_sd, replace(params, guidance_rescale=0.0))
     assert np.abs(plain.astype(int) - expected.astype(int)).max() > ONE_LEVEL
 
 
@@ -155,14 +155,14 @@ def test_txt2img_sdxl(
     schedule: str,
     negative: str,
 ) -> None:
-    recipe = SamplingParams(
+    params = SamplingParams(
         "the red cat!", negative, width=32, height=48, steps=4, sampler=sampler,
         schedule=schedule, guidance_scale=5.0, seed=5,
     )  # fmt: skip
     expected = theirs(
-        diffusers.StableDiffusionXLPipeline, tiny_sdxl_folder, recipe, width=32, height=48
+        diffusers.StableDiffusionXLPipeline, tiny_sdxl_folder, params, width=32, height=48
     )
-    assert_same_picture(ours(tiny_sdxl, recipe), expected)
+    assert_same_image(ours(tiny_sdxl, params), expected)
 
 
 @pytest.mark.parametrize("strength", [0.35, 0.8, 1.0])
@@ -170,37 +170,37 @@ def test_txt2img_sdxl(
 def test_img2img(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, sampler: str, schedule: str, strength: float
 ) -> None:
-    image = photograph(48, 32)
-    recipe = SamplingParams(
+    image = photo(48, 32)
+    params = SamplingParams(
         "the red cat", width=48, height=32, steps=8, sampler=sampler, schedule=schedule,
         guidance_scale=3.0, seed=21, strength=strength, image=as_tensor(image),
     )  # fmt: skip
     expected = theirs(
-        diffusers.StableDiffusionImg2ImgPipeline, tiny_sd_folder, recipe, image=image,
+        diffusers.StableDiffusionImg2ImgPipeline, tiny_sd_folder, params, image=image,
         strength=strength,
     )  # fmt: skip
-    assert_same_picture(ours(tiny_sd, recipe), expected)
+    assert_same_image(ours(tiny_sd, params), expected)
 
 
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 @pytest.mark.parametrize(
-    # A stochastic sampler draws its noise after diffusers' inpainting has encoded the masked
-    # picture once more, only to throw the result away for a four-channel network.
+    # A stochastic sampler takes its noise after diffusers' inpainting has encoded the masked image
+    # once more, a result that is discarded for a four-channel network.
     ("sampler", "schedule"),
     [c for c in COMBINATIONS if c[0] != "euler_ancestral"],
 )
 def test_inpaint(
     tiny_sd: LatentDiffusion, tiny_sd_folder: Path, sampler: str, schedule: str, strength: float
 ) -> None:
-    image, mask = photograph(48, 32), np.zeros((32, 48), np.uint8)
+    image, mask = photo(48, 32), np.zeros((32, 48), np.uint8)
     mask[8:24, 12:36] = 255
-    recipe = SamplingParams(
+    params = SamplingParams(
         "the red cat", width=48, height=32, steps=6, sampler=sampler, schedule=schedule,
         guidance_scale=3.0, seed=8, strength=strength, image=as_tensor(image),
         mask=torch.from_numpy(mask)[None] / 255,
     )  # fmt: skip
     expected = theirs(
-        diffusers.StableDiffusionInpaintPipeline, tiny_sd_folder, recipe, image=image,
+        diffusers.StableDiffusionInpaintPipeline, tiny_sd_folder, params, image=image,
         mask_image=Image.fromarray(mask), strength=strength, width=48, height=32,
     )  # fmt: skip
-    assert_same_picture(ours(tiny_sd, recipe), expected)
+    assert_same_image(ours(tiny_sd, params), expected)

@@ -1,4 +1,4 @@
-"""The paper's models in the small, as folders of the published layout, with random weights."""
+"""The paper's models with small networks, as folders of the published layout, random weights."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ KL = AutoencoderConfig(
 )
 
 
-def silent_unet(in_channels: int, latent_channels: int = 3) -> UNetConfig:
-    """One that reads no context."""
+def unconditional_unet(in_channels: int, latent_channels: int = 3) -> UNetConfig:
+    """Build a UNet without a context."""
     return UNetConfig(
         sample_size=8,
         in_channels=in_channels,
@@ -68,7 +68,7 @@ def silent_unet(in_channels: int, latent_channels: int = 3) -> UNetConfig:
     )
 
 
-def reading_unet(context: int, latent_channels: int = 3) -> UNetConfig:
+def conditional_unet(context: int, latent_channels: int = 3) -> UNetConfig:
     return UNetConfig(
         sample_size=8,
         in_channels=latent_channels,
@@ -95,18 +95,18 @@ def bert(vocabulary: int, length: int) -> BertConfig:
 
 
 def write_unconditional(folder: Path, **scheduler: Any) -> Path:
-    return _write(folder, "LDMPipeline", silent_unet(3), scheduler)
+    return _write(folder, "LDMPipeline", unconditional_unet(3), scheduler)
 
 
 def write_churches(folder: Path) -> Path:
-    """Unconditional too, with a Gaussian first stage and a factor of its own."""
+    """Write an unconditional model too, with a Gaussian first stage and a factor of its own."""
     config = AutoencoderConfig(**{**vars(KL), "scaling_factor": 0.22765929})
-    return _write(folder, "LDMPipeline", silent_unet(4, 4), first_stage=config)
+    return _write(folder, "LDMPipeline", unconditional_unet(4, 4), first_stage=config)
 
 
 def write_text_to_image(folder: Path, first_stage: AutoencoderConfig | VQConfig = KL) -> Path:
     channels = first_stage.latent_channels
-    unet = reading_unet(32, channels)
+    unet = conditional_unet(32, channels)
     _write(folder, "LDMTextToImagePipeline", unet, first_stage=first_stage)
     config = bert(len(WORDS), 77)
     _save(folder, "bert", BertEncoder(config), config.to_dict())
@@ -119,32 +119,32 @@ def write_text_to_image(folder: Path, first_stage: AutoencoderConfig | VQConfig 
 
 
 def write_class(folder: Path) -> Path:
-    _write(folder, "LatentDiffusionClassPipeline", reading_unet(32))
+    _write(folder, "LatentDiffusionClassPipeline", conditional_unet(32))
     config = ClassEmbedderConfig(n_classes=CLASSES + 1, embed_dim=32)
     _save(folder, "class_embedder", ClassEmbedder(config), config.to_dict())
     return folder
 
 
 def write_layout(folder: Path, things: int = 4) -> Path:
-    _write(folder, "LatentDiffusionLayoutPipeline", reading_unet(32))
+    _write(folder, "LatentDiffusionLayoutPipeline", conditional_unet(32))
     config = bert(400, 3 * things + 2)
     _save(folder, "bert", BertEncoder(config), config.to_dict())
     return folder
 
 
 def write_semantic(folder: Path) -> Path:
-    _write(folder, "LatentDiffusionSemanticPipeline", silent_unet(6))
+    _write(folder, "LatentDiffusionSemanticPipeline", unconditional_unet(6))
     config = SpatialRescalerConfig(in_channels=CLASSES)
     _save(folder, "rescaler", SpatialRescaler(config), config.to_dict())
     return folder
 
 
 def write_inpainting(folder: Path) -> Path:
-    return _write(folder, "LatentDiffusionInpaintPipeline", silent_unet(7))
+    return _write(folder, "LatentDiffusionInpaintPipeline", unconditional_unet(7))
 
 
 def write_super_resolution(folder: Path) -> Path:
-    return _write(folder, "LDMSuperResolutionPipeline", silent_unet(6))
+    return _write(folder, "LDMSuperResolutionPipeline", unconditional_unet(6))
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""Networks in overlapping patches: blended as CompVis' code blends, in bounded memory, no seams."""
+"""Networks in overlapping patches: blended as in CompVis' code, in bounded memory, no seams."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ def random(*shape: int) -> Tensor:
 
 
 def curved(x: Tensor, *rest: Tensor) -> Tensor:
-    """A network that sees a patch as a whole."""
+    """Compute a function that depends on the patch as a whole."""
     return torch.tanh(x) * x.mean((1, 2, 3), keepdim=True) + x.flip(-1)
 
 
 def folded(network: object, x: Tensor, side: int, stride: int, scale: int) -> Tensor:
-    """As CompVis/latent-diffusion blends (ddpm.py, get_fold_unfold): torch's fold and unfold, and a
-    weight by the distance to the nearer edge. For sizes that strides divide."""
+    """Blend as CompVis/latent-diffusion does (ddpm.py, get_fold_unfold).
+
+    With torch's fold and unfold, and a weight by the distance to the nearer edge. For sizes that
+    strides divide.
+    """
     channels, height, width = x.shape[1:]
     parts = F.unfold(x, side, stride=stride).unflatten(1, (channels, side, side))
-    said = torch.stack([network(part) for part in parts.unbind(-1)], dim=-1)  # type: ignore[operator]
+    outputs = torch.stack([network(part) for part in parts.unbind(-1)], dim=-1)  # type: ignore[operator]
     big = scale * side
     place = torch.stack(torch.meshgrid(*2 * [torch.arange(big) / (big - 1)], indexing="ij"))
     weight = torch.minimum(place, 1 - place).amin(0).clamp(0.01, 0.5)
-    weights = weight.flatten()[None, :, None].expand(1, -1, said.shape[-1])
+    weights = weight.flatten()[None, :, None].expand(1, -1, outputs.shape[-1])
 
     def fold(patches: Tensor) -> Tensor:
         size = (scale * height, scale * width)
         return F.fold(patches, size, big, stride=scale * stride)
 
-    total = fold((said * weights.reshape(1, 1, big, big, -1)).flatten(1, 3))
+    total = fold((outputs * weights.reshape(1, 1, big, big, -1)).flatten(1, 3))
     return total / fold(weights)
 
 
@@ -58,14 +61,14 @@ def test_blended_as_compvis_blends(scale: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 9), (9, 8), (31, 17), (8, 40), (3, 20)])
-def test_what_is_the_same_everywhere_stays_so(size: tuple[int, int]) -> None:
+def test_constant_output_stays_constant(size: tuple[int, int]) -> None:
     same = torch.full((1, 3, *size), 0.7)
     torch.testing.assert_close(PATCHES.run(lambda x: x, same), same)
     x = random(2, 3, *size)
     torch.testing.assert_close(PATCHES.run(lambda x: x, x), x)
 
 
-def test_a_network_sees_few_patches_of_one_size_at_once_and_what_belongs_to_them() -> None:
+def test_network_gets_few_equal_patches_at_once_with_their_rows() -> None:
     seen: list[tuple[int, ...]] = []
 
     def network(x: Tensor, row: Tensor) -> Tensor:
@@ -82,35 +85,35 @@ def test_a_network_sees_few_patches_of_one_size_at_once_and_what_belongs_to_them
     assert {rows for rows, *_ in seen} == {1}
 
 
-def test_patches_that_disagree_fade_into_each_other() -> None:
-    """A step at a seam would be their whole disagreement."""
-    said = iter((-1.0, 0.0, 1.0))  # of the three patches
-    drawn = Patches(side=32, stride=16, rows=1).run(
-        lambda x: torch.full_like(x, next(said)), random(1, 1, 32, 64)
+def test_different_patches_fade_into_each_other() -> None:
+    """A step at a seam would be their full difference."""
+    outputs = iter((-1.0, 0.0, 1.0))  # of the three patches
+    blended = Patches(side=32, stride=16, rows=1).run(
+        lambda x: torch.full_like(x, next(outputs)), random(1, 1, 32, 64)
     )
-    steps = drawn[0, 0, 16].diff()
-    assert [float(drawn.min()), float(drawn.max())] == [-1, 1]
+    steps = blended[0, 0, 16].diff()
+    assert [float(blended.min()), float(blended.max())] == [-1, 1]
     assert 0 < steps.max() < 0.15
 
 
 def apart(one: Tensor, other: Tensor) -> float:
-    """Root mean square of the difference, as a share of the standard deviation."""
+    """Return the root mean square of the difference, as a share of the standard deviation."""
     return float((one - other).square().mean().sqrt() / one.std())
 
 
-def test_a_large_picture_is_nearly_that_of_the_whole(tmp_path: Path) -> None:
-    """On a size that fits at once too, with a random network, whose attention sees all it can."""
+def test_large_image_is_nearly_that_without_patches(tmp_path: Path) -> None:
+    """At a size that also fits at once, with a random network with global attention."""
     model = load_model(str(small.write_super_resolution(tmp_path)), torch.device("cpu"))
     assert model.patches == Patches(side=128, stride=64)
     smooth = F.interpolate(random(1, 3, 3, 4), size=(24, 28), mode="bicubic")[0].clamp(-1, 1)
-    recipe = SamplingParams(
+    params = SamplingParams(
         width=112, height=96, steps=4, sampler="ddim", schedule="leading", guidance_scale=1.0,
-        seed=1, small=smooth,
+        seed=1, low_res=smooth,
     )  # fmt: skip
     whole = replace(model, patches=None)
     inside = replace(model, patches=Patches(side=16, stride=8))
-    latents = [list(m.generate([recipe]))[-1][0].x for m in (whole, inside)]
+    latents = [list(m.generate([params]))[-1][0].x for m in (whole, inside)]
     assert 0 < apart(*latents) < 0.15
-    pictures = [m.decode(latents[0][None]).float() for m in (whole, inside)]
-    assert 0 < apart(*pictures) < 0.25
-    assert torch.equal(latents[0], list(model.generate([recipe]))[-1][0].x)  # one patch is enough
+    decoded = [m.decode(latents[0][None]).float() for m in (whole, inside)]
+    assert 0 < apart(*decoded) < 0.25
+    assert torch.equal(latents[0], list(model.generate([params]))[-1][0].x)  # one patch is enough

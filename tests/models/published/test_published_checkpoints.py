@@ -1,7 +1,7 @@
-"""The published diffusers folders: their very files, shrunk, drawn by us and by diffusers.
+"""The published diffusers folders with small networks, against diffusers.
 
-Each folder is made of the published JSON and tokenizer files; what is changed is the width and
-depth of its networks, whose random weights diffusers and transformers themselves write.
+Each folder is made of the published JSON and tokenizer files. Only the width and depth of its
+networks are changed; diffusers and transformers write their random weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.text_encoder import TextEncoder
 from models.networks.unet import UNet
-from tests.models.pipeline.test_pipeline import as_tensor, assert_same_picture, ours, photograph
+from tests.models.pipeline.test_pipeline import as_tensor, assert_same_image, ours, photo
 from tests.support.published import REFINER, SD15, SDXL, key_list, published
 from tests.support.shared_files import shared_file
 
@@ -38,12 +38,12 @@ WIDTH, POOLED = 48, 32  # of the shrunk text encoders
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint, what it is drawn with by default, and its text encoders."""
+    """A checkpoint, its default sampler, and its text encoders."""
 
     name: str
     sampler: str
     texts: tuple[str, ...] = ("text_encoder",)
-    pictures: bool = False  # img2img only
+    img2img_only: bool = False  # img2img only
 
     def __str__(self) -> str:
         return self.name
@@ -55,7 +55,7 @@ CHECKPOINTS = (
     Published(RIFFUSION, "ddim"),
     Published(LDM3D, "plms"),
     Published(SDXL, "euler", ("text_encoder", "text_encoder_2")),
-    Published(REFINER, "euler", ("text_encoder_2",), pictures=True),
+    Published(REFINER, "euler", ("text_encoder_2",), img2img_only=True),
 )
 
 
@@ -63,7 +63,7 @@ def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-# Its files are not public: configuration and keys were inferred from what it was made of.
+# Its files are not public: configuration and keys were inferred from its components.
 INFERRED = Published("rinna__japanese-stable-diffusion", "plms")
 
 
@@ -88,7 +88,7 @@ def test_at_full_size_every_parameter_has_its_published_name_and_shape(
 
 
 def modern(keys: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """With today's names of the autoencoder's attention, which older files spell otherwise."""
+    """Return today's names of the autoencoder's attention, which older files spell differently."""
     spelled = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
     renamed = {}
     for key, shape in keys.items():
@@ -100,7 +100,7 @@ def modern(keys: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
 
 
 def shrunk(checkpoint: Published, folder: Path) -> Path:
-    """The published folder with narrow networks and random weights."""
+    """Write the published folder with narrow networks and random weights."""
     name = checkpoint.name
     files = shared_file(f"facts/checkpoints/configs/{name}")
     for part in ("scheduler", *(t.replace("text_encoder", "tokenizer") for t in checkpoint.texts)):
@@ -108,7 +108,7 @@ def shrunk(checkpoint: Published, folder: Path) -> Path:
     index = json.loads((files / "model_index.json").read_text())
     index |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
     if index["_class_name"] == "StableDiffusionLDM3DPipeline":
-        # Its own post-processing fails on six channels; the networks are those of the plain one.
+        # Its own post-processing fails on six channels; its networks are those of the plain class.
         index["_class_name"] = "StableDiffusionPipeline"
     (folder / "model_index.json").write_text(json.dumps(index))
     torch.manual_seed(0)
@@ -134,7 +134,7 @@ def narrow_unet(checkpoint: Published) -> dict[str, Any]:
     if isinstance(config["attention_head_dim"], list):
         config["attention_head_dim"] = [2, 2, 4, 4][: len(config["block_out_channels"])]
     if config.get("addition_embed_type"):
-        ids = 5 if checkpoint.pictures else 6
+        ids = 5 if checkpoint.img2img_only else 6
         config |= {
             "transformer_layers_per_block": 1,
             "addition_time_embed_dim": 16,
@@ -156,21 +156,23 @@ def text_encoder(checkpoint: Published, part: str) -> transformers.PreTrainedMod
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=str)
-def test_shrunk_it_draws_what_diffusers_draws(checkpoint: Published, tmp_path: Path) -> None:
-    """Up to a level of 255, with networks in double precision: random weights and guidance can make
-    of what single precision rounds off, otherwise on every processor, more than a level."""
+def test_shrunk_model_equals_diffusers(checkpoint: Published, tmp_path: Path) -> None:
+    """Allow one level of 255, with networks in double precision: random weights and guidance can
+    amplify the rounding of single precision, which differs between processors, beyond one level."""
     folder = shrunk(checkpoint, tmp_path)
-    dtype = torch.float32 if checkpoint.pictures else torch.float64
+    dtype = torch.float32 if checkpoint.img2img_only else torch.float64
     model = load_model(str(folder), torch.device("cpu"), dtype)
-    image = photograph(64, 64)
-    recipe = SamplingParams(
+    image = photo(64, 64)
+    params = SamplingParams(
         "Photo of a café, 8k (masterpiece)", "blurry", width=64, height=64, steps=6,
         sampler=checkpoint.sampler, schedule="leading", guidance_scale=5.0, seed=7,
-        strength=0.5, image=as_tensor(image) if checkpoint.pictures else None,
+        strength=0.5, image=as_tensor(image) if checkpoint.img2img_only else None,
     )  # fmt: skip
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7))
     given: dict[str, Any] = {"width": 64, "height": 64, "latents": noise.to(dtype)}
-    if checkpoint.pictures:  # diffusers draws its noise itself, other noise in double precision
+    if (
+        checkpoint.img2img_only
+    ):  # diffusers generates its own noise, other noise in double precision
         given = {"image": image, "strength": 0.5}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -180,7 +182,7 @@ def test_shrunk_it_draws_what_diffusers_draws(checkpoint: Published, tmp_path: P
             decode = pipe.vae.decode
             pipe.vae.decode = lambda z, **more: (decode(z, return_dict=False)[0][:, :3],)
         expected = pipe(
-            recipe.prompt, negative_prompt="blurry", num_inference_steps=6, guidance_scale=5.0,
+            params.prompt, negative_prompt="blurry", num_inference_steps=6, guidance_scale=5.0,
             generator=torch.Generator().manual_seed(7), **given,
         ).images[0]  # fmt: skip
-    assert_same_picture(ours(model, recipe)[..., :3], np.asarray(expected))
+    assert_same_image(ours(model, params)[..., :3], np.asarray(expected))

@@ -1,5 +1,7 @@
-"""Each of the paper's tasks, whole: the picture is the one that diffusers' pipeline draws with the
-same weights, or, where it has none, a loop of diffusers' networks as CompVis' scripts have it."""
+"""Each of the paper's tasks against diffusers' pipeline with the same weights.
+
+Where diffusers has no pipeline, against a loop of its networks as in CompVis' scripts.
+"""
 
 from __future__ import annotations
 
@@ -53,28 +55,28 @@ class Reference:
         guidance: float = 1.0,
         concat: Tensor | None = None,
     ) -> Tensor:
-        """From the noise of `SEED` to clean latents (1, C, h, w), by DDIM."""
+        """Denoise the noise of `SEED` to clean latents (1, C, h, w), by DDIM."""
         channels = self.unet.config.out_channels
         generator = torch.Generator().manual_seed(SEED)
         x = torch.randn(1, channels, *size, generator=generator)
         self.scheduler.set_timesteps(STEPS)
         for t in self.scheduler.timesteps:
-            shown = x if concat is None else torch.cat([x, concat], dim=1)
-            eps = self._eps(shown, t, context)
+            inputs = x if concat is None else torch.cat([x, concat], dim=1)
+            eps = self._eps(inputs, t, context)
             if negative is not None:
-                away = self._eps(shown, t, negative)
-                eps = away + guidance * (eps - away)
+                negative_eps = self._eps(inputs, t, negative)
+                eps = negative_eps + guidance * (eps - negative_eps)
             x = self.scheduler.step(eps, t, x).prev_sample
         return x
 
     def _eps(self, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
-        said = () if context is None else (context,)
-        eps: Tensor = self.unet(x, t, *said).sample
+        arguments = () if context is None else (context,)
+        eps: Tensor = self.unet(x, t, *arguments).sample
         return eps
 
     @torch.no_grad()
-    def picture(self, latents: Tensor) -> Tensor:
-        """(1, C, h, w) -> (H, W, 3) from 0 to 1."""
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Decode (1, C, h, w) to (H, W, 3) from 0 to 1."""
         z = latents / self.first_stage.config.scaling_factor
         image: Tensor = self.first_stage.decode(z).sample
         return (image / 2 + 0.5).clamp(0, 1)[0].movedim(0, -1)
@@ -86,14 +88,14 @@ def _first_stage(folder: Path) -> Any:
     return diffusers.VQModel.from_pretrained(folder)
 
 
-def drawn(model: LatentDiffusion, recipe: SamplingParams) -> tuple[Tensor, Tensor]:
-    """Our latents (1, C, h, w) and picture (H, W, 3) from 0 to 1."""
-    [last] = list(model.generate([recipe]))[-1]
-    picture = model.finish(recipe, model.decode(last.x[None])[0])
-    return last.x[None], picture.float() / 255
+def generate(model: LatentDiffusion, params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """Return our latents (1, C, h, w) and image (H, W, 3) from 0 to 1."""
+    [last] = list(model.generate([params]))[-1]
+    decoded = model.postprocess(params, model.decode(last.x[None])[0])
+    return last.x[None], decoded.float() / 255
 
 
-def recipe(width: int = 32, height: int = 32, **changes: Any) -> SamplingParams:
+def params(width: int = 32, height: int = 32, **changes: Any) -> SamplingParams:
     usual: dict[str, Any] = {
         "width": width, "height": height, "steps": STEPS, "sampler": "ddim",
         "schedule": "leading", "guidance_scale": 1.0, "seed": SEED,
@@ -101,13 +103,13 @@ def recipe(width: int = 32, height: int = 32, **changes: Any) -> SamplingParams:
     return SamplingParams(**(usual | changes))
 
 
-def assert_alike(ours: Tensor, theirs: Tensor) -> None:
-    """Latents: within 1e-4 of their scale."""
+def assert_close(ours: Tensor, theirs: Tensor) -> None:
+    """Compare latents to within 1e-4 of their scale."""
     assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
-def assert_same_picture(ours: Tensor, theirs: Tensor) -> None:
-    """Within a step of 8 bits."""
+def assert_same_image(ours: Tensor, theirs: Tensor) -> None:
+    """Compare to within one level of 8 bits."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= 1.001 / 255
     assert theirs.std() > 0.01
@@ -115,7 +117,7 @@ def assert_same_picture(ours: Tensor, theirs: Tensor) -> None:
 
 @pytest.fixture
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> LatentDiffusion:
-    """As written by the function that the test is parametrised with."""
+    """Load the model that the function in the parameter writes."""
     write: Callable[[Path], Path] = request.param
     return load_model(str(write(tmp_path)), CPU)
 
@@ -127,19 +129,19 @@ def made_by(write: Callable[..., Path]) -> pytest.MarkDecorator:
 @pytest.mark.parametrize("model", [small.write_unconditional, small.write_churches], indirect=True)
 def test_unconditional(model: LatentDiffusion) -> None:
     reference = Reference(model.folder)
-    ours, picture = drawn(model, recipe())
-    assert_alike(ours, reference.latents((8, 8)))
+    ours, decoded = generate(model, params())
+    assert_close(ours, reference.latents((8, 8)))
     pipeline = diffusers.LDMPipeline(
         vqvae=reference.first_stage, unet=reference.unet, scheduler=reference.scheduler
     )
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(SEED)
     theirs = pipeline(generator=generator, num_inference_steps=STEPS, output_type="np").images
-    assert_same_picture(picture, torch.from_numpy(theirs[0]))
+    assert_same_image(decoded, torch.from_numpy(theirs[0]))
 
 
 def test_celebahq_by_its_published_files(tmp_path: Path) -> None:
-    """Shrunk. They are older than some keys, whose absence means what diffusers takes it for."""
+    """Shrunk. The files are older than some keys; diffusers' defaults replace the missing ones."""
     shrunk: dict[str, dict[str, Any]] = {
         "unet": {"block_out_channels": [32, 32, 64, 64], "sample_size": 8, "norm_num_groups": 8},
         "vqvae": {"block_out_channels": [32, 32, 64], "num_vq_embeddings": 64},
@@ -154,17 +156,17 @@ def test_celebahq_by_its_published_files(tmp_path: Path) -> None:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(json.dumps(published(CELEBAHQ, file)))
     reference, model = Reference(tmp_path), load_model(str(tmp_path), CPU)
-    ours, picture = drawn(model, recipe())
+    ours, decoded = generate(model, params())
     theirs = reference.latents((8, 8))
     assert reference.scheduler.timesteps.tolist() == [750, 500, 250, 0]
-    assert_alike(ours, theirs)
-    # The class of today would divide by 0.18215, which the model was not trained with.
+    assert_close(ours, theirs)
+    # Today's class would divide by 0.18215, with which the model was not trained.
     reference.first_stage.register_to_config(scaling_factor=1.0)
-    assert_same_picture(picture, reference.picture(theirs))
+    assert_same_image(decoded, reference.decoded(theirs))
 
 
 @pytest.mark.parametrize("first_stage", [small.KL, small.VQ], ids=["kl", "vq"])
-def test_words(tmp_path: Path, first_stage: Any) -> None:
+def test_text_to_image(tmp_path: Path, first_stage: Any) -> None:
     folder = small.write_text_to_image(tmp_path, first_stage)
     model, reference = load_model(str(folder), CPU), Reference(folder)
     pipeline = diffusers.LDMTextToImagePipeline(
@@ -179,9 +181,9 @@ def test_words(tmp_path: Path, first_stage: Any) -> None:
         "the red cats", 64, 64, num_inference_steps=STEPS, guidance_scale=5.0, output_type="np",
         generator=torch.Generator().manual_seed(SEED),
     ).images  # fmt: skip
-    # It takes every first stage for one of factor 8; this one's is 4.
-    _, picture = drawn(model, recipe(prompt="the red cats", guidance_scale=5.0))
-    assert_same_picture(picture, torch.from_numpy(np.asarray(theirs[0])))
+    # It assumes a factor of 8 for every first stage; this one's is 4.
+    _, decoded = generate(model, params(prompt="the red cats", guidance_scale=5.0))
+    assert_same_image(decoded, torch.from_numpy(np.asarray(theirs[0])))
 
 
 @made_by(small.write_class)
@@ -191,9 +193,9 @@ def test_a_class_guided_away_from_none(model: LatentDiffusion) -> None:
     table = model.conditioner.embedder.embedding.weight
     reference = Reference(model.folder)
     theirs = reference.latents((8, 8), table[None, 2:3], table[None, -1:], guidance=3.0)
-    ours, picture = drawn(model, recipe(class_id=2, guidance_scale=3.0))
-    assert_alike(ours, theirs)
-    assert_same_picture(picture, reference.picture(theirs))
+    ours, decoded = generate(model, params(class_id=2, guidance_scale=3.0))
+    assert_close(ours, theirs)
+    assert_same_image(decoded, reference.decoded(theirs))
 
 
 @made_by(small.write_layout)
@@ -208,16 +210,16 @@ def test_boxes(model: LatentDiffusion) -> None:
     context = encoder.model(torch.tensor([tokens])).last_hidden_state.detach()
     reference = Reference(model.folder)
     theirs = reference.latents((8, 8), context)
-    ours, picture = drawn(model, recipe(boxes=boxes))
-    assert_alike(ours, theirs)
-    assert_same_picture(picture, reference.picture(theirs))
+    ours, decoded = generate(model, params(boxes=boxes))
+    assert_close(ours, theirs)
+    assert_same_image(decoded, reference.decoded(theirs))
 
 
-def test_the_published_vocabulary_has_room_for_thirty_things(tmp_path: Path) -> None:
+def test_published_vocabulary_has_room_for_thirty_objects(tmp_path: Path) -> None:
     encoder = small.bert(8192, 92)
     with torch.device("meta"):
         conditioner = LayoutConditioner(BertEncoder(encoder), CPU)
-    assert (conditioner.most_boxes, conditioner.classes) == (30, 512)
+    assert (conditioner.max_boxes, conditioner.classes) == (30, 512)
     tokens = conditioner.tokens((Box(511, 1.0, 1.0, 1.0, 1.0),) * 30)
     assert len(tokens) == 92
     assert max(tokens) == 8099  # 89 · 90 + 89: the last place of a grid of 90
@@ -229,16 +231,16 @@ def test_a_map_of_classes(model: LatentDiffusion) -> None:
     maps = F.one_hot(labels, small.CLASSES).permute(0, 3, 1, 2).float()
     for _ in range(2):
         maps = F.interpolate(maps, scale_factor=0.5, mode="bilinear")
-    weights = model.beside.rescaler.channel_mapper.weight  # type: ignore[union-attr]
+    weights = model.concat_conditioning.rescaler.channel_mapper.weight  # type: ignore[union-attr]
     reference = Reference(model.folder)
     theirs = reference.latents((12, 8), concat=F.conv2d(maps, weights))
-    ours, picture = drawn(model, recipe(32, 48, labels=labels))
-    assert_alike(ours, theirs)
-    assert_same_picture(picture, reference.picture(theirs))
+    ours, decoded = generate(model, params(32, 48, labels=labels))
+    assert_close(ours, theirs)
+    assert_same_image(decoded, reference.decoded(theirs))
 
 
 @made_by(small.write_inpainting)
-def test_a_hole_is_filled(model: LatentDiffusion) -> None:
+def test_inpainting(model: LatentDiffusion) -> None:
     """As in CompVis' scripts/inpaint.py, but a latent is marked if any of its pixels is."""
     image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
     mask = torch.zeros(1, 32, 32)
@@ -248,28 +250,28 @@ def test_a_hole_is_filled(model: LatentDiffusion) -> None:
     seen = reference.first_stage.encode(masked[None]).latents.detach()
     hole = 2 * F.max_pool2d(mask[None], 4) - 1
     theirs = reference.latents((8, 8), concat=torch.cat([seen, hole], dim=1))
-    whole = reference.picture(theirs)
+    whole = reference.decoded(theirs)
     composed = torch.where(mask[0, ..., None] == 1, whole, image.movedim(0, -1))
-    ours, picture = drawn(model, recipe(image=2 * image - 1, mask=mask))
-    assert_alike(ours, theirs)
-    assert_same_picture(picture, composed)
+    ours, decoded = generate(model, params(image=2 * image - 1, mask=mask))
+    assert_close(ours, theirs)
+    assert_same_image(decoded, composed)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @made_by(small.write_super_resolution)
-def test_four_times_as_large(model: LatentDiffusion, eta: float) -> None:
+def test_super_resolution(model: LatentDiffusion, eta: float) -> None:
     image = 2 * torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(1)) - 1
     reference = Reference(model.folder)
     pipeline = diffusers.LDMSuperResolutionPipeline(
         vqvae=reference.first_stage, unet=reference.unet, scheduler=reference.scheduler
     )
     pipeline.set_progress_bar_config(disable=True)
-    # Fresh noise is drawn from where the first was: the one generator makes all of it.
+    # Fresh noise comes from the same generator as the first.
     noise = torch.Generator().manual_seed(SEED)
     step = reference.scheduler.step
-    reference.scheduler.step = lambda *said, eta: step(*said, eta=eta, generator=noise)
+    reference.scheduler.step = lambda *arguments, eta: step(*arguments, eta=eta, generator=noise)
     theirs = pipeline(
         image[None], num_inference_steps=STEPS, eta=eta, output_type="np", generator=noise
     ).images
-    _, picture = drawn(model, recipe(48, 32, small=image, eta=eta))
-    assert_same_picture(picture, torch.from_numpy(theirs[0]))
+    _, decoded = generate(model, params(48, 32, low_res=image, eta=eta))
+    assert_same_image(decoded, torch.from_numpy(theirs[0]))

@@ -1,4 +1,4 @@
-"""Each of the paper's tasks from a client's words to pixels: card, request, engine."""
+"""Each of the paper's tasks from a client's request to pixels: card, request, engine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RecordingListener(JobListener):
 
 @dataclass(frozen=True)
 class Case:
-    """A task: the model that does it, what a client sends, and the recipe that this means."""
+    """A task: its model, the client's request, and the sampling parameters that it means."""
 
     task: Task
     write: Callable[[Path], Path]
@@ -123,7 +123,7 @@ CASES = [
         Task.UPSCALE,
         small.write_super_resolution,
         image=SMALL,
-        meant={"small": tensor(SMALL) / 127.5 - 1},
+        meant={"low_res": tensor(SMALL) / 127.5 - 1},
         size=(40, 36),
     ),
 ]
@@ -135,7 +135,7 @@ Loaded = Callable[[Case], tuple[LatentDiffusion, ModelCard]]
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    """The model of a case and its card, written and loaded once."""
+    """Return the model of a case and its card, written and loaded once."""
 
     @cache
     def load(task: Task) -> tuple[LatentDiffusion, ModelCard]:
@@ -155,7 +155,7 @@ def png(image: Image.Image | None) -> bytes | None:
     return packed.getvalue()
 
 
-def asked(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest:
+def request_of(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest:
     fields = {"steps": 3, "seed": 5, "sampler": "ddim", "schedule": "leading"} | case.fields
     image, mask = (
         None if given is None else InputImage(key=input_key(b""), width=w, height=h)
@@ -167,42 +167,42 @@ def asked(case: Case, card: ModelCard, **changes: Any) -> GenerationRequest:
     )
 
 
-def drawn(engine: DiffusionEngine, case: Case, request: GenerationRequest) -> list[Pixels]:
-    heard = RecordingListener()
-    engine.admit(AdmittedJob("job", request, png(case.image), png(case.mask), heard))
+def generate(engine: DiffusionEngine, case: Case, request: GenerationRequest) -> list[Pixels]:
+    listener = RecordingListener()
+    engine.admit(AdmittedJob("job", request, png(case.image), png(case.mask), listener))
     while not engine.idle:
         engine.step()
-    assert heard.done
-    return [heard.images[index] for index in sorted(heard.images)]
+    assert listener.done
+    return [listener.images[index] for index in sorted(listener.images)]
 
 
 @every_task
-def test_a_request_is_drawn_as_its_recipe(case: Case, loaded: Loaded) -> None:
+def test_request_generates_the_image_of_its_parameters(case: Case, loaded: Loaded) -> None:
     model, card = loaded(case)
     words = (Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT)
     assert card.tasks == (words if "prompt" in case.fields else (case.task,))
     assert card.family == "ldm"
     assert card.reads_prompts == ("prompt" in case.fields)
     engine = DiffusionEngine({card.name: unmeasured(model, 4)}, max_slots=4)
-    request = asked(case, card, n=2)
-    first, second = drawn(engine, case, request)
+    request = request_of(case, card, n=2)
+    first, second = generate(engine, case, request)
     width, height = case.size
     assert first.shape == second.shape == (height, width, 3)
     assert not np.array_equal(first, second)
     assert request.eta == (1.0 if case.task is Task.UPSCALE else 0.0)
-    recipe = SamplingParams(
+    params = SamplingParams(
         width=width, height=height, steps=3, sampler="ddim", schedule="leading", seed=6,
         eta=request.eta,
         **{"guidance_scale": 1.0} | case.meant,
     )  # fmt: skip
-    [last] = list(model.generate([recipe]))[-1]
-    whole = model.finish(recipe, model.decode(last.x[None])[0])
+    [last] = list(model.generate([params]))[-1]
+    whole = model.postprocess(params, model.decode(last.x[None])[0])
     np.testing.assert_allclose(second.astype(float), whole.numpy().astype(float), atol=1)
 
 
 @every_task
-def test_workers_can_measure_it(case: Case, loaded: Loaded) -> None:
-    """What is not said is shown blank, so that a worker can time a step before any request."""
+def test_workers_can_profile_the_model(case: Case, loaded: Loaded) -> None:
+    """Missing inputs are blank, so that a worker can time a step before any request."""
     model, card = loaded(case)
     rows = []
 
@@ -215,7 +215,7 @@ def test_workers_can_measure_it(case: Case, loaded: Loaded) -> None:
     assert set(rows) == set(measured.seconds) == {2, 4}
 
 
-def test_a_large_picture_is_drawn_in_patches_of_one_size(loaded: Loaded) -> None:
+def test_large_image_is_processed_in_patches_of_one_size(loaded: Loaded) -> None:
     case = next(case for case in CASES if case.task is Task.UPSCALE)
     model, card = loaded(case)
     seen = []
@@ -224,11 +224,11 @@ def test_a_large_picture_is_drawn_in_patches_of_one_size(loaded: Loaded) -> None
         seen.append(tuple(inputs[0].shape))
         return model.executors.denoiser(*inputs)
 
-    watching = replace(model, executors=replace(model.executors, denoiser=watched))
+    recorded = replace(model, executors=replace(model.executors, denoiser=watched))
     large = replace(case, image=noise(140, 130))
-    engine = DiffusionEngine({card.name: unmeasured(watching, 4)}, max_slots=4)
-    [picture] = drawn(engine, large, asked(large, card, steps=1))
-    assert picture.shape == (520, 560, 3)
+    engine = DiffusionEngine({card.name: unmeasured(recorded, 4)}, max_slots=4)
+    [generated] = generate(engine, large, request_of(large, card, steps=1))
+    assert generated.shape == (520, 560, 3)
     assert seen == [(4, 6, 128, 128)]
 
 
@@ -242,15 +242,17 @@ def test_bounds_are_those_of_the_task(loaded: Loaded) -> None:
     for task in (Task.UNCONDITIONAL, Task.LAYOUT, Task.SEMANTIC, Task.INPAINT, Task.UPSCALE):
         case = next(case for case in CASES if case.task is task)
         with pytest.raises(InvalidRequest, match="guidance_scale"):
-            asked(case, cards[task], guidance_scale=2)
+            request_of(case, cards[task], guidance_scale=2)
 
 
-def test_the_picture_stays_as_it_was_beside_the_hole(loaded: Loaded) -> None:
+def test_unmasked_pixels_are_unchanged(loaded: Loaded) -> None:
     case = next(case for case in CASES if case.task is Task.INPAINT)
     model, card = loaded(case)
-    [picture] = drawn(
-        DiffusionEngine({card.name: unmeasured(model, 4)}, max_slots=4), case, asked(case, card)
+    [generated] = generate(
+        DiffusionEngine({card.name: unmeasured(model, 4)}, max_slots=4),
+        case,
+        request_of(case, card),
     )
     kept = np.array(HOLE) == 0
-    np.testing.assert_array_equal(picture[kept], np.array(WHOLE)[kept])
-    assert np.abs(picture.astype(int) - np.array(WHOLE))[~kept].max() > 10
+    np.testing.assert_array_equal(generated[kept], np.array(WHOLE)[kept])
+    assert np.abs(generated.astype(int) - np.array(WHOLE))[~kept].max() > 10

@@ -1,6 +1,6 @@
 """At their published sizes the paper's models have exactly the parameters of their checkpoints.
 
-On the meta device: key lists in, networks built from what the keys say, names and shapes compared.
+On the meta device: the networks are built from the keys, and names and shapes compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from models.networks.embedders import (
 from models.networks.unet import UNet
 from tests.support.published import key_list
 
-# Checkpoint of CompVis/latent-diffusion -> the task it is for.
+# Checkpoint of CompVis/latent-diffusion -> its task.
 CHECKPOINTS = {
     "celeba256": "unconditional",
     "ffhq256": "unconditional",
@@ -43,7 +43,7 @@ CHECKPOINTS = {
     "inpainting_big": "inpaint",
     "bsr_sr": "upscale",
 }
-UNUSED = {"to_logits.weight", "to_logits.bias"}  # of BERT: they predicted words, in training
+UNUSED = {"to_logits.weight", "to_logits.bias"}  # of BERT: they predicted words in training
 BUILD: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "unet": lambda config: UNet(UNetConfig.from_dict(config)),
     "vqvae": build_first_stage,
@@ -54,7 +54,7 @@ BUILD: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
 
 
 @pytest.mark.parametrize(("checkpoint", "task"), CHECKPOINTS.items(), ids=CHECKPOINTS)
-def test_every_parameter_has_its_place_and_every_key_its_use(checkpoint: str, task: str) -> None:
+def test_parameters_and_checkpoint_keys_match(checkpoint: str, task: str) -> None:
     file = detect_file(key_list(f"original/ldm.{checkpoint}"))
     assert PIPELINES[file.family.pipeline].tasks[0] == task
     assert file.unknown == ()

@@ -1,4 +1,4 @@
-"""k-diffusion's own samplers and levels, loaded without what the package wants for training.
+"""k-diffusion's own samplers and levels, loaded without its requirements for training.
 
 Its `utils` needs torchvision, of which the samplers use one function of two lines.
 """

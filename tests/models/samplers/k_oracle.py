@@ -1,6 +1,6 @@
-"""k-diffusion's samplers, as functions of the levels that they visit and a network.
+"""k-diffusion's samplers, as functions of their levels and a network.
 
-x is seen where the network is asked, and at the end. Noise is injected.
+x is recorded at every evaluation of the network, and at the end. Noise is injected.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,10 +29,10 @@ SAMPLERS = {
     "dpmpp_3m_sde": sampling.sample_dpmpp_3m_sde,
 }
 STOCHASTIC = tuple(name for name in SAMPLERS if name.endswith(("_ancestral", "_sde")))
-# Ours of these are stepped with x of variance 1: theirs times the signal of its level.
+# Ours step x of variance 1 with these: theirs times the signal of its level.
 UNIT_VARIANCE = ("dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde")
 
-# (x, sigma) -> x with what is known of it at that level.
+# (x, sigma) -> x with the known region at that level.
 Known = Callable[[FloatArray, float], FloatArray]
 
 
@@ -44,10 +44,10 @@ def k_walk(
     config: dict[str, Any],
     known: Known | None = None,
 ) -> Iterator[FloatArray]:
-    """x before every evaluation and at the end; it begins as z0 + sigma * noise.
+    """Return x before every evaluation and at the end; it begins as z0 + sigma * noise.
 
-    `sigmas` ends in 0. `known`: what of x is given after each step, of samplers that ask the
-    network once in each.
+    `sigmas` ends in 0. `known` replaces the known region after each step, for samplers with one
+    evaluation a step.
     """
     noise = BrownianNoise()
     seen: list[tuple[FloatArray, float]] = []
@@ -59,7 +59,7 @@ def k_walk(
         seen.append((x.numpy(), level))
         noise.row += 1
         scale = (level**2 + 1) ** -0.5
-        [timestep] = references.told(np.array([level]), config)
+        [timestep] = references.timesteps_at(np.array([level]), config)
         output = torch.tensor(network(x.numpy() * scale, float(timestep)))
         match config.get("prediction_type", "epsilon"):
             case "epsilon":
@@ -69,7 +69,7 @@ def k_walk(
         return output
 
     options: dict[str, Any] = {"noise_sampler": noise} if sampler in STOCHASTIC else {}
-    with torch.random.fork_rng():  # the deterministic ones draw too, and multiply it by 0
+    with torch.random.fork_rng():  # the deterministic ones take noise too, and multiply it by 0
         start, levels = torch.tensor(x), torch.tensor(sigmas)
         last = SAMPLERS[sampler](model, start, levels, disable=True, **options)
     unit = sampler in UNIT_VARIANCE

@@ -1,9 +1,9 @@
 """diffusers' schedulers, stepped as its pipelines step them.
 
-Where a scheduler cannot choose certain noise levels, its own step runs on levels made elsewhere
-(`references.py`). Those with a curve of their own are given another; DDIM and PNDM run on a
-training schedule that has no timesteps but the levels, so that their integer arithmetic visits each
-of them once; DDPM, LCM and TCD look their levels up between the trained ones.
+Where a scheduler cannot choose certain noise levels, its own step runs on levels computed elsewhere
+(`references.py`). Schedulers with their own curve get another one; DDIM and PNDM run on a training
+schedule whose timesteps are the levels, so that their integer arithmetic visits each of them once;
+DDPM, LCM and TCD get a table that interpolates between the trained levels.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,41 +37,44 @@ CLASSES = {
     "tcd": diffusers.TCDScheduler,
 }
 OPTIONS: dict[str, dict[str, Any]] = {"dpmpp_2m_sde": {"algorithm_type": "sde-dpmsolver++"}}
-DRAWING = ("euler_ancestral", "dpm2_ancestral", "dpmpp_2m_sde", "ddpm", "lcm", "tcd")
+STOCHASTIC = ("euler_ancestral", "dpm2_ancestral", "dpmpp_2m_sde", "ddpm", "lcm", "tcd")
 MULTISTEP = ("dpmpp_2m", "unipc", "dpmpp_2m_sde", "deis")
 LISTED = ("ddpm", "lcm", "tcd")
 
 
 def fresh_noise(row: int) -> FloatArray:
-    """The noise that evaluation `row` draws."""
+    """Return the noise of evaluation `row`."""
     generator = torch.Generator().manual_seed(row)
-    drawn: FloatArray = torch.randn(SHAPE, generator=generator, dtype=torch.float64).numpy()
-    return drawn
+    noise: FloatArray = torch.randn(SHAPE, generator=generator, dtype=torch.float64).numpy()
+    return noise
 
 
 @dataclass
 class BrownianNoise:
-    """A Brownian path in sigma, asked for ways that may begin where the last one did."""
+    """A Brownian path in sigma; an increment may begin where the last one did."""
 
     row: int = -1
     last: tuple[float, float, FloatArray] | None = None
 
     def __call__(self, sigma: Any, sigma_next: Any) -> torch.Tensor:
-        start, end, drawn = float(sigma), float(sigma_next), fresh_noise(self.row)
+        start, end, noise = float(sigma), float(sigma_next), fresh_noise(self.row)
         if self.last and self.last[0] == start:
             shared = ((start - self.last[1]) / (start - end)) ** 0.5
-            drawn = shared * self.last[2] + (1 - shared**2) ** 0.5 * drawn
-        self.last = (start, end, drawn)
-        return torch.tensor(drawn)
+            noise = shared * self.last[2] + (1 - shared**2) ** 0.5 * noise
+        self.last = (start, end, noise)
+        return torch.tensor(noise)
 
 
 @dataclass
 class Oracle:
-    """A scheduler with its timesteps set; `told`, if not its timesteps, by evaluation."""
+    """A scheduler with its timesteps set.
+
+    network_timesteps: the timesteps that the network gets, if not those of the scheduler.
+    """
 
     scheduler: Any
     sampler: str
-    told: FloatArray | None = None
+    network_timesteps: FloatArray | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def walk(
@@ -83,9 +86,11 @@ class Oracle:
         strength: float | None,
         mask: FloatArray | None = None,
     ) -> Iterator[FloatArray]:
-        """x at the start and after each step, as img2img and inpainting pipelines compute it."""
+        """Return x at the start and after each step, as img2img and inpainting pipelines compute
+        it.
+        """
         scheduler, image, noise = self.scheduler, torch.tensor(z0), torch.tensor(initial_noise)
-        timesteps, told = scheduler.timesteps, self.told
+        timesteps, network_timesteps = scheduler.timesteps, self.network_timesteps
         begin = 0
         if strength is not None:
             begin = (steps - min(int(steps * strength), steps)) * scheduler.order
@@ -102,7 +107,11 @@ class Oracle:
         yield x.numpy()
         for index, timestep in enumerate(timesteps):
             scaled = scheduler.scale_model_input(x, timestep).numpy()
-            now = float(timestep) if told is None else float(told[begin + index])
+            now = (
+                float(timestep)
+                if network_timesteps is None
+                else float(network_timesteps[begin + index])
+            )
             path.row = index
             x = self._step(torch.tensor(network(scaled, now)), timestep, x, index)
             if mask is not None:
@@ -118,13 +127,16 @@ class Oracle:
         arguments = dict(self.arguments)
         if self.sampler == "dpmpp_2m_sde":  # its own noise would be float32
             arguments["variance_noise"] = torch.tensor(fresh_noise(index))
-        elif self.sampler in DRAWING or arguments:
+        elif self.sampler in STOCHASTIC or arguments:
             arguments["generator"] = torch.Generator().manual_seed(index)
         return self.scheduler.step(output, timestep, x, **arguments).prev_sample
 
 
 def make_oracle(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[[int], Oracle]:
-    """steps -> an oracle at its start. The scheduler is made once: that is the slow part."""
+    """Return a function from steps to an oracle at its start.
+
+    The scheduler is made once, because that is slow.
+    """
     config = config | OPTIONS.get(sampler, {})
     if schedule in references.SPACINGS:
         return _on_spacing(sampler, config | {"timestep_spacing": schedule})
@@ -154,10 +166,10 @@ def _on_spacing(sampler: str, config: dict[str, Any]) -> Callable[[int], Oracle]
 
 
 def _curved(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[[int], Oracle]:
-    """Levels are what the scheduler's own exponential curve is replaced by.
+    """Replace the scheduler's own exponential curve by the levels.
 
-    The multistep solvers let curves span all trained levels, and round timesteps: for Karras's
-    levels that is diffusers' way too; for others it cuts the fractions off.
+    The multistep solvers let curves span all trained levels and round timesteps: for Karras's
+    levels diffusers does that too; for others it truncates the fractions.
     """
     own = schedule in references.CURVES and sampler in MULTISTEP
     option = references.CURVES[schedule][0] if own else "use_exponential_sigmas"
@@ -177,11 +189,11 @@ def _curved(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[[in
         scheduler.set_timesteps(steps)
         if sampler not in MULTISTEP:
             return Oracle(scheduler, sampler)
-        if sampler == "deis":  # which ends there, but by a curve's last level
+        if sampler == "deis":  # it ends there, except for the last level of a curve
             scheduler.sigmas[-1] = references.trained(config).sigma_min
         sigmas = scheduler.sigmas.double().numpy()[:steps]
-        told = references.told(sigmas, config)
-        return Oracle(scheduler, sampler, told.round() if own else told)
+        network_timesteps = references.timesteps_at(sigmas, config)
+        return Oracle(scheduler, sampler, network_timesteps.round() if own else network_timesteps)
 
     return ready
 
@@ -193,7 +205,7 @@ def _given(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[[int
         sigmas = references.levels(schedule, steps, config)
         scheduler.set_timesteps(steps)
         scheduler.sigmas = torch.tensor([*sigmas, 0.0], dtype=torch.float32)
-        scheduler.timesteps = torch.tensor(references.told(sigmas, config))
+        scheduler.timesteps = torch.tensor(references.timesteps_at(sigmas, config))
         return Oracle(scheduler, sampler)
 
     return ready
@@ -211,14 +223,14 @@ def _counted(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[[i
         scheduler = CLASSES[sampler].from_config(config | changed)
         scheduler.alphas_cumprod = 1 / (1 + torch.tensor(sigmas).flip(0) ** 2)
         scheduler.set_timesteps(steps)
-        times = references.told(sigmas, config)
+        times = references.timesteps_at(sigmas, config)
         return Oracle(scheduler, sampler, times[steps - 1 - scheduler.timesteps.numpy()])
 
     return ready
 
 
 class Between:
-    """alphas_cumprod at timesteps between the trained ones."""
+    """A table of alphas_cumprod at timesteps between the trained ones."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._trained = references.trained(config)
@@ -240,12 +252,12 @@ def _looked_up(sampler: str, schedule: str, config: dict[str, Any]) -> Callable[
         if (sampler, schedule) not in (("lcm", "lcm"), ("tcd", "lcm")):
             sigmas = references.levels(schedule, steps, config)
             scheduler.alphas_cumprod = Between(config)
-            scheduler.timesteps = torch.tensor(references.told(sigmas, config))
+            scheduler.timesteps = torch.tensor(references.timesteps_at(sigmas, config))
         return Oracle(scheduler, sampler)
 
     return ready
 
 
 def error(ours: FloatArray, theirs: FloatArray) -> float:
-    """Largest difference, relative to the largest value of the reference."""
+    """Return the largest difference, relative to the largest value of the reference."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

@@ -1,6 +1,6 @@
-"""Noise levels by name, from where they are published; nothing of `models.samplers` is used.
+"""Noise levels by name, from where they are published, without `models.samplers`.
 
-`levels(schedule, steps, config)` gives (sigmas (steps,), what the network is told at them).
+`levels(schedule, steps, config)` gives (sigmas (steps,), the network's timesteps at them).
 """
 
 import json
@@ -15,7 +15,7 @@ from diffusers.schedulers.scheduling_utils import AysSchedules
 from models.samplers.noise_schedule import FloatArray
 from tests.models.samplers.k_diffusion_source import external, sampling
 
-# Curves: diffusers' option, and the spacing between whose ends they lie.
+# Curves: diffusers' option, and the spacing whose ends they have.
 CURVES = {
     "karras": ("use_karras_sigmas", "linspace"),
     "karras-leading": ("use_karras_sigmas", "leading"),
@@ -34,12 +34,12 @@ GRIDS = (
     "align-your-steps",
     "align-your-steps-xl",
 )
-# The noisy end of each grid: below it x starts with the variance of signal and noise together.
+# The noisy end of each grid; below it x starts with the variance of signal and noise together.
 STARTS_LOWER = ("leading", "karras-leading", "ddim")
 
 
 def trained(config: dict[str, Any]) -> Any:
-    """k-diffusion's view of a model: levels and timesteps, each from the other."""
+    """Return k-diffusion's view of a model: levels and timesteps, each from the other."""
     return _trained(json.dumps(config))
 
 
@@ -49,14 +49,14 @@ def _trained(config: str) -> Any:
     return external.DiscreteSchedule(sigmas.double(), quantize=False)
 
 
-def told(sigmas: FloatArray, config: dict[str, Any]) -> FloatArray:
-    """The timesteps of noise levels, as k-diffusion reads them."""
+def timesteps_at(sigmas: FloatArray, config: dict[str, Any]) -> FloatArray:
+    """Return the timesteps of noise levels, as k-diffusion computes them."""
     times: FloatArray = trained(config).sigma_to_t(torch.tensor(sigmas)).numpy()
     return times
 
 
 def levels(schedule: str, steps: int, config: dict[str, Any]) -> FloatArray:
-    """(steps,) sigmas of samplers in sigma space, for what is chosen in sigmas."""
+    """Return (steps,) sigmas of samplers in sigma space, for schedules chosen in sigmas."""
     if schedule in CURVES:
         option, spacing = CURVES[schedule]
         euler = diffusers.EulerDiscreteScheduler.from_config(
@@ -94,11 +94,11 @@ def _grid(schedule: str, steps: int, config: dict[str, Any]) -> FloatArray:
 
 
 def _aligned(name: str, steps: int, known: Any) -> FloatArray:
-    """Ten levels from diffusers; between them, and to the last 0.029, as NVIDIA's page says."""
+    """Return ten levels from diffusers, interpolated up to the last 0.029 as NVIDIA's page says."""
     published = [*AysSchedules[name][:-1], 0.029]
     ticks = np.linspace(0, 1, len(published))
-    wanted = np.linspace(0, 1, steps + 1)
-    sigmas: FloatArray = np.exp(np.interp(wanted, ticks, np.log(published)))[:-1]
+    places = np.linspace(0, 1, steps + 1)
+    sigmas: FloatArray = np.exp(np.interp(places, ticks, np.log(published)))[:-1]
     return np.minimum(sigmas, float(known.sigma_max))
 
 

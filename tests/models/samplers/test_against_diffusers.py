@@ -1,12 +1,13 @@
 """Every table against diffusers' own scheduler, x compared after every evaluation.
 
-Both sides ask the same nonlinear network at their own x, so an error anywhere grows to the end.
-Quirks of diffusers are matched, not mended, since matching is what lets a request give the same
-image there and here: DDIM and PNDM step T // steps timesteps whatever the spacing; PNDM's doubled
-step with a strength leaves x one level noisier than the network is told, and it combines v of
-several levels raw; one "leading" or "linspace" step is taken at the clean end; between the two
-evaluations of a step the known region is at the level of its end. What diffusers cannot do at all
-is in the tests at the end. Two samplers are not here: see `test_against_k_diffusion.py`.
+Both sides evaluate the same nonlinear network at their own x, so an error anywhere grows to the
+end. Quirks of diffusers are matched, because only then a request gives the same image there and
+here: DDIM and PNDM step T // steps timesteps with every spacing; PNDM's doubled step with a
+strength leaves x one level noisier than the network's timestep, and it combines v of several levels
+without conversion; one "leading" or "linspace" step is taken at the clean end; between the two
+evaluations of a step the known region is at the level of its end. Cases that diffusers does not
+support are in the tests at the end. Two samplers are missing here: see
+`test_against_k_diffusion.py`.
 """
 
 from typing import Any
@@ -33,7 +34,7 @@ TOLERANCE = 1e-5
 STRENGTHS = (None, 1.0, 0.6)
 STEPS = (1, 2, 3, 16)
 
-# diffusers raises for x0 here, or combines it raw and not as noise.
+# diffusers raises an error for x0 here, or combines it without converting it to noise.
 NO_X0 = ("plms", "euler_ancestral", "dpm2", "dpm2_ancestral", "dpmpp_sde")
 OTHERS = [
     (name, sampler)
@@ -41,7 +42,7 @@ OTHERS = [
     for sampler in CLASSES
     if name != "sd15" and (name != "x0" or sampler not in NO_X0)
 ]
-# diffusers' LMS is wrong where it begins in the middle: `test_inpainting_begun_in_the_middle` of
+# diffusers' LMS is wrong when it begins in the middle: `test_inpainting_begun_in_the_middle` of
 # `test_against_k_diffusion.py` compares that.
 INPAINTED = [
     (sampler, strength)
@@ -49,13 +50,13 @@ INPAINTED = [
     for strength in (None, 1.0, 0.7)
     if (sampler, strength) != ("lms", 0.7)
 ]
-# diffusers' schedulers that read `rescale_betas_zero_snr`.
+# diffusers' schedulers with `rescale_betas_zero_snr`.
 ZERO_SNR = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc", "dpmpp_2m_sde", "ddpm", "lcm")
 
 NETWORK, Z0, NOISE = toy_network(), unit_noise(1), unit_noise(2)
 MASK = (unit_noise(3) > 0).astype(np.float64)
 
-# diffusers gives torch tensors to np.array, which numpy 2 wants to be asked for differently.
+# diffusers passes torch tensors to np.array, which numpy 2 deprecates.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
@@ -98,8 +99,11 @@ def failures(
 
 
 def _comparable(sampler: str, steps: int, strength: float) -> bool:
-    """diffusers' LMS takes the weights of four derivatives from the start, though it has one;
-    `test_every_evaluation_is_that_of_k_diffusion` compares it where it begins in the middle."""
+    """Return False where diffusers' LMS is wrong.
+
+    It takes the weights of four derivatives from the start, though it has one;
+    `test_every_evaluation_is_that_of_k_diffusion` compares it where it begins in the middle.
+    """
     return int(steps * strength) >= 1 and (sampler != "lms" or strength == 1.0)
 
 
@@ -111,14 +115,14 @@ def test_every_step_is_that_of_diffusers(sampler: str, schedule: str) -> None:
 
 @pytest.mark.parametrize("schedule", ["leading", "trailing", "sgm_uniform"])
 @pytest.mark.parametrize(("name", "sampler"), OTHERS)
-def test_whatever_the_configuration(name: str, sampler: str, schedule: str) -> None:
+def test_every_configuration(name: str, sampler: str, schedule: str) -> None:
     assert failures(sampler, schedule, CONFIGS[name], (7,), (None, 0.6)) == {}
 
 
 @pytest.mark.parametrize("sampler", ZERO_SNR)
 def test_no_signal_at_the_start(sampler: str) -> None:
     config = VELOCITY | {"rescale_betas_zero_snr": True}
-    # In sigma space x falls from 4096 to 1, and float32 keeps the roundings of the large numbers.
+    # In sigma space x falls from 4096 to 1, and the rounding errors of the large numbers remain.
     tolerance = 3e-4 if sampler.startswith("euler") else TOLERANCE
     assert failures(sampler, "trailing", config, (1, 2, 4, 20), (None, 0.6), tolerance) == {}
 
@@ -150,14 +154,14 @@ def test_inpainting_keeps_the_known_region_as_diffusers_does(
 ) -> None:
     oracle = make_oracle(sampler, schedule, SD15)(10)
     if strength is None and hasattr(oracle.scheduler, "set_begin_index"):
-        oracle.scheduler.set_begin_index(0)  # the inpainting pipeline always does
+        oracle.scheduler.set_begin_index(0)  # as the inpainting pipeline always does
     assert largest_error(oracle, schedule, 10, SD15, strength, MASK) <= TOLERANCE
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("schedule", ["karras", "karras-leading", "karras-trailing"])
 def test_ddim_on_karras_levels_is_euler_in_sigma_space(schedule: str, prediction_type: str) -> None:
-    """A second witness for what diffusers' DDIM cannot do itself: x_ddim = x_euler * signal."""
+    """A second reference for levels that diffusers' DDIM lacks: x_ddim = x_euler * signal."""
     config = SD15 | {"prediction_type": prediction_type}
     oracle = make_oracle("euler", schedule, config)(12)
     table = compile_table("ddim", schedule, 12, NoiseSchedule.from_config(config), 1.0)
@@ -168,7 +172,7 @@ def test_ddim_on_karras_levels_is_euler_in_sigma_space(schedule: str, prediction
 
 
 def test_plms_on_karras_levels_is_adams_bashforth_in_sigma_space() -> None:
-    """The same witness for PLMS: x + (next sigma - sigma) * combination, with x kept aside."""
+    """The same reference for PLMS: x + (next sigma - sigma) * combination, from a stored x."""
     oracle = make_oracle("euler", "karras", SD15)(8)
     sigmas = oracle.scheduler.sigmas.double().numpy()
     timesteps = oracle.scheduler.timesteps.double().tolist()
@@ -206,7 +210,7 @@ def test_a_trailing_list_has_no_timestep_below_zero() -> None:
 
 
 def test_a_thousand_leading_steps_stay_within_training() -> None:
-    """With an offset of 1, diffusers asks for timestep 1000 of 0..999, and fails on its level."""
+    """With an offset of 1, diffusers takes timestep 1000 of 0..999, and fails on its level."""
     oracle = make_oracle("ddim", "leading", SD15)(1000)
     with pytest.raises(IndexError):
         next(oracle.walk(NETWORK, Z0, NOISE, 1000, 1.0))
@@ -215,7 +219,7 @@ def test_a_thousand_leading_steps_stay_within_training() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc"])
-def test_two_equal_levels_are_no_line(sampler: str) -> None:
+def test_equal_levels_are_not_extrapolated(sampler: str) -> None:
     """With 1000 rounded timesteps two are the same, and diffusers divides by their distance."""
     oracle = make_oracle(sampler, "linspace", SD15)(1000)
     with np.errstate(invalid="ignore"):

@@ -1,7 +1,7 @@
-"""The samplers that k-diffusion has, against k-diffusion: x at every evaluation, noise injected.
+"""The samplers of k-diffusion, against k-diffusion: x at every evaluation, noise injected.
 
-diffusers has no DPM++ 2S ancestral; its third order of the DPM-Solver++ SDE has a sign of
-k-diffusion's (and of the derivation) the other way; its LMS is wrong after a strength.
+diffusers has no DPM++ 2S ancestral; in its third order of the DPM-Solver++ SDE one sign is opposite
+to k-diffusion's (and to the derivation); its LMS is wrong after a strength.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ CASES = [
     (sampler, schedule)
     for sampler in SAMPLERS
     for schedule in SCHEDULES
-    # Those are told whole timesteps of Karras's levels: diffusers' way, see the other file.
+    # Those get whole timesteps of Karras's levels, as in diffusers: see the other file.
     if sampler not in UNIT_VARIANCE or schedule != "karras"
 ]
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @dataclass(frozen=True)
 class Inpainted:
-    """x with the picture that is painted on, at the level of x, where the mask is 0."""
+    """x with the known image, at the level of x, where the mask is 0."""
 
     mask: FloatArray
 
@@ -75,7 +75,7 @@ def test_every_evaluation_is_that_of_k_diffusion(
         (steps, strength): largest_error(sampler, schedule, config, steps, strength)
         for steps in (1, 2, 3, 12)
         for strength in (None, 0.6)
-        # k-diffusion's multistep SDE samplers fail on a single step.
+        # k-diffusion's multistep SDE samplers fail with a single step.
         if int(steps * (strength or 1)) >= (2 if sampler.endswith("m_sde") else 1)
     }
     assert {case: e for case, e in errors.items() if not e <= TOLERANCE} == {}
@@ -84,5 +84,5 @@ def test_every_evaluation_is_that_of_k_diffusion(
 @pytest.mark.parametrize("schedule", ["karras", "ddim", "align-your-steps-xl"])
 @pytest.mark.parametrize("sampler", ["lms", "euler"])
 def test_inpainting_begun_in_the_middle(sampler: str, schedule: str) -> None:
-    """Euler, which the other file compares too, shows that a mask means the same to both files."""
+    """Euler, which the other file compares too, shows that a mask has the same meaning in both."""
     assert largest_error(sampler, schedule, SDXL, 10, 0.7, MASK) <= TOLERANCE

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import protocol.request.samplers
 from models.samplers import SAMPLERS, SCHEDULES, compile_table
 from models.samplers.noise_schedule import NoiseSchedule
 from tests.models.samplers.toy import SD15
@@ -13,8 +14,8 @@ SCHEDULE = NoiseSchedule.from_config(SD15)
 
 
 def test_names_are_those_of_the_api() -> None:
-    """Recorded requests name them: a name stays, and stays what it was."""
-    assert list(SAMPLERS) == [
+    """Recorded requests contain them: a name is permanent. Workers offer them in this order."""
+    assert list(protocol.request.samplers.SAMPLERS) == [
         "ddim",
         "plms",
         "euler",
@@ -34,6 +35,7 @@ def test_names_are_those_of_the_api() -> None:
         "lcm",
         "tcd",
     ]
+    assert list(SAMPLERS) == sorted(protocol.request.samplers.SAMPLERS)
     assert list(SCHEDULES) == [
         "leading",
         "linspace",
@@ -57,7 +59,7 @@ def test_names_are_those_of_the_api() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("magic", "karras", 10, SCHEDULE), "sampler is 'magic', not one of ddim, plms, euler"),
+        (("magic", "karras", 10, SCHEDULE), "sampler is 'magic', not one of ddim, ddpm, deis"),
         (("ddim", "cosine", 10, SCHEDULE), "schedule is 'cosine', not one of leading, linspace"),
         (("ddim", "karras", 0, SCHEDULE), "steps is 0, not in 1..1000"),
         (("ddim", "karras", 1001, SCHEDULE), "steps is 1001, not in 1..1000"),
@@ -67,7 +69,7 @@ def test_names_are_those_of_the_api() -> None:
         (("heun", "karras", 10, SCHEDULE, None, 0.5), "eta is 0.5 with heun, but only ddim has it"),
     ],
 )
-def test_out_of_bounds_is_named(
+def test_argument_out_of_bounds_is_named(
     arguments: tuple[str, str, int, NoiseSchedule], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -73,7 +73,7 @@ def test_alphas_cumprod(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sd1_ddim_50", "celebahq_ddim_50"])
 def test_final_level_of_ddim(name: str) -> None:
-    """A perfect prediction of pure noise shows the final level: what is left of it is its noise."""
+    """A perfect prediction of pure noise shows the final level: the noise that remains."""
     fact, _, table = recorded(name)
     # For epsilon, keep_x = s_after / s_before and weight = n_after - keep_x * n_before.
     alpha = fact["alphas_cumprod"]["0" if fact["steps_offset"] == 0 else "1"]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 def visited(schedule: str, steps: int, noise_schedule: NoiseSchedule) -> tuple[FloatArray, ...]:
-    """(sigmas, timesteps) of Euler's evaluations."""
+    """Return (sigmas, timesteps) of Euler's evaluations."""
     table = compile_table("euler", schedule, steps, noise_schedule, 1.0)
     return np.array([table.start_noise, *table.known_noise[:-1]]), table.timestep
 
@@ -33,11 +33,11 @@ def test_levels_are_the_published_ones(schedule: str, config: dict[str, object])
         sigmas, timesteps = visited(schedule, steps, NoiseSchedule.from_config(config))
         expected = references.levels(schedule, steps, config)
         assert sigmas == pytest.approx(expected, rel=5e-6)
-        assert timesteps == pytest.approx(references.told(expected, config), abs=2e-3)
+        assert timesteps == pytest.approx(references.timesteps_at(expected, config), abs=2e-3)
 
 
 def test_ten_aligned_steps_are_nearly_the_published_timesteps() -> None:
-    """NVIDIA publishes both; the levels are rounded to three places."""
+    """NVIDIA publishes both; the levels are rounded to three decimals."""
     for name, published in (
         ("align-your-steps", "StableDiffusionTimesteps"),
         ("align-your-steps-xl", "StableDiffusionXLTimesteps"),

@@ -1,4 +1,4 @@
-"""What holds for any sampler, schedule, number of steps and strength."""
+"""Properties of any sampler, schedule, number of steps and strength."""
 
 import json
 
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import protocol.request.samplers
 from models.samplers import HISTORY, SAMPLERS, SCHEDULES, Plan, SamplerTable, compile_table
 from models.samplers.noise_schedule import FloatArray, NoiseSchedule
 from models.samplers.spacing import log_sigmas_at, sigmas_at
@@ -31,10 +32,10 @@ STOCHASTIC = {
     "lcm",
     "tcd",
 }
-# They end at a level that was trained, or, LCM, with a share of x left in the boundary condition.
+# They end at a trained level, or, LCM, with a share of x left by the boundary condition.
 ENDS_NEAR = {"deis": 0.15, "tcd": 0.15, "lcm": 0.15}
-TOLD_ROUNDED = {"dpmpp_2m", "unipc", "dpmpp_2m_sde", "dpmpp_3m_sde", "deis"}
-TWO_STAGE = {"heun", "dpm2", "dpm2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"}
+ROUNDED_TIMESTEPS = {"dpmpp_2m", "unipc", "dpmpp_2m_sde", "dpmpp_3m_sde", "deis"}
+TWO_STAGE = {name for name, info in protocol.request.samplers.SAMPLERS.items() if info.two_stage}
 
 samplers = st.sampled_from(list(SAMPLERS))
 schedules = st.sampled_from(list(SCHEDULES))
@@ -65,20 +66,20 @@ def test_tables_are_sound(
     for name, column in table.to_dict().items():
         assert np.isfinite(column).all(), name
     assert np.all((table.timestep >= 0) & (table.timestep <= 999))
-    if sampler not in TWO_STAGE:  # a trial that overshoots is cleaner than the level to come
+    if sampler not in TWO_STAGE:  # a trial that overshoots is cleaner than the next level
         assert np.all(np.diff(table.timestep) <= 0)
     assert np.all(table.noise >= 0)
     assert np.any(table.noise) <= (sampler in STOCHASTIC)
     assert np.any(table.carried_noise) <= (sampler == "dpmpp_sde")
     assert table.noise[-1] == 0
-    # No row looks further back than predictions were made.
+    # No row uses more predictions than were made.
     for row in range(min(len(table), HISTORY)):
         assert not table.history[row, row + 1 :].any()
 
 
 @settings(max_examples=60, deadline=None)
 @given(samplers, schedules, steps_taken, strengths)
-def test_the_known_region_comes_clean_as_the_noise_falls(
+def test_known_region_gets_clean_as_the_noise_falls(
     sampler: str, schedule: str, steps: int, strength: float | None
 ) -> None:
     table = compiled(sampler, schedule, steps, EPSILON, strength)
@@ -101,17 +102,17 @@ def test_tables_are_deterministic_and_survive_json(
 
 
 class Perfect:
-    """A network that knows x0. It is asked at the level that x is at, row by row."""
+    """A network that predicts x0 exactly, evaluated at the level of x, row by row."""
 
     def __init__(
         self, table: SamplerTable, sampler: str, schedule: str, noise_schedule: NoiseSchedule
     ) -> None:
-        if sampler in TOLD_ROUNDED:  # the known region waits at the level of the next row
+        if sampler in ROUNDED_TIMESTEPS:  # the known region is at the level of the next row
             start = [table.start_noise / table.start_signal]
             self.sigmas = np.array([*start, *(table.known_noise / table.known_signal)[:-1]])
         elif (table.input_scale != 1).all():  # sigma space
             self.sigmas = (1 / table.input_scale**2 - 1) ** 0.5
-        elif SCHEDULES[schedule].in_sigmas:  # told a timestep between trained ones, by log sigma
+        elif SCHEDULES[schedule].in_sigmas:  # with a timestep between trained ones, by log sigma
             self.sigmas = log_sigmas_at(table.timestep, noise_schedule)
         else:
             self.sigmas = sigmas_at(table.timestep, noise_schedule)
@@ -137,19 +138,19 @@ def test_a_perfect_denoiser_ends_at_x0(
     sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, strength: float | None
 ) -> None:
     if sampler == "ddim" and schedule == "trailing":
-        # diffusers' stride of T // steps stops short of the end where steps do not divide T.
+        # diffusers' stride of T // steps stops short of the end if steps do not divide T.
         assume(1000 % steps == 0)
     if sampler == "ddim" and noise_schedule.set_alpha_to_one is not True:
         assume(SCHEDULES[schedule].in_sigmas)
     if sampler == "plms":
-        # PLMS mixes raw outputs of several levels. They agree for epsilon, not v, and only where x
-        # is at the level that the network is told: on stride, and not with diffusers' img2img.
+        # PLMS mixes outputs of several levels. They agree for epsilon, not v, and only where x
+        # is at the level of the network's timestep: on stride, and not with diffusers' img2img.
         assume(noise_schedule.prediction_type == "epsilon")
         assume(schedule not in ("linspace", "trailing"))
         assume(strength is None or int(steps * strength) == steps)
-    if sampler in (*TOLD_ROUNDED, "lcm", "tcd") and strength is None:
-        # Pure noise is at no level of the table's; and the two that are told of timestep 0, as by
-        # "leading" of one step, hold that nothing is left to do.
+    if sampler in (*ROUNDED_TIMESTEPS, "lcm", "tcd") and strength is None:
+        # Pure noise is at no level of the table; and the two samplers that get timestep 0, as by
+        # "leading" of one step, change nothing.
         strength = 1.0
     table = compiled(sampler, schedule, steps, noise_schedule, strength)
     network = Perfect(table, sampler, schedule, noise_schedule)
@@ -167,13 +168,13 @@ def test_ddim_with_all_its_noise_is_ddpm() -> None:
 
 @pytest.mark.parametrize("sampler", sorted(STOCHASTIC))
 def test_noise_keeps_the_variance(sampler: str) -> None:
-    """Of pictures that are all 0, noise is left at every level as strong as the level says."""
+    """For images of zeros, the noise left at every level has the strength of the level."""
     table = compile_table(sampler, "trailing", 12, OF_X0, 1.0)
-    draws = np.random.default_rng(0).normal(size=(len(table) + 1, 20_000))
-    x = table.start_noise * draws[-1]
+    samples = np.random.default_rng(0).normal(size=(len(table) + 1, 20_000))
+    x = table.start_noise * samples[-1]
     history: tuple[FloatArray, ...] = ()
     for row in range(len(table) - 1):
-        fresh = draws[row] + table.carried_noise[row] * draws[row - 1]
+        fresh = samples[row] + table.carried_noise[row] * samples[row - 1]
         x, history = apply(table, row, x, np.zeros_like(x), history, fresh)
         if sampler not in TWO_STAGE or row % 2 == 1:
             assert x.std() == pytest.approx(table.known_noise[row], rel=0.05)
@@ -184,7 +185,7 @@ def test_img2img_starts_at_the_level_of_its_first_row(sampler: str) -> None:
     whole = compile_table(sampler, "karras", 10, EPSILON, 1.0)
     part = compile_table(sampler, "karras", 10, EPSILON, 0.4)
     skipped = len(whole) - len(part)
-    # "known" is where x is after a row; of two rows that make a step, after the second.
+    # "known" is the level of x after a row, or after the second of two rows that make a step.
     assert part.start_signal == pytest.approx(whole.known_signal[skipped - 1])
     assert part.start_noise == pytest.approx(whole.known_noise[skipped - 1])
     assert whole.timestep[skipped:].tolist() == part.timestep.tolist()

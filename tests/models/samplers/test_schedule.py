@@ -27,10 +27,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 def test_levels_are_those_of_diffusers(config: dict[str, Any]) -> None:
     ours = NoiseSchedule.from_config(config)
     theirs = diffusers.DDIMScheduler.from_config(config)
-    # A float32 product of a thousand factors is off by as many roundings.
+    # A float32 product of a thousand factors has the error of as many roundings.
     assert ours.alphas_cumprod == pytest.approx(theirs.alphas_cumprod.numpy(), rel=3e-5, abs=1e-9)
     euler = diffusers.EulerDiscreteScheduler.from_config(config)
-    # x = z0 + sigma * noise: beside a signal of 1, the roundings of a tiny sigma do not count.
+    # x = z0 + sigma * noise: compared with a signal of 1, rounding errors of a tiny sigma vanish.
     assert ours.sigmas == pytest.approx(euler.sigmas[:-1].numpy()[::-1], rel=3e-5, abs=3e-6)
     assert np.all(np.diff(ours.sigmas) > 0)
 
@@ -54,7 +54,7 @@ def test_a_schedule_is_its_configuration() -> None:
         ({"timestep_type": "continuous"}, "timestep_type = 'continuous'"),
     ],
 )
-def test_what_no_table_can_express_is_refused(config: dict[str, Any], message: str) -> None:
+def test_unsupported_scheduler_options_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NoiseSchedule.from_config(config)
 

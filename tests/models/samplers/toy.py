@@ -11,7 +11,7 @@ from models.samplers.table import SamplerTable, apply, known, start
 SHAPE = (1, 4, 2, 3)
 Network = Callable[[FloatArray, float], FloatArray]
 
-# Written as published: missing keys are part of what is tested.
+# Written as published: missing keys are part of the test.
 SD15: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -32,7 +32,7 @@ SDXL = SD15 | {
 }
 VELOCITY = SD15 | {"prediction_type": "v_prediction", "set_alpha_to_one": True, "steps_offset": 0}
 BUNDLED = SD15 | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
-# Nothing but the betas, as the oldest files have it: each scheduler takes its own defaults.
+# Only the betas, as in the oldest files: each scheduler uses its own defaults.
 BARE: dict[str, Any] = {
     "beta_start": 0.0015,
     "beta_end": 0.0195,
@@ -52,7 +52,7 @@ CONFIGS = {
 
 
 def toy_network(seed: int = 0) -> Network:
-    """Random weights: (x of SHAPE, timestep) -> output of SHAPE, nonlinear in both."""
+    """Return a network with random weights: (x of SHAPE, timestep) -> output, nonlinear in both."""
     generator = np.random.default_rng(seed)
     size, hidden = int(np.prod(SHAPE)), 32
     inward = generator.normal(size=(size, hidden)) / size**0.5
@@ -80,7 +80,7 @@ def walk(
     fresh_noise: Callable[[int], FloatArray] = lambda row: np.zeros(SHAPE),
     mask: FloatArray | None = None,
 ) -> Iterator[FloatArray]:
-    """x at the start and after each row; mask is 1 where an inpainted image is repainted."""
+    """Return x at the start and after each row; mask is 1 where an image is inpainted."""
     x = start(table, z0, initial_noise)
     history: tuple[FloatArray, ...] = ()
     yield x

@@ -1,4 +1,4 @@
-"""CLIP's token ids against open_clip's, transformers' and recorded ones."""
+"""CLIP's token ids against those of open_clip, of transformers, and recorded ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import models.text.cleaning
 import protocol.registry.tokenizer
 from models.checkpoints.checkpoint import CheckpointMissing
 from models.checkpoints.errors import UnsupportedConfig
-from models.text.tokenizer import Tokenizer, aligned_rows
-from models.text.wording import Wording
+from models.text.tokenizer import Tokenizer, align_rows
+from models.text.weighted_prompt import WeightedPrompt
 from protocol.registry.tokenizer import PublishedTokenizer
 from protocol.request.prompts import PromptSyntax, parse_prompt
 from service.jobs.tokens import counter_of
@@ -32,8 +32,8 @@ PROMPTS = [
     "the cat! !",
 ]
 
-# What prompts are made of, and what cleaning works on: entities, wrong decodings, wide letters.
-# Characters that no Unicode standard had yet assigned are letters to one library, signs to another.
+# Typical text, and targets of cleaning: entities, wrong decodings, wide letters. Characters that no
+# Unicode standard had yet assigned are letters to one library and punctuation to another.
 assigned = st.characters(exclude_categories=("Cn", "Co", "Cs"))
 texts = st.lists(
     st.one_of(
@@ -69,7 +69,7 @@ def published() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def open_clip() -> Callable[[str], list[int]]:
-    """open_clip's tokenizer, from its own file: the package itself wants torchvision."""
+    """Return open_clip's tokenizer, from its own file: the package itself needs torchvision."""
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
         pytest.skip("open_clip is not installed")
@@ -125,7 +125,7 @@ def test_published_vocabularies(model: str, part: str) -> None:
     folder = shared_file(f"facts/checkpoints/configs/{model}/{part}")
     theirs = transformers.CLIPTokenizer.from_pretrained(folder)
     ours = Tokenizer.from_folder(folder)
-    # Theirs does not clean, and takes the name of a special token for the token.
+    # transformers does not clean text, and reads the name of a special token as the token.
     plain = [str(c["text"]) for c in recorded() if not {"fast", "open_clip"} & c.keys()] + PROMPTS
     assert len(plain) > 185
     for prompt in plain:
@@ -152,7 +152,7 @@ def test_long_prompts_take_one_row_for_every_75_tokens(tokenizer: Tokenizer) -> 
     assert rows[2][11:] == [tokenizer.vocabulary.end_id] * 66
 
 
-def test_an_empty_prompt_has_one_row_or_as_many_as_asked(tokenizer: Tokenizer) -> None:
+def test_empty_prompt_has_one_row_or_as_many_as_requested(tokenizer: Tokenizer) -> None:
     assert len(tokenizer.rows("")) == 1
     assert len(tokenizer.rows("", at_least=3)) == 3
 
@@ -183,10 +183,10 @@ def test_every_token_has_the_weight_of_its_piece(tokenizer: Tokenizer) -> None:
 @settings(max_examples=200, deadline=None)
 @given(text=texts)
 def test_the_service_counts_the_same_tokens(tokenizer: Tokenizer, text: str) -> None:
-    learned = tokenizer.with_words({"my-cat": 3, "plain": 1})
-    count = counter_of(PublishedTokenizer.model_validate_json(learned.to_json()))
-    for said in (text, f"{text} my-cat (plain)"):
-        assert count(said) == len(learned.tokens(said))
+    extended = tokenizer.with_tokens({"my-cat": 3, "plain": 1})
+    count = counter_of(PublishedTokenizer.model_validate_json(extended.to_json()))
+    for each in (text, f"{text} my-cat (plain)"):
+        assert count(each) == len(extended.tokens(each))
 
 
 @pytest.fixture(scope="session")
@@ -201,13 +201,13 @@ def count_for_sdxl(both_of_sdxl: list[Tokenizer]) -> Callable[[str], int]:
     return counter_of(PublishedTokenizer.model_validate_json(first.to_json(second)))
 
 
-# Runs of signs are where the two differ: "!!!" is one token to the first, three to the second.
+# The two differ in runs of punctuation: "!!!" is one token to the first, three to the second.
 signs = st.text("!?.() cat", max_size=400)
 
 
 @settings(max_examples=100, deadline=None)
 @given(text=signs, more=signs)
-def test_the_service_knows_how_many_rows_both_text_encoders_of_sdxl_read(
+def test_service_counts_the_rows_of_both_text_encoders_of_sdxl(
     both_of_sdxl: list[Tokenizer], count_for_sdxl: Callable[[str], int], text: str, more: str
 ) -> None:
     prompts = [
@@ -215,45 +215,47 @@ def test_the_service_knows_how_many_rows_both_text_encoders_of_sdxl_read(
         parse_prompt(f"({text}:1.2) {more} BREAK {text}"),
     ]
     for prompt, exact in zip(prompts, (True, False), strict=True):
-        first, second = aligned_rows(both_of_sdxl, Wording(prompt.sections))
+        first, second = align_rows(both_of_sdxl, WeightedPrompt(prompt.sections))
         most = max(1, -(-prompt.tokens(count_for_sdxl, 75) // 75))
         assert len(first.ids) == len(second.ids)
         assert len(first.ids) == most if exact else len(first.ids) <= most
 
 
-def test_the_encoder_that_finds_most_tokens_counts(count_for_sdxl: Callable[[str], int]) -> None:
+def test_count_is_that_of_the_encoder_with_most_tokens(
+    count_for_sdxl: Callable[[str], int],
+) -> None:
     assert [count_for_sdxl(text) for text in ("a cat", "!!!", "???????!", "")] == [2, 3, 3, 0]
 
 
 @settings(max_examples=200, deadline=None)
 @given(text=texts)
-def test_service_and_worker_clean_alike(text: str) -> None:
+def test_service_and_worker_clean_text_equally(text: str) -> None:
     assert protocol.registry.tokenizer.clean(text) == models.text.cleaning.clean(text)
 
 
-def test_a_learned_word_stands_for_its_ids_and_alone(published: Tokenizer) -> None:
-    learned = published.with_words({"My-Cat": 3, "polka-dot": 1})
+def test_added_word_has_its_ids_and_matches_alone(published: Tokenizer) -> None:
+    extended = published.with_tokens({"My-Cat": 3, "polka-dot": 1})
     first = 49408
-    assert learned.tokens("a my-cat, MY-CAT") == [
+    assert extended.tokens("a my-cat, MY-CAT") == [
         320, first, first + 1, first + 2, 267, first, first + 1, first + 2,
     ]  # fmt: skip
-    assert learned.tokens("my-cat_2") == [first + 2]
-    assert learned.tokens("<polka-dot>") == [published.tokens("<")[0], first + 3, 285]
+    assert extended.tokens("my-cat_2") == [first + 2]
+    assert extended.tokens("<polka-dot>") == [published.tokens("<")[0], first + 3, 285]
     for text in ("my-cats", "polka-dotted", "a-polka dot"):
-        assert learned.tokens(text) == published.tokens(text)
-    assert published.tokens("my-cat") != learned.tokens("my-cat")
+        assert extended.tokens(text) == published.tokens(text)
+    assert published.tokens("my-cat") != extended.tokens("my-cat")
 
 
-def test_words_can_be_learned_one_after_another(published: Tokenizer) -> None:
-    both = published.with_words({"one-a": 2}).with_words({"two-b": 2})
+def test_words_can_be_added_in_turn(published: Tokenizer) -> None:
+    both = published.with_tokens({"one-a": 2}).with_tokens({"two-b": 2})
     assert both.tokens("two-b one-a") == [49410, 49411, 49408, 49409]
 
 
-def test_a_word_that_the_vocabulary_has_cannot_be_learned(published: Tokenizer) -> None:
+def test_word_of_the_vocabulary_cannot_be_added(published: Tokenizer) -> None:
     with pytest.raises(ValueError, match="has cat already"):
-        published.with_words({"cat": 1})
+        published.with_tokens({"cat": 1})
     with pytest.raises(ValueError, match="has my-cat_1 already"):
-        published.with_words({"my-cat": 2}).with_words({"my-cat_1": 1})
+        published.with_tokens({"my-cat": 2}).with_tokens({"my-cat_1": 1})
 
 
 def test_an_unknown_class_of_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ WORDS = ["the", "cat", "red", "painting", "##ing", "##s", "paint", "a", "of", "ç
 
 @pytest.fixture(scope="module")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A vocabulary in the form of bert-base-uncased, whose special tokens are not its first."""
+    """Write a vocabulary in the form of bert-base-uncased; its special tokens are not the first."""
     folder = tmp_path_factory.mktemp("bert")
     pieces = [*LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]
     tokens = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(pieces)]
@@ -63,7 +63,7 @@ def test_the_names_of_special_tokens_are_text(bert_folder: Path) -> None:
     assert not {0, 2, 3, 4, 5} & set(tokenizer.tokens("[cls] [SEP] [PAD]"))
 
 
-def test_a_vocabulary_without_its_frame_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+def test_vocabulary_without_special_tokens_is_refused(bert_folder: Path, tmp_path: Path) -> None:
     words = (bert_folder / "vocab.txt").read_text("utf-8").replace("[SEP]\n", "")
     (tmp_path / "vocab.txt").write_text(words, "utf-8")
     (tmp_path / "tokenizer_config.json").write_text("{}")
@@ -84,9 +84,9 @@ SENTENCES = [
 
 
 def write_sentence_pieces(folder: Path, **options: object) -> Path:
-    """A small model of the form that the Japanese Stable Diffusion has, learned on the spot."""
+    """Train and write a small model of the form that the Japanese Stable Diffusion has."""
     folder.mkdir(exist_ok=True)
-    said: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "vocab_size": 110,
         "hard_vocab_limit": False,
         "model_type": "unigram",
@@ -102,7 +102,7 @@ def write_sentence_pieces(folder: Path, **options: object) -> Path:
     sentencepiece.SentencePieceTrainer.Train(
         sentence_iterator=iter(SENTENCES * 20),
         model_prefix=str(folder / "spiece"),
-        **(said | options),
+        **(defaults | options),
     )
     config = {
         "tokenizer_class": "T5Tokenizer",

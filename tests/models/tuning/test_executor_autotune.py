@@ -1,4 +1,4 @@
-"""Who is measured, at which sizes, and for how long; on a clock that only the networks move."""
+"""The measured candidates, sizes and times, on a clock that only the networks advance."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Contest:
-    """Runs that take as long for each row as is said, and what was run."""
+    """Runs that take the given time for each row, and a list of the runs."""
 
-    def __init__(self, clock: Clock, patience_s: float, **seconds: Callable[[int], float]) -> None:
+    def __init__(self, clock: Clock, budget_s: float, **seconds: Callable[[int], float]) -> None:
         self.calls: list[tuple[str, int]] = []
         network = Network("denoiser", nn.Identity(), lambda rows: (torch.ones(rows),), ((0,),))
         runs = {name: self._run(name, clock, cost) for name, cost in seconds.items()}
-        self.won = choice._fastest(network, runs, ROWS, patience_s)
+        self.won = choice._fastest(network, runs, ROWS, budget_s)
 
     def _run(self, name: str, clock: Clock, seconds: Callable[[int], float]) -> Run:
         def run(*inputs: Tensor) -> Tensor:
@@ -51,16 +51,16 @@ class Contest:
         return run
 
 
-def test_with_time_enough_both_sizes_count(clock: Clock) -> None:
-    few_rows = {2: 0.010, 16: 0.020}  # best alone, worst in a crowd
-    crowd = {2: 0.012, 16: 0.010}
-    contest = Contest(clock, 10.0, alone=few_rows.__getitem__, crowd=crowd.__getitem__)
-    assert contest.won == "crowd"
-    both = [(name, rows) for rows in ROWS for name in ("alone", "crowd") for _ in range(REPEATS)]
+def test_both_sizes_count_with_enough_time(clock: Clock) -> None:
+    few_rows = {2: 0.010, 16: 0.020}  # best alone, worst in a batch
+    batch = {2: 0.012, 16: 0.010}
+    contest = Contest(clock, 10.0, alone=few_rows.__getitem__, batch=batch.__getitem__)
+    assert contest.won == "batch"
+    both = [(name, rows) for rows in ROWS for name in ("alone", "batch") for _ in range(REPEATS)]
     assert contest.calls == both
 
 
-def test_who_is_far_behind_is_not_tried_in_a_crowd(clock: Clock) -> None:
+def test_slow_candidate_is_not_tried_at_more_rows(clock: Clock) -> None:
     def slow(rows: int) -> float:
         return 0.03
 
@@ -72,18 +72,18 @@ def test_who_is_far_behind_is_not_tried_in_a_crowd(clock: Clock) -> None:
     assert {rows for _, rows in Contest(clock, 60.0, a=lambda _: 0.01, slow=slow).calls} == {2}
 
 
-def test_a_network_that_takes_seconds_is_run_once_by_each(clock: Clock) -> None:
+def test_slow_network_is_run_once_by_each_candidate(clock: Clock) -> None:
     contest = Contest(clock, 10.0, a=lambda _: 8.0, b=lambda _: 7.0)
     assert contest.won == "b"
     assert contest.calls == [("a", 2), ("b", 2)]
 
 
-def test_alone_it_need_not_run(clock: Clock) -> None:
+def test_single_candidate_is_not_run(clock: Clock) -> None:
     contest = Contest(clock, 10.0, only=lambda _: 1.0)
     assert (contest.won, contest.calls) == ("only", [])
 
 
-def test_the_reference_is_computed_once_and_what_is_off_is_left_out() -> None:
+def test_reference_is_computed_once_and_inexact_candidates_are_left_out() -> None:
     calls = []
 
     def exact(*inputs: Tensor) -> Tensor:
@@ -102,12 +102,12 @@ def test_the_reference_is_computed_once_and_what_is_off_is_left_out() -> None:
     assert calls == ["exact"]
 
 
-def test_no_call_is_begun_once_time_is_up(clock: Clock) -> None:
+def test_no_call_starts_after_the_time_budget(clock: Clock) -> None:
     took = iter([4.0, 3.0, 2.0, 1.0])
 
     def call() -> None:
         clock.now += next(took)
 
-    assert best_seconds(call, 4, patience_s=7.0) == 3.0
-    assert best_seconds(call, 4, patience_s=0.0) == 2.0
-    assert best_seconds(call, 1, patience_s=9.0) == 1.0
+    assert best_seconds(call, 4, budget_s=7.0) == 3.0
+    assert best_seconds(call, 4, budget_s=0.0) == 2.0
+    assert best_seconds(call, 1, budget_s=9.0) == 1.0

@@ -348,4 +348,4 @@ def test_audio_format_needs_a_model_with_sound() -> None:
 
 
 def test_least_width_of_a_sound_is_that_of_the_models() -> None:
-    assert protocol.request.sound.MIN_WIDTH == models.sound.NARROWEST
+    assert protocol.request.sound.MIN_WIDTH == models.sound.MIN_WIDTH

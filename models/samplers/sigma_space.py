@@ -1,4 +1,4 @@
-"""What the samplers in sigma space share, where x = z0 + sigma * noise."""
+"""Common parts of the samplers in sigma space, where x = z0 + sigma * noise."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,15 +11,16 @@ from models.samplers.plan import Plan
 from models.samplers.spacing import timesteps_at
 from models.samplers.table import Level
 
-# (sigma, next sigma) -> (sigma that the step goes down to, weight of fresh noise added after it)
+# (sigma, next sigma) -> (sigma at the end of the step, weight of fresh noise added after it)
 Split = Callable[[float, float], tuple[float, float]]
 
 
-def all_the_way(sigma: float, sigma_next: float) -> tuple[float, float]:
+def deterministic_split(sigma: float, sigma_next: float) -> tuple[float, float]:
+    """Return the next sigma, and no noise."""
     return sigma_next, 0.0
 
 
-def down_and_up(sigma: float, sigma_next: float) -> tuple[float, float]:
+def ancestral_split(sigma: float, sigma_next: float) -> tuple[float, float]:
     """Overshoot and add noise back: Song et al. 2021 (score-based SDEs), appendix F."""
     up = sigma_next * (1.0 - (sigma_next / sigma) ** 2) ** 0.5
     down = sigma_next**2 / sigma  # sqrt(sigma_next^2 - up^2)
@@ -27,7 +28,7 @@ def down_and_up(sigma: float, sigma_next: float) -> tuple[float, float]:
 
 
 class Step(NamedTuple):
-    """From one level to the next, and what the network is told at the first."""
+    """A step from one level to the next, with the timestep of the first."""
 
     timestep: float
     sigma: float
@@ -35,7 +36,7 @@ class Step(NamedTuple):
 
     @property
     def known(self) -> Level:
-        """What the known region is once the step is taken."""
+        """Return the level of the known region after the step."""
         return Level(1.0, self.sigma_next)
 
     @property
@@ -44,7 +45,7 @@ class Step(NamedTuple):
 
 
 def steps_of(plan: Plan) -> tuple[Level, list[Step]]:
-    """Where x starts, and the steps that it takes."""
+    """Return the level at which x starts, and the steps."""
     levels = sigma_levels(plan.schedule, plan.steps, plan.noise_schedule)
     sigmas = [float(sigma) for sigma in levels.sigmas]
     steps = [
@@ -57,10 +58,10 @@ def steps_of(plan: Plan) -> tuple[Level, list[Step]]:
 
 
 def _pure_noise(levels: SigmaLevels, plan: Plan) -> Level:
-    """diffusers' init_noise_sigma.
+    """Return diffusers' init_noise_sigma.
 
     The other two spacings start where nearly no signal is left; "leading" starts lower, and the
-    noise stands in for signal too: what the network sees, input_scale * x, has variance 1.
+    noise also replaces the signal: the network's input, input_scale * x, has variance 1.
     """
     sigma = float(levels.sigmas[0])
     lower = plan.schedule.spacing == "leading"
@@ -68,17 +69,20 @@ def _pure_noise(levels: SigmaLevels, plan: Plan) -> Level:
 
 
 def input_scale(sigma: float) -> float:
-    """What gives x the variance 1 that the network expects."""
+    """Return the factor that gives x the variance 1 that the network expects."""
     return (sigma**2 + 1.0) ** -0.5
 
 
 def timestep_at(sigma: float, noise_schedule: NoiseSchedule) -> float:
-    """What the network is told at a level between two of the schedule's."""
+    """Return the timestep at a level between two of the schedule's."""
     return float(timesteps_at(np.array([sigma]), noise_schedule)[0])
 
 
 def derivative(sigma: float, prediction_type: PredictionType) -> tuple[float, float]:
-    """Weights on x and on the output that give dx/dsigma = (x - x0) / sigma, the noise in x."""
+    """Return the weights on x and on the output that give dx/dsigma = (x - x0) / sigma.
+
+    This is the noise in x.
+    """
     match prediction_type:
         case "v_prediction":
             return sigma / (sigma**2 + 1.0), (sigma**2 + 1.0) ** -0.5
@@ -89,7 +93,7 @@ def derivative(sigma: float, prediction_type: PredictionType) -> tuple[float, fl
 
 
 def denoised(sigma: float, prediction_type: PredictionType) -> tuple[float, float]:
-    """Weights on x and on the output that give the predicted x0."""
+    """Return the weights on x and on the output that give the predicted x0."""
     match prediction_type:
         case "v_prediction":
             return 1.0 / (sigma**2 + 1.0), -sigma * (sigma**2 + 1.0) ** -0.5
