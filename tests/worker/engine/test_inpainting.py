@@ -124,7 +124,7 @@ EXTRAS: dict[str, list[dict[str, Any]]] = {
 def inpaintings(draw: st.DrawFn) -> Inpainting:
     """Draw requests for all models, with masks of rectangles and lines in any grey."""
     model = draw(st.sampled_from(sorted(EXTRAS)))
-    width, height = (draw(st.sampled_from((16, 32, 48, 64))) for _ in "wh")
+    width, height = (draw(st.sampled_from((16, 32, 48))) for _ in "wh")
     mask = np.full((height, width), draw(st.sampled_from((0, 0, 127, 255))), np.uint8)
     for _ in range(draw(st.integers(0, 4))):
         left, top = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
@@ -143,7 +143,7 @@ def inpaintings(draw: st.DrawFn) -> Inpainting:
     return Inpainting(noise(width, height, draw(st.integers(0, 99))), mask, fields)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(inpaintings())
 def test_nothing_outside_the_mask_changes(engine: DiffusionEngine, inpainting: Inpainting) -> None:
     for pixels in inpainting.run(engine):
@@ -151,7 +151,7 @@ def test_nothing_outside_the_mask_changes(engine: DiffusionEngine, inpainting: I
         np.testing.assert_array_equal(pixels[kept], inpainting.image[kept])
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.data())
 def test_any_marked_pixel_is_generated(engine: DiffusionEngine, data: st.DataObject) -> None:
     """A single marked pixel depends on the prompt, so more than its own image was decoded."""
@@ -163,7 +163,7 @@ def test_any_marked_pixel_is_generated(engine: DiffusionEngine, data: st.DataObj
     fields = {"model": model, "sampler": sampler, "schedule": "trailing", "guidance_scale": 20.0}
     inpainting = Inpainting(noise(32, 32, x, 60, 190), mask, fields)
     images = [
-        inpainting.run(engine, prompt=prompt, steps=4)[0]
+        inpainting.run(engine, prompt=prompt, steps=2)[0]
         for prompt in ("the red cat", "a the a the a", "")
     ]
     values = {tuple(pixels[y, x]) for pixels in images}
@@ -173,13 +173,9 @@ def test_any_marked_pixel_is_generated(engine: DiffusionEngine, data: st.DataObj
 
 @pytest.mark.parametrize("model", sorted(EXTRAS))
 @pytest.mark.parametrize("offset", range(FACTOR))
-@pytest.mark.parametrize("axis", [0, 1])
-def test_one_pixel_stripe_is_generated(
-    engine: DiffusionEngine, model: str, offset: int, axis: int
-) -> None:
-    """Of a stripe at any place in the latents each pixel row and column is generated."""
+def test_one_pixel_stripes_are_generated(engine: DiffusionEngine, model: str, offset: int) -> None:
     mask = np.zeros((32, 48), np.uint8)
-    mask[(slice(None),) * axis + (8 + offset,)] = 255
+    mask[8 + offset] = mask[:, 20 + offset] = 255
     image = noise(48, 32, 3, 60, 190)
     inpainting = Inpainting(image, mask, {"model": model, **EXTRAS[model][-1]})
     (pixels,) = inpainting.run(engine)
