@@ -151,7 +151,7 @@ def test_nothing_outside_the_mask_changes(engine: DiffusionEngine, inpainting: I
         np.testing.assert_array_equal(pixels[kept], inpainting.image[kept])
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.data())
 def test_any_marked_pixel_is_generated(engine: DiffusionEngine, data: st.DataObject) -> None:
     """A single marked pixel depends on the prompt, so more than its own image was decoded."""
