@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"any of {', '.join(Scope)} (default: {','.join(DEFAULT_SCOPES)})",
     )
     for limit, meaning in (
-        ("requests-per-minute", "requests of any kind"),
+        ("requests-per-minute", "requests that generate"),
         ("pixel-steps-per-minute", "width x height x steps x n of the submitted requests"),
         ("jobs", "jobs that are queued or running at once"),
     ):

@@ -39,8 +39,8 @@ class Scope(StrEnum):
 class KeyLimits(Record):
     """The limits of a key; None: no limit.
 
-    `pixel_steps_per_minute` counts width x height x steps x n of submitted requests, `jobs` those
-    that wait or run.
+    `requests_per_minute` counts requests that generate, `pixel_steps_per_minute` their width x
+    height x steps x n, `jobs` those that wait or run.
     """
 
     requests_per_minute: Limit | None = None

@@ -9,13 +9,13 @@ RQ's registries are never counted with its own methods: those modify them while 
 readers may put one job into the queue twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 from redis import Redis
-from rq.job import Job, JobStatus
+from rq.job import JobStatus
 from rq.queue import Queue
 from rq.results import Result
 from rq.serializers import JSONSerializer
@@ -74,7 +74,7 @@ class JobQueue:
         self._redis = redis
         self._settings = settings
         self._pins = Pins(redis, settings)
-        self._submit = PipelinedScript(redis, "submit")
+        self._submit = PipelinedScript(redis, "submit", "limits")
         self._view = PipelinedScript(redis, "view")
         self._cancel = PipelinedScript(redis, "cancel")
 
@@ -154,15 +154,6 @@ class JobQueue:
     def position(self, job_id: str) -> int | None:
         """Return the jobs ahead of a waiting one (0 = next); None if not waiting, or far back."""
         return self.view(job_id).position
-
-    def states(self, job_ids: Iterable[str]) -> dict[str, JobState]:
-        """Return the states of many jobs by id, without those that have no record."""
-        ids = list(job_ids)
-        with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hget(Job.key_for(job_id), "status")
-            found = zip(ids, map(_text, pipe.execute()), strict=True)
-        return {job_id: STATES[JobStatus(text)] for job_id, text in found if text in STATES}
 
     def depth(self, model: str) -> int:
         """Return the number of jobs that wait for `model`."""

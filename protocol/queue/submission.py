@@ -19,12 +19,16 @@ from protocol.errors import (
     DarkroomError,
     DeadlineExceeded,
     QueueFull,
+    StoreUnavailable,
+    TooManyJobs,
     WouldMissDeadline,
 )
 from protocol.queue.job import Warnings
+from protocol.queue.limits import NO_LIMITS, JobLimits
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest, Priority
 from protocol.settings import Settings
+from protocol.storage.pins import pin_s
 from protocol.telemetry.context import NO_CONTEXT, JobContext
 
 GENERATE = "worker.jobs.generate"  # the one function that jobs name
@@ -50,6 +54,7 @@ class Submission:
     job_id: str = field(default_factory=new_job_id)
     client: str = ""
     context: JobContext = NO_CONTEXT
+    limits: JobLimits = NO_LIMITS
     warnings: Warnings = ()
 
 
@@ -75,6 +80,10 @@ def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
         "max_waiting": settings.max_queue_length,
         "max_waiting_of_client": settings.max_queue_per_client,
         "deadline_s": request.deadline_s,
+        "max_jobs": submission.limits.jobs,
+        "rates": [rate.arguments(cost) for rate, cost in submission.limits.costs],
+        "inputs": request.input_keys,
+        "pin_s": pin_s(settings),
         "life_s": life_s,
         "failure_ttl_s": settings.failure_ttl_s,
         "now": now_as_rq_writes_it(),
@@ -107,6 +116,13 @@ def outcome(
         case [b"late", bytes() as wait, bytes()]:
             deadline_s = submission.request.deadline_s or 0.0
             return WouldMissDeadline(float(wait), deadline_s, float(wait) - deadline_s)
+        case [b"jobs"]:
+            return TooManyJobs(submission.limits.jobs or 0)
+        case [b"rate", int() as index, int() as wait_ms]:
+            exceeded, _ = submission.limits.costs[index]
+            return exceeded.error(wait_ms)
+        case [b"deleting"]:
+            return StoreUnavailable()
         case _:
             raise ValueError(f"not an answer of the submit script: {answer!r}")
 

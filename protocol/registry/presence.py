@@ -7,7 +7,7 @@ import time
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from redis import Redis
 
 from protocol.connection.keyspace import key
@@ -117,7 +117,15 @@ class Presence:
             if expired:
                 # A worker that reports at this moment is listed again with its next report.
                 self._redis.zrem(WORKERS, *expired)
-        return [WorkerReport.model_validate_json(report) for report in found if report is not None]
+        return [report for text in found if text and (report := _read(text))]
+
+
+def _read(text: bytes | str) -> WorkerReport | None:
+    """Return a report, None for one of another version of Darkroom."""
+    try:
+        return WorkerReport.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _key(name: str) -> str:

@@ -22,12 +22,17 @@ DELETION_S = 60  # longer than the store tries to delete
 POLL_S = 0.02
 
 
+def pin_s(settings: Settings) -> int:
+    """Return the seconds for which an input is pinned."""
+    return settings.job_lifetime_s + MARGIN_S
+
+
 class Pins:
     """The pins of stored objects. Raises `QueueUnavailable` when Redis does not answer."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
-        self._life_s = settings.job_lifetime_s + MARGIN_S
+        self._pin_s = pin_s(settings)
         self._pin = PipelinedScript(redis, "pin")
         self._mark_for_deletion = PipelinedScript(redis, "mark_for_deletion")
 
@@ -39,7 +44,7 @@ class Pins:
         deadline = time.monotonic() + DELETION_S
         while keys:
             with redis_errors():
-                deleting = self._pin(seconds=self._life_s, keys=list(keys))
+                deleting = self._pin(seconds=self._pin_s, keys=list(keys))
             keys = [one.decode() for one in deleting]
             if keys and time.monotonic() > deadline:
                 raise StoreUnavailable

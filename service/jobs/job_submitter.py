@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from anyio import CapacityLimiter, to_thread
 
-from protocol.auth.limits import Limits
 from protocol.queue.idempotency import IdempotencyKeys, fingerprint
 from protocol.queue.job import JobState, JobView, Warnings
 from protocol.queue.job_queue import Submission
@@ -21,7 +20,7 @@ from protocol.storage.object_store import ObjectStore
 from protocol.telemetry import context
 from protocol.telemetry.context import JobContext
 from protocol.telemetry.tracing import Tracing
-from service.auth.admission import admitted
+from service.auth.admission import job_limits
 from service.auth.api_keys import User
 from service.images.masks import decode_mask, resize_mask
 from service.images.uploaded_images import (
@@ -62,7 +61,6 @@ class JobSubmitter:
     store: ObjectStore
     queue: MicroBatcher[Submission, str]
     pin: Callable[[Sequence[str]], None]  # keeps input images from garbage collection
-    limits: Limits
     idempotency: IdempotencyKeys
     tracing: Tracing
     decoding: CapacityLimiter
@@ -84,22 +82,22 @@ class JobSubmitter:
         card = await self.models.card(task, params.model)
         prepared = await self._resolve(task, params, card)
         request, inputs, warnings = prepared.request, prepared.inputs, prepared.warnings
+        limits = job_limits(user, request)
         job_id = new_job_id()
         if idempotency_key is not None:
             same = fingerprint(request, params.seed)
             job_id = await to_thread.run_sync(
                 self.idempotency.job_id, user.client, idempotency_key, same
             )
-        async with admitted(self.limits, user, request, job_id):
-            if before_queued is not None:
-                await before_queued(job_id)
-            if inputs:
-                await to_thread.run_sync(self.pin, [image.record.key for image in inputs])
-            for image in inputs:
-                await to_thread.run_sync(self.store.put, image.record.key, image.png, "image/png")
-            with self.tracing.span("submit", {"darkroom.job": job_id, "darkroom.task": task}):
-                origin = self._context()
-                await self.queue(Submission(request, job_id, user.client, origin, warnings))
+        if before_queued is not None:
+            await before_queued(job_id)
+        if inputs:
+            await to_thread.run_sync(self.pin, [image.record.key for image in inputs])
+        for image in inputs:
+            await to_thread.run_sync(self.store.put, image.record.key, image.png, "image/png")
+        with self.tracing.span("submit", {"darkroom.job": job_id, "darkroom.task": task}):
+            origin = self._context()
+            await self.queue(Submission(request, job_id, user.client, origin, limits, warnings))
         self._log(request, job_id)
         return JobView(id=job_id, state=JobState.QUEUED, warnings=warnings)
 

@@ -13,7 +13,7 @@ from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.client import PubSub
 
-from protocol.errors import QueueUnavailable
+from protocol.errors import JobLost, QueueUnavailable, UnknownJob
 from protocol.queue.job import TERMINAL, JobState, JobView, Progress
 from protocol.queue.job_queue import JobQueue
 from protocol.queue.progress import channel, progress_messages
@@ -79,17 +79,21 @@ class JobWatcher:
     async def view_or_last(self, job_id: str, last_seen: JobView | None = None) -> JobView:
         """Return the job; while Redis is unreachable, `last_seen` or a queued job.
 
-        For accepted jobs only: during an outage they must not seem to be lost.
+        For accepted jobs only: during an outage they must not seem to be lost. A job that has no
+        record any more has failed with `JobLost`.
         """
         try:
             return await self.view(job_id)
         except QueueUnavailable:
             return last_seen or JobView(id=job_id, state=JobState.QUEUED)
+        except UnknownJob:
+            lost = JobView(id=job_id, state=JobState.FAILED, error=JobLost(job_id).to_record())
+            return lost.model_copy(update={"warnings": last_seen.warnings}) if last_seen else lost
 
     async def updates(
         self, job_id: str, *, just_queued: JobView | None = None
     ) -> AsyncGenerator[JobView]:
-        """Yield the job now and at every change until it ends. Raises `UnknownJob`.
+        """Yield the job now and at every change until it ends. It must have been accepted.
 
         A `just_queued` job is first read after `FIRST_POLL_S` seconds without a message.
         """
@@ -110,7 +114,7 @@ class JobWatcher:
                     shown = view
 
     async def finished(self, job_id: str, *, just_queued: JobView | None = None) -> JobView:
-        """Wait until the job ends in any state and return it. Raises `UnknownJob`."""
+        """Wait until the job ends in any state and return it. It must have been accepted."""
         async with aclosing(self.updates(job_id, just_queued=just_queued)) as updates:
             async for view in updates:
                 if view.state in TERMINAL:

@@ -11,7 +11,8 @@ local function forget(pool, id, execution)
   -- Of the worker that held it, which may be alive without knowing that it lost it.
   local holder = field(id, 'worker_name') or terms.worker
   redis.call('SREM', worker_executions_key(holder), member)
-  redis.call('ZREM', registry_key('wip', lane_of(pool, id)), member)
+  -- Of every lane: without a record, the job's own is not known.
+  for _, lane in ipairs(lanes_of(pool)) do redis.call('ZREM', registry_key('wip', lane), member) end
   redis.call('DEL', execution_key(member))
   redis.call('ZREM', executions_key(id), execution)
 end
