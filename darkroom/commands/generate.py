@@ -65,7 +65,7 @@ async def _generate(arguments: argparse.Namespace, console: Console) -> bool:
     return True
 
 
-def _write(path: Path, image: GeneratedImage, GenerationResult, console: Console) -> None:
+def _write(path: Path, image: GeneratedImage, console: Console) -> None:
     """Write the image and its extra files next to it: out.png, out-depth.png."""
     files = {path: image.content} | {
         path.with_name(f"{path.stem}-{ending}"): content for ending, content in image.extras.items()

@@ -37,12 +37,12 @@ class Mask:
 def decode_mask(field: str, data: bytes, max_pixels: int) -> Mask:
     """Return an uploaded mask in L, upright, transparency on black. Raises `InvalidRequest`."""
     with as_invalid_request(field, data, max_pixels):
-        drawn = decode_upright(field, data, max_pixels)
-        on_black = on_background(drawn, BLACK)
+        upload = decode_upright(field, data, max_pixels)
+        on_black = on_background(upload, BLACK)
         mask = on_black.convert("L")
         found = [
             RequestWarning(code=code, field=field, detail=detail)
-            for code, detail in _remarks(drawn, on_black, mask)
+            for code, detail in _remarks(upload, on_black, mask)
         ]
         return Mask(mask, tuple(found))
 
@@ -85,9 +85,9 @@ def _pooled_rows(marked: Image.Image, height: int) -> Image.Image:
 
 
 def _remarks(
-    drawn: Image.Image, on_black: Image.Image, mask: Image.Image
+    upload: Image.Image, on_black: Image.Image, mask: Image.Image
 ) -> Iterator[tuple[str, str]]:
-    """Yield codes and details of what is unusual about a mask; `drawn` is as it was sent."""
+    """Yield codes and details of what is unusual about a mask; `upload` is as it was sent."""
     marked = _marked(mask)
     if not _share(marked):
         _, brightest = mask.getextrema()
@@ -101,7 +101,7 @@ def _remarks(
             "mask-coloured",
             f"The mask has coloured pixels, which count by their brightness: {CONVENTION}.",
         )
-    if drawn.has_transparency_data and _transparency_marks(drawn, marked):
+    if upload.has_transparency_data and _transparency_marks(upload, marked):
         yield (
             "mask-transparent",
             f"The mask has transparent pixels, and they are kept: {CONVENTION}. "
@@ -115,13 +115,13 @@ def _remarks(
         )
 
 
-def _transparency_marks(drawn: Image.Image, marked: Image.Image) -> bool:
+def _transparency_marks(upload: Image.Image, marked: Image.Image) -> bool:
     """Return True if a mask does not look like white strokes on a transparent background.
 
     So it is if it has transparent pixels on a white background, or opaque pixels that are not
     white: beside those, transparent ones must mean something else.
     """
-    opaque = _marked(drawn.convert("RGBA").getchannel("A"))
+    opaque = _marked(upload.convert("RGBA").getchannel("A"))
     if _share(opaque) == 1:
         return False
     return _is_background(marked) or 4 * _share(ImageChops.subtract(opaque, marked)) > _share(
@@ -145,8 +145,7 @@ def _has_colours(image: Image.Image) -> bool:
     red, green, blue = image.convert("RGB").split()
     highest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     lowest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    _, largest = ImageChops.subtract(highest, lowest).getextrema()
-    return largest >= COLOURED
+    return any(ImageChops.subtract(highest, lowest).histogram()[COLOURED:])
 
 
 def _share(marked: Image.Image) -> float:

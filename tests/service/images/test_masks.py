@@ -28,7 +28,7 @@ def photo() -> Image.Image:
     return gradient().point(lambda value: value * 2).convert("RGBA")
 
 
-def drawn(stroke: Colour, background: Colour | Image.Image, width: int = 5) -> Image.Image:
+def stroke_on(stroke: Colour, background: Colour | Image.Image, width: int = 5) -> Image.Image:
     """Return a stroke on a background, 64 x 64."""
     image = (
         background
@@ -59,15 +59,15 @@ def test_transparent_pixels_are_kept() -> None:
 @pytest.mark.parametrize(
     "mask",
     [
-        drawn(WHITE, BLACK, 1),
-        drawn(WHITE, BLACK).convert("RGB"),
-        drawn(WHITE, BLACK).convert("L"),
-        drawn(WHITE, BLACK).convert("1"),
-        drawn(WHITE, BLACK).convert("P"),
-        drawn(WHITE, CLEAR),
-        drawn(WHITE, CLEAR).convert("LA"),
-        drawn((255, 255, 255, 180), CLEAR),
-        drawn((200, 200, 200, 255), BLACK),
+        stroke_on(WHITE, BLACK, 1),
+        stroke_on(WHITE, BLACK).convert("RGB"),
+        stroke_on(WHITE, BLACK).convert("L"),
+        stroke_on(WHITE, BLACK).convert("1"),
+        stroke_on(WHITE, BLACK).convert("P"),
+        stroke_on(WHITE, CLEAR),
+        stroke_on(WHITE, CLEAR).convert("LA"),
+        stroke_on((255, 255, 255, 180), CLEAR),
+        stroke_on((200, 200, 200, 255), BLACK),
         left_half_white(),
         Image.new("L", (64, 64), 255),
         Image.new("I;16", (64, 64), 65535),
@@ -81,7 +81,10 @@ def test_usual_masks_have_no_warning(mask: Image.Image) -> None:
 @pytest.mark.parametrize("quality", [30, 75, 95])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_compression_of_a_usual_mask_has_no_warning(mode: str, quality: int) -> None:
-    assert codes(drawn(WHITE, BLACK).convert("RGB").convert(mode), "JPEG", quality=quality) == set()
+    assert (
+        codes(stroke_on(WHITE, BLACK).convert("RGB").convert(mode), "JPEG", quality=quality)
+        == set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,19 +95,19 @@ def test_compression_of_a_usual_mask_has_no_warning(mode: str, quality: int) -> 
         (Image.new("RGBA", (64, 64), CLEAR), {"mask-empty"}),
         # Zeros and ones in place of 0 and 255.
         (left_half_white().point(lambda value: value // 255), {"mask-empty"}),
-        (drawn(BLACK, WHITE), {"mask-inverted"}),
-        (drawn(BLACK, WHITE, 1).convert("L"), {"mask-inverted"}),
-        (drawn(BLACK, CLEAR), {"mask-empty", "mask-transparent"}),
-        (drawn(CLEAR, BLACK), {"mask-empty", "mask-transparent"}),
-        (drawn(CLEAR, WHITE), {"mask-transparent"}),
-        (drawn(CLEAR, photo()), {"mask-coloured", "mask-transparent"}),
+        (stroke_on(BLACK, WHITE), {"mask-inverted"}),
+        (stroke_on(BLACK, WHITE, 1).convert("L"), {"mask-inverted"}),
+        (stroke_on(BLACK, CLEAR), {"mask-empty", "mask-transparent"}),
+        (stroke_on(CLEAR, BLACK), {"mask-empty", "mask-transparent"}),
+        (stroke_on(CLEAR, WHITE), {"mask-transparent"}),
+        (stroke_on(CLEAR, photo()), {"mask-coloured", "mask-transparent"}),
         (photo(), {"mask-coloured"}),
-        (drawn(RED, BLACK), {"mask-empty", "mask-coloured"}),
-        (drawn(RED, CLEAR), {"mask-empty", "mask-coloured", "mask-transparent"}),
-        (drawn(RED, WHITE), {"mask-inverted", "mask-coloured"}),
-        (drawn((0, 255, 0, 255), BLACK), {"mask-coloured"}),  # bright enough to be marked
-        (drawn((0, 255, 0, 255), CLEAR), {"mask-coloured"}),
-        (drawn(RED, BLACK, 1).convert("P"), {"mask-empty", "mask-coloured"}),
+        (stroke_on(RED, BLACK), {"mask-empty", "mask-coloured"}),
+        (stroke_on(RED, CLEAR), {"mask-empty", "mask-coloured", "mask-transparent"}),
+        (stroke_on(RED, WHITE), {"mask-inverted", "mask-coloured"}),
+        (stroke_on((0, 255, 0, 255), BLACK), {"mask-coloured"}),  # bright enough to be marked
+        (stroke_on((0, 255, 0, 255), CLEAR), {"mask-coloured"}),
+        (stroke_on(RED, BLACK, 1).convert("P"), {"mask-empty", "mask-coloured"}),
     ],
     ids=str,
 )
