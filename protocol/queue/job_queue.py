@@ -24,10 +24,11 @@ from protocol.connection.keyspace import key
 from protocol.connection.redis_client import redis_errors
 from protocol.connection.scripts import PipelinedScript
 from protocol.errors import DarkroomError, ErrorRecord, JobFailed, UnknownJob
-from protocol.queue.job import JobResult, JobState, JobView, Phase, Progress
+from protocol.queue.job import JobResult, JobState, JobView, Phase, Progress, Warnings
 from protocol.queue.submission import (
     GENERATE,
     REQUEST,
+    WARNINGS,
     Submission,
     arguments,
     outcome,
@@ -171,9 +172,13 @@ class JobQueue:
         status = _text(found[0]) if found else None
         if status not in STATES or (client is not None and client != _text(found[1])):
             return UnknownJob(job_id)
-        _, _, error, progress, ahead, rate, result, left = found
+        *fields, warnings = found
+        view = self._view_of(job_id, STATES[JobStatus(status)], fields)
+        return view.model_copy(update={"warnings": _warnings(warnings)})
+
+    def _view_of(self, job_id: str, state: JobState, fields: Sequence[Any]) -> JobView:
+        _, _, error, progress, ahead, rate, result, left = fields
         due_s = float(left) if left else None
-        state = STATES[JobStatus(status)]
         match state:
             case JobState.QUEUED:
                 per_second = float(rate or 0)
@@ -215,6 +220,13 @@ def _latest(text: Any, state: JobState) -> Progress | None:
         progress = Progress.model_validate_json(text)
         return progress if progress.state is state else None
     return None
+
+
+def _warnings(text: Any) -> Warnings:
+    """Return a request's warnings; jobs without any, and those of older versions, have no text."""
+    with suppress(ValidationError):
+        return () if text is None else WARNINGS.validate_json(text)
+    return ()
 
 
 def _error_record(text: str | None) -> ErrorRecord:

@@ -1,8 +1,8 @@
 """The submission of a job: the arguments of `lua/submit.lua`, and its answer.
 
 The script writes an RQ job: the hash that RQ's own enqueue would write, without the fields it
-leaves empty. Our own fields are `client` (the owner), `work`, `place`, `deadline_at` and `late`
-(see `lua/`).
+leaves empty. Our own fields are `client` (the owner), `work`, `place`, `deadline_at`, `late`
+(see `lua/`) and `warnings`, which only a request with warnings has.
 """
 
 import json
@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from protocol.errors import (
     ClientQueueFull,
@@ -20,6 +22,7 @@ from protocol.errors import (
     TooManyJobs,
     WouldMissDeadline,
 )
+from protocol.queue.job import Warnings
 from protocol.queue.limits import NO_LIMITS, JobLimits
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest, Priority
@@ -29,6 +32,8 @@ from protocol.telemetry.context import NO_CONTEXT, JobContext
 
 GENERATE = "worker.jobs.generate"  # the one function that jobs name
 REQUEST = "request"  # its one argument
+WARNINGS_FIELD = "warnings"  # in the job's hash: a list of RequestWarning as JSON
+WARNINGS = TypeAdapter(Warnings)
 DESCRIPTION = "generate"  # RQ's default would show and log the prompt
 
 # The call as RQ keeps it: function, object, arguments, keyword arguments.
@@ -49,6 +54,7 @@ class Submission:
     client: str = ""
     context: JobContext = NO_CONTEXT
     limits: JobLimits = NO_LIMITS
+    warnings: Warnings = ()
 
 
 def queue_name(model: str, priority: Priority = Priority.NORMAL) -> str:
@@ -86,6 +92,7 @@ def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
             *("failure_ttl", str(settings.failure_ttl_s)),
             *("meta", json.dumps(submission.context.model_dump(exclude_defaults=True))),
             *("late", DeadlineExceeded(life_s).to_record().model_dump_json()),
+            *_warnings_field(submission.warnings),
         ],
     }
 
@@ -115,6 +122,12 @@ def outcome(
             return StoreUnavailable()
         case _:
             raise ValueError(f"not an answer of the submit script: {answer!r}")
+
+
+def _warnings_field(warnings: Warnings) -> tuple[str, ...]:
+    if not warnings:
+        return ()
+    return WARNINGS_FIELD, WARNINGS.dump_json(warnings).decode()
 
 
 def _seconds_until_room(waiting: int, limit: int, rate: bytes) -> float | None:

@@ -90,23 +90,25 @@ class JobWatcher:
         except QueueUnavailable:
             return last_seen or JobView(id=job_id, state=JobState.QUEUED)
         except UnknownJob:
-            return JobView(id=job_id, state=JobState.FAILED, error=JobLost(job_id).to_record())
+            lost = JobView(id=job_id, state=JobState.FAILED, error=JobLost(job_id).to_record())
+            return lost.model_copy(update={"warnings": last_seen.warnings}) if last_seen else lost
 
-    async def updates(self, job_id: str, *, just_queued: bool = False) -> AsyncGenerator[JobView]:
+    async def updates(
+        self, job_id: str, *, just_queued: JobView | None = None
+    ) -> AsyncGenerator[JobView]:
         """Yield the job now and at every change until it ends. It must have been accepted.
 
         A `just_queued` job is first read after `FIRST_POLL_S` seconds, and each at its deadline.
         """
         with self._waiting(job_id) as waiter:
             await self.subscribe(job_id)
-            queued = JobView(id=job_id, state=JobState.QUEUED)
-            view = queued if just_queued else await self.view_or_last(job_id)
+            view = just_queued or await self.view_or_last(job_id)
             due_at = time.monotonic() + FIRST_POLL_S if just_queued else _due_at(view)
             yield (shown := _undated(view))
             while view.state not in TERMINAL:
                 message = await waiter.wait(min(self._poll_s, due_at - time.monotonic()))
                 if message is not None and _is_complete(message) and time.monotonic() < due_at:
-                    view = _view_of(message)
+                    view = _view_of(message, view)
                 else:
                     last, view = view, await self.view_or_last(job_id, view)
                     # During an outage `due_s` is an old one, and polling is enough.
@@ -114,7 +116,7 @@ class JobWatcher:
                 if _undated(view) != shown:
                     yield (shown := _undated(view))
 
-    async def finished(self, job_id: str, *, just_queued: bool = False) -> JobView:
+    async def finished(self, job_id: str, *, just_queued: JobView | None = None) -> JobView:
         """Wait until the job ends in any state and return it. It must have been accepted."""
         async with aclosing(self.updates(job_id, just_queued=just_queued)) as updates:
             async for view in updates:
@@ -196,6 +198,12 @@ def _is_complete(message: Progress) -> bool:
     return message.result is not None or message.state not in TERMINAL
 
 
-def _view_of(message: Progress) -> JobView:
-    progress = message.model_copy(update={"result": None})
-    return JobView(id=message.job_id, state=message.state, progress=progress, result=message.result)
+def _view_of(message: Progress, before: JobView) -> JobView:
+    """Return the job as `message` describes it; its warnings are those of the view `before`."""
+    return JobView(
+        id=message.job_id,
+        state=message.state,
+        progress=message.model_copy(update={"result": None}),
+        result=message.result,
+        warnings=before.warnings,
+    )

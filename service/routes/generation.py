@@ -117,9 +117,9 @@ async def _generate(
 ) -> Response:
     preferences = Preferences.from_headers(request.headers)
     timeout_s = preferences.timeout_s(services.settings.max_wait_s)
-    job_id, kind = await _submit(task, request, services, waits=timeout_s > 0)
-    location = str(request.app.url_path_for("get_job", job_id=job_id))
-    view = await _until_disconnect(request, _finished(services, job_id, timeout_s))
+    queued, kind = await _submit(task, request, services, waits=timeout_s > 0)
+    location = str(request.app.url_path_for("get_job", job_id=queued.id))
+    view = await _until_disconnect(request, _finished(services, queued, timeout_s))
     match view:
         case JobView(state=JobState.FINISHED):
             images = await run_in_threadpool(responses.images, view, kind)
@@ -128,9 +128,9 @@ async def _generate(
             error = DarkroomError.from_record(record) if record else DarkroomError()
             return problem_response(request, error, _unless_lost(error, location))
         case JobView(state=JobState.CANCELLED):
-            return problem_response(request, JobCancelled(job_id), location)
+            return problem_response(request, JobCancelled(queued.id), location)
         case _ if preferences.respond_async:
-            view = await services.watcher.view_or_last(job_id)
+            view = await services.watcher.view_or_last(queued.id, queued)
             headers = {"Location": location, "Preference-Applied": "respond-async"}
             return json_response(await responses.job(view), 202, headers)
         case _:
@@ -143,8 +143,8 @@ def _unless_lost(error: DarkroomError, location: str) -> str | None:
 
 async def _submit(
     task: Task, request: Request, services: Services, waits: bool
-) -> tuple[str, ResponseKind]:
-    """Parse and validate the body and queue the job; return its id and the form of the images.
+) -> tuple[JobView, ResponseKind]:
+    """Parse and validate the body and queue the job; return it and the form of the images.
 
     Afterwards the body is no longer in memory. `waits`: whether the client waits for the images.
     """
@@ -154,12 +154,12 @@ async def _submit(
     subscribe = services.watcher.subscribe if waits else None
     try:
         params = await _parse(task, request, body, services)
-        job_id = await services.submitter.submit(task, params, user, key, before_queued=subscribe)
+        job = await services.submitter.submit(task, params, user, key, before_queued=subscribe)
     except InvalidRequest:
         await services.admission.count_invalid(user)
         raise
     body.release()
-    return job_id, params.response
+    return job, params.response
 
 
 async def _parse(
@@ -177,13 +177,13 @@ async def _parse(
     return parse_params(schema, fields)
 
 
-async def _finished(services: Services, job_id: str, timeout_s: float) -> JobView | None:
+async def _finished(services: Services, queued: JobView, timeout_s: float) -> JobView | None:
     """Return the job when it has ended, or None after `timeout_s` seconds."""
     if timeout_s <= 0:
         return None
     try:
         async with asyncio.timeout(timeout_s):
-            return await services.watcher.finished(job_id, just_queued=True)
+            return await services.watcher.finished(queued.id, just_queued=queued)
     except TimeoutError:
         return None
 
