@@ -72,7 +72,6 @@ def test_transparent_pixels_are_kept() -> None:
         Image.new("L", (64, 64), 255),
         Image.new("I;16", (64, 64), 65535),
     ],
-    ids=str,
 )
 def test_usual_masks_have_no_warning(mask: Image.Image) -> None:
     assert codes(mask) == set()
@@ -109,7 +108,6 @@ def test_compression_of_a_usual_mask_has_no_warning(mode: str, quality: int) -> 
         (stroke_on((0, 255, 0, 255), CLEAR), {"mask-coloured"}),
         (stroke_on(RED, BLACK, 1).convert("P"), {"mask-empty", "mask-coloured"}),
     ],
-    ids=str,
 )
 def test_mask_of_another_convention_has_warnings(mask: Image.Image, expected: set[str]) -> None:
     assert codes(mask) == expected
