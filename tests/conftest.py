@@ -37,6 +37,11 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a parameter whose text holds its address by its argument, alike in all processes."""
+    return argname if " at 0x" in repr(val) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run slow files first, so that no test process is left with one of them at the end. Skip
     tests that need a GPU, with the reason, if there is none."""
