@@ -118,27 +118,27 @@ def _remarks(
 def _transparency_marks(upload: Image.Image, marked: Image.Image) -> bool:
     """Return True if a mask does not look like white strokes on a transparent background.
 
-    So it is if it has transparent pixels on a white background, or opaque pixels that are not
-    white: beside those, transparent ones must mean something else.
+    So it is if it has transparent pixels on a white background, or if more than a quarter of its
+    opaque pixels are not white: then the transparent ones must mean something else.
     """
     opaque = _marked(upload.convert("RGBA").getchannel("A"))
     if _share(opaque) == 1:
         return False
-    return _is_background(marked) or 4 * _share(ImageChops.subtract(opaque, marked)) > _share(
-        opaque
-    )
+    others = _share(ImageChops.subtract(opaque, marked))
+    return _fills_the_border(marked) or 4 * others > _share(opaque)
 
 
 def _is_background(marked: Image.Image) -> bool:
-    """Return True if the marked pixels look like a background with strokes on it.
+    """Return True if the marked pixels look like a background with strokes on it."""
+    return 0.5 < _share(marked) < 1 and _fills_the_border(marked)
 
-    So it is if they are more than half of all, but not all, and most of the border.
-    """
+
+def _fills_the_border(marked: Image.Image) -> bool:
+    """Return True if at least three quarters of the pixels at the edges are marked."""
     border = Image.new("L", marked.size, 255)
     width, height = marked.size
     border.paste(0, (1, 1, max(1, width - 1), max(1, height - 1)))
-    on_border = _share(ImageChops.multiply(marked, border)) / _share(border)
-    return 0.5 < _share(marked) < 1 and on_border >= 0.75
+    return _share(ImageChops.multiply(marked, border)) >= 0.75 * _share(border)
 
 
 def _has_colours(image: Image.Image) -> bool:

@@ -28,6 +28,13 @@ def photo() -> Image.Image:
     return gradient().point(lambda value: value * 2).convert("RGBA")
 
 
+def clear_square() -> Image.Image:
+    """Return a white image that is transparent but for its edges."""
+    image = Image.new("RGBA", (64, 64), WHITE)
+    image.paste(CLEAR, (4, 4, 60, 60))
+    return image
+
+
 def stroke_on(stroke: Colour, background: Colour | Image.Image, width: int = 5) -> Image.Image:
     """Return a stroke on a background, 64 x 64."""
     image = (
@@ -99,6 +106,7 @@ def test_compression_of_a_usual_mask_has_no_warning(mode: str, quality: int) -> 
         (stroke_on(BLACK, CLEAR), {"mask-empty", "mask-transparent"}),
         (stroke_on(CLEAR, BLACK), {"mask-empty", "mask-transparent"}),
         (stroke_on(CLEAR, WHITE), {"mask-transparent"}),
+        (clear_square(), {"mask-transparent"}),
         (stroke_on(CLEAR, photo()), {"mask-coloured", "mask-transparent"}),
         (photo(), {"mask-coloured"}),
         (stroke_on(RED, BLACK), {"mask-empty", "mask-coloured"}),
