@@ -44,6 +44,14 @@ class GeneratedImage:
     flagged: bool
 
 
+@dataclass(frozen=True)
+class GenerationResult:
+    """The images of a job, and the warnings about its request."""
+
+    images: list[GeneratedImage]
+    warnings: list[str]
+
+
 class Client:
     """Requests to one server."""
 
@@ -100,10 +108,11 @@ class Client:
         """Cancel a job."""
         await self._request("DELETE", job)
 
-    async def images(self, job: str) -> list[GeneratedImage]:
-        """Fetch the images of a finished job."""
+    async def result(self, job: str) -> GenerationResult:
+        """Fetch the images of a finished job, and the warnings about its request."""
         view = (await self._request("GET", job)).json()
-        return [await self._image(job, entry) for entry in view["result"]["images"]]
+        images = [await self._image(job, entry) for entry in view["result"]["images"]]
+        return GenerationResult(images, [warning["detail"] for warning in view.get("warnings", ())])
 
     async def _image(self, job: str, entry: Mapping[str, Any]) -> GeneratedImage:
         path = f"{job}/images/{entry['index']}"

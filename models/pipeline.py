@@ -22,6 +22,7 @@ from models.autoencoders.preview import LinearPreview, decode_preview, project_p
 from models.conditioners import Conditioner
 from models.conditioners.concat_conditioning import ConcatConditioning
 from models.denoising.denoiser import Conditioning, Control, Controls, DenoisingState, advance
+from models.denoising.masks import latent_mask, restore_unmarked
 from models.denoising.noise import ImageNoise
 from models.denoising.patches import Patches
 from models.denoising.sampling_params import ControlImage, SamplingParams
@@ -89,16 +90,6 @@ class LatentDiffusion:
         """Return a sample (C, h, w) of encoded latents, scaled to unit variance."""
         sample = posterior.sample(noise.sample(self.device)[None])
         return sample[0] * self.autoencoder.config.scaling_factor
-
-    def latent_mask(self, mask: Tensor) -> Tensor:
-        """Resize a mask (1, H, W), 1 where inpainted, to (1, h, w) of zeros and ones.
-
-        By nearest neighbour, after a threshold of 0.5.
-        """
-        factor = self.autoencoder.config.factor
-        size = (mask.shape[-2] // factor, mask.shape[-1] // factor)
-        binary = (mask[None] >= 0.5).float()
-        return F.interpolate(binary, size=size)[0].to(self.device)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -193,7 +184,10 @@ class LatentDiffusion:
         return Control(control.net, hint, control.weight, control.interval)
 
     def _known_mask(self, params: SamplingParams) -> Tensor | None:
-        return None if params.mask is None or self.is_inpainting else self.latent_mask(params.mask)
+        if params.mask is None or self.is_inpainting:
+            return None
+        size = self.latent_shape(params.width, params.height)[1:]
+        return latent_mask(params.mask, size).to(self.device)
 
     def _concat_channels(self, params: SamplingParams, noise: ImageNoise) -> Tensor | None:
         """Return the further input channels of the UNet, (K, h, w), if it has any."""
@@ -242,10 +236,13 @@ class LatentDiffusion:
         return self.patches.run(network, x, *rest, scale=scale)
 
     def postprocess(self, params: SamplingParams, image: Tensor) -> Tensor:
-        """Return the final image of a decoded one, both (H, W, 3) uint8."""
-        if self.concat_conditioning is None:
+        """Return the final image of a decoded one, both (H, W, C) uint8.
+
+        Inpainting restores the pixels outside the mask, which the autoencoder changes.
+        """
+        if params.image is None or params.mask is None:
             return image
-        return self.concat_conditioning.postprocess(params, image)
+        return restore_unmarked(image, params.image, params.mask)
 
     def generate(self, params: Sequence[SamplingParams]) -> Iterator[list[DenoisingState]]:
         """Generate several images of one size together and yield after every step.

@@ -22,6 +22,7 @@
     ├── WouldMissDeadline         its turn would come after its deadline
     ├── JobFailed                 the worker could not generate the image
     ├── JobCancelled              a client cancelled it
+    ├── JobLost                   its record is gone: Redis has lost its data
     ├── DeadlineExceeded          it took longer than its limit
     ├── QueueUnavailable          Redis does not answer
     └── StoreUnavailable          the object store does not answer
@@ -285,6 +286,17 @@ class JobCancelled(DarkroomError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job {job_id} was cancelled", job_id=job_id)
+        self.job_id = job_id
+
+
+class JobLost(DarkroomError):
+    """A job whose record is gone before its client has seen an end: Redis has lost its data."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"the record of job {job_id} is gone, and its images with it; send the request again",
+            job_id=job_id,
+        )
         self.job_id = job_id
 
 

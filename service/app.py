@@ -10,22 +10,24 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from protocol.auth.api_keys import KeyRecords
-from protocol.auth.limits import Limits
 from protocol.connection.redis_client import connect, connect_async
 from protocol.queue.idempotency import IdempotencyKeys
 from protocol.queue.job_queue import JobQueue
+from protocol.queue.limits import Rates
 from protocol.queue.progress import ProgressBoard
 from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
 from protocol.storage.object_store import ObjectStore
 from protocol.telemetry.setup import start_tracing
 from protocol.telemetry.tracing import Tracing
+from service.auth.admission import Admission
 from service.auth.api_keys import ApiKeyBackend
 from service.images.ssrf_guard import SsrfGuard
 from service.jobs.job_submitter import JobSubmitter
 from service.jobs.job_watcher import JobWatcher
 from service.jobs.micro_batcher import MicroBatcher
 from service.jobs.model_directory import ModelDirectory
+from service.jobs.readiness import Readiness
 from service.jobs.tokens import TokenCounters
 from service.middleware.access_log import AccessLogMiddleware
 from service.middleware.authentication import AuthenticationMiddleware
@@ -91,7 +93,8 @@ def _lifespan(
         queue_stats = QueueStatsCollector(settings.redis_url)
         registry, presence = ModelRegistry(redis), Presence(redis)
         queue = JobQueue(redis, settings)
-        limits = Limits(redis, queue.states)
+        idempotency = IdempotencyKeys(redis)
+        api_keys = ApiKeyBackend(KeyRecords(redis), settings)
         decoding = CapacityLimiter(settings.decode_threads)
         submissions = MicroBatcher(queue.submit_many, "submissions")
         submitter = JobSubmitter(
@@ -101,8 +104,7 @@ def _lifespan(
             store=store,
             queue=submissions,
             pin=queue.pin,
-            limits=limits,
-            idempotency=IdempotencyKeys(redis),
+            idempotency=idempotency,
             tracing=tracing,
             decoding=decoding,
         )
@@ -121,10 +123,11 @@ def _lifespan(
                     store=store,
                     submitter=submitter,
                     watcher=watcher,
+                    readiness=Readiness(redis, registry, presence, api_keys),
                     metrics=metrics,
                     decoding=decoding,
-                    api_keys=ApiKeyBackend(KeyRecords(redis), settings),
-                    limits=limits,
+                    api_keys=api_keys,
+                    admission=Admission(Rates(redis), idempotency),
                     ssrf_guard=_ssrf_guard(settings),
                 )
                 yield

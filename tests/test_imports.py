@@ -44,7 +44,7 @@ ONLY_IN = {
     "rq": {"": {"protocol/queue/job_queue.py", "worker/consumer/rq_worker.py"}},
     "obstore": {"": {"protocol/storage/object_store.py"}},
     "opentelemetry": {"": {"protocol/telemetry/otel.py"}},
-    "PIL": {"service": {"service/images/uploaded_images.py"}},
+    "PIL": {"service": {"service/images/masks.py", "service/images/uploaded_images.py"}},
     "soundfile": {"": {"worker/output/sound_file.py"}},
 }
 

@@ -55,7 +55,7 @@ def main(wrap: Callable[[Engine], Engine] = lambda engine: engine) -> int:
                 heartbeat.update(state=WorkerState.SETUP_FAILED, detail=str(error))
                 return 1
             watch_gpu(metrics, device)
-            cards = extra_networks.CardPublisher(redis, models, settings.models_home)
+            cards = extra_networks.ModelCards(models, settings.models_home)
 
             def model_tasks(source: RqJobSource) -> PeriodicRunner:
                 requests = load_requests.LoadRequests(
@@ -70,7 +70,7 @@ def main(wrap: Callable[[Engine], Engine] = lambda engine: engine) -> int:
                 context = WorkerContext.open(
                     settings, redis, manager, wrap(engine), metrics, tracing
                 )
-                status = serve(redis, name, context, cards.cards(), heartbeat, model_tasks)
+                status = serve(redis, name, context, cards.cards, heartbeat, model_tasks)
         heartbeat.leave()
     return status
 

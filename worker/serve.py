@@ -4,30 +4,25 @@ It uses no torch: the engine is any `worker.interfaces.Engine`.
 """
 
 import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 
 from redis import Redis
 
-from protocol.errors import QueueUnavailable
-from protocol.registry.model_registry import ModelRegistry
+from protocol.registry.model_registry import PublishedModel
 from protocol.registry.presence import WorkerState
-from protocol.request.model_card import ModelCard
 from protocol.storage.pins import Pins
 from worker.consumer.consumer import EngineBroken
 from worker.consumer.context import WorkerContext
 from worker.consumer.rq_worker import RqJobSource, RqWorker
 from worker.output.garbage_collector import GarbageCollector
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
+from worker.publisher import CHECK_EVERY_S, ModelPublisher
 from worker.telemetry.engine_metrics import EngineCollector
 from worker.telemetry.heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
 
-REDIS_RETRY_S = 1.0
-
-PublishedModel = tuple[ModelCard, str]  # and its tokenizer, serialised
 Background = Callable[[RqJobSource], AbstractContextManager[object]]
 
 
@@ -35,11 +30,13 @@ def serve(
     redis: Redis,
     name: str,
     context: WorkerContext,
-    models: Iterable[PublishedModel],
+    models: Callable[[], Sequence[PublishedModel]],
     heartbeat: Heartbeat,
     background: Background = lambda source: nullcontext(),
 ) -> int:
-    """Publish `models` and serve jobs; return the exit status, 1 if the engine broke.
+    """Publish `models`, keep them published, and serve jobs.
+
+    Returns the exit status, 1 if the engine broke.
 
     `background` is entered while jobs are served.
     """
@@ -47,15 +44,22 @@ def serve(
     metrics.registry.register(EngineCollector(context.engine))
     metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
     worker = RqWorker(redis, name, context)
-    publish(redis, models)
+    publisher = ModelPublisher(redis, name, models)
+    publisher.publish_first()
     worker.handle_signals()  # before READY is published: a signal must find the handler
     heartbeat.mark_ready(busy=lambda: bool(worker.consumer.claims))
     logger.info("ready", extra={"worker": name, "models": list(context.models.names)})
     collector = GarbageCollector(
         context.output.store, Pins(redis, settings), settings, settings.worker_sweep_s
     )
+
+    def keep_published() -> None:
+        if publisher.check():
+            heartbeat.send()  # lost as well
+
     try:
         with (
+            PeriodicRunner(PeriodicTask(CHECK_EVERY_S, keep_published)),
             PeriodicRunner(PeriodicTask(settings.worker_sweep_s, collector.collect)),
             closing(collector),
             background(worker.source),
@@ -69,16 +73,3 @@ def serve(
         context.output.close()
         context.tracing.close()
     return 0
-
-
-def publish(redis: Redis, models: Iterable[PublishedModel]) -> None:
-    """Publish the model cards, trying again until Redis answers."""
-    registry = ModelRegistry(redis)
-    for card, tokenizer_json in models:
-        while True:
-            try:
-                registry.publish(card, tokenizer_json)
-                break
-            except QueueUnavailable:
-                logger.warning("cannot publish the models: redis is away")
-                time.sleep(REDIS_RETRY_S)

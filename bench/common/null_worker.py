@@ -102,7 +102,7 @@ def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
             engine = make_engine(settings.worker_slots)
             models = OneModel(CARD.name)
             context = WorkerContext.open(settings, redis, models, engine, metrics)
-            status = serve(redis, name, context, [(CARD, tokenizer)], heartbeat)
+            status = serve(redis, name, context, lambda: [(CARD, tokenizer)], heartbeat)
         heartbeat.leave()
     return status
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from darkroom.addresses import server_url
-from darkroom.client import Client, GeneratedImage, JobProgress, ServerUnreachable
+from darkroom.client import Client, GeneratedImage, GenerationResult, JobProgress, ServerUnreachable
 from darkroom.commands.generate_args import GenerateArgs, add_generate_args, read_generate_args
 from darkroom.display import BufferedDisplay
 from darkroom.processes.process import ProgramFailed
@@ -57,9 +57,11 @@ async def _generate(arguments: argparse.Namespace, console: Console) -> bool:
     generate_args = read_generate_args(arguments)
     generate_args.fields["output_format"] = FORMATS[output.suffix.lower()]
     async with _client(arguments.url, console) as client:
-        images = await _images(client, generate_args, console)
-    for path, image in zip(_paths(output, len(images)), images, strict=True):
+        result = await _result(client, generate_args, console)
+    for path, image in zip(_paths(output, len(result.images)), result.images, strict=True):
         _write(path, image, console)
+    for warning in result.warnings:
+        console.print(f"warning: {warning}", highlight=False)
     return True
 
 
@@ -116,10 +118,10 @@ async def _temporary_stack(
             display.close()
 
 
-async def _images(
+async def _result(
     client: Client, generate_args: GenerateArgs, console: Console
-) -> list[GeneratedImage]:
-    """Submit the job, show its progress and fetch the images. If stopped, cancel the job."""
+) -> GenerationResult:
+    """Submit the job, show its progress and fetch its result. If stopped, cancel the job."""
     submitting = asyncio.ensure_future(client.submit(generate_args.task, generate_args.fields))
     try:
         job = await asyncio.shield(submitting)
@@ -128,7 +130,7 @@ async def _images(
         # If stopped before the response arrived, the job may be queued all the same.
         await client.cancel(await submitting)
         raise
-    return await client.images(job)
+    return await client.result(job)
 
 
 async def _show_progress(updates: AsyncIterator[JobProgress], console: Console) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope
-from protocol.connection.redis_client import connect
+from protocol.connection.redis_client import connect, server_time
 from protocol.settings import Settings
 
 HELP = "create, list and revoke API keys"
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"any of {', '.join(Scope)} (default: {','.join(DEFAULT_SCOPES)})",
     )
     for limit, meaning in (
-        ("requests-per-minute", "requests of any kind"),
+        ("requests-per-minute", "requests that generate"),
         ("pixel-steps-per-minute", "width x height x steps x n of the submitted requests"),
         ("jobs", "jobs that are queued or running at once"),
     ):
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         records = KeyRecords(redis)
         match arguments.action:
             case "create":
-                print(_created(records, arguments))
+                print(_created(records, arguments, server_time(redis)))
             case "list":
                 Console().print(_table(list(records.all().values())))
             case "revoke":
@@ -61,13 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _created(records: KeyRecords, arguments: argparse.Namespace) -> str:
+def _created(records: KeyRecords, arguments: argparse.Namespace, created_at: float) -> str:
     limits = KeyLimits(
         requests_per_minute=arguments.requests_per_minute,
         pixel_steps_per_minute=arguments.pixel_steps_per_minute,
         jobs=arguments.jobs,
     )
-    token, key = ApiKey.create(arguments.name, arguments.scopes, limits)
+    token, key = ApiKey.create(arguments.name, arguments.scopes, limits, created_at)
     records.add(key)
     return token
 

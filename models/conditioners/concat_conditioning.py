@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.denoising.masks import latent_mask, marked
 from models.denoising.sampling_params import SamplingParams
 from models.networks.embedders import SpatialRescaler
 
@@ -38,31 +39,22 @@ class ConcatConditioning(Protocol):
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         """Return (K, h, w) for latents of `size` (h, w)."""
 
-    def postprocess(self, params: SamplingParams, image: Tensor) -> Tensor:
-        """Return the final image of a decoded one, both (H, W, 3) uint8."""
-
 
 @dataclass(frozen=True)
 class PaperInpaintingConditioning:
     """The masked image, encoded, and the mask: (C + 1, h, w).
 
     As in CompVis/latent-diffusion, scripts/inpaint.py: the masked region is black, the mask has -1
-    and 1, and in the end the unmasked pixels of the image are restored.
+    and 1.
     """
 
     is_inpainting: bool = True
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         image, mask = _image_and_mask(params)
-        masked = encoder.mode(torch.where(mask >= 0.5, -1.0, image))
-        small_mask = F.interpolate(2 * _binary(mask)[None] - 1, size=size)[0]
+        masked = encoder.mode(torch.where(marked(mask), -1.0, image))
+        small_mask = 2 * latent_mask(mask, size) - 1
         return torch.cat([masked, small_mask.to(masked)])
-
-    def postprocess(self, params: SamplingParams, image: Tensor) -> Tensor:
-        if params.image is None or params.mask is None:
-            return image
-        kept = ((params.image / 2 + 0.5) * 255).round().to(torch.uint8)
-        return torch.where(params.mask >= 0.5, image.movedim(-1, 0), kept).movedim(0, -1)
 
 
 @dataclass(frozen=True)
@@ -76,12 +68,8 @@ class StableInpaintingConditioning:
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         image, mask = _image_and_mask(params)
-        masked = encoder.sample(torch.where(mask >= 0.5, 0.0, image))
-        small_mask = F.interpolate(_binary(mask)[None], size=size)[0]
-        return torch.cat([small_mask.to(masked), masked])
-
-    def postprocess(self, params: SamplingParams, image: Tensor) -> Tensor:
-        return image
+        masked = encoder.sample(torch.where(marked(mask), 0.0, image))
+        return torch.cat([latent_mask(mask, size).to(masked), masked])
 
 
 @dataclass(frozen=True)
@@ -95,9 +83,6 @@ class LowResolutionConditioning:
         if params.low_res is None:
             return torch.zeros(3, *size, device=self.device)
         return params.low_res.to(self.device)
-
-    def postprocess(self, params: SamplingParams, image: Tensor) -> Tensor:
-        return image
 
 
 @dataclass(frozen=True)
@@ -121,16 +106,9 @@ class SemanticMapConditioning:
         resized: Tensor = self.rescaler(one_hot.to(weight))[0]
         return resized.float()
 
-    def postprocess(self, params: SamplingParams, image: Tensor) -> Tensor:
-        return image
-
 
 def _image_and_mask(params: SamplingParams) -> tuple[Tensor, Tensor]:
     """Return image (3, H, W) and mask (1, H, W); without them everything is inpainted."""
     size = (params.height, params.width)
     image = torch.zeros(3, *size) if params.image is None else params.image
     return image, torch.ones(1, *size) if params.mask is None else params.mask
-
-
-def _binary(mask: Tensor) -> Tensor:
-    return (mask >= 0.5).float()

@@ -97,7 +97,7 @@ def _unet(model: LatentDiffusion, size: Size, options: CudaOptions) -> UNet:
     if not options.fp8:
         return model.unet
     if not available(model.device):
-        log.warning("fp8 is requested, but %s does not support it", model.device)
+        log.warning("fp8 is requested, but %s does not multiply it", model.device)
         return model.unet
     quantised = quantise_unet(model.unet, on_tensor_cores)
     executors = eager_executors(quantised, model.autoencoder)

@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import time
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -39,8 +38,8 @@ class Scope(StrEnum):
 class KeyLimits(Record):
     """The limits of a key; None: no limit.
 
-    `pixel_steps_per_minute` counts width x height x steps x n of submitted requests, `jobs` those
-    that wait or run.
+    `requests_per_minute` counts requests that generate, `pixel_steps_per_minute` their width x
+    height x steps x n, `jobs` those that wait or run.
     """
 
     requests_per_minute: Limit | None = None
@@ -56,10 +55,12 @@ class ApiKey(Record):
     digest: Annotated[Text, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: frozenset[Scope]
     limits: KeyLimits = KeyLimits()
-    created_at: Float  # seconds since 1970
+    created_at: Float  # seconds since 1970, on Redis' clock
 
     @classmethod
-    def create(cls, name: str, scopes: frozenset[Scope], limits: KeyLimits) -> tuple[str, Self]:
+    def create(
+        cls, name: str, scopes: frozenset[Scope], limits: KeyLimits, created_at: float
+    ) -> tuple[str, Self]:
         """Return a new key, which is not stored, and its record."""
         key_id = secrets.token_hex(6)
         token = f"dk_{key_id}_{secrets.token_urlsafe(32)}"
@@ -69,7 +70,7 @@ class ApiKey(Record):
             digest=digest(token),
             scopes=scopes,
             limits=limits,
-            created_at=time.time(),
+            created_at=created_at,
         )
         return token, record
 

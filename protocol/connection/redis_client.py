@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from protocol.connection.keyspace import key
 from protocol.connection.timed_redis import TimedRedis
 from protocol.connection.topology import connection_options
 from protocol.errors import QueueUnavailable
@@ -62,6 +63,22 @@ def connect_async(url: str) -> AsyncRedis:
         health_check_interval=IDLE_CHECK_S,
         retry=AsyncRetry(NoBackoff(), 0),
     )
+
+
+def server_time(redis: Redis) -> float:
+    """Return Redis' time, in seconds since 1970.
+
+    Times that several machines compare are on this clock: their own may be hours apart.
+    """
+    with redis_errors():
+        seconds, microseconds = redis.time()
+    return seconds + microseconds / 1e6
+
+
+def check_writable(redis: Redis) -> None:
+    """Raise `QueueUnavailable` if Redis takes no writes: no memory, no disk, or not the master."""
+    with redis_errors():
+        redis.set(key("probe"), 1, px=1000)
 
 
 @contextmanager

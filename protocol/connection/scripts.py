@@ -17,7 +17,15 @@ from redis.exceptions import NoScriptError
 from protocol.connection.keyspace import OURS, RQ, key
 
 FOLDER = Path(__file__).parent / "lua"
-LIBRARY = ("keys", "pace", "lane", "ending", "view")  # of every script; each uses those before it
+LIBRARY = (
+    "clock",
+    "keys",
+    "pace",
+    "lane",
+    "execution",
+    "ending",
+    "view",
+)  # of every script; each uses those before it
 
 Arguments = Mapping[str, Any]
 

@@ -34,10 +34,10 @@ class IdempotencyKeys:
         Raises:
             InvalidRequest: the key is malformed, or this client used it for a different request.
         """
-        if not (0 < len(key) <= MAX_LENGTH and key.isascii() and key.isprintable()):
+        if not _well_formed(key):
             bound = f"1 to {MAX_LENGTH} printable ASCII characters"
             raise InvalidRequest(HEADER, key, bound, "bad-idempotency-key")
-        name = key_of_ours("idempotency", _digest(f"{client}\n{key}"))
+        name = _name(client, key)
         mine = f"{new_job_id()} {fingerprint}".encode()
         with redis_errors():
             # Of two concurrent requests one is first, and the other reads its value.
@@ -49,6 +49,11 @@ class IdempotencyKeys:
             raise InvalidRequest(HEADER, key, bound, "idempotency-key-reused")
         return job_id.decode()
 
+    def has(self, client: str, key: str) -> bool:
+        """Return True if the client has used the key, so that its request may be a retry."""
+        with redis_errors():
+            return _well_formed(key) and bool(self._redis.exists(_name(client, key)))
+
 
 def fingerprint(request: GenerationRequest, seed: int | None) -> str:
     """Return a digest that is equal for equal requests.
@@ -57,6 +62,14 @@ def fingerprint(request: GenerationRequest, seed: int | None) -> str:
     part of the digest.
     """
     return _digest(request.model_copy(update={"seed": seed}).model_dump_json())
+
+
+def _well_formed(key: str) -> bool:
+    return 0 < len(key) <= MAX_LENGTH and key.isascii() and key.isprintable()
+
+
+def _name(client: str, key: str) -> str:
+    return key_of_ours("idempotency", _digest(f"{client}\n{key}"))
 
 
 def _digest(text: str) -> str:

@@ -113,18 +113,35 @@ class Progress(Record):
     result: JobResult | None = None
 
 
+class RequestWarning(Record):
+    """A remark on an accepted request: it can be carried out, but may not be what was meant.
+
+    `code` is one of a fixed set, `field` the request's field, `detail` a sentence for a person.
+    """
+
+    code: Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$", examples=["mask-empty"])]
+    field: str
+    detail: str
+
+
+Warnings = tuple[RequestWarning, ...]
+
+
 class JobView(Record):
     """A job at one moment.
 
     `position` counts the jobs ahead of it while it is queued (0 = next), and `eta_s` is the time
-    those will take at the recent rate, if known. `result` is set once it has finished, `error`
-    once it has failed.
+    those will take at the recent rate, if known. `due_s` are the seconds until its deadline, until
+    it ends. `result` is set once it has finished, `error` once it has failed. `warnings` are those
+    of its request, in every state.
     """
 
     id: JobId
     state: JobState
     position: Count | None = None
     eta_s: Seconds | None = None
+    due_s: Seconds | None = None
     progress: Progress | None = None
     result: JobResult | None = None
     error: ErrorRecord | None = None
+    warnings: Warnings = ()

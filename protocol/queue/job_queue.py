@@ -9,13 +9,13 @@ RQ's registries are never counted with its own methods: those modify them while 
 readers may put one job into the queue twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 from redis import Redis
-from rq.job import Job, JobStatus
+from rq.job import JobStatus
 from rq.queue import Queue
 from rq.results import Result
 from rq.serializers import JSONSerializer
@@ -24,13 +24,13 @@ from protocol.connection.keyspace import key
 from protocol.connection.redis_client import redis_errors
 from protocol.connection.scripts import PipelinedScript
 from protocol.errors import DarkroomError, ErrorRecord, JobFailed, UnknownJob
-from protocol.queue.job import JobResult, JobState, JobView, Phase, Progress
+from protocol.queue.job import JobResult, JobState, JobView, Phase, Progress, Warnings
 from protocol.queue.submission import (
     GENERATE,
     REQUEST,
+    WARNINGS,
     Submission,
     arguments,
-    now_as_rq_writes_it,
     outcome,
     queue_name,
 )
@@ -73,7 +73,7 @@ class JobQueue:
         self._redis = redis
         self._settings = settings
         self._pins = Pins(redis, settings)
-        self._submit = PipelinedScript(redis, "submit")
+        self._submit = PipelinedScript(redis, "submit", "limits")
         self._view = PipelinedScript(redis, "view")
         self._cancel = PipelinedScript(redis, "cancel")
 
@@ -119,6 +119,8 @@ class JobQueue:
     def view(self, job_id: str, client: str | None = None) -> JobView:
         """Return the job at this moment. Raises UnknownJob if it does not exist, or no longer.
 
+        A job whose deadline has passed is failed first, even if no worker is alive.
+
         `client`: the caller; another client's job is unknown to it. None is the operator, who can
         view all jobs.
         """
@@ -142,9 +144,9 @@ class JobQueue:
         """
         if not is_job_id(job_id):
             raise UnknownJob(job_id)
-        keep, now = self._settings.failure_ttl_s, now_as_rq_writes_it()
+        keep = self._settings.failure_ttl_s
         with redis_errors():
-            found = self._cancel(id=job_id, client=client or None, keep=keep, now=now)
+            found = self._cancel(id=job_id, client=client or None, keep=keep)
         answer = self._read_view(job_id, client, found)
         if isinstance(answer, DarkroomError):
             raise answer
@@ -153,15 +155,6 @@ class JobQueue:
     def position(self, job_id: str) -> int | None:
         """Return the jobs ahead of a waiting one (0 = next); None if not waiting, or far back."""
         return self.view(job_id).position
-
-    def states(self, job_ids: Iterable[str]) -> dict[str, JobState]:
-        """Return the states of many jobs by id, without those that have no record."""
-        ids = list(job_ids)
-        with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hget(Job.key_for(job_id), "status")
-            found = zip(ids, map(_text, pipe.execute()), strict=True)
-        return {job_id: STATES[JobStatus(text)] for job_id, text in found if text in STATES}
 
     def depth(self, model: str) -> int:
         """Return the number of jobs that wait for `model`."""
@@ -179,21 +172,34 @@ class JobQueue:
         status = _text(found[0]) if found else None
         if status not in STATES or (client is not None and client != _text(found[1])):
             return UnknownJob(job_id)
-        _, _, error, progress, ahead, rate, result = found
-        state = STATES[JobStatus(status)]
+        *fields, warnings = found
+        view = self._view_of(job_id, STATES[JobStatus(status)], fields)
+        return view.model_copy(update={"warnings": _warnings(warnings)})
+
+    def _view_of(self, job_id: str, state: JobState, fields: Sequence[Any]) -> JobView:
+        _, _, error, progress, ahead, rate, result, left = fields
+        due_s = float(left) if left else None
         match state:
             case JobState.QUEUED:
                 per_second = float(rate or 0)
                 eta = ahead / per_second if ahead is not None and per_second > 0 else None
                 latest = _latest(progress, state)
                 loading = latest if latest and latest.phase is Phase.LOAD else None
-                return JobView(id=job_id, state=state, position=ahead, eta_s=eta, progress=loading)
+                return JobView(
+                    id=job_id,
+                    state=state,
+                    position=ahead,
+                    eta_s=eta,
+                    due_s=due_s,
+                    progress=loading,
+                )
             case JobState.FINISHED:
                 return self._finished(job_id, _latest(progress, state), result)
             case JobState.FAILED:
                 return JobView(id=job_id, state=state, error=_error_record(_text(error)))
             case _:
-                return JobView(id=job_id, state=state, progress=_latest(progress, state))
+                latest = _latest(progress, state)
+                return JobView(id=job_id, state=state, due_s=due_s, progress=latest)
 
     def _finished(self, job_id: str, progress: Progress | None, entries: Any) -> JobView:
         try:
@@ -214,6 +220,13 @@ def _latest(text: Any, state: JobState) -> Progress | None:
         progress = Progress.model_validate_json(text)
         return progress if progress.state is state else None
     return None
+
+
+def _warnings(text: Any) -> Warnings:
+    """Return a request's warnings; jobs without any, and those of older versions, have no text."""
+    with suppress(ValidationError):
+        return () if text is None else WARNINGS.validate_json(text)
+    return ()
 
 
 def _error_record(text: str | None) -> ErrorRecord:

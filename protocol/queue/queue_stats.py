@@ -1,12 +1,10 @@
 """Queue statistics: the numbers of jobs and workers by state, for monitoring.
 
-One read-only script and one INFO, independent of the number of jobs. RQ's own counts are not used:
-they modify the queue while they read it.
+One script and one INFO, independent of the number of jobs. Times are Redis'. RQ's own counts are
+not used: they modify the queue while they read it.
 """
 
-import time
 from dataclasses import dataclass
-from datetime import datetime
 
 from redis import Redis
 
@@ -85,17 +83,9 @@ def _lane(model: str, priority: Priority, found: list[bytes | list[int]]) -> Lan
     assert isinstance(oldest, bytes)
     assert isinstance(counts, list)
     jobs = dict(zip(STATUSES, counts, strict=True))
-    return Lane(model, priority, queue.decode(), jobs, _age(oldest))
+    return Lane(model, priority, queue.decode(), jobs, float(oldest))
 
 
 def _worker(found: list[bytes]) -> WorkerStats:
     name, queues, state, succeeded, failed, busy = (text.decode() for text in found)
     return WorkerStats(name, queues, state, int(succeeded), int(failed), float(busy))
-
-
-def _age(rq_time: bytes) -> float:
-    """Return the seconds since a time as RQ writes it; 0 if it is malformed."""
-    try:
-        return max(0.0, time.time() - datetime.fromisoformat(rq_time.decode()).timestamp())
-    except ValueError:
-        return 0.0

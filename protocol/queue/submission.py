@@ -1,31 +1,39 @@
 """The submission of a job: the arguments of `lua/submit.lua`, and its answer.
 
 The script writes an RQ job: the hash that RQ's own enqueue would write, without the fields it
-leaves empty. Our own fields are `client` (the owner), `work`, `place`, `deadline_at` and `late`
-(see `lua/`).
+leaves empty. Our own fields are `client` (the owner), `work`, `place`, `deadline_at`, `late`
+(see `lua/`) and `warnings`, which only a request with warnings has.
 """
 
 import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from protocol.errors import (
     ClientQueueFull,
     DarkroomError,
     DeadlineExceeded,
     QueueFull,
+    StoreUnavailable,
+    TooManyJobs,
     WouldMissDeadline,
 )
+from protocol.queue.job import Warnings
+from protocol.queue.limits import NO_LIMITS, JobLimits
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest, Priority
 from protocol.settings import Settings
+from protocol.storage.pins import pin_s
 from protocol.telemetry.context import NO_CONTEXT, JobContext
 
 GENERATE = "worker.jobs.generate"  # the one function that jobs name
 REQUEST = "request"  # its one argument
+WARNINGS_FIELD = "warnings"  # in the job's hash: a list of RequestWarning as JSON
+WARNINGS = TypeAdapter(Warnings)
 DESCRIPTION = "generate"  # RQ's default would show and log the prompt
 
 # The call as RQ keeps it: function, object, arguments, keyword arguments.
@@ -45,6 +53,8 @@ class Submission:
     job_id: str = field(default_factory=new_job_id)
     client: str = ""
     context: JobContext = NO_CONTEXT
+    limits: JobLimits = NO_LIMITS
+    warnings: Warnings = ()
 
 
 def queue_name(model: str, priority: Priority = Priority.NORMAL) -> str:
@@ -69,9 +79,11 @@ def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
         "max_waiting": settings.max_queue_length,
         "max_waiting_of_client": settings.max_queue_per_client,
         "deadline_s": request.deadline_s,
+        "max_jobs": submission.limits.jobs,
+        "rates": [rate.arguments(cost) for rate, cost in submission.limits.costs],
+        "inputs": request.input_keys,
+        "pin_s": pin_s(settings),
         "life_s": life_s,
-        "failure_ttl_s": settings.failure_ttl_s,
-        "now": now_as_rq_writes_it(),
         "data": zlib.compress(request.model_dump_json().encode().join(CALL), FAST),
         "fields": [
             *("description", DESCRIPTION),
@@ -80,6 +92,7 @@ def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
             *("failure_ttl", str(settings.failure_ttl_s)),
             *("meta", json.dumps(submission.context.model_dump(exclude_defaults=True))),
             *("late", DeadlineExceeded(life_s).to_record().model_dump_json()),
+            *_warnings_field(submission.warnings),
         ],
     }
 
@@ -100,12 +113,21 @@ def outcome(
         case [b"late", bytes() as wait, bytes()]:
             deadline_s = submission.request.deadline_s or 0.0
             return WouldMissDeadline(float(wait), deadline_s, float(wait) - deadline_s)
+        case [b"jobs"]:
+            return TooManyJobs(submission.limits.jobs or 0)
+        case [b"rate", int() as index, int() as wait_ms]:
+            exceeded, _ = submission.limits.costs[index]
+            return exceeded.error(wait_ms)
+        case [b"deleting"]:
+            return StoreUnavailable()
         case _:
             raise ValueError(f"not an answer of the submit script: {answer!r}")
 
 
-def now_as_rq_writes_it() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _warnings_field(warnings: Warnings) -> tuple[str, ...]:
+    if not warnings:
+        return ()
+    return WARNINGS_FIELD, WARNINGS.dump_json(warnings).decode()
 
 
 def _seconds_until_room(waiting: int, limit: int, rate: bytes) -> float | None:

@@ -3,18 +3,17 @@
 Health is a word (`WorkerState`), so a failed start is shown and not hidden behind "starting".
 """
 
-import time
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from redis import Redis
 
 from protocol.connection.keyspace import key
 from protocol.connection.redis_client import redis_errors
 from protocol.record import Float, Record, Text
 
-WORKERS = key("workers")  # a sorted set of names by the time of their last report
+WORKERS = key("workers")  # a sorted set of names; Redis expires their reports
 TTL_S = 15.0
 
 
@@ -96,7 +95,7 @@ class Presence:
         """Store a worker's report. To be repeated well within the time to live."""
         with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.set(_key(report.name), report.model_dump_json(), px=self._ttl_ms)
-            pipe.zadd(WORKERS, {report.name: time.time()})
+            pipe.zadd(WORKERS, {report.name: 0})
             pipe.execute()
 
     def leave(self, name: str) -> None:
@@ -117,7 +116,15 @@ class Presence:
             if expired:
                 # A worker that reports at this moment is listed again with its next report.
                 self._redis.zrem(WORKERS, *expired)
-        return [WorkerReport.model_validate_json(report) for report in found if report is not None]
+        return [report for text in found if text and (report := _read(text))]
+
+
+def _read(text: bytes | str) -> WorkerReport | None:
+    """Return a report, None for one of another version of Darkroom."""
+    try:
+        return WorkerReport.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _key(name: str) -> str:

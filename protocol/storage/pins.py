@@ -8,18 +8,24 @@ it is then written again.
 
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from redis import Redis
 
 from protocol.connection.keyspace import RQ, key
-from protocol.connection.redis_client import redis_errors
+from protocol.connection.redis_client import redis_errors, server_time
 from protocol.connection.scripts import PipelinedScript
 from protocol.errors import StoreUnavailable
 from protocol.settings import Settings
 
-MARGIN_S = 3600  # for the time from pin to acceptance of the job, and for different clocks
+MARGIN_S = 3600  # for the time from pin to acceptance of the job, and for the store's clock
 DELETION_S = 60  # longer than the store tries to delete
 POLL_S = 0.02
+
+
+def pin_s(settings: Settings) -> int:
+    """Return the seconds for which an input is pinned."""
+    return settings.job_lifetime_s + MARGIN_S
 
 
 class Pins:
@@ -27,7 +33,7 @@ class Pins:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
-        self._life_s = settings.job_lifetime_s + MARGIN_S
+        self._pin_s = pin_s(settings)
         self._pin = PipelinedScript(redis, "pin")
         self._mark_for_deletion = PipelinedScript(redis, "mark_for_deletion")
 
@@ -39,7 +45,7 @@ class Pins:
         deadline = time.monotonic() + DELETION_S
         while keys:
             with redis_errors():
-                deleting = self._pin(seconds=self._life_s, keys=list(keys))
+                deleting = self._pin(seconds=self._pin_s, keys=list(keys))
             keys = [one.decode() for one in deleting]
             if keys and time.monotonic() > deadline:
                 raise StoreUnavailable
@@ -61,6 +67,10 @@ class Pins:
             for one in keys:
                 pipe.delete(key("condemned", one))
             pipe.execute()
+
+    def now(self) -> datetime:
+        """Return Redis' time, the clock of pins and records."""
+        return datetime.fromtimestamp(server_time(self._redis), UTC)
 
     def has_record(self, job_id: str) -> bool:
         """Return True if the job has a record, whether it has ended or not."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 import time
 from dataclasses import dataclass
 
@@ -9,8 +10,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope, digest, find_key
-from protocol.errors import DarkroomError, Forbidden, QueueUnavailable, Unauthorized
+from protocol.errors import DarkroomError, Forbidden, NotReady, QueueUnavailable, Unauthorized
 from service.settings import ServiceSettings, is_loopback
+
+log = logging.getLogger(__name__)
 
 MAX_AGE_S = 2.0  # of the keys read from Redis: a revoked key may work for this long
 # An unknown key may have been created a moment ago. Strangers cause a read no more often than this.
@@ -77,12 +80,16 @@ class ApiKeyBackend:
         self._records = records
         admin = settings.admin_key
         self._admin_digest = digest(admin.get_secret_value()) if admin else ""
+        self._from_redis_only = settings.keys_needed and not admin
         self._keys: dict[str, ApiKey] | None = None
         self._read_at = 0.0
         self._reading = asyncio.Lock()
 
     async def authenticate(self, headers: Headers) -> User:
-        """Return the user whose key is in `headers`. Raises `Unauthorized`."""
+        """Return the user whose key is in `headers`.
+
+        Raises `Unauthorized`, and `NotReady` if nobody could be authenticated.
+        """
         token = _token(headers)
         if hmac.compare_digest(digest(token), self._admin_digest):
             return ADMIN
@@ -90,8 +97,14 @@ class ApiKeyBackend:
             find_key(token, await self._known_keys(MAX_AGE_UNKNOWN_S)) if token else None
         )
         if key is None:
+            await self.check_any()
             raise Unauthorized
         return User.from_key(key)
+
+    async def check_any(self) -> None:
+        """Raise `NotReady` if keys are needed and there are none, as in an emptied Redis."""
+        if self._from_redis_only and not await self._known_keys(MAX_AGE_S):
+            raise NotReady("there is no API key: make one with `darkroom keys create`")
 
     async def _known_keys(self, max_age_s: float) -> dict[str, ApiKey]:
         """Return the keys, read from Redis at most `max_age_s` seconds ago."""
@@ -106,11 +119,14 @@ class ApiKeyBackend:
         return self._keys is None or time.monotonic() - self._read_at > age_s
 
     async def _read(self) -> None:
+        before = self._keys
         try:
             self._keys = await run_in_threadpool(self._records.all)
         except QueueUnavailable:
-            if self._keys is None:
+            if before is None:
                 raise
+        if before and not self._keys:
+            log.error("all API keys are gone: either revoked, or Redis has lost its data")
         self._read_at = time.monotonic()
 
 

@@ -1,7 +1,8 @@
-"""Decodes and checks uploaded images and encodes them as PNG. The only file that imports pillow.
+"""Decodes and checks uploaded images and encodes them as PNG.
 
-Workers open only files encoded here: an RGB image or an L mask, without loss. Decoding takes time
-and memory, so callers run it in a limited number of threads.
+Only this file and `masks` import pillow. Workers open only files encoded here: an RGB image or an
+L mask, without loss. Decoding takes time and memory, so callers run it in a limited number of
+threads.
 """
 
 import io
@@ -53,15 +54,9 @@ def decode_image(field: str, data: bytes, max_pixels: int) -> Image.Image:
     The first frame of an animation is used. Colours are converted to sRGB by the file's ICC
     profile. Raises `InvalidRequest`.
     """
-    with _as_invalid_request(field, data, max_pixels):
-        image = _to_srgb(_decode(field, data, max_pixels))
-        return _on_background(image, WHITE).convert("RGB")
-
-
-def decode_mask(field: str, data: bytes, max_pixels: int) -> Image.Image:
-    """Return an uploaded mask in L, upright: white is inpainted, black and transparent is kept."""
-    with _as_invalid_request(field, data, max_pixels):
-        return _on_background(_decode(field, data, max_pixels), BLACK).convert("L")
+    with as_invalid_request(field, data, max_pixels):
+        image = _to_srgb(decode_upright(field, data, max_pixels))
+        return on_background(image, WHITE).convert("RGB")
 
 
 def decode_label_map(field: str, data: bytes, max_pixels: int, classes: int) -> Image.Image:
@@ -69,7 +64,7 @@ def decode_label_map(field: str, data: bytes, max_pixels: int, classes: int) -> 
 
     Raises `InvalidRequest`, also for values that are not below `classes`.
     """
-    with _as_invalid_request(field, data, max_pixels):
+    with as_invalid_request(field, data, max_pixels):
         labels, _ = _open(field, data, max_pixels, LABEL_FORMATS)
         if labels.mode not in ("L", "P"):
             bound = "a PNG with one channel of 8 bits, or with a palette"
@@ -96,7 +91,7 @@ def canonical(
     return CanonicalImage(png, InputImage(key=input_key(png), width=width, height=height))
 
 
-def _decode(field: str, data: bytes, max_pixels: int) -> Image.Image:
+def decode_upright(field: str, data: bytes, max_pixels: int) -> Image.Image:
     """Return the first frame, upright, with 8 bits per channel."""
     image, exif = _open(field, data, max_pixels)
     transpose = TRANSPOSES.get(orientation(exif))
@@ -121,7 +116,7 @@ def _open(
 
 
 @contextmanager
-def _as_invalid_request(field: str, data: bytes, max_pixels: int) -> Iterator[None]:
+def as_invalid_request(field: str, data: bytes, max_pixels: int) -> Iterator[None]:
     """Convert every exception of the decoder inside the block to `InvalidRequest`."""
     try:
         yield
@@ -170,7 +165,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         return image
 
 
-def _on_background(image: Image.Image, colour: tuple[int, int, int, int]) -> Image.Image:
+def on_background(image: Image.Image, colour: tuple[int, int, int, int]) -> Image.Image:
+    """Return `image` on a background of one colour where it is transparent."""
     if not image.has_transparency_data:
         return image
     return Image.alpha_composite(Image.new("RGBA", image.size, colour), image.convert("RGBA"))

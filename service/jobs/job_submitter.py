@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from anyio import CapacityLimiter, to_thread
 
-from protocol.auth.limits import Limits
 from protocol.queue.idempotency import IdempotencyKeys, fingerprint
+from protocol.queue.job import JobState, JobView, Warnings
 from protocol.queue.job_queue import Submission
 from protocol.request.generation_params import InputImage
 from protocol.request.model_card import ModelCard
@@ -20,15 +20,15 @@ from protocol.storage.object_store import ObjectStore
 from protocol.telemetry import context
 from protocol.telemetry.context import JobContext
 from protocol.telemetry.tracing import Tracing
-from service.auth.admission import admitted
+from service.auth.admission import job_limits
 from service.auth.api_keys import User
+from service.images.masks import decode_mask, resize_mask
 from service.images.uploaded_images import (
     NEAREST,
     CanonicalImage,
     canonical,
     decode_image,
     decode_label_map,
-    decode_mask,
 )
 from service.jobs.micro_batcher import MicroBatcher
 from service.jobs.model_directory import ModelDirectory
@@ -43,6 +43,15 @@ SHORT_PROMPTS = 2000
 
 
 @dataclass(frozen=True)
+class _Prepared:
+    """A resolved request, its input images, and warnings for its client."""
+
+    request: GenerationRequest
+    inputs: list[CanonicalImage]
+    warnings: Warnings
+
+
+@dataclass(frozen=True)
 class JobSubmitter:
     """Validates requests and submits jobs. `decoding` limits the threads that prepare images."""
 
@@ -52,7 +61,6 @@ class JobSubmitter:
     store: ObjectStore
     queue: MicroBatcher[Submission, str]
     pin: Callable[[Sequence[str]], None]  # keeps input images from garbage collection
-    limits: Limits
     idempotency: IdempotencyKeys
     tracing: Tracing
     decoding: CapacityLimiter
@@ -64,37 +72,37 @@ class JobSubmitter:
         user: User,
         idempotency_key: str | None,
         before_queued: Callable[[str], Awaitable[None]] | None = None,
-    ) -> str:
-        """Validate the request, store its input images, queue the job and return its id.
+    ) -> JobView:
+        """Validate the request, store its input images, queue the job and return it as queued.
 
-        With the `idempotency_key` of an earlier attempt, the id is that of the same job.
+        With the `idempotency_key` of an earlier attempt, its id is that of the same job.
         `before_queued` is called with the id before the job is queued, so that a subscriber
         misses no message. Raises `InvalidRequest` and other errors before anything is stored.
         """
         card = await self.models.card(task, params.model)
-        request, inputs = await self._resolve(task, params, card)
+        prepared = await self._resolve(task, params, card)
+        request, inputs, warnings = prepared.request, prepared.inputs, prepared.warnings
+        limits = job_limits(user, request)
         job_id = new_job_id()
         if idempotency_key is not None:
             same = fingerprint(request, params.seed)
             job_id = await to_thread.run_sync(
                 self.idempotency.job_id, user.client, idempotency_key, same
             )
-        async with admitted(self.limits, user, request, job_id):
-            if before_queued is not None:
-                await before_queued(job_id)
-            if inputs:
-                await to_thread.run_sync(self.pin, [image.record.key for image in inputs])
-            for image in inputs:
-                await to_thread.run_sync(self.store.put, image.record.key, image.png, "image/png")
-            with self.tracing.span("submit", {"darkroom.job": job_id, "darkroom.task": task}):
-                await self.queue(Submission(request, job_id, user.client, self._context()))
+        if before_queued is not None:
+            await before_queued(job_id)
+        if inputs:
+            await to_thread.run_sync(self.pin, [image.record.key for image in inputs])
+        for image in inputs:
+            await to_thread.run_sync(self.store.put, image.record.key, image.png, "image/png")
+        with self.tracing.span("submit", {"darkroom.job": job_id, "darkroom.task": task}):
+            origin = self._context()
+            await self.queue(Submission(request, job_id, user.client, origin, limits, warnings))
         self._log(request, job_id)
-        return job_id
+        return JobView(id=job_id, state=JobState.QUEUED, warnings=warnings)
 
-    async def _resolve(
-        self, task: Task, params: TaskRequest, card: ModelCard
-    ) -> tuple[GenerationRequest, list[CanonicalImage]]:
-        """Return the resolved request and its input images; slow work runs in a thread."""
+    async def _resolve(self, task: Task, params: TaskRequest, card: ModelCard) -> _Prepared:
+        """Resolve the request; slow work runs in a thread."""
         if task.takes_image or params.controls or not self._is_quick(params, card):
             return await to_thread.run_sync(
                 self._prepare, task, params, card, limiter=self.decoding
@@ -106,35 +114,38 @@ class JobSubmitter:
         ready = self.tokens.has(card) or not card.reads_prompts
         return ready and len(params.prompt) + len(params.negative_prompt) <= SHORT_PROMPTS
 
-    def _prepare(
-        self, task: Task, params: TaskRequest, card: ModelCard
-    ) -> tuple[GenerationRequest, list[CanonicalImage]]:
-        image, mask = self._image_and_mask(task, params, card)
+    def _prepare(self, task: Task, params: TaskRequest, card: ModelCard) -> _Prepared:
+        image, mask, warnings = self._image_and_mask(task, params, card)
         controls = self._control_images(params, card, image)
         count_tokens = self.tokens.for_model(card) if card.reads_prompts else lambda _: 0
         records = [control.record for control in controls]
         request = resolve(task, params, card, count_tokens, _record(image), _record(mask), records)
-        return request, [*(file for file in (image, mask) if file), *controls]
+        inputs = [*(file for file in (image, mask) if file), *controls]
+        return _Prepared(request, inputs, warnings)
 
     def _image_and_mask(
         self, task: Task, params: TaskRequest, card: ModelCard
-    ) -> tuple[CanonicalImage | None, CanonicalImage | None]:
-        """Return image and mask in the size of the result; an image to upscale keeps its size."""
+    ) -> tuple[CanonicalImage | None, CanonicalImage | None, Warnings]:
+        """Return image and mask in the size of the result, and warnings about the mask.
+
+        An image to upscale keeps its size.
+        """
         image_file, mask_file = getattr(params, "image", None), getattr(params, "mask", None)
         if image_file is None:
-            return None, None
+            return None, None, ()
         pixels, size = self.settings.max_image_pixels, (params.width, params.height)
         if task is Task.SEMANTIC:
             labels = decode_label_map("image", image_file, pixels, card.classes)
-            return canonical(labels, target_size(size, card, labels.size), NEAREST), None
+            return canonical(labels, target_size(size, card, labels.size), NEAREST), None, ()
         image = decode_image("image", image_file, pixels)
         if task is Task.UPSCALE:
-            return canonical(image, image.size), None
+            return canonical(image, image.size), None, ()
         if mask_file is None:
-            return canonical(image, target_size(size, card, image.size)), None
+            return canonical(image, target_size(size, card, image.size)), None, ()
         mask = decode_mask("mask", mask_file, pixels)
-        target = target_size(size, card, image.size, mask.size)
-        return canonical(image, target), canonical(mask, target)
+        target = target_size(size, card, image.size, mask.image.size)
+        resized = resize_mask(mask.image, target)
+        return canonical(image, target), canonical(resized, target), mask.warnings
 
     def _control_images(
         self, params: TaskRequest, card: ModelCard, image: CanonicalImage | None

@@ -1,10 +1,13 @@
 """Waiting for jobs: one Pub/Sub connection per process for all jobs that requests wait for.
 
 A message wakes the waiters; the state they return is read from the queue. A waiter without
-messages polls every `poll_s` seconds, so a lost message or connection costs only a short delay.
+messages polls every `poll_s` seconds, so a lost message or connection costs only a short delay. It
+also reads the job at its deadline, because no worker may be alive to end it.
 """
 
 import asyncio
+import math
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, suppress
@@ -13,7 +16,7 @@ from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.client import PubSub
 
-from protocol.errors import QueueUnavailable
+from protocol.errors import JobLost, QueueUnavailable, UnknownJob
 from protocol.queue.job import TERMINAL, JobState, JobView, Progress
 from protocol.queue.job_queue import JobQueue
 from protocol.queue.progress import channel, progress_messages
@@ -79,37 +82,42 @@ class JobWatcher:
     async def view_or_last(self, job_id: str, last_seen: JobView | None = None) -> JobView:
         """Return the job; while Redis is unreachable, `last_seen` or a queued job.
 
-        For accepted jobs only: during an outage they must not seem to be lost.
+        For accepted jobs only: during an outage they must not seem to be lost. A job that has no
+        record any more has failed with `JobLost`.
         """
         try:
             return await self.view(job_id)
         except QueueUnavailable:
             return last_seen or JobView(id=job_id, state=JobState.QUEUED)
+        except UnknownJob:
+            lost = JobView(id=job_id, state=JobState.FAILED, error=JobLost(job_id).to_record())
+            return lost.model_copy(update={"warnings": last_seen.warnings}) if last_seen else lost
 
-    async def updates(self, job_id: str, *, just_queued: bool = False) -> AsyncGenerator[JobView]:
-        """Yield the job now and at every change until it ends. Raises `UnknownJob`.
+    async def updates(
+        self, job_id: str, *, just_queued: JobView | None = None
+    ) -> AsyncGenerator[JobView]:
+        """Yield the job now and at every change until it ends. It must have been accepted.
 
-        A `just_queued` job is first read after `FIRST_POLL_S` seconds without a message.
+        A `just_queued` job is first read after `FIRST_POLL_S` seconds, and each at its deadline.
         """
         with self._waiting(job_id) as waiter:
             await self.subscribe(job_id)
-            queued = JobView(id=job_id, state=JobState.QUEUED)
-            shown = view = queued if just_queued else await self.view_or_last(job_id)
-            yield view
-            timeout_s = FIRST_POLL_S if just_queued else self._poll_s
+            view = just_queued or await self.view_or_last(job_id)
+            due_at = time.monotonic() + FIRST_POLL_S if just_queued else _due_at(view)
+            yield (shown := _undated(view))
             while view.state not in TERMINAL:
-                message = await waiter.wait(timeout_s)
-                timeout_s = self._poll_s
-                if message is not None and (message.result or message.state not in TERMINAL):
-                    view = _view_of(message)
+                message = await waiter.wait(min(self._poll_s, due_at - time.monotonic()))
+                if message is not None and _is_complete(message) and time.monotonic() < due_at:
+                    view = _view_of(message, view)
                 else:
-                    view = await self.view_or_last(job_id, view)
-                if view != shown:
-                    yield view
-                    shown = view
+                    last, view = view, await self.view_or_last(job_id, view)
+                    # During an outage `due_s` is an old one, and polling is enough.
+                    due_at = math.inf if view is last else _due_at(view)
+                if _undated(view) != shown:
+                    yield (shown := _undated(view))
 
-    async def finished(self, job_id: str, *, just_queued: bool = False) -> JobView:
-        """Wait until the job ends in any state and return it. Raises `UnknownJob`."""
+    async def finished(self, job_id: str, *, just_queued: JobView | None = None) -> JobView:
+        """Wait until the job ends in any state and return it. It must have been accepted."""
         async with aclosing(self.updates(job_id, just_queued=just_queued)) as updates:
             async for view in updates:
                 if view.state in TERMINAL:
@@ -175,6 +183,27 @@ class JobWatcher:
                 self._pubsub = None
 
 
-def _view_of(message: Progress) -> JobView:
-    progress = message.model_copy(update={"result": None})
-    return JobView(id=message.job_id, state=message.state, progress=progress, result=message.result)
+def _due_at(view: JobView) -> float:
+    """Return the deadline of a job just read, on this process' monotonic clock."""
+    return math.inf if view.due_s is None else time.monotonic() + view.due_s
+
+
+def _undated(view: JobView) -> JobView:
+    """Return a view without what changes as time passes: that is no change of the job."""
+    return view.model_copy(update={"due_s": None})
+
+
+def _is_complete(message: Progress) -> bool:
+    """Return True if a message is all that a client is shown; a failure's error is in the queue."""
+    return message.result is not None or message.state not in TERMINAL
+
+
+def _view_of(message: Progress, before: JobView) -> JobView:
+    """Return the job as `message` describes it; its warnings are those of the view `before`."""
+    return JobView(
+        id=message.job_id,
+        state=message.state,
+        progress=message.model_copy(update={"result": None}),
+        result=message.result,
+        warnings=before.warnings,
+    )

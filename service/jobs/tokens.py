@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tokenizers import Tokenizer
 
 from protocol.errors import NotReady
-from protocol.registry.model_registry import ModelRegistry
+from protocol.registry.model_registry import ModelRegistry, digest
 from protocol.registry.tokenizer import PublishedTokenizer, clean
 from protocol.request.model_card import ModelCard
 
@@ -28,17 +28,18 @@ class TokenCounters:
         with self._loading:
             counter = self._counters.get(card.tokenizer_sha256)
             if counter is None:
-                counter = self._load(card.name)
-                self._counters[card.tokenizer_sha256] = counter
+                published = self._registry.tokenizer_json(card.name)
+                if published is None:
+                    raise NotReady(f"the tokenizer of {card.name} has not been published")
+                # By its own digest: the card may be older, from a moment ago.
+                counter = self._counters[digest(published)] = _counter_of(published)
         return counter
 
-    def _load(self, model: str) -> Callable[[str], int]:
-        published = self._registry.tokenizer_json(model)
-        if published is None:
-            raise NotReady(f"the tokenizer of {model} has not been published")
-        if not published:
-            return lambda text: 0  # a model that takes no prompt
-        return counter_of(PublishedTokenizer.model_validate_json(published))
+
+def _counter_of(published: str) -> Callable[[str], int]:
+    if not published:
+        return lambda text: 0  # a model that takes no prompt
+    return counter_of(PublishedTokenizer.model_validate_json(published))
 
 
 def counter_of(published: PublishedTokenizer) -> Callable[[str], int]:

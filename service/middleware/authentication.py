@@ -1,21 +1,25 @@
 """API key authentication, before a byte of the body is read."""
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from protocol.auth.api_keys import Scope
-from protocol.auth.limits import Rate
 from protocol.errors import DarkroomError
+from protocol.queue.idempotency import HEADER
 from service.auth.api_keys import User
 from service.middleware.errors import send_error
 from service.middleware.public_paths import HEALTH, METRICS, PAGES, SAFE_METHODS
 from service.settings import ServiceSettings
 
+GENERATES = "POST"  # the method of every route that generates, and of no other
+
 
 class AuthenticationMiddleware:
-    """Checks the API key, its scope and its request rate (401, 403, 429); sets `scope["user"]`."""
+    """Checks the API key and its scope (401, 403); sets `scope["user"]`.
+
+    A request that generates is refused if its key has no request left in this minute (429).
+    """
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self.app = app
@@ -36,11 +40,11 @@ class AuthenticationMiddleware:
         if not self.keys_needed:
             return User.anonymous(scope["client"][0] if scope.get("client") else "")
         services = scope["app"].state.services
-        user: User = await services.api_keys.authenticate(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        user: User = await services.api_keys.authenticate(headers)
         user.require(required_scope(scope["method"], scope["path"]))
-        if user.limits.requests_per_minute is not None:
-            rate = Rate("requests", user.limits.requests_per_minute)
-            await run_in_threadpool(services.limits.take, user.client, rate, 1)
+        if scope["method"] == GENERATES:
+            await services.admission.check(user, headers.get(HEADER))
         return user
 
 

@@ -80,7 +80,7 @@ async function finish(ended) {
   try {
     if (ended.state === "finished") await addToGallery(ended, settings);
     setBusy(false);
-    if (ended.state === "finished") showStatus(`Done in ${ended.result.timings.total.toFixed(1)} s`);
+    if (ended.state === "finished") showStatus(doneText(ended));
     if (ended.state === "failed") showProblem(ended.error ?? {});
     if (ended.state === "cancelled") showStatus("Cancelled.");
   } catch (problem) {
@@ -88,6 +88,11 @@ async function finish(ended) {
     showProblem(problem);
   }
 }
+
+/** Return the time a job took, and the warnings about its request. */
+const doneText = ({ result, warnings }) =>
+  [`Done in ${result.timings.total.toFixed(1)} s`, ...warnings.map(({ detail }) => `Warning: ${detail}`)]
+    .join(". ");
 
 function setBusy(busy) {
   $("generate").disabled = busy;

@@ -6,7 +6,6 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Path, Request
 
-from protocol.auth.limits import Limits
 from protocol.queue.job import JobView
 from protocol.queue.job_queue import JobQueue
 from protocol.queue.progress import ProgressBoard
@@ -14,10 +13,12 @@ from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
 from protocol.request.object_keys import JOB_ID
 from protocol.storage.object_store import ObjectStore
+from service.auth.admission import Admission
 from service.auth.api_keys import ApiKeyBackend, User
 from service.images.ssrf_guard import SsrfGuard
 from service.jobs.job_submitter import JobSubmitter
 from service.jobs.job_watcher import JobWatcher
+from service.jobs.readiness import Readiness
 from service.schemas.response_builder import ResponseBuilder
 from service.settings import ServiceSettings
 from service.telemetry.metrics import Metrics
@@ -39,10 +40,11 @@ class Services:
     store: ObjectStore
     submitter: JobSubmitter
     watcher: JobWatcher
+    readiness: Readiness
     metrics: Metrics
     decoding: CapacityLimiter
     api_keys: ApiKeyBackend
-    limits: Limits
+    admission: Admission
     ssrf_guard: SsrfGuard | None
 
 

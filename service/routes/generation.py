@@ -9,7 +9,13 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from protocol.errors import DarkroomError, DeadlineExceeded, JobCancelled
+from protocol.errors import (
+    DarkroomError,
+    DeadlineExceeded,
+    InvalidRequest,
+    JobCancelled,
+    JobLost,
+)
 from protocol.queue.idempotency import HEADER
 from protocol.queue.job import JobState, JobView
 from protocol.request.generation_params import parse_params
@@ -21,7 +27,7 @@ from service.routes.deps import ResponsesDep, Services, ServicesDep
 from service.schemas.body_parser import read_fields
 from service.schemas.preferences import Preferences
 from service.schemas.problems import ACCESS_STATUSES, problem_response, problem_responses
-from service.schemas.requests import REQUESTS, ResponseKind, request_body
+from service.schemas.requests import REQUESTS, ResponseKind, TaskRequest, request_body
 from service.schemas.response_builder import ResponseBuilder, json_response
 from service.schemas.responses import GenerationResponse, JobResponse
 
@@ -111,57 +117,73 @@ async def _generate(
 ) -> Response:
     preferences = Preferences.from_headers(request.headers)
     timeout_s = preferences.timeout_s(services.settings.max_wait_s)
-    job_id, kind = await _submit(task, request, services, waits=timeout_s > 0)
-    location = str(request.app.url_path_for("get_job", job_id=job_id))
-    view = await _until_disconnect(request, _finished(services, job_id, timeout_s))
+    queued, kind = await _submit(task, request, services, waits=timeout_s > 0)
+    location = str(request.app.url_path_for("get_job", job_id=queued.id))
+    view = await _until_disconnect(request, _finished(services, queued, timeout_s))
     match view:
         case JobView(state=JobState.FINISHED):
             images = await run_in_threadpool(responses.images, view, kind)
             return json_response(images)
         case JobView(state=JobState.FAILED, error=record):
             error = DarkroomError.from_record(record) if record else DarkroomError()
-            return problem_response(request, error, location)
+            return problem_response(request, error, _unless_lost(error, location))
         case JobView(state=JobState.CANCELLED):
-            return problem_response(request, JobCancelled(job_id), location)
+            return problem_response(request, JobCancelled(queued.id), location)
         case _ if preferences.respond_async:
-            view = await services.watcher.view_or_last(job_id)
+            view = await services.watcher.view_or_last(queued.id, queued)
             headers = {"Location": location, "Preference-Applied": "respond-async"}
             return json_response(await responses.job(view), 202, headers)
         case _:
             return problem_response(request, DeadlineExceeded(timeout_s), location)
 
 
+def _unless_lost(error: DarkroomError, location: str) -> str | None:
+    return None if isinstance(error, JobLost) else location
+
+
 async def _submit(
     task: Task, request: Request, services: Services, waits: bool
-) -> tuple[str, ResponseKind]:
-    """Parse and validate the body and queue the job; return its id and the form of the images.
+) -> tuple[JobView, ResponseKind]:
+    """Parse and validate the body and queue the job; return it and the form of the images.
 
     Afterwards the body is no longer in memory. `waits`: whether the client waits for the images.
-    Requests with images share a limited number of threads, because decoding needs much memory.
     """
     user: User = request.scope["user"]
     body: LimitedBody = request.scope["limited_body"]
+    key = request.headers.get(HEADER)
+    subscribe = services.watcher.subscribe if waits else None
+    try:
+        params = await _parse(task, request, body, services)
+        job = await services.submitter.submit(task, params, user, key, before_queued=subscribe)
+    except InvalidRequest:
+        await services.admission.count_invalid(user)
+        raise
+    body.release()
+    return job, params.response
+
+
+async def _parse(
+    task: Task, request: Request, body: LimitedBody, services: Services
+) -> TaskRequest:
+    """Read the body, and the images whose addresses it has, and validate the fields.
+
+    Requests with images share a limited number of threads, because decoding needs much memory.
+    """
     schema = REQUESTS[task]
     fields = await read_fields(request, schema, services.decoding)
     fields = await fetch_images(fields, services.ssrf_guard, body)
     if task.takes_image or "controls" in fields:
-        params = await to_thread.run_sync(parse_params, schema, fields, limiter=services.decoding)
-    else:
-        params = parse_params(schema, fields)
-    key = request.headers.get(HEADER)
-    subscribe = services.watcher.subscribe if waits else None
-    job_id = await services.submitter.submit(task, params, user, key, before_queued=subscribe)
-    body.release()
-    return job_id, params.response
+        return await to_thread.run_sync(parse_params, schema, fields, limiter=services.decoding)
+    return parse_params(schema, fields)
 
 
-async def _finished(services: Services, job_id: str, timeout_s: float) -> JobView | None:
+async def _finished(services: Services, queued: JobView, timeout_s: float) -> JobView | None:
     """Return the job when it has ended, or None after `timeout_s` seconds."""
     if timeout_s <= 0:
         return None
     try:
         async with asyncio.timeout(timeout_s):
-            return await services.watcher.finished(job_id, just_queued=True)
+            return await services.watcher.finished(queued.id, just_queued=queued)
     except TimeoutError:
         return None
 

@@ -13,18 +13,24 @@ from protocol.queue.job import TERMINAL, ImageResult, JobView
 from protocol.request.object_keys import Extra, ExtraFormat
 from service.routes.deps import JobDep, JobIdPath, ResponsesDep, ServicesDep, UserDep
 from service.schemas.problems import ACCESS_STATUSES, problem_responses
-from service.schemas.response_builder import json_response, previews_of
+from service.schemas.response_builder import (
+    WARNINGS_HEADER,
+    file_response,
+    json_response,
+    previews_of,
+)
 from service.schemas.responses import JobResponse
 
 PROBLEMS = problem_responses(*ACCESS_STATUSES, 404, 422, 500, 503)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
 IndexPath = Annotated[int, Path(ge=0, le=9999, description="From 0, in order of the seeds.")]
-IMAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    # Pages of any site may show an image if they have its URL, which cannot be guessed.
-    "Cross-Origin-Resource-Policy": "cross-origin",
-    "Cache-Control": "private, max-age=3600, immutable",
+HEADERS = {
+    WARNINGS_HEADER: {
+        "description": "Warnings about the request, if there are any: a list of codes, each with "
+        "the parameters field and detail (RFC 9651).",
+        "schema": {"type": "string"},
+    }
 }
 
 
@@ -71,6 +77,7 @@ async def cancel_job(
     responses={
         200: {
             "description": "The image.",
+            "headers": HEADERS,
             "content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp")},
         }
     },
@@ -78,9 +85,7 @@ async def cancel_job(
 def get_image(job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
     """Get the bytes of one image of a finished job."""
     image = _image(job, index)
-    return Response(
-        services.store.get(image.key), 200, IMAGE_HEADERS, media_type=image.format.content_type
-    )
+    return file_response(job, services.store.get(image.key), image.format.content_type)
 
 
 @router.get(
@@ -89,6 +94,7 @@ def get_image(job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
     responses={
         200: {
             "description": "The file.",
+            "headers": HEADERS,
             "content": {file_format.content_type: {} for file_format in ExtraFormat},
         }
     },
@@ -99,7 +105,7 @@ def get_extra(job: JobDep, index: IndexPath, kind: Extra, services: ServicesDep)
     for extra in image.extras:
         if extra.kind is kind:
             content = services.store.get(extra.key)
-            return Response(content, 200, IMAGE_HEADERS, media_type=extra.format.content_type)
+            return file_response(job, content, extra.format.content_type)
     raise UnknownImage(f"{index} of job {job.id} with {kind.value}")
 
 

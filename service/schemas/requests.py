@@ -46,7 +46,10 @@ ImageFile = Annotated[
 MaskFile = Annotated[
     bytes,
     BeforeValidator(_file),
-    _file_schema("Sent like the image, of the image's size: white is inpainted, black is kept."),
+    _file_schema(
+        "Sent like the image, of the image's size: white is inpainted, black and transparent "
+        "pixels are kept exactly. A mask that seems to mean something else gets a warning."
+    ),
 ]
 LabelFile = Annotated[
     bytes,

@@ -22,6 +22,14 @@ from service.schemas.responses import (
     ProgressResponse,
 )
 
+WARNINGS_HEADER = "Darkroom-Warnings"
+FILE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    # Pages of any site may show an image if they have its URL, which cannot be guessed.
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Cache-Control": "private, max-age=3600, immutable",
+}
+
 
 @dataclass(frozen=True)
 class ResponseBuilder:
@@ -61,6 +69,7 @@ class ResponseBuilder:
             progress=_progress(view, preview),
             result=self.images(view, ResponseKind.URL) if view.result else None,
             error=error,
+            warnings=view.warnings,
         )
 
     def images(self, view: JobView, kind: ResponseKind) -> GenerationResponse:
@@ -70,7 +79,9 @@ class ResponseBuilder:
             self._image(view.id, index, image, kind)
             for index, image in enumerate(view.result.images)
         ]
-        return GenerationResponse(id=view.id, images=images, timings=view.result.timings)
+        return GenerationResponse(
+            id=view.id, images=images, timings=view.result.timings, warnings=view.warnings
+        )
 
     def _image(
         self, job_id: str, index: int, image: ImageResult, kind: ResponseKind
@@ -120,6 +131,26 @@ def json_response(
     """Return `content` as JSON, without FastAPI's second validation of it."""
     body = content.model_dump_json(exclude_none=True)
     return Response(body, status, headers, media_type="application/json")
+
+
+def file_response(job: JobView, content: bytes, content_type: str) -> Response:
+    """Return a file of a finished job, with the warnings of its request in a header."""
+    headers = FILE_HEADERS | ({WARNINGS_HEADER: warnings_header(job)} if job.warnings else {})
+    return Response(content, 200, headers, media_type=content_type)
+
+
+def warnings_header(view: JobView) -> str:
+    """Return the warnings as a list of structured fields (RFC 9651): codes with parameters."""
+    return ", ".join(
+        f"{warning.code};field={_quoted(warning.field)};detail={_quoted(warning.detail)}"
+        for warning in view.warnings
+    )
+
+
+def _quoted(text: str) -> str:
+    """Return a string of a structured field, which is printable ASCII."""
+    printable = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+    return '"' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def previews_of(view: JobView) -> int:

@@ -1,10 +1,16 @@
 """Response schemas of the generation and job routes."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
-from protocol.queue.job import FinishReason, JobState, Phase, Timings
+from protocol.queue.job import FinishReason, JobState, Phase, Timings, Warnings
 from protocol.request.object_keys import Extra, ExtraFormat, OutputFormat
 from service.schemas.problems import Problem
+
+ResponseWarnings = Annotated[
+    Warnings, Field(description="What may not be meant so, such as a mask that marks nothing.")
+]
 
 
 class ExtraResponse(BaseModel, title="ExtraAnswer"):
@@ -46,6 +52,7 @@ class GenerationResponse(BaseModel, title="GenerationAnswer"):
     id: str
     images: list[ImageResponse]
     timings: Timings
+    warnings: ResponseWarnings = ()
 
 
 class ProgressResponse(BaseModel, title="ProgressAnswer"):
@@ -74,3 +81,4 @@ class JobResponse(BaseModel, title="JobAnswer"):
     progress: ProgressResponse | None = None
     result: GenerationResponse | None = None
     error: Problem | None = None
+    warnings: ResponseWarnings = ()

@@ -23,6 +23,7 @@ LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 PROBLEMS = (
     "client-queue-full",
     "internal",
+    "job-lost",
     "overloaded",
     "queue-full",
     "rate-limited",

@@ -26,16 +26,22 @@ def main() -> int:
 def summary(report: Report) -> str:
     """Return the report in a few lines, with the ids of the jobs that have a problem."""
     lines = [
-        f"jobs {report.jobs}: {report.finished} finished, {report.cancelled} cancelled; "
+        f"jobs {report.jobs}: {report.finished} finished, {report.cancelled} cancelled, "
+        f"{len(report.lost_with_redis)} lost with the data of Redis; "
         f"{report.accepted} of them were accepted in a response",
         f"faults {sum(row.times for row in report.rows)}",
         f"started again after the death of a worker: {spread(report.started_again)}, "
         f"p99 {p99(report.started_again)}",
+        f"first new job finished after Redis was emptied: {spread(report.recoveries)}",
     ]
-    for name in ("lost", "done_twice", "failed", "wrong", "orphans", "crashed"):
+    for name in ("lost", "done_twice", "failed", "wrong", "orphans", "crashed", "mistimed"):
         found = sorted(getattr(report, name))
         lines.append(f"{name.replace('_', ' ')} {len(found)} {' '.join(found[:5])}".rstrip())
-    lines.append(f"surplus {report.surplus}")
+    lines += [
+        f"surplus {report.surplus}",
+        f"unanswered {report.unanswered}",
+        f"not recovered {len(report.unrecovered)}",
+    ]
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import redis
 
+from tests.chaos.journal import EMPTIED
 from tests.chaos.stack import ChaosStack, Program
 
 POLL_S = 0.05
@@ -95,6 +96,16 @@ def _redis_full(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps
         client.config_set("maxmemory", 0)
 
 
+def _redis_emptied(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
+    # As after a restart without persistence, or a failover to an empty replica.
+    with redis.Redis.from_url(stack.redis.url) as client, client.pipeline() as pipe:
+        pipe.flushall()
+        pipe.script_flush()
+        pipe.set(EMPTIED, time.time(), px=1)  # for the journal
+        pipe.execute()
+    yield 0.0
+
+
 def _connections_reset(stack: ChaosStack, _: Program, rng: random.Random) -> FaultSteps:
     stack.api_proxy.reset()
     stack.worker_proxy.reset()
@@ -139,6 +150,7 @@ def faults(lease_s: float) -> list[Fault]:
             "redis",
             _redis_killed(lease_s, 1.5 * lease_s),
         ),
+        Fault("Redis emptied (FLUSHALL)", "redis", _redis_emptied),
         Fault("Redis hanging", "redis", _redis_hanging),
         Fault("Redis pausing its clients", "redis", _redis_pausing),
         Fault("Redis out of memory", "redis", _redis_full),

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 from protocol.queue.job import TERMINAL, JobState
@@ -17,22 +18,32 @@ from protocol.queue.job_queue import STATES
 
 JOB = b"rq:job:"
 WORKER = b"rq:worker:"
+IDEMPOTENCY = b"darkroom:idempotency:"
+EMPTIED = "chaos:emptied"  # written in one transaction with FLUSHALL: the time
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A change of a job to `state`; `at` is in seconds since the epoch, if the programs set it."""
+    """A change of a job to `state`; `at` is in seconds since the epoch, if the programs set it.
+
+    `era` is the number of times that Redis had been emptied before.
+    """
 
     state: JobState
     at: float | None
     worker: str
+    era: int = 0
 
 
 @dataclass
 class History:
-    """All states of a job, in order."""
+    """All states of a job, in order.
+
+    `gone_at`: the time when Redis was emptied after the last of them; None if it was not.
+    """
 
     entries: list[Entry] = field(default_factory=list)
+    gone_at: float | None = None
 
     @property
     def endings(self) -> list[Entry]:
@@ -44,11 +55,31 @@ class History:
         return [entry for entry in self.entries if entry.state is JobState.RUNNING]
 
     @property
+    def records(self) -> list[list[Entry]]:
+        """The entries by era: a job that is submitted again to an emptied Redis has a new record.
+
+        That happens if the response to the first submission was lost.
+        """
+        return [list(entries) for _, entries in groupby(self.entries, lambda entry: entry.era)]
+
+    @property
+    def lost_with_redis(self) -> bool:
+        """True for a job that had not ended when Redis was emptied; nothing can restore it."""
+        return self.gone_at is not None and not _has_ended(self.records[-1])
+
+    @property
     def ended_once(self) -> bool:
-        return len(self.endings) == 1 and self.entries[-1] is self.endings[0]
+        """True if each record began in the queue and ended at most once, and the last did end.
+
+        The last need not have ended if it was lost with Redis.
+        """
+        has_ended = self.lost_with_redis or (bool(self.entries) and _has_ended(self.records[-1]))
+        return has_ended and all(map(_is_valid, self.records))
 
     def attempt_at(self, at: float) -> Entry | None:
         """Return the start of the attempt that was running at a time, or None."""
+        if self.gone_at is not None and self.gone_at <= at:
+            return None
         before = [entry for entry in self.entries if entry.at is not None and entry.at <= at]
         last = before[-1] if before else None
         return last if last is not None and last.state is JobState.RUNNING else None
@@ -56,10 +87,16 @@ class History:
 
 @dataclass
 class Journal:
-    """Histories by job id, and process ids of workers by name."""
+    """Histories by job id, and process ids of workers by name.
+
+    `emptied`: the times when Redis was emptied. `repeated`: the further jobs of an Idempotency-Key,
+    whose first job was in Redis when it was emptied.
+    """
 
     jobs: dict[str, History]
     pids: dict[str, int]
+    emptied: list[float] = field(default_factory=list)
+    repeated: set[str] = field(default_factory=set)
 
 
 def read_journal(folder: Path) -> Journal:
@@ -67,18 +104,44 @@ def read_journal(folder: Path) -> Journal:
 
     With `everysec` a write may be delayed behind the sync of the one before it.
     """
-    jobs: dict[str, History] = defaultdict(History)
-    pids: dict[str, int] = {}
+    journal = Journal(defaultdict(History), {})
+    jobs_of_keys: dict[bytes, list[str]] = defaultdict(list)
     for path in _files(folder):
         for command, key, *rest in _commands(path.read_bytes()):
-            if command.upper() not in (b"HSET", b"HMSET"):
-                continue
-            fields = dict(zip(rest[::2], rest[1::2], strict=True))
-            if key.startswith(JOB) and b"status" in fields:
-                jobs[key.removeprefix(JOB).decode()].entries.append(_entry(fields))
-            elif key.startswith(WORKER) and b"pid" in fields:
-                pids[key.removeprefix(WORKER).decode()] = int(fields[b"pid"])
-    return Journal(dict(jobs), pids)
+            match command.upper():
+                case b"HSET" | b"HMSET":
+                    _read_hash(journal, key, dict(zip(rest[::2], rest[1::2], strict=True)))
+                case b"SET" if key == EMPTIED.encode():
+                    _read_emptied(journal, float(rest[0]))
+                case b"SET" if key.startswith(IDEMPOTENCY):  # only if there is none
+                    jobs_of_keys[key].append(rest[0].split()[0].decode())
+    for jobs in jobs_of_keys.values():
+        journal.repeated.update([job for job in jobs if job in journal.jobs][1:])
+    return journal
+
+
+def _read_hash(journal: Journal, key: bytes, fields: dict[bytes, bytes]) -> None:
+    if key.startswith(JOB) and b"status" in fields:
+        history = journal.jobs[key.removeprefix(JOB).decode()]
+        history.entries.append(_entry(fields, era=len(journal.emptied)))
+        history.gone_at = None
+    elif key.startswith(WORKER) and b"pid" in fields:
+        journal.pids[key.removeprefix(WORKER).decode()] = int(fields[b"pid"])
+
+
+def _read_emptied(journal: Journal, at: float) -> None:
+    journal.emptied.append(at)
+    for history in journal.jobs.values():
+        history.gone_at = history.gone_at or at
+
+
+def _has_ended(record: list[Entry]) -> bool:
+    return any(entry.state in TERMINAL for entry in record)
+
+
+def _is_valid(record: list[Entry]) -> bool:
+    """Return True if the record began in the queue, and nothing follows a terminal state."""
+    return record[0].state is JobState.QUEUED and not _has_ended(record[:-1])
 
 
 def _files(folder: Path) -> list[Path]:
@@ -110,10 +173,11 @@ def _commands(data: bytes) -> Iterator[list[bytes]]:
             yield words
 
 
-def _entry(fields: dict[bytes, bytes]) -> Entry:
+def _entry(fields: dict[bytes, bytes], era: int) -> Entry:
     state = STATES[fields[b"status"].decode()]  # type: ignore[index]  # RQ's states are strings
-    written = fields.get(b"started_at" if state is JobState.RUNNING else b"ended_at", b"")
-    return Entry(state, _seconds(written), fields.get(b"worker_name", b"").decode())
+    field_of = {JobState.QUEUED: b"enqueued_at", JobState.RUNNING: b"started_at"}
+    written = fields.get(field_of.get(state, b"ended_at"), b"")
+    return Entry(state, _seconds(written), fields.get(b"worker_name", b"").decode(), era)
 
 
 def _seconds(rq_time: bytes) -> float | None:

@@ -52,16 +52,20 @@ class Observations:
     """Record of the responses to all clients.
 
     `accepted`: job id -> index of the request, for every job that a response accepted. `states`:
-    the states of the job in later responses. `wrong`: jobs whose images differ from the reference.
+    the states of the job in later responses. `totals`: the seconds that finished ones took.
+    `wrong`: jobs whose images differ from the reference.
+    `unanswered`: submissions that have not ended for their clients.
     """
 
     accepted: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=dict)
     states: dict[str, list[JobState]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
     verified: set[str] = field(default_factory=set)
     errors: list[tuple[float, str]] = field(default_factory=list)  # time, error
+    unanswered: int = 0
 
 
 def random_requests(rng: random.Random, count: int, steps: tuple[int, int]) -> list[LoadRequest]:
@@ -113,7 +117,7 @@ class Load:
         rng: random.Random,
     ) -> None:
         behaviours = [each for each in Behaviour for _ in range(each.value)]
-        self.observations = Observations()
+        self.observations = Observations(unanswered=submissions)
         self._urls = urls
         self._requests = requests
         self._references = references
@@ -133,6 +137,7 @@ class Load:
                 for index, behaviour, number in submissions:
                     key = str(uuid.UUID(int=number))
                     await _Submission(self, http, index, behaviour, key).run()
+                    self.observations.unanswered -= 1
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self._clients):
@@ -202,8 +207,13 @@ class _Submission:
                 break
             await asyncio.sleep(POLL_S)
         if state is JobState.FINISHED:
-            images = response.json()["result"]["images"]
+            result = response.json()["result"]
+            self._observations.totals[job_id] = result["timings"]["total"]
+            images = result["images"]
             files = [await self._retry("GET", image["url"]) for image in images]
+            if any(file.status_code == 404 for file in files):
+                self._observations.missing.add(job_id)
+                return
             self._load.check(job_id, self._index, [_digest(file.content) for file in files])
 
     async def _retry(self, method: str, path: str) -> httpx.Response:

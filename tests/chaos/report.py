@@ -10,6 +10,8 @@ from tests.chaos.faults import Incident
 from tests.chaos.journal import History, Journal
 from tests.chaos.load import Observations, error_counts
 
+RECOVERED_WITHIN_S = 30.0  # other faults may come in addition
+
 
 @dataclass(frozen=True)
 class Row:
@@ -27,20 +29,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """Results of a run: `rows` by kind of fault; the sets hold job ids and should be empty."""
+    """Results of a run: `rows` by kind of fault; the sets hold job ids and should be empty.
+
+    Except `lost_with_redis`: jobs that had not ended when Redis was emptied. Nothing can restore
+    them, but their clients must get an answer, and jobs submitted later must end.
+    """
 
     jobs: int  # in the journal
     accepted: int  # in responses to clients
     finished: int
     cancelled: int
     rows: list[Row]
+    lost_with_redis: set[str]
     lost: set[str]  # accepted, but without a terminal state, or unknown to the API
     done_twice: set[str]  # more than one terminal state, or another state after it
     failed: set[str]
     wrong: set[str]  # images differ from those generated alone
     surplus: int  # more jobs than submissions: retries that became second jobs
+    unanswered: int  # submissions that never ended for their clients
+    recoveries: list[float]  # seconds from each emptying of Redis until a later job has finished
+    unrecovered: list[float]  # times of an emptying after which no job finished soon
     orphans: list[str]
     crashed: list[str]  # programs that ended although they were not stopped
+    mistimed: set[str]  # a time of theirs is not within the run, so it is that of a wrong clock
 
     @property
     def passed(self) -> bool:
@@ -51,8 +62,11 @@ class Report:
             or self.failed
             or self.wrong
             or self.surplus
+            or self.unanswered
+            or self.unrecovered
             or self.orphans
             or self.crashed
+            or self.mistimed
         )
 
     @property
@@ -68,28 +82,74 @@ def make_report(
     submissions: int,
     orphans: list[str],
     crashed: list[str],
+    ran: tuple[float, float],
 ) -> Report:
+    """`ran`: the times at which the run began and ended, in seconds since the epoch."""
     histories = journal.jobs
+    lost_with_redis = {job for job, history in histories.items() if history.lost_with_redis}
     lost = {job for job in observations.accepted if not histories.get(job, History()).endings}
-    lost |= observations.missing
+    # A job is missing with good reason if its record was in Redis when that was emptied.
+    lost |= {job for job in observations.missing if histories.get(job, History()).gone_at is None}
     lost |= {job for job, history in histories.items() if not history.endings}
+    lost -= lost_with_redis
     done_twice = {job for job, history in histories.items() if not history.ended_once} - lost
+    recoveries = _recoveries(journal)
     last = {job: history.entries[-1].state for job, history in histories.items()}
     kinds = list(dict.fromkeys(incident.fault.name for incident in incidents))
     return Report(
         jobs=len(histories),
         accepted=len(observations.accepted),
         finished=sum(state is JobState.FINISHED for state in last.values()),
+        lost_with_redis=lost_with_redis,
         cancelled=sum(state is JobState.CANCELLED for state in last.values()),
         rows=[_row(kind, journal, observations, incidents, lost, done_twice) for kind in kinds],
         lost=lost,
         done_twice=done_twice,
         failed={job for job, state in last.items() if state is JobState.FAILED},
         wrong=observations.wrong,
-        surplus=max(0, len(histories) - submissions),
+        surplus=max(0, len(histories) - submissions - len(journal.repeated)),
+        unanswered=observations.unanswered,
+        recoveries=[seconds for seconds in recoveries.values() if seconds < math.inf],
+        unrecovered=[at for at, seconds in recoveries.items() if seconds > RECOVERED_WITHIN_S],
         orphans=orphans,
         crashed=crashed,
+        mistimed=_mistimed(histories, observations, ran),
     )
+
+
+def _mistimed(
+    histories: dict[str, History], observations: Observations, ran: tuple[float, float]
+) -> set[str]:
+    """Return the jobs with a time outside the run, or with a total that is longer than it."""
+    began, ended = ran
+    found = {job for job, total in observations.totals.items() if total > ended - began}
+    for job, history in histories.items():
+        times = [entry.at for entry in history.entries if entry.at is not None]
+        if any(not began <= at <= ended for at in times):
+            found.add(job)
+    return found
+
+
+def _recoveries(journal: Journal) -> dict[float, float]:
+    """Return the seconds from each emptying of Redis until a job submitted later has finished.
+
+    Without those after which no job was submitted, or Redis was emptied again too soon to judge.
+    """
+    found = {}
+    ends_at = [*journal.emptied, math.inf][1:]
+    for era, (at, end_at) in enumerate(zip(journal.emptied, ends_at, strict=True), start=1):
+        entries = [
+            entry
+            for history in journal.jobs.values()
+            for entry in history.entries
+            if entry.era == era
+        ]
+        finished = [
+            entry.at - at for entry in entries if entry.state is JobState.FINISHED and entry.at
+        ]
+        if finished or (entries and end_at - at > RECOVERED_WITHIN_S):
+            found[at] = min(finished, default=math.inf)
+    return found
 
 
 def _row(

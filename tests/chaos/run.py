@@ -62,6 +62,7 @@ def run(plan: Plan, folder: Path) -> Report:
     selected = [
         fault for fault in faults(WorkerSettings().worker_lease_s) if plan.only in fault.name
     ]
+    began = time.time()
     with chaos_stack(folder, plan.appendfsync, **settings) as stack:
         references = asyncio.run(generate_references(stack.urls[0], requests))
         load = Load(stack.urls, requests, references, plan.jobs, plan.clients, rng)
@@ -78,6 +79,7 @@ def run(plan: Plan, folder: Path) -> Report:
             submissions=plan.requests + plan.jobs,
             orphans=list(_orphans(stack, plan.until_expired)),
             crashed=[program.name for program in stack.programs if program.crashed],
+            ran=(began, time.time()),
         )
 
 

@@ -16,7 +16,7 @@ RESULT = b"return_value"  # part of the request that marks a job as finished
 @contextmanager
 def worker(redis_url: str, bucket: Bucket, step_s: float = 0.02) -> Iterator[ChildWorker]:
     """Run a worker process that stores its images in the bucket."""
-    with child_worker(redis_url, Path.cwd(), step_s, **bucket.environment) as child:
+    with child_worker(redis_url, Path.cwd(), step_s, 0.0, **bucket.environment) as child:
         yield child
 
 

@@ -1,7 +1,8 @@
 """A running Darkroom whose programs can be killed, frozen and restarted.
 
 It has two APIs and three workers, as an operator would run them, with a tiny model of random
-weights. All reach Redis through a proxy and store images in a bucket that can fail.
+weights. All reach Redis through a proxy and store images in a bucket that can fail. The clocks of
+one API and two workers are an hour off from the start.
 """
 
 import os
@@ -25,7 +26,10 @@ from tests.support.redis_server import RedisServer, free_port
 from tests.support.tiny_models import write_tiny_sd
 
 READY_WITHIN_S = 120.0
-APIS, WORKERS = 2, 3
+HOUR_S = 3600.0
+# Seconds that the clock of each program is off; Redis' is right.
+API_CLOCKS_S = (HOUR_S, 0.0)
+WORKER_CLOCKS_S = (-HOUR_S, 0.0, HOUR_S)
 # Each worker would choose what it measures as fastest, and under load measurements differ. Only the
 # same arithmetic gives the same bytes.
 SAME_ARITHMETIC = {
@@ -38,10 +42,18 @@ SAME_ARITHMETIC = {
 class Program:
     """A program; `pid` is that of its latest start, and its output goes to `log`."""
 
-    def __init__(self, name: str, module: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        environment: Mapping[str, str],
+        log: Path,
+        clock_s: float = 0.0,  # that its clock is off
+    ) -> None:
         self.name = name
         self.log = log
-        self._command = [sys.executable, "-m", module]
+        shifted = ["tests.support.shifted_clock", str(clock_s)] if clock_s else []
+        self._command = [sys.executable, "-m", *shifted, module]
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self._should_run = False
@@ -155,15 +167,16 @@ def chaos_stack(folder: Path, appendfsync: str, **settings: str) -> Iterator[Cha
             "DARKROOM_WORKER_TUNE_S": "1",
             **settings,
         }
-        ports = [free_port() for _ in range(APIS)]
+        ports = [free_port() for _ in API_CLOCKS_S]
         apis = [
             Program(
                 f"api-{number}",
                 "service",
                 {**common, "REDIS_URL": api_proxy.url, "PORT": str(port)},
                 folder / f"api-{number}.log",
+                clock_s,
             )
-            for number, port in enumerate(ports)
+            for number, (port, clock_s) in enumerate(zip(ports, API_CLOCKS_S, strict=True))
         ]
         workers = [
             Program(
@@ -171,8 +184,9 @@ def chaos_stack(folder: Path, appendfsync: str, **settings: str) -> Iterator[Cha
                 "worker",
                 {**common, "REDIS_URL": worker_proxy.url},
                 folder / f"worker-{number}.log",
+                clock_s,
             )
-            for number in range(WORKERS)
+            for number, clock_s in enumerate(WORKER_CLOCKS_S)
         ]
         stack = ChaosStack(redis, api_proxy, worker_proxy, bucket, apis, workers, ports)
         for program in stack.programs:

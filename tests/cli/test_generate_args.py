@@ -90,6 +90,18 @@ def test_extra_files_are_written_next_to_the_images(
     assert f"{tmp_path / 'other.png'}: the model's safety checker has flagged it" in printed
 
 
+def test_warning_about_a_mask_is_printed(
+    service: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, mask = tmp_path / "image.png", tmp_path / "mask.png"
+    Image.new("RGB", (64, 64), "teal").save(image)
+    for colour, warned in (("white", False), ("black", True)):
+        Image.new("L", (64, 64), colour).save(mask)
+        request_of(service, tmp_path / "o.png", "x", "--image", str(image), "--mask", str(mask))
+        printed = capsys.readouterr().err
+        assert ("warning: The mask marks nothing" in printed) == warned
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

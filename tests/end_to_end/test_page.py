@@ -56,6 +56,10 @@ def test_inpainting_with_a_mask(page: Page) -> None:
     page.locator("#mask-all").click()
     generate(page, "a red cat")
     assert image_sizes(page) == [[32, 32]]
+    expect(page.locator("#status")).not_to_contain_text("Warning")
+    page.locator("#clear-mask").click()
+    generate(page, "a red cat")
+    expect(page.locator("#status")).to_contain_text("Warning: The mask marks nothing")
 
 
 def test_error_is_shown_at_its_field(page: Page) -> None:

@@ -77,7 +77,7 @@ def main() -> int:
             context = WorkerContext.open(
                 settings, redis, OneModel(CARD.name), FaultyEngine(), metrics, tracing
             )
-            status = serve(redis, name, context, [(CARD, word_tokenizer())], heartbeat)
+            status = serve(redis, name, context, lambda: [(CARD, word_tokenizer())], heartbeat)
         heartbeat.leave()
     return status
 

@@ -11,6 +11,7 @@ from protocol.queue.job import (
     JobView,
     Phase,
     Progress,
+    RequestWarning,
     Timings,
 )
 from protocol.registry.presence import WorkerReport, WorkerState
@@ -159,6 +160,12 @@ progress = st.builds(
     phase=st.none() | st.sampled_from(Phase),
     previews=st.integers(0, 1000),
 )
+request_warnings = st.builds(
+    RequestWarning,
+    code=st.from_regex(r"[a-z]+(-[a-z]+)*", fullmatch=True),
+    field=names,
+    detail=prompts,
+)
 views = st.builds(
     JobView,
     id=job_ids,
@@ -168,6 +175,7 @@ views = st.builds(
     progress=st.none() | progress,
     result=st.none() | results,
     error=st.none(),
+    warnings=st.lists(request_warnings, max_size=3).map(tuple),
 )
 reports = st.builds(
     WorkerReport,

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from enum import Enum, auto
 
 from protocol.errors import DarkroomError, DeadlineExceeded
@@ -57,10 +56,8 @@ class JobRun(JobListener):
         self.lease_lost = False  # set from any thread
         self._context = context
         self._on_end = on_end
-        self._claimed_at = time.time()
-        self._queued_at = _unix_time(claim.enqueued_at) or self._claimed_at
-        self._began = time.monotonic()  # the clock of deadlines
-        self.trace = JobTrace(context.tracing, claim, self._queued_at, self._claimed_at)
+        self._began = time.monotonic()
+        self.trace = JobTrace(context.tracing, claim)
         self._inputs: dict[str, bytes] = {}
         self._inputs_read: Future[None] | None = None
         self._images: dict[int, Future[ImageResult]] = {}
@@ -70,7 +67,7 @@ class JobRun(JobListener):
     @property
     def queued_s(self) -> float:
         """Seconds that the job waited in the queue; 0 if that is not known."""
-        return max(0.0, self._claimed_at - self._queued_at)
+        return self.claim.queued_s or 0.0
 
     @property
     def active(self) -> bool:
@@ -186,7 +183,7 @@ class JobRun(JobListener):
             spent = {
                 "queued": self.queued_s,
                 "deliver": time.monotonic() - generated_at,
-                "total": max(0.0, time.time() - self._queued_at),
+                "total": self.queued_s + time.monotonic() - self._began,
             }
             outcome = JobResult(images=images, timings=timings.model_copy(update=spent))
         except DarkroomError as error:
@@ -207,12 +204,3 @@ class JobRun(JobListener):
                 previews=self._previews,
             )
         )
-
-
-def _unix_time(rq_time: str) -> float | None:
-    """Parse a time as RQ writes it; None if it is not one."""
-    try:
-        moment = datetime.strptime(rq_time, "%Y-%m-%dT%H:%M:%S.%fZ")
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=UTC).timestamp()

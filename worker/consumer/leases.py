@@ -32,7 +32,6 @@ from redis.client import Pipeline
 from protocol.connection.keyspace import RQ, key
 from protocol.connection.scripts import PipelinedScript, argv, script_text
 from protocol.queue.job_queue import CANCEL_FIELD
-from protocol.queue.submission import now_as_rq_writes_it
 from protocol.telemetry.context import NO_CONTEXT, JobContext
 
 LOADING_TTL_S = 60  # for how long the loading of a model is reported
@@ -74,6 +73,7 @@ class JobStatus(StrEnum):
 class Claim:
     """A job on which this worker holds a lease. `data` is RQ's, unchecked: it is not trusted.
 
+    `queued_s`: the seconds from submission to claim, by Redis' clock; None if they are not known.
     `waiting`: the jobs left in the pools that were looked through.
     """
 
@@ -81,7 +81,7 @@ class Claim:
     execution_id: str
     pool: str
     data: bytes
-    enqueued_at: str
+    queued_s: float | None
     stalled_count: int
     context: JobContext = NO_CONTEXT
     time_left_s: float | None = None  # at the claim, until the job's deadline
@@ -118,7 +118,7 @@ class Leases:
         self._settle = PipelinedScript(redis, "settle", "lease")
         self._renew = redis.register_script(script_text("renew", "lease"))
         self._requeue_stalled = PipelinedScript(redis, "requeue_stalled", "lease")
-        self._fail_expired = PipelinedScript(redis, "fail_expired", "lease")
+        self._fail_expired = PipelinedScript(redis, "fail_expired")
         self._fail_waiting = PipelinedScript(redis, "fail_waiting", "lease")
         self._waiting_counts = PipelinedScript(redis, "waiting_counts")
         self._next_execution = uuid.uuid4().hex
@@ -129,21 +129,18 @@ class Leases:
         Only an `idle` worker gets a job that must run alone.
         """
         execution = self._next_execution
-        now = now_as_rq_writes_it()
-        found = self._claim(
-            terms=self._terms, execution=execution, idle=idle, now=now, pools=list(pools)
-        )
+        found = self._claim(terms=self._terms, execution=execution, idle=idle, pools=list(pools))
         # Only now: until an answer arrives, the next call must repeat this one.
         self._next_execution = uuid.uuid4().hex
         if found is None:
             return None
-        job_id, data, enqueued_at, stalled, meta, time_left, waiting, pool = found
+        job_id, data, queued_s, stalled, meta, time_left, waiting, pool = found
         return Claim(
             job_id.decode(),
             execution,
             pool.decode(),
             data,
-            enqueued_at.decode(errors="replace"),
+            float(queued_s) if queued_s else None,
             int(stalled) if stalled.isdigit() else ALONE_FROM,
             JobContext.read(meta),
             float(time_left) if time_left else None,
@@ -198,9 +195,7 @@ class Leases:
 
     def requeue_stalled(self) -> list[tuple[str, JobStatus]]:
         """Requeue the jobs whose leases have expired: each job's id and its new status."""
-        found = self._requeue_stalled(
-            terms=self._terms, now=now_as_rq_writes_it(), pools=self._pools
-        )
+        found = self._requeue_stalled(terms=self._terms, pools=self._pools)
         return [
             (job_id.decode(), JobStatus(status.decode()))
             for job_id, status in zip(found[::2], found[1::2], strict=True)
@@ -208,7 +203,7 @@ class Leases:
 
     def fail_expired(self) -> list[str]:
         """Fail the waiting jobs whose deadlines have passed; return their ids."""
-        found = self._fail_expired(terms=self._terms, now=now_as_rq_writes_it(), pools=self._pools)
+        found = self._fail_expired(pools=self._pools)
         return [job_id.decode() for job_id in found]
 
     def waiting_counts(self, loading: Mapping[str, float | None]) -> dict[str, int]:
@@ -226,10 +221,8 @@ class Leases:
 
         `error` is an ErrorRecord as JSON, `record` RQ's entry for a failed result.
         """
-        now, failed = now_as_rq_writes_it(), []
-        while found := self._fail_waiting(
-            terms=self._terms, pool=pool, now=now, error=error, record=record
-        ):
+        failed = []
+        while found := self._fail_waiting(terms=self._terms, pool=pool, error=error, record=record):
             failed += [job_id.decode() for job_id in found]
         return failed
 
@@ -239,7 +232,6 @@ class Leases:
             pool=claim.pool,
             id=claim.job_id,
             execution=claim.execution_id,
-            now=now_as_rq_writes_it(),
             becomes=becomes,
             **outcome,
         )

@@ -110,15 +110,17 @@ class RqWorker(BaseWorker):
             self.heartbeat(REGISTRATION_TTL_S, pipeline=pipe)
             self.set_state(WorkerStatus.BUSY if claims else WorkerStatus.IDLE, pipeline=pipe)
             pipe.hset(self.key, items=self._context.metrics.for_rq)
+            pipe.sismember(self.redis_workers_keys, self.key)
+            pipe.hexists(self.key, "birth")
             before_the_leases = len(pipe)
             self.source.leases.renew(claims, pipe)
             answers = pipe.execute()
-        heartbeat_was_new, lost = answers[0], answers[before_the_leases:]
+        is_listed = all(answers[before_the_leases - 2 : before_the_leases])
         self._failure_detector.contact()
         self.consumer.reconnected()
-        for member in chain.from_iterable(lost):
+        for member in chain.from_iterable(answers[before_the_leases:]):
             self.consumer.lose_lease(member.decode().rpartition(":")[2])
-        if heartbeat_was_new:  # the entry was gone: expired in an outage, or Redis lost its data
+        if not is_listed:  # expired in an outage, or Redis has lost its data
             self.connection.delete(self.key)
             self.register_birth()  # type: ignore[no-untyped-call]
 

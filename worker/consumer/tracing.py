@@ -9,13 +9,16 @@ from worker.consumer.leases import Claim
 
 
 class JobTrace:
-    """The times of a job's phases, in seconds since 1970. Costs almost nothing without tracing."""
+    """The times of a job's phases, in seconds since 1970. Costs almost nothing without tracing.
 
-    def __init__(self, tracing: Tracing, claim: Claim, queued_at: float, claimed_at: float) -> None:
+    Spans are on this machine's clock, as is usual; the time in the queue is measured by Redis'.
+    """
+
+    def __init__(self, tracing: Tracing, claim: Claim) -> None:
         self._tracing = tracing
         self._claim = claim
-        self._queued_at = queued_at
-        self._claimed_at = self._admitted_at = self._generated_at = claimed_at
+        self._claimed_at = self._admitted_at = self._generated_at = time.time()
+        self._queued_at = self._claimed_at - (claim.queued_s or 0.0)
         self._steps: list[tuple[float, int]] = []
         self._timings = Timings()
 

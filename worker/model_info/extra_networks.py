@@ -1,4 +1,4 @@
-"""Lists the extra networks that fit each model, and publishes its card when the list changes."""
+"""Lists the extra networks that fit each model on its card."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from redis import Redis
-
 from models.loading.controlnets import ControlNets
 from models.lora.merging import layers_of
 from models.lora.registry import LoraRegistry
-from protocol.registry.model_registry import ModelRegistry
+from protocol.registry.model_registry import PublishedModel
 from protocol.request.model_card import ModelCard
 from worker.model_info.model_description import ModelDescription
 
@@ -24,34 +22,32 @@ LORAS = "loras"
 CONTROLNETS = "controlnets"
 
 
-class CardPublisher:
-    """The cards of a worker's models as last published, with the extra networks in `models_home`.
+class ModelCards:
+    """The cards of a worker's models, with the extra networks in `models_home`.
 
     `refresh` is to be called every `CHECK_EVERY_S`.
     """
 
-    def __init__(self, redis: Redis, models: Sequence[ModelDescription], models_home: Path) -> None:
-        self._registry = ModelRegistry(redis)
+    def __init__(self, models: Sequence[ModelDescription], models_home: Path) -> None:
         self._models = models
         self._loras = LoraRegistry(models_home / LORAS)
         self._controlnets = ControlNets(models_home / CONTROLNETS)
         self._layers = [layers_of(model.skeleton) for model in models]
-        self._published = self._current_cards()
+        self._cards = self._read_folders()
 
-    def cards(self) -> list[tuple[ModelCard, str]]:
-        """Return the cards as last published, each with the tokenizer of its model as JSON."""
+    def cards(self) -> list[PublishedModel]:
+        """Return the cards as of the last `refresh`, each with the tokenizer of its model."""
         tokenizers = (model.tokenizer_json for model in self._models)
-        return list(zip(self._published, tokenizers, strict=True))
+        return list(zip(self._cards, tokenizers, strict=True))
 
     def refresh(self) -> None:
-        """Publish the cards that have changed. Raises QueueUnavailable."""
-        for i, card in enumerate(self._current_cards()):
-            if card != self._published[i]:
-                self._registry.publish(card, self._models[i].tokenizer_json)
-                self._published[i] = card
+        """Read the folders again."""
+        before, self._cards = self._cards, self._read_folders()
+        for old, card in zip(before, self._cards, strict=True):
+            if card != old:
                 logger.info("extra networks have changed", extra={"model": card.name})
 
-    def _current_cards(self) -> list[ModelCard]:
+    def _read_folders(self) -> list[ModelCard]:
         return [
             model.card.model_copy(
                 update={

@@ -2,10 +2,11 @@
 
 Results are deleted when their job's record has expired, inputs when no job can still need them.
 Both must also be older than that takes, so that nothing new is deleted after Redis lost its data.
+Ages are the store's times compared with Redis' clock, with a margin for the difference.
 """
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from threading import Event
 
 from protocol.errors import StoreUnavailable
@@ -47,7 +48,7 @@ class GarbageCollector:
 
     def _collect_results(self) -> int:
         deleted = 0
-        for page in self._store.older_than("results", datetime.now(UTC) - self._results_age):
+        for page in self._store.older_than("results", self._pins.now() - self._results_age):
             for key in page:
                 # Checked just before each deletion: an earlier check may be out of date.
                 if not self._closing.is_set() and not self._pins.has_record(job_of(key)):
@@ -57,7 +58,7 @@ class GarbageCollector:
 
     def _collect_inputs(self) -> int:
         deleted = 0
-        for page in self._store.older_than("inputs", datetime.now(UTC) - self._inputs_age):
+        for page in self._store.older_than("inputs", self._pins.now() - self._inputs_age):
             if self._closing.is_set():
                 break
             free = self._pins.mark_for_deletion(page)

@@ -1,16 +1,17 @@
 -- Claim a job of the first pool that has one. Args: terms, execution, idle (the worker runs nothing),
--- now (as RQ writes it), pools (in the worker's order).
+-- pools (in the worker's order).
 -- An execution that was used before repeats the answer that was lost. The answer ends in the number of
--- other jobs that wait in these pools, and the job's pool.
+-- other jobs that wait in these pools, and the job's pool; times in it are durations, in seconds.
 local execution, last = args.execution, ours .. ':claim:' .. terms.worker
 local now = server_time()
 
 local function answer(pool, id)
   local found = redis.call('HMGET', job_key(id), 'data', 'enqueued_at', 'crashes', 'meta',
                            'deadline_at')
-  local left, waiting = tonumber(found[5] or nil), 0
+  local queued_s, left = seconds_since(found[2] or ''), tonumber(found[5] or nil)
+  local waiting = 0
   for _, other in ipairs(args.pools) do waiting = waiting + waiting_in_pool(other) end
-  return {id, found[1] or '', found[2] or '', found[3] or '0', found[4] or '',
+  return {id, found[1] or '', queued_s and tostring(queued_s) or '', found[3] or '0', found[4] or '',
           left and tostring(left - now) or '', waiting, pool}
 end
 
@@ -50,8 +51,9 @@ local function lease(pool, lane, id)
   local member, ttl = id .. ':' .. execution, math.ceil(6 * terms.lease_s)
   redis.call('ZADD', leases_key(pool), now + terms.lease_s, member)
   redis.call('SET', last, execution .. ':' .. id .. ':' .. pool, 'EX', ttl)
-  redis.call('HSET', job_key(id), 'status', 'started', 'started_at', args.now,
-             'worker_name', terms.worker, 'last_heartbeat', args.now)
+  local written = rq_time()
+  redis.call('HSET', job_key(id), 'status', 'started', 'started_at', written,
+             'worker_name', terms.worker, 'last_heartbeat', written)
   redis.call('PERSIST', job_key(id))
   -- For RQ's tools. Never due, so that none of them requeues the job: requeue_stalled does.
   redis.call('ZADD', registry_key('wip', lane), '+inf', member)
@@ -89,7 +91,7 @@ local function next_in_time(pool)
     if not lane or (tonumber(field(id, 'deadline_at')) or math.huge) > now then
       return lane, id, place
     end
-    expire(pool, lane, id, terms.failure_ttl_s, args.now)
+    expire(pool, lane, id)
   end
 end
 

@@ -1,5 +1,5 @@
--- Fail the waiting jobs whose deadlines have passed. Args: terms, now (as RQ writes it), pools.
+-- Fail the waiting jobs whose deadlines have passed. Args: pools.
 -- Returns their ids.
 local expired = {}
-for _, pool in ipairs(args.pools) do expire_all(pool, terms.failure_ttl_s, args.now, expired) end
+for _, pool in ipairs(args.pools) do expire_all(pool, expired) end
 return expired

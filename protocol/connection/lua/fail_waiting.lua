@@ -1,5 +1,5 @@
 -- Fail the waiting jobs of a pool whose model cannot be loaded, at most a hundred at once. Args: terms,
--- pool, now (as RQ writes it), error, record. Returns their ids.
+-- pool, error, record. Returns their ids.
 local MOST = 100
 local failed = {}
 for _, lane in ipairs(lanes_of(args.pool)) do
@@ -7,7 +7,7 @@ for _, lane in ipairs(lanes_of(args.pool)) do
     local id = head_of(lane)
     if not id then break end
     dequeue(args.pool, lane, id)
-    close(id, lane, 'failed', terms.failure_ttl_s, args.now, args)
+    close(id, lane, 'failed', terms.failure_ttl_s, args)
     failed[#failed + 1] = id
   end
 end

@@ -1,6 +1,6 @@
--- Count jobs and workers, without changes. Args: pools. Returns first RQ's workers as {name, queues,
--- state, succeeded, failed, seconds} each; then, for each lane of each pool, {name, enqueued_at of the
--- longest waiting job or '', jobs by kind}.
+-- Count jobs and workers, after waiting jobs whose deadlines have passed were failed. Args: pools.
+-- Returns first RQ's workers as {name, queues, state, succeeded, failed, seconds} each; then, for each
+-- lane of each pool, {name, seconds for which the first job has waited, jobs by kind}.
 local KINDS = {'wip', 'finished', 'failed', 'canceled', 'deferred', 'scheduled'}
 
 local function worker(key)
@@ -14,12 +14,13 @@ end
 -- The list is in order of arrival, except for requeued jobs, which are in front.
 local function oldest(lane)
   local id = redis.call('LINDEX', list_key(lane), 0)
-  return id and field(id, 'enqueued_at') or ''
+  return tostring(id and seconds_since(field(id, 'enqueued_at') or '') or 0)
 end
 
 local workers, lanes = {}, {}
 for _, key in ipairs(redis.call('SMEMBERS', rq .. ':workers')) do workers[#workers + 1] = worker(key) end
 for _, pool in ipairs(args.pools) do
+  expire_all(pool, {})
   for _, lane in ipairs(lanes_of(pool)) do
     local counts = {waiting_in(lane)}
     for _, kind in ipairs(KINDS) do

@@ -1,15 +1,15 @@
 -- Requeue the jobs whose leases have expired, and remove expired jobs from RQ's registries. Args:
--- terms, now (as RQ writes it), pools. Returns (job id, new status) pairs, flat.
+-- terms, pools. Returns (job id, new status) pairs, flat.
 local now, requeued = server_time(), {}
 
 for _, pool in ipairs(args.pools) do
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', leases_key(pool), 0, now, 'LIMIT', 0, 100)) do
     local id, execution = string.match(member, '^(.*):([^:]*)$')
     redis.call('ZREM', leases_key(pool), member)
-    forget(pool, id, execution)
+    forget(pool, id, execution, terms.worker)
     if field(id, 'status') == 'started' then
       requeued[#requeued + 1] = id
-      requeued[#requeued + 1] = requeue_stalled(pool, id, args.now)
+      requeued[#requeued + 1] = requeue_stalled(pool, id)
     end
   end
   for _, lane in ipairs(lanes_of(pool)) do

@@ -144,6 +144,6 @@ def test_without_triton_the_operators_stay() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"
         "import models.cuda.fused, models.cuda.fp8, torch\n"
-        "assert models.cuda.fused.choose_fused(torch.nn.Identity(), lambda: None) == {}"
+        "assert models.cuda.fused.autotune_fused(torch.nn.Identity(), lambda: None) == {}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

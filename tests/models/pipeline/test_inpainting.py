@@ -61,13 +61,35 @@ def test_unet_is_conditioned_on_the_masked_image(
     assert_same_image(ours(model, params), expected)
 
 
+@pytest.mark.parametrize("of_nine_channels", [True, False])
+def test_unmarked_pixels_are_restored_as_by_diffusers_overlay(
+    model: LatentDiffusion,
+    folder: Path,
+    tiny_sd: LatentDiffusion,
+    tiny_sd_folder: Path,
+    of_nine_channels: bool,
+) -> None:
+    """diffusers' pipelines return the decoded image; its overlay is applied here."""
+    model, folder = (model, folder) if of_nine_channels else (tiny_sd, tiny_sd_folder)
+    image, mask = photo(48, 32), Image.fromarray(MASK)
+    decoded = theirs(
+        diffusers.StableDiffusionInpaintPipeline, folder, PARAMS, image=image,
+        mask_image=mask, strength=1.0, width=48, height=32,
+    )  # fmt: skip
+    overlay = diffusers.image_processor.VaeImageProcessor().apply_overlay
+    expected = np.asarray(overlay(mask, image, Image.fromarray(decoded)).convert("RGB"))
+    mine = model.postprocess(PARAMS, torch.tensor(ours(model, PARAMS))).numpy()
+    assert_same_image(mine, expected)
+    np.testing.assert_array_equal(mine[MASK == 0], np.asarray(image)[MASK == 0])
+
+
 def test_with_a_controlnet(model: LatentDiffusion, folder: Path, tmp_path: Path) -> None:
     write_tiny_controlnet(tmp_path / "edges", folder)
     net, image = ControlNets(tmp_path).get("edges", model), control_image(48, 32)
     params = replace(PARAMS, controls=(ControlImage(net, as_control(image), 0.8),))
     expected = theirs_controlled(
         "StableDiffusionControlNetInpaintPipeline", folder, [tmp_path / "edges"], params,
-        image=photo(48, 32), mask_image=Image.fromarray(MASK), control=image,
+        image=photo(48, 32), mask_image=Image.fromarray(MASK), control_image=image,
         controlnet_conditioning_scale=0.8, strength=1.0,
     )  # fmt: skip
     assert_same_image(ours(model, params), expected)

@@ -41,6 +41,7 @@ EXAMPLES: list[DarkroomError] = [
     errors.WouldMissDeadline(30.0, 10.0, 20.0),
     errors.JobFailed("the images came out black"),
     errors.JobCancelled("0" * 32),
+    errors.JobLost("0" * 32),
     errors.DeadlineExceeded(2.5),
     errors.QueueUnavailable(),
     errors.StoreUnavailable(),

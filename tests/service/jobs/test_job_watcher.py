@@ -1,5 +1,6 @@
-"""JobWatcher: many waiting clients, lost messages, broken connections and restarts of Redis."""
+"""JobWatcher: many waiting clients, lost messages, broken connections, and an emptied Redis."""
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -70,3 +71,49 @@ def test_redis_restart_loses_no_image(clients: ThreadPoolExecutor) -> None:
         server.start()
         service.worker.release()
         assert [seed.result() for seed in seeds] == [0, 1]
+
+
+def test_waiting_client_gets_a_problem_when_redis_was_emptied(
+    service: Running, clients: ThreadPoolExecutor
+) -> None:
+    service.worker.hold()
+    url = f"{service.url}/v1/txt2img"
+    answer = clients.submit(httpx.post, url, json={"prompt": "x"}, timeout=30)
+    while not (job_ids := service.worker.waiting()):
+        time.sleep(0.01)
+    service.worker.redis.flushall()
+    response = answer.result(timeout=5)
+    assert response.status_code == 503
+    assert response.json()["type"].endswith(":job-lost")
+    assert job_ids[0] in response.json()["detail"]
+    assert "location" not in response.headers  # there is nothing to follow
+    assert int(response.headers["retry-after"]) > 0
+    assert service.client.get(f"/v1/jobs/{job_ids[0]}").status_code == 404
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_events_end_when_redis_was_emptied(service: Running, state: str) -> None:
+    service.worker.hold_at_step = 1 if state == "running" else -1
+    service.worker.hold()
+    headers = {"Prefer": "respond-async"}
+    job_id = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=headers).json()["id"]
+    while service.client.get(f"/v1/jobs/{job_id}").json()["state"] != state:
+        time.sleep(0.01)
+    with httpx.stream("GET", f"{service.url}/v1/jobs/{job_id}/events", timeout=5) as events:
+        lines = events.iter_lines()
+        assert next(lines) == f"event: {state}"
+        service.worker.redis.flushall()
+        last = [line for line in lines if line][-2:]
+    assert last[0] == "event: failed"
+    assert json.loads(last[1].removeprefix("data: "))["error"]["type"].endswith(":job-lost")
+
+
+def test_deleted_record_ends_the_wait_too(service: Running, clients: ThreadPoolExecutor) -> None:
+    """As after an eviction, or a deletion in a tool of RQ's."""
+    service.worker.hold()
+    url = f"{service.url}/v1/txt2img"
+    answer = clients.submit(httpx.post, url, json={"prompt": "x"}, timeout=30)
+    while not (job_ids := service.worker.waiting()):
+        time.sleep(0.01)
+    service.worker.redis.delete(f"rq:job:{job_ids[0]}", *service.worker.redis.keys("rq:queue:*"))
+    assert answer.result(timeout=5).json()["type"].endswith(":job-lost")

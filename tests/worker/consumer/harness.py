@@ -125,10 +125,12 @@ class ChildWorker:
     """A worker in a process of its own, to be killed."""
 
     def __init__(
-        self, redis_url: str, store: Path, step_s: float = 0.02, **environment: str
+        self, redis_url: str, store: Path, step_s: float, shift_s: float, **environment: str
     ) -> None:
+        module = "tests.worker.consumer.child_worker"
+        shifted = ["tests.support.shifted_clock", str(shift_s)] if shift_s else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.worker.consumer.child_worker", str(step_s)],
+            [sys.executable, "-m", *shifted, module, str(step_s)],
             env={
                 **os.environ,
                 "REDIS_URL": redis_url,
@@ -148,9 +150,10 @@ class ChildWorker:
 
 @contextmanager
 def child_worker(
-    redis_url: str, store: Path, step_s: float = 0.02, **environment: str
+    redis_url: str, store: Path, step_s: float = 0.02, shift_s: float = 0.0, **environment: str
 ) -> Iterator[ChildWorker]:
-    child = ChildWorker(redis_url, store, step_s, **environment)
+    """Run a worker in a process whose clock is `shift_s` seconds off."""
+    child = ChildWorker(redis_url, store, step_s, shift_s, **environment)
     try:
         yield child
     finally:

@@ -45,7 +45,7 @@ class FakeJobSource:
             return None
         self.idle_claims.append(idle)
         job_id, _, crashes = self.waiting.popleft()
-        return Claim(job_id, str(next(self._executions)), "", b"", "", crashes)
+        return Claim(job_id, str(next(self._executions)), "", b"", 0.0, crashes)
 
     def read(self, claim: Claim) -> GenerationRequest:
         return self.requests[claim.job_id]

@@ -1,17 +1,21 @@
 """Accepted jobs survive dead and frozen workers, and outages of Redis and the store."""
 
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
 import pytest
 from obstore.store import MemoryStore
+from redis import Redis
 from rq import SimpleWorker
 from rq.job import Job
 
 from protocol.errors import StoreUnavailable
 from protocol.queue.job import JobState
 from protocol.queue.job_queue import JobQueue
+from protocol.request.request import Priority
 from protocol.settings import Settings
 from protocol.storage.object_store import ObjectStore
 from tests.support.redis_server import RedisServer, free_port
@@ -176,14 +180,52 @@ def test_worker_without_redis_can_be_stopped(
         assert not worker.consumer.stopping
 
 
-def test_worker_registers_again_after_redis_lost_its_data(redis_url: str) -> None:
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda redis, key: redis.flushall(),
+        lambda redis, key: redis.delete(key),
+        lambda redis, key: redis.delete("rq:workers"),
+        # Emptied, and a heartbeat since, after which the connection broke.
+        lambda redis, key: redis.flushall() and redis.hset(key, "last_heartbeat", "x"),
+    ],
+)
+def test_worker_registers_again_after_redis_lost_its_data(
+    redis_url: str, lose: Callable[[Redis, str], object]
+) -> None:
     redis = client(redis_url)
     with running_worker(settings(redis_url)) as worker:
         wait_for(lambda: redis.hget(worker.key, "state") == b"idle")
-        redis.flushall()
+        lose(redis, worker.key)
         wait_for(lambda: redis.sismember("rq:workers", worker.key) == 1)
+        wait_for(lambda: redis.hget(worker.key, "birth") is not None)
         queue = job_queue(redis_url)
         assert outcome(queue, queue.submit(request())).state is JobState.FINISHED
+
+
+@pytest.mark.parametrize("priority", Priority)
+@pytest.mark.parametrize("lose", ["flushall", "delete"])
+def test_job_is_stopped_when_its_record_is_gone(
+    redis_url: str, lose: str, priority: Priority
+) -> None:
+    redis, queue, engine = client(redis_url), job_queue(redis_url), FakeEngine(step_s=0.05)
+    with running_worker(settings(redis_url), engine) as worker:
+        job_id = queue.submit(request(steps=1000, priority=priority))
+        wait_for(lambda: engine.admitted == [job_id])
+        if lose == "flushall":
+            redis.flushall()
+        else:  # as by a tool of RQ's
+            redis.delete(f"rq:job:{job_id}")
+        began = time.monotonic()
+        wait_for(lambda: engine.idle)
+        assert time.monotonic() - began < 15  # all its steps take 50 s
+        wait_for(lambda: not worker.consumer.claims)
+        second = queue.submit(request())
+        assert outcome(queue, second).state is JobState.FINISHED
+    assert engine.admitted == [job_id, second]
+    for name in ("leases:*", "wip:*", "execution*"):
+        for key in redis.keys(f"*{name}"):
+            assert redis.type(key) == b"none", key
 
 
 class FlakyStore(ObjectStore):

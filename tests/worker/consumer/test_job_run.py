@@ -56,7 +56,7 @@ def run_of(context: WorkerContext, **changes: object) -> tuple[JobRun, list[obje
     def on_end(run: JobRun, outcome: JobResult | DarkroomError) -> None:
         outcomes.append(outcome)
 
-    claim = Claim("0" * 32, "execution", "", b"", "", 0)
+    claim = Claim("0" * 32, "execution", "", b"", 0.0, 0)
     return JobRun(context, claim, request(**changes), on_end), outcomes
 
 

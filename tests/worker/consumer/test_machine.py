@@ -23,7 +23,7 @@ from redis import Redis
 
 from protocol.errors import ClientQueueFull, JobFailed, QueueFull, UnknownJob
 from protocol.queue.job import TERMINAL, JobResult, JobState, Timings
-from protocol.queue.job_queue import JobQueue, queue_name
+from protocol.queue.job_queue import STATES, JobQueue, queue_name
 from protocol.request.request import GenerationRequest, Priority
 from protocol.settings import Settings
 from tests.worker.consumer.expected_queue import ExpectedQueue
@@ -181,8 +181,25 @@ class JobsMachine(RuleBasedStateMachine):
             for registry in REGISTRIES:
                 self.redis.zadd(registry, {job_id: 0}, xx=True)
 
+    @rule(job_id=ids)
+    def view(self, job_id: str) -> None:
+        if job_id in self.jobs:
+            self._look(job_id)
+            assert self.queue.view(job_id).state is self.jobs[job_id].state
+
+    def _look(self, job_id: str) -> None:
+        """Fail a job whose deadline has passed, as each look at it does, also without a worker."""
+        job = self.jobs[job_id]
+        if job.late and job.state is JobState.QUEUED:
+            self._fail(job_id)
+        elif job.late and job.holder is not None:
+            self.silent.discard(job.holder.member)
+            job.state, job.holder = JobState.FAILED, None
+
     @rule(job_id=ids, client=st.sampled_from(["carl", "dora"]))
     def other_clients_cannot_view(self, job_id: str, client: str) -> None:
+        if job_id in self.jobs:
+            self._look(job_id)
         if job_id not in self.jobs or self.jobs[job_id].client != client:
             for call in (self.queue.view, self.queue.cancel):
                 with pytest.raises(UnknownJob):
@@ -197,6 +214,7 @@ class JobsMachine(RuleBasedStateMachine):
             with pytest.raises(UnknownJob):
                 self.queue.cancel(job_id)
             return
+        self._look(job_id)
         view = self.queue.cancel(job_id)
         if job.state is JobState.QUEUED:
             job.state = JobState.CANCELLED
@@ -335,7 +353,10 @@ class JobsMachine(RuleBasedStateMachine):
             assert sorted(leased) == sorted(job.holder.member for job in held if job.holder)
         assert sorted(registered) == sorted(ended) == sorted(expiring)
         for job_id, job in self.jobs.items():
-            assert self.queue.view(job_id).state is job.state
+            status = self.text.hget(f"rq:job:{job_id}", "status")
+            assert STATES[status] is job.state  # type: ignore[index]  # RQ's states are strings
+            if not job.late:  # a look would change the job
+                assert self.queue.view(job_id).state is job.state
             assert (job_id in self._queue_of(job_id)) == (job.state is JobState.QUEUED)
             assert (job.holder is not None) == (job.state is JobState.RUNNING)
 

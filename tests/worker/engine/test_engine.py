@@ -184,8 +184,9 @@ def test_img2img_follows_the_image_and_inpainting_keeps_the_unmasked_part(
     )  # fmt: skip
     run(engine)
     assert faint.progress[-1] == (3, 3)
-    # With nothing to repaint, prompt, strength and sampler do not matter.
-    np.testing.assert_allclose(nothing.images[0][0], again.images[0][0].astype(float), atol=1)
+    # With nothing to inpaint, prompt, strength and sampler do not matter.
+    np.testing.assert_array_equal(nothing.images[0][0], again.images[0][0])
+    np.testing.assert_array_equal(nothing.images[0][0], np.full((32, 32, 3), (200, 30, 60)))
 
 
 def test_step_of_an_idle_engine_changes_nothing(engine: DiffusionEngine) -> None:

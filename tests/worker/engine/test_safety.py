@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,22 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.checkpoints.checkpoint import CheckpointMissing
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from protocol.queue.job import FinishReason
+from protocol.request.request import Task
 from protocol.storage.object_store import ObjectStore
 from tests.support.tiny_models import write_tiny_sd
 from tests.support.tiny_safety import write_tiny_safety
-from tests.worker.engine.test_engine import request
+from tests.worker.engine.test_engine import KEY, RecordingListener, request, run
 from worker.consumer.context import WorkerContext
 from worker.consumer.job_run import JobRun
 from worker.consumer.leases import Claim
 from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import LoadedModel, unmeasured
 from worker.engine.safety import Mode, hidden, safety_of
-from worker.interfaces import OneModel, Pixels
+from worker.interfaces import AdmittedJob, OneModel, Pixels
 from worker.output.output_processor import OutputProcessor
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import Metrics
@@ -64,6 +67,30 @@ def test_flagged_image_is_hidden_only_in_mode_blank(model: LatentDiffusion) -> N
     np.testing.assert_array_equal(blank, hidden(FLAGGED))
 
 
+def test_hidden_image_of_inpainting_stays_hidden(model: LatentDiffusion) -> None:
+    """The checker is given the restored image, here the client's own, and nothing is restored
+    after it."""
+    resident = replace(unmeasured(model, 2), safety=safety_of(model, "blank"))
+    engine, listener = DiffusionEngine({"tiny": resident}, 2), RecordingListener()
+    height, width, _ = FLAGGED.shape
+    fields = {"task": Task.INPAINT, "width": width, "height": height, "strength": 1.0}
+    one = request(image_key=KEY, mask_key=KEY, **fields)
+    black = np.zeros((height, width), np.uint8)
+    engine.admit(AdmittedJob("job", one, packed(FLAGGED), packed(black), listener))
+    run(engine)
+    pixels, _ = listener.images[0]
+    np.testing.assert_array_equal(pixels, FLAGGED)
+    shown, reason = engine.screen(one, pixels)
+    assert reason is FinishReason.CONTENT_FILTERED
+    np.testing.assert_array_equal(shown, hidden(FLAGGED))
+
+
+def packed(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(("mode", "hides"), [("flag", False), ("blank", True), ("off", False)])
 def test_image_that_may_be_hidden_has_no_previews(
     model: LatentDiffusion, mode: Mode, hides: bool
@@ -74,7 +101,7 @@ def test_image_that_may_be_hidden_has_no_previews(
     output = OutputProcessor(ObjectStore.open("memory:///"), 1, 0.0)
     engine = DiffusionEngine({"tiny": resident}, 2)
     context = WorkerContext(WorkerSettings(), OneModel("tiny"), engine, output, reporter, Metrics())
-    claim = Claim("the job", "execution", "", b"", "", 0)
+    claim = Claim("the job", "execution", "", b"", 0.0, 0)
     run = JobRun(context, claim, request(), lambda run, outcome: None)
     run.on_preview(FLAGGED)
     output.submit(lambda: None).result()  # behind it, if it was begun

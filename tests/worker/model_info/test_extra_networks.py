@@ -14,8 +14,9 @@ from models.lora.names import UNET
 from protocol.registry.model_registry import ModelRegistry
 from tests.models.lora import spellings
 from tests.support.tiny_models import write_tiny_controlnet, write_tiny_sd, write_tiny_sdxl
-from worker.model_info.extra_networks import CardPublisher
+from worker.model_info.extra_networks import ModelCards
 from worker.model_info.model_description import ModelDescription, describe_models
+from worker.publisher import ModelPublisher
 from worker.settings import WorkerSettings
 
 
@@ -36,33 +37,37 @@ def test_card_is_published_again_when_an_extra_network_was_added(
     home, tokenizers = tmp_path / "home", [model.tokenizer_json for model in models]
     write_tiny_controlnet(home / "controlnets/first", tmp_path / "sd")
     with redis.Redis.from_url(redis_url) as connection:
-        registry = ModelRegistry(connection)
-        publisher = CardPublisher(connection, models, home)
-        assert [(card.controlnets, json) for card, json in publisher.cards()] == [
+        registry, cards = ModelRegistry(connection), ModelCards(models, home)
+        publisher = ModelPublisher(connection, "ann", cards.cards)
+        assert [(card.controlnets, json) for card, json in cards.cards()] == [
             (("first",), tokenizers[0]),
             ((), tokenizers[1]),
         ]
-        publisher.refresh()
-        assert registry.cards() == {}  # nothing has changed since
+        publisher.publish()
+        before = registry.cards()
+        cards.refresh()
+        assert not publisher.check()
+        assert registry.cards() == before  # nothing has changed since
         write_tiny_controlnet(home / "controlnets/second", tmp_path / "sd")
-        publisher.refresh()
-        assert list(registry.cards()) == ["sd"]
+        cards.refresh()
+        assert not publisher.check()
         assert registry.cards()["sd"].controlnets == ("first", "second")
+        assert registry.cards()["sdxl"] == before["sdxl"]
         assert registry.tokenizer_json("sd") == tokenizers[0]
         registry.withdraw("sd")
-        publisher.refresh()
-        assert registry.cards() == {}
+        assert publisher.check()
+        assert registry.cards()["sd"].controlnets == ("first", "second")
         shutil.rmtree(home)
-        publisher.refresh()
+        cards.refresh()
+        assert not publisher.check()
         assert registry.cards()["sd"].controlnets == ()
 
 
 def test_lora_is_listed_on_the_cards_that_it_fits(
-    models: list[ModelDescription], tmp_path: Path, redis_url: str
+    models: list[ModelDescription], tmp_path: Path
 ) -> None:
     layers = layers_of(models[0].skeleton)
     pairs = spellings.random_pairs(layers, [(UNET, "down_blocks.0.attentions.0.proj_in")])
     spellings.save(tmp_path / "home/loras/style.safetensors", spellings.kohya(pairs))
-    with redis.Redis.from_url(redis_url) as connection:
-        cards = [card for card, _ in CardPublisher(connection, models, tmp_path / "home").cards()]
+    cards = [card for card, _ in ModelCards(models, tmp_path / "home").cards()]
     assert [card.loras for card in cards] == [("style",), ()]

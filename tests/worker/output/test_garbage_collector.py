@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from protocol.errors import UnknownImage
-from protocol.queue.job import TERMINAL, JobResult, Timings
+from protocol.queue.job import TERMINAL, JobResult, JobView, Timings
 from protocol.request.object_keys import OutputFormat, input_key, new_job_id, result_key
 from protocol.storage.object_store import ObjectStore
 from protocol.storage.pins import MARGIN_S, Pins
@@ -212,7 +212,8 @@ class CollectionMachine(RuleBasedStateMachine):
     def what_a_live_job_needs_is_there(self) -> None:
         if not hasattr(self, "inputs"):
             return
-        states = self.folder.queue.states([*self.inputs])
+        found = self.folder.queue.view_many([(job_id, None) for job_id in self.inputs])
+        states = {view.id: view.state for view in found if isinstance(view, JobView)}
         for job_id, image in self.inputs.items():
             if job_id in states and states[job_id] not in TERMINAL:
                 assert self.folder.has(input_key(image))

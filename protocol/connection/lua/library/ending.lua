@@ -13,9 +13,9 @@ end
 
 -- End a job, for `keep` seconds with the fields that RQ's tools read. `outcome` may have: error,
 -- record (RQ's entry of the result), result.
-local function close(id, lane, status, keep, ended_at, outcome)
+local function close(id, lane, status, keep, outcome)
   local job = job_key(id)
-  redis.call('HSET', job, 'status', status, 'ended_at', ended_at)
+  redis.call('HSET', job, 'status', status, 'ended_at', rq_time())
   if outcome.error then redis.call('HSET', job, 'error', outcome.error) end
   if outcome.record then
     redis.call('XADD', results_key(id), 'MAXLEN', 10, '*', unpack(outcome.record))
@@ -27,21 +27,43 @@ local function close(id, lane, status, keep, ended_at, outcome)
   return status
 end
 
--- Fail a waiting job whose deadline has passed, with the error that was submitted for that case.
-local function expire(pool, lane, id, keep, ended_at)
+local MOST_TTL_S = 1000000000
+
+-- The seconds for which a failed job is kept: those that RQ's tools would keep it.
+local function failure_ttl(id)
+  local written = string.match(field(id, 'failure_ttl') or '', '^%d+$')
+  return math.min(tonumber(written) or 86400, MOST_TTL_S)
+end
+
+-- Fail a job whose deadline has passed, with the error that was submitted for that case.
+local function expire(pool, lane, id)
   dequeue(pool, lane, id)
-  close(id, lane, 'failed', keep, ended_at, {error = field(id, 'late')})
+  close(id, lane, 'failed', failure_ttl(id), {error = field(id, 'late')})
 end
 
 -- Fail all waiting jobs of a pool whose deadlines have passed; add their ids to `expired`.
-local function expire_all(pool, keep, ended_at, expired)
+local function expire_all(pool, expired)
   local deadlines = deadlines_key(pool)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', server_time(), 'LIMIT', 0, 100)) do
     redis.call('ZREM', deadlines, id)
     if field(id, 'status') == 'queued' then
-      expire(pool, lane_of(pool, id), id, keep, ended_at)
+      expire(pool, lane_of(pool, id), id)
       expired[#expired + 1] = id
     end
   end
   return expired
+end
+
+-- Fail a job, also a running one, whose deadline has passed. Called whenever a job is looked at: no
+-- worker may be alive to do it, or the one that holds the job may be frozen. Returns the seconds that are
+-- left to a job that has not ended; nil if it has, or has no deadline.
+local function expire_if_late(id)
+  local status = field(id, 'status')
+  local deadline = tonumber(field(id, 'deadline_at'))
+  if not deadline or (status ~= 'queued' and status ~= 'started') then return nil end
+  local left = deadline - server_time()
+  if left > 0 then return left end
+  local pool = pool_of(id)
+  revoke_leases(pool, id)
+  expire(pool, lane_of(pool, id), id)
 end

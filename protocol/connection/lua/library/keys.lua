@@ -46,8 +46,3 @@ local function lane_of(pool, id)
 end
 
 local function is_id(id) return string.match(id, '^[%w_-]+$') ~= nil end
-
-local function server_time()
-  local time = redis.call('TIME')
-  return time[1] + time[2] / 1000000
-end

@@ -1,6 +1,8 @@
 -- The view of a job: status, client, error, latest progress; while it waits, the number ahead of it and
--- the rate; once it has finished, its latest result. False if there is no such job.
+-- the rate; once it has finished, its latest result; until it ends, the seconds until its deadline; the
+-- warnings of its request. False if there is no such job. A job whose deadline has passed is ended first.
 local function view_of(id)
+  local left = expire_if_late(id)
   local status = field(id, 'status')
   if not status then return false end
   local ahead, rate, result
@@ -12,5 +14,6 @@ local function view_of(id)
     if result.err then result = nil end
   end
   return {status, field(id, 'client') or '', field(id, 'error') or false,
-          redis.call('GET', progress_key(id)), ahead or false, rate or false, result or false}
+          redis.call('GET', progress_key(id)), ahead or false, rate or false, result or false,
+          left and tostring(math.min(left, MOST_TTL_S)) or false, field(id, 'warnings') or false}
 end

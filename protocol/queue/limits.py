@@ -1,0 +1,60 @@
+"""Limits of one client over all API processes: rates, and jobs that wait or run.
+
+A job counts when it is queued, in the script that queues it (`lua/submit.lua`). So a request that
+is refused, or that repeats an earlier one, costs nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis import Redis
+
+from protocol.connection.redis_client import redis_errors
+from protocol.connection.scripts import PipelinedScript
+from protocol.errors import RateLimited
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A limit of `per_minute` of `what`; the name is for the client and for a key in Redis."""
+
+    what: str
+    per_minute: int
+
+    def arguments(self, cost: int) -> Mapping[str, str | int]:
+        """Return a rate as the Lua scripts take it."""
+        return {"what": self.what, "capacity": self.per_minute, "cost": cost}
+
+    def error(self, wait_ms: int) -> RateLimited:
+        """Return the error for a client that has to wait."""
+        return RateLimited(self.what, self.per_minute, wait_ms / 1000)
+
+
+@dataclass(frozen=True)
+class JobLimits:
+    """What a job costs its client: an amount of each rate, and one of at most `jobs`."""
+
+    costs: tuple[tuple[Rate, int], ...] = ()
+    jobs: int | None = None
+
+
+NO_LIMITS = JobLimits()
+
+
+class Rates:
+    """The rates of clients, in Redis. Raises `QueueUnavailable` when Redis does not answer."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._script = PipelinedScript(redis, "rate", "limits")
+
+    def check(self, client: str, rate: Rate) -> None:
+        """Raise `RateLimited` if not even 1 is left; take nothing."""
+        with redis_errors():
+            wait_ms = self._script(client=client, rate=rate.arguments(1), take=False)
+        if wait_ms:
+            raise rate.error(wait_ms)
+
+    def take(self, client: str, rate: Rate, cost: int) -> None:
+        """Take `cost`, or what is left if that is less."""
+        with redis_errors():
+            self._script(client=client, rate=rate.arguments(cost), take=True)
