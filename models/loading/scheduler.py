@@ -1,7 +1,7 @@
 """The scheduler's configuration of a model folder, as the model's pipeline uses it.
 
-Pipelines of Stable Diffusion 1.x set fields that older files lack, whatever the file holds: see
-`StableDiffusionPipeline.__init__` of diffusers.
+Pipelines of Stable Diffusion 1.x set fields that older files lack, and replace those of the file:
+see `StableDiffusionPipeline.__init__` of diffusers.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class SchedulerClass:
     spacing: the default of `timestep_spacing`; None for a class with timesteps of its own. neutral:
     its other fields, each with the values that are computed; every other value is refused. curves:
     those of the fields `CURVES` that are computed; empty for a class without such fields.
-    whole_range: curves span all trained levels, whatever the spacing. zero_snr: it has
+    whole_range: curves span all trained levels, with any spacing. zero_snr: it has
     `rescale_betas_zero_snr`.
     """
 

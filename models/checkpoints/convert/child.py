@@ -27,7 +27,7 @@ def main() -> int:
         kind=job["kind"],
         tokenizer=_path(job["tokenizer"]),
         within=_path(job["within"]),
-        pools=job["pools"],
+        pools=job.get("pools"),
         report=lambda done, total, what: _send(done=done, total=total, what=what),
     )
     try:

@@ -1,4 +1,4 @@
-"""How the model of a single file was trained, where its shapes do not tell.
+"""Facts about the training of a single file that its shapes do not contain.
 
 Three sources, of which the first that states a fact decides:
 
@@ -65,7 +65,7 @@ UNKNOWN_TRAINING = TrainingFacts()
 
 @dataclass(frozen=True)
 class _Statement:
-    """What one source states; None for a fact that it does not state."""
+    """The facts of one source; None for a fact that it does not state."""
 
     source: str
     prediction_type: str | None = None
