@@ -95,6 +95,7 @@ def test_card_of_another_version_does_no_harm(service: Running) -> None:
 
 def test_not_ready_while_redis_has_no_memory(own_redis: RedisServer) -> None:
     with running(own_redis.url) as service:
+        service.worker.hold()  # its writes would be refused, too
         becomes(service, ready=True)
         service.worker.redis.config_set("maxmemory", 1)
         becomes(service, ready=False)
