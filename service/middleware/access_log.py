@@ -3,15 +3,15 @@
 import logging
 import time
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.middleware.response_status import NO_RESPONSE, ResponseStatus
 from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 # Label values of fixed number: values chosen by clients would fill the memory.
 NO_ROUTE = "none"  # every path that no route matches
-NO_RESPONSE = "none"  # the connection ended before the response began
 UNHANDLED_ERROR = "500"  # sent by the framework, outside this middleware
 OTHER_METHOD = "other"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -31,23 +31,17 @@ class AccessLogMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = NO_RESPONSE
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
-            await send(message)
-
+        status = ResponseStatus(send)
         self.metrics.in_flight.inc()
         try:
-            await self.app(scope, receive, sending)
+            await self.app(scope, receive, status)
         except Exception:
-            status = UNHANDLED_ERROR if status == NO_RESPONSE else status
+            if status.value == NO_RESPONSE:
+                status.value = UNHANDLED_ERROR
             raise
         finally:
             self.metrics.in_flight.dec()
-            self._report(scope, status, time.perf_counter() - started)
+            self._report(scope, status.value, time.perf_counter() - started)
 
     def _report(self, scope: Scope, status: str, seconds: float) -> None:
         """Update the metrics and write the log line. The client is logged by name, not by key."""

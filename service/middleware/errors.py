@@ -4,9 +4,10 @@ import logging
 import traceback
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from protocol.errors import DarkroomError
+from service.middleware.response_status import NO_RESPONSE, ResponseStatus
 from service.schemas.problems import problem_response
 
 log = logging.getLogger(__name__)
@@ -27,17 +28,13 @@ class ErrorMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def sending(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        status = ResponseStatus(send)
         try:
-            await self.app(scope, receive, sending)
+            await self.app(scope, receive, status)
         except Exception as error:
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("unexpected %s\n%s", type(error).__name__, frames)
-            if not started:  # else the response is cut short, and the server ends the connection
+            if (
+                status.value == NO_RESPONSE
+            ):  # else the response is cut short, and the server ends the connection
                 await send_error(DarkroomError(), scope, receive, send)

@@ -1,10 +1,11 @@
 """A trace span around every request but the routine ones of monitoring."""
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from protocol.telemetry.tracing import Tracing
-from service.middleware.access_log import NO_RESPONSE, ROUTINE, method_of, route_of
+from service.middleware.access_log import ROUTINE, method_of, route_of
+from service.middleware.response_status import ResponseStatus
 
 
 class TracingMiddleware:
@@ -18,17 +19,10 @@ class TracingMiddleware:
         if scope["type"] != "http" or scope["path"] in ROUTINE:
             await self.app(scope, receive, send)
             return
-        status = NO_RESPONSE
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
-            await send(message)
-
+        status = ResponseStatus(send)
         parent = Headers(scope=scope).get("traceparent", "")
         with self.tracing.request(method_of(scope), parent) as finish:
             try:
-                await self.app(scope, receive, sending)
+                await self.app(scope, receive, status)
             finally:
-                finish(route_of(scope), status)
+                finish(route_of(scope), status.value)
