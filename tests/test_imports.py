@@ -1,18 +1,14 @@
 """Tests of the imports of every module: packages of the project, of others, and declared extras."""
 
-import ast
 import importlib.metadata
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.imports import ROOT, imports_of
 
 # Folder -> folders of this project that it may import.
 MAY_IMPORT = {
@@ -59,40 +55,6 @@ EXTRAS = {
     "bench": {"worker", "gpu", "training", "dev"},
     "tests": {"worker", "gpu", "training", "tracing", "dev"},
 }
-
-
-@dataclass(frozen=True)
-class Import:
-    """One import statement: `file` relative to the repository, `package` the first name."""
-
-    file: str
-    line: int
-    package: str
-    when_called: bool
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} imports {self.package}"
-
-
-def imports_of(folder: str) -> list[Import]:
-    """Return every import below `folder`."""
-    return [
-        found
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        for found in _imports(ast.parse(path.read_text()), str(path.relative_to(ROOT)), False)
-    ]
-
-
-def _imports(node: ast.AST, file: str, when_called: bool) -> Iterator[Import]:
-    for child in ast.iter_child_nodes(node):
-        inside = when_called or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
-        if isinstance(child, ast.Import):
-            for alias in child.names:
-                yield Import(file, child.lineno, alias.name.partition(".")[0], when_called)
-        elif isinstance(child, ast.ImportFrom):
-            assert child.level == 0, f"{file}:{child.lineno} is a relative import"
-            yield Import(file, child.lineno, str(child.module).partition(".")[0], when_called)
-        yield from _imports(child, file, inside)
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)

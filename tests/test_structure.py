@@ -5,14 +5,14 @@ All imports count, including those inside a function or under `TYPE_CHECKING`.
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.imports import ROOT, imports_of
+
 PACKAGES = ("protocol", "service", "worker", "models", "training", "darkroom", "bench")
 MAX_MODULES = 24  # in one folder
 
@@ -60,10 +60,13 @@ LAYERS = {
         {"commands"},
         {"."},
     ),
-    "bench": ({"__init__", "common"}, {"engine", "serving", "docs", "full_size"}, {"simulation"}),
+    "bench": (
+        {"__init__", "common"},
+        {"engine", "serving", "docs", "full_size"},
+        {"simulation"},
+        {"."},
+    ),
 }
-# Imports between subpackages of one layer.
-SAME_LAYER = {("models/tuning", "models/cuda")}
 
 
 def module_name(file: str) -> str:
@@ -78,21 +81,18 @@ MODULES = {
 }
 
 
-def imported(file: str) -> Iterator[str]:
-    """Yield the files of this project that `file` imports."""
-    for node in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            module = node.module
-            for alias in node.names:
-                full = f"{module}.{alias.name}"
-                names.append(full if full in MODULES else module)
-        yield from (MODULES[name] for name in names if name in MODULES)
+def imported_files(package: str) -> Iterator[tuple[str, str]]:
+    """Yield (file, the file of ours that it imports) for every import in `package`."""
+    for found in imports_of(package):
+        target = MODULES.get(f"{found.module}.{found.name}") or MODULES.get(found.module)
+        if target is not None and target != found.file:
+            yield found.file, target
 
 
-GRAPH = {file: sorted(set(imported(file)) - {file}) for file in MODULES.values()}
+GRAPH: dict[str, list[str]] = {file: [] for file in MODULES.values()}
+for package in PACKAGES:
+    for file, target in sorted(set(imported_files(package))):
+        GRAPH[file].append(target)
 
 
 def circles(graph: dict[str, list[str]]) -> list[list[str]]:
@@ -148,9 +148,8 @@ def test_subpackages_import_lower_layers_only(package: str) -> None:
             if not (file.startswith(f"{package}/") and target.startswith(f"{package}/")):
                 continue
             (_, part), (_, below) = place(file), place(target)
-            same_layer = (f"{package}/{part}", f"{package}/{below}") in SAME_LAYER
             root_modules = part == below or (level(package, part) == level(package, below) == 0)
-            if root_modules or same_layer or level(package, below) < level(package, part):
+            if root_modules or level(package, below) < level(package, part):
                 continue
             wrong.append(f"{file} imports {target}")
     assert wrong == []

@@ -32,8 +32,7 @@ from bench.engine.flops import (
     unet_flops,
 )
 from models.conditioners.clip import text_stages
-from models.executors import base as networks
-from models.executors import compiled, openvino
+from models.executors import base, compiled, openvino
 from models.executors.base import Network, Run
 from models.executors.eager import eager_executors
 from models.loading.loader import default_device
@@ -119,9 +118,9 @@ def _networks(
         "encoder": encode_flops(model.autoencoder.config, workload.side),
     }
     for network in (
-        networks.denoiser(model.unet),
-        networks.decoder(model.autoencoder, latent_side),
-        networks.encoder(model.autoencoder, workload.side),
+        base.denoiser(model.unet),
+        base.decoder(model.autoencoder, latent_side),
+        base.encoder(model.autoencoder, workload.side),
     ):
         for name, run in executors(model, network, with_compile, cache):
             for rows in counts[network.name][:SMOKE_ROWS] if smoke else counts[network.name]:

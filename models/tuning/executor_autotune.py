@@ -20,8 +20,7 @@ from pathlib import Path
 
 import torch
 
-from models.executors import base as networks
-from models.executors import compiled, openvino
+from models.executors import base, compiled, openvino
 from models.executors.base import Executors, Network, Run
 from models.executors.eager import eager_executors
 from models.executors.stopwatch import best_seconds
@@ -63,9 +62,9 @@ def autotune_executors(model: LatentDiffusion, options: ExecutorOptions) -> Exec
     """
     eager = eager_executors(model.unet, model.autoencoder, same_bytes=options.same_bytes)
     side = model.unet.config.sample_size
-    denoiser = networks.denoiser(model.unet)
-    decoder = networks.decoder(model.autoencoder, side)
-    encoder = networks.encoder(model.autoencoder, side * model.autoencoder.config.factor)
+    denoiser = base.denoiser(model.unet)
+    decoder = base.decoder(model.autoencoder, side)
+    encoder = base.encoder(model.autoencoder, side * model.autoencoder.config.factor)
     denoising, denoise = _autotune(denoiser, eager.denoiser, (2, options.rows), options)
     decoding, decode = _autotune(decoder, eager.decoder, (1,), options)
     encoding, encode = _autotune(encoder, eager.encoder, (1,), options)
@@ -171,7 +170,7 @@ def _estimate_s(seconds: dict[str, float], racing: list[str], turns: int, rows: 
 def _cache_key(network: Network, options: ExecutorOptions) -> str:
     """Return a hash of everything that a choice depends on."""
     what = (
-        networks.fingerprint(network),
+        base.fingerprint(network),
         _cpu(),
         str(torch.get_num_threads()),
         json.dumps(asdict(replace(options, cache=None))),

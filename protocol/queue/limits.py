@@ -32,7 +32,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class JobLimits:
-    """What a job costs its client: an amount of each rate, and one of at most `jobs`."""
+    """Costs of a job for its client: an amount of each rate, and one of at most `jobs`."""
 
     costs: tuple[tuple[Rate, int], ...] = ()
     jobs: int | None = None

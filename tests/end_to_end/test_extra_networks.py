@@ -20,7 +20,7 @@ from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.lora.merging import layers_of
 from models.pipeline import LatentDiffusion
-from tests.models.lora import spellings as spelled
+from tests.models.lora import spellings
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 from tests.support.tiny_safety import write_tiny_safety
@@ -62,8 +62,8 @@ class LoraStack:
 
     def add(self, name: str, seed: int) -> None:
         layers = layers_of(self.model)
-        pairs = spelled.random_pairs(layers, spelled.attention_of(layers), seed=seed)
-        file = spelled.save(self.loras / "new.tmp", spelled.kohya(pairs))
+        pairs = spellings.random_pairs(layers, spellings.attention_of(layers), seed=seed)
+        file = spellings.save(self.loras / "new.tmp", spellings.kohya(pairs))
         file.rename(self.loras / f"{name}.safetensors")
 
 

@@ -20,7 +20,7 @@ from models.lora.merging import layers_of
 from protocol.request.object_keys import Extra
 from tests.end_to_end.browser import generate, image_sizes, opened_page
 from tests.end_to_end.test_tasks import encoded
-from tests.models.lora import spellings as spelled
+from tests.models.lora import spellings
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import (
     CONTEXT,
@@ -86,8 +86,8 @@ def write_extra_networks(home: Path, model: Path) -> None:
     write_tiny_controlnet(home / "controlnets/edges", model)
     layers = layers_of(load_model(str(model), torch.device("cpu")))
     for seed, name in enumerate(("pencil", "oil.paint")):
-        pairs = spelled.random_pairs(layers, spelled.attention_of(layers), seed=seed)
-        spelled.save(home / f"loras/{name}.safetensors", spelled.kohya(pairs))
+        pairs = spellings.random_pairs(layers, spellings.attention_of(layers), seed=seed)
+        spellings.save(home / f"loras/{name}.safetensors", spellings.kohya(pairs))
     (home / "embeddings").mkdir()
     vectors = torch.randn(4, CONTEXT, generator=torch.Generator().manual_seed(7))
     save_file({"emb_params": vectors}, home / "embeddings/my-cat.safetensors")

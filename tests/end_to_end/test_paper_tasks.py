@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.models.published import small_models as small
+from tests.models.published import small_models
 from tests.support.local_stack import running_stack
 
 WRITERS = {
-    "faces": small.write_unconditional,
-    "text": small.write_text_to_image,
-    "classes": small.write_class,
-    "boxes": small.write_layout,
-    "maps": small.write_semantic,
-    "holes": small.write_inpainting,
-    "large": small.write_super_resolution,
+    "faces": small_models.write_unconditional,
+    "text": small_models.write_text_to_image,
+    "classes": small_models.write_class,
+    "boxes": small_models.write_layout,
+    "maps": small_models.write_semantic,
+    "holes": small_models.write_inpainting,
+    "large": small_models.write_super_resolution,
 }
 
 

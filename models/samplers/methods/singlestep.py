@@ -12,8 +12,8 @@ from models.samplers.sigma_space import (
     denoised,
     input_scale,
     steps_of,
+    timestep_at,
 )
-from models.samplers.sigma_space import timestep_at as timestep_at
 from models.samplers.table import Row, SamplerTable
 
 

@@ -1,7 +1,7 @@
 -- Queue a job. Args: pool, lane, id, client, work, max_waiting, max_waiting_of_client, deadline_s (if
 -- the client set one), max_jobs (of the client that wait or run, if that is limited), rates (of the
--- client), inputs (keys of the store), pin_s, life_s, fields (further ones of the job's hash: names and values, flat). ARGV[2] is the hash's `data`, which is no
--- text.
+-- client), inputs (keys of the store), pin_s, life_s, fields (further ones of the job's hash: names and
+-- values, flat). ARGV[2] is the hash's `data`, which is not text.
 -- Returns what happened and, for a refusal, the number of waiting jobs (or the wait), and the rate. All
 -- is taken here, and only if the job is queued: a job that is refused, or known, costs its client
 -- nothing.

@@ -13,13 +13,8 @@ from torch import nn
 from models.autoencoders.first_stage import FirstStage
 from models.autoencoders.registry import build_first_stage
 from models.networks.bert import BertConfig, BertEncoder
-from models.networks.embedders import (
-    ClassEmbedder,
-    ClassEmbedderConfig,
-    SpatialRescaler,
-    SpatialRescalerConfig,
-)
 from tests.models.autoencoders.compvis import original_names
+from tests.models.checkpoints.references import bert_name
 from tests.support.published import key_list, published
 from tests.support.shared_files import shared_file
 
@@ -115,7 +110,7 @@ def test_text_encoders_of_the_paper(checkpoint: str, config: BertConfig) -> None
     # The unused head is left out, here and when files are read.
     unused = {name for name in published if ".to_logits." in name}
     assert len(unused) == 2
-    assert {bert_name(name): shape for name, shape in ours.items()} == {
+    assert {f"cond_stage_model.{bert_name(name)}": shape for name, shape in ours.items()} == {
         name: shape for name, shape in published.items() if name not in unused
     }
 
@@ -124,45 +119,3 @@ def conditioning_keys(checkpoint: str) -> Shapes:
     prefix = "cond_stage_model."
     keys = key_list(f"original/ldm.{checkpoint}")
     return {name: shape for name, shape in keys.items() if name.startswith(prefix)}
-
-
-def bert_name(name: str) -> str:
-    """Return diffusers' name; x-transformers keeps both kinds of layers in one list."""
-    prefix = "cond_stage_model.transformer."
-    fixed = {
-        "model.embed_tokens.weight": "token_emb.weight",
-        "model.embed_positions.weight": "pos_emb.emb.weight",
-        "model.layer_norm.weight": "norm.weight",
-        "model.layer_norm.bias": "norm.bias",
-    }
-    if name in fixed:
-        return prefix + fixed[name]
-    found = re.fullmatch(r"model\.layers\.(\d+)\.(.*)\.(weight|bias)", name)
-    assert found
-    layer, part, kind = int(found[1]), found[2], found[3]
-    places = {
-        "self_attn_layer_norm": (0, "0"),
-        "self_attn.q_proj": (0, "1.to_q"),
-        "self_attn.k_proj": (0, "1.to_k"),
-        "self_attn.v_proj": (0, "1.to_v"),
-        "self_attn.out_proj": (0, "1.to_out"),
-        "final_layer_norm": (1, "0"),
-        "fc1": (1, "1.net.0.0"),
-        "fc2": (1, "1.net.2"),
-    }
-    offset, path = places[part]
-    return f"{prefix}attn_layers.layers.{2 * layer + offset}.{path}.{kind}"
-
-
-@pytest.mark.parametrize(
-    ("checkpoint", "network"),
-    [
-        ("cin256", ClassEmbedder(ClassEmbedderConfig(n_classes=1000))),
-        ("cin256-v2", ClassEmbedder(ClassEmbedderConfig())),
-        ("semantic_synthesis256", SpatialRescaler(SpatialRescalerConfig())),
-        ("semantic_synthesis512", SpatialRescaler(SpatialRescalerConfig())),
-    ],
-)
-def test_embedders_of_the_paper(checkpoint: str, network: nn.Module) -> None:
-    ours = {f"cond_stage_model.{name}": shape for name, shape in shapes(network).items()}
-    assert ours == conditioning_keys(checkpoint)

@@ -235,10 +235,11 @@ _BERT_LAYER = {
 
 def bert_state(network: nn.Module) -> dict[str, Tensor]:
     """Return its weights by the names of the paper's x_transformer.py."""
-    return {_bert_name(name): tensor for name, tensor in network.state_dict().items()}
+    return {bert_name(name): tensor for name, tensor in network.state_dict().items()}
 
 
-def _bert_name(name: str) -> str:
+def bert_name(name: str) -> str:
+    """Return the name of the paper's code, which keeps both kinds of layers in one list."""
     for ours, theirs in _BERT.items():
         if name.startswith(ours):
             return f"transformer.{theirs}{name[len(ours) :]}"

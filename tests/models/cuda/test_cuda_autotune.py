@@ -17,7 +17,7 @@ from models.denoising.slot_update import slot_update
 from models.executors.eager import eager_executors
 from models.loading.controlnets import ControlNets
 from models.pipeline import LatentDiffusion
-from models.tuning import cuda_autotune as cuda_autotune
+from models.tuning import cuda_autotune
 from models.tuning.cuda_autotune import CudaOptions, autotune_cuda
 from models.tuning.quality import compare
 from tests.support.tiny_models import write_tiny_controlnet

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.executors import base as networks
-from models.executors import compiled, openvino
+from models.executors import base, compiled, openvino
 from models.executors.base import Network, Run
 from models.executors.eager import Eager, OneByOne
 from models.executors.merged import run_like
@@ -49,9 +48,9 @@ def tiny(model: Path) -> LatentDiffusion:
 def parts(tiny: LatentDiffusion) -> list[Network]:
     side = tiny.unet.config.sample_size
     return [
-        networks.denoiser(tiny.unet),
-        networks.decoder(tiny.autoencoder, side),
-        networks.encoder(tiny.autoencoder, side * tiny.autoencoder.config.factor),
+        base.denoiser(tiny.unet),
+        base.decoder(tiny.autoencoder, side),
+        base.encoder(tiny.autoencoder, side * tiny.autoencoder.config.factor),
     ]
 
 
@@ -150,7 +149,7 @@ def test_a_compiled_network_computes_the_same_and_leaves_other_sizes_to_eager() 
 
 
 def test_converted_graphs_are_kept_by_their_weights(tiny: LatentDiffusion, tmp_path: Path) -> None:
-    network = networks.denoiser(tiny.unet)
+    network = base.denoiser(tiny.unet)
     inputs = network.examples(2)
     first = openvino.OpenVino(network, torch.float32, tmp_path)(*inputs)
     (kept,) = tmp_path.glob("*.xml")
@@ -162,7 +161,7 @@ def test_converted_graphs_are_kept_by_their_weights(tiny: LatentDiffusion, tmp_p
     assert bias is not None
     bias.data += 1
     try:
-        changed = openvino.OpenVino(networks.denoiser(tiny.unet), torch.float32, tmp_path)(*inputs)
+        changed = openvino.OpenVino(base.denoiser(tiny.unet), torch.float32, tmp_path)(*inputs)
     finally:
         bias.data -= 1
     assert len(list(tmp_path.glob("*.xml"))) == 2
@@ -256,7 +255,7 @@ def test_bfloat16_is_refused_by_its_error(
 
 def test_bundled_model_is_exact_enough_in_bfloat16() -> None:
     bundled = load_model(str(BUNDLED), torch.device("cpu"))
-    network = networks.denoiser(bundled.unet)
+    network = base.denoiser(bundled.unet)
     inputs = network.examples(4)
     options = eager(network)(*inputs)
     error = (in_bfloat16(network)(*inputs) - options).square().mean().sqrt()

@@ -17,24 +17,24 @@ from models.lora.names import UNET
 from models.lora.reading import read_lora
 from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
-from tests.models.lora import spellings as spelled
+from tests.models.lora import spellings
 
 
 @pytest.fixture
-def adapter(sd: LatentDiffusion, tmp_path: Path) -> Path:
+def adapter(tiny_sd: LatentDiffusion, tmp_path: Path) -> Path:
     """Write a folder as PEFT does, with alpha three times the rank."""
-    layers = layers_of(sd)
+    layers = layers_of(tiny_sd)
     chosen = [layer for layer in layers.shapes if layer[0] == UNET and layer[1].endswith("to_k")]
-    pairs = spelled.random_pairs(layers, chosen, rank=4)
+    pairs = spellings.random_pairs(layers, chosen, rank=4)
     folder = tmp_path / "adapter"
-    spelled.save(folder / "adapter_model.safetensors", spelled.peft(pairs, bare=True))
+    spellings.save(folder / "adapter_model.safetensors", spellings.peft(pairs, bare=True))
     (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 12}))
     return folder
 
 
 @pytest.mark.parametrize("inside", ["", "adapter_model.safetensors", "adapter_model.bin"])
 def test_peft_adapter_keeps_its_scale(
-    sd: LatentDiffusion, adapter: Path, tmp_path: Path, inside: str
+    tiny_sd: LatentDiffusion, adapter: Path, tmp_path: Path, inside: str
 ) -> None:
     if inside.endswith(".bin"):
         file = adapter / "adapter_model.safetensors"
@@ -43,7 +43,7 @@ def test_peft_adapter_keeps_its_scale(
     root = tmp_path / "home"
     added = install(str(adapter / inside), ModelStore(root), name="style")
     assert (added.kind, added.path) == ("lora", root / "loras/style.safetensors")
-    layers = layers_of(sd)
+    layers = layers_of(tiny_sd)
     assert LoraRegistry(root / "loras").fitting(layers) == ("style",)
     scales = [factors.scale for factors in read_lora(added.path, layers).factors.values()]
     assert {*scales} == {3.0}

@@ -19,7 +19,7 @@ from models.lora.merging import _sum, layers_of, networks, with_loras
 from models.lora.names import TEXT, UNET
 from models.lora.reading import LoRA, read_lora
 from models.pipeline import LatentDiffusion
-from tests.models.lora import spellings as spelled
+from tests.models.lora import spellings
 from tests.models.lora.spellings import Pairs
 
 TOLERANCE = 1e-5
@@ -66,20 +66,22 @@ STRENGTHS = {"first": 0.8, "second": -0.6, "third": 1.7}
 def test_several_loras_of_different_trainers_are_merged_as_diffusers_does(
     family: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    model: LatentDiffusion = request.getfixturevalue(family)
-    folder: Path = request.getfixturevalue(f"{family}_folder")
+    model: LatentDiffusion = request.getfixturevalue(f"tiny_{family}")
+    folder: Path = request.getfixturevalue(f"tiny_{family}_folder")
     layers = layers_of(model)
     trained = trained_layers(model)
     assert {len(layers.shapes[layer]) for layer in trained} == {2, 4}
-    first = spelled.random_pairs(layers, trained, rank=4, seed=1)
-    second = spelled.random_pairs(layers, spelled.attention_of(layers), rank=2, seed=2)
+    first = spellings.random_pairs(layers, trained, rank=4, seed=1)
+    second = spellings.random_pairs(layers, spellings.attention_of(layers), rank=2, seed=2)
     in_unet = [layer for layer in trained if layer[0] == UNET]
-    third = spelled.random_pairs(layers, in_unet, rank=3, seed=3)
+    third = spellings.random_pairs(layers, in_unet, rank=3, seed=3)
     two = family == "sdxl"
     files = [
-        spelled.save(tmp_path / "first.safetensors", spelled.kohya(first, 2.0, two_encoders=two)),
-        spelled.save(tmp_path / "second.safetensors", spelled.diffusers(second)),
-        spelled.save(tmp_path / "third.safetensors", spelled.peft(third)),
+        spellings.save(
+            tmp_path / "first.safetensors", spellings.kohya(first, 2.0, two_encoders=two)
+        ),
+        spellings.save(tmp_path / "second.safetensors", spellings.diffusers(second)),
+        spellings.save(tmp_path / "third.safetensors", spellings.peft(third)),
     ]
     theirs = fused(folder, files, list(STRENGTHS.values()))
     loras = [(read_lora(file, layers), STRENGTHS[file.stem]) for file in files]
@@ -94,22 +96,22 @@ def test_several_loras_of_different_trainers_are_merged_as_diffusers_does(
 
 
 def test_original_block_names_are_merged_as_diffusers_does(
-    sdxl: LatentDiffusion, sdxl_folder: Path, tmp_path: Path
+    tiny_sdxl: LatentDiffusion, tiny_sdxl_folder: Path, tmp_path: Path
 ) -> None:
-    layers = layers_of(sdxl)
-    chosen = [layer for layer in trained_layers(sdxl) if layer[0] == UNET]
-    pairs = spelled.random_pairs(layers, chosen)
-    tensors = spelled.kohya_original(pairs, sdxl.unet.config, alpha=1.0)
-    file = spelled.save(tmp_path / "sgm.safetensors", tensors)
-    theirs = fused(sdxl_folder, [file], [1.25])
-    assert_equal(with_loras(sdxl, [(read_lora(file, layers), 1.25)]).unet, theirs.unet)
+    layers = layers_of(tiny_sdxl)
+    chosen = [layer for layer in trained_layers(tiny_sdxl) if layer[0] == UNET]
+    pairs = spellings.random_pairs(layers, chosen)
+    tensors = spellings.kohya_original(pairs, tiny_sdxl.unet.config, alpha=1.0)
+    file = spellings.save(tmp_path / "sgm.safetensors", tensors)
+    theirs = fused(tiny_sdxl_folder, [file], [1.25])
+    assert_equal(with_loras(tiny_sdxl, [(read_lora(file, layers), 1.25)]).unet, theirs.unet)
 
 
 @pytest.mark.parametrize("rank_stabilised", [False, True])
 def test_peft_file_is_merged_as_peft_does(
-    sd: LatentDiffusion, sd_folder: Path, tmp_path: Path, rank_stabilised: bool
+    tiny_sd: LatentDiffusion, tiny_sd_folder: Path, tmp_path: Path, rank_stabilised: bool
 ) -> None:
-    unet = diffusers.UNet2DConditionModel.from_pretrained(sd_folder / "unet")
+    unet = diffusers.UNet2DConditionModel.from_pretrained(tiny_sd_folder / "unet")
     config = peft.LoraConfig(
         r=4,
         lora_alpha=6,
@@ -123,58 +125,60 @@ def test_peft_file_is_merged_as_peft_does(
         if "lora_" in name:
             nn.init.normal_(parameter, std=0.1)
     theirs.save_pretrained(str(tmp_path))
-    layers = layers_of(sd)
+    layers = layers_of(tiny_sd)
     lora = read_lora(tmp_path / "adapter_model.safetensors", layers)
-    assert_equal(with_loras(sd, [(lora, 1.0)]).unet, theirs.merge_and_unload())
+    assert_equal(with_loras(tiny_sd, [(lora, 1.0)]).unet, theirs.merge_and_unload())
 
 
 def lora(model: LatentDiffusion, *endings: str, seed: int = 0) -> LoRA:
     layers = layers_of(model)
     chosen = [layer for layer in layers.shapes if layer[1].endswith(endings)]
-    return made(f"lora{seed}", spelled.random_pairs(layers, chosen, seed=seed))
+    return made(f"lora{seed}", spellings.random_pairs(layers, chosen, seed=seed))
 
 
 def made(name: str, pairs: Pairs) -> LoRA:
     return LoRA(name, {layer: Factors(down, up, 1.0) for layer, (down, up) in pairs.items()})
 
 
-def test_variant_shares_every_unchanged_layer(sd: LatentDiffusion) -> None:
-    one = lora(sd, "attn1.to_q", "conv1")
-    before = {name: p.clone() for name, p in weights(sd.unet).items()}
-    variant = with_loras(sd, [(one, 1.0)])
+def test_variant_shares_every_unchanged_layer(tiny_sd: LatentDiffusion) -> None:
+    one = lora(tiny_sd, "attn1.to_q", "conv1")
+    before = {name: p.clone() for name, p in weights(tiny_sd.unet).items()}
+    variant = with_loras(tiny_sd, [(one, 1.0)])
     for name, parameter in weights(variant.unet).items():
         changed = (UNET, name.removesuffix(".weight")) in one.factors
-        assert (parameter.data_ptr() == sd.unet.get_parameter(name).data_ptr()) is not changed
+        assert (parameter.data_ptr() == tiny_sd.unet.get_parameter(name).data_ptr()) is not changed
         assert parameter.stride() == before[name].stride()  # channels-last for convolutions
-    assert variant.autoencoder is sd.autoencoder
-    assert variant.conditioner is sd.conditioner  # with its cache of prompts
-    assert variant.executors.decoder is sd.executors.decoder
-    assert variant.number != sd.number
-    assert all(torch.equal(p, before[name]) for name, p in weights(sd.unet).items())
+    assert variant.autoencoder is tiny_sd.autoencoder
+    assert variant.conditioner is tiny_sd.conditioner  # with its cache of prompts
+    assert variant.executors.decoder is tiny_sd.executors.decoder
+    assert variant.number != tiny_sd.number
+    assert all(torch.equal(p, before[name]) for name, p in weights(tiny_sd.unet).items())
 
 
-def test_variant_with_a_changed_text_encoder_encodes_its_own_prompts(sd: LatentDiffusion) -> None:
-    variant = with_loras(sd, [(lora(sd, "q_proj", "mlp.fc1"), 1.0)])
-    assert variant.unet is sd.unet
-    assert variant.executors is sd.executors
+def test_variant_with_a_changed_text_encoder_encodes_its_own_prompts(
+    tiny_sd: LatentDiffusion,
+) -> None:
+    variant = with_loras(tiny_sd, [(lora(tiny_sd, "q_proj", "mlp.fc1"), 1.0)])
+    assert variant.unet is tiny_sd.unet
+    assert variant.executors is tiny_sd.executors
     params = SamplingParams("the red cat")
-    mine, theirs = (m.conditioner.positive(params).context for m in (variant, sd))
+    mine, theirs = (m.conditioner.positive(params).context for m in (variant, tiny_sd))
     assert mine is not None
     assert theirs is not None
     assert not torch.allclose(mine, theirs)
 
 
-def test_strengths_add_up_and_zero_changes_nothing(sd: LatentDiffusion) -> None:
-    one = lora(sd, "to_k")
-    half = with_loras(sd, [(one, 0.5), (one, 0.75), (one, -0.25)])
-    assert_equal(half.unet, with_loras(sd, [(one, 1.0)]).unet)
-    assert_equal(with_loras(sd, [(one, 0.0)]).unet, sd.unet)
+def test_strengths_add_up_and_zero_changes_nothing(tiny_sd: LatentDiffusion) -> None:
+    one = lora(tiny_sd, "to_k")
+    half = with_loras(tiny_sd, [(one, 0.5), (one, 0.75), (one, -0.25)])
+    assert_equal(half.unet, with_loras(tiny_sd, [(one, 1.0)]).unet)
+    assert_equal(with_loras(tiny_sd, [(one, 0.0)]).unet, tiny_sd.unet)
 
 
-def test_half_precision_is_merged_in_single_precision(sd: LatentDiffusion) -> None:
+def test_half_precision_is_merged_in_single_precision(tiny_sd: LatentDiffusion) -> None:
     """Changes below the weight's last bit must add up before they are rounded."""
     layer = (UNET, "mid_block.attentions.0.proj_in")
-    weight = sd.unet.get_parameter(f"{layer[1]}.weight")
+    weight = tiny_sd.unet.get_parameter(f"{layer[1]}.weight")
     tiny = 2.0**-12 * torch.ones_like(weight[:, :1])
     half = torch.ones_like(weight).half()
     pairs = {layer: (torch.ones(1, weight.shape[1], 1, 1), tiny)}

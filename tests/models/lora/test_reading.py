@@ -19,7 +19,7 @@ from models.lora.reading import LoRA, check_lora, read_lora
 from models.networks.config import UNetConfig
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
-from tests.models.lora import spellings as spelled
+from tests.models.lora import spellings
 from tests.models.lora.spellings import Pairs
 from tests.support.published import REFINER, SD15, SDXL, key_list, published
 from tests.support.shared_files import shared_file
@@ -44,33 +44,33 @@ def assert_changes(lora: LoRA, pairs: Pairs, scale: float = 1.0) -> None:
 def test_all_spellings_give_the_same_changes(
     family: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    model: LatentDiffusion = request.getfixturevalue(family)
+    model: LatentDiffusion = request.getfixturevalue(f"tiny_{family}")
     layers, config = layers_of(model), model.unet.config
-    attention = spelled.random_pairs(layers, spelled.attention_of(layers))
-    everything = spelled.random_pairs(layers, layers.shapes, seed=1)
+    attention = spellings.random_pairs(layers, spellings.attention_of(layers))
+    everything = spellings.random_pairs(layers, layers.shapes, seed=1)
     files: list[tuple[Pairs, Tensors]] = [
-        (everything, spelled.kohya(everything)),
-        (everything, spelled.kohya(everything, two_encoders=True)),
-        (only(everything, UNET), spelled.kohya_original(only(everything, UNET), config)),
-        (only(everything, UNET), spelled.comfy(only(everything, UNET), config)),
-        (everything, spelled.diffusers(everything)),
-        (everything, spelled.diffusers(everything, text_model=False)),
-        (attention, spelled.processors(attention)),
-        (only(attention, UNET), spelled.processors(only(attention, UNET), prefix=False)),
-        (everything, spelled.peft(everything)),
-        (only(everything, UNET), spelled.peft(only(everything, UNET), bare=True)),
+        (everything, spellings.kohya(everything)),
+        (everything, spellings.kohya(everything, two_encoders=True)),
+        (only(everything, UNET), spellings.kohya_original(only(everything, UNET), config)),
+        (only(everything, UNET), spellings.comfy(only(everything, UNET), config)),
+        (everything, spellings.diffusers(everything)),
+        (everything, spellings.diffusers(everything, text_model=False)),
+        (attention, spellings.processors(attention)),
+        (only(attention, UNET), spellings.processors(only(attention, UNET), prefix=False)),
+        (everything, spellings.peft(everything)),
+        (only(everything, UNET), spellings.peft(only(everything, UNET), bare=True)),
     ]
     for index, (pairs, tensors) in enumerate(files):
-        file = spelled.save(tmp_path / f"{index}.safetensors", tensors)
+        file = spellings.save(tmp_path / f"{index}.safetensors", tensors)
         check_lora(file, layers)
         assert_changes(read_lora(file, layers), pairs)
 
 
 def test_only_layers_of_equal_encoders_share_a_name(
-    sd: LatentDiffusion, sdxl: LatentDiffusion
+    tiny_sd: LatentDiffusion, tiny_sdxl: LatentDiffusion
 ) -> None:
-    assert [name for name, layer in layers_of(sd).named.items() if layer is None] == []
-    shared = [name for name, layer in layers_of(sdxl).named.items() if layer is None]
+    assert [name for name, layer in layers_of(tiny_sd).named.items() if layer is None] == []
+    shared = [name for name, layer in layers_of(tiny_sdxl).named.items() if layer is None]
     assert shared
     # PEFT's keys for one network and the oldest processors do not name the component.
     assert all(name.startswith(("base_model.model.", "text_model.")) for name in shared)
@@ -93,10 +93,10 @@ def test_original_names_equal_those_of_published_files(model: str, mapping: str)
         assert original == f"model.diffusion_model.{original_name(path, config)}.weight"
 
 
-def test_scale_is_alpha_by_rank(sd: LatentDiffusion, tmp_path: Path) -> None:
-    layers = layers_of(sd)
-    pairs = spelled.random_pairs(layers, spelled.attention_of(layers), rank=4)
-    file = spelled.save(tmp_path / "a.safetensors", spelled.kohya(pairs, alpha=6.0))
+def test_scale_is_alpha_by_rank(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+    layers = layers_of(tiny_sd)
+    pairs = spellings.random_pairs(layers, spellings.attention_of(layers), rank=4)
+    file = spellings.save(tmp_path / "a.safetensors", spellings.kohya(pairs, alpha=6.0))
     assert_changes(read_lora(file, layers), pairs, scale=1.5)
 
 
@@ -110,44 +110,44 @@ def test_scale_is_alpha_by_rank(sd: LatentDiffusion, tmp_path: Path) -> None:
     ],
 )
 def test_pefts_alphas_are_read_from_the_header_or_the_config_file(
-    sd: LatentDiffusion, tmp_path: Path, config: dict[str, object], scale: float
+    tiny_sd: LatentDiffusion, tmp_path: Path, config: dict[str, object], scale: float
 ) -> None:
-    layers = layers_of(sd)
+    layers = layers_of(tiny_sd)
     chosen = [layer for layer in layers.shapes if layer[0] == UNET and layer[1].endswith("to_q")]
-    pairs = spelled.random_pairs(layers, chosen, rank=4)
-    header = spelled.metadata(unet=config)
-    file = spelled.save(tmp_path / "header.safetensors", spelled.peft(pairs), **header)
+    pairs = spellings.random_pairs(layers, chosen, rank=4)
+    header = spellings.metadata(unet=config)
+    file = spellings.save(tmp_path / "header.safetensors", spellings.peft(pairs), **header)
     assert_changes(read_lora(file, layers), pairs, scale)
-    bare = spelled.peft(pairs, bare=True)
-    file = spelled.save(tmp_path / "adapter_model.safetensors", bare)
+    bare = spellings.peft(pairs, bare=True)
+    file = spellings.save(tmp_path / "adapter_model.safetensors", bare)
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     assert_changes(read_lora(file, layers), pairs, scale)
 
 
-def test_linear_change_fits_a_1x1_convolution(sd: LatentDiffusion, tmp_path: Path) -> None:
-    layers = layers_of(sd)
+def test_linear_change_fits_a_1x1_convolution(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+    layers = layers_of(tiny_sd)
     layer = (UNET, "mid_block.attentions.0.proj_in")
     assert layers.shapes[layer][2:] == (1, 1)
-    down, up = spelled.random_pairs(layers, [layer])[layer]
+    down, up = spellings.random_pairs(layers, [layer])[layer]
     flat = {layer: (down[:, :, 0, 0], up[:, :, 0, 0])}
     factors = read_lora(
-        spelled.save(tmp_path / "a.safetensors", spelled.kohya(flat)), layers
+        spellings.save(tmp_path / "a.safetensors", spellings.kohya(flat)), layers
     ).factors
     shape = torch.Size(layers.shapes[layer])
     expected = (up[:, :, 0, 0] @ down[:, :, 0, 0])[:, :, None, None]
     torch.testing.assert_close(factors[layer].delta(shape, torch.device("cpu")), expected)
 
 
-def test_change_of_a_convolution_in_three_factors(sd: LatentDiffusion, tmp_path: Path) -> None:
+def test_change_of_a_convolution_in_three_factors(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     """ "use_cp" of LyCORIS: the change equals three convolutions in sequence."""
-    layers = layers_of(sd)
+    layers = layers_of(tiny_sd)
     layer = (UNET, "mid_block.resnets.0.conv1")
     out, inside, *_ = layers.shapes[layer]
     down, mid, up = torch.randn(3, inside, 1, 1), torch.randn(3, 3, 3, 3), torch.randn(out, 3, 1, 1)
     name = "lora_unet_mid_block_resnets_0_conv1"
     tensors = {f"{name}.lora_{part}.weight": t for part, t in
                {"down": down, "mid": mid, "up": up}.items()}  # fmt: skip
-    factors = read_lora(spelled.save(tmp_path / "a.safetensors", tensors), layers).factors[layer]
+    factors = read_lora(spellings.save(tmp_path / "a.safetensors", tensors), layers).factors[layer]
     delta = factors.delta(torch.Size(layers.shapes[layer]), torch.device("cpu"))
     x = torch.randn(1, inside, 5, 5)
     convolved = nn.functional.conv2d
@@ -195,35 +195,35 @@ def lora_of(changes: dict[str, Tensor | None]) -> Tensors:
     ],
 )  # fmt: skip
 def test_unknown_or_unsupported_keys_are_named(
-    sd: LatentDiffusion, tmp_path: Path, changes: dict[str, Tensor | None], message: str
+    tiny_sd: LatentDiffusion, tmp_path: Path, changes: dict[str, Tensor | None], message: str
 ) -> None:
-    file = spelled.save(tmp_path / "odd.safetensors", lora_of(changes), format="pt")
+    file = spellings.save(tmp_path / "odd.safetensors", lora_of(changes), format="pt")
     for reader in (check_lora, read_lora):
         with pytest.raises(LoraError, match=message):
-            reader(file, layers_of(sd))
+            reader(file, layers_of(tiny_sd))
 
 
-def test_values_that_are_not_finite_are_refused(sd: LatentDiffusion, tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_refused(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
     tensors = lora_of({f"{LAYER}.alpha": torch.tensor(float("nan"))})
     with pytest.raises(LoraError, match="not finite"):
-        read_lora(spelled.save(tmp_path / "nan.safetensors", tensors), layers_of(sd))
+        read_lora(spellings.save(tmp_path / "nan.safetensors", tensors), layers_of(tiny_sd))
 
 
 def test_error_for_another_models_file_lists_some_keys(
-    sd: LatentDiffusion, sdxl: LatentDiffusion, tmp_path: Path
+    tiny_sd: LatentDiffusion, tiny_sdxl: LatentDiffusion, tmp_path: Path
 ) -> None:
-    layers = layers_of(sdxl)
-    tensors = spelled.kohya(spelled.random_pairs(layers, layers.shapes), two_encoders=True)
-    file = spelled.save(tmp_path / "sdxl.safetensors", tensors)
+    layers = layers_of(tiny_sdxl)
+    tensors = spellings.kohya(spellings.random_pairs(layers, layers.shapes), two_encoders=True)
+    file = spellings.save(tmp_path / "sdxl.safetensors", tensors)
     with pytest.raises(LoraError, match=r"LoRA sdxl does not fit: .* and \d+ more") as caught:
-        check_lora(file, layers_of(sd))
+        check_lora(file, layers_of(tiny_sd))
     assert len(str(caught.value)) < 5000
 
 
 def peft_file(folder: Path, layers: Layers, **config: object) -> Path:
-    pairs = spelled.random_pairs(layers, [(UNET, "conv_in")])
-    header = spelled.metadata(unet=config)
-    return spelled.save(folder / "p.safetensors", spelled.peft(pairs), **header)
+    pairs = spellings.random_pairs(layers, [(UNET, "conv_in")])
+    header = spellings.metadata(unet=config)
+    return spellings.save(folder / "p.safetensors", spellings.peft(pairs), **header)
 
 
 @pytest.mark.parametrize(
@@ -238,20 +238,20 @@ def peft_file(folder: Path, layers: Layers, **config: object) -> Path:
     ],
 )
 def test_unsupported_peft_configurations_are_refused(
-    sd: LatentDiffusion, tmp_path: Path, config: dict[str, object]
+    tiny_sd: LatentDiffusion, tmp_path: Path, config: dict[str, object]
 ) -> None:
-    layers = layers_of(sd)
+    layers = layers_of(tiny_sd)
     check_lora(peft_file(tmp_path, layers, lora_alpha=3), layers)
     with pytest.raises(LoraError, match="PEFT configuration"):
         check_lora(peft_file(tmp_path, layers, **config), layers)
 
 
-def test_key_of_two_text_encoders_is_refused(sdxl: LatentDiffusion, tmp_path: Path) -> None:
-    layers = layers_of(sdxl)
+def test_key_of_two_text_encoders_is_refused(tiny_sdxl: LatentDiffusion, tmp_path: Path) -> None:
+    layers = layers_of(tiny_sdxl)
     [layer] = [one for one in layers.shapes if one[0] == TEXT and one[1].endswith("0.mlp.fc1")]
     assert (TEXT_2, layer[1]) in layers.shapes
-    pairs = spelled.random_pairs(layers, [layer])
-    file = spelled.save(tmp_path / "bare.safetensors", spelled.peft(pairs, bare=True))
+    pairs = spellings.random_pairs(layers, [layer])
+    file = spellings.save(tmp_path / "bare.safetensors", spellings.peft(pairs, bare=True))
     with pytest.raises(LoraError, match="either of two layers"):
         check_lora(file, layers)
 
@@ -268,9 +268,9 @@ def test_key_of_two_text_encoders_is_refused(sdxl: LatentDiffusion, tmp_path: Pa
     ids=["empty", "cut short", "endless header", "unknown type", "gone"],
 )
 def test_files_that_are_not_safetensors_are_refused(
-    sd: LatentDiffusion, tmp_path: Path, damage: Callable[[Path], object]
+    tiny_sd: LatentDiffusion, tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
-    file = spelled.save(tmp_path / "bad.safetensors", lora_of({}))
+    file = spellings.save(tmp_path / "bad.safetensors", lora_of({}))
     damage(file)
     with pytest.raises(LoraError, match="LoRA bad cannot be read"):
-        check_lora(file, layers_of(sd))
+        check_lora(file, layers_of(tiny_sd))

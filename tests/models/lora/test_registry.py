@@ -11,39 +11,39 @@ from models.lora.merging import layers_of
 from models.lora.names import UNET
 from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
-from tests.models.lora import spellings as spelled
+from tests.models.lora import spellings
 
 
 def add(model: LatentDiffusion, folder: Path, name: str) -> Path:
     layers = layers_of(model)
-    pairs = spelled.random_pairs(layers, [(UNET, "down_blocks.0.attentions.0.proj_in")])
-    return spelled.save(folder / f"{name}.safetensors", spelled.kohya(pairs))
+    pairs = spellings.random_pairs(layers, [(UNET, "down_blocks.0.attentions.0.proj_in")])
+    return spellings.save(folder / f"{name}.safetensors", spellings.kohya(pairs))
 
 
 def test_fitting_loras_are_listed(
-    sd: LatentDiffusion, sdxl: LatentDiffusion, tmp_path: Path
+    tiny_sd: LatentDiffusion, tiny_sdxl: LatentDiffusion, tmp_path: Path
 ) -> None:
     registry = LoraRegistry(tmp_path / "loras")
-    assert registry.fitting(layers_of(sd)) == ()  # there is no folder yet
-    first = add(sd, tmp_path / "loras", "b.with.dots")
-    layers = layers_of(sdxl)
-    pairs = spelled.random_pairs(layers, [(UNET, "down_blocks.1.attentions.0.proj_in")])
-    spelled.save(tmp_path / "loras/a.safetensors", spelled.kohya(pairs))
+    assert registry.fitting(layers_of(tiny_sd)) == ()  # there is no folder yet
+    first = add(tiny_sd, tmp_path / "loras", "b.with.dots")
+    layers = layers_of(tiny_sdxl)
+    pairs = spellings.random_pairs(layers, [(UNET, "down_blocks.1.attentions.0.proj_in")])
+    spellings.save(tmp_path / "loras/a.safetensors", spellings.kohya(pairs))
     (tmp_path / "loras/notes.txt").write_text("x")
     (tmp_path / "loras/folder.safetensors").mkdir()
     (tmp_path / "loras/broken.safetensors").write_bytes(b"\0" * 9)
-    assert registry.fitting(layers_of(sd)) == ("b.with.dots",)
+    assert registry.fitting(layers_of(tiny_sd)) == ("b.with.dots",)
     assert registry.fitting(layers) == ("a",)
     misfits = registry.misfits(layers)
     assert list(misfits) == ["a", "b.with.dots", "broken"]
     assert "cannot be read" in str(misfits["broken"])
     assert "does not fit" in str(misfits["b.with.dots"])
     first.unlink()
-    assert registry.fitting(layers_of(sd)) == ()
+    assert registry.fitting(layers_of(tiny_sd)) == ()
 
 
 def test_file_is_checked_once_until_it_changes(
-    sd: LatentDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_sd: LatentDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[Path] = []
 
@@ -53,11 +53,11 @@ def test_file_is_checked_once_until_it_changes(
             raise LoraError("too large")
 
     monkeypatch.setattr("models.lora.registry.check_lora", counted)
-    file = add(sd, tmp_path, "one")
-    registry, layers = LoraRegistry(tmp_path), layers_of(sd)
+    file = add(tiny_sd, tmp_path, "one")
+    registry, layers = LoraRegistry(tmp_path), layers_of(tiny_sd)
     for _ in range(3):
         assert registry.fitting(layers) == ("one",)
-    assert registry.fitting(layers_of(sd)) == ("one",)  # equal layers of another object
+    assert registry.fitting(layers_of(tiny_sd)) == ("one",)  # equal layers of another object
     assert checked == [file]
     file.write_bytes(b"\0" * 200_000)
     assert registry.misfits(layers) == {"one": "too large"}
@@ -65,9 +65,9 @@ def test_file_is_checked_once_until_it_changes(
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "outside.safetensors", "", "."])
-def test_name_cannot_leave_the_folder(sd: LatentDiffusion, tmp_path: Path, name: str) -> None:
-    add(sd, tmp_path, "outside")
+def test_name_cannot_leave_the_folder(tiny_sd: LatentDiffusion, tmp_path: Path, name: str) -> None:
+    add(tiny_sd, tmp_path, "outside")
     (tmp_path / "loras").mkdir()
     registry = LoraRegistry(tmp_path / "loras")
     with pytest.raises(LoraError, match="no LoRA is called"):
-        registry.get(name, layers_of(sd))
+        registry.get(name, layers_of(tiny_sd))

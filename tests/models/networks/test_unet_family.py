@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.checkpoints.errors import UnsupportedConfig
 from models.checkpoints.keys.diffusers import diffusers_plan
-from models.executors import base as networks
+from models.executors import base
 from models.executors.eager import Eager
 from models.networks.config import UNetConfig
 from models.networks.unet import AddedConditioning, UNet
@@ -197,7 +197,7 @@ def test_example_inputs_suit_the_network(name: str) -> None:
     else:
         config = small_paper_config(name)
     unet = UNet(UNetConfig.from_dict(config)).eval()
-    network = networks.denoiser(unet)
+    network = base.denoiser(unet)
     inputs = network.examples(3)
     assert len(inputs) == len(network.free)
     out = Eager(network, same_bytes=True)(*inputs)
@@ -259,7 +259,7 @@ def test_configurations_survive_json(name: str) -> None:
 )
 def test_row_has_the_same_bits_in_any_batch(name: str, tokens: int) -> None:
     """Including maps of one pixel, and contexts of a single class."""
-    network = networks.denoiser(UNet(UNetConfig.from_dict(small_paper_config(name))).eval())
+    network = base.denoiser(UNet(UNetConfig.from_dict(small_paper_config(name))).eval())
     inputs = [t[:, :tokens] if t.ndim == 3 else t for t in network.examples(9)]
     run = Eager(network, same_bytes=True)
     for place in (0, 4, 8):

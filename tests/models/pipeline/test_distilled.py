@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from models.denoising.sampling_params import ControlImage, SamplingParams
-from models.executors import base as networks
+from models.executors import base
 from models.executors.eager import Eager
 from models.executors.openvino import OpenVino
 from models.loading.controlnets import ControlNets
@@ -150,7 +150,7 @@ def test_image_to_image(model: LatentDiffusion) -> None:
 
 
 def test_other_executors_run_it(model: LatentDiffusion) -> None:
-    network = networks.denoiser(model.unet)
+    network = base.denoiser(model.unet)
     inputs = network.examples(3)
     expected = Eager(network, same_bytes=True)(*inputs)
     run = OpenVino(network, torch.float32, None)

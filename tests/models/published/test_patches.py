@@ -13,7 +13,7 @@ from torch import Tensor
 from models.denoising.patches import Patches
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
-from tests.models.published import small_models as small
+from tests.models.published import small_models
 
 PATCHES = Patches(side=8, stride=4)
 
@@ -103,7 +103,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 def test_large_image_is_nearly_that_without_patches(tmp_path: Path) -> None:
     """At a size that also fits at once, with a random network with global attention."""
-    model = load_model(str(small.write_super_resolution(tmp_path)), torch.device("cpu"))
+    model = load_model(str(small_models.write_super_resolution(tmp_path)), torch.device("cpu"))
     assert model.patches == Patches(side=128, stride=64)
     smooth = F.interpolate(random(1, 3, 3, 4), size=(24, 28), mode="bicubic")[0].clamp(-1, 1)
     params = SamplingParams(

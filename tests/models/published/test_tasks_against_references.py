@@ -24,7 +24,7 @@ from models.denoising.sampling_params import Box, SamplingParams
 from models.loading.loader import load_model
 from models.networks.bert import BertEncoder
 from models.pipeline import LatentDiffusion
-from tests.models.published import small_models as small
+from tests.models.published import small_models
 from tests.support.published import published
 
 CELEBAHQ = "CompVis__ldm-celebahq-256"
@@ -126,7 +126,9 @@ def made_by(write: Callable[..., Path]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("model", [write], indirect=True, ids=lambda w: w.__name__)
 
 
-@pytest.mark.parametrize("model", [small.write_unconditional, small.write_churches], indirect=True)
+@pytest.mark.parametrize(
+    "model", [small_models.write_unconditional, small_models.write_churches], indirect=True
+)
 def test_unconditional(model: LatentDiffusion) -> None:
     reference = Reference(model.folder)
     ours, decoded = generate(model, params())
@@ -165,9 +167,9 @@ def test_celebahq_by_its_published_files(tmp_path: Path) -> None:
     assert_same_image(decoded, reference.decoded(theirs))
 
 
-@pytest.mark.parametrize("first_stage", [small.KL, small.VQ], ids=["kl", "vq"])
+@pytest.mark.parametrize("first_stage", [small_models.KL, small_models.VQ], ids=["kl", "vq"])
 def test_text_to_image(tmp_path: Path, first_stage: Any) -> None:
-    folder = small.write_text_to_image(tmp_path, first_stage)
+    folder = small_models.write_text_to_image(tmp_path, first_stage)
     model, reference = load_model(str(folder), CPU), Reference(folder)
     pipeline = diffusers.LDMTextToImagePipeline(
         vqvae=reference.first_stage,
@@ -186,10 +188,10 @@ def test_text_to_image(tmp_path: Path, first_stage: Any) -> None:
     assert_same_image(decoded, torch.from_numpy(np.asarray(theirs[0])))
 
 
-@made_by(small.write_class)
+@made_by(small_models.write_class)
 def test_a_class_guided_away_from_none(model: LatentDiffusion) -> None:
     assert isinstance(model.conditioner, ClassConditioner)
-    assert model.conditioner.classes == small.CLASSES
+    assert model.conditioner.classes == small_models.CLASSES
     table = model.conditioner.embedder.embedding.weight
     reference = Reference(model.folder)
     theirs = reference.latents((8, 8), table[None, 2:3], table[None, -1:], guidance=3.0)
@@ -198,7 +200,7 @@ def test_a_class_guided_away_from_none(model: LatentDiffusion) -> None:
     assert_same_image(decoded, reference.decoded(theirs))
 
 
-@made_by(small.write_layout)
+@made_by(small_models.write_layout)
 def test_boxes(model: LatentDiffusion) -> None:
     assert isinstance(model.conditioner, LayoutConditioner)
     side = 20  # of the grid: the root of a vocabulary of 400
@@ -216,7 +218,7 @@ def test_boxes(model: LatentDiffusion) -> None:
 
 
 def test_published_vocabulary_has_room_for_thirty_objects(tmp_path: Path) -> None:
-    encoder = small.bert(8192, 92)
+    encoder = small_models.bert(8192, 92)
     with torch.device("meta"):
         conditioner = LayoutConditioner(BertEncoder(encoder), CPU)
     assert (conditioner.max_boxes, conditioner.classes) == (30, 512)
@@ -225,10 +227,10 @@ def test_published_vocabulary_has_room_for_thirty_objects(tmp_path: Path) -> Non
     assert max(tokens) == 8099  # 89 · 90 + 89: the last place of a grid of 90
 
 
-@made_by(small.write_semantic)
+@made_by(small_models.write_semantic)
 def test_a_map_of_classes(model: LatentDiffusion) -> None:
-    labels = torch.arange(32 * 48).reshape(1, 48, 32) // 100 % small.CLASSES
-    maps = F.one_hot(labels, small.CLASSES).permute(0, 3, 1, 2).float()
+    labels = torch.arange(32 * 48).reshape(1, 48, 32) // 100 % small_models.CLASSES
+    maps = F.one_hot(labels, small_models.CLASSES).permute(0, 3, 1, 2).float()
     for _ in range(2):
         maps = F.interpolate(maps, scale_factor=0.5, mode="bilinear")
     weights = model.concat_conditioning.rescaler.channel_mapper.weight  # type: ignore[union-attr]
@@ -239,7 +241,7 @@ def test_a_map_of_classes(model: LatentDiffusion) -> None:
     assert_same_image(decoded, reference.decoded(theirs))
 
 
-@made_by(small.write_inpainting)
+@made_by(small_models.write_inpainting)
 def test_inpainting(model: LatentDiffusion) -> None:
     """As in CompVis' scripts/inpaint.py, but a latent is marked if any of its pixels is."""
     image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -258,7 +260,7 @@ def test_inpainting(model: LatentDiffusion) -> None:
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-@made_by(small.write_super_resolution)
+@made_by(small_models.write_super_resolution)
 def test_super_resolution(model: LatentDiffusion, eta: float) -> None:
     image = 2 * torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(1)) - 1
     reference = Reference(model.folder)

@@ -25,7 +25,7 @@ from protocol.request.object_keys import input_key
 from protocol.request.request import GenerationRequest
 from protocol.request.resolve import resolve
 from protocol.request.tasks import Task
-from tests.models.published import small_models as small
+from tests.models.published import small_models
 from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import unmeasured
 from worker.interfaces import AdmittedJob, JobListener, Pixels
@@ -78,18 +78,18 @@ def tensor(image: Image.Image) -> torch.Tensor:
 SMALL, WHOLE = noise(10, 9), noise(32, 32)
 HOLE = Image.new("L", (32, 32))
 HOLE.paste(255, (4, 8, 20, 30))
-LABELS = Image.fromarray((np.mgrid[:32, :32].sum(0) // 9 % small.CLASSES).astype(np.uint8))
+LABELS = Image.fromarray((np.mgrid[:32, :32].sum(0) // 9 % small_models.CLASSES).astype(np.uint8))
 CASES = [
-    Case(Task.UNCONDITIONAL, small.write_unconditional),
+    Case(Task.UNCONDITIONAL, small_models.write_unconditional),
     Case(
         Task.TXT2IMG,
-        small.write_text_to_image,
+        small_models.write_text_to_image,
         {"prompt": "the red cats", "guidance_scale": 4},
         meant={"prompt": "the red cats", "guidance_scale": 4.0},
     ),
     Case(
         Task.IMG2IMG,
-        small.write_text_to_image,
+        small_models.write_text_to_image,
         {"prompt": "a dog", "guidance_scale": 4, "strength": 0.7},
         image=WHOLE,
         meant={
@@ -101,27 +101,29 @@ CASES = [
     ),
     Case(
         Task.CLASS,
-        small.write_class,
+        small_models.write_class,
         {"class_id": 2, "guidance_scale": 3},
         meant={"class_id": 2, "guidance_scale": 3.0},
     ),
     Case(
         Task.LAYOUT,
-        small.write_layout,
+        small_models.write_layout,
         {"boxes": [BOX]},
         meant={"boxes": (Box(3, 0.25, 0.0, 0.75, 0.5),)},
     ),
-    Case(Task.SEMANTIC, small.write_semantic, image=LABELS, meant={"labels": tensor(LABELS)}),
+    Case(
+        Task.SEMANTIC, small_models.write_semantic, image=LABELS, meant={"labels": tensor(LABELS)}
+    ),
     Case(
         Task.INPAINT,
-        small.write_inpainting,
+        small_models.write_inpainting,
         image=WHOLE,
         mask=HOLE,
         meant={"image": tensor(WHOLE) / 127.5 - 1, "mask": tensor(HOLE) / 255},
     ),
     Case(
         Task.UPSCALE,
-        small.write_super_resolution,
+        small_models.write_super_resolution,
         image=SMALL,
         meant={"low_res": tensor(SMALL) / 127.5 - 1},
         size=(40, 36),
@@ -234,8 +236,8 @@ def test_large_image_is_processed_in_patches_of_one_size(loaded: Loaded) -> None
 
 def test_bounds_are_those_of_the_task(loaded: Loaded) -> None:
     cards = {case.task: loaded(case)[1] for case in CASES}
-    assert cards[Task.CLASS].classes == small.CLASSES
-    assert cards[Task.SEMANTIC].classes == small.CLASSES
+    assert cards[Task.CLASS].classes == small_models.CLASSES
+    assert cards[Task.SEMANTIC].classes == small_models.CLASSES
     assert cards[Task.LAYOUT].max_boxes == 4
     assert cards[Task.UPSCALE].upscale_factor == 4
     assert cards[Task.INPAINT].default_strength == 1.0

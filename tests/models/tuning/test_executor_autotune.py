@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.executors.base import Network, Run
 from models.executors.stopwatch import best_seconds
-from models.tuning import executor_autotune as choice
+from models.tuning import executor_autotune
 from models.tuning.executor_autotune import LARGEST_ERROR, REPEATS
 
 ROWS = (2, 16)
@@ -39,7 +39,7 @@ class Contest:
         self.calls: list[tuple[str, int]] = []
         network = Network("denoiser", nn.Identity(), lambda rows: (torch.ones(rows),), ((0,),))
         runs = {name: self._run(name, clock, cost) for name, cost in seconds.items()}
-        self.won = choice._fastest(network, runs, ROWS, budget_s)
+        self.won = executor_autotune._fastest(network, runs, ROWS, budget_s)
 
     def _run(self, name: str, clock: Clock, seconds: Callable[[int], float]) -> Run:
         def run(*inputs: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def test_reference_is_computed_once_and_inexact_candidates_are_left_out() -> Non
 
     network = Network("decoder", nn.Identity(), lambda rows: (torch.ones(rows, 3),), ((0,),))
     candidates = {"near": off_by(0.9), "off": off_by(1.1), "eager": eager}
-    assert list(choice._exact_enough(network, exact, candidates, 2)) == ["near", "eager"]
+    assert list(executor_autotune._exact_enough(network, exact, candidates, 2)) == ["near", "eager"]
     assert calls == ["exact"]
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+import models.denoising.masks
 from service.images.masks import MARKED, decode_mask, resize_mask
 from service.images.uploaded_images import SMOOTH
 from tests.service.sample_images import gradient, left_half_white, packed
@@ -172,3 +173,7 @@ def test_large_areas_are_resized_as_before() -> None:
     resized = resize_mask(mask, (77, 51))
     np.testing.assert_array_equal(np.asarray(resized), np.asarray(mask.resize((77, 51), SMOOTH)))
     assert resize_mask(mask, (200, 200)) is mask
+
+
+def test_service_and_models_mark_the_same_levels() -> None:
+    assert (MARKED - 1) / 255 < models.denoising.masks.MARKED <= MARKED / 255

@@ -18,7 +18,7 @@ from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
 from protocol.request.object_keys import input_key
 from protocol.request.request import ControlUse, HiresFix, LoraUse
-from tests.models.lora import spellings as spelled
+from tests.models.lora import spellings
 from tests.support.tiny_models import write_tiny_controlnet
 from tests.worker.engine.test_engine import RecordingListener, request, run
 from worker.engine.engine import DiffusionEngine
@@ -136,8 +136,8 @@ def test_control_runs_with_a_merged_model(
     model: LatentDiffusion, home: Path, tmp_path: Path
 ) -> None:
     layers = layers_of(model)
-    pairs = spelled.random_pairs(layers, spelled.attention_of(layers), seed=1)
-    spelled.save(tmp_path / "pencil.safetensors", spelled.kohya(pairs))
+    pairs = spellings.random_pairs(layers, spellings.attention_of(layers), seed=1)
+    spellings.save(tmp_path / "pencil.safetensors", spellings.kohya(pairs))
     nets, resident = ControlNets(home / "controlnets"), unmeasured(model, SLOTS)
     variants = MergedLoras(LoraRegistry(tmp_path), 64 * MIB)
     engine = DiffusionEngine({"tiny": resident}, SLOTS, controlnets=nets, merged_loras=variants)

@@ -22,8 +22,8 @@ from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from protocol.request.request import ControlUse, Decoder, LoraUse, Task
 from protocol.request.samplers import SAMPLER_TITLES
-from tests.models.lora import spellings as spelled
-from tests.models.published import small_models as small
+from tests.models.lora import spellings
+from tests.models.published import small_models
 from tests.support.tiny_models import (
     write_tiny_controlnet,
     write_tiny_inpainting,
@@ -47,9 +47,9 @@ def load_four_channels(folder: Path) -> LatentDiffusion:
     write_tiny_sd(folder / "sd")
     write_tiny_vae(folder / "sd/tiny_vae")
     model = with_tiles(load_model(str(folder / "sd"), torch.device("cpu")), 32)
-    pairs = spelled.random_pairs(layers_of(model), spelled.attention_of(layers_of(model)))
+    pairs = spellings.random_pairs(layers_of(model), spellings.attention_of(layers_of(model)))
     (folder / "loras").mkdir()
-    spelled.save(folder / "loras/style.safetensors", spelled.kohya(pairs))
+    spellings.save(folder / "loras/style.safetensors", spellings.kohya(pairs))
     write_tiny_controlnet(folder / "controlnets/edges", folder / "sd")
     return model
 
@@ -61,7 +61,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> DiffusionEngine:
     for name, write in (
         ("nine", write_tiny_inpainting),
         ("xl", write_tiny_sdxl),
-        ("paper", small.write_inpainting),
+        ("paper", small_models.write_inpainting),
     ):
         models[name] = load_model(str(write(folder / name)), torch.device("cpu"))
     return DiffusionEngine(

@@ -22,7 +22,7 @@ from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from protocol.errors import JobFailed
 from protocol.request.request import LoraUse
-from tests.models.lora import spellings as spelled
+from tests.models.lora import spellings
 from tests.support.tiny_models import write_tiny_sd
 from tests.worker.engine.test_engine import RecordingListener, request, run
 from worker.engine.engine import DiffusionEngine
@@ -49,13 +49,13 @@ def home(model_in_memory: LatentDiffusion, tmp_path_factory: pytest.TempPathFact
     layers = layers_of(model_in_memory)
     convolutions = [layer for layer, shape in layers.shapes.items() if shape[2:] == (3, 3)]
     chosen = {
-        "attention": spelled.attention_of(layers),
+        "attention": spellings.attention_of(layers),
         "convolutions": convolutions,
         "one": [(UNET, "mid_block.attentions.0.proj_in")],
     }
     for seed, (name, of) in enumerate(chosen.items()):
-        pairs = spelled.random_pairs(layers, of, seed=seed)
-        spelled.save(folder / f"{name}.safetensors", spelled.kohya(pairs))
+        pairs = spellings.random_pairs(layers, of, seed=seed)
+        spellings.save(folder / f"{name}.safetensors", spellings.kohya(pairs))
     return folder
 
 
