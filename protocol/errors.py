@@ -5,23 +5,38 @@
     │   ├── MalformedBody         a body that cannot be parsed
     │   ├── PayloadTooLarge       more bytes than the service reads
     │   ├── UnsupportedMediaType  an unsupported content type
+    │   ├── NotAcceptable         only types of response that do not exist are accepted
     │   ├── UnknownHost           a Host header with a foreign name
     │   └── ForeignOrigin         a page of another site sends it
     ├── NotFound
     │   ├── UnknownJob
+    │   ├── UnknownBatch
+    │   ├── UnknownModel
+    │   ├── UnknownInstall
+    │   ├── UnknownFile
     │   └── UnknownImage
     ├── Unauthorized              no API key, or an unknown one
     ├── Forbidden                 an API key without the scope
-    ├── RateLimited               more in a minute than the key allows
+    ├── NotEnabled                the operator has not turned it on
+    ├── RateLimited               more in a minute or day than the key allows
     ├── TooManyJobs               more jobs at once than the key allows
+    ├── MalformedRequest          not HTTP/1.1
+    ├── TooManyInstalls           too many installs of models have not ended
     ├── Overloaded                too many uploaded bytes at once
-    ├── TooSlow                   the client sends its request too slowly
+    ├── DecodingBusy              no memory to decode an image now
+    ├── TooManyUploads            too many bodies of this client are being sent
+    ├── TooManyConnections        too many connections are open
+    ├── TooSlow                   the client sends its body too slowly
+    ├── ServiceStopping           the service stops before the response is there
     ├── NotReady                  no worker can serve the request yet
     ├── QueueFull                 too many jobs are waiting
     │   └── ClientQueueFull       too many jobs of this client are waiting
     ├── WouldMissDeadline         its turn would come after its deadline
     ├── JobFailed                 the worker could not generate the image
     ├── JobCancelled              a client cancelled it
+    ├── JobDeleted                a client deleted it
+    ├── NotRetryable              it has not failed, so there is nothing to retry
+    ├── InputsGone                its input images are no longer stored
     ├── JobLost                   its record is gone: Redis has lost its data
     ├── DeadlineExceeded          it took longer than its limit
     ├── QueueUnavailable          Redis does not answer
@@ -128,6 +143,15 @@ class UnsupportedMediaType(InvalidRequest):
         super().__init__(field, value, bound, problem)
 
 
+class NotAcceptable(InvalidRequest):
+    """An Accept header with no type that the response can have."""
+
+    def __init__(
+        self, field: str, value: object, bound: str, problem: str = "not-acceptable"
+    ) -> None:
+        super().__init__(field, value, bound, problem)
+
+
 class UnknownHost(InvalidRequest):
     """A Host header with a foreign name, as after DNS rebinding."""
 
@@ -161,15 +185,25 @@ class Forbidden(DarkroomError):
         self.scope = scope
 
 
-class RateLimited(DarkroomError):
-    """A key over its limit of `limit` of `what` a minute, until `retry_after_s` has passed."""
+class NotEnabled(DarkroomError):
+    """A part of the service that the operator has not turned on: `what` is missing."""
 
-    def __init__(self, what: str, limit: int, retry_after_s: float) -> None:
+    def __init__(self, what: str, setting: str) -> None:
+        super().__init__(f"{what} here: {setting} is off", what=what, setting=setting)
+        self.what = what
+        self.setting = setting
+
+
+class RateLimited(DarkroomError):
+    """A key over its limit of `what` a minute or a day, until `retry_after_s` has passed."""
+
+    def __init__(self, what: str, limit: int, retry_after_s: float, per: str = "minute") -> None:
         super().__init__(
-            f"this key may ask for {limit} {what} a minute",
+            f"this key may ask for {limit} {what} a {per}",
             what=what,
             limit=limit,
             retry_after_s=retry_after_s,
+            per=per,
         )
         self.what = what
         self.limit = limit
@@ -191,12 +225,73 @@ class Overloaded(DarkroomError):
         super().__init__("too much is being uploaded at this moment")
 
 
-class TooSlow(DarkroomError):
-    """A request that was not complete after `limit_s` seconds."""
+class TooManyInstalls(DarkroomError):
+    """An install refused because `waiting` installs have not ended, and at most `limit` may."""
 
-    def __init__(self, limit_s: float) -> None:
-        super().__init__(f"the request did not arrive within {limit_s:g} seconds", limit_s=limit_s)
-        self.limit_s = limit_s
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(
+            f"{waiting} installs have not ended, and at most {limit} may",
+            waiting=waiting,
+            limit=limit,
+        )
+        self.waiting = waiting
+        self.limit = limit
+
+
+class DecodingBusy(DarkroomError):
+    """An image that waited too long for memory to decode it, because of other images."""
+
+    def __init__(self) -> None:
+        super().__init__("too many large images are being decoded at this moment")
+
+
+class TooManyUploads(DarkroomError):
+    """A client that is sending `limit` bodies already."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"you may send {limit} request bodies at once", limit=limit)
+        self.limit = limit
+
+
+class TooManyConnections(DarkroomError):
+    """More than `limit` open connections, of all clients."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} connections are open", limit=limit)
+        self.limit = limit
+
+
+class TooSlow(DarkroomError):
+    """A body that stopped arriving for `silence_s` seconds, or arrived too slowly.
+
+    `min_rate`: bytes per second on average that are needed after the first `grace_s` seconds.
+    """
+
+    def __init__(self, silence_s: float, min_rate: int, grace_s: float) -> None:
+        super().__init__(
+            f"the body must not stop arriving for {silence_s:g} seconds, and after {grace_s:g} "
+            f"seconds at least {min_rate} bytes a second must have arrived",
+            silence_s=silence_s,
+            min_rate=min_rate,
+            grace_s=grace_s,
+        )
+
+
+class MalformedRequest(DarkroomError):
+    """Bytes that are no HTTP/1.1 request; `reason` is a phrase: "its headers are too long"."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this is no valid HTTP/1.1 request: {reason}", reason=reason)
+
+
+class ServiceStopping(DarkroomError):
+    """The service stops while the client waits. A job that has been accepted goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the service is stopping: get the job in a moment, or if `job` names none, send the "
+            "request again"
+        )
 
 
 class NotFound(DarkroomError):
@@ -210,6 +305,42 @@ class UnknownJob(NotFound):
         shown = str(shorten(job_id))
         super().__init__(f"there is no job {shown}", job_id=shown)
         self.job_id = shown
+
+
+class UnknownBatch(NotFound):
+    """A batch id without a batch, or whose record has expired."""
+
+    def __init__(self, batch_id: str) -> None:
+        shown = str(shorten(batch_id))
+        super().__init__(f"there is no batch {shown}", batch_id=shown)
+        self.batch_id = shown
+
+
+class UnknownModel(NotFound):
+    """The name of a model that no worker has published, in a path."""
+
+    def __init__(self, name: str) -> None:
+        shown = str(shorten(name))
+        super().__init__(f"there is no model {shown}", name=shown)
+        self.name = shown
+
+
+class UnknownInstall(NotFound):
+    """An id without an install, or one that has expired."""
+
+    def __init__(self, install_id: str) -> None:
+        shown = str(shorten(install_id))
+        super().__init__(f"there is no install {shown}", install_id=shown)
+        self.install_id = shown
+
+
+class UnknownFile(NotFound):
+    """An id without an uploaded file, or one that has expired."""
+
+    def __init__(self, file_id: str) -> None:
+        shown = str(shorten(file_id))
+        super().__init__(f"there is no file {shown}", file_id=shown)
+        self.file_id = shown
 
 
 class UnknownImage(NotFound):
@@ -289,12 +420,47 @@ class JobCancelled(DarkroomError):
         self.job_id = job_id
 
 
-class JobLost(DarkroomError):
-    """A job whose record is gone before its client has seen an end: Redis has lost its data."""
+class JobDeleted(DarkroomError):
+    """A job that a client deleted, and that cannot be submitted again."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} was deleted", job_id=job_id)
+        self.job_id = job_id
+
+
+class NotRetryable(DarkroomError):
+    """A job that has not failed: `state` is its state."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(
+            f"only a failed or cancelled job can be retried, and job {job_id} is {state}",
+            job_id=job_id,
+            state=state,
+        )
+        self.job_id = job_id
+        self.state = state
+
+
+class InputsGone(DarkroomError):
+    """A job to be retried, whose input images are no longer stored."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
-            f"the record of job {job_id} is gone, and its images with it; send the request again",
+            f"the input images of job {job_id} are no longer stored: send the request again",
+            job_id=job_id,
+        )
+        self.job_id = job_id
+
+
+class JobLost(DarkroomError):
+    """A job whose record, or images, are gone before its client has got them.
+
+    Redis or the store has lost its data, or a record was evicted.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"job {job_id} is lost: its record or its images are gone; send the request again",
             job_id=job_id,
         )
         self.job_id = job_id

@@ -7,52 +7,31 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from protocol.connection.topology import CLUSTER, SENTINEL, Topology, has_topology
-
-PLAIN_SCHEMES = ("redis", "rediss")
-REDIS_SCHEMES = (
-    *PLAIN_SCHEMES,
-    "unix",
-    *(f"{scheme}{kind}" for kind in (SENTINEL, CLUSTER) for scheme in PLAIN_SCHEMES),
+from protocol.setting_types import (
+    Device,
+    FilePath,
+    Host,
+    HttpUrl,
+    HubOwners,
+    RedisUrl,
+    StoreUrl,
+    is_text,
 )
-STORE_SCHEMES = ("file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 
-
-def _redis_url(url: str) -> str:
-    if urlsplit(url).scheme not in REDIS_SCHEMES:
-        raise ValueError(
-            f"must begin with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}"
-        )
-    if has_topology(url):
-        Topology.read(url)
-    return url
-
-
-def _store_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in STORE_SCHEMES:
-        raise ValueError(
-            f"must begin with one of {', '.join(f'{scheme}://' for scheme in STORE_SCHEMES)}"
-        )
-    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
-        raise ValueError("a folder is given by its whole path, as in file:///var/lib/darkroom")
-    return url
-
-
-def or_none(value: object) -> object:
-    """Return None for an empty variable: containers often have variables that are set but empty."""
-    return value or None
+PREFIX = "DARKROOM_"
+MIN_S = 0.001  # of an interval or a timeout that is not 0
+MAX_S = 365 * 86_400  # longer times overflow those of Redis, of threads or of dates
+MAX_NUMBER = 2**53  # scripts in Redis count in doubles
 
 
 def _user_data_dir() -> Path:
     """Return the directory of this user's data (XDG base directories)."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
 
 
 class LogFormat(StrEnum):
@@ -64,37 +43,37 @@ class LogFormat(StrEnum):
 
 
 class Settings(BaseSettings):
-    """The settings that the service and the worker share."""
+    """The settings that the service and the worker share. An empty variable is as one not set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DARKROOM_",
-        populate_by_name=True,
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
         frozen=True,
         extra="ignore",
         allow_inf_nan=False,
     )
 
-    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
+    redis_url: RedisUrl = Field(
         default="redis://127.0.0.1:6379/0",
-        validation_alias=AliasChoices("REDIS_URL"),
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         description="The URL of Redis: redis://, rediss:// (TLS), unix://, redis+sentinel:// or "
         "redis+cluster://, with any password.",
     )
-    object_store_url: Annotated[str, AfterValidator(_store_url)] = Field(
+    object_store_url: StoreUrl = Field(
         default_factory=lambda: (Path.cwd() / "data" / "images").as_uri(),
-        validation_alias=AliasChoices("OBJECT_STORE_URL"),
+        validation_alias=AliasChoices("OBJECT_STORE_URL", "object_store_url"),
         description="The URL of the store of images: file:///folder, s3://bucket, gs://…, az://…, memory:///.",
     )
-    host: str = Field(
+    host: Host = Field(
         default="127.0.0.1",
-        validation_alias=AliasChoices("HOST"),
-        description="The address the API listens on.",
+        validation_alias=AliasChoices("HOST", "host"),
+        description="The address the API listens on; :: is every address of IPv6 and IPv4.",
     )
     port: int = Field(
         default=8000,
         ge=0,
         le=65535,
-        validation_alias=AliasChoices("PORT"),
+        validation_alias=AliasChoices("PORT", "port"),
         description="The port the API listens on; 0 takes any free one.",
     )
     model: str | None = Field(
@@ -102,18 +81,22 @@ class Settings(BaseSettings):
         min_length=1,
         description="The model to serve: a folder or hub id; by default the bundled one.",
     )
-    catalogue: Annotated[Path | None, BeforeValidator(or_none)] = Field(
+    catalogue: FilePath | None = Field(
         default=None,
         description="A models.toml with several models to serve, in place of one.",
     )
-    models_home: Path = Field(
+    models_home: FilePath = Field(
         default_factory=lambda: _user_data_dir() / "darkroom",
         description="Folder of installed models and extra networks: models/, loras/, embeddings/, "
         "controlnets/, vaes/, unets/.",
     )
-    device: str = Field(
+    install_owners: HubOwners = Field(
+        default=(),
+        description="Owners on the hub, with commas, whose models admins may install by request; "
+        "a worker without it installs none.",
+    )
+    device: Device = Field(
         default="auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="The device of the model: auto (the best available), cpu, cuda, cuda:1, mps.",
     )
     max_queue_length: int = Field(
@@ -140,9 +123,8 @@ class Settings(BaseSettings):
     job_timeout_s: int = Field(
         default=1200, ge=1, description="Seconds a job may take once a worker has begun it."
     )
-    log_level: str = Field(
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         default="info",
-        pattern=r"^(debug|info|warning|error|critical)$",
         description="The least important events that are logged: debug, info, warning, error.",
     )
     log_format: LogFormat = Field(
@@ -153,9 +135,59 @@ class Settings(BaseSettings):
         default=False,
         description="Whether the API logs the prompt of each accepted job.",
     )
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: HttpUrl | None = Field(
         default=None,
-        pattern=r"^https?://",
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT"),
         description="OTLP collector of traces, over HTTP (http://collector:4318); none by default.",
     )
+
+    # Settings of which the first must not exceed the second where both are set.
+    ORDERED: ClassVar[dict[str, str]] = {"job_timeout_s": "job_lifetime_s"}
+
+    @field_validator("*")
+    @classmethod
+    def _usable(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse numbers that no counter or clock takes, and text that is none."""
+        texts = value if isinstance(value, tuple) else (value,)
+        if not all(is_text(str(text)) for text in texts if isinstance(text, str | Path)):
+            raise ValueError("text in UTF-8 without control characters")
+        if isinstance(value, float | int) and str(info.field_name).endswith("_s"):
+            if 0 < value < MIN_S:
+                raise ValueError(f"at least {MIN_S:g} seconds")
+            if value > MAX_S:
+                raise ValueError(f"at most {MAX_S} seconds (a year)")
+        if isinstance(value, int) and value > MAX_NUMBER:
+            raise ValueError(f"at most {MAX_NUMBER}")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for lesser, greater in self.ORDERED.items():
+            if {lesser, greater} <= self.model_fields_set:
+                self.check_at_most(lesser, greater)
+        return self
+
+    def check_at_most(self, lesser: str, greater: str, times: int = 1) -> None:
+        """Raise ValueError if `times` the setting `lesser` is more than the setting `greater`.
+
+        The message is about the one that is set; about `greater` if both are.
+        """
+        value, bound = getattr(self, lesser), getattr(self, greater)
+        if value * times <= bound:
+            return
+        lesser_name, greater_name = self.variable(lesser), self.variable(greater)
+        if greater in self.model_fields_set:
+            factor = f"{times} times " if times > 1 else ""
+            raise ValueError(
+                f"{greater_name} is {bound}, but must be at least {value * times}, "
+                f"{factor}{lesser_name}"
+            )
+        share = f"1/{times} of " if times > 1 else ""
+        most = f"at most {bound / times:.15g}, {share}{greater_name}"
+        raise ValueError(f"{lesser_name} is {value}, but must be {most}")
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """Return the environment variable of a field."""
+        alias = cls.model_fields[name].validation_alias
+        return str(alias.choices[0]) if isinstance(alias, AliasChoices) else (PREFIX + name).upper()

@@ -23,7 +23,10 @@ RECORDS = keyspace.key("keys")  # a hash: key id -> ApiKey as JSON
 TOKEN = re.compile(r"dk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 UNKNOWN_DIGEST = hashlib.sha256(secrets.token_bytes()).hexdigest()
 
-Limit = Annotated[Int, Field(ge=1, le=2**53)]
+LONGEST_KEY_NAME = 100
+MAX_LIMIT = 2**53
+
+Limit = Annotated[Int, Field(ge=1, le=MAX_LIMIT)]
 
 
 class Scope(StrEnum):
@@ -39,11 +42,14 @@ class KeyLimits(Record):
     """The limits of a key; None: no limit.
 
     `requests_per_minute` counts requests that generate, `pixel_steps_per_minute` their width x
-    height x steps x n, `jobs` those that wait or run.
+    height x steps x n, `images_per_day` their n, `megapixel_steps_per_day` millions of pixel-steps,
+    `jobs` those that wait or run.
     """
 
     requests_per_minute: Limit | None = None
     pixel_steps_per_minute: Limit | None = None
+    images_per_day: Limit | None = None
+    megapixel_steps_per_day: Limit | None = None
     jobs: Limit | None = None
 
 
@@ -51,15 +57,21 @@ class ApiKey(Record):
     """The record of a key: everything but its secret."""
 
     id: Annotated[Text, Field(pattern=r"^[0-9a-f]{12}$")]
-    name: Annotated[Text, Field(min_length=1, max_length=100)]
+    name: Annotated[Text, Field(min_length=1, max_length=LONGEST_KEY_NAME)]
     digest: Annotated[Text, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: frozenset[Scope]
     limits: KeyLimits = KeyLimits()
+    webhook_url: Annotated[Text, Field(max_length=2048)] | None = None  # of jobs that name none
     created_at: Float  # seconds since 1970, on Redis' clock
 
     @classmethod
     def create(
-        cls, name: str, scopes: frozenset[Scope], limits: KeyLimits, created_at: float
+        cls,
+        name: str,
+        scopes: frozenset[Scope],
+        limits: KeyLimits,
+        created_at: float,
+        webhook_url: str | None = None,
     ) -> tuple[str, Self]:
         """Return a new key, which is not stored, and its record."""
         key_id = secrets.token_hex(6)
@@ -71,6 +83,7 @@ class ApiKey(Record):
             scopes=scopes,
             limits=limits,
             created_at=created_at,
+            webhook_url=webhook_url,
         )
         return token, record
 

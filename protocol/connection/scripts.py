@@ -5,13 +5,15 @@ clock. The scripts compute the names of their keys; they get one key only, which
 of a Redis Cluster that runs them.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
+from redis import Redis, RedisError
+from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import NoScriptError
 
 from protocol.connection.keyspace import OURS, RQ, key
@@ -23,6 +25,9 @@ LIBRARY = (
     "pace",
     "lane",
     "execution",
+    "pins",
+    "index",
+    "deletion",
     "ending",
     "view",
 )  # of every script; each uses those before it
@@ -41,11 +46,30 @@ def script_text(name: str, *libraries: str) -> str:
 def argv(arguments: Arguments) -> list[str | bytes]:
     """Return a script's ARGV: one JSON object of `arguments` without those that are None.
 
-    A value in bytes, of which there may be one, is no JSON, and becomes ARGV[2].
+    Bytes are no JSON: the value `data`, bytes or a list of them, becomes ARGV[2] and following.
     """
-    data = [value for value in arguments.values() if isinstance(value, bytes)]
-    rest = {name: v for name, v in arguments.items() if not (v is None or isinstance(v, bytes))}
-    return [json.dumps(rest), *data]
+    rest = {name: v for name, v in arguments.items() if v is not None and name != "data"}
+    data = arguments.get("data", [])
+    return [json.dumps(rest), *([data] if isinstance(data, bytes) else data)]
+
+
+class AsyncScript:
+    """A script that is called without a thread. Calls must be repeatable.
+
+    The client for asyncio never retries: a call that fails is repeated by `redis`, in a thread.
+    Raises redis-py's errors.
+    """
+
+    def __init__(self, redis: Redis, async_redis: AsyncRedis, name: str) -> None:
+        self._async_redis = async_redis
+        self._again = PipelinedScript(redis, name)
+
+    async def __call__(self, **arguments: Any) -> Any:
+        """Return the answer to one call."""
+        try:
+            return await self._async_redis.evalsha(self._again.sha, 1, key(), *argv(arguments))
+        except RedisError:  # also for a script that is new to Redis
+            return await asyncio.to_thread(self._again, **arguments)
 
 
 class PipelinedScript:
@@ -57,7 +81,7 @@ class PipelinedScript:
     def __init__(self, redis: Redis, name: str, *libraries: str) -> None:
         self._redis = redis
         self._text = script_text(name, *libraries)
-        self._sha = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self.sha = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, **arguments: Any) -> Any:
         """Return the answer to one call."""
@@ -75,8 +99,8 @@ class PipelinedScript:
     def _send(self, calls: Sequence[Arguments]) -> list[Any]:
         # The key determines the node of a Redis Cluster that runs this.
         if len(calls) == 1:
-            return [self._redis.evalsha(self._sha, 1, key(), *argv(calls[0]))]
+            return [self._redis.evalsha(self.sha, 1, key(), *argv(calls[0]))]
         with self._redis.pipeline(transaction=False) as pipe:
             for arguments in calls:
-                pipe.evalsha(self._sha, 1, key(), *argv(arguments))
+                pipe.evalsha(self.sha, 1, key(), *argv(arguments))
             return pipe.execute()

@@ -53,21 +53,25 @@ class Topology:
 
     @classmethod
     def read(cls, url: str) -> "Topology":
-        """Parse a URL. Raises ValueError with a message for the operator if it has another form."""
+        """Parse a URL. Raises ValueError, with the bound as its message, if it has another form."""
         parts = urlsplit(url)
         scheme, plus, kind = parts.scheme.partition("+")
         kind = plus + kind
         login, at, hosts = parts.netloc.rpartition("@")
         nodes = [urlsplit(f"//{host}") for host in hosts.split(",")]
         if not all(node.hostname for node in nodes):
-            raise ValueError(f"names its hosts as {scheme}{kind}://host:port,host:port")
+            raise ValueError(
+                f"a URL that names its hosts, as in {scheme}{kind}://host:port,host:port"
+            )
         service, *rest = parts.path.strip("/").split("/")
         if kind == SENTINEL and (not service or len(rest) > 1 or not all(map(str.isdigit, rest))):
-            raise ValueError("ends in the name of Sentinel's service and a database: /service/0")
+            raise ValueError(
+                "a URL that ends in the name of Sentinel's service and a database: /service/0"
+            )
         if kind == CLUSTER and (service not in ("", "0") or rest):
-            raise ValueError("has no database: Redis Cluster knows only one")
+            raise ValueError("a URL without a database: Redis Cluster has only one")
         if kind == CLUSTER and "{" not in key():
-            raise ValueError("needs RQ_KEY_PREFIX to have braces, as in {darkroom}, for one slot")
+            raise ValueError("used with RQ_KEY_PREFIX in braces, as in {darkroom}, for one slot")
         options = dict(parse_qsl(parts.query))
         return cls(
             scheme=scheme,

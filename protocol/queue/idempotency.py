@@ -64,12 +64,22 @@ def fingerprint(request: GenerationRequest, seed: int | None) -> str:
     return _digest(request.model_copy(update={"seed": seed}).model_dump_json())
 
 
+def retry_fingerprint(job_id: str) -> str:
+    """Return a digest that is equal for two retries of the same job, and for nothing else."""
+    return _digest(f"retry {job_id}")
+
+
 def _well_formed(key: str) -> bool:
     return 0 < len(key) <= MAX_LENGTH and key.isascii() and key.isprintable()
 
 
+def key_digest(client: str, key: str) -> str:
+    """Return the digest of a client's key, by which its job is found."""
+    return _digest(f"{client}\n{key}")
+
+
 def _name(client: str, key: str) -> str:
-    return key_of_ours("idempotency", _digest(f"{client}\n{key}"))
+    return key_of_ours("idempotency", key_digest(client, key))
 
 
 def _digest(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The queue of jobs, as the service uses it. The only file here that imports RQ.
+"""The queue of jobs, as the service uses it.
 
 A job is an RQ job, so `rq info` and RQ's dashboards show it: a hash that names our one function,
 with the request as its only argument, in JSON. RQ never runs it: the worker reads the request and
@@ -10,55 +10,35 @@ readers may put one job into the queue twice.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
 
-from pydantic import ValidationError
 from redis import Redis
-from rq.job import JobStatus
-from rq.queue import Queue
-from rq.results import Result
-from rq.serializers import JSONSerializer
 
-from protocol.connection.keyspace import key
+from protocol.connection.keyspace import RQ, key
 from protocol.connection.redis_client import redis_errors
 from protocol.connection.scripts import PipelinedScript
-from protocol.errors import DarkroomError, ErrorRecord, JobFailed, UnknownJob
-from protocol.queue.job import JobResult, JobState, JobView, Phase, Progress, Warnings
+from protocol.errors import DarkroomError, UnknownJob
+from protocol.queue.job import JobView
 from protocol.queue.submission import (
     GENERATE,
     REQUEST,
-    WARNINGS,
     Submission,
     arguments,
     outcome,
     queue_name,
+    read_request,
 )
+from protocol.queue.views import STATES, read_view
 from protocol.request.object_keys import is_job_id, new_job_id
 from protocol.request.request import GenerationRequest, Priority
 from protocol.settings import Settings
 from protocol.storage.pins import Pins
 from protocol.telemetry.context import NO_CONTEXT, JobContext
 
-__all__ = ["CANCEL_FIELD", "ERROR_FIELD", "GENERATE", "REQUEST", "JobQueue", "Submission"]
-__all__ += ["queue_name", "wake_channel"]
+__all__ = ["CANCEL_FIELD", "ERROR_FIELD", "GENERATE", "REQUEST", "STATES", "JobQueue"]
+__all__ += ["Submission", "queue_name", "wake_channel"]
 
 CANCEL_FIELD = "cancel"  # in the job's hash: a running job is to stop
 ERROR_FIELD = "error"  # in the job's hash: an ErrorRecord as JSON
-
-STATES = {
-    JobStatus.CREATED: JobState.QUEUED,
-    JobStatus.QUEUED: JobState.QUEUED,
-    JobStatus.DEFERRED: JobState.QUEUED,
-    JobStatus.SCHEDULED: JobState.QUEUED,
-    JobStatus.RATE_LIMITED: JobState.QUEUED,
-    JobStatus.READY_TO_ENQUEUE: JobState.QUEUED,
-    JobStatus.STARTED: JobState.RUNNING,
-    JobStatus.FINISHED: JobState.FINISHED,
-    JobStatus.FAILED: JobState.FAILED,
-    JobStatus.CANCELED: JobState.CANCELLED,
-    JobStatus.STOPPED: JobState.CANCELLED,
-}
 
 
 def wake_channel(queue: str) -> str:
@@ -73,9 +53,10 @@ class JobQueue:
         self._redis = redis
         self._settings = settings
         self._pins = Pins(redis, settings)
-        self._submit = PipelinedScript(redis, "submit", "limits")
+        self._submit = PipelinedScript(redis, "submit", "limits", "submission")
         self._view = PipelinedScript(redis, "view")
         self._cancel = PipelinedScript(redis, "cancel")
+        self._delete = PipelinedScript(redis, "delete")
 
     def submit(
         self,
@@ -109,12 +90,13 @@ class JobQueue:
             for one, answer in zip(submissions, answers, strict=True)
         ]
 
-    def pin(self, input_keys: Sequence[str]) -> None:
-        """Keep inputs from deletion, from before they are written until no job can need them.
+    def pin(self, input_keys: Sequence[str], job_id: str = "") -> None:
+        """Keep the inputs of a job from deletion, from before they are written until no job can
+        need them, or all jobs that do are deleted.
 
         Raises StoreUnavailable if one is being deleted, and that takes too long.
         """
-        self._pins.pin(input_keys)
+        self._pins.pin(input_keys, job_id)
 
     def view(self, job_id: str, client: str | None = None) -> JobView:
         """Return the job at this moment. Raises UnknownJob if it does not exist, or no longer.
@@ -135,7 +117,9 @@ class JobQueue:
         with redis_errors():
             views = self._view.many([{"id": job_id} for job_id in legal])
         found = dict(zip(legal, views, strict=True))
-        return [self._read_view(job_id, client, found.get(job_id)) for job_id, client in queries]
+        return [
+            read_view(self._redis, job_id, client, found.get(job_id)) for job_id, client in queries
+        ]
 
     def cancel(self, job_id: str, client: str | None = None) -> JobView:
         """Stop a job: at once while it waits, between two steps once it runs.
@@ -147,10 +131,39 @@ class JobQueue:
         keep = self._settings.failure_ttl_s
         with redis_errors():
             found = self._cancel(id=job_id, client=client or None, keep=keep)
-        answer = self._read_view(job_id, client, found)
+        answer = read_view(self._redis, job_id, client, found)
         if isinstance(answer, DarkroomError):
             raise answer
         return answer
+
+    def delete(self, job_id: str, client: str | None = None) -> None:
+        """Delete a job with all that belongs to it, but for its objects in the store.
+
+        A running job is cancelled, is unknown from now on, and is deleted when it ends. Its objects
+        are deleted by `protocol.storage.deleted_jobs`. Raises UnknownJob, as `view` does.
+        """
+        keep = self._settings.failure_ttl_s
+        with redis_errors():
+            if not is_job_id(job_id) or not self._delete(id=job_id, client=client, keep=keep):
+                raise UnknownJob(job_id)
+
+    def request(self, job_id: str, client: str | None = None) -> tuple[JobView, GenerationRequest]:
+        """Return a job and its complete request. Raises UnknownJob, as `view` does.
+
+        Raises JobFailed if the request cannot be read.
+        """
+        view = self.view(job_id, client)
+        with redis_errors():
+            data: bytes | None = self._redis.hget(f"{RQ}:job:{job_id}", "data")  # type: ignore[assignment]  # sync client
+        if data is None:
+            raise UnknownJob(job_id)
+        return view, read_request(data)
+
+    def cancel_many(self, job_ids: Sequence[str]) -> None:
+        """Stop many jobs in one round trip, as `cancel` does; unknown ones are skipped."""
+        keep = self._settings.failure_ttl_s
+        with redis_errors():
+            self._cancel.many([{"id": job_id, "keep": keep} for job_id in job_ids])
 
     def position(self, job_id: str) -> int | None:
         """Return the jobs ahead of a waiting one (0 = next); None if not waiting, or far back."""
@@ -164,86 +177,5 @@ class JobQueue:
         """Return the number of jobs that wait for `model`, by priority."""
         with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             for priority in Priority:
-                pipe.llen(Queue.redis_queue_namespace_prefix + queue_name(model, priority))
+                pipe.llen(f"{RQ}:queue:{queue_name(model, priority)}")
             return dict(zip(Priority, pipe.execute(), strict=True))
-
-    def _read_view(self, job_id: str, client: str | None, found: Any) -> JobView | DarkroomError:
-        """Return the answer of `lua/view.lua` as a view."""
-        status = _text(found[0]) if found else None
-        if status not in STATES or (client is not None and client != _text(found[1])):
-            return UnknownJob(job_id)
-        *fields, warnings = found
-        view = self._view_of(job_id, STATES[JobStatus(status)], fields)
-        return view.model_copy(update={"warnings": _warnings(warnings)})
-
-    def _view_of(self, job_id: str, state: JobState, fields: Sequence[Any]) -> JobView:
-        _, _, error, progress, ahead, rate, result, left = fields
-        due_s = float(left) if left else None
-        match state:
-            case JobState.QUEUED:
-                per_second = float(rate or 0)
-                eta = ahead / per_second if ahead is not None and per_second > 0 else None
-                latest = _latest(progress, state)
-                loading = latest if latest and latest.phase is Phase.LOAD else None
-                return JobView(
-                    id=job_id,
-                    state=state,
-                    position=ahead,
-                    eta_s=eta,
-                    due_s=due_s,
-                    progress=loading,
-                )
-            case JobState.FINISHED:
-                return self._finished(job_id, _latest(progress, state), result)
-            case JobState.FAILED:
-                return JobView(id=job_id, state=state, error=_error_record(_text(error)))
-            case _:
-                latest = _latest(progress, state)
-                return JobView(id=job_id, state=state, due_s=due_s, progress=latest)
-
-    def _finished(self, job_id: str, progress: Progress | None, entries: Any) -> JobView:
-        try:
-            [(entry_id, fields)] = entries
-            payload = dict(zip(map(bytes.decode, fields[::2]), fields[1::2], strict=True))
-            latest = Result.restore(job_id, entry_id.decode(), payload, self._redis, JSONSerializer)
-            result = JobResult.model_validate(latest.return_value)
-        except (ValueError, KeyError, TypeError):
-            # Written by another program, or truncated.
-            error = JobFailed("its result cannot be read").to_record()
-            return JobView(id=job_id, state=JobState.FAILED, error=error)
-        return JobView(id=job_id, state=JobState.FINISHED, progress=progress, result=result)
-
-
-def _latest(text: Any, state: JobState) -> Progress | None:
-    """Return the latest progress, unless it has another state: that of an earlier attempt."""
-    with suppress(ValidationError, TypeError):
-        progress = Progress.model_validate_json(text)
-        return progress if progress.state is state else None
-    return None
-
-
-def _warnings(text: Any) -> Warnings:
-    """Return a request's warnings; jobs without any, and those of older versions, have no text."""
-    with suppress(ValidationError):
-        return () if text is None else WARNINGS.validate_json(text)
-    return ()
-
-
-def _error_record(text: str | None) -> ErrorRecord:
-    """Return a job's error as the worker wrote it; a job that RQ itself failed has none."""
-    if text is None:
-        return DarkroomError().to_record()
-    try:
-        return ErrorRecord.model_validate_json(text)
-    except ValidationError:
-        return DarkroomError().to_record()
-
-
-def _text(value: object) -> str | None:
-    """Return Redis' bytes as text, None for anything else."""
-    if not isinstance(value, bytes):
-        return None
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return None

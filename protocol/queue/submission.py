@@ -1,8 +1,9 @@
 """The submission of a job: the arguments of `lua/submit.lua`, and its answer.
 
 The script writes an RQ job: the hash that RQ's own enqueue would write, without the fields it
-leaves empty. Our own fields are `client` (the owner), `work`, `place`, `deadline_at`, `late`
-(see `lua/`) and `warnings`, which only a request with warnings has.
+leaves empty. Our own fields are `client` (the owner), `task`, `work`, `place`, `deadline_at`,
+`late` (see `lua/`) and, where a request has them, `warnings`, `inputs`, `idempotency`, and
+`dialect` with `object` (`protocol.queue.dialect_jobs`).
 """
 
 import json
@@ -17,19 +18,24 @@ from protocol.errors import (
     ClientQueueFull,
     DarkroomError,
     DeadlineExceeded,
+    JobDeleted,
+    JobFailed,
     QueueFull,
     StoreUnavailable,
     TooManyJobs,
     WouldMissDeadline,
 )
+from protocol.queue.dialect_jobs import DialectObject
 from protocol.queue.job import Warnings
 from protocol.queue.limits import NO_LIMITS, JobLimits
+from protocol.queue.webhooks import KEPT_S, WebhookTarget
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest, Priority
 from protocol.settings import Settings
 from protocol.storage.pins import pin_s
 from protocol.telemetry.context import NO_CONTEXT, JobContext
 
+POOL_PREFIX = "darkroom-"
 GENERATE = "worker.jobs.generate"  # the one function that jobs name
 REQUEST = "request"  # its one argument
 WARNINGS_FIELD = "warnings"  # in the job's hash: a list of RequestWarning as JSON
@@ -39,6 +45,7 @@ DESCRIPTION = "generate"  # RQ's default would show and log the prompt
 # The call as RQ keeps it: function, object, arguments, keyword arguments.
 CALL = f'["{GENERATE}",null,[],{{"{REQUEST}":'.encode(), b"}]"
 
+MAX_JOB_BYTES = 1_000_000  # of a job's JSON; two of the longest prompts take a quarter of it
 FAST = 1  # zlib's level: a prompt is short, and each request takes this time
 
 
@@ -46,7 +53,8 @@ FAST = 1  # zlib's level: a prompt is short, and each request takes this time
 class Submission:
     """A job to submit. Submitting the same `job_id` again changes nothing.
 
-    `client` is an opaque name of the client, "" for none.
+    `client` is an opaque name of the client, "" for none. `idempotency` is the digest of its
+    Idempotency-Key, "" for none.
     """
 
     request: GenerationRequest
@@ -55,6 +63,9 @@ class Submission:
     context: JobContext = NO_CONTEXT
     limits: JobLimits = NO_LIMITS
     warnings: Warnings = ()
+    webhook: WebhookTarget | None = None
+    idempotency: str = ""
+    dialect_object: DialectObject | None = None
 
 
 def queue_name(model: str, priority: Priority = Priority.NORMAL) -> str:
@@ -62,39 +73,93 @@ def queue_name(model: str, priority: Priority = Priority.NORMAL) -> str:
 
     The queue of normal priority has the name of the pool.
     """
-    pool = f"darkroom-{model}"
+    pool = f"{POOL_PREFIX}{model}"
     return pool if priority is Priority.NORMAL else f"{pool}:{priority.value}"
+
+
+def model_of(pool: str) -> str:
+    """Return the model of a pool."""
+    return pool.removeprefix(POOL_PREFIX)
 
 
 def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
     """Return the arguments of `lua/submit.lua`."""
+    return {
+        **shared_arguments(submission, settings),
+        "id": submission.job_id,
+        "work": submission.request.work,
+        "fields": [
+            *job_fields(submission, settings),
+            *_warnings_field(submission.warnings),
+            *(submission.dialect_object.job_fields() if submission.dialect_object else ()),
+        ],
+        "data": call_data(submission.request),
+    }
+
+
+def shared_arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `lua/library/submission.lua`, which all jobs of a batch share."""
     request = submission.request
-    life_s = min(request.deadline_s or settings.job_lifetime_s, settings.job_lifetime_s)
     return {
         "pool": queue_name(request.model),
         "lane": queue_name(request.model, request.priority),
-        "id": submission.job_id,
         "client": submission.client,
-        "work": request.work,
         "max_waiting": settings.max_queue_length,
         "max_waiting_of_client": settings.max_queue_per_client,
         "deadline_s": request.deadline_s,
         "max_jobs": submission.limits.jobs,
         "rates": [rate.arguments(cost) for rate, cost in submission.limits.costs],
+        "webhook": submission.webhook and submission.webhook.model_dump_json(),
+        "webhook_watches": (submission.webhook and submission.webhook.watches) or None,
+        "webhook_s": KEPT_S,
         "inputs": request.input_keys,
         "pin_s": pin_s(settings),
-        "life_s": life_s,
-        "data": zlib.compress(request.model_dump_json().encode().join(CALL), FAST),
-        "fields": [
-            *("description", DESCRIPTION),
-            *("timeout", str(settings.job_timeout_s)),
-            *("result_ttl", str(settings.result_ttl_s)),
-            *("failure_ttl", str(settings.failure_ttl_s)),
-            *("meta", json.dumps(submission.context.model_dump(exclude_defaults=True))),
-            *("late", DeadlineExceeded(life_s).to_record().model_dump_json()),
-            *_warnings_field(submission.warnings),
-        ],
+        "life_s": _life_s(request, settings),
     }
+
+
+def job_fields(submission: Submission, settings: Settings) -> list[str]:
+    """Return further fields of the job's hash, names and values in turn."""
+    request = submission.request
+    late = DeadlineExceeded(_life_s(request, settings))
+    return [
+        *("description", DESCRIPTION),
+        *("timeout", str(settings.job_timeout_s)),
+        *("result_ttl", str(settings.result_ttl_s)),
+        *("failure_ttl", str(settings.failure_ttl_s)),
+        *("meta", json.dumps(submission.context.model_dump(exclude_defaults=True))),
+        *("late", late.to_record().model_dump_json()),
+        *("task", request.task.value),
+        *(("inputs", json.dumps(request.input_keys)) if request.input_keys else ()),
+        *(("idempotency", submission.idempotency) if submission.idempotency else ()),
+    ]
+
+
+def call_data(request: GenerationRequest) -> bytes:
+    """Return the call of a job as RQ keeps it."""
+    return zlib.compress(request.model_dump_json().encode().join(CALL), FAST)
+
+
+def read_request(data: bytes) -> GenerationRequest:
+    """Parse a job's call as RQ keeps it: zlib of JSON of [name, object, args, kwargs].
+
+    Raises JobFailed unless it is exactly what `arguments` writes.
+    """
+    try:
+        inflating = zlib.decompressobj()
+        text = inflating.decompress(data, MAX_JOB_BYTES)
+        if inflating.unconsumed_tail:
+            raise ValueError("too large")
+        name, instance, args, kwargs = json.loads(text)
+        if (name, instance, args, list(kwargs)) != (GENERATE, None, [], [REQUEST]):
+            raise ValueError("not a call of ours")
+        return GenerationRequest.model_validate(kwargs[REQUEST])
+    except (ValueError, TypeError, RecursionError, zlib.error) as error:
+        raise JobFailed("it does not carry a request that can be read") from error
+
+
+def _life_s(request: GenerationRequest, settings: Settings) -> float:
+    return min(request.deadline_s or settings.job_lifetime_s, settings.job_lifetime_s)
 
 
 def outcome(
@@ -118,6 +183,8 @@ def outcome(
         case [b"rate", int() as index, int() as wait_ms]:
             exceeded, _ = submission.limits.costs[index]
             return exceeded.error(wait_ms)
+        case [b"deleted"]:
+            return JobDeleted(submission.job_id)
         case [b"deleting"]:
             return StoreUnavailable()
         case _:

@@ -17,16 +17,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from protocol.record import Float, Int, Record, Text
+from protocol.request.fields import ServedName, normal_form
 from protocol.request.model_card import ModelCard
 
 ON_DEMAND: Literal["on-demand"] = "on-demand"
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 # Fields of a card that are not defaults: they come from the model or from its entry.
 _NOT_A_DEFAULT = {"name", "aliases", "family", "tokenizer_sha256", "refiners"}
@@ -42,7 +49,7 @@ def _bytes(value: object) -> object:
         return value
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", value.upper())
     if found is None:
-        raise ValueError("must be a number of bytes, as in 20 GiB or 8GB")
+        raise ValueError("a number of bytes, as in 20 GiB or 8GB")
     return int(float(found[1]) * _UNITS[found[2]])
 
 
@@ -53,13 +60,12 @@ def _card_entries(defaults: dict[str, Any]) -> dict[str, Any]:
     for name, value in defaults.items():
         entry = f"default_{name}" if f"default_{name}" in known else name
         if entry not in known:
-            raise ValueError(f"{name} is no entry of a card; there are {', '.join(sorted(known))}")
+            raise ValueError(f"entries of a card, which {name} is not: {', '.join(sorted(known))}")
         entries[entry] = tuple(value) if isinstance(value, list) else value
     return entries
 
 
 Bytes = Annotated[Int, BeforeValidator(_bytes), Field(ge=1)]
-ServedName = Annotated[Text, Field(pattern=_NAME)]
 
 
 class ModelConfig(Record):
@@ -67,7 +73,8 @@ class ModelConfig(Record):
 
     `source` is a folder, a file, a hub id or the name of an installed model. `vae` and `unet` are
     the same, in place of the model's own; `tiny_vae` is a fast decoder in addition to it.
-    `defaults` are fields of its card. `refiner` names another entry, which is in memory whenever
+    `prediction_type`, `zero_terminal_snr` and `family` decide in place of its files. `defaults` are
+    fields of its card. `refiner` names another entry, which is in memory whenever
     this model is.
     """
 
@@ -79,6 +86,9 @@ class ModelConfig(Record):
     vae: Text | None = Field(default=None, min_length=1)
     tiny_vae: Text | None = Field(default=None, min_length=1)
     unet: Text | None = Field(default=None, min_length=1)
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
+    zero_terminal_snr: bool | None = None
+    family: Text | None = Field(default=None, min_length=1)
     refiner: ServedName | None = None
     defaults: Annotated[dict[str, Any], AfterValidator(_card_entries)] = Field(default_factory=dict)
 
@@ -88,6 +98,13 @@ class ModelsConfig(Record):
 
     models: dict[ServedName, ModelConfig] = Field(min_length=1)
     memory_budget: Bytes | None = None
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _names_are_different(cls, models: Any) -> Any:
+        if isinstance(models, Mapping) and len(set(map(normal_form, models))) < len(models):
+            raise ValueError("names of different letters, not of equal ones in different encodings")
+        return models
 
     @model_validator(mode="after")
     def _names_are_clear(self) -> Self:
@@ -122,11 +139,15 @@ def read_models_config(path: Path) -> ModelsConfig:
     try:
         return ModelsConfig.model_validate(_with_tuples(data))
     except ValidationError as error:
-        faults = [
-            _place(fault["loc"]) + fault["msg"].removeprefix("Value error, ")
-            for fault in error.errors()
-        ]
+        faults = [_place(fault["loc"]) + _message(fault) for fault in error.errors()]
         raise InvalidModelsConfig(f"{path}:\n  " + "\n  ".join(faults)) from error
+
+
+def _message(fault: Mapping[str, Any]) -> str:
+    """Return the message of an error; one of ours is the bound of a field, or of several."""
+    if fault["type"] != "value_error":
+        return str(fault["msg"])
+    return f"must be {fault['ctx']['error']}" if fault["loc"] else str(fault["ctx"]["error"])
 
 
 def _with_tuples(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag
 
 from protocol.errors import InvalidRequest
+from protocol.request.bounds import exact
 from protocol.request.fields import MAX_BOXES, ClassId, Name
 from protocol.request.model_card import ModelCard
 from protocol.request.request import Box, Rectangle
@@ -68,8 +69,11 @@ def resolve_boxes(boxes: tuple[AskedBox, ...] | None, card: ModelCard) -> tuple[
 
 def _resolve_box(field: str, box: AskedBox, card: ModelCard) -> Box:
     class_id = resolve_class(box.what, card, f"{field}.class")
-    for side, start, extent in (("width", box.x, box.width), ("height", box.y, box.height)):
+    edges = (("x", box.x, "width", box.width), ("y", box.y, "height", box.height))
+    for edge, start, side, extent in edges:
+        if start >= 1:
+            raise InvalidRequest(f"{field}.{edge}", start, "below 1", "box-outside")
         if start + extent > 1 + ROUNDING:
-            bound = "so small that the box ends inside the image"
+            bound = f"at most {exact(1 - start)}, so that the box ends inside the image"
             raise InvalidRequest(f"{field}.{side}", extent, bound, "box-outside")
     return Box.model_validate(box.model_dump() | {"class": class_id})

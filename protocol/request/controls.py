@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from protocol.errors import InvalidRequest
 from protocol.record import common_fields
+from protocol.request.bounds import exact
 from protocol.request.generation_params import GenerationParams, InputImage
 from protocol.request.model_card import ModelCard, offered_names
 from protocol.request.request import ControlUse
@@ -23,10 +24,10 @@ def resolve_controls(
         raise InvalidRequest("controls", f"{len(images)} images", bound, "missing-field")
     for i, control in enumerate(controls):
         if control.model not in card.controlnets:
-            bound = offered_names("ControlNets", card.controlnets, card)
+            bound = offered_names("ControlNets", card.controlnets, card, control.model)
             raise InvalidRequest(f"controls.{i}.model", control.model, bound, "unknown-controlnet")
         if control.start > control.end:
-            bound = f"up to its end, which is {control.end:g}"
+            bound = f"up to its end, which is {exact(control.end)}"
             raise InvalidRequest(f"controls.{i}.start", control.start, bound, "control-interval")
     return tuple(
         ControlUse.model_validate(common_fields(control, ControlUse) | {"image_key": image.key})

@@ -4,9 +4,10 @@ The bounds are those that no model can exceed. Each model's card has tighter one
 `resolve` checks.
 """
 
+import unicodedata
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from protocol.record import Float, Int, Text
 from protocol.request.object_keys import INPUT_KEY
@@ -28,22 +29,70 @@ MAX_LORA_WEIGHT = 4.0  # of either sign
 MAX_CONTROLS = 4
 MAX_CONTROL_WEIGHT = 2.0
 MAX_HIRES_SCALE = 8.0
+MAX_SCALE = 16.0
+MAX_UPSCALED_PIXELS = 8192 * 8192
+MAX_MASK_PIXELS = 64  # by which a mask is blurred, grown or shrunk
+MAX_MASK_PADDING = 512  # pixels around a mask
+MAX_NOISE_MULTIPLIER = 1.5
 
-Prompt = Annotated[Text, Field(max_length=MAX_PROMPT_LENGTH)]
-Name = Annotated[Text, Field(min_length=1, max_length=200)]
+# Characters that separate parts of Redis keys, paths, URLs and prompts.
+_SEPARATORS = frozenset('/\\:*?"<>|')
+
+
+def normal_form(name: str) -> str:
+    """Return `name` in the normal form NFC: equal letters are equal names."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _served(name: str) -> str:
+    """Return the name of a model if it can be part of a key, a path and a log line."""
+    if unsafe := next((c for c in name if c in _SEPARATORS or not c.isprintable()), None):
+        raise ValueError(f"free of the character U+{ord(unsafe):04X}")
+    if name[0] in ". " or name[-1] in ". ":
+        raise ValueError("without a dot or a space at its beginning and end")
+    return name
+
+
+RANDOM_SEED = -1  # what other programs send for a random seed
+
+
+def _whole(value: object) -> object:
+    """Return a number without a fraction as an integer: JSON does not tell 20.0 from 20."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _seed_or_none(seed: int) -> int | None:
+    return None if seed == RANDOM_SEED else seed
+
+
+# Stands after the bounds, which pydantic describes in the JSON schema only next to the type.
+WHOLE = BeforeValidator(_whole)
+
+# `resolve` refuses NUL characters; the pattern is only for the OpenAPI description.
+Prompt = Annotated[
+    Text, Field(max_length=MAX_PROMPT_LENGTH, json_schema_extra={"pattern": r"^[^\u0000]*$"})
+]
+Name = Annotated[Text, Field(min_length=1, max_length=200), AfterValidator(normal_form)]
+ServedName = Annotated[Name, AfterValidator(_served)]
 InputKey = Annotated[str, Field(pattern=INPUT_KEY)]
-Side = Annotated[Int, Field(ge=1, le=MAX_SIDE)]
-Steps = Annotated[Int, Field(ge=1, le=MAX_STEPS)]
+Side = Annotated[Int, Field(ge=1, le=MAX_SIDE), WHOLE]
+Overlap = Annotated[Int, Field(ge=0, le=MAX_SIDE), WHOLE]
+Steps = Annotated[Int, Field(ge=1, le=MAX_STEPS), WHOLE]
 GuidanceScale = Annotated[Float, Field(ge=0, le=MAX_GUIDANCE_SCALE)]
-Seed = Annotated[Int, Field(ge=0, lt=SEED_LIMIT)]
-ImageCount = Annotated[Int, Field(ge=1, le=MAX_IMAGES)]
-ClipSkip = Annotated[Int, Field(ge=0, le=MAX_CLIP_SKIP)]
+Seed = Annotated[Int, Field(ge=0, lt=SEED_LIMIT), WHOLE]
+AskedSeed = Annotated[
+    Int, Field(ge=RANDOM_SEED, lt=SEED_LIMIT), WHOLE, AfterValidator(_seed_or_none)
+]
+ImageCount = Annotated[Int, Field(ge=1, le=MAX_IMAGES), WHOLE]
+ClipSkip = Annotated[Int, Field(ge=0, le=MAX_CLIP_SKIP), WHOLE]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Extent = Annotated[Float, Field(gt=0, le=1)]
 Strength = Annotated[Float, Field(gt=0, le=1)]
 SwitchPoint = Annotated[Float, Field(gt=0, lt=1)]
-ClassId = Annotated[Int, Field(ge=0, lt=MAX_CLASSES)]
+ClassId = Annotated[Int, Field(ge=0, lt=MAX_CLASSES), WHOLE]
 HiresScale = Annotated[Float, Field(gt=1, le=MAX_HIRES_SCALE)]
+Scale = Annotated[Float, Field(ge=1, le=MAX_SCALE)]
+NoiseMultiplier = Annotated[Float, Field(ge=0, le=MAX_NOISE_MULTIPLIER)]
 AestheticScore = Annotated[Float, Field(ge=0, le=10)]
-Quality = Annotated[Int, Field(ge=1, le=100)]
+Quality = Annotated[Int, Field(ge=1, le=100), WHOLE]
 Deadline = Annotated[Float, Field(gt=0, le=MAX_DEADLINE_S)]

@@ -16,6 +16,31 @@ Positive = Annotated[Int, Field(ge=1)]
 Count = Annotated[Int, Field(ge=0)]
 
 
+class UpscalerInfo(Record):
+    """An upscaler that the operator has added; its network enlarges by `scale`."""
+
+    name: fields.Name
+    scale: Positive
+
+
+class LoraInfo(Record):
+    """The facts about a LoRA besides its name.
+
+    `trigger_words` and `preview` (a small image as a data URI) are from its file. `words` are the
+    embeddings that it brings along, with their vectors. `sampler`, `schedule`, `guidance_scale` and
+    `steps` are those that it was trained for, known from its name.
+    """
+
+    name: fields.Name
+    trigger_words: str = ""
+    preview: str = ""
+    words: Mapping[str, Positive] = Field(default_factory=dict)
+    sampler: fields.Name | None = None
+    schedule: fields.Name | None = None
+    guidance_scale: fields.GuidanceScale | None = None
+    steps: fields.Steps | None = None
+
+
 class ModelCard(Record):
     """The abilities of a model and the bounds of its requests.
 
@@ -24,11 +49,13 @@ class ModelCard(Record):
     them. `outputs` lists the files for each image of a request. Upscaled images are
     `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
     `loras`, `embeddings` (words in prompts) and `controlnets` are those the operator has added
-    that are compatible with it. `aliases` are further names of the model.
+    that are compatible with it; `misfits` are the reasons that others are not, by kind and name.
+    `lora_info` is what is known of some LoRAs. `upscalers` are those of its workers. `aliases` are
+    further names of the model.
     """
 
-    name: fields.Name
-    aliases: tuple[fields.Name, ...] = ()
+    name: fields.ServedName
+    aliases: tuple[fields.ServedName, ...] = ()
     family: fields.Name
     description: str = ""
     tasks: tuple[Task, ...] = (Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT)
@@ -43,7 +70,7 @@ class ModelCard(Record):
     default_guidance_scale: fields.GuidanceScale = 7.5
     max_guidance_scale: fields.GuidanceScale = 30.0
     default_strength: fields.Strength = 0.75
-    max_images: fields.ImageCount = 8
+    max_images: fields.ImageCount = 10
     samplers: tuple[fields.Name, ...]
     schedules: tuple[fields.Name, ...]
     default_sampler: fields.Name
@@ -60,8 +87,11 @@ class ModelCard(Record):
     outputs: tuple[fields.Name, ...] = ("image",)
     refiners: tuple[fields.Name, ...] = ()
     loras: tuple[fields.Name, ...] = ()
+    lora_info: tuple[LoraInfo, ...] = ()
     embeddings: tuple[fields.Name, ...] = ()
     controlnets: tuple[fields.Name, ...] = ()
+    misfits: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
+    upscalers: tuple[UpscalerInfo, ...] = ()
     reads_aesthetic_score: bool = False
     scaling_factor: Float | None = None
     tokenizer_sha256: str = ""
@@ -98,9 +128,17 @@ def canonical_name(name: str | None, cards: Mapping[str, ModelCard]) -> str | No
     return next((card.name for card in cards.values() if name in card.aliases), None)
 
 
-def offered_names(kind: str, names: tuple[str, ...], card: ModelCard) -> str:
-    """Return a bound for an error message: the names that the card offers, up to `MAX_NAMES`."""
+def offered_names(kind: str, names: tuple[str, ...], card: ModelCard, wanted: str) -> str:
+    """Return a bound for an error message: the names that the card offers, up to `MAX_NAMES`, and
+    the reason that `wanted` is not among them, if the operator has added it.
+
+    kind: "LoRAs" or "ControlNets".
+    """
+    reason = card.misfits.get(kind.lower(), {}).get(wanted)
+    why = f"; {wanted}: {reason}" if reason else ""
     if not names:
-        return f"absent: there are no {kind} for {card.name}"
+        return f"absent: there are no {kind} for {card.name}{why}"
     more = len(names) - MAX_NAMES
-    return f"one of {', '.join(names[:MAX_NAMES])}" + (f" and {more} more" if more > 0 else "")
+    return (
+        f"one of {', '.join(names[:MAX_NAMES])}" + (f" and {more} more" if more > 0 else "") + why
+    )

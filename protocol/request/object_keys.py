@@ -7,7 +7,8 @@ from enum import StrEnum
 
 JOB_ID = r"^[0-9a-f]{32}$"
 INPUT_KEY = r"^inputs/[0-9a-f]{64}$"
-RESULT_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.(png|jpeg|webp)$"
+RESULT_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.(png|jpeg|webp|avif)$"
+UPLOAD_KEY = r"^uploads/[0-9a-f]{32}$"
 EXTRA_KEY = r"^results/[0-9a-f]{32}/[0-9]{1,4}\.(depth\.png|sound\.(wav|flac|mp3))$"
 
 
@@ -17,6 +18,7 @@ class OutputFormat(StrEnum):
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"
+    AVIF = "avif"
 
     @property
     def content_type(self) -> str:
@@ -86,15 +88,35 @@ def extra_key(job_id: str, index: int, kind: Extra, file_format: ExtraFormat) ->
     return f"results/{job_id}/{index}.{kind.value}.{file_format.value}"
 
 
+def upload_key(file_id: str) -> str:
+    """Return the key of a file that a client has uploaded."""
+    return f"uploads/{file_id}"
+
+
+def is_input(key: str) -> bool:
+    """Return True for the key of an input image."""
+    return re.fullmatch(INPUT_KEY.strip("^$"), key) is not None
+
+
+def is_upload(key: str) -> bool:
+    """Return True for the key of a file that a client has uploaded."""
+    return re.fullmatch(UPLOAD_KEY.strip("^$"), key) is not None
+
+
 def job_of(key: str) -> str:
     """Return the id of the job that a result's key belongs to."""
     _, job_id, _ = key.split("/")
     return job_id
 
 
+def file_of(key: str) -> str:
+    """Return the id of the file that an upload's key belongs to."""
+    return key.removeprefix("uploads/")
+
+
 def is_key(text: str) -> bool:
     """Return True for an object key of ours, which cannot lead out of the store's folder."""
     return any(
         re.fullmatch(pattern.strip("^$"), text) is not None
-        for pattern in (INPUT_KEY, RESULT_KEY, EXTRA_KEY)
+        for pattern in (INPUT_KEY, RESULT_KEY, EXTRA_KEY, UPLOAD_KEY)
     )

@@ -1,18 +1,33 @@
 """The generation request: resolved parameters, stored in the queue and read by the worker."""
 
+import math
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from protocol.record import Float, Record
+from protocol.record import Bool, Float, Record
 from protocol.request import fields
+from protocol.request.client_record import ClientRecord
+from protocol.request.inpainting import (
+    InpaintArea,
+    MaskBlur,
+    MaskedContent,
+    MaskGrow,
+    MaskMode,
+    MaskPadding,
+    MaskSource,
+    Paste,
+    ResizeMode,
+)
+from protocol.request.loras.lora_use import Loras, LoraUse
 from protocol.request.object_keys import AudioFormat, OutputFormat
+from protocol.request.outpainting import Outpainting
 from protocol.request.prompts import PromptSyntax
-from protocol.request.samplers import evaluations
+from protocol.request.samplers import LATENT_MODES, evaluations
 from protocol.request.tasks import Task
 
-__all__ = ["Box", "GenerationRequest", "OutputFormat", "Task"]
+__all__ = ["Box", "GenerationRequest", "LoraUse", "Loras", "OutputFormat", "Task"]
 
 # The share of a network row's work that each ControlNet adds (Stable Diffusion 1.5).
 CONTROL_SHARE = 1 / 3
@@ -40,17 +55,7 @@ class Decoder(StrEnum):
     TINY = "tiny"
 
 
-class LoraUse(Record):
-    """A LoRA that the operator has added, and its weight: 1 is as it was trained."""
-
-    name: fields.Name
-    weight: Float = Field(default=1.0, ge=-fields.MAX_LORA_WEIGHT, le=fields.MAX_LORA_WEIGHT)
-
-
-Loras = Annotated[tuple[LoraUse, ...], Field(max_length=fields.MAX_LORAS)]
-
-
-class Control(Record):
+class Control(ClientRecord):
     """A ControlNet that the operator has added, its weight, and the shares of the steps between
     which it is applied."""
 
@@ -95,6 +100,14 @@ class Box(Rectangle):
 Boxes = Annotated[tuple[Box, ...], Field(min_length=1, max_length=fields.MAX_BOXES)]
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_true(value: object) -> bool:
+    return value is True
+
+
 class Refinement(Record):
     """The model that takes over at `start`, a share of the noise schedule."""
 
@@ -103,12 +116,65 @@ class Refinement(Record):
 
 
 class HiresFix(Record):
-    """A second pass: the image is scaled up to this size and generated again, as by img2img."""
+    """A second pass: the image is scaled up to this size and generated again, as by img2img.
+
+    `upscaler`: what scales up its pixels. None, and one of `LATENT_MODES`: its latents are scaled
+    up.
+    """
 
     width: fields.Side
     height: fields.Side
     steps: fields.Steps
     strength: fields.Strength
+    upscaler: fields.Name | None = Field(default=None, exclude_if=_is_none)
+
+
+class Upscaling(Record):
+    """The upscalers of an image, whose results are mixed with `blend`, the share of the second.
+
+    `scale`: how much the image is enlarged; None in requests stored before it was noted.
+    """
+
+    upscaler: fields.Name
+    upscaler_2: fields.Name | None = None
+    blend: fields.Share = 0.5
+    scale: fields.Scale | None = Field(default=None, exclude_if=_is_none)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.upscaler,) if self.upscaler_2 is None else (self.upscaler, self.upscaler_2)
+
+
+class Tiles(Record):
+    """The tiles in which an image is generated, after `upscaler` has brought it to the size.
+
+    Each is `size` wide and high and shares at least `overlap` with its neighbours, in pixels.
+    """
+
+    size: fields.Side
+    overlap: fields.Overlap
+    upscaler: fields.Name
+
+    @model_validator(mode="after")
+    def _tiles_are_larger_than_overlaps(self) -> Self:
+        if 2 * self.overlap > self.size:
+            raise ValueError("the overlap is more than half of a tile")
+        return self
+
+    def count(self, width: int, height: int) -> int:
+        """Return the number of tiles that cover an image."""
+        stride = self.size - self.overlap
+        further = (max(0, -(-(side - self.size) // stride)) for side in (width, height))
+        return math.prod(1 + n for n in further)
+
+    def pixels(self, width: int, height: int) -> int:
+        """Return the pixels of all tiles of an image together."""
+        tile = min(self.size, width) * min(self.size, height)
+        return self.count(width, height) * tile
+
+
+# Left out of the JSON if None: requests without these options have the same text as before them.
+_OPTION = Field(exclude_if=_is_none)
 
 
 class GenerationRequest(Record):
@@ -117,8 +183,10 @@ class GenerationRequest(Record):
     The image at `index` is generated from `image_seed(index)`. Which of the optional fields are
     there depends on the task (`protocol.request.tasks`).
     Input images are PNGs in the object store, exactly width x height: RGB the image, L the mask
-    (white = repaint) and the map of classes. Only the image to upscale is smaller, by the model's
-    factor.
+    (white = repaint) and the map of classes. Only the image to upscale has a size of its own: it is
+    smaller by the model's factor, or by any with `upscaling` or `tiles`; so have control images
+    with `tiles`; and that to outpaint has the size of its place in `outpainting`, in RGB or RGBA.
+    `paste` makes the result of what was generated, if that is not all of it.
     Guidance is applied from `guidance_start` up to `guidance_end`, as shares of the steps.
     `deadline_s` counts from acceptance: after that the job is dropped.
 
@@ -147,6 +215,17 @@ class GenerationRequest(Record):
     strength: fields.Strength | None = None
     image_key: fields.InputKey | None = None
     mask_key: fields.InputKey | None = None
+    paste: Annotated[Paste | None, _OPTION] = None
+    mask_blur: Annotated[MaskBlur | None, _OPTION] = None
+    mask_grow: Annotated[MaskGrow | None, _OPTION] = None
+    mask_invert: Annotated[Bool | None, _OPTION] = None
+    mask_source: Annotated[MaskSource | None, _OPTION] = None
+    mask_mode: Annotated[MaskMode | None, _OPTION] = None
+    inpaint_area: Annotated[InpaintArea | None, _OPTION] = None
+    mask_padding: Annotated[MaskPadding | None, _OPTION] = None
+    masked_content: Annotated[MaskedContent | None, _OPTION] = None
+    resize_mode: Annotated[ResizeMode | None, _OPTION] = None
+    noise_multiplier: Annotated[fields.NoiseMultiplier | None, _OPTION] = None
     class_id: fields.ClassId | None = None
     boxes: Boxes | None = None
     decoder: Decoder = Decoder.FULL
@@ -158,10 +237,15 @@ class GenerationRequest(Record):
     aesthetic_score: fields.AestheticScore | None = None
     output_format: OutputFormat
     quality: fields.Quality
+    metadata: Bool = Field(default=True, exclude_if=_is_true)
     audio_format: AudioFormat | None = None
     audio_stereo: bool = False
     priority: Priority = Priority.NORMAL
     deadline_s: fields.Deadline | None = None
+    # Left out of the stored JSON where they are not used, as files have been without them.
+    upscaling: Upscaling | None = Field(default=None, exclude_if=_is_none)
+    tiles: Tiles | None = Field(default=None, exclude_if=_is_none)
+    outpainting: Outpainting | None = Field(default=None, exclude_if=_is_none)
 
     @model_validator(mode="after")
     def _inputs_fit_the_task(self) -> Self:
@@ -171,6 +255,12 @@ class GenerationRequest(Record):
                 raise ValueError(f"{name} and task {self.task} do not go together")
         if self.controls and not self.task.takes("controls"):
             raise ValueError(f"controls and task {self.task} do not go together")
+        if self.upscaling is not None and self.task is not Task.UPSCALE:
+            raise ValueError(f"upscaling and task {self.task} do not go together")
+        if self.tiles is not None and self.task is not Task.IMG2IMG:
+            raise ValueError(f"tiles and task {self.task} do not go together")
+        if (self.outpainting is not None) != (self.task is Task.OUTPAINT):
+            raise ValueError(f"outpainting and task {self.task} do not go together")
         if self.guidance_start > self.guidance_end:
             raise ValueError("guidance_start is after guidance_end")
         return self
@@ -179,7 +269,17 @@ class GenerationRequest(Record):
     def input_keys(self) -> tuple[str, ...]:
         """Keys of all input images in the object store."""
         own = (key for key in (self.image_key, self.mask_key) if key is not None)
-        return *own, *(control.image_key for control in self.controls)
+        pasted = self.paste.input_keys if self.paste else ()
+        return *own, *pasted, *(control.image_key for control in self.controls)
+
+    @property
+    def upscalers(self) -> tuple[str, ...]:
+        """The names of all upscalers."""
+        hires = self.enlargement.upscaler if self.enlargement else None
+        hires = None if hires in LATENT_MODES else hires
+        own = self.upscaling.names if self.upscaling else ()
+        before_tiles = self.tiles.upscaler if self.tiles else None
+        return *own, *(name for name in (hires, before_tiles) if name is not None)
 
     def image_seed(self, index: int) -> int:
         """Return the seed of image `index` (0..n-1): `seed` plus the index, modulo `SEED_LIMIT`."""
@@ -190,9 +290,16 @@ class GenerationRequest(Record):
         """The work to do: rows of the network x pixels, in `UNIT_OF_WORK`s; above 0."""
         guided = self.guidance_end - self.guidance_start if self.guidance_scale > 1 else 0.0
         rows = self.n * (1 + guided)
-        pixels = evaluations(self.sampler, self.steps) * self.width * self.height
+        pixels = evaluations(self.sampler, self.steps) * self._area
         if second := self.enlargement:
             steps = max(1, int(second.steps * second.strength))
             pixels += evaluations(self.sampler, steps) * second.width * second.height
         controlled = sum(max(0.0, control.end - control.start) for control in self.controls)
         return rows * pixels * (1 + CONTROL_SHARE * controlled) / UNIT_OF_WORK
+
+    @property
+    def _area(self) -> int:
+        """The pixels that one step of the first pass generates."""
+        if self.tiles is not None:
+            return self.tiles.pixels(self.width, self.height)
+        return self.width * self.height if self.outpainting is None else self.outpainting.pixels

@@ -1,14 +1,17 @@
-"""The samplers and schedules: their titles, and their names in other programs.
+"""The samplers, schedules and ways to scale up latents: their titles and names elsewhere.
 
 The arithmetic of a sampler is in `models.samplers.methods`, under the same name; this package does
 not import it. A sampler or schedule of a worker that is not listed here has its name as title.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from protocol.errors import InvalidRequest
 
-__all__ = ["SAMPLERS", "SAMPLER_TITLES", "SCHEDULE_TITLES", "evaluations", "resolve_eta"]
+__all__ = ["SAMPLERS", "SAMPLER_TITLES", "SCHEDULE_TITLES", "WITH_ETA", "evaluations"]
+__all__ += ["DEFAULT_LATENT_MODE", "LATENT_MODES", "LatentMode", "resolve_eta"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,26 @@ SCHEDULE_TITLES = {
     "align-your-steps-xl": "Align Your Steps, SDXL",
 }
 
-_WITH_ETA = "ddim"
+WITH_ETA = "ddim"
+
+
+class LatentMode(NamedTuple):
+    """A way to scale up latents for hires fix: AUTOMATIC1111's name, and torch's interpolation."""
+
+    label: str
+    interpolation: str
+    antialias: bool = False
+
+
+# The way where a request names none.
+DEFAULT_LATENT_MODE = LatentMode("Latent (bicubic antialiased)", "bicubic", antialias=True)
+LATENT_MODES: Mapping[str, LatentMode] = {
+    "latent": LatentMode("Latent", "bilinear"),
+    "latent-antialiased": LatentMode("Latent (antialiased)", "bilinear", antialias=True),
+    "latent-bicubic": LatentMode("Latent (bicubic)", "bicubic"),
+    "latent-nearest": LatentMode("Latent (nearest)", "nearest"),
+    "latent-nearest-exact": LatentMode("Latent (nearest-exact)", "nearest-exact"),
+}
 
 
 def evaluations(sampler: str, steps: int) -> int:
@@ -79,9 +101,9 @@ def resolve_eta(eta: float | None, sampler: str, default: float) -> float:
 
     Raises `InvalidRequest` for another `eta` than 0 if the sampler has no such choice.
     """
-    if sampler == _WITH_ETA:
+    if sampler == WITH_ETA:
         return default if eta is None else eta
     if eta:
-        bound = f"0 with the sampler {sampler}; only {_WITH_ETA} has it"
+        bound = f"0 with the sampler {sampler}; only {WITH_ETA} has it"
         raise InvalidRequest("eta", eta, bound, "eta-not-for-this-sampler")
     return 0.0

@@ -10,6 +10,7 @@ class Task(StrEnum):
     TXT2IMG = "txt2img"
     IMG2IMG = "img2img"
     INPAINT = "inpaint"
+    OUTPAINT = "outpaint"
     UPSCALE = "upscale"
     UNCONDITIONAL = "unconditional"
     CLASS = "class"
@@ -32,13 +33,33 @@ class Task(StrEnum):
 _PROMPTS = frozenset({"prompt", "negative_prompt"})
 _CONTROLS = frozenset({"controls"})
 _SIZE = frozenset({"width", "height"})
+_FROM_IMAGE = frozenset({"image", "strength", "noise_multiplier"})
+_RESIZED = frozenset({"resize_mode"})
+_BORDER = frozenset({"left", "right", "top", "bottom", "anchor", "edge_blend", "masked_content"})
+_MASK = frozenset(
+    {
+        "mask",
+        "mask_blur",
+        "mask_grow",
+        "mask_invert",
+        "mask_source",
+        "mask_mode",
+        "inpaint_area",
+        "mask_padding",
+        "masked_content",
+    }
+)
+_TILES = frozenset({"tile_size", "tile_overlap", "upscaler", "scale"})
 
-# The image of `semantic` is a map of class numbers. `upscale` multiplies its image's size.
+# The image of `semantic` is a map of class numbers. `upscale` multiplies its image's size, with an
+# upscaler by `scale`, else by the model's factor. `img2img` scales its image up before it generates
+# in tiles.
 FIELDS_OF: Mapping[Task, frozenset[str]] = {
     Task.TXT2IMG: _PROMPTS | _SIZE | _CONTROLS | {"refiner", "hires_scale"},
-    Task.IMG2IMG: _PROMPTS | _SIZE | _CONTROLS | {"image", "strength"},
-    Task.INPAINT: _PROMPTS | _SIZE | _CONTROLS | {"image", "mask", "strength"},
-    Task.UPSCALE: frozenset({"image"}),
+    Task.IMG2IMG: _PROMPTS | _SIZE | _CONTROLS | _TILES | _FROM_IMAGE | _RESIZED,
+    Task.INPAINT: _PROMPTS | _SIZE | _CONTROLS | _FROM_IMAGE | _RESIZED | _MASK,
+    Task.OUTPAINT: _PROMPTS | _SIZE | _FROM_IMAGE | _BORDER,
+    Task.UPSCALE: frozenset({"image", "upscaler", "upscaler_2", "upscaler_blend", "scale"}),
     Task.UNCONDITIONAL: _SIZE,
     Task.CLASS: _SIZE | {"class_id"},
     Task.LAYOUT: _SIZE | {"boxes"},

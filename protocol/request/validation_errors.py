@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from protocol.errors import InvalidRequest
+from protocol.request.bounds import exact
 
 Context = Mapping[str, Any]
 
@@ -13,6 +14,7 @@ Context = Mapping[str, Any]
 PROBLEMS: dict[str, tuple[str, Callable[[Context], str]]] = {
     "missing": ("missing-field", lambda _: "given"),
     "extra_forbidden": ("unknown-field", lambda _: "left out: there is no such field here"),
+    "bool_type": ("wrong-type", lambda _: "true or false"),
     "int_type": ("wrong-type", lambda _: "an integer"),
     "int_from_float": ("wrong-type", lambda _: "an integer"),
     "int_parsing": ("wrong-type", lambda _: "an integer"),
@@ -32,13 +34,25 @@ PROBLEMS: dict[str, tuple[str, Callable[[Context], str]]] = {
     "too_short": ("too-few", lambda context: f"at least {context['min_length']} of them"),
     "too_long": ("too-many", lambda context: f"at most {context['max_length']} of them"),
     "tuple_type": ("wrong-type", lambda _: "a list"),
+    "list_type": ("wrong-type", lambda _: "a list"),
+    "dict_type": ("wrong-type", lambda _: "an object"),
     "string_pattern_mismatch": ("malformed", lambda context: f"of the form {context['pattern']}"),
     "enum": ("unknown-choice", lambda context: f"one of {_choices(context['expected'])}"),
-    "greater_than": ("out-of-range", lambda context: f"above {context['gt']:g}"),
-    "greater_than_equal": ("out-of-range", lambda context: f"at least {context['ge']}"),
-    "less_than": ("out-of-range", lambda context: f"below {context['lt']}"),
-    "less_than_equal": ("out-of-range", lambda context: f"at most {context['le']}"),
+    "greater_than": ("out-of-range", lambda context: f"above {exact(context['gt'])}"),
+    "greater_than_equal": ("out-of-range", lambda context: f"at least {exact(context['ge'])}"),
+    "less_than": ("out-of-range", lambda context: f"below {exact(context['lt'])}"),
+    "less_than_equal": ("out-of-range", lambda context: f"at most {exact(context['le'])}"),
     "model_type": ("wrong-type", lambda _: "an object"),
+    # Of validators of ours, whose messages are bounds.
+    "value_error": ("invalid-value", lambda context: str(context["error"])),
+    # Of settings, which are parsed from text.
+    "bool_parsing": ("wrong-type", lambda _: "true or false"),
+    "float_parsing": ("wrong-type", lambda _: "a number"),
+    "multiple_of": ("out-of-range", lambda context: f"a multiple of {context['multiple_of']}"),
+    "literal_error": (
+        "unknown-choice",
+        lambda context: f"one of {_choices(context['expected'])}",
+    ),
 }
 # Tags of the kinds in a union. pydantic puts them into a location; a client did not send them.
 TAGS = (NUMBER, NAME) = "<number>", "<name>"
@@ -56,6 +70,11 @@ def to_invalid_request(details: Mapping[str, Any]) -> InvalidRequest:
     field = ".".join(str(part) for part in details["loc"] if part not in TAGS) or "body"
     value = None if details["type"] == "missing" else _value(details["input"])
     return InvalidRequest(field, value, bound(details.get("ctx", {})), problem)
+
+
+def bound_of(details: Mapping[str, Any]) -> str:
+    """Return the bound that the value of one entry of pydantic's list of errors is beyond."""
+    return PROBLEMS.get(details["type"], OTHER_PROBLEM)[1](details.get("ctx", {}))
 
 
 def _value(value: object) -> object:

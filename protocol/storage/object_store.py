@@ -19,9 +19,12 @@ from protocol.errors import StoreUnavailable, UnknownImage
 from protocol.folder import Folder
 from protocol.observing import Observe, observed
 from protocol.request.object_keys import is_key
+from protocol.startup import check_writable_folder, invalid_setting
 
 # obstore's own default is ten retries over three minutes: longer than any client waits.
 RETRY = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+
+VARIABLE = "OBJECT_STORE_URL"
 
 PAGE = 100  # keys that are listed at once
 
@@ -50,18 +53,18 @@ class ObjectStore:
         `az://…`, or `memory:///`, for one process only.
 
         Buckets take their credentials from the usual environment variables (AWS_ACCESS_KEY_ID,
-        AWS_ENDPOINT, …).
+        AWS_ENDPOINT, …). Raises InvalidSettings if they or the URL cannot be used.
         """
         match urlsplit(url).scheme:
             case "memory":
                 return cls(MemoryStore(), observe)
             case "file":
                 root = Path(unquote(urlsplit(url).path))
-                store = LocalStore(root, mkdir=True, automatic_cleanup=True)
+                check_writable_folder(VARIABLE, root)
+                store = LocalStore(root, automatic_cleanup=True)
                 return cls(store, observe, Folder(root))
             case _:
-                bucket = from_url(url, retry_config=RETRY)  # type: ignore[call-overload]
-                return cls(bucket, observe)
+                return cls(_bucket(url), observe)
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write `data` under `key`, replacing what is there."""
@@ -86,8 +89,24 @@ class ObjectStore:
         except UnknownImage:
             return
 
+    def has(self, key: str) -> bool:
+        """Return True if there is an object under `key`."""
+        try:
+            with self._measured("head", key):
+                obstore.head(self._store, key)
+        except UnknownImage:
+            return False
+        return True
+
+    def results_of(self, job_id: str) -> list[str]:
+        """Return the keys of the results of a job."""
+        folder = f"results/{job_id}"
+        with _store_errors(folder):
+            found = obstore.list(self._store, folder).collect()
+        return [one["path"] for one in found if is_key(one["path"])]
+
     def older_than(self, folder: str, moment: datetime) -> Iterator[list[str]]:
-        """Yield the keys below `folder` ("inputs" or "results") written before `moment`, in pages.
+        """Yield the keys below "inputs", "results" or "uploads" written before `moment`, in pages.
 
         Objects of other programs, whose keys have another form, are left out.
         """
@@ -113,6 +132,22 @@ class ObjectStore:
         _checked(key)
         with observed(self._observe, operation, StoreUnavailable), _store_errors(key):
             yield
+
+
+def check_store(url: str) -> None:
+    """Raise InvalidSettings unless the store can be opened, and shared with other processes."""
+    if urlsplit(url).scheme == "memory":
+        raise invalid_setting(VARIABLE, url, "a store that the API and its workers can share")
+    ObjectStore.open(url)
+
+
+def _bucket(url: str) -> Store:
+    try:
+        return from_url(url, retry_config=RETRY)  # type: ignore[call-overload]
+    except (BaseError, ValueError) as error:
+        # The first line is the reason; the rest is the state of obstore, perhaps with credentials.
+        reason = str(error).partition("\n")[0]
+        raise invalid_setting(VARIABLE, url, f"a bucket that can be used ({reason})") from None
 
 
 def _checked(key: str) -> str:

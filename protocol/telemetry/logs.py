@@ -12,12 +12,17 @@ The text of an exception may quote user data, so only its class and place are lo
 
 import json
 import logging
+import os
 import sys
 import traceback
 from datetime import UTC, datetime
 
 from protocol.settings import LogFormat, Settings
+from protocol.startup import one_line
 from protocol.telemetry.context import request_id
+from protocol.variables import misspelled
+
+logger = logging.getLogger(__name__)
 
 # Attributes of every record; all others came in by `extra`.
 STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "taskName", "color_message"}
@@ -47,7 +52,7 @@ class TextLines(logging.Formatter):
         at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
         fields = "".join(f" {key}={value}" for key, value in fields_of(record).items())
         line = f"{at} {record.levelname.lower():7} {record.getMessage()}{fields and ' '}{fields}"
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        return one_line(line)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
@@ -70,12 +75,17 @@ def exception_fields(error: BaseException) -> dict[str, object]:
 
 
 def start_logging(settings: Settings) -> None:
-    """Send this process's logs to standard error, in the configured format and level."""
+    """Send this process's logs to standard error, in the configured format and level.
+
+    Log a warning for each variable with a misspelled name.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(_formatter(settings.log_format))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for name in VERBOSE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for sentence in misspelled(os.environ):
+        logger.warning(sentence)
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:

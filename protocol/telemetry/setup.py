@@ -1,9 +1,10 @@
 """Start tracing where an endpoint is set."""
 
+from protocol.startup import InvalidSettings
 from protocol.telemetry.tracing import NO_TRACING, Tracing
 
 
-class TracingMissing(RuntimeError):
+class TracingMissing(InvalidSettings):
     """An endpoint for traces is set, but OpenTelemetry is not installed."""
 
     def __init__(self) -> None:

@@ -25,6 +25,7 @@ from protocol.request.object_keys import (
     extra_key,
     result_key,
 )
+from protocol.request.outpainting import Outpainting, outpainting
 from protocol.request.prompts import PromptSyntax
 from protocol.request.request import (
     Box,
@@ -78,6 +79,16 @@ controls = st.builds(
 
 
 @st.composite
+def outpaintings(draw: st.DrawFn) -> Outpainting:
+    """An image with borders, on which windows are generated."""
+    sides = st.integers(1, 200)
+    size, borders = (draw(sides), draw(sides)), st.integers(0, 200)
+    window = draw(st.integers(16, 128)), draw(st.integers(16, 128))
+    blend = draw(st.integers(0, min(*size, *window) // 4))
+    return outpainting(size, (draw(borders), draw(borders), draw(borders), 1), window, blend)
+
+
+@st.composite
 def requests(draw: st.DrawFn) -> GenerationRequest:
     task = draw(st.sampled_from(Task))
     return GenerationRequest(
@@ -109,6 +120,7 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         audio_format=draw(st.none() | st.sampled_from(AudioFormat)),
         audio_stereo=draw(st.booleans()),
         priority=draw(st.sampled_from(Priority)),
+        outpainting=draw(outpaintings()) if task is Task.OUTPAINT else None,
         deadline_s=draw(st.none() | st.floats(0.001, 1e5)),
     )
 

@@ -55,6 +55,9 @@ local function lease(pool, lane, id)
   redis.call('HSET', job_key(id), 'status', 'started', 'started_at', written,
              'worker_name', terms.worker, 'last_heartbeat', written)
   redis.call('PERSIST', job_key(id))
+  if redis.call('HEXISTS', webhook_key(id), 'watches') == 1 then
+    redis.call('ZADD', webhooks_key, 'XX', now, id)
+  end
   -- For RQ's tools. Never due, so that none of them requeues the job: requeue_stalled does.
   redis.call('ZADD', registry_key('wip', lane), '+inf', member)
   redis.call('HSET', execution_key(member), 'id', execution, 'job_id', id,

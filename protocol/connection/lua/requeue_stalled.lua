@@ -1,6 +1,7 @@
--- Requeue the jobs whose leases have expired, and remove expired jobs from RQ's registries. Args:
--- terms, pools. Returns (job id, new status) pairs, flat.
+-- Requeue the jobs whose leases have expired, and remove expired jobs from RQ's registries and
+-- the index. Args: terms, pools. Returns (job id, new status) pairs, flat.
 local now, requeued = server_time(), {}
+expire_index()
 
 for _, pool in ipairs(args.pools) do
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', leases_key(pool), 0, now, 'LIMIT', 0, 100)) do

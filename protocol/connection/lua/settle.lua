@@ -20,5 +20,7 @@ end
 forget(pool, id, args.execution, terms.worker)
 if redis.call('EXISTS', job_key(id)) == 0 then return false end  -- deleted by another program
 local status = settle()
-redis.call('HSET', job_key(id), 'settled', member .. ' ' .. status)
+if redis.call('EXISTS', job_key(id)) == 1 then  -- not if it was to be deleted
+  redis.call('HSET', job_key(id), 'settled', member .. ' ' .. status)
+end
 return status

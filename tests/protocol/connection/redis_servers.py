@@ -11,6 +11,7 @@ from redis import Redis, RedisError
 
 from darkroom.processes.parent_death import bound_to_parent
 from darkroom.processes.server_binary import find_server_binary
+from tests.support.certificates import certificates
 from tests.support.redis_server import free_port
 
 TIMEOUT_S = 30.0
@@ -61,16 +62,6 @@ def until(condition: object, what: str) -> None:
             pass
         assert time.monotonic() < deadline, f"timed out: {what}"
         time.sleep(0.05)
-
-
-def certificates(folder: Path) -> tuple[Path, Path]:
-    """Create a self-signed certificate for this machine; return it and its key."""
-    certificate, secret = folder / "redis.crt", folder / "redis.key"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    command += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
-    files = ["-keyout", str(secret), "-out", str(certificate)]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
-    return certificate, secret
 
 
 @contextmanager

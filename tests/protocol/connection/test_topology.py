@@ -98,7 +98,7 @@ def test_cluster_with_a_failover(tmp_path: Path) -> None:
         ("redis+sentinel://host:1", "name of Sentinel's service"),
         ("redis+sentinel://host:1/images/x", "name of Sentinel's service"),
         ("redis+sentinel:///images", "names its hosts"),
-        ("redis+cluster://host:1/3", "has no database"),
+        ("redis+cluster://host:1/3", "without a database"),
         ("redis+cluster://host:1", "braces"),
     ],
 )

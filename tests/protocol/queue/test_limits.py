@@ -17,7 +17,7 @@ from protocol.errors import (
     WouldMissDeadline,
 )
 from protocol.queue.job_queue import JobQueue, queue_name
-from protocol.queue.limits import JobLimits, Rate, Rates
+from protocol.queue.limits import JobLimits, Rate, Rates, Window
 from protocol.queue.submission import Submission
 from protocol.request.object_keys import new_job_id
 from protocol.request.request import GenerationRequest
@@ -214,3 +214,14 @@ def test_inputs_are_pinned_again_when_redis_has_lost_the_pins(redis: Redis) -> N
     with pytest.raises(DarkroomError, match="store"):
         submit(queue, job=job)
     assert redis.keys("rq:job:*") == []
+
+
+def test_what_is_left_of_a_rate(redis: Redis) -> None:
+    """It comes back over the window: of a day's next to nothing while this runs."""
+    rates, rate = Rates(redis), Rate("images", 100, Window.DAY)
+    assert rates.left("a", rate) == 100
+    rates.take("a", rate, 30)
+    assert 70 <= rates.left("a", rate) < 71
+    assert rates.left("b", rate) == 100
+    rates.take("a", rate, 90)
+    assert 0 <= rates.left("a", rate) < 1

@@ -70,9 +70,24 @@ def test_sizes_with_units(tmp_path: Path, written_size: str, size: int) -> None:
             'source = "b"\naliases = ["x", "x"]',
             "models.a: the alias 'x' is an alias of 'a' already",
         ),
-        ('source = "b"\ndefaults = { stepz = 3 }', "models.a.defaults: stepz is no"),
-        ('source = "b"\ndefaults = { name = "c" }', "models.a.defaults: name is no"),
-        ('source = "b"\n[models."a:b"]\nsource = "b"', "models.a:b: String should match"),
+        (
+            'source = "b"\ndefaults = { stepz = 3 }',
+            "models.a.defaults: must be entries of a card, which stepz is not",
+        ),
+        ('source = "b"\ndefaults = { name = "c" }', "must be entries of a card, which name is not"),
+        (
+            'source = "b"\n[models."a:b"]\nsource = "b"',
+            "models.a:b: must be free of the character U+003A",
+        ),
+        ('source = "b"\n[models."a\u202eb"]\nsource = "b"', "must be free of the character U+202E"),
+        (
+            'source = "b"\n[models.".b"]\nsource = "b"',
+            "must be without a dot or a space at its beginning",
+        ),
+        (
+            'source = "b"\n[models."\u00e9"]\nsource = "b"\n[models."e\u0301"]\nsource = "b"',
+            "models: must be names of different letters, not of equal ones",
+        ),
     ],
 )
 def test_error_has_the_place_of_the_mistake(tmp_path: Path, entry: str, message: str) -> None:
@@ -111,3 +126,9 @@ def test_models_config_in_the_documents_is_valid(tmp_path: Path) -> None:
     found = read_models_config(written(tmp_path, example))
     assert found.memory_budget == 20 * 2**30
     assert {name for name, config in found.models.items() if config.resident is True} == {"photo"}
+
+
+def test_names_of_any_script_are_in_one_normal_form(tmp_path: Path) -> None:
+    text = '[models."cafe\u0301 モデル"]\nsource = "b"\naliases = ["Модель v1.5"]\n'
+    [(name, config)] = read_models_config(written(tmp_path, text)).models.items()
+    assert (name, config.aliases) == ("caf\u00e9 モデル", ("Модель v1.5",))

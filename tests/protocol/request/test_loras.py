@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import InvalidRequest
 from protocol.request.generation_params import GenerationParams
+from protocol.request.loras.lora_use import lora_windows, merged_sets
 from protocol.request.prompts import parse_prompt, without_loras
 from protocol.request.request import GenerationRequest, LoraUse, Task
 from protocol.request.resolve import resolve
@@ -39,9 +40,54 @@ def test_field_and_prompt_give_the_same_loras() -> None:
     assert resolved().loras == ()
 
 
+def test_names_are_compared_in_one_normal_form() -> None:
+    apart = "A\u0308rger"  # as macOS names files
+    assert resolved(f"<lora:{apart}>x", loras=[{"name": apart}]).loras == uses(Ärger=2.0)
+
+
+def test_reason_of_a_lora_that_does_not_fit_is_given() -> None:
+    misfits = {"loras": {"sketch": "does not fit: keys of no layer of this model: a.alpha"}}
+    card = WITH_LORAS.model_copy(update={"misfits": misfits})
+    for fields in ({"loras": [{"name": "sketch"}]}, {"prompt": "<lora:sketch>x"}):
+        with pytest.raises(InvalidRequest) as refused:
+            resolved(card=card, **fields)
+        assert "keys of no layer of this model: a.alpha" in refused.value.message
+        assert refused.value.problem == "unknown-lora"
+
+
 def test_weights_of_repeated_loras_are_added() -> None:
     request = resolved("<lora:pencil:0.5> x <lora:pencil>", loras=[{"name": "pencil"}])
     assert request.loras == uses(pencil=2.5)
+
+
+def test_text_encoder_weights_are_added_and_left_out_where_equal() -> None:
+    request = resolved("<lora:pencil:0.25:0.5> x <lora:pencil:1>")
+    assert request.loras == (LoraUse(name="pencil", weight=1.5, text_encoder_weight=1.25),)
+    request = resolved("<lora:pencil:0.5:1><lora:pencil:1:0.5>")
+    assert request.loras == uses(pencil=1.5)
+    assert resolved(loras=[{"name": "pencil", "text_encoder_weight": 1.0}]).loras == uses(pencil=1)
+
+
+def test_mentions_for_other_blocks_or_steps_stay_apart() -> None:
+    request = resolved(
+        "<lora:pencil:1:lbw=OUTD><lora:pencil:0.5><lora:pencil:1:lbw=OUTD>", steps=10
+    )
+    assert [(use.weight, use.block_weights is None) for use in request.loras] == [
+        (2.0, False), (0.5, True)]  # fmt: skip
+    again = resolved(request.prompt, loras=[use.model_dump() for use in request.loras])
+    assert again.loras == request.loras
+
+
+def test_windows_name_the_loras_of_each_share_of_the_steps() -> None:
+    always, late = LoraUse(name="a"), LoraUse(name="b", start=0.4)
+    gone, text = LoraUse(name="c", end=0.4), LoraUse(name="d", weight=0, text_encoder_weight=1)
+    assert lora_windows([]) == ((0.0, ()),)
+    assert lora_windows([always, text]) == ((0.0, (always,)),)
+    assert lora_windows([late]) == ((0.0, ()), (0.4, (late,)))
+    assert lora_windows([gone, late]) == ((0.0, (gone,)), (0.4, (late,)))
+    assert merged_sets([always, late]) == merged_sets([gone, late]) == 2
+    assert merged_sets([late]) == merged_sets([always, text]) == 1
+    assert merged_sets([LoraUse(name="a", weight=0)]) == 0
 
 
 def test_resolved_request_resolves_to_itself() -> None:
@@ -58,7 +104,24 @@ def test_resolved_request_resolves_to_itself() -> None:
         ("loras", "unknown-lora", {"loras": [{"name": "Pencil"}]}),
         ("loras", "unknown-lora", {"loras": [{"name": "../pencil"}]}),
         ("prompt", "unknown-lora", {"prompt": "<lora:water:1>"}),
-        ("prompt", "unknown-lora", {"prompt": "<lora:pencil:1:0.5>"}),
+        ("prompt", "lora-syntax", {"prompt": "<lora:pencil:1:0.5:2>"}),
+        ("prompt", "lora-syntax", {"prompt": "<lora:pencil:1:dyn=4>"}),
+        ("prompt", "lora-weight", {"prompt": "<lora:pencil:5:0.5>"}),
+        ("prompt", "lora-weight", {"prompt": f"<lora:pencil:1:lbw=9{16 * ',1'}>"}),
+        ("prompt", "lora-interval", {"prompt": "<lora:pencil:1:step=5-3>"}),
+        ("loras", "block-weights", {"loras": [{"name": "pencil", "block_weights": 13 * [1.0]}]}),
+        ("loras", "lora-interval", {"loras": [{"name": "pencil", "start": 0.5, "end": 0.4}]}),
+        (
+            "loras",
+            "too-many-lora-sets",
+            {
+                "loras": [
+                    {"name": "pencil"},
+                    {"name": "more1", "start": 0.3},
+                    {"name": "more2", "end": 0.6},
+                ]
+            },
+        ),
         ("prompt", "lora-weight", {"prompt": "<lora:pencil:4.5>"}),
         ("prompt", "lora-weight", {"prompt": "<lora:pencil:-9>"}),
         ("loras", "lora-weight", {"loras": [{"name": "pencil", "weight": 3}] * 2}),

@@ -95,8 +95,7 @@ def test_breaks(text: str, sections: tuple[tuple[Piece, ...], ...]) -> None:
     [
         ("a cat <lora:ink:0.8>", "a cat ", [("ink", 0.8)]),
         ("<lora:ink>a cat<lora:pen v2:-1>", "a cat", [("ink", 1.0), ("pen v2", -1.0)]),
-        ("<lora:ink:0.8:0.5>", "", [("ink:0.8", 0.5)]),
-        ("<lora:ink:much>", "", [("ink:much", 1.0)]),
+        ("<lora:ink:0.8:0.5>", "", [("ink", 0.5, 0.8)]),
         ("<lora:>", "<lora:>", []),
         ("<lora:a", "<lora:a", []),
         (r"\<lora:a:1>", "<lora:a:1>", []),
@@ -110,6 +109,62 @@ def test_loras_are_removed_from_the_text(
     assert parse_prompt(text) == ParsedPrompt(
         (pieces,), tuple(LoraMention(*lora) for lora in loras)
     )
+
+
+@pytest.mark.parametrize(
+    ("parts", "weights"),
+    [  # (text encoders, UNet) as AUTOMATIC1111's extra_networks_lora.py reads them
+        ("", (1.0, 1.0)),
+        (":0.8", (0.8, 0.8)),
+        (":0.8:0.5", (0.8, 0.5)),
+        (":0:1", (0.0, 1.0)),
+        (":te=0.3", (0.3, 0.3)),
+        (":unet=0.3", (1.0, 0.3)),
+        (":0.8:unet=0.5", (0.8, 0.5)),
+        (":0.8:0.5:te=-1", (-1.0, 0.5)),
+    ],
+)
+def test_weights_of_a_lora_have_automatic1111s_order_and_defaults(
+    parts: str, weights: tuple[float, float]
+) -> None:
+    [mention] = parse_prompt(f"<lora:ink{parts}>").loras
+    use = mention.use(20)
+    in_text = use.weight if use.text_encoder_weight is None else use.text_encoder_weight
+    assert (in_text, use.weight) == weights
+
+
+@pytest.mark.parametrize(
+    ("parts", "interval"),
+    [  # of 20 steps
+        (":start=0.25:stop=0.5", (0.25, 0.5)),
+        (":start=1", (0.0, 1.0)),
+        (":start=6", (0.25, 1.0)),
+        (":stop=11", (0.0, 0.5)),
+        (":step=6-11", (0.25, 0.5)),
+        (":start=-1:stop=99", (0.0, 1.0)),
+    ],
+)
+def test_steps_of_a_lora_are_shares_or_numbers(parts: str, interval: tuple[float, float]) -> None:
+    [mention] = parse_prompt(f"<lora:ink:1{parts}>").loras
+    use = mention.use(20)
+    assert (use.start, use.end) == interval
+
+
+def test_blocks_of_a_lora_are_a_preset_or_a_list() -> None:
+    [named, listed] = parse_prompt(
+        "<lora:a:1:lbw=OUTD><lora:b:1:lbw=1,0,0,0,0,0,0,0,0,0,0,.5>"
+    ).loras
+    assert named.block_weights == (1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0)
+    assert listed.block_weights == (1, *10 * (0,), 0.5)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["much", "dyn=4", "lbw=BETTER", "lbw=1,2", "lbw=R,1,1,1,1,1,1,1,1,1,1,1", "start=soon", "te="],
+)
+def test_parts_of_a_lora_that_are_not_understood_are_kept(part: str) -> None:
+    assert [lora.problem for lora in parse_prompt(f"<lora:ink:{part}>").loras] == [part]
+    assert [lora.problem for lora in parse_prompt("<lora:ink:1:1:8>").loras] == ["8"]
 
 
 @given(text=anything)

@@ -28,12 +28,27 @@ EXAMPLES: list[DarkroomError] = [
     errors.ForeignOrigin("Origin", "https://example.org", "this service's own"),
     errors.Unauthorized(),
     errors.Forbidden("admin"),
+    errors.NotEnabled("this is not done", "DARKROOM_THIS"),
     errors.RateLimited("requests", 60, 1.5),
     errors.TooManyJobs(8),
+    errors.TooManyInstalls(16, 16),
+    errors.NotAcceptable("Accept", "image/gif", "image/png"),
+    errors.JobDeleted("0" * 32),
+    errors.NotRetryable("0" * 32, "running"),
+    errors.InputsGone("0" * 32),
     errors.Overloaded(),
-    errors.TooSlow(10.0),
+    errors.DecodingBusy(),
+    errors.MalformedRequest("it ends early"),
+    errors.TooManyUploads(16),
+    errors.TooManyConnections(1000),
+    errors.TooSlow(30.0, 16_000, 10.0),
+    errors.ServiceStopping(),
     errors.NotFound("there is no such thing"),
     errors.UnknownJob("0" * 32),
+    errors.UnknownBatch("0" * 32),
+    errors.UnknownFile("0" * 32),
+    errors.UnknownModel("sd15"),
+    errors.UnknownInstall("0" * 32),
     errors.UnknownImage("0 of job 1"),
     errors.NotReady("no worker is running"),
     errors.QueueFull(9, 8, 1.5),
@@ -134,7 +149,8 @@ def bounds(record: type[Record], field: str) -> list[object]:
 
 
 def test_params_and_request_have_fields_of_the_same_bounds() -> None:
-    resolved = {"class_id", "boxes", "controls"}  # differ: names become numbers, files become keys
+    # Differ: names become numbers, files become keys, -1 becomes a random seed.
+    resolved = {"class_id", "boxes", "controls", "seed"}
     shared = GenerationParams.model_fields.keys() & GenerationRequest.model_fields.keys()
     for field in shared - resolved:
         assert bounds(GenerationParams, field) == bounds(GenerationRequest, field), field

@@ -24,6 +24,7 @@ MASK = InputImage(key="inputs/" + "1" * 64, width=64, height=64)
 INPUTS = {
     Task.IMG2IMG: (IMAGE, None),
     Task.INPAINT: (IMAGE, MASK),
+    Task.OUTPAINT: (IMAGE, None),
     Task.UPSCALE: (IMAGE, None),
     Task.SEMANTIC: (IMAGE, None),
 }
@@ -33,6 +34,7 @@ ALL_TASKS = CARD.model_copy(
 )
 NO_PROMPTS = ALL_TASKS.model_copy(update={"max_prompt_tokens": 0})  # reads no prompts
 OWN: dict[Task, dict[str, object]] = {
+    Task.OUTPAINT: {"left": 8},
     Task.CLASS: {"class_id": 9},
     Task.LAYOUT: {"boxes": [{"class": 3, "x": 0.7, "y": 0, "width": 0.3, "height": 1}]},
 }
@@ -112,13 +114,10 @@ def test_each_request_gets_its_own_seed() -> None:
 def test_default_size_is_the_size_of_the_image() -> None:
     assert target_size((None, None), CARD, (128, 96)) == (128, 96)
     assert target_size((64, 64), CARD, (50, 99)) == (64, 64)
-    assert target_size((64, None), CARD, (128, 96)) == (64, 96)
+    assert target_size((64, None), CARD, (128, 96)) == (64, 48)
     with pytest.raises(InvalidRequest) as refused:
         target_size((None, None), CARD, (50, 96))
     assert refused.value.field == "image"
-    with pytest.raises(InvalidRequest) as refused:
-        target_size((64, 64), CARD, (50, 99), (50, 98))
-    assert refused.value.field == "mask"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +258,15 @@ def test_task_needs_a_model_that_can_do_it() -> None:
         choose_card(Task.UPSCALE, "tiny", cards)
     assert (no.value.field, no.value.problem) == ("model", "unsupported-task")
     with pytest.raises(InvalidRequest, match="there is none here"):
+        choose_card(Task.CLASS, None, {"tiny": CARD})
+
+
+def test_upscaling_needs_no_model_but_an_upscaler() -> None:
+    with pytest.raises(InvalidRequest) as no:
         choose_card(Task.UPSCALE, None, {"tiny": CARD})
+    assert str(no.value) == (
+        "upscaler is missing, but must be one of lanczos, nearest: no model here can do upscale"
+    )
 
 
 def test_model_is_the_named_else_a_preferred_else_any() -> None:

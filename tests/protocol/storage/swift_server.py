@@ -4,8 +4,8 @@ with SwiftServer() as server:
     server.make_bucket("images")
     environment = server.environment()      # the variables of AWS clients, as ours
 
-It listens on loopback. Four processes (proxy, account, container, object) store everything in their
-own folder, whose file system must support extended attributes.
+It listens on loopback. Four processes (proxy, account, container, object), forks of another, store
+everything in their own folder, whose file system must support extended attributes.
 """
 
 import pwd
@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from os import getuid
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import obstore
 from obstore.store import S3Store
 
 from darkroom.processes.parent_death import bound_to_parent
+from tests.support.imports import ROOT
 from tests.support.redis_server import free_port
 
 START_TIMEOUT_S = 60.0
@@ -34,6 +34,7 @@ REGION = "us-east-1"
 ACCESS_KEY = "darkroom:tester"  # Swift's form: account and user
 SECRET_KEY = "a-secret-of-the-tests"
 RINGS = ("account", "container", "object")
+PROGRAM = "tests.protocol.storage.swift_processes"
 # Each name is that of a Swift class; s3api verifies signatures.
 PIPELINE = "catch_errors gatekeeper healthcheck listing_formats bulk s3api tempauth copy slo dlo"
 OPTIONS = {
@@ -48,7 +49,7 @@ class SwiftServer:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="darkroom-swift-"))
         self.ports = {name: free_port() for name in ("proxy", *RINGS)}
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.process: subprocess.Popen[bytes] | None = None
         (self.folder / "devices" / "disk").mkdir(parents=True)
         for name, text in self._configuration():
             (self.folder / name).write_text(text)
@@ -83,40 +84,30 @@ class SwiftServer:
 
     def start(self) -> None:
         """Start the four processes and wait until they answer."""
-        folder = Path(sys.executable).parent
+        servers = [f"{name}:{port}" for name, port in self.ports.items()]
+        command = [sys.executable, "-m", PROGRAM, str(self.folder), *servers]
         with (self.folder / "log").open("ab") as log:
-            for name in self.ports:
-                command = [str(folder / f"swift-{name}-server"), str(self.folder / f"{name}.conf")]
-                self.processes.append(
-                    subprocess.Popen(bound_to_parent(command), stdout=log, stderr=log)
-                )
+            self.process = subprocess.Popen(
+                bound_to_parent(command), cwd=ROOT, stdout=log, stderr=log
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         for port in self.ports.values():
             while not _answers(port):
-                if time.monotonic() > deadline or any(one.poll() for one in self.processes):
+                if time.monotonic() > deadline or self.process.poll() is not None:
                     raise RuntimeError(f"Swift did not start:\n{(self.folder / 'log').read_text()}")
                 time.sleep(0.05)
 
     def stop(self) -> None:
-        """Kill the processes; connections are then refused."""
-        for process in self.processes:
-            process.kill()
-            process.wait()
-        self.processes.clear()
+        """Stop the processes; connections are then refused."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
 
     def __enter__(self) -> Self:
-        rings = [f"{name}:{self.ports[name]}" for name in RINGS]
-        command = [sys.executable, str(Path(__file__).with_name("swift_rings.py"))]
-        subprocess.run([*command, str(self.folder), *rings], check=True)
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 

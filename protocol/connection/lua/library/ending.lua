@@ -23,7 +23,12 @@ local function close(id, lane, status, keep, outcome)
   end
   redis.call('ZADD', registry_key(status, lane), server_time() + keep, id)
   redis.call('EXPIRE', job, keep)
+  keep_indexed(id, keep)
+  if redis.call('EXISTS', webhook_key(id)) == 1 then
+    redis.call('ZADD', webhooks_key, server_time(), id)
+  end
   publish_state(id, status, keep, outcome.result)
+  if redis.call('HEXISTS', job, 'deleted') == 1 then remove(id, WRITTEN_WITHIN_S) end
   return status
 end
 

@@ -18,8 +18,28 @@ local function leases_key(pool) return ours .. ':leases:' .. pool end
 local function pace_key(pool) return ours .. ':pace:' .. pool end
 local function progress_key(id) return ours .. ':progress:' .. id end
 
+local function preview_key(id) return ours .. ':preview:' .. id end
+local function idempotency_key(digest) return ours .. ':idempotency:' .. digest end
+-- A webhook has: target, attempts, body, told, watches, leased_until (protocol.queue.webhooks).
+local webhooks_key = ours .. ':webhooks'
+local function webhook_key(id) return ours .. ':webhook:' .. id end
+
+-- The jobs of a batch have its id with their index in place of the last four digits.
+local function batch_key(id) return ours .. ':batch:' .. id end
+local function batch_job(batch, index)
+  return string.sub(batch, 1, -5) .. string.format('%04x', index)
+end
+
 local pins_key = ours .. ':held'
+local function users_key(input) return ours .. ':users:' .. input end
 local function deletion_key(input) return ours .. ':condemned:' .. input end
+
+local all_jobs_key = ours .. ':index:all'
+local index_expiry_key = ours .. ':index:expiry'
+local function jobs_key(client) return ours .. ':index:client:' .. client end
+
+local deletions_key = ours .. ':deletions'
+local function deleted_key(id) return ours .. ':deleted:' .. id end
 
 -- The lanes of a pool, the most urgent first.
 local function lanes_of(pool) return {pool .. ':high', pool, pool .. ':low'} end

@@ -1,7 +1,6 @@
 -- The limits of one client: rates, and the number of its jobs that wait or run. A rate has: what,
--- capacity, cost. Its bucket refills itself once a minute.
+-- capacity, window_ms, cost. Its bucket refills itself once in the window.
 
-local MINUTE_MS = 60000
 local JOBS_TTL_S = 86400
 local ENDED = {finished = true, failed = true, canceled = true, stopped = true}
 
@@ -16,13 +15,13 @@ local function left_in(client, rate)
   local kept = redis.call('HMGET', limit_key(client, rate.what), 'left', 'at')
   if not kept[1] then return rate.capacity end
   local since = math.max(0, now_ms() - tonumber(kept[2]))
-  return math.min(rate.capacity, tonumber(kept[1]) + since * rate.capacity / MINUTE_MS)
+  return math.min(rate.capacity, tonumber(kept[1]) + since * rate.capacity / rate.window_ms)
 end
 
 -- The milliseconds until the cost can be taken; 0: it can be now.
 local function wait_ms(client, rate)
   local missing = rate.cost - left_in(client, rate)
-  return missing > 0 and math.ceil(missing * MINUTE_MS / rate.capacity) or 0
+  return missing > 0 and math.ceil(missing * rate.window_ms / rate.capacity) or 0
 end
 
 -- Take the cost, or all that is left if that is less.
@@ -30,7 +29,7 @@ local function take(client, rate)
   local left = math.max(0, left_in(client, rate) - rate.cost)
   local key = limit_key(client, rate.what)
   redis.call('HSET', key, 'left', string.format('%.3f', left), 'at', now_ms())
-  redis.call('PEXPIRE', key, MINUTE_MS)
+  redis.call('PEXPIRE', key, rate.window_ms)
 end
 
 -- Ended jobs are removed only when there seems to be no room: so the end of a job need not be reported,

@@ -1,10 +1,11 @@
 -- The view of a job: status, client, error, latest progress; while it waits, the number ahead of it and
 -- the rate; once it has finished, its latest result; until it ends, the seconds until its deadline; the
--- warnings of its request. False if there is no such job. A job whose deadline has passed is ended first.
+-- warnings of its request. False if there is no such job, or it is to be
+-- deleted. A job whose deadline has passed is ended first.
 local function view_of(id)
   local left = expire_if_late(id)
   local status = field(id, 'status')
-  if not status then return false end
+  if not status or field(id, 'deleted') then return false end
   local ahead, rate, result
   if status == 'queued' then
     local pool = pool_of(id)

@@ -1,0 +1,1 @@
+"""The options, tasks and files of each client, kept between its requests."""

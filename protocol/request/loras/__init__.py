@@ -1,0 +1,1 @@
+"""The LoRAs of a request: their weights, and how they are resolved."""
