@@ -2,7 +2,7 @@
 
 `RefinerPass`: another model takes the last steps (Podell et al. 2023, section 2.5). `HiresFixPass`:
 the latents are scaled up and denoised again in part, at a size at which the model could not have
-composed the image at once.
+composed the image at once. After an `UpscalePass` the pixels are scaled up instead.
 """
 
 from __future__ import annotations
@@ -13,27 +13,43 @@ from typing import Protocol
 import torch.nn.functional as F
 
 from models.denoising.denoiser import DenoisingState
+from models.denoising.noise import ImageNoise
 from models.denoising.sampling_params import SamplingParams
 from models.pipeline import LatentDiffusion
 from models.samplers import SamplerTable
 from models.samplers.partial import compile_rest
+from models.upscalers.config import RGB
+from models.upscalers.resampling import Pixels, Size, channels_first
+from models.upscalers.tile_work import TileWork
+from models.upscalers.upscaling import Method, Upscaling, steps_of
+
+
+class UpscalingBetween(Upscaling):
+    """The upscaling of an image whose denoising goes on later, with the stream of its noise."""
+
+    def __init__(self, pixels: Pixels, size: Size, method: Method, noise: ImageNoise) -> None:
+        super().__init__(pixels, size, [method])
+        self.noise = noise
+
+
+State = DenoisingState | TileWork
 
 
 class Pass(Protocol):
-    """Denoising that follows a finished one, possibly with another model."""
+    """Denoising or upscaling that follows a finished pass, possibly with another model."""
 
     @property
     def model(self) -> LatentDiffusion: ...
 
     @property
     def steps(self) -> int:
-        """Return the number of evaluations of the network."""
+        """Return the number of evaluations of the network, or of tiles."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return (C, h, w) of the latents."""
+        """Return (C, h, w) of the latents that the network reads."""
 
-    def begin(self, before: DenoisingState) -> DenoisingState:
+    def begin(self, before: State) -> State:
         """Return the state that starts from the result of `before`, which is done."""
 
 
@@ -55,7 +71,8 @@ class RefinerPass:
     def shape(self) -> tuple[int, int, int]:
         return self.model.latent_shape(self.params.width, self.params.height)
 
-    def begin(self, before: DenoisingState) -> DenoisingState:
+    def begin(self, before: State) -> DenoisingState:
+        assert isinstance(before, DenoisingState)
         return DenoisingState(
             self._table(),
             before.x,
@@ -79,11 +96,39 @@ class RefinerPass:
 
 
 @dataclass(frozen=True)
+class UpscalePass:
+    """The finished latents are decoded, and their pixels scaled up from one size to another."""
+
+    model: LatentDiffusion
+    method: Method
+    sizes: tuple[Size, Size]
+
+    @property
+    def steps(self) -> int:
+        return steps_of(*self.sizes, self.method)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.model.latent_shape(*self.sizes[0])  # the pass before has it, too
+
+    def begin(self, before: State) -> UpscalingBetween:
+        assert isinstance(before, DenoisingState)
+        pixels = self.model.decode(before.x[None])[0, ..., :RGB].numpy()
+        return UpscalingBetween(pixels, self.sizes[1], self.method, before.noise)
+
+
+@dataclass(frozen=True)
 class HiresFixPass:
-    """Image to image from the finished latents, with the size, steps and strength of `params`."""
+    """Image to image from finished latents or upscaled pixels.
+
+    With the size, steps and strength of `params`. Latents are scaled up by an `interpolation` of
+    torch.
+    """
 
     model: LatentDiffusion
     params: SamplingParams
+    interpolation: str = "bicubic"
+    antialias: bool = True
 
     @property
     def steps(self) -> int:
@@ -93,7 +138,14 @@ class HiresFixPass:
     def shape(self) -> tuple[int, int, int]:
         return self.model.latent_shape(self.params.width, self.params.height)
 
-    def begin(self, before: DenoisingState) -> DenoisingState:
+    def begin(self, before: State) -> DenoisingState:
+        assert isinstance(before, DenoisingState | UpscalingBetween)
+        noise = before.noise.resized(self.shape)
+        if isinstance(before, UpscalingBetween):
+            encoded = self.model.encode_image(channels_first(before.pixels))
+            return self.model.begin(self.params, noise, self.model.sample_latents(encoded, noise))
         size = self.shape[1:]
-        larger = F.interpolate(before.x[None], size=size, mode="bicubic", antialias=True)[0]
-        return self.model.begin(self.params, before.noise.resized(self.shape), larger)
+        larger = F.interpolate(
+            before.x[None], size=size, mode=self.interpolation, antialias=self.antialias
+        )
+        return self.model.begin(self.params, noise, larger[0])

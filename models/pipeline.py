@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import torch
@@ -17,17 +17,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.autoencoders.first_stage import FirstStage, Posterior
-from models.autoencoders.pixels import to_bytes
+from models.autoencoders.overflow import Overflows, overflowed, single_precision_decoder
+from models.autoencoders.pixels import from_bytes, to_bytes
 from models.autoencoders.preview import LinearPreview, decode_preview, project_preview
 from models.conditioners import Conditioner
 from models.conditioners.concat_conditioning import ConcatConditioning
 from models.denoising.denoiser import Conditioning, Control, Controls, DenoisingState, advance
-from models.denoising.masks import latent_mask, restore_unmarked
+from models.denoising.masks import (
+    MaskedContent,
+    latent_mask,
+    latent_strengths,
+    restore_unmarked,
+)
 from models.denoising.noise import ImageNoise
 from models.denoising.patches import Patches
 from models.denoising.sampling_params import ControlImage, SamplingParams
+from models.denoising.tiled_state import TiledState, advance_tiles
 from models.executors.base import Executors, Run
 from models.executors.controlled import ControlledRuns
+from models.executors.tiling import bands, in_place_of
 from models.networks.unet import AddedConditioning, UNet, guidance_embedding
 from models.samplers import SamplerTable
 from models.samplers.noise_schedule import NoiseSchedule
@@ -45,7 +53,8 @@ class LatentDiffusion:
     the networks process images larger than one patch; None: every image as a whole. tiny: a small
     first stage for the same latents, which decodes faster with less detail, if there is one.
     linear_preview: a map from latents to approximate colours. Images of models with different
-    `number` cannot share a step, even if only one layer differs.
+    `number` cannot share a step, even if only one layer differs. overflows: counts the images that
+    were decoded again.
     """
 
     conditioner: Conditioner
@@ -60,6 +69,7 @@ class LatentDiffusion:
     patches: Patches | None = None
     tiny: FirstStage | None = None
     linear_preview: LinearPreview | None = None
+    overflows: Overflows = field(default_factory=Overflows)
     number: int = field(init=False, default_factory=_NUMBERS.__next__)
     _controlled: ControlledRuns = field(init=False, default_factory=ControlledRuns)
 
@@ -80,33 +90,73 @@ class LatentDiffusion:
         factor = self.autoencoder.config.factor
         return self.autoencoder.config.latent_channels, height // factor, width // factor
 
-    @torch.inference_mode()
     def encode_image(self, image: Tensor) -> Posterior:
-        """Encode (3, H, W) in [-1, 1] to the distribution of its unscaled latents (1, C, h, w)."""
-        moments = self.executors.encoder(image[None].to(self.device, self.autoencoder.dtype))
-        return self.autoencoder.posterior(moments.float())
+        """Encode (3, H, W) to the distribution of its unscaled latents (1, C, h, w).
+
+        Float in [-1, 1]; or uint8, converted tile by tile where a large image is processed so.
+        """
+        return self.posterior([*self.encode_bands(image)])
+
+    @torch.inference_mode()
+    def encode_bands(self, image: Tensor) -> Iterator[Tensor]:
+        """Yield the parts from which `posterior` makes the result of `encode_image`."""
+
+        def prepare(part: Tensor) -> Tensor:
+            part = from_bytes(part) if part.dtype == torch.uint8 else part
+            return part.to(self.device, self.autoencoder.dtype)
+
+        yield from bands(self.executors.encoder, image[None], prepare)
+
+    @torch.inference_mode()
+    def posterior(self, parts: Sequence[Tensor]) -> Posterior:
+        """Return the distribution of the latents that `encode_bands` has encoded."""
+        return self.autoencoder.posterior(torch.cat([*parts], dim=-2).float())
 
     def sample_latents(self, posterior: Posterior, noise: ImageNoise) -> Tensor:
         """Return a sample (C, h, w) of encoded latents, scaled to unit variance."""
         sample = posterior.sample(noise.sample(self.device)[None])
-        return sample[0] * self.autoencoder.config.scaling_factor
+        return self.autoencoder.scaled(sample[0])
 
-    @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Decode scaled latents (B, C, h, w) to images (B, H, W, 3), uint8 on the CPU.
 
         Models that also predict depth give (B, H, W, 5), see `models.autoencoders.pixels`.
         """
-        z = latents / self.autoencoder.config.scaling_factor
-        z, scale = z.to(self.autoencoder.dtype), self.autoencoder.config.factor
-        image = self._in_patches(self.executors.decoder, z, scale=scale).float()
-        return to_bytes(image).cpu()
+        return torch.cat([*self.decode_bands(latents)], dim=1)
+
+    @torch.inference_mode()
+    def decode_bands(self, latents: Tensor) -> Iterator[Tensor]:
+        """Yield the bands of the result of `decode`, from top to bottom.
+
+        Each as bytes, because the floats of a large image take four times as much memory. From the
+        first band on that overflows in half precision, the bands are decoded in single precision.
+        """
+        z = self.autoencoder.unscaled(latents)
+        run = self.executors.decoder
+        for index, band in enumerate(self._decoded(run, z.to(self.autoencoder.dtype))):
+            if overflowed(band):
+                yield from self._decode_again(z, index)
+                return
+            yield to_bytes(band.float()).cpu()
+
+    def _decoded(self, run: Run, z: Tensor) -> Iterator[Tensor]:
+        """Yield the bands of decoded latents."""
+        if self.patches is None:
+            return bands(run, z, lambda part: part)
+        return iter([self.patches.run(run, z, scale=self.autoencoder.config.factor)])
+
+    def _decode_again(self, z: Tensor, first: int) -> Iterator[Tensor]:
+        """Yield the bands from `first` on, decoded in single precision."""
+        self.overflows.count += 1
+        run = in_place_of(self.executors.decoder, single_precision_decoder(self.autoencoder))
+        for band in islice(self._decoded(run, z), first, None):
+            yield to_bytes(band.float()).cpu()
 
     @torch.inference_mode()
     def decode_tiny(self, latents: Tensor) -> Tensor:
         """Decode with the tiny autoencoder, without depth: (B, C, h, w) -> (B, H, W, 3) uint8."""
         assert self.tiny is not None
-        z = latents / self.tiny.config.scaling_factor
+        z = self.tiny.unscaled(latents)
         return to_bytes(self.tiny.decode(z.to(self.tiny.dtype)).float()).cpu()
 
     def preview(self, latents: Tensor) -> Tensor | None:
@@ -124,19 +174,35 @@ class LatentDiffusion:
 
     def start(self, params: SamplingParams, seeds: Sequence[int]) -> list[DenoisingState]:
         """Return the initial states of images that differ by seed only; `params.seed` is unused."""
-        posterior = self._posterior(params)
-        starts = []
-        for seed in seeds:
-            noise = ImageNoise(seed, self.latent_shape(params.width, params.height))
-            source = None if posterior is None else self.sample_latents(posterior, noise)
-            starts.append(self.begin(params, noise, source))
-        return starts
+        return self.start_encoded(params, seeds, self._posterior(params))
+
+    def start_encoded(
+        self, params: SamplingParams, seeds: Sequence[int], posterior: Posterior | None
+    ) -> list[DenoisingState]:
+        """Return the result of `start` for an initial image that is encoded already, if any."""
+        shape = self.latent_shape(params.width, params.height)
+        noises = [ImageNoise(seed, shape) for seed in seeds]
+        return [self._start(params, noise, posterior) for noise in noises]
+
+    def start_with(self, params: SamplingParams, noise: ImageNoise) -> DenoisingState:
+        """Return the result of `start` for one image that goes on with a stream of noise."""
+        return self._start(params, noise, self._posterior(params))
+
+    def _start(
+        self, params: SamplingParams, noise: ImageNoise, posterior: Posterior | None
+    ) -> DenoisingState:
+        source = None if posterior is None else self.sample_latents(posterior, noise)
+        return self.begin(params, noise, source)
 
     def _posterior(self, params: SamplingParams) -> Posterior | None:
         """Encode the initial image, if there is one that is not given to the UNet as a whole."""
-        if params.image is None or (self.is_inpainting and params.strength == 1):
+        if params.image is None or not self.starts_from_image(params):
             return None
         return self.encode_image(params.image)
+
+    def starts_from_image(self, params: SamplingParams) -> bool:
+        """Return False if the initial image is given to the UNet only."""
+        return not (self.is_inpainting and params.strength == 1 and not params.soft_mask)
 
     def begin(
         self, params: SamplingParams, noise: ImageNoise, source: Tensor | None = None
@@ -150,11 +216,14 @@ class LatentDiffusion:
             positive,
             source=source,
             mask=self._known_mask(params),
+            soft_mask=params.soft_mask,
+            content=self._masked_content(params),
+            noise_multiplier=params.noise_multiplier,
             negative=negative,
             guidance_scale=params.guidance_scale,
             guidance_rescale=params.guidance_rescale,
             guidance_interval=params.guidance_interval,
-            controls=tuple(self._control(control, params) for control in params.controls),
+            controls=tuple(self.embed_control(control, params) for control in params.controls),
         )
         # After the start, because it may take noise too, and the initial noise comes first.
         state.concat = self._concat_channels(params, noise)
@@ -173,7 +242,7 @@ class LatentDiffusion:
         return positive, self.conditioner.negative(params) if params.guidance_scale > 1 else None
 
     @torch.inference_mode()
-    def _control(self, control: ControlImage, params: SamplingParams) -> Control:
+    def embed_control(self, control: ControlImage, params: SamplingParams) -> Control:
         """Embed a control image, resized to the size of the image to generate."""
         size = (params.height, params.width)
         image = control.image[None].to(self.device)
@@ -184,16 +253,32 @@ class LatentDiffusion:
         return Control(control.net, hint, control.weight, control.interval)
 
     def _known_mask(self, params: SamplingParams) -> Tensor | None:
-        if params.mask is None or self.is_inpainting:
+        """Return the mask of the latents whose surroundings are kept by the sampler.
+
+        A network for inpainting does that itself, except for the strengths of a soft mask.
+        """
+        if self.is_inpainting and not params.soft_mask:
+            return None
+        return self._latent_mask(params)
+
+    def _latent_mask(self, params: SamplingParams) -> Tensor | None:
+        if params.mask is None:
             return None
         size = self.latent_shape(params.width, params.height)[1:]
-        return latent_mask(params.mask, size).to(self.device)
+        resize = latent_strengths if params.soft_mask else latent_mask
+        return resize(params.mask, size).to(self.device)
+
+    def _masked_content(self, params: SamplingParams) -> MaskedContent | None:
+        mask = None if params.masked_noise is None else self._latent_mask(params)
+        return None if mask is None else MaskedContent(mask, params.masked_noise or 0.0)
 
     def _concat_channels(self, params: SamplingParams, noise: ImageNoise) -> Tensor | None:
         """Return the further input channels of the UNet, (K, h, w), if it has any."""
         if self.concat_conditioning is None:
             return None
         size = self.latent_shape(params.width, params.height)[1:]
+        if params.soft_mask and params.mask is not None:  # whatever may change is marked
+            params = replace(params, mask=(params.mask > 0).float())
         channels = self.concat_conditioning.channels(params, size, _ImageEncoder(self, noise))
         return channels.to(self.device, torch.float32)
 
@@ -215,6 +300,10 @@ class LatentDiffusion:
         """Take one denoising step for every state in `batch`."""
         advance(self._denoise, batch, self.dtype, self.executors.update)
 
+    def advance_tiles(self, batch: list[TiledState]) -> None:
+        """Run the network on the next tiles of every state in `batch`."""
+        advance_tiles(self._denoise, batch, self.dtype, self.executors.update)
+
     def _denoise(
         self,
         x: Tensor,
@@ -225,15 +314,12 @@ class LatentDiffusion:
     ) -> Tensor:
         conditioning: tuple[Tensor, ...] = () if context is None else (context,)
         conditioning += () if added is None else added.tensors
+        if controls is None and self.patches is not None:
+            return self.patches.run(self.executors.denoiser, x, timestep, *conditioning)
         if controls is None:
-            return self._in_patches(self.executors.denoiser, x, timestep, *conditioning)
+            return self.executors.denoiser(x, timestep, *conditioning)
         run = self._controlled.get(self.unet, controls.nets, self.executors.controlled)
         return run(x, timestep, *conditioning, *controls.hints, controls.weights)
-
-    def _in_patches(self, network: Run, x: Tensor, *rest: Tensor, scale: int = 1) -> Tensor:
-        if self.patches is None:
-            return network(x, *rest)
-        return self.patches.run(network, x, *rest, scale=scale)
 
     def postprocess(self, params: SamplingParams, image: Tensor) -> Tensor:
         """Return the final image of a decoded one, both (H, W, C) uint8.
@@ -264,7 +350,7 @@ class _ImageEncoder:
 
     def mode(self, image: Tensor) -> Tensor:
         mode = self.model.encode_image(image).mode()[0]
-        return mode * self.model.autoencoder.config.scaling_factor
+        return self.model.autoencoder.scaled(mode)
 
     def sample(self, image: Tensor) -> Tensor:
         return self.model.sample_latents(self.model.encode_image(image), self.noise)

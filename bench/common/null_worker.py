@@ -20,6 +20,7 @@ from protocol.connection.redis_client import connect
 from protocol.queue.job import Timings
 from protocol.registry.presence import Presence
 from protocol.request.model_card import ModelCard
+from protocol.startup import exit_status, read_settings
 from worker.consumer.context import WorkerContext
 from worker.interfaces import AdmittedJob, Engine, EngineStats, OneModel, Pixels
 from worker.periodic_runner import PeriodicRunner, PeriodicTask
@@ -91,7 +92,7 @@ def _gradient() -> Pixels:
 
 
 def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
-    settings = WorkerSettings()
+    settings = read_settings(WorkerSettings)
     tokenizer = Tokenizer.from_folder(TOKENIZER).to_json()
     name = f"null-{os.getpid()}"
     metrics = Metrics()
@@ -108,4 +109,4 @@ def main(make_engine: Callable[[int], Engine] = NullEngine) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("worker", main))

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -34,9 +35,17 @@ def arguments(name: str, doc: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--smoke", action="store_true", help="quick run to test the benchmark")
     parser.add_argument(
-        "--label", help="name of the stored result (default: cpu or cuda; none with --smoke)"
+        "--label",
+        type=_label,
+        help="name of the stored result (default: cpu or cuda; none with --smoke)",
     )
     return parser
+
+
+def _label(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a file")
+    return text
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,12 @@ from models.loading.loader import BUNDLED
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.text_encoder import TextEncoder
 from models.networks.unet import UNet
+from models.upscalers.compact import CompactConfig
+from models.upscalers.registry import build_upscaler
+from models.upscalers.rrdb import RRDBConfig
 
 WRITTEN = Path("var/bench")
+STEM = "diffusion_pytorch_model"
 SEED = 0
 
 
@@ -48,6 +53,7 @@ BUNDLED_EMOJI = Workload("bundled", 64, 20, "dpmpp_2m", 4.0)
 SD15 = Workload("sd15", 512, 30, "dpmpp_2m", 7.5)
 SDXL = Workload("sdxl", 1024, 20, "euler", 8.0)  # the setting of MLPerf Inference
 TINY = Workload("tiny", 32, 3, "ddim", 4.0)  # for benchmarks that do not measure the model
+TINY_SD = Workload("tiny_sd", 64, 1, "euler", 4.0)  # eight pixels a latent, as Stable Diffusion
 SMALL = (BUNDLED_EMOJI, TINY)  # fast on a CPU
 WORKLOADS = {workload.name: workload for workload in (*SMALL, SD15, SDXL)}
 
@@ -122,6 +128,28 @@ ARCHITECTURES = {
         ),
     ),
 }
+# As few operations as possible for each pixel, so that large images take minutes.
+ARCHITECTURES["tiny_sd"] = replace(
+    ARCHITECTURES["tiny"],
+    unet=replace(
+        ARCHITECTURES["tiny"].unet,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    ),
+    autoencoder=AutoencoderConfig(
+        sample_size=64,
+        block_out_channels=(8, 8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        norm_num_groups=8,
+    ),
+)
+# In the published widths, with a few layers: their number takes time, but no memory for pixels.
+UPSCALERS: Mapping[str, CompactConfig | RRDBConfig] = {
+    "SRVGGNetCompact": CompactConfig(convolutions=1),  # realesr-general-x4v3 has 32
+    "RRDBNet": RRDBConfig(blocks=1),  # RealESRGAN_x4plus has 23
+}
 SCHEDULER = {
     "_class_name": "PNDMScheduler",
     "beta_start": 0.00085,
@@ -144,12 +172,22 @@ def folder(workload: Workload) -> Path:
     return written
 
 
+def upscaler_folder() -> Path:
+    """Return the folder of `UPSCALERS`; write those that do not exist."""
+    for name, sizes in UPSCALERS.items():
+        target = WRITTEN / "upscalers" / name
+        if not target.exists():
+            torch.manual_seed(SEED)
+            config = {"_class_name": name, **asdict(sizes)}
+            _save(build_upscaler(config), config, target, STEM)
+    return WRITTEN / "upscalers"
+
+
 def _write(architecture: Architecture, target: Path) -> None:
     torch.manual_seed(SEED)
-    stem = "diffusion_pytorch_model"
     unet, autoencoder = architecture.unet, architecture.autoencoder
-    _save(UNet(unet), unet.to_dict(), target / "unet", stem)
-    _save(AutoencoderKL(autoencoder), autoencoder.to_dict(), target / "vae", stem)
+    _save(UNet(unet), unet.to_dict(), target / "unet", STEM)
+    _save(AutoencoderKL(autoencoder), autoencoder.to_dict(), target / "vae", STEM)
     end_id = json.loads((BUNDLED / "text_encoder/config.json").read_text())["eos_token_id"]
     for number, config in enumerate(architecture.text):
         suffix = f"_{number + 1}" if number else ""

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,14 +32,20 @@ from bench.engine.flops import (
     text_flops,
     unet_flops,
 )
+from darkroom.development_certificate import create_certificate
 from models.conditioners.clip import text_stages
 from models.executors import base, compiled, openvino
 from models.executors.base import Network, Run
 from models.executors.eager import eager_executors
 from models.loading.loader import default_device
 from models.pipeline import LatentDiffusion
+from protocol.request.object_keys import OutputFormat
+from protocol.request.request import GenerationRequest
 from worker.engine.pixels import image_tensor
+from worker.interfaces import Pixels
+from worker.output.content_credentials import ContentCredentials
 from worker.output.image_files import encode
+from worker.output.signing_identity import SigningIdentity
 
 ROWS = {"denoiser": (1, 2, 4, 8, 16), "decoder": (1, 2, 4), "encoder": (1, 2, 4)}
 # Large networks on a CPU take seconds a row.
@@ -131,7 +138,7 @@ def _networks(
 
 
 def _others(model: LatentDiffusion, workload: Workload, repeats: int) -> Iterator[Measured]:
-    """Measure the text encoders and the image file."""
+    """Measure the text encoders, and the image file and its signature."""
     tokens = torch.zeros(1, TOKENS, dtype=torch.long, device=model.device)
     encoders = [stage.encoder for stage in text_stages(model.conditioner)]
     seconds = median(lambda: [read(tokens) for read in encoders], model.device, repeats)
@@ -141,6 +148,21 @@ def _others(model: LatentDiffusion, workload: Workload, repeats: int) -> Iterato
     pixels = ((image_tensor(photo(workload.side)) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
     seconds = median(lambda: encode(pixels, request, 0), model.device, repeats)
     yield _measured("PNG file", "one thread", 1, seconds)
+    yield from _signing(request, pixels, model.device, repeats)
+
+
+def _signing(
+    request: GenerationRequest, pixels: Pixels, device: torch.device, repeats: int
+) -> Iterator[Measured]:
+    """Measure content credentials of files of each format."""
+    now = datetime.now(UTC)
+    identity = SigningIdentity(*create_certificate(now), "es256", now, is_development=True)
+    credentials = ContentCredentials(identity)
+    for kind in OutputFormat:
+        one = request.model_copy(update={"output_format": kind})
+        file = encode(pixels, one, 0)
+        seconds = median(partial(credentials.sign_image, file, one), device, repeats)
+        yield _measured(f"signature of {kind.name}", "one thread", 1, seconds)
 
 
 @torch.inference_mode()

@@ -93,13 +93,13 @@ def lora_figures(
     uses = (LoraUse(name=name),)
     alone = times(stepping(model, size), steps)
     started = time.perf_counter()
-    merged = merged_loras.get(model, uses)
+    ((_, merged),) = merged_loras.timeline(model, uses)
     first = time.perf_counter() - started
     both = [stepping(model, size), stepping(merged, size)]
     own = times(both[1], steps)
     turns = times(lambda: [step() for step in both], steps)
     merged_loras.forget(model)
-    during_merge = times_during(both[0], lambda: merged_loras.get(model, uses))
+    during_merge = times_during(both[0], lambda: merged_loras.timeline(model, uses))
     return {
         "first_use_s": first,
         "mib": merged_loras.nbytes / MIB,

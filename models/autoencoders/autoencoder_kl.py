@@ -13,7 +13,7 @@ from models.autoencoders.first_stage_config import AutoencoderConfig
 
 
 class AutoencoderKL(FirstStage):
-    """Encoder and decoder with the 1x1 convolutions around the Gaussian bottleneck."""
+    """Encoder and decoder with 1x1 convolutions around the Gaussian bottleneck, if configured."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -21,8 +21,8 @@ class AutoencoderKL(FirstStage):
         c = config.latent_channels
         self.encoder = Encoder(config, 2 * c)
         self.decoder = Decoder(config)
-        self.quant_conv = nn.Conv2d(2 * c, 2 * c, 1)
-        self.post_quant_conv = nn.Conv2d(c, c, 1)
+        self.quant_conv = nn.Conv2d(2 * c, 2 * c, 1) if config.use_quant_conv else nn.Identity()
+        self.post_quant_conv = nn.Conv2d(c, c, 1) if config.use_post_quant_conv else nn.Identity()
 
     def encode(self, image: Tensor) -> Gaussian:
         """Encode image (B, C, H, W) in [-1, 1], sides multiples of `config.factor`."""

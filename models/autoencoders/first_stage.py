@@ -1,7 +1,6 @@
 """First stages: encode images to latents and decode them (Rombach et al. 2022, section 3.1).
 
-Latents here are unscaled; the factor that gives them unit variance is `config.scaling_factor` and
-is applied by the pipeline.
+Latents here are unscaled: `scaled` gives them unit variance, for the pipeline.
 """
 
 from __future__ import annotations
@@ -76,6 +75,26 @@ class FirstStage(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
+
+    def scaled(self, z: Tensor) -> Tensor:
+        """Return latents (…, C, h, w) of about unit variance, as the UNet takes them."""
+        if self.config.statistics is None:
+            return z * self.config.scaling_factor
+        mean, std = self._statistics(z)
+        return (z - mean) * self.config.scaling_factor / std
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """Return the latents (…, C, h, w) whose `scaled` ones are given."""
+        if self.config.statistics is None:
+            return latents / self.config.scaling_factor
+        mean, std = self._statistics(latents)
+        return latents * std / self.config.scaling_factor + mean
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and the deviation of each channel, (C, 1, 1), for latents `like`."""
+        assert self.config.statistics is not None
+        mean, std = (like.new_tensor(values) for values in self.config.statistics)
+        return mean[:, None, None], std[:, None, None]
 
     def encode(self, image: Tensor) -> Posterior:
         """Encode image (B, C, H, W) in [-1, 1], sides multiples of `config.factor`."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from models.checkpoints.config_fields import select
 from models.checkpoints.errors import UnsupportedConfig
-from models.networks.config import select
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,14 @@ class FirstStageConfig:
     force_upcast: bool = False
 
     @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Return mean and deviation of each channel of the latents, where they are normalised.
+
+        None for latents that are only scaled.
+        """
+        return None
+
+    @property
     def factor(self) -> int:
         """Return the pixels per latent along each side."""
         raise NotImplementedError
@@ -38,15 +46,23 @@ class FirstStageConfig:
         raise NotImplementedError
 
 
+SD_SCALING_FACTOR = 0.18215
 SDXL_SCALING_FACTOR = 0.13025
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu",),
     "norm_type": ("group",),
     "lookup_from_codebook": (False,),
-    "use_quant_conv": (True,),
-    "use_post_quant_conv": (True,),
 }
+
+
+_VQ_NEUTRAL = {**_NEUTRAL, "use_quant_conv": (True,), "use_post_quant_conv": (True,)}
+
+
+def _sized(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without a size that is null, for which the default stands."""
+    absent = {"sample_size"} if data.get("sample_size") is None else set()
+    return {key: value for key, value in data.items() if key not in absent}
 
 
 @dataclass(frozen=True)
@@ -86,16 +102,44 @@ class EncoderDecoderConfig(FirstStageConfig):
 
 @dataclass(frozen=True)
 class AutoencoderConfig(EncoderDecoderConfig):
-    """The KL-regularised autoencoder (Rombach et al. 2022, section 3.1 and appendix G)."""
+    """The KL-regularised autoencoder (Rombach et al. 2022, section 3.1 and appendix G).
 
-    scaling_factor: float = 0.18215
+    The latents of some are normalised before they are scaled: by the mean and deviation of each
+    channel (Playground v2.5), or by one mean, `shift_factor`.
+    """
+
+    scaling_factor: float = SD_SCALING_FACTOR
+    shift_factor: float | None = None
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.latents_mean is None) != (self.latents_std is None):
+            raise UnsupportedConfig("latents_mean and latents_std: one is given without the other")
+        for name in ("latents_mean", "latents_std"):
+            values = getattr(self, name)
+            if values is not None and len(values) != self.latent_channels:
+                raise UnsupportedConfig(f"{name}={values}: {self.latent_channels} are needed")
+        if self.shift_factor is not None and self.latents_mean is not None:
+            raise UnsupportedConfig("shift_factor and latents_mean, of which there can be one")
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        if self.latents_mean is not None and self.latents_std is not None:
+            return self.latents_mean, self.latents_std
+        if self.shift_factor:
+            return (self.shift_factor,) * self.latent_channels, (1.0,) * self.latent_channels
+        return None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         # diffusers' default of `force_upcast` is true, but Stable Diffusion 1.x files predate it
         # and decode correctly in half precision. SDXL's do not, even if they leave it out
         # (stabilityai/sdxl-vae does): they are recognised by their scale.
-        chosen = select(cls, data, _NEUTRAL)
+        chosen = select(cls, _sized(data), _NEUTRAL)
         of_sdxl = chosen.get("scaling_factor") == SDXL_SCALING_FACTOR
         return cls(**{"force_upcast": of_sdxl, **chosen})
 
@@ -122,7 +166,7 @@ class VQConfig(EncoderDecoderConfig):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**select(cls, data, _NEUTRAL))
+        return cls(**select(cls, _sized(data), _VQ_NEUTRAL))
 
     def to_dict(self) -> dict[str, Any]:
         return {"_class_name": "VQModel", "act_fn": "silu", **asdict(self)}

@@ -1,4 +1,4 @@
-"""Conversion of a decoder's output to bytes: images, and the depth of models that predict it."""
+"""Conversion of images between bytes and floats; also of depth, of models that predict it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def to_bytes(image: Tensor) -> Tensor:
     if depth.shape[1]:
         planes = torch.cat([planes, _two_bytes(depth)], dim=1)
     return planes.to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def from_bytes(image: Tensor) -> Tensor:
+    """Convert uint8 to float32 in [-1, 1]."""
+    return image.float() / 255 * 2 - 1
 
 
 def _two_bytes(depth: Tensor) -> Tensor:

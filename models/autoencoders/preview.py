@@ -67,7 +67,7 @@ class LinearPreview:
         config, like = first_stage.config, next(first_stage.parameters())
         side, channels = _FIT_SIDE, config.latent_channels
         z = _octaves(channels, (side // 8, side // 4, side // 2, side))
-        decoded = first_stage.decode((z / config.scaling_factor).to(like)).float().cpu()
+        decoded = first_stage.decode(first_stage.unscaled(z).to(like)).float().cpu()
         colours = F.avg_pool2d((decoded[:, :RGB] / 2 + 0.5).clamp(0, 1), config.factor)
         inputs = torch.cat([z[0].flatten(1).T, torch.ones(side * side, 1)], dim=1)
         solution = torch.linalg.lstsq(inputs, colours[0].flatten(1).T).solution  # (C + 1, 3)
@@ -91,7 +91,7 @@ def _octaves(channels: int, sides: Sequence[int]) -> Tensor:
 def decode_preview(tiny: FirstStage, latents: Tensor) -> Tensor:
     """Decode scaled latents (C, h, w) by a tiny autoencoder to (H, W, 3) uint8 on the CPU."""
     side = MAX_SIDE // tiny.config.factor
-    z = _shrink(latents, side)[None] / tiny.config.scaling_factor
+    z = tiny.unscaled(_shrink(latents, side)[None])
     return to_bytes(tiny.decode(z.to(tiny.dtype)).float())[0].cpu()
 
 

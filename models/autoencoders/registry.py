@@ -11,12 +11,20 @@ import torch
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.autoencoders.first_stage import FirstStage
-from models.autoencoders.first_stage_config import AutoencoderConfig, TinyConfig, VQConfig
+from models.autoencoders.first_stage_config import (
+    SD_SCALING_FACTOR,
+    SDXL_SCALING_FACTOR,
+    AutoencoderConfig,
+    FirstStageConfig,
+    TinyConfig,
+    VQConfig,
+)
 from models.autoencoders.tiny_autoencoder import AutoencoderTiny
 from models.autoencoders.vq import VQModel
 from models.checkpoints.checkpoint import (
     CheckpointError,
     CheckpointMissing,
+    build_on_meta,
     load_component,
     read_json,
 )
@@ -29,6 +37,10 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], FirstStage]] = {
 }
 
 
+# With the scale, these say how latents are normalised.
+_NORMALISING = ("shift_factor", "latents_mean", "latents_std")
+
+
 def first_stage_folder(model: Path) -> Path:
     """Return the folder of a model's first stage: `vae`, or `vqvae` in models of the paper.
 
@@ -37,7 +49,10 @@ def first_stage_folder(model: Path) -> Path:
     for name in ("vae", "vqvae"):
         if (model / name).is_dir():
             return model / name
-    raise CheckpointMissing(f"{model} has neither vae/ nor vqvae/")
+    raise CheckpointMissing(
+        f"{model} has neither vae/ nor vqvae/: another model's can be named as `vae` in the models "
+        "config"
+    )
 
 
 def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
@@ -59,14 +74,13 @@ def load_first_stage(folder: Path, dtype: torch.dtype, device: torch.device) -> 
     In single precision independent of `dtype` if its configuration requires it: SDXL's autoencoder
     overflows in half precision.
     """
-    with torch.device("meta"):
-        config = build_first_stage(read_json(folder / "config.json")).config
+    config = build_on_meta(folder / "config.json", build_first_stage).config
     chosen = torch.float32 if config.force_upcast else dtype
     return load_component(folder, build_first_stage, chosen, device)
 
 
 def load_compatible(
-    folder: Path, like: FirstStage, dtype: torch.dtype, device: torch.device
+    folder: Path, like: FirstStageConfig, dtype: torch.dtype, device: torch.device
 ) -> FirstStage:
     """Load the first stage of `folder`, which has the same latents as `like`.
 
@@ -79,12 +93,36 @@ def load_compatible(
     missing: dict[str, Any] = {}
     if config.get("_class_name") == "AutoencoderKL":
         keys = ("scaling_factor", "force_upcast")
-        missing = {key: getattr(like.config, key) for key in keys if key not in config}
+        missing = {key: getattr(like, key) for key in keys if key not in config}
+        if "scaling_factor" in missing and isinstance(like, AutoencoderConfig):
+            missing |= {key: getattr(like, key) for key in _NORMALISING}
     upcast = missing.get("force_upcast", False)
     stage = load_first_stage(folder, torch.float32 if upcast else dtype, device)
     stage.config = replace(stage.config, **missing)
-    shapes = [(s.config.latent_channels, s.config.factor) for s in (stage, like)]
+    shapes = [(c.latent_channels, c.factor) for c in (stage.config, like)]
     if shapes[0] != shapes[1]:
         sizes = ", the model's have ".join(f"{c} channels for {f} pixels" for c, f in shapes)
         raise CheckpointError(f"{folder} does not fit the model: its latents have {sizes}")
     return stage
+
+
+def load_missing(
+    folder: Path, latent_channels: int, *, sdxl: bool, dtype: torch.dtype, device: torch.device
+) -> FirstStage:
+    """Load the first stage of `folder` for a model that has none.
+
+    Where its configuration lacks the scale of its latents, it is that of SDXL or, for other models,
+    of Stable Diffusion.
+
+    Raises CheckpointError if its latents have other channels than the model's UNet.
+    """
+    own = build_on_meta(folder / "config.json", build_first_stage).config
+    if own.latent_channels != latent_channels:
+        raise CheckpointError(
+            f"{folder} does not fit the model: its latents have {own.latent_channels} channels, "
+            f"the model's have {latent_channels}"
+        )
+    scale = SDXL_SCALING_FACTOR if sdxl else SD_SCALING_FACTOR
+    return load_compatible(
+        folder, replace(own, scaling_factor=scale, force_upcast=sdxl), dtype, device
+    )

@@ -21,8 +21,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.checkpoints.detect.single_file import is_single_file, single_file_folder
-from models.checkpoints.errors import CheckpointError, CheckpointMismatch, CheckpointMissing
-from models.checkpoints.files import read_json, weight_files
+from models.checkpoints.errors import (
+    CheckpointError,
+    CheckpointMismatch,
+    CheckpointMissing,
+    UnsupportedConfig,
+)
+from models.checkpoints.files import os_errors_of, read_json, user_path, weight_files
 from models.checkpoints.hub import Download, fetch, is_hub_id
 from models.checkpoints.key_plan import Shape
 from models.checkpoints.weights import Weights
@@ -31,6 +36,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatch",
     "CheckpointMissing",
+    "build_on_meta",
     "differences",
     "load_component",
     "read_json",
@@ -49,11 +55,12 @@ def resolve(path_or_id: str, download: Download = fetch) -> Path:
 
     Raises CheckpointMissing and other CheckpointErrors.
     """
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
-        return path
-    if is_single_file(path):
-        return single_file_folder(path)
+    with os_errors_of(path_or_id):
+        path = user_path(path_or_id)
+        if path.is_dir():
+            return path
+        if is_single_file(path):
+            return single_file_folder(path)
     if not is_hub_id(path_or_id):
         raise CheckpointMissing(
             f"{path_or_id!r} is neither a folder, nor a .safetensors file, "
@@ -69,17 +76,34 @@ def load_component(
 
     On the meta device it is built without weights, whose files may be missing.
 
-    Raises CheckpointMismatch, CheckpointMissing and Malformed.
+    Raises CheckpointError and its subclasses.
     """
-    config = read_json(folder / "config.json")
-    with torch.device("meta"):
-        module = build(config)
+    module = build_on_meta(folder / "config.json", build)
     if device.type == "meta":
         return module.eval().requires_grad_(False)
     half = dtype in (torch.float16, torch.bfloat16)
-    weights = Weights.open(folder.name, weight_files(folder, half=half), device)
-    assign_strictly(module, weights, dtype)
+    with os_errors_of(folder):
+        weights = Weights.open(folder.name, weight_files(folder, half=half), device)
+        assign_strictly(module, weights, dtype)
     return module.eval().requires_grad_(False)
+
+
+def build_on_meta(config_file: Path, build: Callable[[dict[str, Any]], M]) -> M:
+    """Return the network of a config.json, on the meta device, which takes no memory.
+
+    Raises CheckpointMissing, and UnsupportedConfig for values of which no network can be built.
+    """
+    config = read_json(config_file)
+    try:
+        with torch.device("meta"):
+            return build(config)
+    except CheckpointError as error:
+        raise type(error)(f"{config_file}: {error}") from error
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnsupportedConfig(
+            f"{config_file}: no network can be built of it: {reason}"
+        ) from error
 
 
 def assign_strictly(module: nn.Module, weights: Weights, dtype: torch.dtype) -> None:

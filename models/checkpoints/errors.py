@@ -4,6 +4,7 @@ CheckpointError
 ├── CheckpointMissing     a folder, file or hub repository does not exist
 ├── CheckpointMismatch    a file does not fit its network; every key is named
 ├── UnknownFamily         the checkpoint is of no supported family
+├── UnsupportedConfig     a configuration is damaged, or needs what is not implemented
 └── Malformed             a file is damaged or hostile
     └── ForbiddenGlobal   a pickle refers to a function or class that is not allowed
 """
@@ -41,6 +42,10 @@ class UnknownFamily(CheckpointError):
     """A file is of no supported family."""
 
 
+class UnsupportedConfig(CheckpointError):
+    """A published configuration is damaged, or needs a computation that is not implemented."""
+
+
 class Malformed(CheckpointError):
     """A file is damaged or hostile. Nothing of it was used."""
 
@@ -51,7 +56,3 @@ class ForbiddenGlobal(Malformed):
     def __init__(self, name: str) -> None:
         super().__init__(f"it asks for {name}, which no checkpoint needs: refused, nothing was run")
         self.name = name
-
-
-class UnsupportedConfig(ValueError):
-    """A published configuration needs a computation that is not implemented."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, Malformed
+from models.checkpoints.names import by_name
 
 SAFE = (".safetensors",)
 STEMS = ("diffusion_pytorch_model", "model")
@@ -27,16 +30,35 @@ PEFT_METADATA = "lora_adapter_metadata"
 _MAX_JSON = 16 << 20
 
 
+@contextmanager
+def os_errors_of(source: object) -> Iterator[None]:
+    """Raise errors of the operating system as CheckpointMissing, with the source's name.
+
+    They are of folders that cannot be read, of links in a circle, of names that are too long.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CheckpointMissing(f"{error.filename or source} is missing") from error
+    except OSError as error:
+        raise CheckpointMissing(f"{source} cannot be read: {error.strerror or error}") from error
+
+
+def user_path(path: str) -> Path:
+    """Return a path, with a user's home in place of a leading `~`. Raises CheckpointMissing."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise CheckpointMissing(f"{path!r} is in the home of an unknown user") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in the file at `path`, of 16 MiB at most."""
     try:
-        if path.stat().st_size > _MAX_JSON:
-            raise Malformed(f"{path} has {path.stat().st_size} bytes; {_MAX_JSON} are the most")
-        data = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointMissing(f"{path} is missing") from error
-    except OSError as error:
-        raise CheckpointMissing(f"{path} cannot be read: {error.strerror}") from error
+        with os_errors_of(path):
+            if path.stat().st_size > _MAX_JSON:
+                raise Malformed(f"{path} has {path.stat().st_size} bytes; {_MAX_JSON} are the most")
+            data = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict):
@@ -103,3 +125,16 @@ def shards(index: Path) -> list[Path]:
         if not (index.parent / name).is_file():
             raise CheckpointMissing(f"{index} names {name}, which is missing")
     return [index.parent / name for name in names]
+
+
+def installed_weights(folder: Path) -> dict[str, Path]:
+    """Return the weights file of each complete network in `folder`, by name, sorted.
+
+    folder/<name>/config.json, diffusion_pytorch_model.safetensors
+    """
+    found = {
+        weights.parent.name: weights
+        for weights in sorted(folder.glob("*/*.safetensors"))
+        if isfile(weights) and isfile(weights.parent / "config.json")
+    }
+    return by_name(found.items())

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from models.checkpoints.detect.unsupported import refuse_pipeline
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, Malformed
-from models.checkpoints.files import PEFT_CONFIG, PEFT_WEIGHTS, SAFE, component_files
+from models.checkpoints.files import SAFE, component_files, read_json
 from models.checkpoints.key_plan import Shape
 
 Download = Callable[[str], Path]
@@ -22,11 +23,18 @@ DownloadProgress = Callable[[int, int], None]
 
 # In order of preference; all but the first are for `darkroom models add` only.
 CONVERTIBLE = (*SAFE, ".bin", ".pdparams")
-_SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 _SMALL = re.compile(
     r"model_index\.json|(?:scheduler|feature_extractor)/[\w-]+\.json"
     r"|tokenizer(?:_2)?/[\w.-]+\.(?:json|txt|model)"
+)
+# Of a word-piece tokenizer; each holds a part of it, or all of it in another form.
+TOKENIZER_FILES = (
+    "tokenizer_config.json",
+    "vocab.txt",
+    "tokenizer.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
 )
 COMPONENTS = (
     "unet",
@@ -61,6 +69,14 @@ def fetch(
     Raises CheckpointMissing, and CheckpointError for a repository without weights.
     """
     return _fetch(repository, model_files, half, suffixes, report)
+
+
+def _refuse_transformer(repository: str, files: Collection[str]) -> None:
+    """Raise UnknownFamily for a diffusion transformer, before anything large is fetched."""
+    if "model_index.json" not in files or not any(n.startswith("transformer/") for n in files):
+        return
+    index = read_json(download(repository, ["model_index.json"]) / "model_index.json")
+    refuse_pipeline(str(index.get("_class_name")), index)
 
 
 def fetch_configs(repository: str) -> Path:
@@ -124,6 +140,7 @@ def _fetch(
     files = list_files(repository)
     if files is None:
         return _cached(repository)
+    _refuse_transformer(repository, files)
     names = choose(files, half=half, suffixes=suffixes)
     if not any(name.endswith(tuple(suffixes)) for name in names):
         raise CheckpointError(_no_weights(repository, files, suffixes))
@@ -156,6 +173,13 @@ def _network_files(inside: Collection[str], *, half: bool, suffixes: Iterable[st
     # Paddle's text encoders have the second.
     configs = [name for name in ("config.json", "model_config.json") if name in inside]
     return [*weights, *configs] if weights else []
+
+
+def cache_folder() -> Path:
+    """Return the folder that files are fetched into."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def list_files(repository: str) -> list[str] | None:
@@ -222,54 +246,6 @@ def _bars(report: DownloadProgress | None) -> Any:
 def _literal(names: Collection[str]) -> list[str]:
     """Return each name as a pattern that matches this name only."""
     return [re.sub(r"([*?[])", r"[\1]", name) for name in names]
-
-
-def fetch_source(source: str) -> Path:
-    """Fetch the source of `darkroom models add`: the folder of owner/name, or a file of it.
-
-    Of a repository without components, its only file of weights is returned.
-
-    Raises CheckpointError.
-    """
-    repository, file = "/".join(source.split("/")[:2]), "/".join(source.split("/")[2:])
-    files = list_files(repository)
-    if file:
-        return download(repository, [file, *_neighbours(file, files or ())]) / file
-    if files is None or "model_index.json" in files:
-        return fetch(repository, suffixes=CONVERTIBLE)
-    if "config.json" in files:
-        return fetch_component(repository, suffixes=CONVERTIBLE)
-    if PEFT_CONFIG in files:
-        return download(
-            repository, [name for name in (PEFT_CONFIG, *PEFT_WEIGHTS) if name in files]
-        )
-    single = sorted(name for name in files if name.endswith(_SINGLE))
-    if len(single) != 1:
-        which = "no weights" if not single else "several files, say which: " + ", ".join(
-            f"{repository}/{name}" for name in single[:10]
-        )  # fmt: skip
-        raise CheckpointError(f"{repository} holds {which}")
-    return download(repository, [*single, *_neighbours(single[0], files)]) / single[0]
-
-
-def _neighbours(file: str, files: Collection[str]) -> list[str]:
-    """Return the files that a single file is read with: its configuration, or its other half.
-
-    Tiny autoencoders are two files: the encoder to a decoder and the reverse.
-    """
-    swapped = {"encoder": "decoder", "decoder": "encoder"}
-    names = [other.join(file.rsplit(half, 1)) for half, other in swapped.items()]
-    names.append(str(PurePosixPath(file).with_suffix(".yaml")))
-    return [name for name in names if name != file and name in files]
-
-
-def fetch_tokenizer(repository: str) -> Path:
-    """Fetch the word-piece vocabulary of a repository such as bert-base-uncased.
-
-    Raises CheckpointMissing.
-    """
-    added = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json")
-    return download(repository, ["vocab.txt", "tokenizer_config.json", *added])
 
 
 def _cached(repository: str) -> Path:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from models.checkpoints.errors import CheckpointError
+
 Shape = tuple[int, ...]
 # torch.Tensor -> torch.Tensor or numpy.ndarray -> numpy.ndarray, always a view.
 Cut = Callable[[Any], Any]
@@ -69,8 +71,15 @@ class KeySource:
     cut: Cut = whole
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """Return the shape of the parameter, given the shapes of the file's tensors."""
-        return tuple(self.cut(np.broadcast_to(np.uint8(0), shapes[self.key])).shape)
+        """Return the shape of the parameter, given the shapes of the file's tensors.
+
+        Raises CheckpointError for a tensor that cannot be cut.
+        """
+        shape = shapes[self.key]
+        try:
+            return tuple(self.cut(np.broadcast_to(np.uint8(0), shape)).shape)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise CheckpointError(f"{self.key} has shape {shape}, which does not fit") from error
 
 
 def prefixed(plan: KeyPlan, prefix: str) -> KeyPlan:

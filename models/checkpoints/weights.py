@@ -17,6 +17,9 @@ from models.checkpoints.errors import CheckpointError, Malformed
 from models.checkpoints.key_plan import KeyPlan, Shape, shapes_of
 from models.checkpoints.readers.headers import read_header
 
+# Errors of `safe_open`; RuntimeError: the system cannot map a file of that size.
+UNREADABLE = (SafetensorError, OSError, RuntimeError)
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -58,14 +61,20 @@ class Weights:
         return shapes_of(self.plan, self.keys)
 
     def tensor(self, name: str) -> Tensor:
-        """Return one parameter in the precision of the file: a view where possible."""
+        """Return one parameter in the precision of the file: a view where possible.
+
+        Raises Malformed.
+        """
         source = self.plan[name]
-        tensor: Tensor = source.cut(self._open_files[source.key].get_tensor(source.key))
+        try:
+            tensor: Tensor = source.cut(self._open_files[source.key].get_tensor(source.key))
+        except SafetensorError as error:
+            raise Malformed(f"{self.source}: {source.key} cannot be read: {error}") from error
         return tensor
 
 
 def _safe_open(path: Path, device: torch.device) -> Any:
     try:
         return safe_open(path, framework="pt", device=str(device))
-    except (SafetensorError, OSError) as error:
+    except UNREADABLE as error:
         raise Malformed(f"{path} is not a valid safetensors file: {error}") from error

@@ -49,6 +49,10 @@ class EmbeddingCache:
                 self._evict()
         return encoded
 
+    def count_from(self, other: EmbeddingCache) -> None:
+        """Count on from the requests of another cache, which this one replaces."""
+        self.hits, self.misses = other.hits, other.misses
+
     def _evict(self) -> None:
         for key in list(self._kept):
             if self._bytes <= self._max_bytes:

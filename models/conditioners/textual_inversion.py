@@ -1,25 +1,27 @@
 """Textual inversion embeddings (Gal et al. 2022): vectors that a text encoder reads like words.
 
 An embedding is a file that an operator adds, and has the file's name: `<name>.safetensors` holds
-one vector or several in a row, in one of the published forms
-
-    {"emb_params": (N, D)}                 AUTOMATIC1111's web interface
-    {"<any token>": (D,) or (N, D)}        diffusers
-    {"clip_l": (N, D), "clip_g": (N, E)}   SDXL: for either text encoder, or for the refiner's one
+one vector or several in a row, (D,) or (N, D), by one of the keys in
+`models.checkpoints.keys.embeddings`. Prompts use its name, not the placeholder in the file.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from models.checkpoints.checkpoint import CheckpointError
+from models.checkpoints.keys.embeddings import SDXL, vector_keys
+from models.checkpoints.names import by_name
+from models.checkpoints.weights import UNREADABLE
 from models.conditioners import Conditioner
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.conditioners.embedding_cache import EmbeddingCache
@@ -27,8 +29,11 @@ from models.networks.sharing import with_weights
 
 logger = logging.getLogger(__name__)
 
+SUFFIX = ".safetensors"
 MAX_VECTORS = 75  # of an embedding: a row of tokens has room for no more
+MAX_LISTED = 4  # keys in a message
 
+_SYNTAX = re.compile(r"[()\[\]]|\bBREAK\b")
 _EMBEDDING = "text_model.embeddings.token_embedding.weight"
 Vectors = tuple[Tensor, ...]  # (N, width) for each text encoder
 
@@ -38,25 +43,76 @@ def with_embeddings(conditioner: Conditioner, folder: Path) -> Conditioner:
 
     Others are skipped, with the reason in the log. `folder` may be absent.
     """
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    files = by_name((file.stem, file) for file in folder.glob(f"*{SUFFIX}"))
     if not files or not isinstance(conditioner, ClipConditioner):
         return conditioner
-    embeddings: dict[str, Vectors] = {}
-    for file in files:
+    extended, problems = _with_files(conditioner, files)
+    for name, problem in problems.items():
+        logger.warning("embedding skipped", extra={"embedding": name, "reason": problem})
+    return extended
+
+
+def embedding_problem(file: Path, name: str, conditioner: Conditioner) -> str | None:
+    """Return the reason that prompts cannot use the embedding in `file` by this name, None if they
+    can. The conditioner may have other embeddings."""
+    if not isinstance(conditioner, ClipConditioner):
+        return "the model has no CLIP text encoder"
+    _, problems = _with_files(conditioner, {name: file})
+    return problems.get(name)
+
+
+def _with_files(
+    conditioner: ClipConditioner, files: Mapping[str, Path]
+) -> tuple[ClipConditioner, dict[str, str]]:
+    """Return the conditioner with the embeddings that can be used, and the problem of each other.
+
+    files: by name.
+    """
+    found: dict[str, Vectors] = {}
+    problems: dict[str, str] = {}
+    for name, file in files.items():
         try:
-            embeddings[file.stem] = read_embedding(file, conditioner)
+            found[name] = read_embedding(file, conditioner)
         except CheckpointError as error:
-            _log_skipped(file.stem, str(error))
-    embeddings = _without_conflicts(embeddings, conditioner.stages)
-    if not embeddings:
-        return conditioner
-    stages = tuple(_extended(stage, i, embeddings) for i, stage in enumerate(conditioner.stages))
-    return replace(
-        conditioner,
-        stages=stages,
-        embedding_names=tuple(embeddings),
-        embeddings=EmbeddingCache(),
-    )
+            problems[name] = str(error)
+        except Exception as error:  # of any kind: the model is served without it
+            problems[name] = f"{type(error).__name__}: {error}"
+    extended, others = with_vectors(conditioner, found)
+    return extended, problems | others
+
+
+def with_vectors(
+    conditioner: ClipConditioner, found: Mapping[str, Vectors]
+) -> tuple[ClipConditioner, dict[str, str]]:
+    """Return the conditioner with the words that can be added, and the problem of each other."""
+    problems = word_problems(found, conditioner)
+    while usable := {name: vectors for name, vectors in found.items() if name not in problems}:
+        stages = tuple(_extended(stage, i, usable) for i, stage in enumerate(conditioner.stages))
+        unread = [n for n in usable if not all(stage.tokenizer.reads(n) for stage in stages)]
+        if not unread:
+            names = (*conditioner.embedding_names, *usable)
+            extended = replace(
+                conditioner, stages=stages, embedding_names=names, embeddings=EmbeddingCache()
+            )
+            return extended, problems
+        problems |= dict.fromkeys(unread, "its name is no word of a text: give it another name")
+    return conditioner, problems
+
+
+def word_problems(
+    embeddings: Mapping[str, Vectors], conditioner: ClipConditioner
+) -> dict[str, str]:
+    """Return the problem of each word that is syntax, or that a tokenizer or another word takes."""
+    problems = {
+        name: "prompts read ( ) [ ] and BREAK as syntax: give it another name"
+        for name in embeddings
+        if _SYNTAX.search(name)
+    }
+    counts = {n: len(vectors[0]) for n, vectors in embeddings.items() if n not in problems}
+    for stage in conditioner.stages:
+        for name, token in stage.tokenizer.conflicts(counts).items():
+            problems[name] = f"the model already has {token!r}: give it another name"
+    return problems
 
 
 def read_embedding(file: Path, conditioner: ClipConditioner) -> Vectors:
@@ -66,57 +122,52 @@ def read_embedding(file: Path, conditioner: ClipConditioner) -> Vectors:
     """
     try:
         with safe_open(file, framework="pt") as tensors:
-            names = tensors.keys()
-            shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
-            keys = _keys(file, shapes, conditioner)
-            for key, stage in zip(keys, conditioner.stages, strict=True):
-                _check(file, key, shapes[key], stage.encoder.config.hidden_size)
-            vectors = tuple(torch.atleast_2d(tensors.get_tensor(key)) for key in keys)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file.name} is no safetensors file: {error}") from error
+            keys = tensors.keys()
+            return read_vectors(tensors, {key: key for key in keys}, conditioner)
+    except UNREADABLE as error:
+        raise CheckpointError(f"it is no safetensors file: {error}") from error
+
+
+def read_vectors(tensors: Any, parts: Mapping[str, str], conditioner: ClipConditioner) -> Vectors:
+    """Return the vectors of an embedding in an open file for each text encoder.
+
+    parts: the keys of its tensors in the file, by their keys in a file of its own. Raises
+    CheckpointError if they do not fit.
+    """
+    shapes = {part: tuple(tensors.get_slice(key).get_shape()) for part, key in parts.items()}
+    keys = _keys(shapes, conditioner)
+    for key, stage in zip(keys, conditioner.stages, strict=True):
+        _check(key, shapes[key], stage.encoder.config.hidden_size)
+    vectors = tuple(torch.atleast_2d(tensors.get_tensor(parts[key])) for key in keys)
     if len({len(each) for each in vectors}) > 1:
-        raise CheckpointError(f"{file.name} has more vectors for one text encoder than the other")
+        raise CheckpointError("it has more vectors for one text encoder than the other")
     for each in vectors:
         if not each.is_floating_point() or not each.isfinite().all():
-            raise CheckpointError(f"{file.name} contains values that are no finite numbers")
+            raise CheckpointError("it contains values that are no finite numbers")
     return vectors
 
 
-def _keys(
-    file: Path, shapes: Mapping[str, tuple[int, ...]], conditioner: ClipConditioner
-) -> list[str]:
+def _keys(shapes: Mapping[str, tuple[int, ...]], conditioner: ClipConditioner) -> list[str]:
     """Return the tensor's key for each text encoder."""
-    of_sdxl = shapes.keys() == {"clip_l", "clip_g"}
+    of_sdxl = shapes.keys() == set(SDXL)
     if of_sdxl != conditioner.sdxl:
         is_for, has = ("SDXL", "is not") if of_sdxl else ("one text encoder", "is SDXL")
-        raise CheckpointError(f"{file.name} is for {is_for}, and this model {has}")
+        raise CheckpointError(f"it is for {is_for}, and this model {has}")
     if of_sdxl:
-        return ["clip_l", "clip_g"][-len(conditioner.stages) :]
-    if "emb_params" in shapes:
-        return ["emb_params"]
-    if len(shapes) != 1:
-        raise CheckpointError(f"{file.name} holds {len(shapes)} tensors, and none is emb_params")
-    return list(shapes)
+        return list(SDXL[-len(conditioner.stages) :])
+    keys = vector_keys(shapes)
+    if len(keys) != 1:
+        named = ", ".join(keys[:MAX_LISTED])
+        raise CheckpointError(f"it holds {len(keys)} tensors, not one embedding: {named}")
+    return keys
 
 
-def _check(file: Path, key: str, shape: tuple[int, ...], width: int) -> None:
+def _check(key: str, shape: tuple[int, ...], width: int) -> None:
     if len(shape) not in (1, 2) or shape[-1] != width:
-        raise CheckpointError(f"{file.name}: {key} is {shape}, but must be (N, {width})")
+        raise CheckpointError(f"{key} is {shape}, but must be (N, {width})")
     if len(shape) == 2 and not 1 <= shape[0] <= MAX_VECTORS:
         bound = f"at least 1 and at most {MAX_VECTORS}"
-        raise CheckpointError(f"{file.name}: {key} holds {shape[0]} vectors, not {bound}")
-
-
-def _without_conflicts(
-    embeddings: Mapping[str, Vectors], stages: Sequence[TextStage]
-) -> dict[str, Vectors]:
-    counts = {name: len(vectors[0]) for name, vectors in embeddings.items()}
-    conflicts: dict[str, str] = {}
-    for stage in stages:
-        conflicts |= stage.tokenizer.conflicts(counts)
-    for name, token in conflicts.items():
-        _log_skipped(name, f"the model already has {token!r}: give it another name")
-    return {name: vectors for name, vectors in embeddings.items() if name not in conflicts}
+        raise CheckpointError(f"{key} holds {shape[0]} vectors, not {bound}")
 
 
 def _extended(stage: TextStage, index: int, embeddings: Mapping[str, Vectors]) -> TextStage:
@@ -129,7 +180,3 @@ def _extended(stage: TextStage, index: int, embeddings: Mapping[str, Vectors]) -
         stage.tokenizer.with_tokens(counts, rows=len(known)),
         with_weights(stage.encoder, {_EMBEDDING: torch.cat([known, more])}),
     )
-
-
-def _log_skipped(name: str, reason: str) -> None:
-    logger.warning("embedding skipped", extra={"embedding": name, "reason": reason})

@@ -18,15 +18,10 @@ from models.networks.sharing import with_weights
 
 
 class WeightSwap:
-    """A network with its own memory for every matrix and kernel, and its run."""
+    """A network with its own memory for every parameter, and its run."""
 
     def __init__(self, network: Network, record: Callable[[nn.Module], Run]) -> None:
-        """Record the network; biases and norms stay shared, as no LoRA changes them."""
-        own = {
-            name: parameter.clone()
-            for name, parameter in network.module.named_parameters()
-            if parameter.ndim > 1
-        }
+        own = {name: parameter.clone() for name, parameter in network.module.named_parameters()}
         module = with_weights(network.module, own)
         self._memory = {name: module.get_parameter(name) for name in own}
         # The source of each copy, as a weak reference: a deleted model is not kept in memory.

@@ -15,13 +15,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from models.denoising.masks import MaskedContent, first_rows
 from models.denoising.noise import ImageNoise
 from models.denoising.slot_update import SlotUpdate, slot_update
 from models.networks.controlnet import ControlNet
 from models.networks.unet import AddedConditioning
 from models.samplers.table import HISTORY, SamplerTable
 
-# The column of the weight on the network's output, in the result of `_coefficients`.
+# The column of the weight on the network's output, in the result of `coefficients_of`.
 _PREDICT_OUTPUT = 4
 
 
@@ -45,11 +46,18 @@ class Known:
 
     mask (1, h, w) is 1 where the image is inpainted. latents and noise are (C, h, w): the clean
     latents of the given image and the initial noise, whose mixture is known at every noise level.
+    Of a soft mask, first_rows (1, h, w) are the rows of the table from which on each latent is
+    generated; `mask` is its strengths then.
     """
 
     mask: Tensor
     latents: Tensor
     noise: Tensor
+    first_rows: Tensor | None = None
+
+    def mask_at(self, row: int) -> Tensor:
+        """Return 1 where row `row` generates the image, 0 where it is known."""
+        return self.mask if self.first_rows is None else (self.first_rows <= row).to(self.mask)
 
 
 @dataclass(frozen=True)
@@ -136,20 +144,29 @@ class DenoisingState:
         *,
         source: Tensor | None = None,
         mask: Tensor | None = None,
+        soft_mask: bool = False,
+        content: MaskedContent | None = None,
+        noise_multiplier: float = 1.0,
         negative: Conditioning | None = None,
         guidance_scale: float = 1.0,
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         controls: tuple[Control, ...] = (),
     ) -> DenoisingState:
-        """Return a state at row 0: the initial noise, mixed with the `source` latents if given."""
+        """Return a state at row 0: the initial noise, mixed with the `source` latents if given.
+
+        `content` replaces the source where it is marked, and the initial noise is multiplied by
+        `noise_multiplier`. Both change the start only, not the known region.
+        """
         unit = noise.sample(device)
-        x = table.start_noise * unit
+        x = table.start_noise * noise_multiplier * unit
         known = None
         if source is not None:
-            x = x + table.start_signal * source
+            held = source if content is None else content.replace(source, unit)
+            x = x + table.start_signal * held
         if mask is not None and source is not None:
-            known = Known(mask, source, unit)
+            rows = first_rows(mask, table) if soft_mask else None
+            known = Known(mask, source, unit, rows)
         return cls(
             table,
             x,
@@ -185,6 +202,26 @@ class DenoisingState:
         return self.negative if first <= self.row / self.steps < last else None
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of its latents in a row of the network."""
+        return tuple(self.x.shape)
+
+    @property
+    def evaluations_left(self) -> int:
+        """Return the rows of the table, and of a tiled image their tiles, that are left."""
+        return self.steps - self.row
+
+    @property
+    def runs_left(self) -> int:
+        """Return the number of runs of the network that are left."""
+        return self.evaluations_left
+
+    @property
+    def ends_row(self) -> bool:
+        """Return True if the next run of the network completes the row."""
+        return True
+
+    @property
     def active_controls(self) -> tuple[Control, ...]:
         """Return the controls of this row; only states with the same nets can share a step."""
         begun, ended = self.row / self.steps, (self.row + 1) / self.steps
@@ -214,6 +251,11 @@ class DenoisingState:
     @property
     def rows(self) -> int:
         """Return the number of rows of this image in the next batch of the network."""
+        return self.least_rows
+
+    @property
+    def least_rows(self) -> int:
+        """Return the number of rows that cannot be divided: of one image or tile."""
         return 1 if self.guidance is None else 2
 
 
@@ -230,14 +272,43 @@ def advance(
     that differ.
     """
     x = torch.stack([t.x for t in batch])
-    coefficients = _coefficients(batch, x)
+    coefficients = coefficients_of(batch, x)
+    positive, negative = predict(denoise, batch, x, coefficients, dtype)
+    advance_with(batch, x, coefficients, positive, negative, update)
+
+
+def predict(
+    denoise: Denoiser,
+    batch: list[DenoisingState],
+    x: Tensor,
+    coefficients: Tensor,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Return the network's outputs for the latents x (N, C, h, w) of the states.
+
+    With the positive and the negative conditioning; both are the same without guidance.
+    """
     timestep, scale = coefficients[:, 0], coefficients[:, 1, None, None, None]
-    positive, negative = _predictions(denoise, batch, _inputs(batch, scale * x), timestep, dtype)
+    return _predictions(denoise, batch, _inputs(batch, scale * x), timestep, dtype)
+
+
+def advance_with(
+    batch: list[DenoisingState],
+    x: Tensor,
+    coefficients: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    update: SlotUpdate,
+) -> None:
+    """Advance every state of `batch` by one row, in place, by the network's outputs for it.
+
+    `coefficients` are used up.
+    """
     history = torch.stack([t.history for t in batch])
     _rescale(coefficients, positive, negative, batch)
     fresh = torch.stack([t.fresh_noise() for t in batch])
     known = [t.known or _nothing_known(t.x) for t in batch]
-    mask = torch.stack([k.mask for k in known])
+    mask = torch.stack([k.mask_at(t.row) for k, t in zip(known, batch, strict=True)])
     latents = torch.stack([k.latents for k in known])
     noise = torch.stack([k.noise for k in known])
     x, history = update(
@@ -248,7 +319,7 @@ def advance(
         state.row += 1
 
 
-def _coefficients(batch: list[DenoisingState], like: Tensor) -> Tensor:
+def coefficients_of(batch: list[DenoisingState], like: Tensor) -> Tensor:
     """Return timestep, input scale and the columns of `slot_update` for each state's current row.
 
     From the tables' float64 to the batch's device and dtype in one transfer.

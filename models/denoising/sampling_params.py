@@ -38,14 +38,16 @@ class Box:
 class SamplingParams:
     """Input of `LatentDiffusion.start`: everything that determines an image, except the model.
 
-    image (3, H, W) in [-1, 1] is the start of img2img and inpainting; mask (1, H, W) is 1 where the
-    image is inpainted. width and height are in pixels. guidance_interval: the shares of the steps
-    between which guidance is applied. guidance_rescale in [0, 1] limits the contrast that guidance
-    adds. eta in [0, 1]: the share of fresh noise in a step of "ddim". denoising_end: the share of
-    the noise schedule after which another model continues, as SDXL's refiner does (Podell et al.
-    2023, section 2.5). aesthetic_score, about 1 to 10, conditions the refiner. clip_skip: the
-    number of layers left out at the end of a CLIP text encoder, in addition to those the model
-    leaves out.
+    image (3, H, W) in [-1, 1], or uint8, is the start of img2img and inpainting; mask (1, H, W) is
+    1 where the image is inpainted, or, with soft_mask, the strength of each pixel. masked_noise:
+    the factor of the initial noise that replaces the image where it is marked; None keeps it.
+    noise_multiplier: a factor of the initial noise. width and height are in pixels.
+    guidance_interval: the shares of the steps between which guidance is applied. guidance_rescale
+    in [0, 1] limits the contrast that guidance adds. eta in [0, 1]: the share of fresh noise in a
+    step of "ddim". denoising_end: the share of the noise schedule after which another model
+    continues, as SDXL's refiner does (Podell et al. 2023, section 2.5). aesthetic_score, about 1 to
+    10, conditions the refiner. clip_skip: the number of layers left out at the end of a CLIP text
+    encoder, in addition to those the model leaves out.
 
     For the paper's other tasks: class_id; boxes; low_res (3, h, w) in [-1, 1], the image to
     upscale; labels (1, H, W), the class of each pixel.
@@ -66,6 +68,9 @@ class SamplingParams:
     strength: float = 1.0
     image: Tensor | None = None
     mask: Tensor | None = None
+    soft_mask: bool = False
+    masked_noise: float | None = None
+    noise_multiplier: float = 1.0
     controls: tuple[ControlImage, ...] = ()
     denoising_end: float = 1.0
     aesthetic_score: float = 6.0

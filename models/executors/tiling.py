@@ -9,6 +9,8 @@ image that is small enough is processed whole, to the same bits as without tilin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,33 +46,75 @@ class Tiled:
         self._fade = side // _OVERLAP * up // down  # of the output
         self._kept = side * up // down - self._fade
 
+    def running(self, run: Run) -> Tiled:
+        """Return the same tiles with another run."""
+        other = copy(self)
+        other._run = run
+        return other
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
+        return torch.cat([*self.bands(x, lambda part: part)], dim=-2)
+
+    def bands(self, x: Tensor, prepare: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+        """Yield the output in bands from top to bottom; `prepare` is applied to each tile of x.
+
+        Only two rows of tiles are in memory.
+        """
         height, width = x.shape[-2:]
-        if max(height, width) <= self._side or height * width <= self._whole:
-            return self._run(x)
-        tiles = [
-            [
-                self._run(x[..., top : top + self._side, left : left + self._side].contiguous())
-                for left in self._starts(width)
-            ]
-            for top in self._starts(height)
-        ]
-        return self._join_all(tiles)
+        if self._is_whole(height, width):
+            yield self._run(prepare(x))
+            return
+        tops, above = self._starts(height), list[Tensor]()
+        for top in tops:
+            across = x[..., top : top + self._side, :]
+            parts = (across[..., left : left + self._side] for left in self._starts(width))
+            row = [self._run(prepare(part).contiguous()) for part in parts]
+            self._fade_all(above, row)
+            band = _join(row, self._kept, -1)
+            yield band if top == tops[-1] else band.narrow(-2, 0, self._kept)
+            above = row
+
+    def band_count(self, height: int, width: int) -> int:
+        """Return the number of bands of the output for an input of that size."""
+        return 1 if self._is_whole(height, width) else len(self._starts(height))
+
+    def _is_whole(self, height: int, width: int) -> bool:
+        return max(height, width) <= self._side or height * width <= self._whole
 
     def _starts(self, length: int) -> range:
         shared = self._side // _OVERLAP
         return range(0, max(1, length - shared), self._side - shared)
 
-    def _join_all(self, tiles: list[list[Tensor]]) -> Tensor:
-        for i, row in enumerate(tiles):
-            for j, tile in enumerate(row):
-                if i > 0:
-                    tile = _fade_in(tiles[i - 1][j], tile, self._fade, dim=-2)
-                if j > 0:
-                    tile = _fade_in(row[j - 1], tile, self._fade, dim=-1)
-                row[j] = tile
-        return _join([_join(row, self._kept, -1) for row in tiles], self._kept, -2)
+    def _fade_all(self, above: list[Tensor], row: list[Tensor]) -> None:
+        """Fade the tiles of a row, in place, into those `above`, if any, and into each other."""
+        for j, tile in enumerate(row):
+            if above:
+                tile = _fade_in(above[j], tile, self._fade, dim=-2)
+            if j > 0:
+                tile = _fade_in(row[j - 1], tile, self._fade, dim=-1)
+            row[j] = tile
+
+
+def bands(run: Run, x: Tensor, prepare: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """Yield the output of `run`(`prepare`(x)) in bands from top to bottom.
+
+    One band, unless `run` processes x in tiles. `prepare` treats each pixel alone.
+    """
+    if isinstance(run, Tiled):
+        yield from run.bands(x, prepare)
+    else:
+        yield run(prepare(x))
+
+
+def in_place_of(run: Run, other: Run) -> Run:
+    """Return `other` in the tiles of `run`, if `run` has any."""
+    return run.running(other) if isinstance(run, Tiled) else other
+
+
+def band_count(run: Run, height: int, width: int) -> int:
+    """Return the number of bands that `bands` yields for an input of that size."""
+    return run.band_count(height, width) if isinstance(run, Tiled) else 1
 
 
 def _join(tiles: list[Tensor], kept: int, dim: int) -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.checkpoints.detect.kinds import Kind
+
 GIB = 2**30
 
 
@@ -29,7 +31,8 @@ class CheckpointReport:
 
     side: width and height of the images it was trained on, in pixels. weights: the bytes of all
     weights in memory, by precision. folder: the folder of its small files. notes: what an operator
-    has to know of a valid one.
+    has to know of a valid one. kind: of a file or network on its own. fits: of an extra network,
+    the reason that it does not fit a served model, by the model's name; None if it fits.
     """
 
     title: str
@@ -42,11 +45,35 @@ class CheckpointReport:
     weights: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    kind: Kind | None = None
+    fits: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def all_problems(self) -> tuple[str, ...]:
         parts = (problem for component in self.components for problem in component.problems)
-        return (*self.problems, *parts)
+        return (*self.problems, *parts, *(self._misfits if self.fits_none else ()))
+
+    @property
+    def fits_none(self) -> bool:
+        """Return True for an extra network that no served model can use."""
+        return bool(self.fits) and None not in self.fits.values()
+
+    @property
+    def fitting(self) -> str:
+        """Return the names of the served models that it fits."""
+        return ", ".join(name for name, reason in self.fits.items() if reason is None)
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        return (*self.notes, *(() if self.fits_none else self._misfits))
+
+    @property
+    def _misfits(self) -> tuple[str, ...]:
+        return tuple(
+            f"it does not fit the served model {name}: {reason}"
+            for name, reason in self.fits.items()
+            if reason is not None
+        )
 
     @property
     def valid(self) -> bool:
@@ -66,9 +93,10 @@ class CheckpointReport:
             ("predicts", self.prediction),
             *((component.name, component.summary()) for component in self.components),
             ("memory", ", ".join(sizes)),
+            ("fits", self.fitting),
             ("a step", step),
         ]
         shown = [f"  {name:15} {fact}" for name, fact in facts if fact]
         verdict = [f"problem: {problem}" for problem in self.all_problems] or ["valid"]
-        notes = [f"note: {note}" for note in self.notes]
+        notes = [f"note: {note}" for note in self.all_notes]
         return [f"{self.title}{pipeline}", *shown, *notes, *verdict]

@@ -15,14 +15,25 @@ import torch
 from torch import nn
 
 from models.autoencoders.registry import build_first_stage
-from models.checkpoints.checkpoint import CheckpointError, CheckpointMissing, differences, read_json
+from models.checkpoints.checkpoint import (
+    CheckpointError,
+    CheckpointMissing,
+    build_on_meta,
+    differences,
+    read_json,
+)
 from models.checkpoints.detect.detected_file import detect_file
 from models.checkpoints.detect.families import detect_family
-from models.checkpoints.detect.kinds import CLASS_KINDS, Kind
+from models.checkpoints.detect.kinds import CLASS_KINDS, OTHER_UPSCALER, Kind
 from models.checkpoints.detect.single_file import is_single_file, single_file_folder
 from models.checkpoints.detect.training_facts import POOLED
+from models.checkpoints.detect.unsupported import refuse_network
+from models.checkpoints.files import os_errors_of, user_path
 from models.checkpoints.hub import is_hub_id
 from models.checkpoints.key_plan import Shape
+from models.checkpoints.keys.adapters import unsupported_adapter
+from models.checkpoints.keys.embeddings import placeholders, vector_keys
+from models.checkpoints.model_index import component_class
 from models.checkpoints.readers.headers import read_header
 from models.checkpoints.readers.stored_files import (
     LocalFiles,
@@ -33,9 +44,8 @@ from models.checkpoints.readers.stored_files import (
 from models.loading.checkpoint_report import CheckpointReport, ComponentReport
 from models.loading.footprint import META, network_bytes, weights_bytes
 from models.loading.loader import BUNDLED, load_model
-from models.loading.pipelines import PIPELINES
+from models.loading.pipelines import pipeline_of
 from models.loading.scheduler import scheduler_notes
-from models.lora.names import unsupported_adapter
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.controlnet import ControlNet, ControlNetConfig
@@ -50,10 +60,14 @@ from models.networks.text_encoder import TextEncoder
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
 from models.samplers.noise_schedule import NoiseSchedule
+from models.upscalers.other_architectures import OtherUpscaler
+from models.upscalers.registry import build_upscaler, load_upscaler
 
 PRECISIONS = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
-_BUILD: Mapping[str, Callable[[dict[str, Any]], nn.Module]] = {
+Build = Callable[[dict[str, Any]], nn.Module]
+
+_BUILD: Mapping[str, Build] = {
     "text_encoder": lambda c: TextEncoder(TextEncoderConfig.from_dict(c)),
     "text_encoder_2": lambda c: TextEncoder(TextEncoderConfig.from_dict(c)),
     "bert": lambda c: BertEncoder(BertConfig.from_dict(c)),
@@ -64,10 +78,11 @@ _BUILD: Mapping[str, Callable[[dict[str, Any]], nn.Module]] = {
     "unet": lambda c: UNet(UNetConfig.from_dict(c)),
     "safety_checker": lambda c: SafetyChecker(VisionConfig.from_dict(c)),
 }
-_BUILD_EXTRA: Mapping[Kind, Callable[[dict[str, Any]], nn.Module]] = {
+_BUILD_EXTRA: Mapping[Kind, Build] = {
     "vae": build_first_stage,
     "controlnet": lambda c: ControlNet(ControlNetConfig.from_dict(c)),
     "unet": _BUILD["unet"],
+    "upscaler": build_upscaler,
 }
 _TITLES: Mapping[Kind, str] = {
     "lora": "a LoRA",
@@ -75,6 +90,7 @@ _TITLES: Mapping[Kind, str] = {
     "controlnet": "a ControlNet",
     "vae": "a first stage",
     "unet": "a UNet",
+    "upscaler": "an upscaler",
 }
 
 
@@ -86,7 +102,12 @@ def inspect_checkpoint(path_or_id: str) -> CheckpointReport:
 
     Raises CheckpointError for a source that is not a checkpoint at all.
     """
-    path = BUNDLED if path_or_id == "bundled" else Path(path_or_id).expanduser()
+    with os_errors_of(path_or_id):
+        return _inspect(path_or_id)
+
+
+def _inspect(path_or_id: str) -> CheckpointReport:
+    path = BUNDLED if path_or_id == "bundled" else user_path(path_or_id)
     if path.is_dir():
         return _folder(LocalFiles(path))
     if is_single_file(path):
@@ -107,9 +128,11 @@ def inspect_checkpoint(path_or_id: str) -> CheckpointReport:
 def _file(path: Path) -> CheckpointReport:
     file = detect_file(read_header(path).shapes)
     if file.kind == "lora":
-        return CheckpointReport(_TITLES[file.kind], problems=tuple(_unsupported(file.shapes)))
+        problems = tuple(_unsupported(file.shapes))
+        return CheckpointReport(_TITLES[file.kind], problems=problems, kind=file.kind)
     if file.kind == "embedding":
-        return CheckpointReport(_TITLES[file.kind])
+        notes = tuple(_placeholder_notes(file.shapes))
+        return CheckpointReport(_TITLES[file.kind], notes=notes, kind=file.kind)
     return _folder(LocalFiles(single_file_folder(path)))
 
 
@@ -123,9 +146,15 @@ def _unsupported(keys: Collection[str]) -> Iterator[str]:
             yield f"{kind} is not supported: {key}"
 
 
+def _placeholder_notes(keys: Collection[str]) -> Iterator[str]:
+    """Yield a note for a word that stands for an embedding in its file and in no prompt here."""
+    for word in placeholders(vector_keys(keys)):
+        yield f"prompts use an embedding by its name here; {word!r}, as in the file, means nothing"
+
+
 def _extra_network(kind: Kind, config: dict[str, Any], files: StoredFiles) -> CheckpointReport:
-    build = _BUILD_EXTRA[kind]
-    network, component = _network(kind, lambda: build(config), lambda: files.tensors(""))
+    config_file = files.folder / "config.json"
+    network, component = _network(kind, config_file, _BUILD_EXTRA[kind], lambda: files.tensors(""))
     weights = {}
     if network is not None:
         sizes = (("fp16", torch.float16), ("fp32", torch.float32))
@@ -139,6 +168,29 @@ def _extra_network(kind: Kind, config: dict[str, Any], files: StoredFiles) -> Ch
         components=(component,),
         weights=weights,
         notes=notes,
+        kind=kind,
+    )
+
+
+def _other_upscaler(folder: Path) -> CheckpointReport:
+    """Report an upscaler that is not ours: only loading it shows what it is."""
+    title = _TITLES["upscaler"]
+    try:
+        network = load_upscaler(folder, torch.float32, torch.device("cpu"))
+    except (CheckpointError, ValueError) as error:
+        problems = (str(error),)
+        return CheckpointReport(title, folder, OTHER_UPSCALER, problems=problems, kind="upscaler")
+    parameters = sum(tensor.numel() for tensor in network.state_dict().values())
+    weights = {"fp32": network_bytes(network, torch.float32)}
+    assert isinstance(network, OtherUpscaler)
+    component = ComponentReport("upscaler", parameters)
+    return CheckpointReport(
+        title,
+        folder,
+        network.config.architecture,
+        components=(component,),
+        weights=weights,
+        kind="upscaler",
     )
 
 
@@ -146,18 +198,22 @@ def _folder(files: StoredFiles) -> CheckpointReport:
     config_file = files.folder / "config.json"
     if config_file.is_file() and not (files.folder / "model_index.json").is_file():
         config = read_json(config_file)
+        if config.get("_class_name") == OTHER_UPSCALER:
+            return _other_upscaler(files.folder)
         if kind := CLASS_KINDS.get(str(config.get("_class_name"))):
             return _extra_network(kind, config, files)
+        refuse_network(str(config.get("_class_name")))
     return _model(files)
 
 
 def _model(files: StoredFiles) -> CheckpointReport:
     index = read_json(files.folder / "model_index.json")
     pipeline = str(index.get("_class_name"))
-    spec = PIPELINES.get(pipeline)
-    if spec is None:
-        unknown = f"pipeline {pipeline!r} is not supported; have {', '.join(PIPELINES)}"
-        return CheckpointReport("an unknown model", files.folder, pipeline, problems=(unknown,))
+    try:
+        spec = pipeline_of(index)
+    except CheckpointError as error:
+        problem = (str(error),)
+        return CheckpointReport("an unknown model", files.folder, pipeline, problems=problem)
     components = tuple(
         _component(files, name) for name in _BUILD if _has(files.folder, index, name)
     )
@@ -165,7 +221,7 @@ def _model(files: StoredFiles) -> CheckpointReport:
     described: dict[str, Any] = {}
     try:
         described = _facts(load_model(str(files.folder), META, torch.float32))
-    except (CheckpointError, ValueError) as error:
+    except CheckpointError as error:
         problems.append(str(error))
     reported = {problem for component in components for problem in component.problems}
     others = tuple(problem for problem in problems if problem not in reported)
@@ -179,36 +235,38 @@ def _absent(index: Mapping[str, Any]) -> list[str]:
     """Return the required components that model_index.json does not name."""
     first_stages = ("vae", "vqvae")
     wanted = {"unet": ["unet"], "vae": first_stages}
-    return [name for name, any_of in wanted.items() if not any(map(index.get, any_of))]
+    return [
+        name
+        for name, any_of in wanted.items()
+        if not any(component_class(index, component) for component in any_of)
+    ]
 
 
 def _has(folder: Path, index: Mapping[str, Any], name: str) -> bool:
     if name == "safety_checker":
         return ships_safety_checker(folder)
-    return any(index.get(name) or ())
+    return component_class(index, name) is not None
 
 
 def _component(files: StoredFiles, name: str) -> ComponentReport:
     """Compare the network that the folder `name` configures with its weights."""
     config = files.folder / name / "config.json"
-    build = _BUILD[name]
-    _, report = _network(name, lambda: build(read_json(config)), lambda: files.tensors(name))
+    _, report = _network(name, config, _BUILD[name], lambda: files.tensors(name))
     return report
 
 
 def _network(
-    name: str, build: Callable[[], nn.Module], headers: Callable[[], StoredTensors]
+    name: str, config: Path, build: Build, headers: Callable[[], StoredTensors]
 ) -> tuple[nn.Module | None, ComponentReport]:
     """Return a network without weights, if it can be built, and its comparison with the file."""
     network, parameters, expected = None, 0, None
     problems: list[str] = []
     try:
-        with META:
-            network = build()
+        network = build_on_meta(config, build)
         state = network.state_dict()
         parameters = sum(tensor.numel() for tensor in state.values())
         expected = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    except (CheckpointError, ValueError) as error:
+    except CheckpointError as error:
         problems.append(f"{name}: {error}")
     stored: StoredTensors = {}
     try:

@@ -10,17 +10,28 @@ from pathlib import Path
 import torch
 
 from models.autoencoders.first_stage import FirstStage
-from models.autoencoders.registry import first_stage_folder, load_compatible, load_first_stage
-from models.checkpoints.checkpoint import CheckpointError, load_component, read_json, resolve
+from models.autoencoders.registry import (
+    first_stage_folder,
+    load_compatible,
+    load_first_stage,
+    load_missing,
+)
+from models.checkpoints.checkpoint import (
+    CheckpointError,
+    CheckpointMissing,
+    load_component,
+    read_json,
+    resolve,
+)
 from models.checkpoints.hub import fetch
 from models.conditioners.textual_inversion import with_embeddings
 from models.executors.eager import eager_executors
-from models.loading.pipelines import PIPELINES, ModelFiles
-from models.loading.scheduler import read_scheduler, scheduler_notes
+from models.loading.pipelines import ModelFiles, pipeline_of
+from models.loading.scheduler import read_noise_schedule, scheduler_notes
+from models.loading.stated import NOTHING_STATED, Stated
 from models.networks.config import UNetConfig, mismatch
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
-from models.samplers.noise_schedule import NoiseSchedule
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +72,16 @@ def load_model(
     report: LoadProgress = lambda fraction, what: None,
     embeddings: Path | None = None,
     unet: Path | None = None,
+    first_stage: Path | None = None,
+    stated: Stated = NOTHING_STATED,
 ) -> LatentDiffusion:
     """Load a model in the diffusers layout.
 
     path_or_id: a folder, a single file, a hub id or "bundled". report: called with the share done,
     0 to 1, and the next step. embeddings: a folder of textual inversion embeddings. unet: the
     folder of a network that replaces the model's own, as `latent-consistency/lcm-sdxl` for SDXL.
+    first_stage: the folder of one that replaces the model's own, or that it lacks. stated: by the
+    operator, in place of what the files say.
 
     Raises CheckpointError (missing, mismatching or unsupported).
     """
@@ -77,23 +92,18 @@ def load_model(
     download = partial(fetch, half=half, report=Fetching(report))
     folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id, download)
     index = read_json(folder / "model_index.json")
-    spec = PIPELINES.get(str(index.get("_class_name")))
-    if spec is None:
-        raise CheckpointError(
-            f"{path_or_id}: pipeline {index.get('_class_name')!r} is not supported; "
-            f"have {', '.join(PIPELINES)}"
-        )
+    spec = pipeline_of(index, path_or_id)
     report(FETCHED, "conditioner")
     files = ModelFiles(folder, index, dtype, device)
     conditioner, concat_conditioning = spec.conditioner(files), spec.concat_conditioning(files)
     if embeddings is not None:
         conditioner = with_embeddings(conditioner, embeddings)
     report(0.3, "autoencoder")
-    autoencoder = load_first_stage(first_stage_folder(folder), dtype, device)
+    autoencoder = _first_stage(folder, first_stage, dtype, device)
     report(0.5, "unet")
     denoiser = _unet(folder / "unet", unet, dtype, device)
-    schedule = NoiseSchedule.from_config(read_scheduler(folder))
-    for note in scheduler_notes(folder) if device.type != "meta" else ():
+    schedule = read_noise_schedule(folder, stated)
+    for note in scheduler_notes(folder, stated) if device.type != "meta" else ():
         log.warning("%s: %s", path_or_id, note)
     report(1.0, "loaded")
     return LatentDiffusion(
@@ -109,6 +119,29 @@ def load_model(
         patches=spec.patches,
         tiny=_tiny(folder / "tiny_vae", autoencoder, dtype, device),
     )
+
+
+def _first_stage(
+    model: Path, other: Path | None, dtype: torch.dtype, device: torch.device
+) -> FirstStage:
+    """Load the model's own first stage, or another in its place.
+
+    Raises CheckpointMissing if there is neither, and CheckpointError for one that does not fit.
+    """
+    if other is None:
+        return load_first_stage(first_stage_folder(model), dtype, device)
+    try:
+        own = load_first_stage(first_stage_folder(model), dtype, torch.device("meta")).config
+    except CheckpointMissing:
+        unet = UNetConfig.from_dict(read_json(model / "unet/config.json"))
+        return load_missing(
+            other,
+            unet.out_channels,
+            sdxl=unet.addition_embed_type is not None,
+            dtype=dtype,
+            device=device,
+        )
+    return load_compatible(other, own, dtype, device)
 
 
 def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.device) -> UNet:
@@ -145,4 +178,4 @@ def _tiny(
     folder: Path, full: FirstStage, dtype: torch.dtype, device: torch.device
 ) -> FirstStage | None:
     """Load the tiny autoencoder in the model's folder, if there is one."""
-    return load_compatible(folder, full, dtype, device) if folder.is_dir() else None
+    return load_compatible(folder, full.config, dtype, device) if folder.is_dir() else None

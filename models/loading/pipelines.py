@@ -15,7 +15,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from models.checkpoints.checkpoint import load_component, read_json
+from models.checkpoints.checkpoint import CheckpointError, load_component, read_json
+from models.checkpoints.detect.unsupported import refuse_pipeline
+from models.checkpoints.errors import UnknownFamily
+from models.checkpoints.model_index import component_class
 from models.conditioners import Conditioner
 from models.conditioners.bert import BertConditioner
 from models.conditioners.clip import ClipConditioner, TextStage
@@ -63,7 +66,9 @@ class ModelFiles:
 
 def _clip(files: ModelFiles) -> ClipConditioner:
     # The refiner has only the second of SDXL's two encoders.
-    named = [s for s in ("", "_2") if any(files.index.get(f"text_encoder{s}", ()))]
+    named = [s for s in ("", "_2") if component_class(files.index, f"text_encoder{s}")]
+    if not named:
+        raise CheckpointError("model_index.json names neither a text_encoder nor a text_encoder_2")
     unet = read_json(files.folder / "unet/config.json")
     return ClipConditioner(
         tuple(_text_stage(files, suffix) for suffix in named),
@@ -133,7 +138,7 @@ class PipelineSpec:
     patches: Patches | None = None
 
 
-_FROM_TEXT = ("txt2img", "img2img", "inpaint")
+_FROM_TEXT = ("txt2img", "img2img", "inpaint", "outpaint")
 
 PIPELINES: Mapping[str, PipelineSpec] = {
     "StableDiffusionPipeline": PipelineSpec(_FROM_TEXT, _clip),
@@ -147,6 +152,7 @@ PIPELINES: Mapping[str, PipelineSpec] = {
     "StableDiffusionLDM3DPipeline": PipelineSpec(("txt2img",), _clip),
     "StableDiffusionXLPipeline": PipelineSpec(_FROM_TEXT, _clip),
     "StableDiffusionXLImg2ImgPipeline": PipelineSpec(_FROM_TEXT, _clip),
+    "StableDiffusionXLInpaintPipeline": PipelineSpec(_FROM_TEXT, _clip, _stable_inpainting),
     "LDMPipeline": PipelineSpec(("unconditional",), _nothing),
     "LDMTextToImagePipeline": PipelineSpec(_FROM_TEXT, _bert),
     "LDMSuperResolutionPipeline": PipelineSpec(
@@ -157,8 +163,24 @@ PIPELINES: Mapping[str, PipelineSpec] = {
     ),
     "LatentDiffusionClassPipeline": PipelineSpec(("class",), _class),
     "LatentDiffusionInpaintPipeline": PipelineSpec(
-        ("inpaint",), _nothing, lambda files: PaperInpaintingConditioning()
+        ("inpaint", "outpaint"), _nothing, lambda files: PaperInpaintingConditioning()
     ),
     "LatentDiffusionLayoutPipeline": PipelineSpec(("layout",), _layout),
     "LatentDiffusionSemanticPipeline": PipelineSpec(("semantic",), _nothing, _class_map),
 }
+
+
+def pipeline_of(index: Mapping[str, Any], source: str = "") -> PipelineSpec:
+    """Return the pipeline that a model_index.json names. source: the model's, for messages.
+
+    Raises CheckpointError for one that is not supported.
+    """
+    name = str(index.get("_class_name"))
+    if name in PIPELINES:
+        return PIPELINES[name]
+    begin = f"{source}: " if source else ""
+    try:
+        refuse_pipeline(name, index)
+    except UnknownFamily as error:
+        raise UnknownFamily(f"{begin}{error}") from error
+    raise CheckpointError(f"{begin}pipeline {name!r} is not supported; have {', '.join(PIPELINES)}")

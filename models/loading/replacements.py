@@ -12,8 +12,8 @@ from pathlib import Path
 from models.autoencoders.registry import load_compatible
 from models.checkpoints.checkpoint import CheckpointMissing
 from models.checkpoints.detect.single_file import is_single_file, single_file_folder
+from models.checkpoints.files import os_errors_of, user_path
 from models.checkpoints.hub import Download, is_hub_id
-from models.executors.eager import eager_executors
 from models.pipeline import LatentDiffusion
 
 
@@ -25,10 +25,12 @@ def resolve_network(path_or_id: str, component: str, download: Download) -> Path
 
     Raises CheckpointMissing.
     """
-    folder = Path(path_or_id).expanduser()
-    if is_single_file(folder):
-        folder = single_file_folder(folder)
-    if not folder.is_dir():
+    with os_errors_of(path_or_id):
+        folder = user_path(path_or_id)
+        if is_single_file(folder):
+            folder = single_file_folder(folder)
+        present = folder.is_dir()
+    if not present:
         if not is_hub_id(path_or_id):
             raise CheckpointMissing(
                 f"the {component} {path_or_id!r} is neither a folder nor a hub id (owner/name)"
@@ -37,20 +39,11 @@ def resolve_network(path_or_id: str, component: str, download: Download) -> Path
     return folder / component if (folder / component).is_dir() else folder
 
 
-def with_first_stage(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
-    """Return the model with the first stage of `folder`, and with eager executors.
-
-    Raises CheckpointError if its latents have another shape.
-    """
-    stage = load_compatible(folder, model.autoencoder, model.dtype, model.device)
-    return replace(model, autoencoder=stage, executors=eager_executors(model.unet, stage))
-
-
 def with_tiny(model: LatentDiffusion, folder: Path) -> LatentDiffusion:
     """Return the model with the tiny autoencoder of `folder` in addition to its own.
 
     Raises CheckpointError if its latents have another shape.
     """
     return replace(
-        model, tiny=load_compatible(folder, model.autoencoder, model.dtype, model.device)
+        model, tiny=load_compatible(folder, model.autoencoder.config, model.dtype, model.device)
     )

@@ -12,6 +12,10 @@ from typing import Any
 
 from models.checkpoints.checkpoint import CheckpointError, read_json
 from models.checkpoints.detect.training_facts import NOTES
+from models.checkpoints.errors import UnsupportedConfig
+from models.checkpoints.model_index import component_class
+from models.loading.stated import NOTHING_STATED, Stated, stated_in
+from models.samplers.noise_schedule import NoiseSchedule
 
 _STABLE_DIFFUSION = {"steps_offset": 1, "clip_sample": False}
 _SET_BY_PIPELINE: Mapping[str, Mapping[str, Any]] = {
@@ -22,36 +26,47 @@ _SET_BY_PIPELINE: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def read_scheduler(folder: Path) -> dict[str, Any]:
+def read_scheduler(folder: Path, stated: Stated = NOTHING_STATED) -> dict[str, Any]:
     """Return the content of `scheduler_config.json`, with the fields that the pipeline sets.
 
-    The class is that of the file, or of model_index.json if the file names none.
+    The class is that of the file, or of model_index.json if the file names none. stated: by the
+    operator, in place of what the files say, `darkroom.json` included.
 
     Raises CheckpointMissing, and CheckpointError where neither names a class.
     """
     index = read_json(folder / "model_index.json")
     path = folder / "scheduler" / "scheduler_config.json"
     config = read_json(path)
-    name = config.get("_class_name") or _class_in(index)
+    name = config.get("_class_name") or component_class(index, "scheduler")
     if name is None:
         raise CheckpointError(f"{path} names no scheduler class, and neither does model_index.json")
     set_by_pipeline = _SET_BY_PIPELINE.get(str(index.get("_class_name")), {})
-    return {**config, "_class_name": name, **set_by_pipeline}
+    read = {**config, "_class_name": name, **set_by_pipeline}
+    return stated.before(stated_in(folder)).applied(read)
 
 
-def scheduler_notes(folder: Path) -> tuple[str, ...]:
-    """Return what an operator has to know of a model's scheduler: contradictions of its files."""
+def scheduler_notes(folder: Path, stated: Stated = NOTHING_STATED) -> tuple[str, ...]:
+    """Return what an operator has to know of a model's scheduler: contradictions of its files.
+
+    Of the prediction type nothing, where the operator states it.
+    """
     config = read_json(folder / "scheduler" / "scheduler_config.json")
     used = config.get("_class_name")
-    other = _class_in(read_json(folder / "model_index.json"))
+    other = component_class(read_json(folder / "model_index.json"), "scheduler")
     differs = used is not None and other is not None and used != other
     classes = f"scheduler_config.json is of {used}, which is used; model_index.json names {other}"
-    noted = config.get(NOTES)
+    is_stated = stated.before(stated_in(folder)).prediction_type is not None
+    noted = [] if is_stated else config.get(NOTES)
     notes = noted if isinstance(noted, list) else []
     return (*([classes] if differs else []), *map(str, notes))
 
 
-def _class_in(index: Mapping[str, Any]) -> Any:
-    """Return the scheduler class in model_index.json, after its package; None without one."""
-    entry = index.get("scheduler")
-    return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+def read_noise_schedule(folder: Path, stated: Stated = NOTHING_STATED) -> NoiseSchedule:
+    """Return the noise schedule of a model folder. stated: see `read_scheduler`.
+
+    Raises CheckpointMissing, and UnsupportedConfig for one that is computed differently here.
+    """
+    try:
+        return NoiseSchedule.from_config(read_scheduler(folder, stated))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise UnsupportedConfig(f"{folder / 'scheduler'}: {error}") from error

@@ -3,9 +3,15 @@
     original_names  the names of a UNet's layers in the original (sgm) code
     names           every spelling of a layer's name in files, as data
     layers          a model's layers by all their names
-    factors         one layer's change, scale · up @ down
+    changes         what a file adds to one parameter; full differences
+    factors         LoRA: scale · up @ down
+    hadamard        LoHa: the product of two such pairs, element by element
+    kronecker       LoKr: the Kronecker product of a small matrix and a larger one
+    dora            DoRA: any of these as a change of direction, with learned lengths
     peft_config     PEFT's configuration, in the header or in a file of its own
-    reading         a file's keys, resolved against a model's layers; and its tensors
+    resolving       a file's keys, resolved against a model's layers
+    reading         the tensors of a file
+    facts           trigger words, previews and recommended samplers
     registry        the installed LoRA files, by name
     merging         a model with LoRAs: changed layers of its own, all else shared
 

@@ -10,7 +10,14 @@ MAX_LISTED = 12  # keys in the message for each reason; the rest is counted
 
 
 class LoraError(CheckpointError):
-    """A LoRA file cannot be used with this model; the message names the keys and the reasons."""
+    """A LoRA file cannot be used with this model; the message names the keys and the reasons.
+
+    reason: the message without the name of the file.
+    """
+
+    def __init__(self, reason: str, name: str | None = None) -> None:
+        super().__init__(reason if name is None else f"LoRA {name} {reason}")
+        self.reason = reason
 
 
 @dataclass
@@ -26,7 +33,7 @@ class Problems:
         """Raise a LoraError for the file `name` if there are problems."""
         if self.found:
             parts = (f"{reason}: {_listed(keys)}" for reason, keys in self.found.items())
-            raise LoraError(f"LoRA {name} does not fit: " + "; ".join(parts))
+            raise LoraError("does not fit: " + "; ".join(parts), name)
 
 
 def _listed(keys: list[str]) -> str:

@@ -12,6 +12,7 @@ from models.networks.config import UNetConfig
 
 _OUTSIDE = {
     "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
     "conv_out": "out.2",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
@@ -19,11 +20,22 @@ _OUTSIDE = {
     "add_embedding.linear_2": "label_emb.0.2",
 }
 _IN_A_RESNET = {
+    "norm1": "in_layers.0",
     "conv1": "in_layers.2",
+    "norm2": "out_layers.0",
     "conv2": "out_layers.3",
     "time_emb_proj": "emb_layers.1",
     "conv_shortcut": "skip_connection",
 }
+_SIDE_BLOCKS = 12  # down, and as many up, in Stable Diffusion 1.x
+# The blocks that may have weights of their own; the first are the text encoders.
+BLOCKS = (
+    "BASE",
+    *(f"IN{n:02}" for n in range(_SIDE_BLOCKS)),
+    "M00",
+    *(f"OUT{n:02}" for n in range(_SIDE_BLOCKS)),
+)
+_BLOCK = re.compile(r"(input|middle|output)_blocks?\.(\d+)\..+")
 _IN_A_BLOCK = re.compile(r"(?:(down|up)_blocks\.(\d+)|mid_block)\.([a-z]+)\.(\d+)\.(.+)")
 
 
@@ -41,8 +53,9 @@ def original_name(path: str, config: UNetConfig) -> str | None:
     rest = _IN_A_RESNET[rest] if kind == "resnets" else rest
     if direction is None:
         return f"middle_block.{2 * int(index) if kind == 'resnets' else 1}.{rest}"
-    each = config.layers_per_block + 1  # going down, the last is the downsampler
-    first, place = int(level) * each, int(index)
+    layers = config.layers if direction == "down" else config.layers[::-1]
+    each = layers[int(level)] + 1  # going down, the last is the downsampler
+    first, place = sum(layers[: int(level)]) + int(level), int(index)
     match direction, kind:
         case "down", "downsamplers":
             return f"input_blocks.{first + each}.0.op"
@@ -53,3 +66,13 @@ def original_name(path: str, config: UNetConfig) -> str | None:
             return f"output_blocks.{first + each - 1}.{attends + 1}.conv"
         case _:
             return f"output_blocks.{first + place}.{kind == 'attentions':d}.{rest}"
+
+
+def block_of(original: str) -> int | None:
+    """Return the place in `BLOCKS` of a layer by its original name; None outside of them."""
+    match = _BLOCK.fullmatch(original)
+    if match is None:
+        return None
+    side, number = match[1], int(match[2])
+    name = "M00" if side == "middle" else f"{'IN' if side == 'input' else 'OUT'}{number:02}"
+    return BLOCKS.index(name) if name in BLOCKS else None

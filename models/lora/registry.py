@@ -11,10 +11,14 @@ import logging
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
+from models.checkpoints.names import by_name, normal_form
 from models.lora.errors import LoraError
+from models.lora.facts import LoraFacts, facts_of
 from models.lora.layers import Layers
 from models.lora.reading import LoRA, check_lora, read_lora
 
@@ -34,7 +38,7 @@ class LoraFile:
 
     @property
     def name(self) -> str:
-        return self.path.name.removesuffix(SUFFIX)
+        return normal_form(self.path.name.removesuffix(SUFFIX))
 
 
 class LoraRegistry:
@@ -44,20 +48,33 @@ class LoraRegistry:
         self._folder = folder
         self._lock = threading.Lock()
         self._checked: OrderedDict[tuple[LoraFile, int], str | None] = OrderedDict()
+        self._facts: OrderedDict[LoraFile, LoraFacts] = OrderedDict()
 
     def files(self) -> dict[str, LoraFile]:
         """Return the present files by name, sorted."""
-        found: dict[str, LoraFile] = {}
         try:
             with os.scandir(self._folder) as entries:
-                for entry in entries:
-                    if entry.name.endswith(SUFFIX) and entry.is_file():
-                        stat = entry.stat()
-                        file = LoraFile(Path(entry.path), stat.st_size, stat.st_mtime_ns)
-                        found[file.name] = file
+                names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
         except FileNotFoundError:
             return {}
-        return dict(sorted(found.items()))
+        except OSError as error:
+            log.warning("%s cannot be read: %s", self._folder, error.strerror)
+            return {}
+        files = ((name, self._file(self._folder / name)) for name in names)
+        return by_name(
+            (name.removesuffix(SUFFIX), file) for name, file in files if file is not None
+        )
+
+    @staticmethod
+    def _file(path: Path) -> LoraFile | None:
+        """Return a file as it is now; None for a folder, or a link that leads nowhere."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        if not S_ISREG(stat.st_mode):
+            return None
+        return LoraFile(path, stat.st_size, stat.st_mtime_ns)
 
     def misfits(self, layers: Layers) -> dict[str, str | None]:
         """Return, by name, the reason a file does not fit these layers, or None if it fits.
@@ -69,6 +86,22 @@ class LoraRegistry:
     def fitting(self, layers: Layers) -> tuple[str, ...]:
         """Return the names of those that fit these layers."""
         return tuple(name for name, reason in self.misfits(layers).items() if reason is None)
+
+    def facts(self, names: Collection[str]) -> dict[str, LoraFacts]:
+        """Return what those of these files that are present say about their use, by name.
+
+        Each header is read once.
+        """
+        files = self.files()
+        return {name: self._facts_of(files[name]) for name in names if name in files}
+
+    def _facts_of(self, file: LoraFile) -> LoraFacts:
+        with self._lock:
+            if file not in self._facts:
+                self._facts[file] = facts_of(file.path, file.name)
+                while len(self._facts) > MAX_CACHED:
+                    self._facts.popitem(last=False)
+            return self._facts[file]
 
     def get(self, name: str, layers: Layers) -> LoRA:
         """Return the LoRA `name`, read for these layers. Raises LoraError."""
@@ -87,8 +120,11 @@ class LoraRegistry:
             check_lora(file.path, layers)
             reason = None
         except LoraError as error:
-            reason = str(error)
-            log.info("not offered: %s", reason)
+            reason = error.reason
+            log.info("not offered", extra={"lora": file.name, "reason": reason})
+        except Exception as error:  # of any kind: the others are still offered
+            reason = f"{type(error).__name__}: {error}"
+            log.exception("not offered", extra={"lora": file.name})
         with self._lock:
             self._checked[key] = reason
             while len(self._checked) > MAX_CACHED:

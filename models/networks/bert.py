@@ -14,24 +14,19 @@ from typing import Any, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.checkpoints.config_fields import select
 from models.networks.attention import Kernel, sdpa
-from models.networks.config import select
 
 # Further keys that transformers writes: about training, or repeated elsewhere.
 _IRRELEVANT = {
     "activation_dropout",
-    "architectures",
     "attention_dropout",
     "classifier_dropout",
     "dropout",
-    "dtype",
     "encoder_layerdrop",
     "init_std",
-    "model_type",
     "num_hidden_layers",
     "pad_token_id",
-    "torch_dtype",
-    "transformers_version",
     "use_cache",
 }
 _NEUTRAL: dict[str, tuple[Any, ...]] = {

@@ -1,49 +1,40 @@
 """The JSON files of a checkpoint's networks as frozen records.
 
 The field names are those of the published files (`unet/config.json`, `vae/config.json`,
-`text_encoder/config.json`), so a file becomes a record without a map. Published files also carry
-switches that this code does not implement. Each is listed with the values that do not change the
-result; any other value is refused, because a wrong image without an error is worse than a refusal.
+`text_encoder/config.json`), so a file becomes a record without a map: see
+`models.checkpoints.config_fields`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from models.checkpoints.config_fields import select
 from models.checkpoints.errors import UnsupportedConfig
 
-
-def select(
-    cls: type[Any],
-    data: Mapping[str, Any],
-    neutral: Mapping[str, tuple[Any, ...]],
-    foreign: Collection[str] = (),
-) -> dict[str, Any]:
-    """Return the entries of `data` that are fields of `cls`.
-
-    neutral: other keys, with the values that may be ignored. foreign: fields that a file of this
-    kind does not have. Raises UnsupportedConfig for every other key.
-    """
-    names = {field.name for field in fields(cls)} - set(foreign)
-    chosen: dict[str, Any] = {}
-    for key, value in data.items():
-        if key in names:
-            chosen[key] = tuple(value) if isinstance(value, list) else value
-        elif not key.startswith("_") and value not in neutral.get(key, (None,)):
-            raise UnsupportedConfig(f"{cls.__name__}: {key}={value!r} is not supported")
-    return chosen
+# A number for a level, or one for each of its layers.
+Depth = int | tuple[int, ...]
 
 
 def _per_level(value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:
     return (value,) * levels if isinstance(value, int) else tuple(value)
 
 
+def _per_layer(depth: Depth, layers: int) -> tuple[int, ...]:
+    return (depth,) * layers if isinstance(depth, int) else depth
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise UnsupportedConfig for a transformer whose heads do not share its width evenly."""
+    if width % heads:
+        raise UnsupportedConfig(f"hidden_size={width} for num_attention_heads={heads}")
+
+
 # Keys of a published UNet file with the values that change nothing.
 _UNET_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu",),
-    "add_attention": (True,),
     "addition_embed_type_num_heads": (64,),
     "center_input_sample": (False,),
     "class_embeddings_concat": (False,),
@@ -53,12 +44,12 @@ _UNET_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "dropout": (0.0,),
     "dual_cross_attention": (False,),
     "mid_block_scale_factor": (1,),
-    "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D"),
     "only_cross_attention": (False, None),
     "resnet_out_scale_factor": (1.0,),
     "resnet_skip_time_act": (False,),
     "time_embedding_type": ("positional",),
-    "upcast_attention": (False, None),
+    # Every kernel here adds up products and computes the softmax in float32.
+    "upcast_attention": (False, True, None),
     "attention_type": ("default",),
 }
 
@@ -69,19 +60,34 @@ _UNCONDITIONAL_DEFAULTS: dict[str, Any] = {
     "block_out_channels": (224, 448, 672, 896),
     "down_block_types": ("DownBlock2D",) + ("AttnDownBlock2D",) * 3,
     "up_block_types": ("AttnUpBlock2D",) * 3 + ("UpBlock2D",),
+    "mid_block_type": "UNetMidBlock2D",
 }
+
+
+def _sample_size(data: Mapping[str, Any]) -> Any:
+    """Return the size in a file, or that of diffusers' pipelines for a file without one."""
+    if data.get("sample_size") is not None:
+        return data["sample_size"]
+    return 128 if data.get("addition_embed_type") == "text_time" else 64
+
 
 # Keys that only one of the two classes has.
 _CONDITIONAL_ONLY = (
     "cross_attention_dim",
     "transformer_layers_per_block",
+    "reverse_transformer_layers_per_block",
     "use_linear_projection",
     "addition_embed_type",
     "addition_time_embed_dim",
     "projection_class_embeddings_input_dim",
     "time_cond_proj_dim",
 )
-_UNCONDITIONAL_ONLY = ("attn_norm_num_groups", "downsample_type", "upsample_type")
+_UNCONDITIONAL_ONLY = (
+    "add_attention",
+    "attn_norm_num_groups",
+    "downsample_type",
+    "upsample_type",
+)
 
 _PLAIN_BLOCKS = {
     "DownBlock2D",
@@ -109,7 +115,10 @@ class UNetConfig:
     `num_attention_heads` is the number of heads in both. UNet2DModel itself does not have that key:
     here a config.json uses it for networks with as many heads at every level, independent of its
     width (inpainting_big and lsun_churches256 of the paper: 8). `time_cond_proj_dim` is the width
-    of the embedded guidance scale, for networks that were distilled with guidance.
+    of the embedded guidance scale, for networks that were distilled with guidance. `mid_block_type`
+    and `add_attention`: see `mid_resnets` and `mid_attends`. Networks that were distilled block by
+    block have another number of transformer blocks after each resnet; their decoder's, coarsest
+    level first, are `reverse_transformer_layers_per_block`.
     """
 
     sample_size: int = 64
@@ -118,8 +127,11 @@ class UNetConfig:
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    layers_per_block: int = 2
-    transformer_layers_per_block: int | tuple[int, ...] = 1
+    mid_block_type: str | None = "UNetMidBlock2DCrossAttn"
+    add_attention: bool = True
+    layers_per_block: int | tuple[int, ...] = 2
+    transformer_layers_per_block: int | tuple[Depth, ...] = 1
+    reverse_transformer_layers_per_block: tuple[Depth, ...] | None = None
     attention_head_dim: int | tuple[int, ...] | None = 8
     num_attention_heads: int | tuple[int, ...] | None = None
     cross_attention_dim: int | None = 768
@@ -145,11 +157,19 @@ class UNetConfig:
         for key in ("downsample_type", "upsample_type"):
             if getattr(self, key) not in ("conv", "resnet"):
                 raise UnsupportedConfig(f"{key}={getattr(self, key)!r}: have conv, resnet")
+        if self.mid_block_type not in (None, "UNetMidBlock2D", "UNetMidBlock2DCrossAttn"):
+            raise UnsupportedConfig(f"mid_block_type={self.mid_block_type!r}")
+        self._check_added_conditioning()
         if self.is_unconditional:
             self._check_unconditional()
         elif self.attention_head_dim is None and self.num_attention_heads is None:
             raise UnsupportedConfig("attention_head_dim=None: cross attention needs its heads")
         self._check_blocks()
+
+    def _check_added_conditioning(self) -> None:
+        for key in ("addition_time_embed_dim", "projection_class_embeddings_input_dim"):
+            if self.addition_embed_type is not None and getattr(self, key) is None:
+                raise UnsupportedConfig(f"addition_embed_type='text_time' needs {key}")
 
     def _check_unconditional(self) -> None:
         if self.resnet_time_scale_shift != "default" and self.attn_norm_num_groups is None:
@@ -167,16 +187,66 @@ class UNetConfig:
                     raise UnsupportedConfig(f"block type {kind!r}: have {sorted(known)}")
             if len(kinds) != len(self.block_out_channels):
                 raise UnsupportedConfig(f"{kinds} for block_out_channels={self.block_out_channels}")
+        self._check_levels()
+
+    def _check_levels(self) -> None:
+        for key in (
+            "attention_head_dim",
+            "num_attention_heads",
+            "layers_per_block",
+            "transformer_layers_per_block",
+            "reverse_transformer_layers_per_block",
+        ):
+            value = getattr(self, key)
+            if isinstance(value, tuple) and len(value) != len(self.block_out_channels):
+                raise UnsupportedConfig(
+                    f"{key}={value} for block_out_channels={self.block_out_channels}"
+                )
+        self._check_depths()
+        groups = self.norm_num_groups
+        for index, (channels, heads) in enumerate(
+            zip(self.block_out_channels, self.heads, strict=True)
+        ):
+            if channels % groups:
+                raise UnsupportedConfig(f"norm_num_groups={groups} for {channels} channels")
+            if self._attends(index) and (heads < 1 or channels % heads):
+                given = f"attention_head_dim={self.attention_head_dim}"
+                raise UnsupportedConfig(f"{given}: {channels} channels for {heads} heads")
+
+    def _check_depths(self) -> None:
+        """Raise UnsupportedConfig for a list with fewer numbers than its level has layers."""
+        depths = self.transformer_layers_per_block
+        nested = isinstance(depths, tuple) and any(isinstance(depth, tuple) for depth in depths)
+        if nested and self.reverse_transformer_layers_per_block is None:
+            raise UnsupportedConfig(
+                f"transformer_layers_per_block={depths} needs reverse_transformer_layers_per_block"
+            )
+        for index, layers in enumerate(self.layers):
+            for kind, found, wanted in (
+                (self.down_block_types[index], self.encoder_depths(index), layers),
+                (self.up_block_types[-1 - index], self.decoder_depths(index), layers + 1),
+            ):
+                if kind in _CROSS_ATTENTION_BLOCKS and len(found) < wanted:
+                    raise UnsupportedConfig(
+                        f"{list(found)} transformer blocks for the {wanted} layers of a level"
+                    )
+
+    def _attends(self, index: int) -> bool:
+        """Return True for a level with attention; 0 is the finest. The middle is of the last."""
+        kinds = (self.down_block_types[index], self.up_block_types[-1 - index])
+        last = index == len(self.block_out_channels) - 1
+        return any("Attn" in kind for kind in kinds) or (last and self.mid_attends)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         kind = data.get("_class_name", "UNet2DConditionModel")
+        given = {**data, "sample_size": _sample_size(data)}
         if kind == "UNet2DConditionModel":
-            return cls(**select(cls, data, _UNET_NEUTRAL, foreign=_UNCONDITIONAL_ONLY))
+            return cls(**select(cls, given, _UNET_NEUTRAL, foreign=_UNCONDITIONAL_ONLY))
         if kind != "UNet2DModel":
             raise UnsupportedConfig(f"_class_name={kind!r}: have UNet2DConditionModel, UNet2DModel")
         # The size of a learned time embedding; `time_embedding_type` is never a learned one here.
-        kept = {key: value for key, value in data.items() if key != "num_train_timesteps"}
+        kept = {key: value for key, value in given.items() if key != "num_train_timesteps"}
         chosen = select(cls, kept, _UNET_NEUTRAL, foreign=_CONDITIONAL_ONLY)
         return cls(**{**_UNCONDITIONAL_DEFAULTS, **chosen, "cross_attention_dim": None})
 
@@ -184,12 +254,31 @@ class UNetConfig:
         kind = "UNet2DModel" if self.is_unconditional else "UNet2DConditionModel"
         foreign = _CONDITIONAL_ONLY if self.is_unconditional else _UNCONDITIONAL_ONLY
         kept = {key: value for key, value in asdict(self).items() if key not in foreign}
+        if self.is_unconditional and self.mid_block_type is not None:
+            kept["mid_block_type"] = "UNetMidBlock2D"  # the only one of that class
         return {"_class_name": kind, **kept}
 
     @property
     def is_unconditional(self) -> bool:
         """Return True if the network has no context: it has self-attention over pixels only."""
         return self.cross_attention_dim is None
+
+    @property
+    def mid_resnets(self) -> int:
+        """Return the resnets of the middle block: none without such a block.
+
+        diffusers' class without attention to a context has one resnet in networks with a context.
+        """
+        if self.mid_block_type is None:
+            return 0
+        return 2 if self.is_unconditional or self.mid_attends else 1
+
+    @property
+    def mid_attends(self) -> bool:
+        """Return True if the middle block has attention."""
+        if self.is_unconditional:
+            return self.mid_block_type is not None and self.add_attention
+        return self.mid_block_type == "UNetMidBlock2DCrossAttn"
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -204,9 +293,29 @@ class UNetConfig:
         return _per_level(dim, levels)
 
     @property
-    def transformer_depth(self) -> tuple[int, ...]:
-        """Return the transformer blocks after each resnet of each level that has attention."""
-        return _per_level(self.transformer_layers_per_block, len(self.block_out_channels))
+    def layers(self) -> tuple[int, ...]:
+        """Return the resnets of each level of the encoder; those of the decoder have one more."""
+        return _per_level(self.layers_per_block, len(self.block_out_channels))
+
+    @property
+    def _depths(self) -> tuple[Depth, ...]:
+        depths = self.transformer_layers_per_block
+        return (depths,) * len(self.layers) if isinstance(depths, int) else depths
+
+    def encoder_depths(self, index: int) -> tuple[int, ...]:
+        """Return the transformer blocks after each resnet of a level of the encoder."""
+        return _per_layer(self._depths[index], self.layers[index])
+
+    def decoder_depths(self, index: int) -> tuple[int, ...]:
+        """Return the transformer blocks after each resnet of a level of the decoder."""
+        reverse = self.reverse_transformer_layers_per_block
+        depth = self._depths[index] if reverse is None else reverse[-1 - index]
+        return _per_layer(depth, self.layers[index] + 1)
+
+    @property
+    def mid_depth(self) -> int:
+        """Return the transformer blocks of the middle block."""
+        return self.encoder_depths(-1)[0]
 
     @property
     def pooled_dim(self) -> int | None:
@@ -230,24 +339,21 @@ class UNetConfig:
         return (whole - self.pooled_dim) // each
 
 
-# Keys that transformers writes about training or other tasks; they change no feature.
-_TEXT_IRRELEVANT = {
-    "architectures",
-    "attention_dropout",
-    "bos_token_id",
-    "dropout",
-    "dtype",
-    "initializer_factor",
-    "initializer_range",
-    "model_type",
-    "pad_token_id",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-    "output_attentions",
-    "output_hidden_states",
-    "return_dict",
-}
+# Keys that transformers writes for every network: about training, other tasks, and generated text.
+# They change no feature.
+_TEXT_IRRELEVANT_NAMES = """
+    add_cross_attention attention_dropout bad_words_ids begin_suppress_tokens bos_token_id
+    chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty
+    do_sample dropout early_stopping encoder_no_repeat_ngram_size exponential_decay_length_penalty
+    finetuning_task forced_bos_token_id forced_eos_token_id id2label initializer_factor
+    initializer_range is_decoder is_encoder_decoder label2id length_penalty max_length min_length
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
+    output_hidden_states output_scores pad_token_id prefix problem_type pruned_heads
+    remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
+    suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
+    tie_word_embeddings tokenizer_class top_k top_p torchscript typical_p use_bfloat16 use_cache
+"""
+_TEXT_IRRELEVANT = frozenset(_TEXT_IRRELEVANT_NAMES.split())
 
 
 # Of a file without these keys, as in transformers: the number of heads cannot be told from shapes.
@@ -273,11 +379,15 @@ class TextEncoderConfig:
     def __post_init__(self) -> None:
         if self.hidden_act not in ("quick_gelu", "gelu"):
             raise UnsupportedConfig(f"hidden_act={self.hidden_act!r}: have quick_gelu, gelu")
+        check_heads(self.hidden_size, self.num_attention_heads)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         kept = {key: value for key, value in data.items() if key not in _TEXT_IRRELEVANT}
-        projected = "CLIPTextModelWithProjection" in (data.get("architectures") or ())
+        architectures = data.get("architectures")
+        projected = architectures is not None and "CLIPTextModelWithProjection" in str(
+            architectures
+        )
         chosen = {**_TEXT_DEFAULTS, **select(cls, kept, {})}
         return cls(**{**chosen, "with_projection": projected})
 

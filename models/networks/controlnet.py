@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.checkpoints.config_fields import select
 from models.checkpoints.errors import UnsupportedConfig
 from models.networks.config import UNetConfig, mismatch
 from models.networks.unet import AddedConditioning, Residuals, UNetEncoder
@@ -23,14 +24,20 @@ _NUMBERS = count()
 # Keys that a UNet and its ControlNets must have in common.
 _SHARED = (
     "block_out_channels",
-    "layers_per_block",
+    "layers",
     "cross_attention_dim",
     "addition_embed_type",
     "addition_time_embed_dim",
     "projection_class_embeddings_input_dim",
 )
 # Keys of a UNet's configuration that its encoder does not use.
-_UNET_ONLY = ("up_block_types", "out_channels", "sample_size", "time_cond_proj_dim")
+_UNET_ONLY = (
+    "up_block_types",
+    "out_channels",
+    "sample_size",
+    "time_cond_proj_dim",
+    "reverse_transformer_layers_per_block",
+)
 
 
 @dataclass(frozen=True)
@@ -61,18 +68,14 @@ class ControlNetConfig:
         kind = data.get("_class_name", "ControlNetModel")
         if kind != "ControlNetModel":
             raise UnsupportedConfig(f"_class_name={kind!r}: have ControlNetModel")
-        own = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
-        channels = own.get("conditioning_embedding_out_channels")
-        if channels is not None:
-            own["conditioning_embedding_out_channels"] = tuple(channels)
-        own["global_pool_conditions"] = bool(own.get("global_pool_conditions"))
-        left = {k: v for k, v in data.items() if k not in own}
-        down = left.get("down_block_types", UNetConfig.down_block_types)
+        keys = cls.__dataclass_fields__.keys() - {"unet"}
+        own = select(cls, {key: data[key] for key in keys if key in data}, {}, foreign=("unet",))
+        left = {k: v for k, v in data.items() if k not in keys}
         unet = {
             "cross_attention_dim": 1280,  # the default of such files
             **left,
             "_class_name": "UNet2DConditionModel",
-            "up_block_types": tuple(kind.replace("Down", "Up") for kind in reversed(down)),
+            "up_block_types": _mirrored(left.get("down_block_types", UNetConfig.down_block_types)),
         }
         return cls(UNetConfig.from_dict(unet), **own)
 
@@ -92,6 +95,13 @@ class ControlNetConfig:
         pairs["latent channels"] = self.unet.in_channels, unet.out_channels
         pairs["pixels per latent"] = self.factor, factor
         return mismatch(pairs)
+
+
+def _mirrored(down_block_types: object) -> object:
+    """Return the blocks of a decoder for those of an encoder; no list is returned unchanged."""
+    if not isinstance(down_block_types, list | tuple):
+        return down_block_types
+    return [str(kind).replace("Down", "Up") for kind in reversed(down_block_types)]
 
 
 class HintEmbedding(nn.Module):
@@ -161,6 +171,6 @@ class ControlNet(UNetEncoder):
 def _skip_widths(config: UNetConfig) -> list[int]:
     """Return the channels of every skip connection, finest first."""
     widths = [config.block_out_channels[0]]
-    for channels in config.block_out_channels:
-        widths += [channels] * (config.layers_per_block + 1)
+    for channels, layers in zip(config.block_out_channels, config.layers, strict=True):
+        widths += [channels] * (layers + 1)
     return widths[:-1]  # the coarsest level has no downsampler

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.config import select
+from models.checkpoints.config_fields import select
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.checkpoints.checkpoint import CheckpointMissing, load_component, read_json
+from models.checkpoints.config_fields import select
 from models.checkpoints.errors import UnsupportedConfig
+from models.checkpoints.model_index import component_class
 from models.networks.clip_layers import LayerStack
+from models.networks.config import check_heads
 
 CONCEPTS, SPECIAL_CARE = 17, 3
 STRICTER = np.float32(0.01)  # added to all further scores once one of special care is above 0
@@ -59,11 +62,14 @@ class VisionConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read the vision part of a safety checker's `config.json`."""
         vision = data.get("vision_config") or {}
+        if not isinstance(vision, dict):
+            raise UnsupportedConfig(f"vision_config={vision!r} is no JSON object")
         known = {name: vision[name] for name in cls.__dataclass_fields__ if name in vision}
-        projection = data.get("projection_dim", _FILE_PROJECTION)
-        config = cls(**{**_FILE_DEFAULTS, **known, "projection_dim": projection})
+        known["projection_dim"] = data.get("projection_dim", _FILE_PROJECTION)
+        config = cls(**{**_FILE_DEFAULTS, **select(cls, known, {})})
         if config.hidden_act not in ("quick_gelu", "gelu"):
             raise UnsupportedConfig(f"hidden_act={config.hidden_act!r}: have quick_gelu, gelu")
+        check_heads(config.hidden_size, config.num_attention_heads)
         return config
 
 
@@ -178,7 +184,7 @@ def ships_safety_checker(folder: Path) -> bool:
     index = folder / "model_index.json"
     if not index.exists():
         return False
-    return _CHECKER in (read_json(index).get("safety_checker") or ())
+    return component_class(read_json(index), "safety_checker") == _CHECKER
 
 
 def load_safety_checker(folder: Path, dtype: torch.dtype, device: torch.device) -> SafetyChecker:

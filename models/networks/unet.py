@@ -146,13 +146,9 @@ class FeedForward(nn.Module):
 
 
 def _added_embedding(config: UNetConfig) -> TimestepEmbedding:
-    """Build the embedding of SDXL's pooled text and time ids.
-
-    Raises ValueError if the configuration lacks its width.
-    """
+    """Build the embedding of SDXL's pooled text and time ids."""
     width = config.projection_class_embeddings_input_dim
-    if width is None:
-        raise ValueError("text_time needs projection_class_embeddings_input_dim")
+    assert width is not None  # the configuration has refused it
     return TimestepEmbedding(width, 4 * config.block_out_channels[0])
 
 
@@ -214,31 +210,31 @@ def resnet(width: int, channels: int, config: UNetConfig) -> ResnetBlock:
     return kind(width, channels, time_dim, config.norm_num_groups, config.norm_eps)
 
 
-def _attentions(kind: str, index: int, layers: int, config: UNetConfig) -> nn.ModuleList:
+def _attentions(kind: str, index: int, depths: Sequence[int], config: UNetConfig) -> nn.ModuleList:
     """Build the layers after each resnet of a level: transformers, attention, or nothing."""
     channels, heads = config.block_out_channels[index], config.heads[index]
     if kind.startswith("CrossAttn"):
-        depth = config.transformer_depth[index]
-        return nn.ModuleList(
-            SpatialTransformer(channels, heads, depth, config) for _ in range(layers)
-        )
+        return nn.ModuleList(SpatialTransformer(channels, heads, depth, config) for depth in depths)
     if kind.startswith("Attn"):
         groups, eps = config.norm_num_groups, config.norm_eps
-        return nn.ModuleList(SpatialAttention(channels, heads, groups, eps) for _ in range(layers))
+        return nn.ModuleList(SpatialAttention(channels, heads, groups, eps) for _ in depths)
     return nn.ModuleList()
 
 
 class Level(nn.Module):
     """One resolution of the UNet: resnets, each with or without attention.
 
-    `widths` are the input channels of each resnet; `kind` is diffusers' name of the block.
+    `widths` are the input channels of each resnet, `depths` the transformer blocks after each;
+    `kind` is diffusers' name of the block.
     """
 
-    def __init__(self, widths: list[int], index: int, kind: str, config: UNetConfig) -> None:
+    def __init__(
+        self, widths: list[int], depths: Sequence[int], index: int, kind: str, config: UNetConfig
+    ) -> None:
         super().__init__()
         channels = config.block_out_channels[index]
         self.resnets = nn.ModuleList(resnet(width, channels, config) for width in widths)
-        self.attentions = _attentions(kind, index, len(widths), config)
+        self.attentions = _attentions(kind, index, depths[: len(widths)], config)
 
     def layer(self, i: int, x: Tensor, time: Tensor, context: Tensor | None) -> Tensor:
         x = self.resnets[i](x, time)
@@ -254,9 +250,9 @@ class DownLevel(Level):
     def __init__(self, index: int, config: UNetConfig) -> None:
         channels = config.block_out_channels[index]
         before = config.block_out_channels[max(index - 1, 0)]
-        widths = [before] + [channels] * (config.layers_per_block - 1)
+        widths = [before] + [channels] * (config.layers[index] - 1)
         kind = config.down_block_types[index]
-        super().__init__(widths, index, kind, config)
+        super().__init__(widths, config.encoder_depths(index), index, kind, config)
         last = index == len(config.block_out_channels) - 1
         by_resnet = _resampled_by_resnet(kind, "ResnetDownsampleBlock2D", config.downsample_type)
         down = resnet(channels, channels, config) if by_resnet else Downsample(channels)
@@ -282,11 +278,12 @@ class UpLevel(Level):
         last = len(channels) - 1
         below = channels[min(index + 1, last)]
         # Input channels of each resnet from the layer before, and from the skip connection.
-        incoming = [below] + [channels[index]] * config.layers_per_block
-        skips = [channels[index]] * config.layers_per_block + [channels[max(index - 1, 0)]]
+        layers = config.layers[index]
+        incoming = [below] + [channels[index]] * layers
+        skips = [channels[index]] * layers + [channels[max(index - 1, 0)]]
         widths = [a + b for a, b in zip(incoming, skips, strict=True)]
         kind, width = config.up_block_types[last - index], channels[index]
-        super().__init__(widths, index, kind, config)
+        super().__init__(widths, config.decoder_depths(index), index, kind, config)
         by_resnet = _resampled_by_resnet(kind, "ResnetUpsampleBlock2D", config.upsample_type)
         up = resnet(width, width, config) if by_resnet else Upsample(width)
         self.upsamplers = nn.ModuleList([] if index == 0 else [up])
@@ -307,26 +304,30 @@ class UpLevel(Level):
 
 
 class MidBlock(nn.Module):
-    """Resnet, attention, resnet at the coarsest resolution."""
+    """Resnet, attention, resnet at the coarsest resolution; distilled networks have fewer."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        channels, heads = config.block_out_channels[-1], config.heads[-1]
-        self.resnets = nn.ModuleList(resnet(channels, channels, config) for _ in range(2))
-        attention: nn.Module
-        if config.is_unconditional:
-            groups = config.attn_norm_num_groups or config.norm_num_groups
-            attention = SpatialAttention(channels, heads, groups, config.norm_eps)
-        else:
-            depth = config.transformer_depth[-1]
-            attention = SpatialTransformer(channels, heads, depth, config)
-        self.attentions = nn.ModuleList([attention])
+        channels, number = config.block_out_channels[-1], config.mid_resnets
+        self.resnets = nn.ModuleList(resnet(channels, channels, config) for _ in range(number))
+        self.attentions = nn.ModuleList([_mid_attention(config)] if config.mid_attends else [])
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor | None) -> Tensor:
-        x = self.resnets[0](x, time)
-        x = self.attentions[0](x, context)
-        out: Tensor = self.resnets[1](x, time)
-        return out
+        for first in self.resnets[:1]:
+            x = first(x, time)
+        for attention in self.attentions:
+            x = attention(x, context)
+        for second in self.resnets[1:]:
+            x = second(x, time)
+        return x
+
+
+def _mid_attention(config: UNetConfig) -> nn.Module:
+    channels, heads = config.block_out_channels[-1], config.heads[-1]
+    if config.is_unconditional:
+        groups = config.attn_norm_num_groups or config.norm_num_groups
+        return SpatialAttention(channels, heads, groups, config.norm_eps)
+    return SpatialTransformer(channels, heads, config.mid_depth, config)
 
 
 class UNetEncoder(nn.Module):

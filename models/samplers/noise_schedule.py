@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from models.samplers.scheduler_config import check_scheduler, with_defaults
 
 FloatArray = NDArray[np.float64]
+MAX_TIMESTEPS = 100_000  # published networks have 1000
+
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
 # Replaces 0, "no signal left", where sigma = noise / signal must stay finite: the smallest positive
@@ -68,13 +70,15 @@ class NoiseSchedule:
             raise ValueError(f"betas of {source} are in {low:g}..{high:g}, not between 0 and 1")
 
     def _check_numbers(self) -> None:
-        if type(self.num_train_timesteps) is not int or self.num_train_timesteps < 1:
-            raise ValueError(f"num_train_timesteps is {self.num_train_timesteps!r}, not 1 or more")
+        count = self.num_train_timesteps
+        if type(count) is not int or not 1 <= count <= MAX_TIMESTEPS:
+            raise ValueError(f"num_train_timesteps is {count!r}, not 1 to {MAX_TIMESTEPS}")
         if type(self.steps_offset) is not int:
             raise ValueError(f"steps_offset is {self.steps_offset!r}, not a whole number")
         for name in ("beta_start", "beta_end"):
-            if not isinstance(getattr(self, name), int | float):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not a number")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < MAX_TIMESTEPS:
+                raise ValueError(f"{name} is {value!r}, not a number between 0 and 1")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

@@ -218,6 +218,14 @@ def scheduler_class(config: Mapping[str, Any]) -> SchedulerClass:
     return found
 
 
+def has_zero_snr(config: Mapping[str, Any]) -> bool:
+    """Return True if the class of a configuration can have zero terminal SNR.
+
+    Raises ValueError for an unsupported class.
+    """
+    return scheduler_class(config).zero_snr
+
+
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration with the defaults of its class.
 

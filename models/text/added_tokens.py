@@ -13,6 +13,7 @@ Each token has the next free id, in the order of the ids in the files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ NAMED = (
     "cls_token",
     "mask_token",
 )
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 
@@ -77,11 +79,11 @@ def _numbered(folder: Path, config: Config) -> Iterator[tuple[str, object, objec
         if not isinstance(decoder, dict):
             raise CheckpointError(f"{source} is no JSON object")
         for number, entry in decoder.items():
-            yield source, int(number) if number.isdecimal() else number, entry
+            yield source, int(number) if _NUMBER.fullmatch(number) else number, entry
         return
     path = folder / "added_tokens.json"
-    special = {_content(entry) for entry in _special(config)}
-    special |= {_content(config[name]) for name in NAMED if config.get(name)}
+    special = {content_of(entry) for entry in _special(config)}
+    special |= {content_of(config[name]) for name in NAMED if config.get(name)}
     for content, number in read_json(path).items() if path.is_file() else ():
         flags = {"normalized": content not in special, "special": content in special}
         yield str(path), number, {"content": content, **flags}
@@ -100,6 +102,8 @@ def _list(path: Path, entries: object) -> list[dict[str, Any]]:
 def _special(config: Config) -> Iterator[object]:
     """Yield the special tokens without an id in the configuration."""
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
+    if not isinstance(extra, dict | list):
+        raise CheckpointError(f"additional_special_tokens are {extra!r}, not a list")
     yield from (extra.values() if isinstance(extra, dict) else extra)
     for key, value in config.items():
         if key.endswith("_token") and key not in NAMED and isinstance(value, str | dict):
@@ -108,14 +112,14 @@ def _special(config: Config) -> Iterator[object]:
 
 def _token(source: str, entry: object, *, special: bool = False) -> AddedToken:
     """Return the token of an entry: its text, or an object with the text and flags."""
-    content, flags = _content(entry), entry if isinstance(entry, dict) else {}
+    content, flags = content_of(entry), entry if isinstance(entry, dict) else {}
     if not content:
         raise CheckpointError(f"{source}: {entry!r} is no token")
     given = {flag: bool(flags[flag]) for flag in _FLAGS if flag in flags}
     return AddedToken(content, **{"special": special, **given})
 
 
-def _content(entry: object) -> str:
+def content_of(entry: object) -> str:
     """Return the text of a token, which files give as a string or as an object."""
     text = entry.get("content") if isinstance(entry, dict) else entry
     return text if isinstance(text, str) else ""

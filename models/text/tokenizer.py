@@ -22,6 +22,7 @@ from models.text.vocabularies import Vocabulary, read_vocabulary
 from models.text.weighted_prompt import Piece, WeightedPrompt
 
 LENGTH = 77  # of a row, for every text encoder of the family
+_LEAST_LENGTH = 3  # start, one token, end
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,10 @@ class Tokenizer:
     def from_folder(cls, folder: Path) -> Self:
         """Read a published tokenizer: tokenizer_config.json and the files of its class.
 
-        Raises CheckpointError and UnsupportedConfig.
+        Raises CheckpointError.
         """
         config = read_json(folder / "tokenizer_config.json")
-        length = min(int(config.get("model_max_length") or LENGTH), LENGTH)
-        return cls(read_vocabulary(folder, config), length)
+        return cls(read_vocabulary(folder, config), _row_length(folder, config))
 
     @property
     def chunk(self) -> int:
@@ -61,20 +61,34 @@ class Tokenizer:
 
     def tokens(self, text: str) -> list[int]:
         """Return the ids of `text` without start, end and padding."""
+        return [part for word in self._words(text) for part in word]
+
+    def _words(self, text: str) -> list[range]:
+        """Return the ids of `text`, those of a learned word together."""
         ids: list[int] = self.vocabulary.backend.encode(
             self._cleaned(text), add_special_tokens=False
         ).ids
-        return [part for i in ids for part in range(i, i + self.learned.get(i, 1))]
+        return [range(i, i + self.learned.get(i, 1)) for i in ids]
 
     def rows(self, text: str, at_least: int = 1) -> list[list[int]]:
-        """Cut `text` into rows of `length` ids: one for every started `chunk`, or `at_least`."""
+        """Cut `text` into rows of `length` ids: one for every started `chunk`, or `at_least`.
+
+        A learned word is not cut.
+        """
         return self.weighted_rows([(text, 1.0)], at_least).ids
 
     def weighted_rows(self, pieces: Iterable[Piece], at_least: int = 1) -> TokenRows:
-        """Return one section of a prompt in rows; a word never spans two pieces."""
-        tokens = [(i, weight) for text, weight in pieces for i in self.tokens(text)]
-        count = max(at_least, -(-len(tokens) // self.chunk))
-        chunks = [tokens[i * self.chunk : (i + 1) * self.chunk] for i in range(count)]
+        """Return one section of a prompt in rows; a word never spans two pieces.
+
+        A learned word that does not fit into the rest of its row begins the next.
+        """
+        chunks: list[list[tuple[int, float]]] = [[]]
+        for text, weight in pieces:
+            for word in self._words(text):
+                if len(chunks[-1]) + len(word) > self.chunk:
+                    chunks.append([])
+                chunks[-1] += ((number, weight) for number in word)
+        chunks += ([] for _ in range(at_least - len(chunks)))
         return TokenRows(
             ids=[self._row([token for token, _ in chunk]) for chunk in chunks],
             weights=[self._weights([weight for _, weight in chunk]) for chunk in chunks],
@@ -115,6 +129,11 @@ class Tokenizer:
                 ]
             )
         return replace(self, vocabulary=replace(self.vocabulary, backend=backend), learned=learned)
+
+    def reads(self, word: str) -> bool:
+        """Return True if `word` in a text gives the ids that `with_tokens` added for it."""
+        ids = self.tokens(word)
+        return bool(ids) and self.learned.get(ids[0]) == len(ids)
 
     def conflicts(self, words: Mapping[str, int]) -> dict[str, str]:
         """Return those of `words` that cannot be added, with the existing token that conflicts.
@@ -173,6 +192,18 @@ class Tokenizer:
     def _start(self) -> list[int]:
         start = self.vocabulary.start_id
         return [] if start is None else [start]
+
+
+def _row_length(folder: Path, config: Mapping[str, Any]) -> int:
+    """Return the tokens of a row: those of the configuration, or `LENGTH` if it states more."""
+    stated = config.get("model_max_length")
+    if stated is None:
+        return LENGTH
+    if not isinstance(stated, int | float) or not stated >= _LEAST_LENGTH:
+        raise CheckpointError(
+            f"{folder}: model_max_length is {stated!r}, not {_LEAST_LENGTH} or more"
+        )
+    return int(min(stated, LENGTH))
 
 
 def align_rows(tokenizers: Sequence[Tokenizer], prompt: WeightedPrompt) -> list[TokenRows]:

@@ -8,7 +8,7 @@ only: a prompt that spells one is treated as ordinary text, as in open_clip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from tokenizers import Tokenizer as Backend
 
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, UnsupportedConfig
 from models.checkpoints.files import read_json
-from models.text.added_tokens import Config, add_tokens, added_tokens, with_special_tokens
+from models.text import tokenizer_json
+from models.text.added_tokens import (
+    Config,
+    add_tokens,
+    added_tokens,
+    content_of,
+    with_special_tokens,
+)
 
 # Contractions, runs of letters, single digits, runs of other characters: the word pattern of CLIP
 # (Radford et al. 2021, repository openai/CLIP, simple_tokenizer.py).
@@ -52,14 +59,14 @@ def clip(folder: Path, config: Config) -> Vocabulary:
     because their rules apply to text before and after its normalisation.
     """
     start, end, unknown = (
-        _content(config.get(name) or default)
+        content_of(config.get(name) or default)
         for name, default in (
             ("bos_token", "<|startoftext|>"),
             ("eos_token", "<|endoftext|>"),
             ("unk_token", "<|endoftext|>"),
         )
     )
-    pad = _content(config.get("pad_token") or end)
+    pad = content_of(config.get("pad_token") or end)
     backend = Backend(_byte_pairs(folder, unknown))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -94,43 +101,112 @@ def _byte_pairs(folder: Path, unknown: str) -> models.BPE:
         "end_of_word_suffix": "</w>",
         "fuse_unk": False,
     }
-    whole, vocabulary = folder / "tokenizer.json", folder / "vocab.json"
+    whole, vocabulary = folder / tokenizer_json.FILE, folder / "vocab.json"
     if not whole.is_file():
         files = str(_file(folder, "vocab.json")), str(_file(folder, "merges.txt"))
         return models.BPE.from_file(*files, **shape)
-    model = read_json(whole).get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("merges"), list):
-        raise CheckpointError(f"{whole} has no vocab and merges of byte pairs")
-    if vocabulary.is_file() and read_json(vocabulary) != model.get("vocab"):
+    model = tokenizer_json.vocabulary(folder, "BPE")
+    if vocabulary.is_file() and read_json(vocabulary) != model["vocab"]:
         raise CheckpointError(f"{vocabulary} and {whole} hold different vocabularies")
-    pairs: list[Any] = [
-        tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
-        for merge in model["merges"]
-    ]
-    try:
-        return models.BPE(vocab=model["vocab"], merges=pairs, **shape)
-    except Exception as error:  # the package has no error class of its own
-        raise CheckpointError(f"{whole} has no valid byte pairs: {error}") from error
+    return models.BPE(vocab=model["vocab"], merges=tokenizer_json.merges(model), **shape)
 
 
 def bert(folder: Path, config: Config) -> Vocabulary:
-    """Read word pieces of Devlin et al. (2019), lower-cased and without accents: vocab.txt."""
+    """Read word pieces of Devlin et al. (2019), lower-cased and without accents.
+
+    They are in vocab.txt or tokenizer.json.
+    """
     lower = bool(config.get("do_lower_case", True))
-    backend = Backend(models.WordPiece.from_file(str(_file(folder, "vocab.txt"))))
+    backend = Backend(_word_pieces(folder))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     start_id, end_id, pad_id = _ids(backend, "[CLS]", "[SEP]", "[PAD]")
     words = backend.get_vocab()
     special = {name: words[name] for name in _BERT_SPECIAL if name in words}
-    added = add_tokens(backend, added_tokens(folder, config), folder, special)
+    # transformers adds special tokens that the vocabulary lacks, which no text spells.
+    absent = set(_BERT_SPECIAL) - words.keys()
+    listed = [entry for entry in added_tokens(folder, config) if entry[1].content not in absent]
+    added = add_tokens(backend, listed, folder, special)
     return Vocabulary(backend, start_id, end_id, pad_id, added=added)
 
 
+def _word_pieces(folder: Path) -> models.WordPiece:
+    if (folder / "vocab.txt").is_file() or not (folder / tokenizer_json.FILE).is_file():
+        return models.WordPiece.from_file(str(_file(folder, "vocab.txt")))
+    vocab = tokenizer_json.vocabulary(folder, "WordPiece")["vocab"]
+    return models.WordPiece(vocab=vocab, unk_token="[UNK]")
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """A unigram model: each piece with its score, those that no text spells, and those that text
+    spells as a whole; charsmap: the replacement of characters before, which may be empty."""
+
+    scores: Sequence[tuple[str, float]]
+    unmatched: Collection[str]
+    whole: Sequence[str]
+    unk_id: int
+    byte_fallback: bool
+    charsmap: bytes
+
+
 def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
-    """Read a unigram model of Kudo (2018): spiece.model, a protobuf message.
+    """Read a unigram model of Kudo (2018): spiece.model, or tokenizer.json.
 
     Rows are framed as in T5: no start, one end token, padding.
     """
+    is_message = (folder / "spiece.model").is_file()
+    other = (folder / tokenizer_json.FILE).is_file()
+    pieces = _pieces_of_json(folder) if other and not is_message else _pieces_of_message(folder)
+    lower = bool(config.get("do_lower_case"))
+    ids = {piece: number for number, (piece, _) in enumerate(pieces.scores)}
+    # Pieces that never match text keep their id under a name that no text contains.
+    named = [
+        (f"\0{piece}" if piece in pieces.unmatched else piece, score)
+        for piece, score in pieces.scores
+    ]
+    backend = Backend(
+        models.Unigram(named, unk_id=pieces.unk_id, byte_fallback=pieces.byte_fallback)
+    )
+    backend.normalizer = normalizers.Sequence(
+        [*([normalizers.Lowercase()] if lower else []), *_charsmap(pieces.charsmap)]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+        ]
+    )
+    # Those with capitals never match, because text is lower-cased first.
+    found = [text for text in pieces.whole if not lower or text == text.lower()]
+    backend.add_tokens([AddedToken(text, normalized=True) for text in found])
+    end, pad = (content_of(config.get(name) or "") for name in ("eos_token", "pad_token"))
+    if missing := [token for token in (end, pad) if token not in ids]:
+        raise CheckpointError(f"{folder} lacks the tokens {missing}")
+    added = add_tokens(backend, added_tokens(folder, config), folder, ids)
+    return Vocabulary(backend, None, ids[end], ids[pad], added=added)
+
+
+def _pieces_of_json(folder: Path) -> _Pieces:
+    model = tokenizer_json.vocabulary(folder, "Unigram")
+    scores = [(str(piece), float(score)) for piece, score in model["vocab"]]
+    listed = tokenizer_json.special_tokens(folder)
+    unknown = model.get("unk_id")
+    if not isinstance(unknown, int) or not 0 <= unknown < len(scores):
+        raise CheckpointError(f"{folder / tokenizer_json.FILE} has the unk_id {unknown!r}")
+    known = {piece for piece, _ in scores}
+    return _Pieces(
+        scores,
+        {scores[unknown][0], *(token for token, special in listed.items() if special)},
+        [token for token, special in listed.items() if not special and token in known],
+        unknown,
+        bool(model.get("byte_fallback")),
+        tokenizer_json.charsmap(folder),
+    )
+
+
+def _pieces_of_message(folder: Path) -> _Pieces:
+    """Read spiece.model, a protobuf message."""
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as messages
 
@@ -143,41 +219,15 @@ def sentence_pieces(folder: Path, config: Config) -> Vocabulary:
     if spec.model_type != spec.UNIGRAM or not model.normalizer_spec.add_dummy_prefix:
         raise UnsupportedConfig(f"{path}: only unigram models with a dummy prefix are supported")
     kinds = messages.ModelProto.SentencePiece
-    lower = bool(config.get("do_lower_case"))
-    # Pieces that never match text keep their id under a name that no text contains.
     unmatched = (kinds.CONTROL, kinds.UNKNOWN, kinds.UNUSED)
-    ids = {piece.piece: i for i, piece in enumerate(pieces)}
-    backend = Backend(
-        models.Unigram(
-            [
-                (f"\0{piece.piece}" if piece.type in unmatched else piece.piece, piece.score)
-                for piece in pieces
-            ],
-            unk_id=spec.unk_id,
-            byte_fallback=spec.byte_fallback,
-        )
+    return _Pieces(
+        [(piece.piece, piece.score) for piece in pieces],
+        {piece.piece for piece in pieces if piece.type in unmatched},
+        [piece.piece for piece in pieces if piece.type == kinds.USER_DEFINED],
+        spec.unk_id,
+        spec.byte_fallback,
+        model.normalizer_spec.precompiled_charsmap,
     )
-    backend.normalizer = normalizers.Sequence(
-        [
-            *([normalizers.Lowercase()] if lower else []),
-            *_charsmap(model.normalizer_spec.precompiled_charsmap),
-        ]
-    )
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
-        ]
-    )
-    whole = [piece.piece for piece in pieces if piece.type == kinds.USER_DEFINED]
-    # Those with capitals never match, because text is lower-cased first.
-    found = [text for text in whole if not lower or text == text.lower()]
-    backend.add_tokens([AddedToken(text, normalized=True) for text in found])
-    end, pad = (_content(config.get(name) or "") for name in ("eos_token", "pad_token"))
-    if missing := [token for token in (end, pad) if token not in ids]:
-        raise CheckpointError(f"{path} lacks the tokens {missing}")
-    added = add_tokens(backend, added_tokens(folder, config), folder, ids)
-    return Vocabulary(backend, None, ids[end], ids[pad], added=added)
 
 
 # Tokenizer classes of published files. Some files name the "Fast" variant of a class.
@@ -190,26 +240,43 @@ _BY_FILE = {
     "merges.txt": clip,
     "vocab.txt": bert,
     "spiece.model": sentence_pieces,
-    "tokenizer.json": clip,
 }
+_BY_KIND = {"BPE": clip, "WordPiece": bert, "Unigram": sentence_pieces}
+# Classes of transformers for any `tokenizer.json`.
+_GENERIC = ("PreTrainedTokenizer", "TokenizersBackend")
 
 
 def read_vocabulary(folder: Path, config: Config) -> Vocabulary:
     """Read the vocabulary by the class in the configuration, else by the files in the folder.
 
-    Raises CheckpointError and UnsupportedConfig.
+    Raises CheckpointError.
     """
-    config = with_special_tokens(folder, config)
-    named = config.get("tokenizer_class")
-    if named is None:
-        for file, read in _BY_FILE.items():
-            if (folder / file).is_file():
-                return read(folder, config)
-        raise CheckpointMissing(f"{folder} has none of {', '.join(_BY_FILE)}")
-    reader = _READERS.get(str(named).removesuffix("Fast"))
-    if reader is None:
-        raise UnsupportedConfig(f"tokenizer_class={named!r}: have {', '.join(_READERS)}")
-    return reader(folder, config)
+    try:
+        config = with_special_tokens(folder, config)
+        return _reader(folder, config.get("tokenizer_class"))(folder, config)
+    except CheckpointError:
+        raise
+    except Exception as error:  # the package `tokenizers` has no error class of its own
+        raise CheckpointError(f"{folder} holds no valid vocabulary: {error}") from error
+
+
+def _reader(folder: Path, named: object) -> Callable[[Path, Config], Vocabulary]:
+    name = str(named).removesuffix("Fast")
+    if named is not None and name not in _GENERIC:
+        if name not in _READERS:
+            raise UnsupportedConfig(f"tokenizer_class={named!r}: have {', '.join(_READERS)}")
+        return _READERS[name]
+    for file, read in _BY_FILE.items():
+        if (folder / file).is_file():
+            return read
+    if not (folder / tokenizer_json.FILE).is_file():
+        raise CheckpointMissing(f"{folder} has none of {', '.join(_BY_FILE)}, tokenizer.json")
+    kind = tokenizer_json.kind_of(folder)
+    if kind not in _BY_KIND:
+        raise UnsupportedConfig(
+            f"{folder} has a vocabulary of type {kind!r}: have {', '.join(_BY_KIND)}"
+        )
+    return _BY_KIND[kind]
 
 
 def _charsmap(compiled: bytes) -> list[normalizers.Normalizer]:
@@ -228,8 +295,3 @@ def _ids(backend: Backend, *tokens: str) -> list[int]:
     if missing := [token for token in tokens if token not in vocabulary]:
         raise CheckpointError(f"the vocabulary lacks the tokens {missing}")
     return [vocabulary[token] for token in tokens]
-
-
-def _content(token: str | dict[str, Any]) -> str:
-    """Return the text of a special token, which files give as a string or as an object."""
-    return token if isinstance(token, str) else str(token["content"])

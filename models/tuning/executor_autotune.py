@@ -65,9 +65,9 @@ def autotune_executors(model: LatentDiffusion, options: ExecutorOptions) -> Exec
     denoiser = base.denoiser(model.unet)
     decoder = base.decoder(model.autoencoder, side)
     encoder = base.encoder(model.autoencoder, side * model.autoencoder.config.factor)
-    denoising, denoise = _autotune(denoiser, eager.denoiser, (2, options.rows), options)
-    decoding, decode = _autotune(decoder, eager.decoder, (1,), options)
-    encoding, encode = _autotune(encoder, eager.encoder, (1,), options)
+    denoising, denoise = autotune(denoiser, eager.denoiser, (2, options.rows), options)
+    decoding, decode = autotune(decoder, eager.decoder, (1,), options)
+    encoding, encode = autotune(encoder, eager.encoder, (1,), options)
     name = f"denoiser {denoising}, decoder {decoding}, encoder {encoding}"
     log.info("executors: %s", name)
     # With ControlNets eagerly: a graph would hold the UNet's weights a second time.
@@ -99,7 +99,7 @@ def _precisions(requested: str) -> list[str]:
     return ["fp32", "bf16"] if openvino.available() and openvino.has_bfloat16() else ["fp32"]
 
 
-def _autotune(
+def autotune(
     network: Network, exact: Run, rows: tuple[int, ...], options: ExecutorOptions
 ) -> tuple[str, Run]:
     """Return the candidate that was chosen before, or the one that measures fastest now."""

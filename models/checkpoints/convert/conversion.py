@@ -17,7 +17,7 @@ from typing import Any
 from models.checkpoints.convert.safetensors_writer import write_safetensors
 from models.checkpoints.detect.configs import clip_config, tiny_config
 from models.checkpoints.detect.detected_file import DetectedFile, detect_file
-from models.checkpoints.detect.kinds import CLASS_KINDS, Kind
+from models.checkpoints.detect.kinds import CLASS_KINDS, OTHER_UPSCALER, Kind
 from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
 from models.checkpoints.detect.original_plans import SCALE_FACTOR
 from models.checkpoints.detect.training_facts import (
@@ -26,6 +26,7 @@ from models.checkpoints.detect.training_facts import (
     pools_conditions,
     training_facts,
 )
+from models.checkpoints.detect.unsupported import refuse_network, refuse_pipeline
 from models.checkpoints.errors import CheckpointError, CheckpointMismatch, Malformed
 from models.checkpoints.files import (
     PEFT_CONFIG,
@@ -35,10 +36,12 @@ from models.checkpoints.files import (
     component_files,
     read_json,
 )
-from models.checkpoints.hub import CONVERTIBLE, model_files
+from models.checkpoints.hub import CONVERTIBLE, TOKENIZER_FILES, model_files
 from models.checkpoints.key_plan import KeyPlan, KeySource, Shape, shapes_of
+from models.checkpoints.keys.embeddings import ANY_PLACEHOLDER, VECTORS, vector_keys
 from models.checkpoints.keys.paddle import paddle_plan
 from models.checkpoints.keys.tiny import HALVES, Half, half_of, tiny_plan
+from models.checkpoints.keys.upscaler import upscaler_network
 from models.checkpoints.readers.arrays import Tensors, shapes_of_arrays
 from models.checkpoints.readers.headers import read_header
 from models.checkpoints.readers.weights_file import PADDLE, read_weights
@@ -115,6 +118,10 @@ class Conversion:
         file = detect_file(shapes_of_arrays(tensors))
         if half := half_of(file.shapes):
             return self._tiny(half, tensors)
+        if self.kind == "upscaler" and upscaler_network(file.shapes) is None:
+            # The parent process compares the weights with the network that spandrel finds.
+            plan = _same_names("upscaler", tensors)
+            return self._network("upscaler", tensors, plan, {"_class_name": OTHER_UPSCALER})
         self._expect(file.kind)
         if file.kind == "model":
             return self._whole_model(tensors, file)
@@ -135,11 +142,12 @@ class Conversion:
                 "not hold: say with --tokenizer where it is, a folder or a hub id"
             )
         configuration = configuration_file(self.source)
-        training = training_facts(configuration, file.shapes, self._metadata())
+        name = self.source.stem if family.is_ambiguous else None
+        training = training_facts(configuration, file.shapes, self._metadata(), name)
         write_model_json(self.target, file, _scale_factor(tensors), training)
         done = Converted("model", family.title, notes=list(training.notes))
-        total = sum(_bytes(tensors, plan) for plan in file.plans.values())
-        parts = ((component, tensors, plan) for component, plan in file.plans.items())
+        total = sum(_bytes(tensors, plan) for plan in file.held.values())
+        parts = ((component, tensors, plan) for component, plan in file.held.items())
         self._write_components(parts, total, done)
         if family.tokenizer != "clip" and self.tokenizer is not None:
             _copy_tokenizer(self.tokenizer, self.target / "tokenizer")
@@ -271,6 +279,7 @@ class Conversion:
 
     def _model_folder(self, names: list[str]) -> Converted:
         index = read_json(self._inside("model_index.json"))
+        refuse_pipeline(str(index.get("_class_name")), index)
         done = Converted("model", str(index.get("_class_name")))
         components: dict[str, list[Path]] = {}
         for name in model_files(names, half=False, suffixes=CONVERTIBLE):
@@ -316,6 +325,7 @@ class Conversion:
         config = read_json(self._inside("config.json"))
         kind = CLASS_KINDS.get(str(config.get("_class_name")))
         if kind is None:
+            refuse_network(str(config.get("_class_name")))
             raise CheckpointError(
                 f"{self.source}/config.json is of {config.get('_class_name')!r}; "
                 f"have {', '.join(CLASS_KINDS)}"
@@ -345,12 +355,11 @@ class Conversion:
 def _same_names(kind: Kind, tensors: Tensors) -> KeyPlan:
     """Return the plan that keeps every name.
 
-    An embedding of AUTOMATIC1111's web UI holds its token's number in addition to its vectors:
-    only the vectors are kept.
+    An embedding in the published form holds its token's number in addition to its vectors: only the
+    vectors are kept, and without a placeholder of their own they have the usual name.
     """
-    if kind == "embedding" and "string_to_param.*" in tensors:
-        return {"emb_params": KeySource("string_to_param.*")}
-    return {name: KeySource(name) for name in tensors}
+    kept = vector_keys(tensors) if kind == "embedding" else tensors
+    return {VECTORS if name == ANY_PLACEHOLDER else name: KeySource(name) for name in kept}
 
 
 def _plan(component: str, files: list[Path], tensors: Tensors) -> KeyPlan:
@@ -388,11 +397,10 @@ def _scale_factor(tensors: Tensors) -> float | None:
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("vocab.txt", "tokenizer_config.json"):
-        if not (source / name).is_file():
-            raise CheckpointError(f"{source} has no {name}")
-        shutil.copyfile(source / name, target / name)
-    for name in ("added_tokens.json", "special_tokens_map.json", "tokenizer.json"):
+    for either in (("tokenizer_config.json",), ("vocab.txt", "tokenizer.json")):
+        if not any((source / name).is_file() for name in either):
+            raise CheckpointError(f"{source} has no {' or '.join(either)}")
+    for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
 

@@ -1,50 +1,39 @@
-"""Installation of checkpoints in the model store, for `darkroom models add`.
+"""Installation of checkpoints in the model store, by `darkroom models add` or by request.
 
 The source is fetched if needed, converted in a child process, checked, and moved into place.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from models.checkpoints import errors
+from models.checkpoints.convert.child_process import InstallProgress, convert
 from models.checkpoints.convert.conversion import FLAT, Conversion
-from models.checkpoints.convert.limits import ChildLimits
-from models.checkpoints.convert.model_store import ModelStore, default_name
+from models.checkpoints.convert.disk_space import check_space, converted_size
+from models.checkpoints.convert.model_store import Installed, ModelStore
 from models.checkpoints.detect.kinds import Kind
 from models.checkpoints.detect.model_folder import write_json
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, Malformed
-from models.checkpoints.hub import fetch_source, fetch_tokenizer
+from models.checkpoints.files import os_errors_of, user_path
+from models.checkpoints.hub import cache_folder
+from models.checkpoints.hub_sources import fetch_safetensors, fetch_source, fetch_tokenizer
+from models.checkpoints.names import checked_name, default_name
 from models.checkpoints.readers.headers import read_header
 
-_ROOT = Path(__file__).resolve().parents[3]
 _WRITTEN = (".safetensors", ".json", ".txt", ".model")
-_MAX_LINE = 4 << 20
 
-# Called with the share done, 0 to 1, and the name of the component being written.
-InstallProgress = Callable[[float, str], None]
+# Called with the converted folder or safetensors file; it raises CheckpointError to refuse it.
+Validate = Callable[[Path], None]
 
-
-@dataclass(frozen=True)
-class Installed:
-    """An installed checkpoint and its path in the store."""
-
-    kind: Kind
-    name: str
-    title: str
-    path: Path
-    notes: tuple[str, ...]
+_FETCHED = 0.6  # share of the progress that fetching takes
+_STAGING = ".adding-"
 
 
 def install(
@@ -56,142 +45,118 @@ def install(
     tokenizer: str | None = None,
     pools: bool | None = None,
     report: InstallProgress = lambda share, what: None,
-    validate: Callable[[Path], None] = lambda converted: None,
+    validate: Validate = lambda converted: None,
 ) -> Installed:
     """Install `source`, a file, a folder or a hub id (also owner/name/file), in `store`.
 
     pools: whether a ControlNet averages its residuals over the image; None for what its files tell.
-    validate: called with the converted folder or safetensors file before it is moved into place;
-    it raises CheckpointError to refuse it.
+    validate: called before the files are moved into place.
 
     Raises CheckpointError and all its subclasses; then nothing was installed.
     """
+    name = checked_name(name or default_name(source))
     path, within = _locate(source)
     vocabulary = None if tokenizer is None else _tokenizer(tokenizer)
-    name = name or default_name(source)
-    store.root.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=store.root))
-    try:
+    entry = {"name": name, "source": source}
+    with _staging(store) as staging:
         conversion = Conversion(path, staging, kind, vocabulary, within, pools)
-        result = convert(conversion, report=report)
-        _check_files(staging)
-        flat = staging / FLAT
-        validate(flat if flat.is_file() else staging)
-        installed = _move_into_place(staging, store, result, name, source)
+        return _install(conversion, store, entry, report, validate)
+
+
+def install_by_request(
+    repository: str,
+    store: ModelStore,
+    install_id: str,
+    *,
+    name: str | None,
+    kind: Kind | None,
+    report: InstallProgress,
+    validate: Validate,
+) -> Installed:
+    """Install the hub's `repository`, whose weights must be safetensors, in `store`.
+
+    The manifest keeps `install_id`. An install with this id that was interrupted, even after its
+    files were moved into place, may be repeated.
+
+    Raises CheckpointError and all its subclasses; then nothing was installed.
+    """
+    name = checked_name(name or default_name(repository))
+    for left in store.root.glob(f"{_STAGING}{install_id}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if (found := store.installed_by(install_id, name)) is not None:
+        return found
+
+    def fetching(done: int, total: int) -> None:
+        check_space(cache_folder(), total - done)
+        what = f"fetching, {done / 1e9:.2f} of {total / 1e9:.2f} GB"
+        report(_FETCHED * min(done / max(total, 1), 1.0), what)
+
+    fetched = fetch_safetensors(repository, fetching)
+    entry = {"name": name, "source": repository, "install": install_id}
+    with _staging(store, f"{install_id}-") as staging:
+        conversion = Conversion(fetched, staging, kind, within=_links_root(fetched))
+        return _install(
+            conversion,
+            store,
+            entry,
+            lambda share, what: report(_FETCHED + (1 - _FETCHED) * share, what),
+            validate,
+        )
+
+
+def _install(
+    conversion: Conversion,
+    store: ModelStore,
+    entry: dict[str, str],
+    report: InstallProgress,
+    validate: Validate,
+) -> Installed:
+    """Convert the files into the staging folder, check them, and move them into place."""
+    staging = conversion.target
+    with os_errors_of(conversion.source):
+        check_space(staging, converted_size(conversion.source))
+    result = convert(conversion, report=report)
+    _check_files(staging)
+    flat = staging / FLAT
+    validate(flat if flat.is_file() else staging)
+    path = _move_into_place(staging, store, result, entry)
+    return Installed(result["kind"], entry["name"], result["title"], path, tuple(result["notes"]))
+
+
+@contextmanager
+def _staging(store: ModelStore, part: str = "") -> Iterator[Path]:
+    """Make a folder in the store for files that are not installed yet, and remove it at the end."""
+    store.root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{part}", dir=store.root))
+    try:
+        yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Installed(result["kind"], name, result["title"], installed, tuple(result["notes"]))
 
 
 def _locate(source: str) -> tuple[Path, Path | None]:
     """Return the path of the source, fetched if it is on the hub, and the root for links in it."""
-    path = Path(source).expanduser()
-    if path.exists():
-        return path.absolute(), None
+    with os_errors_of(source):
+        path = user_path(source)
+        if path.exists():
+            return path.absolute(), None
     if source.count("/") < 1 or source.startswith((".", "/", "~")):
         raise CheckpointMissing(f"{source!r} is neither a file, a folder, nor a hub id")
     fetched = fetch_source(source)
-    if fetched.is_file():
-        return fetched, None
-    # Snapshots in the hub's cache are links to blobs in a neighbouring folder.
-    return fetched, fetched.parents[1]
+    return fetched, _links_root(fetched)
+
+
+def _links_root(fetched: Path) -> Path | None:
+    """Return the folder that links in a fetched folder may lead to.
+
+    Snapshots in the hub's cache are links to blobs in a neighbouring folder.
+    """
+    return None if fetched.is_file() else fetched.parents[1]
 
 
 def _tokenizer(source: str) -> Path:
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     return folder.resolve() if folder.is_dir() else fetch_tokenizer(source)
-
-
-def convert(
-    conversion: Conversion,
-    limits: ChildLimits | None = None,
-    report: InstallProgress = lambda share, what: None,
-) -> dict[str, Any]:
-    """Run `conversion` in a child process with limits, by default those for the source's size.
-
-    Returns the child's result: kind, title, hashes, notes.
-
-    Raises the CheckpointError that the child sent, or Malformed if it ended without a result.
-    """
-    limits = limits or ChildLimits.for_input(_size(conversion.source))
-    job = json.dumps({**conversion.job(), "limits": asdict(limits)})
-    child = _start(conversion.target)
-    timer = threading.Timer(limits.wall_s, child.kill)
-    timer.start()
-    with child:  # which closes its pipes
-        try:
-            last = _exchange(child, job, report)
-        finally:
-            timer.cancel()
-            child.kill()
-            child.wait()
-        return _result(conversion.source, last, child)
-
-
-def _start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "models.checkpoints.convert.child"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(),
-        cwd=folder,
-        text=True,
-    )
-
-
-def _environment() -> dict[str, str]:
-    """Return the variables that the child needs to start, without this process's secrets."""
-    kept = {
-        key: os.environ[key] for key in ("PATH", "LANG", "LD_LIBRARY_PATH") if key in os.environ
-    }
-    # One thread: the stack of each further one counts against the memory limit.
-    return {**kept, "PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-
-
-def _exchange(child: subprocess.Popen[str], job: str, report: InstallProgress) -> dict[str, Any]:
-    """Send the job and return the child's last line; the lines before go to `report`."""
-    assert child.stdin is not None
-    assert child.stdout is not None
-    last: dict[str, Any] = {}
-    try:
-        child.stdin.write(job + "\n")
-        child.stdin.close()
-        while line := child.stdout.readline(_MAX_LINE):
-            last = json.loads(line)
-            if "done" in last:
-                report(min(last["done"] / max(last["total"], 1), 1.0), last["what"])
-    except (BrokenPipeError, json.JSONDecodeError):
-        return {}
-    child.wait()
-    return last
-
-
-def _result(source: Path, last: dict[str, Any], child: subprocess.Popen[str]) -> dict[str, Any]:
-    if "refused" in last:
-        raise _refusal(source, last)
-    if "kind" not in last or child.returncode != 0:
-        assert child.stderr is not None
-        output = child.stderr.read()[-2000:].strip().splitlines()[-1:]
-        raise Malformed(
-            f"{source.name}: reading it ended with status {child.returncode}"
-            + (f" ({output[0]})" if output else "")
-        )
-    return last
-
-
-def _refusal(source: Path, last: dict[str, Any]) -> CheckpointError:
-    kind = getattr(errors, str(last.get("error")), Malformed)
-    reason = last["refused"]
-    message = reason if source.name in reason else f"{source.name}: {reason}"
-    plain = (errors.CheckpointMissing, errors.UnknownFamily, errors.Malformed)
-    return kind(message) if kind in plain else CheckpointError(message)
-
-
-def _size(source: Path) -> int:
-    if source.is_file():
-        return source.stat().st_size
-    return sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
 
 
 def _check_files(staging: Path) -> None:
@@ -204,26 +169,29 @@ def _check_files(staging: Path) -> None:
 
 
 def _move_into_place(
-    staging: Path, store: ModelStore, result: dict[str, Any], name: str, source: str
+    staging: Path, store: ModelStore, result: dict[str, Any], entry: dict[str, str]
 ) -> Path:
-    """Move the converted files and their manifest into the store, in one rename."""
+    """Move the converted files and their manifest, which begins with `entry`, into the store.
+
+    The files appear in one rename.
+    """
     kind: Kind = result["kind"]
+    name = entry["name"]
     path = store.path(kind, name)
     if path.exists():
         raise CheckpointError(f"there is a {kind} {name!r} already: choose another --name")
     path.parent.mkdir(parents=True, exist_ok=True)
     manifest = {
-        "name": name,
+        **entry,
         "kind": kind,
         "title": result["title"],
-        "source": source,
         "added": datetime.now(UTC).isoformat(timespec="seconds"),
         "sha256": result["hashes"],
     }
     if (staging / FLAT).is_file():
         manifest["sha256"] = {path.name: result["hashes"][FLAT]}
-        os.replace(staging / FLAT, path)
         write_json(store.manifest(kind, name), manifest)
+        os.replace(staging / FLAT, path)
     else:
         write_json(staging / "manifest.json", manifest)
         staging.chmod(0o755)

@@ -2,14 +2,13 @@
 
 models/<name>/            a folder in the diffusers layout, with manifest.json
 controlnets/<name>/       config.json and weights, with manifest.json
-vaes/<name>/, unets/<name>/    the same
+vaes/<name>/, unets/<name>/, upscalers/<name>/    the same
 loras/<name>.safetensors         with <name>.json, its manifest
 embeddings/<name>.safetensors    the same
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from models.checkpoints.detect.kinds import Kind
 from models.checkpoints.errors import CheckpointError, CheckpointMissing
 from models.checkpoints.files import read_json
+from models.checkpoints.names import by_name, checked_name, name_problem, normal_form
 
 _FOLDERS: dict[Kind, str] = {
     "model": "models",
@@ -25,9 +25,20 @@ _FOLDERS: dict[Kind, str] = {
     "controlnet": "controlnets",
     "vae": "vaes",
     "unet": "unets",
+    "upscaler": "upscalers",
 }
 _FILES: tuple[Kind, ...] = ("lora", "embedding")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An installed checkpoint and its path in the store."""
+
+    kind: Kind
+    name: str
+    title: str
+    path: Path
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,7 @@ class ModelStore:
 
     def path(self, kind: Kind, name: str) -> Path:
         """Return the file or folder for that name. Raises CheckpointError for an invalid name."""
-        if not _NAME.fullmatch(name):
-            raise CheckpointError(
-                f"{name!r} is no name: letters, digits, dot, dash and underscore, 100 at most"
-            )
+        name = checked_name(name)
         folder = self.root / _FOLDERS[kind]
         return folder / (f"{name}.safetensors" if kind in _FILES else name)
 
@@ -60,7 +68,7 @@ class ModelStore:
 
     def find_any(self, name: str) -> list[Path]:
         """Return the existing paths of that name of every kind, a model first."""
-        if not _NAME.fullmatch(name):
+        if name_problem(normal_form(name)):
             return []
         return [path for kind in _FOLDERS if (path := self.path(kind, name)).exists()]
 
@@ -70,20 +78,37 @@ class ModelStore:
         if not folder.is_dir():
             return []
         if kind in _FILES:
-            return sorted(path.stem for path in folder.glob("*.safetensors"))
-        return sorted(path.name for path in folder.iterdir() if _is_added(path))
+            return list(by_name((path.stem, path) for path in folder.glob("*.safetensors")))
+        return list(by_name((path.name, path) for path in folder.iterdir() if _is_added(path)))
 
     def read_manifest(self, kind: Kind, name: str) -> dict[str, Any]:
         """Return the content of a manifest. Raises CheckpointError."""
         return read_json(self.manifest(kind, name))
 
+    def installed_by(self, install_id: str, name: str) -> Installed | None:
+        """Return what the install of this id has put under `name`, if it got so far."""
+        for kind in _FOLDERS:
+            path = self.path(kind, name)
+            if path.exists() and self.manifest(kind, name).is_file():
+                manifest = self.read_manifest(kind, name)
+                if manifest.get("install") == install_id:
+                    return Installed(kind, name, str(manifest.get("title")), path)
+        return None
+
+    def requested_models(self) -> list[str]:
+        """Return the names of the models that were installed by request."""
+        try:
+            names = self.names("model")
+        except OSError:  # a folder that cannot be read has none to offer
+            return []
+        return [name for name in names if self._was_requested(name)]
+
+    def _was_requested(self, name: str) -> bool:
+        try:
+            return "install" in self.read_manifest("model", name)
+        except CheckpointError:  # copied there without a manifest, or damaged
+            return False
+
 
 def _is_added(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
-
-
-def default_name(source: str) -> str:
-    """Return a valid name for `source`, a path or a hub id."""
-    last = source.rstrip("/").rsplit("/", 1)[-1]
-    stem = re.sub(r"\.(?:safetensors|ckpt|pt|pth|bin|pdparams)$", "", last)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:100] or "model"

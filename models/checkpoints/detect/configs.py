@@ -1,6 +1,7 @@
 """`config.json` of each component of a single file, derived from its shapes and its family.
 
-Shapes are by our parameter names. The keys written are those of diffusers and transformers.
+Shapes are by our parameter names. The keys written are those of diffusers and transformers. All
+functions raise CheckpointError for a file without a tensor that they need.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.checkpoints.detect.families import Family
+from models.checkpoints.errors import CheckpointError
 from models.checkpoints.key_plan import Shape
 
 Shapes = Mapping[str, Shape]
@@ -25,10 +27,10 @@ def unet_config(shapes: Shapes, family: Family) -> Config:
     levels = _levels(shapes, "down_blocks")
     config: Config = {
         "sample_size": family.sample_size,
-        "in_channels": shapes["conv_in.weight"][1],
-        "out_channels": shapes["conv_out.weight"][0],
+        "in_channels": _size(shapes, "conv_in.weight", 1),
+        "out_channels": _size(shapes, "conv_out.weight", 0),
         "block_out_channels": _widths(shapes, levels),
-        "layers_per_block": _count(shapes, "down_blocks.0.resnets"),
+        "layers_per_block": _layers(shapes, levels),
         "down_block_types": [_block_type(shapes, f"down_blocks.{i}", "Down") for i in levels],
         "up_block_types": [_block_type(shapes, f"up_blocks.{i}", "Up") for i in levels],
         "flip_sin_to_cos": True,
@@ -42,35 +44,77 @@ def unet_config(shapes: Shapes, family: Family) -> Config:
 
 def _conditional(shapes: Shapes, family: Family, widths: list[int]) -> Config:
     """Return the settings of UNet2DConditionModel; `attention_head_dim` is the number of heads."""
-    projection = shapes["mid_block.attentions.0.proj_in.weight"]
-    config = {
+    config: Config = {
         "_class_name": "UNet2DConditionModel",
         "cross_attention_dim": family.signature.context,
         "attention_head_dim": [family.heads(width) for width in widths],
-        "transformer_layers_per_block": _depths(shapes, len(widths)),
-        "use_linear_projection": len(projection) == 2,
+        **_transformer_layers(shapes, len(widths)),
+        "use_linear_projection": _projects_linearly(shapes),
     }
+    if "mid_block.attentions.0.proj_in.weight" not in shapes:
+        resnets = _count(shapes, "mid_block.resnets")
+        config["mid_block_type"] = "UNetMidBlock2D" if resnets else None
     if "add_embedding.linear_1.weight" in shapes:
         config |= {
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": _TIME_ID,
-            "projection_class_embeddings_input_dim": shapes["add_embedding.linear_1.weight"][1],
+            "projection_class_embeddings_input_dim": _size(
+                shapes, "add_embedding.linear_1.weight", 1
+            ),
         }
     if "time_embedding.cond_proj.weight" in shapes:
-        config["time_cond_proj_dim"] = shapes["time_embedding.cond_proj.weight"][1]
+        config["time_cond_proj_dim"] = _size(shapes, "time_embedding.cond_proj.weight", 1)
     return config
 
 
-def _depths(shapes: Shapes, levels: int) -> list[int]:
+def _projects_linearly(shapes: Shapes) -> bool:
+    """Return True if the transformers begin with a matrix, not with a 1×1 convolution."""
+    found = (shape for key, shape in shapes.items() if key.endswith(".proj_in.weight"))
+    return len(next(found, ())) == 2
+
+
+def _layers(shapes: Shapes, levels: range) -> int | list[int]:
+    """Return the resnets of each level of the encoder, as one number if all have as many."""
+    found = [_count(shapes, f"down_blocks.{i}.resnets") for i in levels]
+    return found[0] if len(set(found)) == 1 else found
+
+
+def _transformer_layers(shapes: Shapes, levels: int) -> Config:
     """Return the number of transformer blocks of each level.
 
-    A level without attention gets the number of the middle if it is the last, otherwise one.
+    Levels of distilled networks have another number after each resnet, and the decoder has others
+    than the encoder. A level without attention gets the number of the middle if it is the last,
+    otherwise one.
     """
     middle = _count(shapes, "mid_block.attentions.0.transformer_blocks")
-    found = [
-        _count(shapes, f"down_blocks.{i}.attentions.0.transformer_blocks") for i in range(levels)
+    down = [_level_depth(shapes, f"down_blocks.{i}") for i in range(levels)]
+    encoder = [
+        depth or (middle if i == levels - 1 and middle else 1) for i, depth in enumerate(down)
     ]
-    return [depth or (middle if i == levels - 1 else 1) for i, depth in enumerate(found)]
+    up = [_level_depth(shapes, f"up_blocks.{i}") for i in range(_count(shapes, "up_blocks"))]
+    mirrored = list(reversed(encoder))
+    same = all(depth in (None, mirrored[i]) for i, depth in enumerate(up))
+    if same and not any(isinstance(depth, list) for depth in encoder):
+        return {"transformer_layers_per_block": encoder}
+    decoder = [depth or mirrored[i] for i, depth in enumerate(up)]
+    return {
+        "transformer_layers_per_block": encoder,
+        "reverse_transformer_layers_per_block": decoder,
+    }
+
+
+def _level_depth(shapes: Shapes, block: str) -> int | list[int] | None:
+    """Return the transformer blocks after each resnet of a level, as one number if all are equal.
+
+    None for a level without attention.
+    """
+    found = [
+        _count(shapes, f"{block}.attentions.{i}.transformer_blocks")
+        for i in range(_count(shapes, f"{block}.attentions"))
+    ]
+    if not any(found):
+        return None
+    return found[0] if len(set(found)) == 1 else found
 
 
 def _unconditional(shapes: Shapes, family: Family) -> Config:
@@ -85,11 +129,10 @@ def _unconditional(shapes: Shapes, family: Family) -> Config:
         config["num_attention_heads"] = family.heads_at_each_level
     else:
         config["attention_head_dim"] = family.head_width
-    added, width = (
-        shapes["mid_block.resnets.0.time_emb_proj.weight"][0],
-        shapes["mid_block.resnets.0.conv1.weight"][0],
-    )
-    if added == 2 * width:
+    if "mid_block.attentions.0.to_q.weight" not in shapes:
+        config["add_attention"] = False
+    added = _size(shapes, "down_blocks.0.resnets.0.time_emb_proj.weight", 0)
+    if added == 2 * _size(shapes, "down_blocks.0.resnets.0.conv1.weight", 0):
         config |= {"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": 32}
     return config
 
@@ -108,16 +151,17 @@ def controlnet_config(shapes: Shapes, family: Family) -> Config:
     """Return the configuration of ControlNetModel: a UNet's encoder and the hint's convolutions."""
     levels = _levels(shapes, "down_blocks")
     widths = _widths(shapes, levels)
-    hint = [f"controlnet_cond_embedding.blocks.{i}.weight" for i in range(0, 6, 2)]
+    blocks = range(0, _count(shapes, "controlnet_cond_embedding.blocks"), 2)
+    hint = [f"controlnet_cond_embedding.blocks.{i}.weight" for i in blocks]
     return _conditional(shapes, family, widths) | {
         "_class_name": "ControlNetModel",
-        "in_channels": shapes["conv_in.weight"][1],
+        "in_channels": _size(shapes, "conv_in.weight", 1),
         "block_out_channels": widths,
         "layers_per_block": _count(shapes, "down_blocks.0.resnets"),
         "down_block_types": [_block_type(shapes, f"down_blocks.{i}", "Down") for i in levels],
         "conditioning_embedding_out_channels": [
-            *(shapes[name][1] for name in hint),
-            shapes["controlnet_cond_embedding.conv_out.weight"][1],
+            *(_size(shapes, name, 1) for name in hint),
+            _size(shapes, "controlnet_cond_embedding.conv_out.weight", 1),
         ],
     }
 
@@ -126,13 +170,20 @@ def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -
     """Return the configuration of AutoencoderKL, or of VQModel where there is a codebook.
 
     scaling_factor: None for a first stage on its own, which has none.
+
+    Raises CheckpointError for a first stage without an encoder.
     """
+    if not any(key.startswith("encoder.") for key in shapes):
+        raise CheckpointError(
+            "its first stage has no encoder, without which no image can be the start of another: "
+            "the file that it was taken from holds both halves"
+        )
     levels = _levels(shapes, "encoder.down_blocks")
     config: Config = {
         "_class_name": "AutoencoderKL",
-        "in_channels": shapes["encoder.conv_in.weight"][1],
-        "out_channels": shapes["decoder.conv_out.weight"][0],
-        "latent_channels": shapes["post_quant_conv.weight"][1],
+        "in_channels": _size(shapes, "encoder.conv_in.weight", 1),
+        "out_channels": _size(shapes, "decoder.conv_out.weight", 0),
+        "latent_channels": _size(shapes, "decoder.conv_in.weight", 1),
         "block_out_channels": _widths(shapes, levels, "encoder."),
         "layers_per_block": _count(shapes, "encoder.down_blocks.0.resnets"),
         "down_block_types": [
@@ -143,9 +194,12 @@ def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -
     }
     if "encoder.mid_block.attentions.0.to_q.weight" not in shapes:
         config["mid_block_add_attention"] = False
+    for convolution in ("quant_conv", "post_quant_conv"):
+        if f"{convolution}.weight" not in shapes:
+            config[f"use_{convolution}"] = False
     if "quantize.embedding.weight" in shapes:
         config["_class_name"] = "VQModel"
-        config["num_vq_embeddings"] = shapes["quantize.embedding.weight"][0]
+        config["num_vq_embeddings"] = _size(shapes, "quantize.embedding.weight", 0)
     if scaling_factor is not None:
         config["scaling_factor"] = scaling_factor
     return config
@@ -156,16 +210,16 @@ def tiny_config(shapes: Shapes) -> Config:
     encoder, decoder = (
         _blocks_between(shapes, f"{half}.layers") for half in ("encoder", "decoder")
     )
-    width, in_channels = shapes["encoder.layers.0.weight"][:2]
-    last = max(_indices(shapes, "decoder.layers"))
+    width, in_channels = (_size(shapes, "encoder.layers.0.weight", axis) for axis in (0, 1))
+    last = max(_indices(shapes, "decoder.layers"), default=0)
     return {
         "_class_name": "AutoencoderTiny",
         "act_fn": "relu",
         "in_channels": in_channels,
-        "out_channels": shapes[f"decoder.layers.{last}.weight"][0],
-        "latent_channels": shapes["decoder.layers.0.weight"][1],
+        "out_channels": _size(shapes, f"decoder.layers.{last}.weight", 0),
+        "latent_channels": _size(shapes, "decoder.layers.0.weight", 1),
         "encoder_block_out_channels": [width] * len(encoder),
-        "decoder_block_out_channels": [shapes["decoder.layers.0.weight"][0]] * len(decoder),
+        "decoder_block_out_channels": [_size(shapes, "decoder.layers.0.weight", 0)] * len(decoder),
         "num_encoder_blocks": encoder,
         "num_decoder_blocks": decoder,
         "scaling_factor": 1.0,
@@ -191,19 +245,22 @@ def _encoder_decoder_type(shapes: Shapes, block: str) -> str:
 
 def clip_config(shapes: Shapes, *, hidden_act: str) -> Config:
     """Return the configuration of CLIPTextModel, or of CLIPTextModelWithProjection."""
-    vocabulary, width = shapes["text_model.embeddings.token_embedding.weight"]
+    name = "text_model.embeddings.token_embedding.weight"
+    vocabulary, width = (_size(shapes, name, axis) for axis in (0, 1))
     projected = "text_projection.weight" in shapes
     return {
         "architectures": ["CLIPTextModelWithProjection" if projected else "CLIPTextModel"],
         "model_type": "clip_text_model",
         "vocab_size": vocabulary,
         "hidden_size": width,
-        "intermediate_size": shapes["text_model.encoder.layers.0.mlp.fc1.weight"][0],
+        "intermediate_size": _size(shapes, "text_model.encoder.layers.0.mlp.fc1.weight", 0),
         "num_hidden_layers": _count(shapes, "text_model.encoder.layers"),
         "num_attention_heads": max(width // _CLIP_HEAD, 1),
-        "max_position_embeddings": shapes["text_model.embeddings.position_embedding.weight"][0],
+        "max_position_embeddings": _size(
+            shapes, "text_model.embeddings.position_embedding.weight", 0
+        ),
         "hidden_act": hidden_act,
-        "projection_dim": shapes["text_projection.weight"][0] if projected else width,
+        "projection_dim": _size(shapes, "text_projection.weight", 0) if projected else width,
         # The historic value of all published files; see `TextEncoder`.
         "eos_token_id": 2,
     }
@@ -211,16 +268,16 @@ def clip_config(shapes: Shapes, *, hidden_act: str) -> Config:
 
 def bert_config(shapes: Shapes) -> Config:
     """Return the configuration of LDMBertModel."""
-    vocabulary, width = shapes["model.embed_tokens.weight"]
+    vocabulary, width = (_size(shapes, "model.embed_tokens.weight", axis) for axis in (0, 1))
     return {
         "architectures": ["LDMBertModel"],
         "model_type": "ldmbert",
         "vocab_size": vocabulary,
-        "max_position_embeddings": shapes["model.embed_positions.weight"][0],
+        "max_position_embeddings": _size(shapes, "model.embed_positions.weight", 0),
         "d_model": width,
         "encoder_layers": _count(shapes, "model.layers"),
-        "encoder_ffn_dim": shapes["model.layers.0.fc1.weight"][0],
-        "encoder_attention_heads": shapes["model.layers.0.self_attn.q_proj.weight"][0]
+        "encoder_ffn_dim": _size(shapes, "model.layers.0.fc1.weight", 0),
+        "encoder_attention_heads": _size(shapes, "model.layers.0.self_attn.q_proj.weight", 0)
         // _BERT_HEAD,
         "head_dim": _BERT_HEAD,
     }
@@ -228,13 +285,14 @@ def bert_config(shapes: Shapes) -> Config:
 
 def class_embedder_config(shapes: Shapes) -> Config:
     """Return the configuration of ClassEmbedder, by the names in the paper's configuration."""
-    classes, width = shapes["embedding.weight"]
+    classes, width = (_size(shapes, "embedding.weight", axis) for axis in (0, 1))
     return {"_class_name": "ClassEmbedder", "n_classes": classes, "embed_dim": width}
 
 
 def rescaler_config(shapes: Shapes) -> Config:
     """Return the configuration of SpatialRescaler: two halvings, for a first stage of factor 4."""
-    out_channels, in_channels = shapes["channel_mapper.weight"][:2]
+    mapper = "channel_mapper.weight"
+    out_channels, in_channels = (_size(shapes, mapper, axis) for axis in (0, 1))
     return {
         "_class_name": "SpatialRescaler",
         "n_stages": 2,
@@ -262,13 +320,25 @@ _CONFIGS: Mapping[str, Callable[[Shapes, Family, float | None], Config]] = {
     "controlnet": lambda shapes, family, _: controlnet_config(shapes, family),
     "vae": _family_first_stage,
     "vqvae": _family_first_stage,
-    # CLIP ViT-L/14 as trained by OpenAI, and ViT-bigG/14 by open_clip.
-    "text_encoder": lambda shapes, *_: clip_config(shapes, hidden_act="quick_gelu"),
+    # CLIP ViT-L/14 as trained by OpenAI; ViT-H/14 and ViT-bigG/14 by open_clip.
+    "text_encoder": lambda shapes, family, _: clip_config(
+        shapes, hidden_act="gelu" if family.open_clip else "quick_gelu"
+    ),
     "text_encoder_2": lambda shapes, *_: clip_config(shapes, hidden_act="gelu"),
     "bert": lambda shapes, *_: bert_config(shapes),
     "class_embedder": lambda shapes, *_: class_embedder_config(shapes),
     "rescaler": lambda shapes, *_: rescaler_config(shapes),
 }
+
+
+def _size(shapes: Shapes, name: str, axis: int) -> int:
+    """Return one side of a tensor. Raises CheckpointError for a file without it."""
+    shape = shapes.get(name)
+    if shape is None:
+        raise CheckpointError(f"{name} is missing, without which its configuration is unknown")
+    if len(shape) <= axis:
+        raise CheckpointError(f"{name} has shape {shape}, which has too few dimensions")
+    return shape[axis]
 
 
 def _levels(shapes: Shapes, prefix: str) -> range:
@@ -282,9 +352,9 @@ def _count(shapes: Shapes, prefix: str) -> int:
 
 def _indices(shapes: Shapes, prefix: str) -> set[int]:
     """Return the indices of the modules with parameters in the list `prefix`."""
-    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\..*")
+    pattern = re.compile(re.escape(prefix) + r"\.([0-9]{1,3})\..*")
     return {int(match[1]) for key in shapes if (match := pattern.fullmatch(key))}
 
 
 def _widths(shapes: Shapes, levels: range, before: str = "") -> list[int]:
-    return [shapes[f"{before}down_blocks.{i}.resnets.0.conv1.weight"][0] for i in levels]
+    return [_size(shapes, f"{before}down_blocks.{i}.resnets.0.conv1.weight", 0) for i in levels]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from models.checkpoints.detect.configs import Config, component_config, first_stage_config
-from models.checkpoints.detect.families import CONTROLNET, UNET, Family, detect_family
+from models.checkpoints.detect.families import UNET, Family, detect_family, network_prefix
 from models.checkpoints.detect.kinds import Kind, detect_kind
 from models.checkpoints.detect.original_plans import (
     COMPONENT_PLANS,
@@ -16,13 +16,15 @@ from models.checkpoints.detect.original_plans import (
     first_stage_plan,
     unused_in_model,
 )
+from models.checkpoints.detect.upscalers import upscaler_config
 from models.checkpoints.errors import CheckpointError
 from models.checkpoints.key_plan import KeyPlan, Shape, below, prefixed, shapes_of
 from models.checkpoints.keys.diffusers import diffusers_plan
 from models.checkpoints.keys.unet import unet_plan
+from models.checkpoints.keys.upscaler import upscaler_network, upscaler_plan
 
 # A module of the first stage in the original names that has another name in ours.
-_ORIGINAL_FIRST_STAGE = "encoder.norm_out.weight"
+_ORIGINAL_FIRST_STAGE = "decoder.norm_out.weight"
 _FIRST_STAGES = ("vae", "vqvae")
 _ONLY = ""  # the name of the one network in a file that is not a whole model
 
@@ -67,27 +69,42 @@ class DetectedFile:
 
         Raises UnknownFamily.
         """
-        prefix = self._prefix
-        if prefix == UNET:
+        network, first_stage = network_prefix(self.shapes), self._first_stage_prefix
+        if network == UNET:
             names = self.family.components
             return {name: COMPONENT_PLANS[name](self.shapes, self.family) for name in names}
-        if prefix == CONTROLNET:
-            plan = prefixed(unet_plan(below(prefix, self.shapes), self.family.heads), prefix)
-        elif prefix is not None:
-            plan = first_stage_plan(self.shapes, prefix)
+        if network is not None:
+            plan = prefixed(unet_plan(below(network, self.shapes), self.family.heads), network)
+        elif first_stage is not None:
+            plan = first_stage_plan(self.shapes, first_stage)
+        elif upscaler_network(self.shapes):
+            plan = upscaler_plan(self.shapes)
         else:
             plan = diffusers_plan(self.shapes)
         return {_ONLY: plan}
 
+    @property
+    def held(self) -> Mapping[str, KeyPlan]:
+        """The plans of the components that the file holds; some files lack a first stage."""
+        return {name: plan for name, plan in self.plans.items() if plan}
+
     @cached_property
     def unknown(self) -> tuple[str, ...]:
-        """The keys of a whole model or first stage, in order, that belong to no network."""
-        if self._prefix in (None, CONTROLNET):
-            return ()
+        """The keys in the original names, in order, that belong to no network.
+
+        Of a ControlNet that was saved with a model, the model's keys are not looked at.
+        """
+        network = network_prefix(self.shapes)
         used = {source.key for plan in self.plans.values() for source in plan.values()}
-        is_model = self._prefix == UNET
-        unused = unused_in_model(used) if is_model else UNUSED_IN_FIRST_STAGE.fullmatch
-        return tuple(sorted(key for key in self.shapes if key not in used and not unused(key)))
+        left = sorted(key for key in self.shapes if key not in used)
+        if network == UNET:
+            unused = unused_in_model(self.shapes, used)
+            return tuple(key for key in left if not unused(key))
+        if network is not None:
+            return tuple(key for key in left if key.startswith(network))
+        if self._first_stage_prefix is not None:
+            return tuple(key for key in left if not UNUSED_IN_FIRST_STAGE.fullmatch(key))
+        return ()
 
     def plan(self, component: str) -> KeyPlan:
         """Return the plan of `component` (unet, vae, …), which selects one of several in a model.
@@ -110,6 +127,8 @@ class DetectedFile:
         of the model it is used in.
         """
         shapes = shapes_of(self._plan(component), self.shapes)
+        if network := upscaler_network(self.shapes):
+            return upscaler_config(network, shapes)
         if component == "vae" and scaling_factor is None:
             return first_stage_config(shapes)
         return component_config(component, shapes, self.family, scaling_factor)
@@ -126,10 +145,7 @@ class DetectedFile:
         )
 
     @cached_property
-    def _prefix(self) -> str | None:
-        """The prefix of a UNet or first stage in the original names; None for diffusers' names."""
-        for prefix in (UNET, CONTROLNET):
-            if any(key.startswith(prefix) for key in self.shapes):
-                return prefix
+    def _first_stage_prefix(self) -> str | None:
+        """The prefix of a first stage in the original names; None for other names."""
         first_stages = ("", FIRST_STAGE)
         return next((p for p in first_stages if p + _ORIGINAL_FIRST_STAGE in self.shapes), None)

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from models.checkpoints.detect.unsupported import refuse_unet
 from models.checkpoints.errors import UnknownFamily
 from models.checkpoints.key_plan import Shape, below
 
@@ -22,11 +23,8 @@ UNET = "model.diffusion_model."
 CONTROLNET = "control_model."
 
 # The first convolution in the original names and in ours.
-_ORIGINAL_FIRST, _OUR_FIRST = "input_blocks.0.0.weight", "conv_in.weight"
+ORIGINAL_FIRST, _OUR_FIRST = "input_blocks.0.0.weight", "conv_in.weight"
 _CONTEXT = "attn2.to_k.weight"
-
-# Families that are published but not supported, by the width of their context.
-_UNSUPPORTED = {1024: "Stable Diffusion 2"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,15 @@ class Family:
     head_width: int | None = None
     force_upcast: bool = False
     tokenizer: str = "clip"
+    # The first text encoder is open_clip's, of which the last layer but one is read.
+    open_clip: bool = False
+    # The prediction type is not the same for all: see `training_facts`.
+    sample_size_of_epsilon: int | None = None
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Return True if its files have either prediction type, which no tensor tells."""
+        return self.sample_size_of_epsilon is not None
 
     def heads(self, channels: int) -> int:
         """Return the number of attention heads for a number of channels."""
@@ -109,24 +116,38 @@ def detect_family(shapes: Mapping[str, Shape]) -> Family:
     for family in families():
         if family.signature == found:
             return family
-    unsupported = _UNSUPPORTED.get(found.context)
-    also = f" (that is {unsupported})" if unsupported else ""
+    refuse_unet(found.in_channels, found.width, found.context)
     known = "; ".join(f"{family.title}: {family.signature}" for family in families())
-    raise UnknownFamily(f"its UNet has {found}{also}, and is none of these: {known}")
+    raise UnknownFamily(f"its UNet has {found}, and is none of these: {known}")
+
+
+def network_prefix(shapes: Mapping[str, Shape]) -> str | None:
+    """Return the prefix of the UNet or ControlNet in the original names; None for other names.
+
+    A ControlNet that was saved with the model that it was trained on comes first.
+    """
+    hint = f"{CONTROLNET}input_hint_block."
+    if any(key.startswith(hint) for key in shapes):
+        return CONTROLNET
+    for prefix in (UNET, CONTROLNET):
+        if any(key.startswith(prefix) for key in shapes):
+            return prefix
+    return "" if ORIGINAL_FIRST in shapes else None
 
 
 def _signature(shapes: Mapping[str, Shape]) -> Signature:
-    prefix = next((p for p in (UNET, CONTROLNET) if any(k.startswith(p) for k in shapes)), "")
-    unet = below(prefix, shapes)
-    first = unet.get(_ORIGINAL_FIRST if prefix else _OUR_FIRST)
+    prefix = network_prefix(shapes)
+    unet = below(prefix or "", shapes)
+    first = unet.get(_OUR_FIRST if prefix is None else ORIGINAL_FIRST)
     if first is None:
         raise UnknownFamily(
-            f"no key {UNET}{_ORIGINAL_FIRST} or {_OUR_FIRST}: not a checkpoint in the original "
+            f"no key {UNET}{ORIGINAL_FIRST} or {_OUR_FIRST}: not a checkpoint in the original "
             f"layout. It begins with {_first_keys(shapes)}"
         )
     if len(first) != 4:
         raise UnknownFamily(f"its first convolution has shape {first}")
-    contexts = {shape[1] for key, shape in unet.items() if key.endswith(_CONTEXT)}
+    widths = [shape[1:2] for key, shape in unet.items() if key.endswith(_CONTEXT)]
+    contexts = {width for sides in widths for width in sides}
     if len(contexts) > 1:
         raise UnknownFamily(f"its UNet reads contexts of several widths: {sorted(contexts)}")
     return Signature(first[1], first[0], contexts.pop() if contexts else 0)

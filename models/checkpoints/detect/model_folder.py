@@ -51,14 +51,20 @@ def write_model_json(
     scheduler = _scheduler(family, training)
     index["scheduler"] = ["diffusers", scheduler["_class_name"]]
     for component, plan in file.plans.items():
+        if not plan and component == "vae":  # another one may be named in the models config
+            index["vae"] = [None, None]
+            continue
         if not plan:
             raise CheckpointError(f"{family.title}: the file holds no {component}")
         config = file.config(component, scaling_factor)
+        if component == "unet" and scheduler["prediction_type"] == "epsilon":
+            config["sample_size"] = family.sample_size_of_epsilon or family.sample_size
         write_json(folder / component / "config.json", config)
         index[component] = list(_CLASSES.get(component) or ("diffusers", config["_class_name"]))
         if component in _TOKENIZERS:
             index[_TOKENIZERS[component]] = ["transformers", "CLIPTokenizer"]
-            pad = {"pad": "!"} if component == "text_encoder_2" else {}
+            open_clip = family.open_clip or component == "text_encoder_2"
+            pad = {"pad": "!"} if open_clip else {}
             write_clip_tokenizer(folder / _TOKENIZERS[component], **pad)
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     write_json(folder / "model_index.json", index)
@@ -72,7 +78,7 @@ def _pipeline_options(family: Family) -> Config:
             "force_zeros_for_empty_prompt": not refiner,
             **({"requires_aesthetics_score": True} if refiner else {}),
         }
-    if family.name.startswith("sd1"):
+    if family.name.startswith(("sd1", "sd2")):
         return {
             "safety_checker": [None, None],
             "feature_extractor": [None, None],

@@ -3,6 +3,7 @@
     model.diffusion_model.*              unet (or model_ema.*, the averaged weights, where complete)
     first_stage_model.*                  vae, or vqvae for the paper's models
     cond_stage_model.transformer.*       text_encoder (CLIP) or bert (the paper's)
+    cond_stage_model.model.*             text_encoder (open_clip's, without its last layer: SD 2)
     conditioner.embedders.{0,1}.*        text_encoder, text_encoder_2 (SDXL)
     cond_stage_model.{embedding,channel_mapper}.*    class_embedder, rescaler
 
@@ -19,12 +20,19 @@ from models.checkpoints.detect.families import UNET, Family
 from models.checkpoints.key_plan import KeyPlan, KeySource, Shape, below, prefixed
 from models.checkpoints.keys.autoencoder import autoencoder_plan
 from models.checkpoints.keys.conditioning import conditioning_plan
-from models.checkpoints.keys.text import bert_plan, clip_plan, open_clip_plan
+from models.checkpoints.keys.text import (
+    bert_plan,
+    clip_plan,
+    open_clip_plan,
+    penultimate_plan,
+    unread_layer,
+)
 from models.checkpoints.keys.unet import unet_plan
 
 SCALE_FACTOR = "scale_factor"
 FIRST_STAGE = "first_stage_model."
 _COND = "cond_stage_model."
+_OPEN_CLIP = f"{_COND}model."
 _EMA = "model_ema."
 
 # Not weights, or weights that no network uses.
@@ -52,13 +60,19 @@ def first_stage_plan(shapes: Mapping[str, Shape], prefix: str = FIRST_STAGE) -> 
     return prefixed(autoencoder_plan(below(prefix, shapes)), prefix)
 
 
-def unused_in_model(used: Collection[str]) -> Callable[[str], object]:
+def unused_in_model(keys: Collection[str], used: Collection[str]) -> Callable[[str], object]:
     """Return the test for keys of a whole model that no network needs; `used` are those in plans.
 
-    The weights of the last training step are unused where their averages are used.
+    The weights of the last training step are unused where their averages are used, and so are the
+    last layer and the projection of Stable Diffusion 2's text encoder.
     """
-    averaged = any(key.startswith(_EMA) for key in used)
-    return lambda key: _UNUSED.fullmatch(key) or (averaged and key.startswith(UNET))
+    unused = [f"{_OPEN_CLIP}text_projection"]
+    if any(key.startswith(_EMA) for key in used):
+        unused.append(UNET)
+    if any(key.startswith(_OPEN_CLIP) for key in used):
+        unused.append(_OPEN_CLIP + unread_layer(below(_OPEN_CLIP, dict.fromkeys(keys, ()))))
+    prefixes = tuple(unused)
+    return lambda key: _UNUSED.fullmatch(key) or key.startswith(prefixes)
 
 
 def _unet(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
@@ -93,6 +107,7 @@ COMPONENT_PLANS: Mapping[str, _Plans] = {
     "text_encoder": _first_of(
         ("cond_stage_model.transformer.", clip_plan),
         ("conditioner.embedders.0.transformer.", clip_plan),
+        (_OPEN_CLIP, penultimate_plan),
     ),
     "text_encoder_2": _first_of(
         ("conditioner.embedders.1.model.", open_clip_plan),

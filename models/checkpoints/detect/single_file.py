@@ -24,11 +24,12 @@ from models.checkpoints.detect.training_facts import (
     training_facts,
 )
 from models.checkpoints.errors import CheckpointError
+from models.checkpoints.names import default_name
 from models.checkpoints.readers.headers import Header, read_header
 
 # Changed whenever other JSON files are derived from the same file, so that none of an older version
 # is used.
-_LAYOUT = 2
+_LAYOUT = 4
 
 
 def is_single_file(path: Path) -> bool:
@@ -42,7 +43,7 @@ def single_file_folder(path: Path) -> Path:
     Raises UnknownFamily, Malformed and other CheckpointErrors, each naming the file.
     """
     source = _Source(path.absolute())
-    folder = _user_cache() / f"{source.path.stem}-{source.identity}"
+    folder = _user_cache() / f"{default_name(source.path.name)}-{source.identity}"
     if folder.is_dir():
         return folder
     try:
@@ -117,9 +118,10 @@ def _write_model(source: _Source, header: Header, file: DetectedFile, folder: Pa
             f"{file.family.title} reads another vocabulary than CLIP's, which the file does not "
             "hold: add it with `darkroom models add --tokenizer`"
         )
-    training = training_facts(source.configuration, header.shapes, header.metadata)
+    name = source.given.stem if file.family.is_ambiguous else None
+    training = training_facts(source.configuration, header.shapes, header.metadata, name)
     write_model_json(folder, file, _scale_factor(source.path, header), training)
-    for component in file.plans:
+    for component in file.held:
         (folder / component / weights_name(component)).symlink_to(source.path)
 
 

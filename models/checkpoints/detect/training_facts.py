@@ -1,16 +1,18 @@
 """Facts about the training of a single file that its shapes do not contain.
 
-Three sources, of which the first that states a fact decides:
+Four sources, of which the first that states a fact decides:
 
     name.yaml next to name.safetensors    model.params.parameterization, linear_start, …
     marker tensors of the file            v_pred, ztsnr
     metadata of the file                  modelspec.prediction_type, ss_zero_terminal_snr
+    its name, for Stable Diffusion 2      768 and -v, or 512 and base
 
-The metadata are last because programs that merge models copy them unchanged.
+The metadata come after the tensors because programs that merge models copy them unchanged.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,12 @@ from models.checkpoints.readers.yaml_file import read_yaml
 
 # The key of `scheduler_config.json` under which the notes are kept; diffusers ignores it.
 NOTES = "_notes"
+
+# A note on a file of Stable Diffusion 2 that states no prediction type.
+ASSUMED = (
+    "nothing states its prediction type: v_prediction is assumed, as of Stable Diffusion 2 at 768 "
+    "pixels; if its images are noise, put `parameterization: eps` into a .yaml of its name"
+)
 
 # A note on such a ControlNet: see `pools_conditions`.
 POOLED = "its residuals are averaged over height and width (global_pool_conditions)"
@@ -73,11 +81,15 @@ class _Statement:
 
 
 def training_facts(
-    configuration: Path | None, keys: Collection[str], metadata: Mapping[str, str]
+    configuration: Path | None,
+    keys: Collection[str],
+    metadata: Mapping[str, str],
+    ambiguous_name: str | None = None,
 ) -> TrainingFacts:
     """Return the facts about a file with the tensors `keys`.
 
-    configuration: the YAML file next to it, if there is one.
+    configuration: the YAML file next to it, if there is one. ambiguous_name: its name, if files of
+    its family have either prediction type.
 
     Raises CheckpointError for a statement that is not understood, naming its source.
     """
@@ -86,6 +98,7 @@ def training_facts(
         *([_of_yaml(*config)] if config else []),
         _of_markers(keys),
         _of_metadata(metadata),
+        *([_of_name(ambiguous_name)] if ambiguous_name else []),
     ]
     settings: dict[str, Any] = _betas(*config) if config else {}
     notes: list[str] = []
@@ -101,6 +114,8 @@ def training_facts(
             for source, value in others
             if value != used
         )
+    if ambiguous_name and "prediction_type" not in settings:
+        notes.append(ASSUMED)
     return TrainingFacts(settings, tuple(notes))
 
 
@@ -144,6 +159,14 @@ def _of_metadata(metadata: Mapping[str, str]) -> _Statement:
     if _is_true(metadata.get("ss_zero_terminal_snr")):
         zero_snr = True
     return _Statement("the file's metadata", prediction, zero_snr)
+
+
+def _of_name(name: str) -> _Statement:
+    """Read the published names, such as v2-1_768-ema-pruned, 768-v-ema and 512-base-ema."""
+    words = re.split(r"[^0-9a-z]+", name.lower())
+    if {"768", "v", "vpred"} & set(words):
+        return _Statement("the file's name", "v_prediction")
+    return _Statement("the file's name", "epsilon" if {"512", "base"} & set(words) else None)
 
 
 def _of_yaml(name: str, config: Mapping[str, Any]) -> _Statement:

@@ -19,7 +19,7 @@ _MAPS = {"q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 
 def autoencoder_plan(keys: Collection[str]) -> KeyPlan:
     """Return the plan of our AutoencoderKL or VQModel; keys are without prefix."""
-    ups = [int(m[1]) for key in keys if (m := re.match(r"decoder\.up\.(\d+)\.", key))]
+    ups = [int(m[1]) for key in keys if (m := re.match(r"decoder\.up\.([0-9])\.", key))]
     return apply(_rules(max(ups, default=0)), keys)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from models.checkpoints.key_plan import KeyPlan, third, transposed
@@ -65,14 +66,31 @@ def open_clip_plan(keys: Collection[str]) -> KeyPlan:
     return apply(_OPEN_CLIP, keys)
 
 
+def penultimate_plan(keys: Collection[str]) -> KeyPlan:
+    """Return the plan of open_clip's encoder without its last layer and its projection.
+
+    Stable Diffusion 2 reads the last layer but one (FrozenOpenCLIPEmbedder, layer "penultimate").
+    """
+    unread = unread_layer(keys)
+    read = [key for key in keys if key != "text_projection" and not key.startswith(unread)]
+    return apply(_OPEN_CLIP, read)
+
+
+def unread_layer(keys: Collection[str]) -> str:
+    """Return the prefix of the last layer of open_clip's encoder."""
+    key_of_layer = re.compile(r"transformer\.resblocks\.([0-9]{1,3})\..*")
+    numbers = [int(match[1]) for key in keys if (match := key_of_layer.fullmatch(key))]
+    return f"transformer.resblocks.{max(numbers, default=0)}."
+
+
 def bert_plan(keys: Collection[str]) -> KeyPlan:
     """Return the plan of the paper's text encoder; keys are those after `cond_stage_model.`."""
     return apply([*_BERT, *_bert_layers(keys)], keys)
 
 
 def _bert_layers(keys: Collection[str]) -> list[Rule]:
-    prefix = "transformer.attn_layers.layers."
-    numbers = {int(key[len(prefix) :].split(".")[0]) for key in keys if key.startswith(prefix)}
+    key_of_layer = re.compile(r"transformer\.attn_layers\.layers\.([0-9]{1,3})\..*")
+    numbers = {int(match[1]) for key in keys if (match := key_of_layer.fullmatch(key))}
     rules = []
     for number in sorted(numbers):
         layer, is_feed_forward = divmod(number, 2)

@@ -15,7 +15,7 @@ from models.checkpoints.key_plan import KeyPlan, KeySource
 Half = Literal["encoder", "decoder"]
 HALVES: tuple[Half, ...] = ("encoder", "decoder")
 
-_KEY = re.compile(r"(\d+)\.((?:conv\.\d+\.)?(?:weight|bias))")
+_KEY = re.compile(r"([0-9]{1,3})\.((?:conv\.\d+\.)?(?:weight|bias))")
 _LAYERS_BEFORE: Mapping[Half, int] = {"encoder": 0, "decoder": 1}
 
 

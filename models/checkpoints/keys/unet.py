@@ -61,7 +61,7 @@ class _Blocks:
         level, index = divmod(block - 1, self.per_level + 1)
         if index == self.per_level:
             return f"down_blocks.{level}.downsamplers.0"
-        return f"down_blocks.{level}.{('resnets', 'attentions')[child]}.{index}"
+        return f"down_blocks.{level}.{'attentions' if child else 'resnets'}.{index}"
 
     def up(self, block: int, child: int, *, attends: bool) -> str:
         level, index = divmod(block, self.per_level + 1)
@@ -92,7 +92,7 @@ def _rules(keys: frozenset[str], heads: Heads) -> list[Rule]:
         attends = f"{old}.norm.weight" in keys
         if kind == "output":
             modules.append((old, blocks.up(block, child, attends=attends)))
-        elif block > 0:
+        elif block > 0 and child < 2:
             modules.append((old, blocks.down(block, child)))
     return [rule for old, new in modules for rule in _module_rules(keys, old, new, heads)]
 
@@ -130,7 +130,7 @@ def _pixel_rules(before: str, after: str, heads: Heads) -> list[Rule]:
 
 def _children(keys: frozenset[str]) -> set[tuple[str, int, int]]:
     """Return ("input" or "output", index of the block, index of the child) of each child."""
-    pattern = re.compile(r"(input|output)_blocks\.(\d+)\.(\d+)\..*")
+    pattern = re.compile(r"(input|output)_blocks\.([0-9]{1,3})\.([0-2])\..*")
     matches = (pattern.fullmatch(key) for key in keys)
     return {(m[1], int(m[2]), int(m[3])) for m in matches if m}
 
@@ -145,7 +145,7 @@ def _blocks(keys: frozenset[str]) -> _Blocks:
     downs = {block for kind, block, child in children if kind == "input"}
     per_level = _first_change(keys, children)
     if per_level is None:
-        per_level = len(downs) - 1
+        per_level = max(len(downs) - 1, 0)
     levels, rest = divmod(len(downs), per_level + 1)
     if rest or downs != set(range(len(downs))) or (ups and len(ups) != len(downs)):
         raise UnknownFamily(

@@ -28,6 +28,7 @@ from tests.worker.consumer.harness import client
 from tests.worker.engine.test_engine import RecordingListener, request
 from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import unmeasured
+from worker.engine.slots import denoised
 from worker.interfaces import AdmittedJob
 from worker.model_info.model_card import model_card
 from worker.model_manager.startup import start_models
@@ -85,7 +86,7 @@ def test_request_selects_tiny_decoder(folder: Path) -> None:
     listeners = {decoder: RecordingListener() for decoder in Decoder}
     for decoder, listener in listeners.items():
         engine.admit(AdmittedJob(decoder, request(decoder=decoder), None, None, listener))
-    latents = [slot.state for slot in engine._slots]
+    latents = [denoised(slot) for slot in engine._slots]
     while not engine.idle:
         engine.step()
     assert torch.equal(latents[0].x, latents[1].x)
@@ -104,7 +105,8 @@ def test_operator_declares_an_installed_tiny_autoencoder(tmp_path: Path, redis_u
         catalogue=catalogue, models_home=tmp_path / "home", worker_executor="eager", worker_slots=1
     )
     heartbeat = Heartbeat(Presence(client(redis_url)), "w")
-    engine, _, (description,) = start_models(settings, torch.device("cpu"), heartbeat, Metrics())
+    engine, served = start_models(settings, torch.device("cpu"), heartbeat, Metrics())
+    [description] = served.descriptions.values()
     assert description.card.decoders == ("full", "tiny")
     assert engine.models["sd"].model.tiny is not None
 

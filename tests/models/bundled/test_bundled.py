@@ -37,7 +37,9 @@ def params(model: LatentDiffusion, prompt: str, seed: int = 0) -> SamplingParams
     return with_defaults(model_card(model, "bundled"), prompt, seed)
 
 
-@pytest.mark.parametrize("prompt", ["red heart", "crescent moon"])
+@pytest.mark.parametrize(
+    "prompt", ["red heart", pytest.param("crescent moon", marks=pytest.mark.long)]
+)
 def test_image_equals_diffusers_from_the_same_noise(model: LatentDiffusion, prompt: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of diffusers' own
@@ -74,7 +76,14 @@ COLOURS = {
 }
 
 
-@pytest.mark.parametrize("prompt", COLOURS)
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "green apple",
+        "blue heart",
+        *(pytest.param(p, marks=pytest.mark.long) for p in ("red heart", "crescent moon", "tree")),
+    ],
+)
 def test_colours_are_those_of_the_prompt(model: LatentDiffusion, prompt: str) -> None:
     images = generate_images(model, *(params(model, prompt, seed) for seed in range(4)))
     first, last = COLOURS[prompt]

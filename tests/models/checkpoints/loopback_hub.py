@@ -38,6 +38,8 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     token: str = "hf_good"
     cut_next: int | None = None  # bytes after which the next large download breaks off
+    held: threading.Event = field(default_factory=threading.Event)
+    holds: str | None = None  # the repository whose large downloads wait until `held` is set
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
     cdn: str = ""
@@ -86,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
         if match := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
+            if match[1] == self.hub.holds:
+                self.hub.held.wait()
             # As in the real hub, the address alone grants access.
             self._send_file(self.hub.repositories[match[1]].files[match[2]])
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/.+)?", path):

@@ -30,6 +30,16 @@ WIDTH, CONTEXT, HEAD_WIDTH, HEADS = 32, 48, 16, 4
 _UNETS: dict[str, dict[str, Any]] = {
     "sd1": {"attention_resolutions": [2, 1], "channel_mult": (1, 2, 2), "num_heads": HEADS},
     "sd1-inpainting": {"attention_resolutions": [1], "channel_mult": (1, 2), "num_heads": HEADS},
+    "sd2": {
+        "attention_resolutions": [2, 1],
+        "channel_mult": (1, 2, 2),
+        "use_linear_in_transformer": True,
+    },
+    "sd2-inpainting": {
+        "attention_resolutions": [1],
+        "channel_mult": (1, 2),
+        "use_linear_in_transformer": True,
+    },
     "ldm-unconditional": {"attention_resolutions": [4, 2], "channel_mult": (1, 2, 3)},
     "ldm-churches": {
         "attention_resolutions": [1, 2],
@@ -201,6 +211,25 @@ def open_clip_transformer() -> Iterator[Any]:
             del sys.modules[name]
 
 
+class OpenClipText(nn.Module):
+    """FrozenOpenCLIPEmbedder of Stable Diffusion 2, which reads the last layer but one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with open_clip_transformer() as code:
+            self.model = code.TextTransformer(
+                context_length=77, vocab_size=99, width=CONTEXT, heads=1, layers=3, output_dim=32
+            )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        model = self.model
+        x = model.token_embedding(ids) + model.positional_embedding[: ids.shape[1]]
+        for block in model.transformer.resblocks[:-1]:
+            x = block(x, attn_mask=model.attn_mask[: ids.shape[1], : ids.shape[1]])
+        out: Tensor = model.ln_final(x)
+        return out
+
+
 def bert_text() -> nn.Module:
     """Return diffusers' copy of the paper's text encoder."""
     code = importlib.import_module("diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion")
@@ -270,7 +299,11 @@ def original(name: str) -> Original:
 
 def _add_conditioning(made: Original) -> None:
     components = made.family.components
-    if "text_encoder" in components:
+    if made.family.open_clip:
+        made.text = shaken(OpenClipText())
+        made.state |= {f"cond_stage_model.{k}": v for k, v in made.text.state_dict().items()}
+        made.state["cond_stage_model.model.logit_scale"] = torch.tensor(4.6)
+    elif "text_encoder" in components:
         made.text = clip_text()
         spelled = clip_state(made.text)
         made.state |= {f"cond_stage_model.transformer.{k}": v for k, v in spelled.items()}

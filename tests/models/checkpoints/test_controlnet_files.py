@@ -68,7 +68,7 @@ def test_every_published_key_is_used() -> None:
     by_level = replace(
         unet,
         attention_head_dim=unet.heads,
-        transformer_layers_per_block=unet.transformer_depth,
+        transformer_layers_per_block=(1,) * len(unet.layers),
     )
     assert ControlNetConfig.from_dict(detected) == replace(config, unet=by_level)
 

@@ -238,10 +238,10 @@ def test_extra_networks_are_compared_with_our_networks(
     del tensors["encoder.conv_in.bias"]
     save_file(tensors, folder / "vae/diffusion_pytorch_model.safetensors")
     pair = {f"lora_unet_mid.lora_{way}.weight": torch.randn(2, 2) for way in ("up", "down")}
-    save_file(pair | {"lora_unet_mid.dora_scale": torch.ones(2)}, folder / "style.safetensors")
+    save_file(pair | {"lora_unet_mid.oft_blocks": torch.ones(2)}, folder / "style.safetensors")
     refused = {
         "vae": "vae: missing: encoder.conv_in.bias",
-        "style.safetensors": "DoRA is not supported: lora_unet_mid.dora_scale",
+        "style.safetensors": "OFT is not supported: lora_unet_mid.oft_blocks",
     }
     for source, reason in refused.items():
         assert main(["models", "add", str(folder / source)]) == 1
@@ -280,7 +280,7 @@ def test_vae_file_replaces_another_and_takes_its_scaling_factor(
     )
     added = install(str(tmp_path / "vae.ckpt"), store)
     assert (added.kind, added.path) == ("vae", store.find("vae", "vae"))
-    like = load_model(str(model), CPU, torch.float16).autoencoder
+    like = load_model(str(model), CPU, torch.float16).autoencoder.config
     for folder in (
         added.path,
         resolve_network(str(tmp_path / "vae.safetensors"), "vae", fetch_component),

@@ -18,8 +18,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.checkpoints.convert.child_process import convert
 from models.checkpoints.convert.conversion import Conversion
-from models.checkpoints.convert.install import convert, install
+from models.checkpoints.convert.install import install
 from models.checkpoints.convert.limits import ChildLimits
 from models.checkpoints.convert.model_store import ModelStore
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, ForbiddenGlobal, Malformed

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from models.checkpoints.files import SAFE
 from models.checkpoints.hub import model_files
+from models.loading.loader import BUNDLED
 from tests.models.checkpoints.loopback_hub import LARGE, Hub, Repository, serving
+from tests.support.forked_program import run_forked
 from tests.support.shared_files import shared_file
 from tests.support.tiny_models import write_tiny_sd
 
 pytestmark = pytest.mark.early
 
-ROOT = Path(__file__).parents[3]
+PROGRAM = "tests.models.checkpoints.fetch_program"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -49,7 +50,6 @@ def run(hub: Hub, home: Path, *command: str, **settings: str) -> subprocess.Comp
     """Run a command in a process that can reach only this hub."""
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
         "HOME": str(home),
         "HF_HOME": str(home / "hf"),
         "HF_ENDPOINT": hub.url,
@@ -57,30 +57,17 @@ def run(hub: Hub, home: Path, *command: str, **settings: str) -> subprocess.Comp
         "DARKROOM_MODELS_HOME": str(home / "added"),
         **settings,
     }
-    return subprocess.run(
-        [sys.executable, *command], env=environment, cwd=home, capture_output=True, text=True
-    )
-
-
-FETCH = """
-import sys
-from models.checkpoints.errors import CheckpointError
-from models.checkpoints.hub import fetch
-try:
-    print(fetch(sys.argv[1], half="half" in sys.argv))
-except CheckpointError as error:
-    sys.exit(f"{type(error).__name__}: {error}")
-"""
+    return run_forked(*command, environment=environment)
 
 
 def fetched(hub: Hub, home: Path, repository: str = "owner/tiny", **settings: str) -> Path:
-    ran = run(hub, home, "-c", FETCH, repository, **settings)
+    ran = run(hub, home, PROGRAM, "fetch", repository, **settings)
     assert ran.returncode == 0, ran.stderr
     return Path(ran.stdout.strip())
 
 
 def refused(hub: Hub, home: Path, repository: str = "owner/tiny", **settings: str) -> str:
-    ran = run(hub, home, "-c", FETCH, repository, **settings)
+    ran = run(hub, home, PROGRAM, "fetch", repository, **settings)
     assert ran.returncode == 1
     return ran.stderr.strip().splitlines()[-1]
 
@@ -117,18 +104,11 @@ def test_interrupted_download_is_resumed(hub: Hub, tmp_path: Path) -> None:
     assert hub.downloads("model.safetensors") == [None, f"bytes={10 << 20}-"]
 
 
-REPORT = """
-import sys
-from models.checkpoints.hub import fetch
-fetch(sys.argv[1], report=lambda here, total: print(here, total))
-"""
-
-
 def test_progress_of_a_download_is_reported(hub: Hub, tmp_path: Path) -> None:
     raw = os.urandom(24 << 20)
     files = {"unet/model.safetensors": raw, "model_index.json": b"{}"}
     hub.repositories["owner/large"] = Repository(files)
-    ran = run(hub, tmp_path, "-c", REPORT, "owner/large")
+    ran = run(hub, tmp_path, PROGRAM, "report", "owner/large")
     assert ran.returncode == 0, ran.stderr
     reported = [tuple(map(int, line.split())) for line in ran.stdout.splitlines()]
     assert len(reported) > 2
@@ -138,17 +118,9 @@ def test_progress_of_a_download_is_reported(hub: Hub, tmp_path: Path) -> None:
     assert "%" not in ran.stderr
 
 
-LOAD = """
-import sys, torch
-from models.loading.loader import load_model
-def report(share, what):
-    print(f"{share:.4f} {what}")
-load_model(sys.argv[1], torch.device("cpu"), report=report)
-"""
-
-
+@pytest.mark.long
 def test_loading_reports_the_fetched_bytes(hub: Hub, tmp_path: Path) -> None:
-    ran = run(hub, tmp_path, "-c", LOAD, "owner/tiny")
+    ran = run(hub, tmp_path, PROGRAM, "load", "owner/tiny")
     assert ran.returncode == 0, ran.stderr
     fetching = [line for line in ran.stdout.splitlines() if "fetching, " in line]
     assert len(fetching) > 1
@@ -192,7 +164,7 @@ def test_model_is_added_from_the_hub(hub: Hub, tiny: Path, tmp_path: Path) -> No
     files["unet/diffusion_pytorch_model.bin"] = (tmp_path / "unet.bin").read_bytes()
     del files[UNET]
     hub.repositories["owner/mixed"] = Repository(files)
-    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", "owner/mixed", "--name", "mine")
+    ran = run(hub, tmp_path, "darkroom", "models", "add", "owner/mixed", "--name", "mine")
     assert ran.returncode == 0, ran.stderr
     folder = tmp_path / "added" / "models" / "mine"
     assert str(folder) in ran.stdout
@@ -205,6 +177,7 @@ def test_model_is_added_from_the_hub(hub: Hub, tiny: Path, tmp_path: Path) -> No
     assert manifest["kind"] == "model"
 
 
+@pytest.mark.long
 def test_component_with_a_repository_of_its_own_is_added(
     hub: Hub, tiny: Path, tmp_path: Path
 ) -> None:
@@ -217,7 +190,7 @@ def test_component_with_a_repository_of_its_own_is_added(
             "diffusion_pytorch_model.bin": (tmp_path / "vae.bin").read_bytes(),
         }
     )
-    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", "owner/vae")
+    ran = run(hub, tmp_path, "darkroom", "models", "add", "owner/vae")
     assert ran.returncode == 0, ran.stderr
     folder = tmp_path / "added" / "vaes" / "vae"
     added = load_file(folder / "diffusion_pytorch_model.safetensors")
@@ -226,22 +199,25 @@ def test_component_with_a_repository_of_its_own_is_added(
 
 
 def test_one_file_of_a_repository_is_added(hub: Hub, tmp_path: Path) -> None:
+    # It fits the bundled model, which is served by default.
+    served = load_file(BUNDLED / UNET)["conv_in.weight"]
     pair = {
-        "lora_te.lora_down.weight": torch.ones(2, 4),
-        "lora_te.lora_up.weight": torch.ones(4, 2),
+        "unet.conv_in.lora_A.weight": torch.ones(2, *served.shape[1:]),
+        "unet.conv_in.lora_B.weight": torch.ones(len(served), 2, 1, 1),
     }
     save_file(pair, tmp_path / "style.safetensors")
     raw = (tmp_path / "style.safetensors").read_bytes()
     hub.repositories["owner/styles"] = Repository({"style.safetensors": raw, "b.safetensors": raw})
-    which = run(hub, tmp_path, "-m", "darkroom", "models", "add", "owner/styles")
+    which = run(hub, tmp_path, "darkroom", "models", "add", "owner/styles")
     assert which.returncode == 1
     assert "several files, say which: owner/styles/b.safetensors" in which.stderr
-    one = run(hub, tmp_path, "-m", "darkroom", "models", "add", "owner/styles/style.safetensors")
+    one = run(hub, tmp_path, "darkroom", "models", "add", "owner/styles/style.safetensors")
     assert one.returncode == 0, one.stderr
     assert (tmp_path / "added" / "loras" / "style.safetensors").read_bytes() == raw
     assert hub.downloads("b.safetensors") == []
 
 
+@pytest.mark.long
 def test_both_files_of_a_tiny_autoencoder_are_fetched(hub: Hub, tmp_path: Path) -> None:
     files = {
         f"{half}.safetensors": shared_file(f"data/taesd/{half}.safetensors").read_bytes()
@@ -249,7 +225,7 @@ def test_both_files_of_a_tiny_autoencoder_are_fetched(hub: Hub, tmp_path: Path) 
     }
     hub.repositories["owner/tiny-vaes"] = Repository(files)
     source = "owner/tiny-vaes/taesd_decoder.safetensors"
-    ran = run(hub, tmp_path, "-m", "darkroom", "models", "add", source, "--name", "taesd")
+    ran = run(hub, tmp_path, "darkroom", "models", "add", source, "--name", "taesd")
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "added/vaes/taesd/config.json").is_file()
     assert hub.downloads("taesdxl_decoder.safetensors") == []
@@ -296,3 +272,17 @@ def test_one_variant_of_each_component_is_chosen() -> None:
         "text_encoder/model.safetensors.index.fp16.json",
         "text_encoder/model.fp16-00001-of-00001.safetensors",
     }
+
+
+def test_transformer_model_is_refused_before_its_weights_are_fetched(tmp_path: Path) -> None:
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    files = {
+        "model_index.json": json.dumps(index).encode(),
+        "transformer/config.json": b"{}",
+        "vae/config.json": b"{}",
+        "vae/diffusion_pytorch_model.safetensors": b"large",
+    }
+    with serving(Hub({"owner/flux": Repository(files)})) as hub:
+        message = refused(hub, tmp_path, "owner/flux")
+        assert "FluxPipeline is Flux, a transformer model" in message
+        assert not hub.downloads("diffusion_pytorch_model.safetensors")

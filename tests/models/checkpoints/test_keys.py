@@ -128,7 +128,7 @@ def comparable(config: UNetConfig) -> dict[str, Any]:
     """Return the effective configuration of a UNet; a level without attention has no depth."""
     attends = [kind.startswith("CrossAttn") for kind in config.down_block_types]
     attends[-1] = True  # the middle has the depth of the last level
-    depths = [depth for depth, does in zip(config.transformer_depth, attends, strict=True) if does]
+    depths = [config.encoder_depths(level) for level, does in enumerate(attends) if does]
     settings = config.to_dict() | {"heads": config.heads, "depths": depths}
     unused = ("attention_head_dim", "num_attention_heads", "transformer_layers_per_block")
     return {key: value for key, value in settings.items() if key not in unused}
@@ -206,7 +206,7 @@ def test_clip_keys_for_images_are_unused(name: str, prefix: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"context": 1024}, "Stable Diffusion 2"),
+        ({"context": 1152}, "a context of width 1152"),
         ({"in_channels": 5}, "5 channels in"),
         ({"width": 128}, "128 channels wide"),
     ],

@@ -59,9 +59,10 @@ def narrow(model: str, ids: int) -> dict[str, Any]:
     }
 
 
-def narrow_family(name: str) -> Family:
+def narrow_family(name: str, context: int = 48) -> Family:
     (family,) = (family for family in families() if family.name == name)
-    return replace(family, signature=Signature(4, WIDTH, 48), head_width=16)
+    signature = Signature(family.signature.in_channels, WIDTH, context)
+    return replace(family, signature=signature, head_width=16)
 
 
 @pytest.mark.parametrize(("name", "model", "mapped", "ids", "second"), KINDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 import warnings
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,46 @@ def test_conflicting_names_are_skipped(
     assert isinstance(conditioner, ClipConditioner)
     assert conditioner.embedding_names == ("My-Cat", "my-dog")
     assert {r.__dict__["embedding"] for r in caplog.records} == {"th", "my-cat", "my-dog_1"}
+
+
+@pytest.mark.parametrize("name", ["猫", "Кошка", "café", "ねこ v2", "हिन्दी", "O'Cat", "%+~"])
+def test_name_of_any_script_is_a_word(tiny_sd: LatentDiffusion, tmp_path: Path, name: str) -> None:
+    apart = unicodedata.normalize("NFD", name)
+    save_file({"x": vectors(3, 1)}, tmp_path / f"{apart}.safetensors")
+    conditioner = with_embeddings(tiny_sd.conditioner, tmp_path)
+    assert isinstance(conditioner, ClipConditioner)
+    assert conditioner.embedding_names == (name,)
+    [first] = conditioner.tokenizer.learned
+    ids = [first, first + 1, first + 2]
+    for spelling in (name, apart, name.upper()):
+        tokens = conditioner.tokenizer.tokens(f"the {spelling}, red")
+        assert [token for token in tokens if token >= first] == ids
+
+
+def test_names_that_no_prompt_reads_are_skipped(
+    tiny_sd: LatentDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("my (cat)", "[cat]", "BREAK it", "good-one"):
+        save_file({"x": vectors(1, 1)}, tmp_path / f"{name}.safetensors")
+    conditioner = with_embeddings(tiny_sd.conditioner, tmp_path)
+    assert isinstance(conditioner, ClipConditioner)
+    assert conditioner.embedding_names == ("good-one",)
+    assert len(caplog.records) == 3
+    assert all("as syntax" in record.__dict__["reason"] for record in caplog.records)
+
+
+@pytest.mark.parametrize("placeholder", ["*", "<my-hat>", "hat"])
+def test_own_placeholder_is_read_beside_its_token(
+    tiny_sd: LatentDiffusion, tmp_path: Path, placeholder: str
+) -> None:
+    """As the published code saves it, copied to safetensors."""
+    tensors = {
+        f"string_to_param.{placeholder}": vectors(2, 1),
+        f"string_to_token.{placeholder}": torch.tensor(265),
+    }
+    assert with_files(tiny_sd, tmp_path, my_cat=tensors).embedding_names == ("my-cat",)
+    tensors["string_to_param.other"] = vectors(2, 2)
+    assert with_files(tiny_sd, tmp_path, my_cat=tensors).embedding_names == ()
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b'{"emb_params": 1}'])

@@ -30,6 +30,7 @@ def script(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_the_check_of_correctness_passes_with_tiny_models() -> None:
     ran = script("--smoke", "correctness")
     assert ran.returncode == 0, ran.stderr

@@ -32,7 +32,7 @@ BATCH = 24
 KEPT = Path(os.environ["DARKROOM_WORKER_CACHE"])  # converted once for all tests here
 
 
-@pytest.fixture(scope="module", params=["sd", "sdxl"])
+@pytest.fixture(scope="module", params=["sd", pytest.param("sdxl", marks=pytest.mark.long)])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     (write_tiny_sd if request.param == "sd" else write_tiny_sdxl)(folder)
@@ -136,6 +136,7 @@ def small() -> Network:
 
 
 @pytest.mark.skipif(not compiled.available(), reason="needs a C++ compiler")
+@pytest.mark.long  # `tests/models/cuda/test_regions.py` compiles blocks in `make test`
 def test_a_compiled_network_computes_the_same_and_leaves_other_sizes_to_eager() -> None:
     network = small()
     exact = eager(network)
@@ -194,9 +195,15 @@ def test_merged_model_uses_the_executor_and_leaves_the_model_unchanged(
     assert len(list(tmp_path.glob("*.xml"))) == 1  # nothing was converted again
 
 
-def test_merged_model_with_missing_constants_is_converted(parts: list[Network]) -> None:
+@pytest.mark.parametrize("ending", [pytest.param("unet.conv_out.bias", marks=pytest.mark.long), ""])
+def test_merged_model_with_missing_constants_is_converted(
+    parts: list[Network], ending: str
+) -> None:
+    """Biases and weights of norms are folded into other constants."""
     network = parts[0]
-    other = merged(network, "unet.conv_out.bias")  # folded into another constant
+    parameters = network.module.named_parameters()
+    names = [name for name, p in parameters if p.ndim == 1 and name.endswith(ending)]
+    other = merged(network, *names)
     inputs = network.examples(2)
     options = eager(other)(*inputs)
     output = run_like(openvino.OpenVino(network, torch.float32, None), other)(*inputs)

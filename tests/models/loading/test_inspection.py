@@ -58,7 +58,7 @@ def test_valid_folder_is_described(tiny: Path) -> None:
     assert (report.pipeline, report.side, report.prediction) == (
         "StableDiffusionPipeline", 32, "epsilon",
     )  # fmt: skip
-    assert report.tasks == ("txt2img", "img2img", "inpaint")
+    assert report.tasks == ("txt2img", "img2img", "inpaint", "outpaint")
     assert [part.name for part in report.components] == ["text_encoder", "vae", "unet"]
     assert {part.precisions for part in report.components} == {("fp32",)}
     assert report.weights["fp32"] == 4 * sum(part.parameters for part in report.components)
@@ -140,9 +140,9 @@ def test_file_that_is_no_model_is_reported(tmp_path: Path) -> None:
         {f"{name}.lora_down.weight": ("F16", (4, 8)), f"{name}.lora_up.weight": ("F16", (8, 4))},
     )
     assert inspect_checkpoint(str(lora)).lines() == ["a LoRA", "valid"]
-    write_header(lora, {f"{name}.hada_w1_a": ("F16", (4, 8))})
+    write_header(lora, {f"{name}.oft_blocks": ("F16", (4, 8))})
     assert inspect_checkpoint(str(lora)).all_problems == (
-        f"LoHa is not supported: {name}.hada_w1_a",
+        f"OFT is not supported: {name}.oft_blocks",
     )
     embedding = tmp_path / "token.safetensors"
     write_header(embedding, {"emb_params": ("F16", (2, 768))})

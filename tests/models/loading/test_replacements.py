@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from models.checkpoints.checkpoint import CheckpointError, CheckpointMissing
 from models.checkpoints.hub import fetch_component as fetch
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
-from models.loading.replacements import resolve_network, with_first_stage
+from models.loading.replacements import resolve_network
 from models.pipeline import LatentDiffusion
 from tests.support.published import published
 from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
@@ -29,7 +30,8 @@ def test_latents_stay_equal_and_images_are_those_of_the_other(
     tiny_sd: LatentDiffusion, tmp_path: Path
 ) -> None:
     other = write_tiny_sdxl(tmp_path / "xl")  # a first stage of the same shape, other weights
-    replaced = with_first_stage(tiny_sd, resolve_network(str(other), "vae", fetch))
+    vae = resolve_network(str(other), "vae", fetch)
+    replaced = load_model(str(tiny_sd.folder), CPU, first_stage=vae)
     latents = latents_of(replaced)
     assert torch.equal(latents, latents_of(tiny_sd))
     theirs = load_model(str(other), torch.device("cpu"))
@@ -56,7 +58,8 @@ def test_precision_is_the_models_own_where_a_file_does_not_set_it(
     (other / "vae/config.json").write_text(json.dumps(config | upcast))
     loaded = load_model(str(model), torch.device("cpu"), torch.float16)
     assert loaded.autoencoder.dtype == torch.float32
-    replaced = with_first_stage(loaded, resolve_network(str(other), "vae", fetch)).autoencoder
+    vae = resolve_network(str(other), "vae", fetch)
+    replaced = load_model(str(model), CPU, torch.float16, first_stage=vae).autoencoder
     assert replaced.dtype == precision
     assert replaced.config.force_upcast is (setting is not False)
     assert "force_upcast" not in published("stabilityai__sdxl-vae", "config.json")
@@ -97,9 +100,43 @@ def test_first_stage_of_another_shape_is_refused(tiny_sd: LatentDiffusion, tmp_p
         "up_block_types": ["UpDecoderBlock2D"] * 2,
     }
     (folder / "config.json").write_text(json.dumps(config | levels | kinds))
-    skeleton = load_model(str(tiny_sd.folder), torch.device("meta"))
     with pytest.raises(CheckpointError, match="4 channels for 2 pixels, the model's have 4"):
-        with_first_stage(skeleton, folder)
+        load_model(str(tiny_sd.folder), torch.device("meta"), first_stage=folder)
+
+
+@pytest.mark.parametrize(("sdxl", "scale"), [(False, 0.18215), (True, 0.13025)])
+def test_first_stage_serves_a_model_that_holds_none(
+    tmp_path: Path, sdxl: bool, scale: float
+) -> None:
+    """Single files of a first stage have no scale: it is that of the family."""
+    write = write_tiny_sdxl if sdxl else write_tiny_sd
+    whole, bare = write(tmp_path / "whole"), write(tmp_path / "bare")
+    shutil.move(bare / "vae", tmp_path / "vae")
+    with pytest.raises(CheckpointMissing, match="named as `vae` in the models config"):
+        load_model(str(bare), CPU)
+    for folder in (whole / "vae", tmp_path / "vae"):
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"scaling_factor": scale, "force_upcast": sdxl}
+        if folder.parent == tmp_path:
+            del config["scaling_factor"], config["force_upcast"]
+        (folder / "config.json").write_text(json.dumps(config))
+    served, expected = (
+        load_model(str(bare), CPU, first_stage=tmp_path / "vae"),
+        load_model(str(whole)),
+    )
+    latents = latents_of(served)
+    assert torch.equal(served.decode(latents[None]), expected.decode(latents[None]))
+    assert served.autoencoder.config == expected.autoencoder.config
+
+
+def test_first_stage_of_other_channels_serves_no_model(tmp_path: Path) -> None:
+    bare = write_tiny_sd(tmp_path / "bare")
+    folder = bare / "vae"
+    config = json.loads((folder / "config.json").read_text()) | {"latent_channels": 16}
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.move(folder, tmp_path / "vae")
+    with pytest.raises(CheckpointError, match="have 16 channels, the model's have 4"):
+        load_model(str(bare), torch.device("meta"), first_stage=tmp_path / "vae")
 
 
 @pytest.mark.parametrize("source", ["/nowhere/vae", "vae", "a/b/c"])

@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.lora.layers import Layer, Layers
+from models.lora.layers import Layer, Layers, Parameter
 from models.lora.names import TEXT, TEXT_2, UNET
 from models.lora.original_names import original_name
 from models.networks.config import UNetConfig
 
 Pairs = Mapping[Layer, tuple[Tensor, Tensor]]  # down and up
+Vectors = Mapping[Parameter, Tensor]  # differences of biases and of the weights of norms
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 
@@ -70,6 +71,43 @@ def comfy(pairs: Pairs, config: UNetConfig) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for (_, path), (down, up) in pairs.items():
         tensors |= _kohya_parts(f"diffusion_model.{original_name(path, config)}", down, up, None)
+    return tensors
+
+
+def comfy_saved(pairs: Pairs, vectors: Vectors, config: UNetConfig) -> dict[str, Tensor]:
+    """Return the keys of ComfyUI's node "Extract and Save Lora" for any layers."""
+    tensors: dict[str, Tensor] = {}
+    for (component, path), (down, up) in pairs.items():
+        tensors |= _kohya_parts(_comfy_name(component, path, config), down, up, None)
+    for (component, parameter), difference in vectors.items():
+        path, _, last = parameter.rpartition(".")
+        suffix = "diff" if last == "weight" else "diff_b"
+        tensors[f"{_comfy_name(component, path, config)}.{suffix}"] = difference
+    return tensors
+
+
+def _comfy_name(component: str, path: str, config: UNetConfig) -> str:
+    if component == UNET:
+        return f"diffusion_model.{original_name(path, config)}"
+    return f"text_encoders.{'clip_l' if component == TEXT else 'clip_g'}.transformer.{path}"
+
+
+def one_trainer(pairs: Pairs, config: UNetConfig) -> dict[str, Tensor]:
+    """Return the keys of OneTrainer's own layout."""
+    prefixes = {UNET: "unet", TEXT: "clip_l", TEXT_2: "clip_g"}
+    tensors: dict[str, Tensor] = {}
+    for (component, path), (down, up) in pairs.items():
+        name = original_name(path, config) if component == UNET else path
+        tensors |= _kohya_parts(f"{prefixes[component]}.{name}", down, up, None)
+    return tensors
+
+
+def prefixed(pairs: Pairs, prefix: str, separator: str = ".") -> dict[str, Tensor]:
+    """Return the keys of one network by the paths of its layers after `prefix`, in PEFT's form."""
+    tensors: dict[str, Tensor] = {}
+    for (_, path), (down, up) in pairs.items():
+        name = prefix + path.replace(".", separator)
+        tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = down, up
     return tensors
 
 

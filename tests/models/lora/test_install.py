@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from models.checkpoints.convert.install import install
 from models.checkpoints.convert.model_store import ModelStore
 from models.checkpoints.errors import CheckpointError
+from models.lora.factors import Factors
 from models.lora.merging import layers_of
 from models.lora.names import UNET
 from models.lora.reading import read_lora
@@ -45,7 +46,11 @@ def test_peft_adapter_keeps_its_scale(
     assert (added.kind, added.path) == ("lora", root / "loras/style.safetensors")
     layers = layers_of(tiny_sd)
     assert LoraRegistry(root / "loras").fitting(layers) == ("style",)
-    scales = [factors.scale for factors in read_lora(added.path, layers).factors.values()]
+    scales = [
+        change.scale
+        for change in read_lora(added.path, layers).changes.values()
+        if isinstance(change, Factors)
+    ]
     assert {*scales} == {3.0}
 
 

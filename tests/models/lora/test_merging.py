@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import diffusers
 import peft
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.conditioners.textual_inversion import with_embeddings
 from models.denoising.sampling_params import SamplingParams
 from models.lora.factors import Factors
 from models.lora.merging import _sum, layers_of, networks, with_loras
@@ -21,6 +24,7 @@ from models.lora.reading import LoRA, read_lora
 from models.pipeline import LatentDiffusion
 from tests.models.lora import spellings
 from tests.models.lora.spellings import Pairs
+from tests.support.tiny_models import CONTEXT
 
 TOLERANCE = 1e-5
 
@@ -35,7 +39,7 @@ def assert_equal(ours: nn.Module, theirs: nn.Module, names: str = "{}") -> None:
         torch.testing.assert_close(parameter, expected[name], rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def fused(folder: Path, files: Sequence[Path], strengths: Sequence[float]) -> Any:
+def fused(folder: Path, files: Sequence[Path], strengths: Sequence[Any]) -> Any:
     """Return the diffusers pipeline with these LoRAs fused into its weights."""
     name = "StableDiffusionXLPipeline" if (folder / "tokenizer_2").exists() else None
     kind = getattr(diffusers, name or "StableDiffusionPipeline")
@@ -130,6 +134,65 @@ def test_peft_file_is_merged_as_peft_does(
     assert_equal(with_loras(tiny_sd, [(lora, 1.0)]).unet, theirs.merge_and_unload())
 
 
+def test_save_lora_adapter_file_is_merged_as_diffusers_does(
+    tiny_sd: LatentDiffusion, tiny_sd_folder: Path, tmp_path: Path
+) -> None:
+    """Its keys have no prefix, and its configuration has none either."""
+    theirs = diffusers.UNet2DConditionModel.from_pretrained(tiny_sd_folder / "unet")
+    config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["to_q", "to_out.0", "conv1"])
+    theirs.add_adapter(config)
+    torch.manual_seed(5)
+    for name, parameter in theirs.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(parameter, std=0.1)
+    theirs.save_lora_adapter(str(tmp_path))
+    theirs.fuse_lora()
+    theirs.unload_lora()
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    merged = with_loras(tiny_sd, [(read_lora(file, layers_of(tiny_sd)), 1.0)])
+    assert_equal(merged.unet, theirs)
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_comfyuis_file_of_every_weight_gives_the_fine_tuned_model(
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A file of ComfyUI is the difference of two models; merged, it gives the second again."""
+    model: LatentDiffusion = request.getfixturevalue(f"tiny_{family}")
+    layers = layers_of(model)
+    pairs = spellings.random_pairs(layers, layers.shapes, rank=2)
+    vectors = {name: 0.1 * torch.randn(shape) for name, shape in layers.vectors.items()}
+    tensors = spellings.comfy_saved(pairs, vectors, model.unet.config)
+    file = spellings.save(tmp_path / "saved.safetensors", tensors)
+    merged = with_loras(model, [(read_lora(file, layers), 0.5)])
+    for component, network in networks(model).items():
+        tuned = dict(networks(merged)[component].named_parameters())
+        for name, parameter in network.named_parameters():
+            if (component, name) in vectors:
+                difference = vectors[component, name]
+            else:
+                down, up = pairs[component, name.removesuffix(".weight")]
+                difference = torch.einsum("or,r...->o...", up.flatten(1), down)
+            torch.testing.assert_close(tuned[name], parameter + 0.5 * difference)
+
+
+def test_rows_of_embeddings_are_kept_when_the_vocabulary_is_changed(
+    tiny_sd: LatentDiffusion, tmp_path: Path
+) -> None:
+    save_file({"emb_params": torch.ones(2, CONTEXT)}, tmp_path / "my-cat.safetensors")
+    model = replace(tiny_sd, conditioner=with_embeddings(tiny_sd.conditioner, tmp_path))
+    layers = layers_of(model)
+    assert layers.digest == layers_of(tiny_sd).digest  # a file fits both or none
+    layer = (TEXT, "text_model.embeddings.token_embedding")
+    down, up = spellings.random_pairs(layers, [layer])[layer]
+    merged = with_loras(model, [(made("words", {layer: (down, up)}), 1.0)])
+    before, after = (
+        networks(each)[TEXT].get_parameter(f"{layer[1]}.weight") for each in (model, merged)
+    )
+    torch.testing.assert_close(after[:-2], before[:-2] + up @ down)
+    assert after[-2:].equal(before[-2:])
+
+
 def lora(model: LatentDiffusion, *endings: str, seed: int = 0) -> LoRA:
     layers = layers_of(model)
     chosen = [layer for layer in layers.shapes if layer[1].endswith(endings)]
@@ -137,7 +200,11 @@ def lora(model: LatentDiffusion, *endings: str, seed: int = 0) -> LoRA:
 
 
 def made(name: str, pairs: Pairs) -> LoRA:
-    return LoRA(name, {layer: Factors(down, up, 1.0) for layer, (down, up) in pairs.items()})
+    changes = {
+        (component, f"{path}.weight"): Factors(down, up, 1.0)
+        for (component, path), (down, up) in pairs.items()
+    }
+    return LoRA(name, changes)
 
 
 def test_variant_shares_every_unchanged_layer(tiny_sd: LatentDiffusion) -> None:
@@ -145,7 +212,7 @@ def test_variant_shares_every_unchanged_layer(tiny_sd: LatentDiffusion) -> None:
     before = {name: p.clone() for name, p in weights(tiny_sd.unet).items()}
     variant = with_loras(tiny_sd, [(one, 1.0)])
     for name, parameter in weights(variant.unet).items():
-        changed = (UNET, name.removesuffix(".weight")) in one.factors
+        changed = (UNET, name) in one.changes
         assert (parameter.data_ptr() == tiny_sd.unet.get_parameter(name).data_ptr()) is not changed
         assert parameter.stride() == before[name].stride()  # channels-last for convolutions
     assert variant.autoencoder is tiny_sd.autoencoder
@@ -182,8 +249,8 @@ def test_half_precision_is_merged_in_single_precision(tiny_sd: LatentDiffusion) 
     tiny = 2.0**-12 * torch.ones_like(weight[:, :1])
     half = torch.ones_like(weight).half()
     pairs = {layer: (torch.ones(1, weight.shape[1], 1, 1), tiny)}
-    factors = [(f, 1.0) for f in made("tiny", pairs).factors.values()]
-    one, many = _sum(half, factors), _sum(half, 8 * factors)
+    changes = [(change, 1.0) for change in made("tiny", pairs).changes.values()]
+    one, many = _sum(half, changes), _sum(half, 8 * changes)
     assert one.dtype == torch.float16
     assert torch.equal(one, torch.ones_like(one))
     assert torch.equal(many, torch.full_like(many, 1 + 8 * 2.0**-12))

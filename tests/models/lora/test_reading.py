@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from models.lora.errors import LoraError
-from models.lora.layers import Layers
+from models.lora.factors import Factors
+from models.lora.layers import Layer, Layers
 from models.lora.merging import layers_of
 from models.lora.names import TEXT, TEXT_2, UNET
 from models.lora.original_names import original_name
@@ -31,10 +32,17 @@ def only(pairs: Pairs, component: str) -> Pairs:
     return {layer: pair for layer, pair in pairs.items() if layer[0] == component}
 
 
+def change_of(lora: LoRA, layer: Layer) -> Factors:
+    """Return the low-rank change of a layer."""
+    change = lora.changes[layer[0], f"{layer[1]}.weight"]
+    assert isinstance(change, Factors)
+    return change
+
+
 def assert_changes(lora: LoRA, pairs: Pairs, scale: float = 1.0) -> None:
-    assert set(lora.factors) == set(pairs)
+    assert set(lora.changes) == {(component, f"{path}.weight") for component, path in pairs}
     for layer, (down, up) in pairs.items():
-        factors = lora.factors[layer]
+        factors = change_of(lora, layer)
         assert torch.equal(factors.down, down)
         assert torch.equal(factors.up, up)
         assert factors.scale == pytest.approx(scale)
@@ -59,11 +67,25 @@ def test_all_spellings_give_the_same_changes(
         (only(attention, UNET), spellings.processors(only(attention, UNET), prefix=False)),
         (everything, spellings.peft(everything)),
         (only(everything, UNET), spellings.peft(only(everything, UNET), bare=True)),
+        (everything, spellings.comfy_saved(everything, {}, config)),
+        (everything, spellings.one_trainer(everything, config)),
+        (only(everything, UNET), spellings.prefixed(only(everything, UNET), "")),
+        (
+            only(everything, UNET),
+            spellings.prefixed(only(everything, UNET), "unet.base_model.model."),
+        ),
+        (only(everything, UNET), spellings.prefixed(only(everything, UNET), "lycoris_", "_")),
+        (everything, with_ending(spellings.peft(everything), ".my-adapter.weight")),
+        (everything, with_ending(spellings.peft(everything), "")),
     ]
     for index, (pairs, tensors) in enumerate(files):
         file = spellings.save(tmp_path / f"{index}.safetensors", tensors)
         check_lora(file, layers)
         assert_changes(read_lora(file, layers), pairs)
+
+
+def with_ending(tensors: Tensors, ending: str) -> Tensors:
+    return {key.removesuffix(".weight") + ending: tensor for key, tensor in tensors.items()}
 
 
 def test_only_layers_of_equal_encoders_share_a_name(
@@ -87,7 +109,9 @@ def test_original_names_equal_those_of_published_files(model: str, mapping: str)
         unet = UNet(config)
     layers = Layers.of({UNET: unet}, config)
     assert len(layers.shapes) == sum(len(shape) > 1 for shape in key_list(f"{model}.unet").values())
-    for _, path in layers.shapes:
+    norms = [path.removesuffix(".weight") for _, path in layers.vectors if path.endswith("weight")]
+    assert len(layers.shapes) + len(layers.vectors) == len(expected)
+    for path in (*(path for _, path in layers.shapes), *norms):
         key = expected[f"{path}.weight"]
         original = key if isinstance(key, str) else key[0]
         assert original == f"model.diffusion_model.{original_name(path, config)}.weight"
@@ -130,12 +154,10 @@ def test_linear_change_fits_a_1x1_convolution(tiny_sd: LatentDiffusion, tmp_path
     assert layers.shapes[layer][2:] == (1, 1)
     down, up = spellings.random_pairs(layers, [layer])[layer]
     flat = {layer: (down[:, :, 0, 0], up[:, :, 0, 0])}
-    factors = read_lora(
-        spellings.save(tmp_path / "a.safetensors", spellings.kohya(flat)), layers
-    ).factors
-    shape = torch.Size(layers.shapes[layer])
+    lora = read_lora(spellings.save(tmp_path / "a.safetensors", spellings.kohya(flat)), layers)
+    weight = torch.zeros(layers.shapes[layer])
     expected = (up[:, :, 0, 0] @ down[:, :, 0, 0])[:, :, None, None]
-    torch.testing.assert_close(factors[layer].delta(shape, torch.device("cpu")), expected)
+    torch.testing.assert_close(change_of(lora, layer).delta(weight), expected)
 
 
 def test_change_of_a_convolution_in_three_factors(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
@@ -147,8 +169,8 @@ def test_change_of_a_convolution_in_three_factors(tiny_sd: LatentDiffusion, tmp_
     name = "lora_unet_mid_block_resnets_0_conv1"
     tensors = {f"{name}.lora_{part}.weight": t for part, t in
                {"down": down, "mid": mid, "up": up}.items()}  # fmt: skip
-    factors = read_lora(spellings.save(tmp_path / "a.safetensors", tensors), layers).factors[layer]
-    delta = factors.delta(torch.Size(layers.shapes[layer]), torch.device("cpu"))
+    lora = read_lora(spellings.save(tmp_path / "a.safetensors", tensors), layers)
+    delta = change_of(lora, layer).delta(torch.zeros(layers.shapes[layer]))
     x = torch.randn(1, inside, 5, 5)
     convolved = nn.functional.conv2d
     torch.testing.assert_close(
@@ -159,6 +181,7 @@ def test_change_of_a_convolution_in_three_factors(tiny_sd: LatentDiffusion, tmp_
     )
 
 
+NORM = "lora_unet_mid_block_attentions_0_transformer_blocks_0_norm1"
 LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 
 
@@ -175,14 +198,36 @@ def lora_of(changes: dict[str, Tensor | None]) -> Tensors:
         ({"lora_unet_nowhere.lora_down.weight": torch.zeros(2, 2)}, "lora_unet_nowhere"),
         ({"lora_te2_text_model_x.alpha": torch.zeros(())}, "keys of no layer.*lora_te2_text"),
         ({"some.weight": torch.zeros(2)}, "keys of no layer of this model: some.weight"),
-        ({f"{LAYER}.dora_scale": torch.ones(64, 1)}, "DoRA is not supported"),
-        ({"unet.x.lora_magnitude_vector": torch.ones(64)}, "DoRA is not supported"),
-        ({f"{LAYER}.hada_w1_a": torch.ones(64, 1)}, "LoHa is not supported"),
-        ({f"{LAYER}.lokr_w2": torch.ones(64, 1)}, "LoKr is not supported"),
+        ({f"{LAYER}.dora_scale": torch.ones(63, 1)}, r"lengths of DoRA that do not fit, \(63, 1\)"),
+        ({f"{LAYER}.dora_scale": torch.ones(64, 64)}, "lengths of DoRA that do not fit"),
+        ({f"{LAYER}.dora_scale": torch.ones(1, 1, 64)}, "lengths of DoRA that do not fit"),
+        ({f"{LAYER}.dora_scale": torch.ones(64), f"{LAYER}.lora_magnitude_vector": torch.ones(64)},
+         "lengths of DoRA that do not fit"),
+        ({f"{LAYER}.hada_w1_a": torch.ones(64, 1)}, "changes of two kinds"),
+        ({f"{LAYER}.lokr_w2": torch.ones(64, 1)}, "changes of two kinds"),
+        ({f"{LAYER}.diff": torch.ones(64, 64)}, "changes of two kinds"),
         ({f"{LAYER}.oft_blocks": torch.ones(2, 2, 2)}, "OFT is not supported"),
-        ({f"{LAYER}.diff": torch.ones(64, 64)}, "full difference"),
-        ({"unet.x.lora_B.bias": torch.ones(64)}, "biases"),
-        ({"bundle_emb.hat.string_to_param.*": torch.ones(2, 32)}, "textual inversion"),
+        ({f"{LAYER}.on_input": torch.ones(1)}, "IA3 is not supported"),
+        ({"unet.x.ia3_l.default": torch.ones(1)}, "IA3 is not supported"),
+        ({f"{LAYER}.a1.weight": torch.ones(2, 2)}, "GLoRA is not supported"),
+        ({f"{LAYER}.lambda_layer": torch.ones(2)}, "T-LoRA is not supported"),
+        ({f"{LAYER}.diff_b": torch.ones(64)}, f"the layer has no bias: {LAYER}.diff_b"),
+        ({f"{NORM}.diff": torch.ones(65)}, r"shapes that do not fit, \(65,\) for \(64,\)"),
+        ({f"{NORM}.diff": torch.ones(64, 64)}, r"shapes that do not fit, \(64, 64\) for"),
+        ({f"{NORM}.diff_b": torch.ones(64).int()}, "no floating-point"),
+        ({f"{NORM}.lora_down.weight": torch.ones(2, 64)}, "low-rank changes of a norm"),
+        ({f"{LAYER}.set_weight": torch.ones(64, 64)}, "a replacement of weights"),
+        ({f"{LAYER}.lora_E": torch.ones(2, 1)}, "AdaLoRA"),
+        ({"unet.x.hra_u.default": torch.ones(2, 2)}, "this method of PEFT"),
+        ({"unet.x.lora_A.bias": torch.ones(64)}, "a LoRA with biases in this form"),
+        ({f"{LAYER}.lora_B.bias": torch.ones(64)}, "the layer has no bias"),
+        ({"bundle_emb.hat.string_to_param.*": torch.ones(2, 33)}, r"embedding hat: .*\(N, 32\)"),
+        ({"bundle_emb.hat.clip_l": torch.ones(2, 32), "bundle_emb.hat.clip_g": torch.ones(2, 32)},
+         "embedding hat: it is for SDXL"),
+        ({"bundle_emb.re.string_to_param.*": torch.ones(2, 32)}, "embedding re: .* already has"),
+        ({"bundle_emb.h(t.string_to_param.*": torch.ones(2, 32)}, "as syntax"),
+        ({"bundle_emb.hat.string_to_param.*": torch.ones(76, 32)}, "holds 76 vectors"),
+        ({"bundle_emb.hat.notes": torch.ones(2)}, "keys of no layer"),
         ({f"{LAYER}.lora_up.weight": None}, "without both factors"),
         ({f"{LAYER}.lora_up.weight": torch.ones(64, 3)}, "shapes that do not fit"),
         ({f"{LAYER}.lora_up.weight": torch.ones(32, 2)}, r"weight of \(64, 64\)"),
@@ -230,7 +275,11 @@ def peft_file(folder: Path, layers: Layers, **config: object) -> Path:
     "config",
     [
         {"fan_in_fan_out": True},
-        {"use_dora": True},
+        {"use_qalora": True},
+        {"init_lora_weights": "pissa_niter_4"},
+        {"r": 0},
+        {"rank_pattern": {"to_q": 0}},
+        {"lora_alpha": float("nan")},
         {"lora_alpha": "much"},
         {"alpha_pattern": {"(a+)+$": 3}},
         {"alpha_pattern": {"to_q": None}},
@@ -244,6 +293,52 @@ def test_unsupported_peft_configurations_are_refused(
     check_lora(peft_file(tmp_path, layers, lora_alpha=3), layers)
     with pytest.raises(LoraError, match="PEFT configuration"):
         check_lora(peft_file(tmp_path, layers, **config), layers)
+
+
+def test_dora_without_its_lengths_is_refused(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+    layers = layers_of(tiny_sd)
+    with pytest.raises(LoraError, match="without the lengths of DoRA"):
+        check_lora(peft_file(tmp_path, layers, use_dora=True), layers)
+
+
+def ones(**shapes: tuple[int, ...]) -> Tensors:
+    """Return tensors of one layer, whose weight is (64, 64), by the ends of their names."""
+    return {f"{LAYER}.{end}": torch.ones(shape) for end, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        ones(hada_w1_a=(64, 2), hada_w1_b=(2, 64), hada_w2_a=(64, 2)),
+        ones(hada_w1_a=(64, 2), hada_w1_b=(2, 64), hada_w2_a=(64, 3), hada_w2_b=(3, 64)),
+        ones(hada_w1_a=(64, 2), hada_w1_b=(3, 64), hada_w2_a=(64, 2), hada_w2_b=(3, 64)),
+        ones(hada_w1_a=(64, 0), hada_w1_b=(0, 64), hada_w2_a=(64, 0), hada_w2_b=(0, 64)),
+        ones(hada_w1_a=(9999,), hada_w1_b=(2, 64), hada_w2_a=(9999,), hada_w2_b=(2, 64)),
+        ones(hada_w1_a=(2, 64), hada_w1_b=(2, 64), hada_w2_a=(2, 64), hada_w2_b=(2, 64),
+             hada_t1=(2, 2, 1, 1)),
+        ones(hada_w1_a=(2, 64), hada_w1_b=(2, 64), hada_w2_a=(2, 64), hada_w2_b=(2, 64),
+             hada_t1=(2, 2, 999, 9), hada_t2=(2, 2, 999, 9)),
+        ones(lokr_w1=(8, 8)),
+        ones(lokr_w1=(8, 8), lokr_w2=(8, 9)),
+        ones(lokr_w1=(64, 64), lokr_w2=(64, 64)),
+        ones(lokr_w1=(8, 8), lokr_w1_a=(8, 1), lokr_w2=(8, 8)),
+        ones(lokr_w1=(8, 8), lokr_w2_a=(8, 2), lokr_w2_b=(3, 8)),
+        ones(lokr_w1=(8, 0), lokr_w2=(8, 8)),
+        ones(lokr_w1=(8, 8), lokr_w2_a=(2, 8), lokr_w2_b=(2, 8), lokr_t2=(2, 2, 3, 3)),
+        ones(lokr_w1=(8, 8), lokr_w2=(8, 8), lokr_t2=(2, 2)),
+        ones(lokr_w1=(), lokr_w2=(64, 64)),
+        ones(diff=(64, 65)),
+        ones(diff=()),
+        ones(diff=(64, 64, 1, 1), alpha=(3,)),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_fit_are_refused_by_their_shapes(
+    tiny_sd: LatentDiffusion, tmp_path: Path, tensors: Tensors
+) -> None:
+    file = spellings.save(tmp_path / "odd.safetensors", tensors)
+    for reader in (check_lora, read_lora):
+        with pytest.raises(LoraError, match=r"shapes that do not fit, .* for a weight|no number"):
+            reader(file, layers_of(tiny_sd))
 
 
 def test_key_of_two_text_encoders_is_refused(tiny_sdxl: LatentDiffusion, tmp_path: Path) -> None:
@@ -274,3 +369,17 @@ def test_files_that_are_not_safetensors_are_refused(
     damage(file)
     with pytest.raises(LoraError, match="LoRA bad cannot be read"):
         check_lora(file, layers_of(tiny_sd))
+
+
+def test_weights_that_the_model_does_not_use_are_skipped(
+    tiny_sd: LatentDiffusion, tmp_path: Path
+) -> None:
+    """ComfyUI saves the projection of CLIP-L, which has no part in an image."""
+    unused = "text_encoders.clip_l.transformer.text_projection"
+    more = {f"{unused}.lora_down.weight": torch.ones(2, 32),
+            f"{unused}.lora_up.weight": torch.ones(32, 2)}  # fmt: skip
+    layers = layers_of(tiny_sd)
+    file = spellings.save(tmp_path / "a.safetensors", lora_of({**more}))
+    assert len(read_lora(file, layers).changes) == 1
+    with pytest.raises(LoraError, match="no LoRA keys"):
+        check_lora(spellings.save(tmp_path / "b.safetensors", more), layers)

@@ -147,7 +147,7 @@ def test_pooled_text_is_at_the_first_end_token_when_the_file_names_it() -> None:
         (UNetConfig, {"down_block_types": ["SimpleCrossAttnDownBlock2D"]}),
         (UNetConfig, {"addition_embed_type": "image"}),
         (UNetConfig, {"a_key_of_the_future": 3}),
-        (AutoencoderConfig, {"use_quant_conv": False}),
+        (AutoencoderConfig, {"norm_type": "spatial"}),
         (AutoencoderConfig, {"down_block_types": ["AttnDownEncoderBlock2D"]}),
         (TextEncoderConfig, {"hidden_act": "relu"}),
     ],

@@ -220,7 +220,6 @@ def test_missing_or_unexpected_context_is_refused() -> None:
         {"class_embed_type": "timestep"},
         {"num_class_embeds": 1000},
         {"downsample_padding": 0},
-        {"add_attention": False},
         {"mid_block_type": "None"},
         {"cross_attention_dim": 768},
         {"down_block_types": ["CrossAttnDownBlock2D"] * 4},

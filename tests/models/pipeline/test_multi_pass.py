@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -169,6 +170,29 @@ def test_hires_fix_denoises_the_scaled_latents(tiny_sd: LatentDiffusion) -> None
     little, much = distance(0.02), distance(1.0)
     assert little < 0.2
     assert much > 2 * little
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "antialias"),
+    [("bilinear", False), ("bilinear", True), ("bicubic", False), ("nearest-exact", False)],
+)
+def test_hires_fix_scales_latents_as_asked_for(
+    tiny_sd: LatentDiffusion, interpolation: str, antialias: bool
+) -> None:
+    """The second pass begins with the latents that torch interpolates, and noise."""
+    params = SamplingParams(
+        "the cat", width=32, height=32, steps=2, sampler="ddim", schedule="leading"
+    )
+    first = finish(tiny_sd, tiny_sd.start(params, [3])[0])
+    larger = replace(params, width=48, height=64, strength=0.5)
+    interpolated = torch.nn.functional.interpolate(
+        first.x[None], size=(16, 12), mode=interpolation, antialias=antialias
+    )
+    noise = first.noise.resized((4, 16, 12))
+    expected = tiny_sd.begin(larger, noise, interpolated[0])
+    first = finish(tiny_sd, tiny_sd.start(params, [3])[0])
+    second = HiresFixPass(tiny_sd, larger, interpolation, antialias).begin(first)
+    assert torch.equal(second.x, expected.x)
 
 
 def test_second_pass_continues_the_noise_of_the_image(

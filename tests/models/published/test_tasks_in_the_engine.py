@@ -181,8 +181,9 @@ def generate(engine: DiffusionEngine, case: Case, request: GenerationRequest) ->
 @every_task
 def test_request_generates_the_image_of_its_parameters(case: Case, loaded: Loaded) -> None:
     model, card = loaded(case)
-    words = (Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT)
-    assert card.tasks == (words if "prompt" in case.fields else (case.task,))
+    words = (Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT, Task.OUTPAINT)
+    alone = (case.task, Task.OUTPAINT) if case.task is Task.INPAINT else (case.task,)
+    assert card.tasks == (words if "prompt" in case.fields else alone)
     assert card.family == "ldm"
     assert card.reads_prompts == ("prompt" in case.fields)
     engine = DiffusionEngine({card.name: unmeasured(model, 4)}, max_slots=4)

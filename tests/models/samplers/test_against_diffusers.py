@@ -113,7 +113,10 @@ def test_every_step_is_that_of_diffusers(sampler: str, schedule: str) -> None:
     assert failures(sampler, schedule, SD15, STEPS, STRENGTHS) == {}
 
 
-@pytest.mark.parametrize("schedule", ["leading", "trailing", "sgm_uniform"])
+@pytest.mark.parametrize(
+    "schedule",
+    ["trailing", *(pytest.param(s, marks=pytest.mark.long) for s in ("leading", "sgm_uniform"))],
+)
 @pytest.mark.parametrize(("name", "sampler"), OTHERS)
 def test_every_configuration(name: str, sampler: str, schedule: str) -> None:
     assert failures(sampler, schedule, CONFIGS[name], (7,), (None, 0.6)) == {}
@@ -148,7 +151,7 @@ def test_ddim_with_fresh_noise(config: dict[str, Any], schedule: str, eta: float
 
 
 @pytest.mark.parametrize(("sampler", "strength"), INPAINTED)
-@pytest.mark.parametrize("schedule", ["leading", "karras"])
+@pytest.mark.parametrize("schedule", ["leading", pytest.param("karras", marks=pytest.mark.long)])
 def test_inpainting_keeps_the_known_region_as_diffusers_does(
     sampler: str, schedule: str, strength: float | None
 ) -> None:

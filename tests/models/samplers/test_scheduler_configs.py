@@ -16,7 +16,7 @@ from models.samplers.noise_schedule import NoiseSchedule
 from models.samplers.scheduler_config import FIELDS, SCHEDULER_CLASSES, published_schedule
 from tests.models.samplers.oracle import Oracle, error, fresh_noise
 from tests.models.samplers.toy import CONFIGS, SD15, toy_network, unit_noise, walk
-from tests.support.shared_files import shared_file
+from tests.support.shared_files import SHARED, shared_file
 from worker.model_info.published_sampler import published_sampler
 
 CLASSES: dict[str, Any] = {
@@ -273,8 +273,7 @@ def test_karras_levels_span_what_the_class_spans(name: str, spacing: str, expect
 @pytest.mark.parametrize(
     "folder",
     sorted(
-        path.parts[-3]
-        for path in shared_file("facts/checkpoints/configs").glob("*/scheduler/*.json")
+        path.parts[-3] for path in (SHARED / "facts/checkpoints/configs").glob("*/scheduler/*.json")
     ),
 )
 def test_published_configurations_are_supported(folder: str) -> None:

@@ -277,3 +277,17 @@ def test_missing_files_are_named(tmp_path: Path, config: str, missing: str) -> N
     (tmp_path / "tokenizer_config.json").write_text(config)
     with pytest.raises(CheckpointMissing, match=missing):
         Tokenizer.from_folder(tmp_path)
+
+
+def test_learned_word_is_not_cut_at_the_end_of_a_row(published: Tokenizer) -> None:
+    extended = published.with_tokens({"my-cat": 4})
+    first = extended.tokens("my-cat")
+    for before in range(70, 77):
+        rows = extended.rows("cat " * before + "my-cat cat")
+        [kept] = [row for row in rows if first[0] in row]
+        assert kept[(place := kept.index(first[0])) : place + 4] == first
+        assert [sum(i in first for i in row) for row in rows].count(4) == 1
+        assert len(rows) == (1 if before == 70 else 2)
+        assert kept is (rows[0] if before <= 71 else rows[1])
+    halves = extended.weighted_rows([("cat " * 40, 1.0), ("my-cat " * 9, 1.2)])
+    assert [sum(i in first for i in row) for row in halves.ids] == [32, 4]

@@ -1,0 +1,75 @@
+"""Facts that an operator states in place of a model's files.
+
+A file of weights does not always tell what its network predicts. `darkroom.json` in a model's
+folder or the models config can; what is stated decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from models.checkpoints.checkpoint import read_json
+from models.checkpoints.errors import UnsupportedConfig
+from models.samplers.noise_schedule import PredictionType
+from models.samplers.scheduler_config import has_zero_snr
+
+STATED_FILE = "darkroom.json"
+STATED_FIELDS = frozenset({"prediction_type", "zero_terminal_snr"})
+
+
+@dataclass(frozen=True)
+class Stated:
+    """The prediction type, and True if the last noise level has no signal; None: not stated."""
+
+    prediction_type: str | None = None
+    zero_terminal_snr: bool | None = None
+
+    def __post_init__(self) -> None:
+        known = get_args(PredictionType)
+        if self.prediction_type not in (None, *known):
+            raise UnsupportedConfig(
+                f"prediction_type is {self.prediction_type!r}, not one of {', '.join(known)}"
+            )
+        if self.zero_terminal_snr not in (None, True, False):
+            raise UnsupportedConfig(
+                f"zero_terminal_snr is {self.zero_terminal_snr!r}, not true or false"
+            )
+
+    def before(self, other: Stated) -> Stated:
+        """Return what is stated here or, where nothing is, by `other`."""
+        return Stated(
+            other.prediction_type if self.prediction_type is None else self.prediction_type,
+            other.zero_terminal_snr if self.zero_terminal_snr is None else self.zero_terminal_snr,
+        )
+
+    def applied(self, scheduler: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a scheduler's configuration with what is stated.
+
+        A class that cannot have zero terminal SNR is replaced by DDIM's, which can.
+        """
+        config = dict(scheduler)
+        if self.prediction_type is not None:
+            config["prediction_type"] = self.prediction_type
+        if self.zero_terminal_snr is not None:
+            config["rescale_betas_zero_snr"] = self.zero_terminal_snr
+            if self.zero_terminal_snr and not has_zero_snr(config):
+                config["_class_name"] = "DDIMScheduler"
+        return config
+
+
+NOTHING_STATED = Stated()
+
+
+def stated_in(folder: Path) -> Stated:
+    """Return what `darkroom.json` of a model's folder states. Raises UnsupportedConfig."""
+    path = folder / STATED_FILE
+    if not path.is_file():
+        return NOTHING_STATED
+    entries = read_json(path)
+    try:
+        return Stated(**{key: entries[key] for key in STATED_FIELDS & entries.keys()})
+    except UnsupportedConfig as error:
+        raise UnsupportedConfig(f"{path}: {error}") from error

@@ -1,0 +1,138 @@
+"""Single files of Stable Diffusion 2.x, SDXL inpainting and SDXL distilled, from prompt to pixels.
+
+The files are made with the networks of the original code and the published names. diffusers
+reads the same file and generates the reference.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.checkpoints.checkpoint import resolve
+from models.loading.loader import load_model
+from tests.models.checkpoints.published import mapping
+from tests.models.checkpoints.references import (
+    CONTEXT,
+    clip_state,
+    clip_text,
+    compvis_first_stage,
+    compvis_unet,
+    open_clip_transformer,
+    shaken,
+    small,
+)
+from tests.models.checkpoints.test_sdxl_files import (
+    POOLED,
+    first_stage_state,
+    narrow,
+    narrow_family,
+)
+from tests.models.published.families import SDXL_UNET, SSD_1B_UNET, VEGA_UNET, Published
+from tests.models.published.test_families import assert_equal_images, params_of
+from tests.support.published import SDXL
+
+VOCABULARY = 49408  # of CLIP's tokenizer, which a single file does not hold
+Only = Callable[..., None]
+
+# The package of CompVis' UNet calls a deprecated function of torch.
+pytestmark = pytest.mark.filterwarnings("ignore:torch.get_autocast_gpu_dtype:DeprecationWarning")
+
+
+def distilled(unet: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries in which a derivative differs from SDXL."""
+    return {key: value for key, value in unet.items() if SDXL_UNET.get(key, ...) != value}
+
+
+def open_clip_state(width: int, output: int) -> dict[str, Tensor]:
+    with open_clip_transformer() as code:
+        text = code.TextTransformer(
+            context_length=77, vocab_size=VOCABULARY, width=width, heads=max(width // 64, 1),
+            layers=3, output_dim=output,
+        )  # fmt: skip
+    state: dict[str, Tensor] = shaken(text).state_dict()
+    return state
+
+
+def sd2_state(name: str) -> dict[str, Tensor]:
+    torch.manual_seed(4)
+    family = small(name)
+    parts = {
+        "model.diffusion_model.": compvis_unet(family).state_dict(),
+        "first_stage_model.": compvis_first_stage(family).state_dict(),
+        "cond_stage_model.model.": open_clip_state(CONTEXT, CONTEXT),
+    }
+    return {prefix + key: tensor for prefix, part in parts.items() for key, tensor in part.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "prediction"),
+    [
+        ("sd2", "512-base-ema", "epsilon"),
+        ("sd2", "v2-1_768-ema-pruned", "v_prediction"),
+        ("sd2-inpainting", "512-inpainting-ema", "epsilon"),
+    ],
+)
+def test_image_of_stable_diffusion_2_equals_diffusers(
+    name: str, file: str, prediction: str, only: Only, tmp_path: Path
+) -> None:
+    only(small(name))
+    path = tmp_path / f"{file}.safetensors"
+    save_file({k: v.clone().contiguous() for k, v in sd2_state(name).items()}, path)
+    kind = "Inpaint" if "inpainting" in name else ""
+    model = load_model(str(path), torch.device("cpu"))
+    assert model.noise_schedule.prediction_type == prediction
+    sampler = "plms" if kind else "ddim"  # of the scheduler of each family
+    published = Published(name, f"StableDiffusion{kind}Pipeline", {}, sampler=sampler)
+    pipe = from_single_file(published.pipeline, path, safety_checker=None)
+    assert_equal_images(model, pipe, params_of(published))
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "changes"),
+    [
+        ("sdxl-inpainting", "StableDiffusionXLInpaintPipeline", {"in_channels": 9}),
+        ("sdxl", "StableDiffusionXLPipeline", distilled(SSD_1B_UNET)),
+        ("sdxl", "StableDiffusionXLPipeline", distilled(VEGA_UNET)),
+    ],
+    ids=["sdxl-inpainting", "ssd-1b", "segmind-vega"],
+)
+def test_image_of_sdxl_and_its_derivatives_equals_diffusers(
+    name: str, pipeline: str, changes: dict[str, Any], only: Only, tmp_path: Path
+) -> None:
+    torch.manual_seed(4)
+    # diffusers tells the two encoders apart by their widths.
+    context = 64 + 2 * POOLED
+    config = narrow(SDXL, 6) | changes | {"cross_attention_dim": context}
+    only(narrow_family(name, context))
+    where = mapping("sdxl-base.unet")
+    unet = shaken(UNet2DConditionModel.from_config(config)).state_dict()
+    texts = {
+        "conditioner.embedders.0.transformer.": clip_state(clip_text(VOCABULARY)),
+        "conditioner.embedders.1.model.": open_clip_state(2 * POOLED, POOLED),
+    }
+    state = {where[key]: tensor for key, tensor in unet.items()} | first_stage_state()
+    state |= {prefix + key: value for prefix, part in texts.items() for key, value in part.items()}
+    path = tmp_path / "model.safetensors"
+    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
+    published = Published(name, pipeline, {}, {}, "euler")
+    pipe = from_single_file(published.pipeline, path)
+    assert_equal_images(load_model(str(path), torch.device("cpu")), pipe, params_of(published))
+
+
+def from_single_file(pipeline: str, path: Path, **more: Any) -> Any:
+    """Read a file with diffusers, by the configurations that were detected for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(diffusers, pipeline).from_single_file(
+            str(path), config=str(resolve(str(path))), local_files_only=True, **more
+        )

@@ -1,0 +1,88 @@
+"""Statements of an operator take the place of those in a model's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.checkpoints.errors import UnsupportedConfig
+from models.loading.inspection import inspect_checkpoint
+from models.loading.loader import load_model
+from models.loading.stated import NOTHING_STATED, Stated
+from tests.models.loading.test_replacements import CPU, latents_of
+from tests.support.tiny_models import write_tiny_sd
+
+ZERO_SNR: dict[str, Any] = {
+    "_class_name": "DDIMScheduler",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+}
+
+
+def state(folder: Path, **entries: Any) -> None:
+    (folder / "darkroom.json").write_text(json.dumps({"name": "mine", **entries}))
+
+
+@pytest.mark.parametrize("in_folder", [True, False])
+@pytest.mark.parametrize(
+    ("stated", "scheduler"),
+    [
+        ({"prediction_type": "v_prediction"}, {"prediction_type": "v_prediction"}),
+        ({"prediction_type": "v_prediction", "zero_terminal_snr": True}, ZERO_SNR),
+    ],
+)
+def test_latents_are_those_of_a_model_whose_files_say_the_same(
+    stated: dict[str, Any], scheduler: dict[str, Any], in_folder: bool, tmp_path: Path
+) -> None:
+    plain = write_tiny_sd(tmp_path / "plain")
+    says_it = load_model(str(write_tiny_sd(tmp_path / "says", **scheduler)), CPU)
+    before = load_model(str(plain), CPU)
+    if in_folder:
+        state(plain, **stated)
+        model = load_model(str(plain), CPU)
+    else:
+        model = load_model(str(plain), CPU, stated=Stated(**stated))
+    assert model.noise_schedule == says_it.noise_schedule
+    latents = latents_of(model)
+    assert torch.equal(latents, latents_of(says_it))
+    assert not torch.equal(latents, latents_of(before))
+
+
+def test_models_config_decides_before_the_folder(tmp_path: Path) -> None:
+    folder = write_tiny_sd(tmp_path, **ZERO_SNR)
+    state(folder, prediction_type="sample", zero_terminal_snr=False)
+    one = Stated(prediction_type="v_prediction")
+    schedule = load_model(str(folder), torch.device("meta"), stated=one).noise_schedule
+    assert schedule.prediction_type == "v_prediction"
+    assert not schedule.rescale_betas_zero_snr
+
+
+def test_report_has_what_is_stated(tmp_path: Path) -> None:
+    folder = write_tiny_sd(tmp_path)
+    state(folder, prediction_type="v_prediction", zero_terminal_snr=True)
+    report = inspect_checkpoint(str(folder))
+    assert report.valid
+    assert report.prediction == "v_prediction, with zero terminal SNR"
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"prediction_type": "velocity"}, "prediction_type is 'velocity', not one of epsilon"),
+        ({"prediction_type": 3}, "prediction_type is 3"),
+        ({"zero_terminal_snr": "yes"}, "zero_terminal_snr is 'yes', not true or false"),
+        ({"zero_terminal_snr": True}, "rescale_betas_zero_snr with prediction_type 'epsilon'"),
+    ],
+)
+def test_bad_statement_is_refused_by_name(
+    entries: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = write_tiny_sd(tmp_path)
+    state(folder, **entries)
+    with pytest.raises(UnsupportedConfig, match=message):
+        load_model(str(folder), torch.device("meta"))
+    assert Stated() == NOTHING_STATED

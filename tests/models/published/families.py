@@ -1,0 +1,161 @@
+"""Families of published models, as folders with narrow networks and random weights.
+
+The configurations are those of the published `unet/config.json` and `scheduler_config.json`,
+without keys that have their defaults. diffusers writes the weights of the UNets.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from tests.support.tiny_models import CONTEXT, write_tiny_sd, write_tiny_sdxl
+
+_CROSS, _PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
+_UP_CROSS, _UP_PLAIN = "CrossAttnUpBlock2D", "UpBlock2D"
+
+SD1_UNET: dict[str, Any] = {
+    "sample_size": 64,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "down_block_types": [_CROSS, _CROSS, _CROSS, _PLAIN],
+    "up_block_types": [_UP_PLAIN, _UP_CROSS, _UP_CROSS, _UP_CROSS],
+    "attention_head_dim": 8,
+    "cross_attention_dim": 768,
+}
+SD2_UNET: dict[str, Any] = SD1_UNET | {
+    "attention_head_dim": [5, 10, 20, 20],
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+    "upcast_attention": True,
+    "dual_cross_attention": False,
+    "num_class_embeds": None,
+    "only_cross_attention": False,
+}
+SDXL_UNET: dict[str, Any] = {
+    "sample_size": 128,
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": [_PLAIN, _CROSS, _CROSS],
+    "up_block_types": [_UP_CROSS, _UP_CROSS, _UP_PLAIN],
+    "transformer_layers_per_block": [1, 2, 10],
+    "attention_head_dim": [5, 10, 20],
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+# Distilled from SDXL: fewer transformer blocks, others in the decoder, no attention in the middle.
+SSD_1B_UNET: dict[str, Any] = SDXL_UNET | {
+    "mid_block_type": "UNetMidBlock2D",
+    "transformer_layers_per_block": [1, [2, 2], [4, 4]],
+    "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
+}
+VEGA_UNET: dict[str, Any] = SDXL_UNET | {
+    "mid_block_type": "UNetMidBlock2D",
+    "transformer_layers_per_block": [1, [1, 1], [2, 2]],
+    "reverse_transformer_layers_per_block": [[2, 2, 2], [1, 1, 1], 1],
+}
+KOALA_UNET: dict[str, Any] = SDXL_UNET | {
+    "mid_block_type": None,
+    "layers_per_block": 1,
+    "transformer_layers_per_block": [1, 2, 5],
+}
+# Distilled from Stable Diffusion 1.4 (BK-SDM) and 1.5 (tiny-sd).
+BK_SDM_SMALL_UNET: dict[str, Any] = SD1_UNET | {"mid_block_type": None, "layers_per_block": 1}
+TINY_SD_UNET: dict[str, Any] = BK_SDM_SMALL_UNET | {
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": [_CROSS, _CROSS, _CROSS],
+    "up_block_types": [_UP_CROSS, _UP_CROSS, _UP_CROSS],
+}
+# Of no published model: what else diffusers allows.
+UNEVEN_UNET: dict[str, Any] = SD1_UNET | {
+    "layers_per_block": [1, 2, 1, 3],
+    "transformer_layers_per_block": [[2], [1, 3], 1, 1],
+    "reverse_transformer_layers_per_block": [1, [2, 1], 2, [1, 2]],
+}
+V_PREDICTION = {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+EULER = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A family: its pipeline, and its entries of the scheduler, UNet and text encoder."""
+
+    name: str
+    pipeline: str
+    unet: Mapping[str, Any]
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    sampler: str = "plms"
+    schedule: str = "leading"
+    vae: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_sdxl(self) -> bool:
+        return "StableDiffusionXL" in self.pipeline
+
+    @property
+    def is_inpainting(self) -> bool:
+        return "Inpaint" in self.pipeline
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def narrow(unet: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a UNet's configuration with all its blocks and few channels."""
+    levels = len(unet["block_out_channels"])
+    sdxl = unet.get("addition_embed_type") is not None
+    heads = unet["attention_head_dim"]
+    added = {
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": CONTEXT + 6 * 8,
+    }
+    return {
+        **unet,
+        "sample_size": 8,
+        "block_out_channels": [32, 32, 64, 64][:levels],
+        "attention_head_dim": [2, 2, 4, 4][:levels] if isinstance(heads, list) else heads,
+        "cross_attention_dim": 2 * CONTEXT if sdxl else CONTEXT,
+        **(added if sdxl else {}),
+    }
+
+
+def write(published: Published, folder: Path) -> Path:
+    """Write the folder of a family with narrow networks."""
+    (write_tiny_sdxl if published.is_sdxl else write_tiny_sd)(folder)
+    if published.scheduler:
+        path = folder / "scheduler/scheduler_config.json"
+        _write(path, _read(path) | dict(published.scheduler))
+    index = _read(folder / "model_index.json") | {"_class_name": published.pipeline}
+    index["scheduler"] = [
+        "diffusers",
+        _read(folder / "scheduler/scheduler_config.json")["_class_name"],
+    ]
+    _write(folder / "model_index.json", index)
+    if published.unet.get("cross_attention_dim") == SD2_UNET["cross_attention_dim"]:
+        path = folder / "text_encoder/config.json"
+        _write(path, _read(path) | {"hidden_act": "gelu"})
+    path = folder / "vae/config.json"
+    _write(path, _read(path) | dict(published.vae))
+    torch.manual_seed(6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = diffusers.UNet2DConditionModel.from_config(narrow(published.unet))
+        network.save_pretrained(folder / "unet")
+    return folder
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return data
+
+
+def _write(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data), "utf-8")

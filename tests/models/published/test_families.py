@@ -1,0 +1,169 @@
+"""Families beside Stable Diffusion 1.x and SDXL base, from prompt to pixels against diffusers."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.autoencoders.autoencoder_kl import AutoencoderKL
+from models.autoencoders.first_stage_config import AutoencoderConfig
+from models.checkpoints.errors import UnsupportedConfig
+from models.denoising.sampling_params import SamplingParams
+from models.loading.inspection import inspect_checkpoint
+from models.loading.loader import load_model
+from models.networks.config import UNetConfig
+from models.networks.unet import UNet
+from models.pipeline import LatentDiffusion
+from tests.models.pipeline.test_pipeline import as_tensor, assert_same_image, ours, photo
+from tests.models.published.families import (
+    BK_SDM_SMALL_UNET,
+    EULER,
+    KOALA_UNET,
+    SD2_UNET,
+    SDXL_UNET,
+    SSD_1B_UNET,
+    TINY_SD_UNET,
+    UNEVEN_UNET,
+    V_PREDICTION,
+    VEGA_UNET,
+    Published,
+    write,
+)
+from tests.support.tiny_models import AUTOENCODER
+
+SDXL = "StableDiffusionXLPipeline"
+SIZE = 32
+MASK = np.zeros((SIZE, SIZE), np.uint8)
+MASK[8:24, 8:20] = 255
+
+# The latents of Playground v2.5, normalised by the statistics of each channel.
+NORMALISED = {
+    "scaling_factor": 0.5,
+    "latents_mean": [-1.6574, 1.886, -1.383, 2.5155],
+    "latents_std": [8.4927, 5.9022, 6.5498, 5.2299],
+}
+NORMALISING = Published("normalised", SDXL, SDXL_UNET, EULER, "euler", vae=NORMALISED)
+
+FAMILIES = (
+    NORMALISING,
+    Published("sd2-base", "StableDiffusionPipeline", SD2_UNET | {"sample_size": 64}),
+    Published(
+        "sd2", "StableDiffusionPipeline", SD2_UNET | {"sample_size": 96}, V_PREDICTION, "ddim"
+    ),
+    Published("sd2-inpainting", "StableDiffusionInpaintPipeline", SD2_UNET | {"in_channels": 9}),
+    Published(
+        "sdxl-inpainting",
+        "StableDiffusionXLInpaintPipeline",
+        SDXL_UNET | {"in_channels": 9},
+        EULER,
+        "euler",
+    ),
+    Published("ssd-1b", SDXL, SSD_1B_UNET, EULER, "euler"),
+    Published("segmind-vega", SDXL, VEGA_UNET, EULER, "euler"),
+    Published("koala", SDXL, KOALA_UNET, EULER, "euler"),
+    Published("bk-sdm-small", "StableDiffusionPipeline", BK_SDM_SMALL_UNET),
+    Published("tiny-sd", "StableDiffusionPipeline", TINY_SD_UNET),
+    Published("uneven", "StableDiffusionPipeline", UNEVEN_UNET),
+)
+
+
+def params_of(published: Published) -> SamplingParams:
+    given: dict[str, Any] = {}
+    if published.is_inpainting:
+        given = {"image": as_tensor(photo(SIZE, SIZE)), "mask": torch.from_numpy(MASK)[None] / 255}
+    return SamplingParams(
+        "the red cat", "a bad cat", width=SIZE, height=SIZE, steps=4, sampler=published.sampler,
+        schedule=published.schedule, guidance_scale=4.0, seed=7, **given,
+    )  # fmt: skip
+
+
+def theirs(pipe: Any, params: SamplingParams) -> NDArray[np.uint8]:
+    """Return the image of a pipeline of diffusers with its own scheduler."""
+    given: dict[str, Any] = {}
+    if params.mask is not None:
+        given = {"image": photo(SIZE, SIZE), "mask_image": Image.fromarray(MASK), "strength": 1.0}
+    pipe.set_progress_bar_config(disable=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = pipe(
+            params.prompt, negative_prompt=params.negative_prompt, width=SIZE, height=SIZE,
+            num_inference_steps=params.steps, guidance_scale=params.guidance_scale,
+            generator=torch.Generator().manual_seed(params.seed), **given,
+        ).images[0]  # fmt: skip
+    return np.asarray(image)
+
+
+def assert_equal_images(model: LatentDiffusion, pipe: Any, params: SamplingParams) -> None:
+    assert_same_image(ours(model, params), theirs(pipe, params))
+
+
+@pytest.mark.parametrize("published", FAMILIES, ids=str)
+def test_image_of_a_folder_equals_diffusers(published: Published, tmp_path: Path) -> None:
+    folder = write(published, tmp_path)
+    assert inspect_checkpoint(str(folder)).valid
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe: Any = diffusers.DiffusionPipeline.from_pretrained(folder)
+    model = load_model(str(folder), torch.device("cpu"))
+    assert_equal_images(model, pipe, params_of(published))
+
+
+@pytest.mark.parametrize("published", FAMILIES, ids=str)
+def test_parameters_at_the_published_size_are_those_of_diffusers(published: Published) -> None:
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = diffusers.UNet2DConditionModel.from_config(dict(published.unet))
+        unet = UNet(UNetConfig.from_dict({**reference.config}))
+    expected = {name: tensor.shape for name, tensor in reference.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in unet.state_dict().items()} == expected
+
+
+def test_latents_of_an_image_are_normalised_as_by_diffusers(tmp_path: Path) -> None:
+    folder = write(NORMALISING, tmp_path)
+    params = replace(
+        params_of(NORMALISING), image=as_tensor(photo(SIZE, SIZE)), strength=0.5, steps=6
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe: Any = diffusers.StableDiffusionXLImg2ImgPipeline.from_pretrained(folder)
+        pipe.set_progress_bar_config(disable=True)
+        expected = pipe(
+            params.prompt, negative_prompt=params.negative_prompt, image=photo(SIZE, SIZE),
+            strength=0.5, num_inference_steps=6, guidance_scale=params.guidance_scale,
+            generator=torch.Generator().manual_seed(params.seed),
+        ).images[0]  # fmt: skip
+    assert_same_image(
+        ours(load_model(str(folder), torch.device("cpu")), params), np.asarray(expected)
+    )
+
+
+@pytest.mark.parametrize(
+    ("vae", "message"),
+    [
+        ({"latents_mean": [0.0] * 4}, "one is given without the other"),
+        ({"latents_mean": [0.0] * 3, "latents_std": [1.0] * 3}, "latents_mean=.*: 4 are needed"),
+        ({"latents_mean": [0.0] * 4, "latents_std": [0.0] * 4}, "latents_std=.*: must be above 0"),
+        ({"latents_mean": [float("nan")] * 4, "latents_std": [1.0] * 4}, "must be above 0"),
+        (NORMALISED | {"shift_factor": 0.1}, "shift_factor and latents_mean"),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused(vae: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnsupportedConfig, match=message):
+        AutoencoderConfig.from_dict({"_class_name": "AutoencoderKL", **vae})
+
+
+def test_shift_is_the_mean_of_all_channels() -> None:
+    settings = {**vars(AUTOENCODER), "scaling_factor": 2.0}
+    shifted = AutoencoderKL(AutoencoderConfig(**settings | {"shift_factor": 0.25}))
+    z = torch.randn(2, 4, 3, 3)
+    assert torch.allclose(shifted.scaled(z), (z - 0.25) * 2.0)
+    assert torch.allclose(shifted.unscaled(shifted.scaled(z)), z)
