@@ -77,12 +77,12 @@ class AdmittedJob:
     last_step_at: float = field(default=0.0, init=False)
     next_preview_at: float = field(default=0.0, init=False)
 
-    def count_step(self, started_at: float, ended_at: float) -> None:
-        """Count one step of one of the job's images."""
+    def count_steps(self, steps: int, started_at: float, ended_at: float) -> None:
+        """Count steps of one of the job's images."""
         if self.first_step_at is None:
             self.first_step_at = started_at
         self.last_step_at = ended_at
-        self.steps_done += 1
+        self.steps_done += steps
 
     @property
     def timings(self) -> Timings:
@@ -97,7 +97,8 @@ class EngineStats:
 
     Of the last `step`: the images it denoised (0 if it only decoded), its seconds, the rows of the
     network they took, the rows run with padding, and the images' size in pixels (0: unknown). Since
-    the start: the prompts found in the cache, and those that were not.
+    the start: the prompts found in the cache, and those that were not; the images decoded again in
+    single precision.
     """
 
     images: int = 0
@@ -108,6 +109,7 @@ class EngineStats:
     height: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
+    decoded_again: int = 0
 
 
 class Engine(ABC):
@@ -171,7 +173,7 @@ class Models(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """All models that the worker may ever load; they never change."""
+        """All models that the worker may load; more may be added later."""
 
     def update(self, in_use: Collection[str]) -> None:
         """Load and evict models between two steps; keep those `in_use`, which have jobs here."""

@@ -11,6 +11,7 @@ from redis import Redis
 
 from protocol.registry.model_registry import PublishedModel
 from protocol.registry.presence import WorkerState
+from protocol.storage.deleted_jobs import DeletedJobs
 from protocol.storage.pins import Pins
 from worker.consumer.consumer import EngineBroken
 from worker.consumer.context import WorkerContext
@@ -22,6 +23,8 @@ from worker.telemetry.engine_metrics import EngineCollector
 from worker.telemetry.heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
+
+DELETE_EVERY_S = 30.0  # objects of deleted jobs, where the API could not
 
 Background = Callable[[RqJobSource], AbstractContextManager[object]]
 
@@ -49,9 +52,8 @@ def serve(
     worker.handle_signals()  # before READY is published: a signal must find the handler
     heartbeat.mark_ready(busy=lambda: bool(worker.consumer.claims))
     logger.info("ready", extra={"worker": name, "models": list(context.models.names)})
-    collector = GarbageCollector(
-        context.output.store, Pins(redis, settings), settings, settings.worker_sweep_s
-    )
+    store, pins = context.output.store, Pins(redis, settings)
+    collector = GarbageCollector(store, pins, settings, settings.worker_sweep_s)
 
     def keep_published() -> None:
         if publisher.check():
@@ -60,7 +62,10 @@ def serve(
     try:
         with (
             PeriodicRunner(PeriodicTask(CHECK_EVERY_S, keep_published)),
-            PeriodicRunner(PeriodicTask(settings.worker_sweep_s, collector.collect)),
+            PeriodicRunner(
+                PeriodicTask(settings.worker_sweep_s, collector.collect),
+                PeriodicTask(DELETE_EVERY_S, DeletedJobs(redis, store, pins).collect),
+            ),
             closing(collector),
             background(worker.source),
         ):

@@ -1,26 +1,40 @@
 """Settings of the worker, in addition to those it shares with the service."""
 
 import os
+import re
 import socket
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from protocol.setting_types import FilePath, Host
 from protocol.settings import Settings
+
+LONGEST_NAME = 100
 
 
 def _user_cache_dir() -> str:
     """Return the user's cache directory (XDG base directories)."""
-    return os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+
+
+def _host_name() -> str:
+    """Return the name of this machine, with other characters than a worker's name has replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:LONGEST_NAME] or "worker"
+
+
+def _worker_name(name: str) -> str:
+    if not re.fullmatch(rf"[A-Za-z0-9._-]{{1,{LONGEST_NAME}}}", name):
+        raise ValueError(f"1 to {LONGEST_NAME} characters out of A-Z a-z 0-9 . _ -")
+    return name
 
 
 class WorkerSettings(Settings):
     """Settings read from environment variables that begin with `DARKROOM_WORKER_`."""
 
-    worker_name: str = Field(
-        default_factory=socket.gethostname,
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    worker_name: Annotated[str, AfterValidator(_worker_name)] = Field(
+        default_factory=_host_name,
         description="Prefix of the worker's name, by default the host name; a random part follows.",
     )
     worker_slots: int = Field(
@@ -31,9 +45,10 @@ class WorkerSettings(Settings):
         gt=0,
         description="Seconds that jobs wait for a model before a busy model makes room for it.",
     )
-    worker_attention: str = Field(
+    worker_attention: Literal[
+        "auto", "sdpa", "reference", "cudnn", "flash", "efficient", "xformers", "flash3"
+    ] = Field(
         default="auto",
-        pattern=r"^(auto|sdpa|reference|cudnn|flash|efficient|xformers|flash3)$",
         description="Attention kernel; auto chooses the fastest for each shape.",
     )
     worker_executor: Literal["auto", "eager", "openvino", "compile"] = Field(
@@ -70,7 +85,7 @@ class WorkerSettings(Settings):
         ge=0,
         description="Seconds for measurements at the first start; from 180 on, it also compiles.",
     )
-    worker_cache: Path = Field(
+    worker_cache: FilePath = Field(
         default_factory=lambda: Path(_user_cache_dir()) / "darkroom",
         description="Folder for converted networks and measurements, which later starts reuse.",
     )
@@ -113,12 +128,20 @@ class WorkerSettings(Settings):
     worker_delivery_threads: int = Field(
         default=4, ge=1, le=64, description="Threads that encode and store images."
     )
+    worker_c2pa_certificate: FilePath | None = Field(
+        default=None,
+        description="PEM file of the certificate chain, the signer's first, that signs image files "
+        "with C2PA content credentials; without it files are not signed.",
+    )
+    worker_c2pa_key: FilePath | None = Field(
+        default=None, description="PEM file of the private key of that certificate."
+    )
     worker_store_patience_s: float = Field(
         default=900.0,
         ge=0,
         description="Seconds for which an unavailable object store is tried again.",
     )
-    worker_metrics_host: str = Field(
+    worker_metrics_host: Host = Field(
         default="127.0.0.1", description="Address that /metrics is served at."
     )
     worker_metrics_port: int = Field(
@@ -134,7 +157,18 @@ class WorkerSettings(Settings):
     )
 
     @model_validator(mode="after")
+    def _certificate_has_key(self) -> Self:
+        if (self.worker_c2pa_certificate is None) != (self.worker_c2pa_key is None):
+            given, missing = "worker_c2pa_certificate", "worker_c2pa_key"
+            if self.worker_c2pa_certificate is None:
+                given, missing = missing, given
+            raise ValueError(
+                f"{self.variable(missing)} is not set, but must be a file: "
+                f"{self.variable(given)} is set"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _lease_covers_three_heartbeats(self) -> Self:
-        if self.worker_heartbeat_s * 3 > self.worker_lease_s:
-            raise ValueError("a lease must last for three heartbeats at least")
+        self.check_at_most("worker_heartbeat_s", "worker_lease_s", times=3)
         return self

@@ -21,8 +21,8 @@ def test_failed_start_is_reported_with_its_reason(redis_url: str, tmp_path: Path
     ended = subprocess.run(
         [sys.executable, "-m", "worker"], env=environment, stderr=subprocess.PIPE, check=False
     )
-    assert ended.returncode == 1
-    assert b'"event": "cannot start"' in ended.stderr
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f'worker: DARKROOM_MODEL is "{nowhere}", but must be'.encode())
     with connect(redis_url) as redis:
         [report] = Presence(redis).workers()
     assert report.state is WorkerState.SETUP_FAILED

@@ -1,6 +1,5 @@
 """ModelPublisher: cards are in Redis while their worker lives, whatever Redis forgets."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -34,7 +33,6 @@ from worker.settings import WorkerSettings
 from worker.telemetry.heartbeat import Heartbeat
 from worker.telemetry.metrics import Metrics
 
-RECOVERED_WITHIN_S = 15.0
 OTHER = CARD.model_copy(update={"name": "other"})
 
 
@@ -168,20 +166,19 @@ def serving_worker(settings: WorkerSettings, engine: FakeEngine) -> Iterator[Hea
 
 
 def test_worker_serves_again_seconds_after_redis_was_emptied(redis_url: str) -> None:
-    redis, queue, engine = client(redis_url), job_queue(redis_url), FakeEngine(step_s=0.05)
+    redis, queue, steps = client(redis_url), job_queue(redis_url), list[list[str]]()
+    engine = FakeEngine(step_s=0.05, before_step=steps.append)
     registry, presence = ModelRegistry(redis), Presence(redis)
     with serving_worker(settings(redis_url, worker_metrics_port=0), engine):
         wait_for(lambda: [report.state for report in presence.workers()] == [WorkerState.READY])
         lost = [queue.submit(request(steps=1000)) for _ in range(2)]
         wait_for(lambda: engine.admitted == lost)
         redis.flushall()
-        began = time.monotonic()
         wait_for(lambda: list(registry.cards()) == [MODEL])
         wait_for(lambda: len(presence.workers()) == 1)
         wait_for(lambda: redis.sismember("rq:workers", "rq:worker:ann") == 1)
         new = queue.submit(request())
         assert outcome(queue, new).result is not None
         wait_for(lambda: engine.idle)
-        # What was lost is not generated to its end, which takes 50 s.
-        assert time.monotonic() - began < RECOVERED_WITHIN_S
+        assert sum(lost[0] in step for step in steps) < 1000  # it was not generated to its end
     assert redis.keys("rq:job:*") == [f"rq:job:{new}".encode()]

@@ -16,6 +16,7 @@ from worker.consumer.leases import Claim
 from worker.consumer.tracing import JobTrace
 from worker.interfaces import AdmittedJob, JobListener, Pixels
 from worker.output.image_files import encode_preview
+from worker.output.paste import Pasted, pasted
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class JobRun(JobListener):
         """
         self._report(Phase.ENCODE)
         request = self.request
-        if request.input_keys or request.loras or request.controls:
+        if request.input_keys or request.loras or request.controls or request.upscalers:
             self._inputs_read = self._context.output.submit(self._read_inputs)
             self._inputs_read.add_done_callback(lambda _: on_ready())
 
@@ -160,9 +161,12 @@ class JobRun(JobListener):
         self._images[index] = self._context.output.submit(self._write, index, pixels, seed)
 
     def _write(self, index: int, pixels: Pixels, seed: int) -> ImageResult:
-        shown, reason = self._context.engine.screen(self.request, pixels)
+        result = pasted(pixels, self.request, self._inputs)
+        shown, reason = self._context.engine.screen(self.request, result.pixels)
+        # An image that hides the result has no alpha of it.
+        alpha = result.alpha if shown is result.pixels else None
         output, job_id = self._context.output, self.claim.job_id
-        stored = output.write_image(job_id, index, shown, self.request, seed)
+        stored = output.write_image(job_id, index, Pasted(shown, alpha), self.request, seed)
         return stored.model_copy(update={"finish_reason": reason})
 
     def on_done(self, timings: Timings) -> None:

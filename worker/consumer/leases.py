@@ -112,7 +112,7 @@ class Leases:
     def __init__(self, redis: Redis, pools: Sequence[str], terms: LeaseTerms) -> None:
         """`pools`: the names that the RQ queues of its jobs begin with."""
         self._redis = redis
-        self._pools = pools
+        self._pools = list(pools)
         self._terms = asdict(terms)
         self._claim = PipelinedScript(redis, "claim", "lease")
         self._settle = PipelinedScript(redis, "settle", "lease")
@@ -122,6 +122,10 @@ class Leases:
         self._fail_waiting = PipelinedScript(redis, "fail_waiting", "lease")
         self._waiting_counts = PipelinedScript(redis, "waiting_counts")
         self._next_execution = uuid.uuid4().hex
+
+    def add_pools(self, pools: Sequence[str]) -> None:
+        """Also requeue and fail jobs of these pools from now on."""
+        self._pools = [*self._pools, *pools]
 
     def claim(self, idle: bool, pools: Sequence[str]) -> Claim | None:
         """Claim the next job of the first of `pools` that has one, if any has.

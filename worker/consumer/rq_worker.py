@@ -9,14 +9,12 @@ The contents of Redis are not trusted: a job's function is never imported or cal
 is compared, and its argument is parsed with the same record that the service wrote it from.
 """
 
-import json
 import logging
 import os
 import signal
 import threading
 import time
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -33,7 +31,8 @@ from rq.worker import BaseWorker, WorkerStatus
 
 from protocol.errors import DarkroomError, DeadlineExceeded, JobFailed
 from protocol.queue.job import JobResult
-from protocol.queue.job_queue import GENERATE, REQUEST, queue_name, wake_channel
+from protocol.queue.job_queue import queue_name, wake_channel
+from protocol.queue.submission import read_request
 from protocol.request.request import GenerationRequest, Priority
 from worker.consumer.consumer import Consumer
 from worker.consumer.context import WorkerContext
@@ -45,7 +44,6 @@ from worker.telemetry.metrics import WORKER_DIED
 
 logger = logging.getLogger(__name__)
 
-MAX_JOB_BYTES = 1_000_000  # of a job's JSON; two of the longest prompts take a quarter of it
 REDIS_RETRY_S = 1.0
 REGISTRATION_TTL_S = 60  # for how long RQ's tools still list a silent worker
 PUBSUB_WAIT_S = 60
@@ -59,11 +57,7 @@ class RqWorker(BaseWorker):
         """`name` must be new: RQ refuses the name of a worker that died a moment ago."""
         models = context.models.names
         super().__init__(
-            [
-                Queue(queue_name(model, priority), connection=redis, serializer=JSONSerializer)
-                for model in models
-                for priority in Priority
-            ],
+            _queues(redis, models),
             name=name,
             connection=redis,
             worker_ttl=REGISTRATION_TTL_S,
@@ -74,7 +68,7 @@ class RqWorker(BaseWorker):
         self.consumer = Consumer(context, self.source)
         self._context = context
         self._failure_detector = FailureDetector(context.settings.worker_lease_s)
-        self._wake_channels = [wake_channel(queue_name(model)) for model in models]
+        self._models = list(models)
         self._listener: PubSubWorkerThread | None = None
 
     def work(self, burst: bool = False, *_: Any, **__: Any) -> bool:
@@ -95,6 +89,7 @@ class RqWorker(BaseWorker):
                     PeriodicTask(settings.worker_reap_s, self.requeue_stalled),
                     PeriodicTask(settings.worker_reap_s, self.fail_expired),
                     PeriodicTask(1.0, self.check_engine),
+                    PeriodicTask(1.0, self.follow_models),
                 ),
             ):
                 self.consumer.run(until_empty=burst)
@@ -153,6 +148,24 @@ class RqWorker(BaseWorker):
             logger.critical("a step hangs, ending", extra={"jobs": jobs})
             os._exit(EXIT_HANGING)
 
+    def follow_models(self) -> None:
+        """Serve the models that were added since the last call as those of the start."""
+        added = [name for name in self._context.models.names if name not in self._models]
+        if not added:
+            return
+        queues = [*self.queues, *_queues(self.connection, added)]
+        if self.pubsub is not None:
+            self.pubsub.subscribe(**self._wakers(added))
+        self.connection.hset(self.key, "queues", ",".join(queue.name for queue in queues))
+        self.source.add_models(added)
+        self.queues = queues
+        self._models += added
+
+    def _wakers(self, models: Sequence[str]) -> dict[str, Callable[[object], None]]:
+        """Return the channels that announce jobs of `models`, and what to call then."""
+        channels = (wake_channel(queue_name(model)) for model in models)
+        return {channel: lambda _: self.consumer.wake() for channel in channels}
+
     def handle_payload(self, message: dict[str, Any]) -> None:
         """Obey a command of RQ's, received by pub/sub."""
         command = parse_payload(message)
@@ -175,7 +188,7 @@ class RqWorker(BaseWorker):
         pubsub.subscribe(
             **{
                 self.pubsub_channel_name: self.handle_payload,
-                **{channel: lambda _: self.consumer.wake() for channel in self._wake_channels},
+                **self._wakers(self._models),
             }
         )
         self.pubsub = pubsub
@@ -240,11 +253,15 @@ class RqJobSource:
     ) -> None:
         self._redis = redis
         self._worker = worker
-        pools = [queue_name(model) for model in models]
+        pools = list(map(queue_name, models))
         self.leases = Leases(redis, pools, _terms(settings, redis, worker))
         self.cancel = self.leases.cancel
         self.requeue = self.leases.requeue
         self.mark_stalled = self.leases.mark_stalled
+
+    def add_models(self, models: Sequence[str]) -> None:
+        """Look after the jobs of these models, too."""
+        self.leases.add_pools(list(map(queue_name, models)))
 
     def claim(self, idle: bool, models: Sequence[str]) -> Claim | None:
         """Claim the next job of the first of `models` that has one waiting."""
@@ -294,22 +311,13 @@ class RqJobSource:
         return self.leases.fail_waiting(queue_name(model), text, record)
 
 
-def read_request(data: bytes) -> GenerationRequest:
-    """Parse a job's call as RQ keeps it: zlib of JSON of [name, object, args, kwargs].
-
-    Raises JobFailed unless it is exactly what `protocol.queue.job_queue` writes.
-    """
-    try:
-        inflating = zlib.decompressobj()
-        text = inflating.decompress(data, MAX_JOB_BYTES)
-        if inflating.unconsumed_tail:
-            raise ValueError("too large")
-        name, instance, args, kwargs = json.loads(text)
-        if (name, instance, args, list(kwargs)) != (GENERATE, None, [], [REQUEST]):
-            raise ValueError("not a call of ours")
-        return GenerationRequest.model_validate(kwargs[REQUEST])
-    except (ValueError, TypeError, RecursionError, zlib.error) as error:
-        raise JobFailed("it does not carry a request that can be read") from error
+def _queues(redis: Redis, models: Sequence[str]) -> list[Queue]:
+    """Return the RQ queues of models, one for each priority."""
+    return [
+        Queue(queue_name(model, priority), connection=redis, serializer=JSONSerializer)
+        for model in models
+        for priority in Priority
+    ]
 
 
 def _record(redis: Redis, kind: Result.Type, **fields: Any) -> ResultEntry:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from models.checkpoints.checkpoint import CheckpointError
-from models.checkpoints.errors import UnsupportedConfig
 from models.denoising.sampling_params import ControlImage
 from models.loading.controlnets import ControlNets
 from models.networks.controlnet import ControlNet
@@ -33,7 +32,7 @@ def nets_of(
     """Return the ControlNets of a request, loading the missing ones. Raises JobFailed."""
     try:
         return [nets.get(use.model, model) for use in request.controls]
-    except (CheckpointError, UnsupportedConfig) as error:
+    except CheckpointError as error:
         raise JobFailed(str(error)) from error
     except torch.OutOfMemoryError as error:
         raise JobFailed("its ControlNets do not fit into this worker's memory") from error

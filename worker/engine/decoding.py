@@ -12,7 +12,7 @@ from typing import Protocol
 from torch import Tensor
 
 from models.cuda.stream import StreamedDecoder
-from worker.engine.slots import Slot
+from worker.engine.slots import Slot, denoised
 from worker.interfaces import Pixels
 
 Decoded = tuple[Slot, Pixels, float]  # and the seconds it took
@@ -54,7 +54,7 @@ class InlineDecoding:
         first = time.monotonic()
         while self._waiting:
             slot, started = self._waiting.popleft(), time.monotonic()
-            pixels: Pixels = slot.decode(slot.state.x[None])[0].numpy()
+            pixels: Pixels = slot.decode(denoised(slot).x[None])[0].numpy()
             yield slot, pixels, time.monotonic() - started
             if time.monotonic() - first >= seconds:
                 return
@@ -72,7 +72,7 @@ class StreamedDecoding:
 
     def add(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
-            image = self._decoder.decode_async(slot.state.x, slot.decode)
+            image = self._decoder.decode_async(denoised(slot).x, slot.decode)
             self._running.append((slot, image, time.monotonic()))
 
     def drop(self, job_id: str) -> None:

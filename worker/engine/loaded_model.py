@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from models.pipeline import LatentDiffusion
 from worker.engine.safety import Safety
 from worker.engine.step_profile import UNMEASURED, StepProfile
+from worker.engine.tile_costs import TileCosts
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +25,11 @@ def unmeasured(model: LatentDiffusion, slots: int) -> LoadedModel:
     return LoadedModel(model, StepProfile(UNMEASURED, most_rows=2 * slots))
 
 
+TILE_WORK = "tile work"  # second part of the groups of `TileWork`; that of others is a number
+
+
 class LimitsByModel:
-    """The limits of several models, whose groups begin with the model's name.
+    """The limits of several models, whose groups begin with the model's name, and of upscalers.
 
     A `worker.engine.batcher.Limits`.
     """
@@ -33,6 +37,7 @@ class LimitsByModel:
     def __init__(self, models: Mapping[str, LoadedModel]) -> None:
         """`models` may change later."""
         self._models = models
+        self._tiles = TileCosts()
 
     def step_seconds(self, group: Hashable, rows: int) -> float:
         return self.profile(group).step_seconds(group, rows)
@@ -40,7 +45,7 @@ class LimitsByModel:
     def cap(self, group: Hashable) -> int:
         return self.profile(group).cap(group)
 
-    def profile(self, group: Hashable) -> StepProfile:
-        """Return the step profile of the group's model."""
+    def profile(self, group: Hashable) -> StepProfile | TileCosts:
+        """Return the step profile of the group's model, or the costs of tiles."""
         assert isinstance(group, tuple)
-        return self._models[group[0]].profile
+        return self._tiles if group[1] == TILE_WORK else self._models[group[0]].profile

@@ -36,6 +36,8 @@ def snapshots(batch: Iterable[Slot], now: float) -> list[Snapshot]:
     found: dict[str, Snapshot] = {}
     for slot in batch:
         job, state = slot.job, slot.state
+        if not isinstance(state, DenoisingState) or not state.ends_row:
+            continue
         if job.request.previews and job.id not in found and job.next_preview_at <= now:
             found[job.id] = Snapshot(slot, state, state.row, state.x)
     return list(found.values())

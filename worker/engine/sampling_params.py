@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from models.denoising.sampling_params import SamplingParams
-from models.multi_pass import HiresFixPass, Pass, RefinerPass
+from models.loading.upscalers import Upscalers
+from models.multi_pass import HiresFixPass, Pass, RefinerPass, UpscalePass
 from models.pipeline import LatentDiffusion
 from models.text.weighted_prompt import WeightedPrompt
 from protocol.errors import JobFailed
 from protocol.request.prompts import parse_prompt
 from protocol.request.request import GenerationRequest
+from protocol.request.samplers import DEFAULT_LATENT_MODE, LATENT_MODES
 from worker.engine.inputs import inputs_of
+from worker.engine.upscaling import method_of
 from worker.interfaces import AdmittedJob
 
 
@@ -33,6 +36,7 @@ def sampling_params_of(job: AdmittedJob) -> SamplingParams:
         guidance_rescale=request.guidance_rescale,
         guidance_interval=(request.guidance_start, request.guidance_end),
         strength=1.0 if request.strength is None else request.strength,
+        noise_multiplier=1.0 if request.noise_multiplier is None else request.noise_multiplier,
         **inputs_of(job),
     )
     if request.refinement is not None:
@@ -47,10 +51,11 @@ def passes_of(
     params: SamplingParams,
     model: LatentDiffusion,
     others: Mapping[str, LatentDiffusion],
+    upscalers: Upscalers | None = None,
 ) -> list[tuple[str, Pass]]:
     """Return the passes that follow the first, which `model` runs, with their models' names.
 
-    Raises JobFailed if the refiner is not among the `others`.
+    Raises JobFailed if the refiner is not among the `others`, or the upscaler not in `upscalers`.
     """
     if refinement := request.refinement:
         if refinement.model not in others:
@@ -64,7 +69,14 @@ def passes_of(
             steps=larger.steps,
             strength=larger.strength,
         )
-        return [(request.model, HiresFixPass(model, second))]
+        mode = LATENT_MODES.get(larger.upscaler or "", DEFAULT_LATENT_MODE)
+        again = HiresFixPass(model, second, mode.interpolation, mode.antialias)
+        hires: list[tuple[str, Pass]] = [(request.model, again)]
+        if larger.upscaler is None or larger.upscaler in LATENT_MODES:
+            return hires
+        sizes = (request.width, request.height), (larger.width, larger.height)
+        upscaling = UpscalePass(model, method_of(larger.upscaler, upscalers), sizes)
+        return [(request.model, upscaling), *hires]
     return []
 
 

@@ -6,15 +6,15 @@ for a name, a description or better defaults, which the published files do not c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from models.autoencoders.pixels import RGB
 from models.checkpoints.checkpoint import read_json
+from models.checkpoints.names import default_name
 from models.conditioners.clip import embedding_names, max_clip_skip
 from models.loading.scheduler import read_scheduler
+from models.loading.stated import NOTHING_STATED, STATED_FIELDS, STATED_FILE, Stated
 from models.pipeline import LatentDiffusion
 from models.samplers.schedules.registry import schedules_of
 from protocol.request.fields import MAX_CLIP_SKIP
@@ -24,30 +24,40 @@ from protocol.request.request import Decoder
 from protocol.request.samplers import SAMPLERS
 from worker.model_info.published_sampler import published_sampler
 from worker.model_info.task_card import task_fields
+from worker.model_info.turbo import turbo_fields
 
-CARD_FILE = "darkroom.json"
 NO_FIELDS: Mapping[str, object] = {}
 # The family whose images are spectrograms of sound, and its published models. Only the name tells
 # them from other models; the files do not.
 SPECTROGRAMS = "riffusion"
 SPECTROGRAM_MODELS = {"riffusion-model-v1"}
+SD2_CONTEXT = 1024  # width of the text features
 LONGEST_PROMPT_CHUNKS = 4  # most rows of 77 tokens in a prompt
 LARGEST_AREA = 4  # in multiples of the area of the training images
 
 
 def model_name(path_or_id: str) -> str:
-    """Return the last part of a path or hub id, with characters that fit queue names and URLs."""
-    name = Path(path_or_id).name.removesuffix(".safetensors")
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
+    """Return the name of a model that has none of its own, from its path or hub id."""
+    return default_name(path_or_id)
+
+
+def _family(model: LatentDiffusion) -> str:
+    """Return the family, as extra networks are made for it."""
+    if model.is_sdxl:
+        return "sdxl"
+    return "sd2" if model.unet.config.cross_attention_dim == SD2_CONTEXT else "sd1"
 
 
 def model_card(
-    model: LatentDiffusion, path_or_id: str, configured: Mapping[str, object] = NO_FIELDS
+    model: LatentDiffusion,
+    path_or_id: str,
+    configured: Mapping[str, object] = NO_FIELDS,
+    stated: Stated = NOTHING_STATED,
 ) -> ModelCard:
     """Return the card of `model`, which needs no weights, named after `path_or_id`.
 
-    `configured` are fields of the models config; they override those of the files. Raises
-    ValueError if an override is invalid.
+    `configured` are fields of the models config; they override those of the files, as does what is
+    `stated` of its scheduler. Raises ValueError if an override is invalid.
     """
     first_stage = model.autoencoder.config
     factor = first_stage.factor
@@ -55,10 +65,10 @@ def model_card(
     coarsest = factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
     tokenizer = model.conditioner.tokenizer
     chunk = 0 if tokenizer is None else tokenizer.chunk
-    sampler, schedule = published_sampler(read_scheduler(model.folder))
+    sampler, schedule = published_sampler(read_scheduler(model.folder, stated))
     card: dict[str, Any] = {
         "name": model_name(path_or_id),
-        "family": "sdxl" if model.is_sdxl else "sd1",
+        "family": _family(model),
         "size_multiple": factor,
         "default_width": side,
         "default_height": side,
@@ -78,10 +88,13 @@ def model_card(
         "scaling_factor": first_stage.scaling_factor,
     }
     card |= task_fields(model)
+    index = read_json(model.folder / "model_index.json")
+    card |= turbo_fields(card["name"], index, side=side, factor=factor, sdxl=model.is_sdxl)
     if card["name"] in SPECTROGRAM_MODELS:
         card["family"] = SPECTROGRAMS
-    overrides = model.folder / CARD_FILE
-    card |= read_json(overrides) if overrides.exists() else {}
+    overrides = model.folder / STATED_FILE
+    entries = read_json(overrides) if overrides.exists() else {}
+    card |= {key: value for key, value in entries.items() if key not in STATED_FIELDS}
     card |= dict(configured)
     if card["family"] == SPECTROGRAMS:
         card["outputs"] = tuple(dict.fromkeys((*card["outputs"], Extra.SOUND)))

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from models.checkpoints.checkpoint import resolve
+from models.checkpoints.files import os_errors_of, user_path
 from models.checkpoints.hub import Download, fetch_configs
+from models.checkpoints.names import normal_form
 from models.loading.replacements import resolve_network
 from worker.settings import WorkerSettings
 
@@ -17,11 +19,14 @@ def locate(source: str, installed: Path, base: Path = Path()) -> str:
     A name without a slash is first searched in `installed`, the model store's folder of that kind.
     Relative paths start at `base`. A source that is no existing path is returned unchanged: it is
     a hub id.
+
+    Raises CheckpointMissing for one that cannot be looked up.
     """
-    if "/" not in source and (installed / source).is_dir():
-        return str(installed / source)
-    path = base / Path(source).expanduser()
-    return str(path) if path.exists() or source.startswith((".", "/", "~")) else source
+    with os_errors_of(source):
+        if "/" not in source and (added := installed / normal_form(source)).is_dir():
+            return str(added)
+        path = base / user_path(source)
+        return str(path) if path.exists() or source.startswith((".", "/", "~")) else source
 
 
 def network_folder(

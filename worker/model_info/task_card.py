@@ -30,7 +30,7 @@ _PUBLISHED: Mapping[str, Mapping[str, Any]] = {
 }
 # SDXL's refiner was trained on the last fifth of the noise levels, so it needs an initial image.
 _REFINER = {
-    "tasks": ("img2img", "inpaint"),
+    "tasks": ("img2img", "inpaint", "outpaint"),
     "reads_aesthetic_score": True,
     "default_strength": 0.3,
 }

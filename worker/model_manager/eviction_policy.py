@@ -65,6 +65,10 @@ class EvictionPolicy:
     draining: frozenset[str] = frozenset()  # loaded models that accept no more jobs
     _usage: dict[str, _Usage] = field(default_factory=dict)
 
+    def add(self, name: str, entry: ModelEntry) -> None:
+        """Take a further model, which is not in memory."""
+        self.entries = {**self.entries, name: entry}
+
     @property
     def loaded(self) -> tuple[str, ...]:
         """Names of the models in memory."""
@@ -112,20 +116,25 @@ class EvictionPolicy:
         waiting: Mapping[str, float],
         in_use: Collection[str],
         free_bytes: float = inf,
+        unwanted: Collection[str] = (),
     ) -> Plan:
         """Return the models to evict and to load now.
 
         `waiting`: the models to be loaded, and the seconds for which each has been waited for.
         `in_use`: the models with running jobs. `free_bytes`: free memory, which bounds the loading
-        in addition to the budget.
+        in addition to the budget. `unwanted`: models to evict as soon as their jobs have ended,
+        with those that need them; until then they accept no more jobs.
         """
         in_use = {one for name in in_use for one in self.required(name)} & self._usage.keys()
         for name in in_use:
             self._usage[name].used_at = now
             self._usage[name].had_a_job = True
-        self.draining = frozenset()
+        leaving = self._leaving(unwanted)
+        self.draining = frozenset(leaving)
         if self.loading is not None:
             return NO_CHANGE
+        if leaving and in_use.isdisjoint(leaving):
+            return self._evict(leaving)
         if idle := self._idle(now, waiting, in_use):
             return self._evict(idle)
         wanted = self._next_to_load(waiting)
@@ -170,7 +179,7 @@ class EvictionPolicy:
         if waited_s >= self.patience_s:
             due = [n for n in evictable if n in in_use and self._loaded_long_ago(n, now)]
             due.sort(key=lambda n: self._usage[n].loaded_at)
-            self.draining = frozenset([*evicted, *self._select(due, still_missing)[0]])
+            self.draining |= frozenset([*evicted, *self._select(due, still_missing)[0]])
         return NO_CHANGE
 
     def _awaits_first_job(self, name: str, now: float) -> bool:
@@ -204,6 +213,14 @@ class EvictionPolicy:
             if now - usage.used_at >= (self.entries[name].idle_unload_s or inf)
         }
         return [name for name in idle if idle.issuperset(self._dependents(name))]
+
+    def _leaving(self, unwanted: Collection[str]) -> list[str]:
+        """Return the models of `unwanted` in memory, each after those that need it."""
+        leaving: list[str] = []
+        for name in unwanted:
+            if name in self._usage:
+                leaving += [n for n in (*self._dependents(name), name) if n not in leaving]
+        return leaving
 
     def _evict(self, names: Sequence[str]) -> Plan:
         for name in names:

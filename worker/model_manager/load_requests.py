@@ -17,6 +17,7 @@ from redis import Redis
 
 from protocol.connection.keyspace import key
 from protocol.errors import DarkroomError, JobFailed
+from protocol.registry.model_commands import Action, ModelCommands
 from protocol.registry.presence import ModelState, WorkerReport
 from worker.model_manager.model_manager import ModelManager
 from worker.telemetry.heartbeat import Heartbeat
@@ -50,10 +51,12 @@ class LoadRequests:
     metrics: Metrics
     patience_s: float
     _since: dict[str, float] = field(default_factory=dict)
+    _obeyed: dict[str, str] | None = None  # the last command of each model, by its id
 
     def check(self) -> None:
         """Publish the models' states and the loading progress, and update what is to be loaded."""
         self.heartbeat.update_models(self.manager.reports())
+        self._obey_commands()
         absent = self.manager.absent
         if not absent and not self._since:
             return
@@ -70,6 +73,26 @@ class LoadRequests:
             for name, since in self._since.items()
             if name not in broken and self._is_ours(name, now - since, others)
         }
+
+    def _obey_commands(self) -> None:
+        """Hand new commands to the manager; those given before the start are not for this worker.
+
+        Of several workers, one loads a model.
+        """
+        commands = ModelCommands(self.redis).all()
+        obeyed = self._obeyed
+        self._obeyed = {name: command.id for name, command in commands.items()}
+        if obeyed is None:
+            return
+        for name, command in commands.items():
+            if obeyed.get(name) != command.id and self._is_for_us(name, command.action):
+                logger.info("model command", extra={"model": name, "action": command.action})
+                self.manager.command(name, command.action)
+
+    def _is_for_us(self, name: str, action: Action) -> bool:
+        if name not in self.manager.names:
+            return False
+        return action is Action.UNLOAD or self._is_ours(name, 0.0, self.heartbeat.other_workers())
 
     def _is_ours(self, name: str, waited_s: float, others: list[WorkerReport]) -> bool:
         if _has(name, others, ModelState.LOADING):

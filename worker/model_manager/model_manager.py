@@ -15,11 +15,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
+from queue import SimpleQueue
 from typing import Protocol
 
+from protocol.registry.model_commands import Action
 from protocol.registry.presence import ModelReport, ModelState
 from worker.engine.loaded_model import LoadedModel
-from worker.model_manager.eviction_policy import EvictionPolicy
+from worker.model_manager.eviction_policy import EvictionPolicy, ModelEntry
 from worker.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -77,11 +79,15 @@ class ModelManager:
         self._policy = policy
         self._metrics = metrics
         self._free_bytes = free_bytes
-        broken = {**broken, **policy.too_large()}
-        self._failures = {n: _Failure(why, MAX_ATTEMPTS, inf) for n, why in broken.items()}
-        self.names: Sequence[str] = list(dict.fromkeys((*policy.entries, *broken)))
+        self._failures: dict[str, _Failure] = {}
+        self._mark_broken({**broken, **policy.too_large()})
+        self.names: Sequence[str] = tuple(dict.fromkeys((*policy.entries, *broken)))
         self._least_recently_served = list(policy.entries)
+        self._added = SimpleQueue[tuple[str, ModelEntry | str]]()
         self.waiting: Mapping[str, float] = {}
+        self._commands = SimpleQueue[tuple[str, Action]]()
+        self._asked: set[str] = set()  # models to load, by an operator's command
+        self._unwanted: set[str] = set()  # models to unload, or unloaded, by a command
         self._thread: threading.Thread | None = None
         self._outcome: LoadedModel | Exception | None = None
         self._progress, self._detail = 0.0, ""
@@ -96,7 +102,10 @@ class ModelManager:
             self._thread.join()
             outcome, self._outcome, self._thread = self._outcome, None, None
             self._finish_load(outcome)
-        wanted = self._may_load({**self._missing_residents(), **self.waiting}, time.monotonic())
+        self._take_added()
+        self._obey_commands()
+        missing = {**self._missing_residents(), **dict.fromkeys(self._asked, 0.0), **self.waiting}
+        wanted = self._may_load(missing, time.monotonic())
         if (name := self._apply_plan(wanted, in_use)) is not None:
             logger.info("loading a model", extra={"model": name})
             self._progress, self._detail = 0.0, ""
@@ -105,6 +114,41 @@ class ModelManager:
                 target=self._load_in_thread, args=(name,), name="loader", daemon=True
             )
             self._thread.start()
+
+    def add(self, name: str, entry: ModelEntry | str) -> None:
+        """Take a further model soon, which is loaded on demand; text is why it cannot be loaded.
+
+        May be called from any thread.
+        """
+        self._added.put((name, entry))
+
+    def _take_added(self) -> None:
+        while not self._added.empty():
+            name, entry = self._added.get()
+            if isinstance(entry, str):
+                self._mark_broken({name: entry})
+            else:
+                self._policy.add(name, entry)
+                self._mark_broken(self._policy.too_large())
+                self._least_recently_served.append(name)
+            self.names = (*self.names, name)
+
+    def _mark_broken(self, reasons: Mapping[str, str]) -> None:
+        self._failures |= {n: _Failure(why, MAX_ATTEMPTS, inf) for n, why in reasons.items()}
+
+    def command(self, name: str, action: Action) -> None:
+        """Load or unload a model soon. May be called from any thread."""
+        self._commands.put((name, action))
+
+    def _obey_commands(self) -> None:
+        while not self._commands.empty():
+            name, action = self._commands.get()
+            self._asked.discard(name)
+            self._unwanted.discard(name)
+            if action is Action.UNLOAD:
+                self._unwanted.add(name)
+            elif not self._policy.is_ready(name):
+                self._asked.add(name)
 
     def claimable(self) -> Sequence[str]:
         accepting = self._policy.accepting
@@ -184,7 +228,7 @@ class ModelManager:
     def _apply_plan(self, wanted: Mapping[str, float], in_use: Collection[str]) -> str | None:
         """Evict the models that the policy names, and return the model to load now, if any."""
         free_bytes = self._free_bytes() if wanted else inf
-        plan = self._policy.plan(time.monotonic(), wanted, in_use, free_bytes)
+        plan = self._policy.plan(time.monotonic(), wanted, in_use, free_bytes, self._unwanted)
         for name in plan.evict:
             self._engine.remove(name)
             self._metrics.model_evictions.inc()
@@ -192,7 +236,10 @@ class ModelManager:
         return plan.load
 
     def _load_in_thread(self, name: str) -> None:
-        self._outcome = self._try_to_load(name, self._keep_progress)
+        try:
+            self._outcome = self._try_to_load(name, self._keep_progress)
+        except BaseException as error:  # a panic of native code: without an outcome nothing loads
+            self._outcome = RuntimeError(f"{type(error).__name__}: {error}")
 
     def _keep_progress(self, share: float, part: str) -> None:
         if self._closing:
@@ -209,6 +256,8 @@ class ModelManager:
         """Hand a loaded model to the engine, or record and return why it could not be loaded."""
         name = self._policy.loading
         assert name is not None
+        self._asked.discard(name)
+        self._unwanted.discard(name)  # its jobs have asked for it again
         if isinstance(outcome, Exception):
             self._policy.load_failed()
             self._record_failure(name, outcome)
@@ -231,7 +280,8 @@ class ModelManager:
         logger.error("a model cannot be loaded", extra=fields, exc_info=error)
 
     def _missing_residents(self) -> dict[str, float]:
-        return {n: 0.0 for n in self._policy.residents if not self._policy.is_ready(n)}
+        missing = {n: 0.0 for n in self._policy.residents if not self._policy.is_ready(n)}
+        return {name: waited for name, waited in missing.items() if name not in self._unwanted}
 
     def _may_load(self, wanted: Mapping[str, float], now: float = -inf) -> dict[str, float]:
         """Return those of `wanted` that have not failed, nor what they need, or are due again."""

@@ -13,7 +13,10 @@ import torch
 from models.autoencoders.preview import LinearPreview
 from models.cuda.stream import StreamedDecoder
 from models.denoising.sampling_params import SamplingParams
+from models.executors.base import Network, Run
 from models.loading.controlnets import ControlNets
+from models.loading.embeddings import Embeddings
+from models.loading.upscalers import Upscalers
 from models.lora.registry import LoraRegistry
 from models.networks.attention import autotune_attention, available_kernels, use_kernel
 from models.pipeline import LatentDiffusion
@@ -23,7 +26,9 @@ from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import LoadedModel
 from worker.engine.merged_loras import MIB, MergedLoras
 from worker.engine.safety import safety_of
-from worker.model_info.extra_networks import CONTROLNETS, LORAS
+from worker.model_info.extra_networks import CONTROLNETS, LORAS, UPSCALERS
+from worker.model_info.model_description import EMBEDDINGS
+from worker.model_info.weights_dtype import weights_dtype
 from worker.model_manager.profiling import ready_profile
 from worker.model_manager.tiling import with_tiles
 from worker.settings import WorkerSettings
@@ -56,7 +61,25 @@ def ready_resident(model: LatentDiffusion, size: Size, settings: WorkerSettings)
     return LoadedModel(model, profile, safety_of(model, settings.worker_safety))
 
 
-def empty_engine(device: torch.device, settings: WorkerSettings) -> DiffusionEngine:
+def installed_upscalers(device: torch.device, settings: WorkerSettings) -> Upscalers:
+    """Return the upscalers of the model store, each with the executor that measures fastest."""
+
+    def choose(network: Network, eager: Run) -> Run:
+        if device.type != "cpu":
+            return eager
+        # In float32, because bfloat16 has fewer levels than the pixels.
+        options = replace(_cpu_options(settings), precision="fp32")
+        name, run = executor_autotune.autotune(network, eager, (1,), options)
+        logger.info("upscaler's executor: %s", name)
+        return run
+
+    dtype = weights_dtype(device, settings.worker_precision)
+    return Upscalers(settings.models_home / UPSCALERS, device, dtype, choose)
+
+
+def empty_engine(
+    device: torch.device, settings: WorkerSettings, upscalers: Upscalers | None = None
+) -> DiffusionEngine:
     """Return an engine without models on `device`."""
     decoding: Decoding = InlineDecoding()
     if device.type == "cuda":
@@ -69,7 +92,20 @@ def empty_engine(device: torch.device, settings: WorkerSettings) -> DiffusionEng
         same_bytes=settings.worker_same_bytes,
         merged_loras=MergedLoras(loras, settings.worker_lora_cache_mb * MIB),
         controlnets=ControlNets(settings.models_home / CONTROLNETS),
+        embeddings=Embeddings(settings.models_home / EMBEDDINGS),
+        upscalers=upscalers,
     )
+
+
+def reserved_bytes(settings: WorkerSettings, device: torch.device) -> int:
+    """Return the bytes that merged LoRAs and ControlNets may take beside the models.
+
+    Of LoRAs, their cache, if any is installed; of ControlNets, the largest that stay loaded.
+    """
+    loras = LoraRegistry(settings.models_home / LORAS).files()
+    dtype = weights_dtype(device, settings.worker_precision)
+    controlnets = ControlNets(settings.models_home / CONTROLNETS).reserve(dtype)
+    return controlnets + (settings.worker_lora_cache_mb * MIB if loras else 0)
 
 
 def ready_model(model: LatentDiffusion, size: Size, settings: WorkerSettings) -> LatentDiffusion:

@@ -2,6 +2,7 @@
 
 Results are deleted when their job's record has expired, inputs when no job can still need them.
 Both must also be older than that takes, so that nothing new is deleted after Redis lost its data.
+Uploaded files without a record cannot be asked for; most were deleted when they expired.
 Ages are the store's times compared with Redis' clock, with a margin for the difference.
 """
 
@@ -10,7 +11,7 @@ from datetime import timedelta
 from threading import Event
 
 from protocol.errors import StoreUnavailable
-from protocol.request.object_keys import job_of
+from protocol.request.object_keys import file_of, job_of
 from protocol.settings import Settings
 from protocol.storage.object_store import ObjectStore
 from protocol.storage.pins import MARGIN_S, Pins
@@ -40,7 +41,7 @@ class GarbageCollector:
         if not self._pins.claim_collection(self._every_s):
             return
         try:
-            deleted = self._collect_results() + self._collect_inputs()
+            deleted = self._collect_results() + self._collect_inputs() + self._collect_uploads()
         except StoreUnavailable:
             logger.warning("the store does not answer, garbage is collected later")
         else:
@@ -61,9 +62,15 @@ class GarbageCollector:
         for page in self._store.older_than("inputs", self._pins.now() - self._inputs_age):
             if self._closing.is_set():
                 break
-            free = self._pins.mark_for_deletion(page)
-            for key in free:
-                self._store.delete(key)
-            self._pins.unmark(free)
-            deleted += len(free)
+            deleted += self._pins.delete_unpinned(page, self._store)
+        return deleted
+
+    def _collect_uploads(self) -> int:
+        deleted = 0
+        age = timedelta(seconds=MARGIN_S)
+        for page in self._store.older_than("uploads", self._pins.now() - age):
+            for key in page:
+                if not self._closing.is_set() and not self._pins.has_file(file_of(key)):
+                    self._store.delete(key)
+                    deleted += 1
         return deleted

@@ -12,6 +12,8 @@ from functools import partial
 from threading import Event
 from typing import ParamSpec, TypeVar
 
+import numpy as np
+
 from protocol.errors import StoreUnavailable
 from protocol.queue.job import ExtraFile, ImageResult
 from protocol.request.object_keys import extra_key, result_key
@@ -20,11 +22,13 @@ from protocol.storage.object_store import ObjectStore
 from worker.interfaces import RGB, Pixels
 from worker.output.extras import File, extras
 from worker.output.image_files import encode
+from worker.output.paste import Pasted
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Sign = Callable[[bytes, GenerationRequest], bytes]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
@@ -32,9 +36,15 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 class OutputProcessor:
     """A pool of threads between the engine and the store."""
 
-    def __init__(self, store: ObjectStore, threads: int, patience_s: float) -> None:
-        """`patience_s`: for how long calls are repeated while the store does not answer."""
+    def __init__(
+        self, store: ObjectStore, threads: int, patience_s: float, sign: Sign | None = None
+    ) -> None:
+        """`patience_s`: for how long calls are repeated while the store does not answer.
+
+        `sign` signs each file of an image, after all else is written into it.
+        """
         self.store = store
+        self._sign = sign
         self._patience_s = patience_s
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="output")
         # For tasks without the store, so that they do not queue behind those that wait for it.
@@ -59,13 +69,16 @@ class OutputProcessor:
         return {key: self._retry(partial(self.store.get, key)) for key in keys}
 
     def write_image(
-        self, job_id: str, index: int, pixels: Pixels, request: GenerationRequest, seed: int
+        self, job_id: str, index: int, image: Pasted, request: GenerationRequest, seed: int
     ) -> ImageResult:
         """Encode one image and its extra files, and write them to the store; for use in a task.
 
         Raises StoreUnavailable if the store stays away.
         """
-        content = encode(pixels[..., :RGB], request, seed)
+        pixels = image.pixels
+        content = encode(_with_alpha(image), request, seed)
+        if self._sign is not None:
+            content = self._sign(content, request)
         key = result_key(job_id, index, request.output_format)
         height, width, _ = pixels.shape
         self._put(key, content, request.output_format.content_type)
@@ -110,3 +123,9 @@ class OutputProcessor:
                     raise
                 logger.warning("the store does not answer, trying again")
                 pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _with_alpha(image: Pasted) -> Pixels:
+    """Return the colours (H, W, 3), or (H, W, 4) with the alpha."""
+    colours = image.pixels[..., :RGB]
+    return colours if image.alpha is None else np.dstack([colours, image.alpha])

@@ -9,7 +9,7 @@ from worker.interfaces import Engine
 
 
 class EngineCollector(Collector):
-    """Hits and misses of the cache of encoded prompts."""
+    """Hits and misses of the cache of encoded prompts, and images decoded again."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -25,4 +25,9 @@ class EngineCollector(Collector):
             "darkroom_worker_prompt_cache_misses",
             "Prompts that had to be encoded.",
             value=stats.cache_misses,
+        )
+        yield CounterMetricFamily(
+            "darkroom_worker_decoded_again",
+            "Images decoded again in single precision, because half precision overflowed.",
+            value=stats.decoded_again,
         )

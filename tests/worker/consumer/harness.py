@@ -20,6 +20,7 @@ from protocol.queue.job_queue import JobQueue
 from protocol.request.request import GenerationRequest
 from protocol.settings import Settings
 from protocol.storage.object_store import ObjectStore
+from tests.support.forked_program import ForkedProgram
 from tests.worker.fake_engine import FakeEngine
 from worker.consumer.context import WorkerContext
 from worker.consumer.rq_worker import RqWorker
@@ -128,17 +129,22 @@ class ChildWorker:
         self, redis_url: str, store: Path, step_s: float, shift_s: float, **environment: str
     ) -> None:
         module = "tests.worker.consumer.child_worker"
-        shifted = ["tests.support.shifted_clock", str(shift_s)] if shift_s else []
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *shifted, module, str(step_s)],
-            env={
-                **os.environ,
-                "REDIS_URL": redis_url,
-                "OBJECT_STORE_URL": store.as_uri(),
-                **environment,
-            },
-            stderr=subprocess.DEVNULL,
-        )
+        environment = {
+            **os.environ,
+            "REDIS_URL": redis_url,
+            "OBJECT_STORE_URL": store.as_uri(),
+            **environment,
+        }
+        self.process: ForkedProgram | subprocess.Popen[bytes]
+        if shift_s:
+            shifted = ["tests.support.shifted_clock", str(shift_s)]
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *shifted, module, str(step_s)],
+                env=environment,
+                stderr=subprocess.DEVNULL,
+            )
+        else:
+            self.process = ForkedProgram(module, str(step_s), environment=environment)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -1,7 +1,6 @@
 """Accepted jobs survive dead and frozen workers, and outages of Redis and the store."""
 
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -148,7 +147,8 @@ OUTAGES = {
 @pytest.mark.parametrize("outage", sorted(OUTAGES))
 def test_job_survives_outage_of_redis(outage: str) -> None:
     go, come_back = OUTAGES[outage]
-    with RedisServer() as server:
+    # Without it a write that was answered may wait for the disk, and be lost with the server.
+    with RedisServer(appendfsync="always") as server:
         url = f"{server.url}?socket_timeout=0.2"
         queue = JobQueue(client(server.url), Settings(redis_url=server.url))
         gate = Event()
@@ -208,7 +208,9 @@ def test_worker_registers_again_after_redis_lost_its_data(
 def test_job_is_stopped_when_its_record_is_gone(
     redis_url: str, lose: str, priority: Priority
 ) -> None:
-    redis, queue, engine = client(redis_url), job_queue(redis_url), FakeEngine(step_s=0.05)
+    redis, queue = client(redis_url), job_queue(redis_url)
+    steps: list[list[str]] = []
+    engine = FakeEngine(step_s=0.05, before_step=steps.append)
     with running_worker(settings(redis_url), engine) as worker:
         job_id = queue.submit(request(steps=1000, priority=priority))
         wait_for(lambda: engine.admitted == [job_id])
@@ -216,9 +218,8 @@ def test_job_is_stopped_when_its_record_is_gone(
             redis.flushall()
         else:  # as by a tool of RQ's
             redis.delete(f"rq:job:{job_id}")
-        began = time.monotonic()
         wait_for(lambda: engine.idle)
-        assert time.monotonic() - began < 15  # all its steps take 50 s
+        assert len(steps) < 1000  # it was not generated to its end
         wait_for(lambda: not worker.consumer.claims)
         second = queue.submit(request())
         assert outcome(queue, second).state is JobState.FINISHED

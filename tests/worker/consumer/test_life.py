@@ -139,7 +139,7 @@ def test_job_that_the_engine_refuses_fails_with_its_reason(redis_url: str) -> No
         refused, other = queue.submit(request(prompt="refuse")), queue.submit(request())
         view = outcome(queue, refused)
         assert outcome(queue, other).state is JobState.FINISHED
-        assert worker.consumer.claims == []
+        wait_for(lambda: not worker.consumer.claims)
     assert view.state is JobState.FAILED
     assert view.error is not None
     assert isinstance(DarkroomError.from_record(view.error), JobFailed)

@@ -1,7 +1,7 @@
 """The queue in any order of events, compared with a simple model of it.
 
-Submits, claims, endings, cancels, deaths of workers, requeues, missed deadlines and expiries, of
-jobs of all priorities, several clients and two models.
+Submits, claims, endings, cancels, deaths of workers, requeues, missed deadlines, expiries,
+deletions, retries and lists, of jobs of all priorities, several clients and two models.
 """
 
 from dataclasses import dataclass, field
@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from protocol.errors import ClientQueueFull, JobFailed, QueueFull, UnknownJob
+from protocol.errors import ClientQueueFull, JobDeleted, JobFailed, QueueFull, UnknownJob
 from protocol.queue.job import TERMINAL, JobResult, JobState, Timings
+from protocol.queue.job_list import JobFilter, JobList
 from protocol.queue.job_queue import STATES, JobQueue, queue_name
 from protocol.request.request import GenerationRequest, Priority
 from protocol.settings import Settings
@@ -67,6 +68,7 @@ class Job:
     state: JobState = JobState.QUEUED
     stalled_count: int = 0
     cancel: bool = False
+    deleted: bool = False  # or to be deleted when it ends
     holder: Claim | None = None
     settled: tuple[Claim, JobStatus] | None = None
 
@@ -101,6 +103,8 @@ class JobsMachine(RuleBasedStateMachine):
         self.queue = JobQueue(self.redis, bounds)
         self.jobs: dict[str, Job] = {}
         self.expired: set[str] = set()
+        self.deleted: set[str] = set()
+        self.job_list = JobList(self.redis)
         self.expected = {model: ExpectedQueue(PATIENCE) for model in MODELS}
         self.silent: set[str] = set()  # members whose leases ran out
         terms = settings(
@@ -185,7 +189,76 @@ class JobsMachine(RuleBasedStateMachine):
     def view(self, job_id: str) -> None:
         if job_id in self.jobs:
             self._look(job_id)
+        if self._is_known(job_id):
             assert self.queue.view(job_id).state is self.jobs[job_id].state
+
+    @rule(job_id=ids, client=st.sampled_from([None, "carl", "dora"]))
+    def delete(self, job_id: str, client: str | None) -> None:
+        job = self.jobs.get(job_id)
+        if job is None:
+            return
+        self._look(job_id)
+        if client not in (None, job.client):
+            with pytest.raises(UnknownJob):
+                self.queue.delete(job_id, client)
+            return
+        for _ in range(2):  # once more, as after a lost answer
+            self.queue.delete(job_id, client)
+        if job.state is JobState.RUNNING:
+            job.deleted = job.cancel = True
+            return
+        if job.state is JobState.QUEUED:
+            self._queue_of(job_id).leave(job_id)
+        self._remove(job_id)
+
+    @rule(job_id=ids)
+    def deleted_job_cannot_come_back(self, job_id: str) -> None:
+        if job_id in self.deleted:
+            with pytest.raises(JobDeleted):
+                self.queue.submit(request(model=MODEL), job_id)
+            assert [*self.text.scan_iter(f"*{job_id}*")] == [f"darkroom:deleted:{job_id}"]
+
+    @rule(target=ids, job_id=ids)
+    def retry(self, job_id: str) -> MultipleResults[str]:
+        job = self.jobs.get(job_id)
+        if job is None or job.deleted or job.state not in (JobState.FAILED, JobState.CANCELLED):
+            return multiple()
+        view, read = self.queue.request(job_id, job.client)
+        assert (view.state, read) == (job.state, job.request)
+        return multiple(*filter(None, [self._submit(read, job.client)]))
+
+    @rule(
+        client=st.sampled_from([None, "", "carl", "dora", "emil"]),
+        states=st.none() | st.sets(st.sampled_from(JobState)),
+        model=st.none() | st.sampled_from(MODELS),
+        limit=st.integers(1, 4),
+    )
+    def list_jobs(
+        self, client: str | None, states: set[JobState] | None, model: str | None, limit: int
+    ) -> None:
+        """Compare all pages with the jobs in the order of their submission."""
+        for job_id in [*self.jobs]:
+            if client in (None, self.jobs[job_id].client):
+                self._look(job_id)
+        expected = [
+            (job_id, job.state, job.request.model)
+            for job_id, job in reversed(self.jobs.items())
+            if client in (None, job.client)
+            and (states is None or job.state in states)
+            and model in (None, job.request.model)
+            and not job.deleted
+        ]
+        wanted = JobFilter(states=states, model=model)
+        pages = [self.job_list.page(client, wanted, limit)]
+        while (end := pages[-1].end) is not None:
+            pages.append(self.job_list.page(client, wanted, limit, end))
+        assert all(len(page.jobs) <= limit for page in pages)
+        found = [(job.view.id, job.view.state, job.model) for page in pages for job in page.jobs]
+        assert found == expected
+
+    def _remove(self, job_id: str) -> None:
+        del self.jobs[job_id]
+        self.deleted.add(job_id)
 
     def _look(self, job_id: str) -> None:
         """Fail a job whose deadline has passed, as each look at it does, also without a worker."""
@@ -195,12 +268,14 @@ class JobsMachine(RuleBasedStateMachine):
         elif job.late and job.holder is not None:
             self.silent.discard(job.holder.member)
             job.state, job.holder = JobState.FAILED, None
+            if job.deleted:
+                self._remove(job_id)
 
     @rule(job_id=ids, client=st.sampled_from(["carl", "dora"]))
     def other_clients_cannot_view(self, job_id: str, client: str) -> None:
         if job_id in self.jobs:
             self._look(job_id)
-        if job_id not in self.jobs or self.jobs[job_id].client != client:
+        if not self._is_known(job_id) or self.jobs[job_id].client != client:
             for call in (self.queue.view, self.queue.cancel):
                 with pytest.raises(UnknownJob):
                     call(job_id, client)
@@ -209,12 +284,13 @@ class JobsMachine(RuleBasedStateMachine):
 
     @rule(job_id=ids)
     def cancel(self, job_id: str) -> None:
-        job = self.jobs.get(job_id)
-        if job is None:
+        if job_id in self.jobs:
+            self._look(job_id)
+        if not self._is_known(job_id):
             with pytest.raises(UnknownJob):
                 self.queue.cancel(job_id)
             return
-        self._look(job_id)
+        job = self.jobs[job_id]
         view = self.queue.cancel(job_id)
         if job.state is JobState.QUEUED:
             job.state = JobState.CANCELLED
@@ -355,7 +431,7 @@ class JobsMachine(RuleBasedStateMachine):
         for job_id, job in self.jobs.items():
             status = self.text.hget(f"rq:job:{job_id}", "status")
             assert STATES[status] is job.state  # type: ignore[index]  # RQ's states are strings
-            if not job.late:  # a look would change the job
+            if not job.late and not job.deleted:  # a look would change the job
                 assert self.queue.view(job_id).state is job.state
             assert (job_id in self._queue_of(job_id)) == (job.state is JobState.QUEUED)
             assert (job.holder is not None) == (job.state is JobState.RUNNING)
@@ -367,6 +443,10 @@ class JobsMachine(RuleBasedStateMachine):
         shown = self.text.sunion([f"rq:worker:{name}:executions" for name in NAMES])
         held = {job.holder.member for job in self.jobs.values() if job.holder}
         assert shown == held
+
+    def _is_known(self, job_id: str) -> bool:
+        """Return True if clients can see a job."""
+        return job_id in self.jobs and not self.jobs[job_id].deleted
 
     def _after_requeue(self, job: Job) -> JobStatus:
         return JobStatus.CANCELED if job.cancel else JobStatus.QUEUED
@@ -381,15 +461,18 @@ class JobsMachine(RuleBasedStateMachine):
         if status is JobStatus.QUEUED:
             lane = self._queue_of(claim.job_id).lanes[job.request.priority]
             lane.join_in_front(claim.job_id)
+        elif job.deleted:
+            self._remove(claim.job_id)
         self.silent.discard(claim.member)
 
 
-def test_no_order_of_events_loses_or_doubles_a_job(redis_url: str) -> None:
+@pytest.mark.parametrize("examples", [40, pytest.param(400, marks=pytest.mark.long)])
+def test_no_order_of_events_loses_or_doubles_a_job(redis_url: str, examples: int) -> None:
     class Machine(JobsMachine):
         pass
 
     Machine.redis_url = redis_url
     run_state_machine_as_test(
         Machine,
-        settings=hypothesis_settings(max_examples=100, stateful_step_count=50, deadline=None),
+        settings=hypothesis_settings(max_examples=examples, stateful_step_count=50, deadline=None),
     )

@@ -223,4 +223,4 @@ def test_empty_lane_leaves_no_keys(redis_url: str) -> None:
         queue.submit(request(priority=priority, deadline_s=60.0), client="ann")
     claimed(job_source(redis_url))
     kept = {str(key).split(":")[1] for key in redis.keys("darkroom:*")}
-    assert kept <= {"leases", "claim", "pace"}
+    assert kept <= {"leases", "claim", "pace", "index"}

@@ -234,7 +234,7 @@ def test_threads_share_a_merged_model(model_in_memory: LatentDiffusion, home: Pa
     uses = (LoraUse(name="attention"),)
 
     def want() -> None:
-        found.append(variants.get(model_in_memory, uses))
+        found.append(variants.timeline(model_in_memory, uses)[0][1])
 
     threads = [threading.Thread(target=want) for _ in range(8)]
     for thread in threads:

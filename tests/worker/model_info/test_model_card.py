@@ -46,6 +46,10 @@ def test_darkroom_json_overrides_the_card(model: LatentDiffusion, tmp_path: Path
     (folder / "darkroom.json").write_text(json.dumps({"name": "mine", "default_steps": 7}))
     card = model_card(copied, "somebody/tiny")
     assert (card.name, card.default_steps) == ("mine", 7)
+    stated = {"prediction_type": "v_prediction", "zero_terminal_snr": True, "family": "mine"}
+    (folder / "darkroom.json").write_text(json.dumps(stated))
+    card = model_card(copied, "somebody/tiny")
+    assert (card.family, card.default_sampler) == ("mine", "ddim")
     (folder / "darkroom.json").write_text(json.dumps({"default_stepz": 7}))
     with pytest.raises(ValueError, match="default_stepz"):
         model_card(copied, "somebody/tiny")
@@ -72,6 +76,33 @@ def test_default_sampler_is_the_published_one(
     config: dict[str, object], expected: tuple[str, str]
 ) -> None:
     assert published_sampler(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "saved_from", "turbo"),
+    [
+        ("stabilityai/sdxl-turbo", "", True),
+        ("stabilityai/sd-turbo", "", True),
+        ("/models/sd_xl_turbo_1.0_fp16.safetensors", "", True),
+        ("mine", "stabilityai/sd-turbo", True),
+        ("DreamShaperXL-Turbo", "", False),
+        ("sdxl-turbocharged", "", False),
+        ("mine", "", False),
+    ],
+)
+def test_turbo_models_take_one_step_without_guidance(
+    model: LatentDiffusion, tmp_path: Path, name: str, saved_from: str, turbo: bool
+) -> None:
+    folder = Path(shutil.copytree(model.folder, tmp_path / "model"))
+    index = json.loads((folder / "model_index.json").read_text()) | {"_name_or_path": saved_from}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    card = model_card(replace(model, folder=folder), name)
+    assert (card.default_steps == 1) is turbo
+    assert (card.default_guidance_scale == 1.0) is turbo
+    assert (card.default_schedule == "trailing") is turbo
+    assert (card.default_sampler == "euler") is turbo
+    (folder / "darkroom.json").write_text(json.dumps({"default_steps": 4}))
+    assert model_card(replace(model, folder=folder), name).default_steps == 4
 
 
 def test_table_names_schedulers_of_diffusers_and_known_samplers() -> None:

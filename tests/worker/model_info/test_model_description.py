@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import cast
@@ -105,6 +106,30 @@ def test_configured_unet_replaces_the_own_one(folder: Path, tmp_path: Path) -> N
     assert "does not fit the model" in found.broken["wrong"]
 
 
+def test_entry_states_what_the_files_do_not_say(folder: Path, tmp_path: Path) -> None:
+    bare = write_tiny_sd(tmp_path / "bare")
+    vae = shutil.move(bare / "vae", tmp_path / "vae")
+    entries = f'''
+        [models.v]
+        source = "small"
+        prediction_type = "v_prediction"
+        zero_terminal_snr = true
+        family = "pony"
+        [models.bare]
+        source = "{bare}"
+        vae = "{vae}"
+        [models.without]
+        source = "{bare}"
+    '''
+    found = described(folder, entries)
+    described_v = found.descriptions["v"]
+    schedule = described_v.skeleton.noise_schedule
+    assert (schedule.prediction_type, schedule.rescale_betas_zero_snr) == ("v_prediction", True)
+    assert (described_v.card.family, described_v.card.default_sampler) == ("pony", "ddim")
+    assert found.descriptions["bare"].skeleton.autoencoder.config.scaling_factor == 0.18215
+    assert "has neither vae/ nor vqvae/" in found.broken["without"]
+
+
 def test_size_includes_the_safety_checker_unless_it_is_off(folder: Path) -> None:
     checked = folder / "home" / "models" / "checked"
     shutil.copytree(folder / "home" / "models" / "small", checked)
@@ -146,3 +171,26 @@ def test_source_is_an_installed_name_a_path_or_a_hub_id(tmp_path: Path) -> None:
     assert locate("bundled", added, base) == "bundled"
     shutil.rmtree(base / "there")
     assert locate("there", added, base) == "there"
+
+
+def test_models_installed_by_request_are_served_beside_the_configured(tmp_path: Path) -> None:
+    """Their manifests have the id of the install; those of the command line do not."""
+    models = tmp_path / "home" / "models"
+    write_tiny_sd(models / "configured")
+    for name in ("added", "requested", "damaged", "base", "xl"):
+        shutil.copytree(models / "configured", models / name)
+        manifest = {"name": name, "kind": "model"} | ({} if name == "added" else {"install": "1"})
+        (models / name / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copytree(models / "configured", models / "unreadable")
+    (models / "unreadable" / "manifest.json").write_text("{")
+    (models / "damaged" / "unet" / "config.json").write_text("[]")
+    found = described(
+        tmp_path, '[models.base]\nsource = "configured"\naliases = ["xl"]\nresident = true\n'
+    )
+    assert list(found.descriptions) == ["base", "requested"]
+    assert found.descriptions["base"].source == str(models / "configured")
+    assert found.descriptions["requested"].config.resident is not True
+    assert list(found.broken) == ["damaged"]
+    single = describe_models(WorkerSettings(models_home=tmp_path / "home"), CPU)
+    assert {"requested", "base", "xl"} < set(single.descriptions)
+    assert len(single.descriptions) == 4  # with the bundled model

@@ -14,12 +14,13 @@ from redis import Redis
 
 from protocol.queue.job import JobState, Phase
 from protocol.queue.job_queue import JobQueue
+from protocol.registry.model_commands import Action, ModelCommands
 from protocol.registry.presence import ModelState, Presence, WorkerReport, WorkerState
 from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import client, job_queue, outcome, request, settings, wait_for
 from tests.worker.fake_engine import FakeEngine
 from worker.consumer.context import WorkerContext
-from worker.consumer.rq_worker import RqWorker
+from worker.consumer.rq_worker import RqJobSource, RqWorker
 from worker.engine.loaded_model import LoadedModel
 from worker.interfaces import AdmittedJob
 from worker.model_manager import model_manager as managers
@@ -306,6 +307,23 @@ def test_two_workers_do_not_load_the_same_model_at_once(redis_url: str, queue: J
         assert first.loads + second.loads == ["asked"]
 
 
+def test_model_that_is_added_while_jobs_run_is_served(redis: Redis, queue: JobQueue) -> None:
+    entries = {"kept": ModelEntry(1, resident=True)}
+    dead = RqJobSource(redis, "dead", ["later"], settings("redis://unused"))
+    before = queue.submit(request(model="later"))
+    assert dead.claim(idle=True, models=["later"]) is not None
+    with serving(redis, entries, Disk(), budget=3) as served:
+        assert outcome(queue, queue.submit(request(model="kept"))).state is JobState.FINISHED
+        served.manager.add("later", ModelEntry(1))
+        served.manager.add("damaged", "its header is cut off")
+        served.manager.add("huge", ModelEntry(9))
+        assert outcome(queue, before).state is JobState.FINISHED  # requeued by this worker
+        for name, reason in {"damaged": "cut off", "huge": "memory_budget"}.items():
+            view = outcome(queue, queue.submit(request(model=name)))
+            assert (view.state, reason in str(view.error)) == (JobState.FAILED, True)
+        wait_for(lambda: b"later" in (redis.hget(served.worker.key, "queues") or b""))
+
+
 def test_refiner_is_loaded_before_jobs_of_its_base_are_claimed(
     redis: Redis, queue: JobQueue
 ) -> None:
@@ -330,3 +348,48 @@ def test_worker_without_a_usable_model_raises_the_reason(redis: Redis) -> None:
         serving(redis, {}, Disk(), broken={"gone": "no such folder"}),
     ):
         pass
+
+
+def test_operator_unloads_and_loads_a_model(redis: Redis, queue: JobQueue) -> None:
+    entries = {"kept": ModelEntry(1, resident=True), "other": ModelEntry(1)}
+    commands = ModelCommands(redis)
+    commands.give("kept", Action.UNLOAD)  # before the start: for workers of that time
+    with serving(redis, entries, Disk()) as served:
+        wait_for(lambda: state_of(redis, "other") is ModelState.ON_DEMAND)
+        assert served.engine.models == {"kept"}
+        commands.give("other", Action.LOAD)
+        wait_for(lambda: served.engine.models == {"kept", "other"})
+        commands.give("kept", Action.UNLOAD)
+        commands.give("other", Action.UNLOAD)
+        wait_for(lambda: served.engine.models == set())
+        wait_for(lambda: state_of(redis, "kept") is ModelState.ON_DEMAND)
+        job = queue.submit(request(model="kept"))  # which loads its model again
+        assert outcome(queue, job).state is JobState.FINISHED
+        assert served.engine.models == {"kept"}
+        commands.give("unknown", Action.LOAD)
+        commands.give("other", Action.LOAD)
+        wait_for(lambda: served.engine.models == {"kept", "other"})
+
+
+def test_model_with_running_jobs_is_unloaded_after_them(redis: Redis, queue: JobQueue) -> None:
+    entries = {"one": ModelEntry(1, resident=True)}
+    with serving(redis, entries, Disk(), step_s=0.05) as served:
+        wait_for(lambda: state_of(redis, "one") is ModelState.READY)
+        job = queue.submit(request(model="one", steps=20))
+        wait_for(lambda: queue.view(job).state is JobState.RUNNING)
+        ModelCommands(redis).give("one", Action.UNLOAD)
+        assert outcome(queue, job).state is JobState.FINISHED
+        wait_for(lambda: served.engine.models == set())
+
+
+def test_one_of_two_workers_loads_for_an_operator(redis_url: str, redis: Redis) -> None:
+    entries, disk = {"kept": ModelEntry(1, resident=True), "asked": ModelEntry(1)}, Disk()
+    with (
+        serving(client(redis_url), entries, disk, name="a") as first,
+        serving(client(redis_url), entries, disk, name="b") as second,
+    ):
+        wait_for(lambda: len(Presence(redis).workers()) == 2)
+        wait_for(lambda: all(report.models for report in Presence(redis).workers()))
+        ModelCommands(redis).give("asked", Action.LOAD)
+        wait_for(lambda: "asked" in first.engine.models | second.engine.models)
+        assert disk.loads.count("asked") == 1

@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
 
 
 def settings(cache: Path, **overrides: Any) -> WorkerSettings:
-    return WorkerSettings(worker_cache=cache, worker_tune_s=2.0, worker_slots=2, **overrides)
+    return WorkerSettings(worker_cache=cache, worker_tune_s=0.5, worker_slots=2, **overrides)
 
 
 def generate(model: LatentDiffusion) -> torch.Tensor:

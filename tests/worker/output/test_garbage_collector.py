@@ -17,9 +17,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from protocol.clients.files import ClientFiles, FileBounds
 from protocol.errors import UnknownImage
 from protocol.queue.job import TERMINAL, JobResult, JobView, Timings
-from protocol.request.object_keys import OutputFormat, input_key, new_job_id, result_key
+from protocol.request.object_keys import (
+    OutputFormat,
+    input_key,
+    new_job_id,
+    result_key,
+    upload_key,
+)
 from protocol.storage.object_store import ObjectStore
 from protocol.storage.pins import MARGIN_S, Pins
 from tests.worker.consumer.harness import MODEL, client, job_queue, request, settings
@@ -61,7 +68,8 @@ class Folder:
             if path.is_file():
                 moment = path.stat().st_mtime - seconds
                 os.utime(path, (moment, moment))
-        self._earlier("darkroom:held", seconds)
+        for pins in ("darkroom:held", *self.redis.scan_iter("darkroom:users:*")):
+            self._earlier(str(pins, "ascii") if isinstance(pins, bytes) else pins, seconds)
         for lane in self.redis.scan_iter("rq:job:*"):
             left = self.redis.ttl(lane)
             if left > 0:
@@ -230,3 +238,15 @@ def test_no_object_that_a_live_job_needs_is_deleted(redis_url: str, tmp_path: Pa
         Machine,
         settings=hypothesis_settings(max_examples=40, stateful_step_count=30, deadline=None),
     )
+
+
+def test_old_uploads_without_a_record_are_deleted(folder: Folder) -> None:
+    files = ClientFiles(folder.redis, folder.store, FileBounds(60, 10, 1000))
+    kept, lost = (files.add("ann", "a", b"file", "image/png") for _ in range(2))
+    folder.redis.delete(f"darkroom:file:{lost.id}")
+    folder.collect()
+    assert folder.has(upload_key(lost.id))  # too new: its record may not be written yet
+    folder.age()
+    folder.collect()
+    assert folder.has(upload_key(kept.id))
+    assert not folder.has(upload_key(lost.id))

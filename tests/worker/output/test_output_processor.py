@@ -14,6 +14,7 @@ from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import request
 from tests.worker.output.test_image_files import GRADIENT
 from worker.output.output_processor import OutputProcessor
+from worker.output.paste import Pasted
 
 
 class AwayStore(ObjectStore):
@@ -36,7 +37,9 @@ def test_result_describes_the_stored_file() -> None:
     store = ObjectStore.open("memory:///")
     output = OutputProcessor(store, threads=1, patience_s=0)
     job_id = new_job_id()
-    task = output.submit(output.write_image, job_id, 3, GRADIENT, request(output_format="webp"), 9)
+    task = output.submit(
+        output.write_image, job_id, 3, Pasted(GRADIENT), request(output_format="webp"), 9
+    )
     image = task.result()
     output.close()
     assert image.key == f"results/{job_id}/3.webp"
@@ -51,7 +54,7 @@ def test_depth_is_stored_in_addition_to_the_image() -> None:
     high, low = GRADIENT[..., :1], GRADIENT[..., 1:2]
     pixels = np.concatenate([GRADIENT, high, low], axis=-1)
     job_id = new_job_id()
-    image = output.submit(output.write_image, job_id, 2, pixels, request(), 9).result()
+    image = output.submit(output.write_image, job_id, 2, Pasted(pixels), request(), 9).result()
     output.close()
     (depth,) = image.extras
     assert (depth.kind, depth.key) == (Extra.DEPTH, f"results/{job_id}/2.depth.png")
@@ -73,7 +76,7 @@ def test_spectrogram_is_also_stored_as_sound(audio_format: AudioFormat) -> None:
     pixels[32] = 0  # from the bottom, band 31 of 64
     job_id = new_job_id()
     one = request(audio_format=audio_format, output_format="jpeg", width=40, height=64)
-    image = output.submit(output.write_image, job_id, 0, pixels, one, 9).result()
+    image = output.submit(output.write_image, job_id, 0, Pasted(pixels), one, 9).result()
     output.close()
     (sound,) = image.extras
     assert (sound.kind, sound.format.value) == (Extra.SOUND, audio_format.value)
@@ -92,7 +95,7 @@ def test_stereo_sound_has_two_channels_and_its_image_an_exif_tag() -> None:
     output = OutputProcessor(store, threads=1, patience_s=0)
     pixels = np.random.default_rng(0).integers(0, 255, (32, 24, 3), dtype=np.uint8)
     one = request(audio_format="wav", audio_stereo=True, width=24, height=32)
-    image = output.submit(output.write_image, new_job_id(), 0, pixels, one, 9).result()
+    image = output.submit(output.write_image, new_job_id(), 0, Pasted(pixels), one, 9).result()
     output.close()
     samples, _ = soundfile.read(io.BytesIO(store.get(image.extras[0].key)))
     assert samples.shape == (441 * 23, 2)
@@ -109,11 +112,11 @@ def test_stereo_sound_has_two_channels_and_its_image_an_exif_tag() -> None:
     assert {tag: float(value) for tag, value in exif.items()} == published
 
 
-def test_other_images_have_neither_sound_nor_exif() -> None:
+def test_other_images_have_neither_sound_nor_its_tags() -> None:
     store = ObjectStore.open("memory:///")
     output = OutputProcessor(store, threads=1, patience_s=0)
-    one = request(output_format="jpeg")
-    image = output.submit(output.write_image, new_job_id(), 0, GRADIENT, one, 9).result()
+    one = request(output_format="jpeg", metadata=False)
+    image = output.submit(output.write_image, new_job_id(), 0, Pasted(GRADIENT), one, 9).result()
     output.close()
     assert image.extras == ()
     assert b"Exif" not in store.get(image.key)
@@ -122,7 +125,7 @@ def test_other_images_have_neither_sound_nor_exif() -> None:
 def test_write_without_patience_is_tried_once() -> None:
     store = AwayStore()
     output = OutputProcessor(store, threads=1, patience_s=0)
-    task = output.submit(output.write_image, new_job_id(), 0, GRADIENT, request(), 1)
+    task = output.submit(output.write_image, new_job_id(), 0, Pasted(GRADIENT), request(), 1)
     assert isinstance(task.exception(), StoreUnavailable)
     assert store.tries == 1
     output.close()
@@ -131,7 +134,7 @@ def test_write_without_patience_is_tried_once() -> None:
 def test_closing_ends_all_retries() -> None:
     store = AwayStore()
     output = OutputProcessor(store, threads=1, patience_s=1e6)
-    task = output.submit(output.write_image, new_job_id(), 0, GRADIENT, request(), 1)
+    task = output.submit(output.write_image, new_job_id(), 0, Pasted(GRADIENT), request(), 1)
     output.close()
     assert task.cancelled() or isinstance(task.exception(), StoreUnavailable)
 

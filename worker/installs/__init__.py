@@ -1,0 +1,1 @@
+"""Installs of models by request."""
