@@ -1,42 +1,110 @@
 """The OpenAPI description of the service."""
 
-import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
-from service.schemas.requests import REFERENCE, request_schemas
+from service.dialects.dialect import Dialect
+from service.middleware.public_paths import HEALTH, METRICS
+from service.schemas.problem_responses import problem_components
+from service.schemas.request_bodies import PARAMETERS, request_schemas
+from service.settings import ServiceSettings
 
 TITLE = "Darkroom"
-DESCRIPTION = "Images from latent diffusion models, by HTTP. Every error is an RFC 9457 problem."
+DESCRIPTION = """Images from latent diffusion models, by HTTP.
+
+Every error is a problem (RFC 9457), also for a path that does not exist (404) and for a method that
+a path does not have (405); the APIs of other systems have their own form of errors. Every response
+has an `X-Request-Id`."""
+LICENSE = {"name": "Apache License 2.0", "identifier": "Apache-2.0"}
+TAGS = [
+    {"name": "images", "description": "Generate images, one route for each task."},
+    {"name": "jobs", "description": "Jobs and their images."},
+    {"name": "files", "description": "Files that clients have uploaded."},
+    {"name": "models", "description": "The models, and what they can do."},
+    {"name": "health", "description": "For monitoring."},
+]
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+NO_KEY: dict[str, list[str]] = {}  # a requirement that every request meets
+REQUEST_ID = {
+    "description": "The `X-Request-Id` of the request, or a new id; the log lines have it, too.",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$"},
+}
+
+Schema = dict[str, Any]
 
 
-def openapi_schema(app: FastAPI) -> dict[str, Any]:
+def operation_id(route: APIRoute) -> str:
+    """Return the name of an operation: that of its function. Clients are generated with it."""
+    return route.name
+
+
+def openapi_schema(app: FastAPI, settings: ServiceSettings, dialects: Iterable[Dialect]) -> Schema:
     """Return FastAPI's description, with the request bodies that the routes parse themselves."""
     if app.openapi_schema is None:
         schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            tags=TAGS + [{"name": one.name, "description": one.description} for one in dialects],
+            license_info=LICENSE,
         )
-        schema["components"]["schemas"].update(request_schemas())
-        schema["components"]["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-        schema["security"] = [{}, {"bearer": []}, {"key": []}]  # {}: no key, if none is needed
-        app.openapi_schema = _named_by_titles(schema)
+        schema["components"] = _components(schema["components"]["schemas"], settings)
+        _add_security(schema, settings)
+        for response in _responses(schema):
+            _complete(response)
+        app.openapi_schema = schema
     return app.openapi_schema
 
 
-def _named_by_titles(schema: dict[str, Any]) -> dict[str, Any]:
-    """Name each component by its title: a class may have another name than clients know."""
-    components = schema["components"]["schemas"]
-    titles = {name: component.get("title", name) for name, component in components.items()}
-    schema["components"]["schemas"] = {titles[name]: components[name] for name in components}
-    text = json.dumps(schema)
-    for name, title in titles.items():
-        text = text.replace(
-            f'"{REFERENCE.format(model=name)}"', f'"{REFERENCE.format(model=title)}"'
-        )
-    renamed: dict[str, Any] = json.loads(text)
-    return renamed
+def _components(response_schemas: Schema, settings: ServiceSettings) -> Schema:
+    _remove_null_defaults(response_schemas)
+    schemas = response_schemas | request_schemas(settings.image_urls)
+    return {
+        "schemas": dict(sorted(schemas.items())),
+        "parameters": PARAMETERS,
+        "responses": problem_components(),
+        "headers": {"RequestId": REQUEST_ID},
+        "securitySchemes": SECURITY_SCHEMES,
+    }
+
+
+def _add_security(schema: Schema, settings: ServiceSettings) -> None:
+    keys: list[dict[str, list[str]]] = [{name: []} for name in SECURITY_SCHEMES]
+    schema["security"] = keys if settings.keys_needed else [NO_KEY, *keys]
+    for path in HEALTH | ({METRICS} if settings.public_metrics else set()):
+        schema["paths"][path]["get"]["security"] = []
+
+
+def _responses(schema: Schema) -> Iterator[Schema]:
+    """Yield the descriptions of all responses; those of errors are shared by all operations."""
+    yield from schema["components"]["responses"].values()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            yield from (one for one in operation["responses"].values() if "$ref" not in one)
+
+
+def _complete(response: Schema) -> None:
+    """Add the header field that every response has, and remove a keyword of OpenAPI 3.2."""
+    response["headers"] = {
+        "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
+        **response.get("headers", {}),
+    }
+    for content in response.get("content", {}).values():
+        content.pop("itemSchema", None)
+
+
+def _remove_null_defaults(schemas: dict[str, Schema]) -> None:
+    """Remove the default of fields that responses leave out in place of null."""
+    for schema in schemas.values():
+        for field in schema.get("properties", {}).values():
+            if field.get("default", ...) is None:
+                del field["default"]

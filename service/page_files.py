@@ -5,6 +5,7 @@ from functools import cache
 from importlib import resources
 
 PREFIX = "/pages/"
+ROOT = b"{root}"  # stands in the HTML pages for the path of the service, "" or "/darkroom"
 ASSET_TYPES = {"css": "text/css", "js": "text/javascript"}
 
 

@@ -1,19 +1,25 @@
 """Admission control: what a request counts against the limits of its API key.
 
-Only requests that generate count. They are charged when their job is queued
-(`protocol.queue.limits`); an invalid one counts as one request, so that a client that sends nothing
-else is limited too.
+Only POST requests count. Those that generate are charged when their job is queued
+(`protocol.queue.limits`); an invalid one, and one that reads the recipe of an image, counts as one
+request without pixels, so that a client that sends nothing else is limited too.
 """
 
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
 from starlette.concurrency import run_in_threadpool
 
+from protocol.auth.api_keys import KeyLimits
 from protocol.errors import InvalidRequest, QueueUnavailable, RateLimited
 from protocol.queue.idempotency import IdempotencyKeys
-from protocol.queue.limits import JobLimits, Rate, Rates
+from protocol.queue.limits import JobLimits, Rate, Rates, Window
 from protocol.request.request import GenerationRequest
 from service.auth.api_keys import User
+
+FACTORS = ("steps", "n", "width", "height")  # of what a request costs; the first sent is named
+FACTORS_OF = {"images": ("n",), "requests": ()}
+ORDER = ("width", "height", "steps", "n")  # in which the bound names them
 
 
 class Admission:
@@ -40,22 +46,38 @@ class Admission:
             if idempotency_key is None or not self._idempotency.has(client, idempotency_key):
                 raise
 
-    async def count_invalid(self, user: User) -> None:
-        """Count a request that was refused because it is invalid."""
+    def left(self, user: User, rate: Rate) -> float:
+        """Return how much of a rate the user has left. Raises `QueueUnavailable`."""
+        return self._rates.left(user.client, rate)
+
+    async def count(self, user: User) -> None:
+        """Count a request that queues no job: it is invalid, or only reads an image."""
         if (rate := _requests(user)) is not None:
             with suppress(QueueUnavailable):
                 await run_in_threadpool(self._rates.take, user.client, rate, 1)
 
 
-def job_limits(user: User, request: GenerationRequest) -> JobLimits:
-    """Return what the job of `request` costs its user.
+def job_limits(user: User, request: GenerationRequest, sent: Collection[str]) -> JobLimits:
+    """Return what the job of `request` costs its user; `sent`: the fields that the client sent.
 
     Raises `InvalidRequest` if the user can never afford it.
     """
-    costs = [] if (rate := _requests(user)) is None else [(rate, 1)]
-    if (per_minute := user.limits.pixel_steps_per_minute) is not None:
-        costs.append((Rate("pixel-steps", per_minute), _affordable(request, per_minute)))
-    return JobLimits(tuple(costs), user.limits.jobs)
+    return batch_limits(user, [request], sent)
+
+
+def batch_limits(
+    user: User, requests: Sequence[GenerationRequest], sent: Collection[str]
+) -> JobLimits:
+    """Return what the jobs of `requests` cost their user together. Raises like `job_limits`."""
+    totals: dict[Rate, float] = {}
+    if (rate := _requests(user)) is not None:
+        totals[rate] = len(requests)
+    for request in requests:
+        for rate, cost in _costs(user.limits, request):
+            totals[rate] = totals.get(rate, 0) + cost
+    for rate, cost in totals.items():
+        _check_affordable(rate, cost, requests[0], sent)
+    return JobLimits(tuple(totals.items()), user.limits.jobs)
 
 
 def pixel_steps(request: GenerationRequest) -> int:
@@ -63,12 +85,30 @@ def pixel_steps(request: GenerationRequest) -> int:
     return request.width * request.height * request.steps * request.n
 
 
-def _affordable(request: GenerationRequest, per_minute: int) -> int:
+def _costs(limits: KeyLimits, request: GenerationRequest) -> Iterator[tuple[Rate, float]]:
+    """Yield the limited rates and what the request costs of each."""
     cost = pixel_steps(request)
-    if cost > per_minute:  # a later attempt would fail too
-        bound = f"so that width x height x steps x n is at most {per_minute}, the share of this key"
-        raise InvalidRequest("steps", f"{request.steps}, in all {cost}", bound, "over-budget")
-    return cost
+    if limits.pixel_steps_per_minute is not None:
+        yield Rate("pixel-steps", limits.pixel_steps_per_minute), cost
+    if limits.images_per_day is not None:
+        yield Rate("images", limits.images_per_day, Window.DAY), request.n
+    if limits.megapixel_steps_per_day is not None:
+        yield Rate("megapixel-steps", limits.megapixel_steps_per_day, Window.DAY), cost / 1e6
+
+
+def _check_affordable(
+    rate: Rate, cost: float, request: GenerationRequest, sent: Collection[str]
+) -> None:
+    """Raise `InvalidRequest` if a later attempt would fail, too."""
+    if cost <= rate.amount:
+        return
+    factors = FACTORS_OF.get(rate.what, FACTORS)
+    product = " x ".join(sorted(factors, key=ORDER.index)) or "the number of prompts"
+    bound = f"so that {product} is at most {rate.amount} {rate.what}, the share of this key"
+    known = [name for name in ("prompts", *factors) if name in sent]
+    field = known[0] if known else "body"
+    value = f"{getattr(request, field)}, " if field in factors else ""
+    raise InvalidRequest(field, f"{value}in all {cost:.15g}", bound, "over-budget")
 
 
 def _requests(user: User) -> Rate | None:

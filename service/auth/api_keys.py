@@ -1,6 +1,7 @@
 """API key authentication: the keys known to this process, and the user of a request."""
 
 import asyncio
+import base64
 import hmac
 import logging
 import time
@@ -10,8 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope, digest, find_key
-from protocol.errors import DarkroomError, Forbidden, NotReady, QueueUnavailable, Unauthorized
-from service.settings import ServiceSettings, is_loopback
+from protocol.errors import Forbidden, NotReady, QueueUnavailable, Unauthorized
+from protocol.startup import InvalidSettings
+from service.network_addresses import is_loopback
+from service.settings import Auth, ServiceSettings
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +24,30 @@ MAX_AGE_UNKNOWN_S = 0.25
 UNLIMITED = KeyLimits()
 
 
-class NoApiKeys(DarkroomError):
+class NoApiKeys(InvalidSettings):
     """The service needs API keys and has none, so it would serve everyone or no one."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         super().__init__(
-            f"others can reach HOST {host}, and there is no API key: make one with "
+            f"{_why_keys_are_needed(settings)}, and there is no API key: make one with "
             "`darkroom keys create`, or set DARKROOM_ADMIN_KEY; "
             "DARKROOM_AUTH=off would serve everybody"
         )
+
+
+def _why_keys_are_needed(settings: ServiceSettings) -> str:
+    """Return the setting that makes keys needed, as a phrase."""
+    if settings.auth is Auth.REQUIRED:
+        return "DARKROOM_AUTH is required"
+    if not is_loopback(settings.host):
+        return f"others can reach HOST {settings.host}"
+    variables = {
+        "DARKROOM_TRUSTED_PROXIES": settings.trusted_proxies,
+        "DARKROOM_ROOT_PATH": settings.root_path,
+        "DARKROOM_PUBLIC_URL": settings.public_url,
+    }
+    of_a_proxy = " and ".join(name for name, value in variables.items() if value)
+    return f"clients come through a proxy ({of_a_proxy} set)"
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,8 @@ class User:
     """The sender of a request.
 
     `client` is the name jobs are submitted under; it is opaque and no secret. `owner` restricts
-    the visible jobs to those of one key; None shows all jobs.
+    the visible jobs to those of one key; None shows all jobs. `webhook_url` is called for jobs that
+    name none.
     """
 
     client: str
@@ -45,12 +64,13 @@ class User:
     scopes: frozenset[Scope]
     name: str = ""
     limits: KeyLimits = UNLIMITED
+    webhook_url: str | None = None
 
     @classmethod
     def from_key(cls, key: ApiKey) -> "User":
         """Return the user of an API key."""
         owner = None if Scope.ADMIN in key.scopes else key.id
-        return cls(key.id, owner, key.scopes, key.name, key.limits)
+        return cls(key.id, owner, key.scopes, key.name, key.limits, key.webhook_url)
 
     @classmethod
     def anonymous(cls, address: str) -> "User":
@@ -90,7 +110,7 @@ class ApiKeyBackend:
 
         Raises `Unauthorized`, and `NotReady` if nobody could be authenticated.
         """
-        token = _token(headers)
+        token = token_of(headers)
         if hmac.compare_digest(digest(token), self._admin_digest):
             return ADMIN
         key = find_key(token, await self._known_keys(MAX_AGE_S)) or (
@@ -143,12 +163,29 @@ def check_keys_exist(settings: ServiceSettings, records: KeyRecords) -> None:
     except QueueUnavailable:
         return
     if not known:
-        raise NoApiKeys(settings.host)
+        raise NoApiKeys(settings)
 
 
-def _token(headers: Headers) -> str:
-    """Return the key in the headers of a request, or an empty string."""
+def token_of(headers: Headers) -> str:
+    """Return the key in the headers of a request, or an empty string.
+
+    Clients of other systems send it as `Key` (fal), `Token` (Replicate), or as the password of
+    Basic authentication with any user name (AUTOMATIC1111, ComfyUI), `X-Key` (BFL).
+    """
+    named = (headers.get("x-api-key") or headers.get("x-key", "")).strip()
     kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return token.strip()
-    return headers.get("x-api-key", "").strip()
+    match kind.lower():
+        case "bearer" | "key" | "token":
+            return token.strip()
+        case "basic" if not named:  # else they are for a proxy in front
+            return _password(token)
+    return named
+
+
+def _password(credentials: str) -> str:
+    """Return the password of Basic credentials; the user name if there is no password."""
+    try:
+        user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+    except ValueError:
+        return ""
+    return password or user

@@ -1,30 +1,39 @@
 """Downloads of the images that a request gives by URL."""
 
+from collections.abc import Awaitable, Callable
+
 from protocol.errors import InvalidRequest
 from service.images.ssrf_guard import SsrfGuard
 from service.middleware.body_limit import LimitedBody
 from service.schemas.body_parser import Fields
+from service.schemas.requests import UNSET, URL_FIELDS
 
-URL_FIELDS = {"image_url": "image", "mask_url": "mask"}
+ReadOwn = Callable[[str, object], Awaitable[bytes | None]]  # field, URL -> the file, if it is ours
 
 
-async def fetch_images(fields: Fields, guard: SsrfGuard | None, body: LimitedBody) -> Fields:
+async def fetch_images(
+    fields: Fields, guard: SsrfGuard | None, body: LimitedBody, read_own: ReadOwn
+) -> Fields:
     """Return `fields` with each URL replaced by its file, whose bytes count as part of `body`.
 
-    `guard` is None if the service takes no images by URL. Raises `InvalidRequest` and
-    `Overloaded`.
+    A URL of this service is not fetched but read. `guard` is None if the service takes no others.
+    Raises `InvalidRequest` and `Overloaded`.
     """
-    urls = {name: fields[name] for name in URL_FIELDS if name in fields}
-    if not urls:
-        return fields
-    if guard is None:
-        name, url = next(iter(urls.items()))
-        raise InvalidRequest(
-            name, url, "left out: images by address are not taken here", "unknown-field"
-        )
-    files: Fields = {}
+    urls = {name: fields[name] for name in URL_FIELDS if fields.get(name) not in UNSET}
+    files = {name: value for name, value in fields.items() if name not in URL_FIELDS}
     for name, url in urls.items():
-        if (field := URL_FIELDS[name]) in fields:
+        if files.get(field := URL_FIELDS[name]) is not None:
             raise InvalidRequest(name, url, f"left out, or sent without {field}", "given-twice")
-        files[field] = await guard.fetch(name, url, body.reserve)
-    return {name: value for name, value in fields.items() if name not in urls} | files
+        files[field] = await _file(name, url, guard, body, read_own)
+    return files
+
+
+async def _file(
+    name: str, url: object, guard: SsrfGuard | None, body: LimitedBody, read_own: ReadOwn
+) -> bytes:
+    if (own := await read_own(name, url)) is not None:
+        return own
+    if guard is None:
+        bound = "left out: images by address are not taken here"
+        raise InvalidRequest(name, url, bound, "unknown-field")
+    return await guard.fetch(name, url, body.reserve)

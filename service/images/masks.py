@@ -2,7 +2,7 @@
 
 White marks the pixels to inpaint; black and transparent pixels are kept. A mask of another
 convention (transparency, black or coloured strokes) is read by these rules all the same, because
-it may be meant so, but its client gets a warning. Imports pillow, as `uploaded_images` does.
+it may be meant so, but its client gets a warning.
 """
 
 from collections.abc import Iterator
@@ -10,15 +10,12 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageFilter
 
+from protocol.errors import InvalidRequest
 from protocol.queue.job import RequestWarning, Warnings
-from service.images.uploaded_images import (
-    BLACK,
-    SMOOTH,
-    Size,
-    as_invalid_request,
-    decode_upright,
-    on_background,
-)
+from service.images.colours import BLACK, on_background, to_eight_bits
+from service.images.image_file import ImageFile, Size, as_invalid_request
+from service.images.pixels import CHILD_FORMATS, OVERHEAD, strips
+from service.images.uploaded_images import SMOOTH, upright
 
 MARKED = 128  # and above, of 255: as the threshold of the models, which is 0.5
 COLOURED = 64  # difference between the channels of a pixel; compression alone gives less
@@ -34,17 +31,54 @@ class Mask:
     warnings: Warnings
 
 
-def decode_mask(field: str, data: bytes, max_pixels: int) -> Mask:
+def mask_bytes(file: ImageFile, size: Size) -> int:
+    """Return what decoding a mask and resizing it to `size` takes."""
+    width, height = file.stored
+    planes = 2 if file.is_transparent else 1
+    whole = 0 if file.format in CHILD_FORMATS else file.pixel_bytes
+    decoding = file.decoder_bytes + (whole + planes) * width * height
+    comparing = (3 + planes) * width * height
+    return max(decoding, comparing) + 8 * size[0] * size[1] + len(file.data) + OVERHEAD
+
+
+def decode_mask(file: ImageFile) -> Mask:
     """Return an uploaded mask in L, upright, transparency on black. Raises `InvalidRequest`."""
-    with as_invalid_request(field, data, max_pixels):
-        upload = decode_upright(field, data, max_pixels)
-        on_black = on_background(upload, BLACK)
-        mask = on_black.convert("L")
-        found = [
-            RequestWarning(code=code, field=field, detail=detail)
-            for code, detail in _remarks(upload, on_black, mask)
+    with as_invalid_request(file.field, file.data):
+        mask = Image.new("L", file.stored)
+        alpha = Image.new("L", file.stored) if file.is_transparent else None
+        has_colours, top = False, 0
+        with strips(file) as found:
+            for strip in found:
+                on_black = on_background(pixels := to_eight_bits(strip), BLACK)
+                has_colours = has_colours or _has_colours(on_black)
+                mask.paste(on_black.convert("L"), (0, top))
+                if alpha is not None:
+                    alpha.paste(pixels.convert("RGBA").getchannel("A"), (0, top))
+                top += strip.height
+        remarks = [
+            RequestWarning(code=code, field=file.field, detail=detail)
+            for code, detail in _remarks(mask, alpha, has_colours)
         ]
-        return Mask(mask, tuple(found))
+        return Mask(upright(file, mask), tuple(remarks))
+
+
+def decode_transparency(file: ImageFile) -> Image.Image:
+    """Return a mask in L that marks the fully transparent pixels of an image, upright.
+
+    Raises `InvalidRequest`, also if there are none.
+    """
+    with as_invalid_request(file.field, file.data):
+        mask = Image.new("L", file.stored)
+        top = 0
+        with strips(file) as found:
+            for strip in found:
+                alpha = to_eight_bits(strip).convert("RGBA").getchannel("A")
+                mask.paste(alpha.point(lambda level: 0 if level else 255), (0, top))
+                top += strip.height
+        if mask.getbbox() is None:
+            bound = "an image with fully transparent pixels, which mark what is edited"
+            raise InvalidRequest(file.field, file.text, bound, "no-transparency")
+        return upright(file, mask)
 
 
 def resize_mask(mask: Image.Image, size: Size) -> Image.Image:
@@ -56,13 +90,13 @@ def resize_mask(mask: Image.Image, size: Size) -> Image.Image:
     if mask.size == size:
         return mask
     resized = mask.resize(size, SMOOTH)
-    areas = _marked(resized).filter(ImageFilter.MinFilter(3))
+    areas = marked_pixels(resized).filter(ImageFilter.MinFilter(3))
     edges = areas.filter(ImageFilter.MaxFilter(7))  # the areas again, and two pixels around them
-    lost = ImageChops.subtract(_pooled(_marked(mask), size), edges)
+    lost = ImageChops.subtract(_pooled(marked_pixels(mask), size), edges)
     return ImageChops.lighter(resized, lost)
 
 
-def _marked(mask: Image.Image) -> Image.Image:
+def marked_pixels(mask: Image.Image) -> Image.Image:
     """Return 255 where a mask is marked and 0 elsewhere."""
     return mask.point(lambda value: 255 if value >= MARKED else 0)
 
@@ -85,10 +119,10 @@ def _pooled_rows(marked: Image.Image, height: int) -> Image.Image:
 
 
 def _remarks(
-    upload: Image.Image, on_black: Image.Image, mask: Image.Image
+    mask: Image.Image, alpha: Image.Image | None, has_colours: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield codes and details of what is unusual about a mask; `upload` is as it was sent."""
-    marked = _marked(mask)
+    """Yield codes and details of what is unusual about a mask; `alpha` is None if it is opaque."""
+    marked = marked_pixels(mask)
     if not _share(marked):
         _, brightest = mask.getextrema()
         yield (
@@ -96,12 +130,12 @@ def _remarks(
             f"The mask marks nothing, so the image comes back as it was sent: {CONVENTION}. "
             f"The brightest pixel of the mask is {brightest}; marked are those from {MARKED} on.",
         )
-    if _has_colours(on_black):
+    if has_colours:
         yield (
             "mask-coloured",
             f"The mask has coloured pixels, which count by their brightness: {CONVENTION}.",
         )
-    if upload.has_transparency_data and _transparency_marks(upload, marked):
+    if alpha is not None and _transparency_marks(alpha, marked):
         yield (
             "mask-transparent",
             f"The mask has transparent pixels, and they are kept: {CONVENTION}. "
@@ -115,13 +149,13 @@ def _remarks(
         )
 
 
-def _transparency_marks(upload: Image.Image, marked: Image.Image) -> bool:
+def _transparency_marks(alpha: Image.Image, marked: Image.Image) -> bool:
     """Return True if a mask does not look like white strokes on a transparent background.
 
     So it is if it has transparent pixels on a white background, or if more than a quarter of its
     opaque pixels are not white: then the transparent ones must mean something else.
     """
-    opaque = _marked(upload.convert("RGBA").getchannel("A"))
+    opaque = marked_pixels(alpha)
     if _share(opaque) == 1:
         return False
     others = _share(ImageChops.subtract(opaque, marked))

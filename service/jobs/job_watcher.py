@@ -9,8 +9,8 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
@@ -124,10 +124,28 @@ class JobWatcher:
                     return view
         raise AssertionError("updates end with a terminal state")
 
+    @asynccontextmanager
+    async def notices(self, name: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Listen to notices, which are published like the progress of a job with the id `name`.
+
+        Yields what waits for the next one, for `poll_s` seconds at most, as one may be lost.
+        """
+        with self._waiting(name) as waiter:
+            await self.subscribe(name)
+
+            async def notice() -> None:
+                await waiter.wait(self._poll_s)
+
+            yield notice
+
     @property
     def watched(self) -> int:
         """Return the number of jobs that requests wait for."""
         return len(self._waiters)
+
+    def waits_for(self, job_id: str) -> bool:
+        """Return True if a request of this process waits for the job."""
+        return job_id in self._waiters
 
     @contextmanager
     def _waiting(self, job_id: str) -> Iterator[_Waiter]:
@@ -194,8 +212,12 @@ def _undated(view: JobView) -> JobView:
 
 
 def _is_complete(message: Progress) -> bool:
-    """Return True if a message is all that a client is shown; a failure's error is in the queue."""
-    return message.result is not None or message.state not in TERMINAL
+    """Return True if a message is all that a client is shown; a failure's error is in the queue.
+
+    A cancelled job may be deleted, and no longer in the queue.
+    """
+    shown = message.state not in TERMINAL or message.state is JobState.CANCELLED
+    return shown or message.result is not None
 
 
 def _view_of(message: Progress, before: JobView) -> JobView:

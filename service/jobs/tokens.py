@@ -10,9 +10,14 @@ from protocol.registry.model_registry import ModelRegistry, digest
 from protocol.registry.tokenizer import PublishedTokenizer, clean
 from protocol.request.model_card import ModelCard
 
+MAX_COUNTERS = 100  # loaded; tokenizers change with the embeddings that an operator adds
+
 
 class TokenCounters:
-    """Token counters, one per tokenizer, loaded from the registry on first use and on change."""
+    """Token counters, one per tokenizer, loaded from the registry on first use and on change.
+
+    Those loaded longest ago are dropped beyond `MAX_COUNTERS`.
+    """
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
@@ -33,6 +38,8 @@ class TokenCounters:
                     raise NotReady(f"the tokenizer of {card.name} has not been published")
                 # By its own digest: the card may be older, from a moment ago.
                 counter = self._counters[digest(published)] = _counter_of(published)
+                while len(self._counters) > MAX_COUNTERS:
+                    del self._counters[next(iter(self._counters))]
         return counter
 
 

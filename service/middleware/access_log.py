@@ -27,7 +27,7 @@ class AccessLogMiddleware:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
@@ -61,8 +61,8 @@ class AccessLogMiddleware:
 
 
 def method_of(scope: Scope) -> str:
-    """Return the HTTP method of a request, or "other"."""
-    method: str = scope["method"]
+    """Return the HTTP method of a request, or "other"; a WebSocket begins with a GET."""
+    method: str = scope.get("method", "GET")
     return method if method in METHODS else OTHER_METHOD
 
 

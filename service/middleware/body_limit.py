@@ -1,14 +1,15 @@
-"""Limits on the size of request bodies, on the time to send one, and on their total in memory."""
+"""Limits on request bodies: size, pace, uploads of one client at once, total in memory."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from protocol.errors import Overloaded, PayloadTooLarge, TooSlow
+from protocol.errors import Overloaded, PayloadTooLarge, TooManyUploads, TooSlow
+from service.middleware.upload_pace import UploadPace
 from service.settings import ServiceSettings
-
-DISCARDED = 4  # bodies up to this many times the limit are read and discarded
 
 
 @dataclass
@@ -29,61 +30,107 @@ class MemoryBudget:
         self.used -= count
 
 
-class LimitedBody:
-    """The body of one request; reading it fails if it is too large, too late, or over budget."""
+class UploadCounts:
+    """The number of bodies that each client is sending, at most `limit`."""
 
-    def __init__(
-        self, receive: Receive, budget: MemoryBudget, max_bytes: int, timeout_s: float
-    ) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._counts = Counter[str]()
+
+    def begin(self, client: str) -> None:
+        """Count one more upload. Raises `TooManyUploads`."""
+        if self._counts[client] >= self._limit:
+            raise TooManyUploads(self._limit)
+        self._counts[client] += 1
+
+    def end(self, client: str) -> None:
+        """Count one upload less."""
+        self._counts[client] -= 1
+        if not self._counts[client]:
+            del self._counts[client]
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """The limits of one body, and the counts that it shares with all others."""
+
+    max_bytes: int
+    pace: UploadPace
+    budget: MemoryBudget
+    uploads: UploadCounts
+
+
+class LimitedBody:
+    """The body of one request; reading it fails if it is too large, too slow, or over a limit."""
+
+    def __init__(self, receive: Receive, limits: BodyLimits, client: str, announced: int) -> None:
         self._receive = receive
-        self._budget = budget
-        self._max_bytes = max_bytes
-        self._timeout_s = timeout_s
-        self._deadline = 0.0  # on the loop's clock, set when reading begins
+        self._limits = limits
+        self._client = client
+        self._announced = announced  # bytes, 0 if unknown
+        self._uploading = False
         self._complete = False
+        self._waited_s = 0.0  # for the client; the time of reading is not its fault
         self._read_bytes = 0
         self._reserved = 0
 
     async def receive(self) -> Message:
         """Return the next ASGI message: a chunk of the body, later the disconnect of the client.
 
-        Raises `PayloadTooLarge`, `TooSlow` or `Overloaded`. Bodies up to `DISCARDED` times the
-        limit are read to their end first: a client that reads only after it has sent everything
-        would otherwise see a reset connection in place of the response.
+        Raises `PayloadTooLarge`, `TooSlow`, `TooManyUploads` or `Overloaded`. A body announced as
+        too large is refused before the client is asked for it (`Expect: 100-continue`).
         """
         if self._complete:
             return await self._receive()
+        self._check_size(self._announced)
+        if not self._uploading:
+            self._limits.uploads.begin(self._client)
+            self._uploading = True
         message = await self._next_message()
-        if self._read_bytes > self._max_bytes:
-            while not self._complete and self._read_bytes <= DISCARDED * self._max_bytes:
-                await self._next_message()
-            raise PayloadTooLarge(
-                "body", f"over {self._max_bytes} bytes", f"at most {self._max_bytes} bytes"
-            )
-        self.reserve(len(message.get("body", b"")))
+        self._complete = not message.get("more_body", False)
+        if self._complete:
+            self._end_upload()
+        size = len(message.get("body", b""))
+        self._read_bytes += size
+        self._check_size(self._read_bytes)
+        self.reserve(size)
         return message
 
     def reserve(self, size: int) -> None:
         """Reserve `size` more bytes for this request. Raises `Overloaded`."""
-        self._budget.reserve(size)
+        self._limits.budget.reserve(size)
         self._reserved += size
 
     def release(self) -> None:
         """Release all bytes of this request; the body is no longer in memory."""
-        self._budget.release(self._reserved)
+        self._limits.budget.release(self._reserved)
         self._reserved = 0
 
+    def close(self) -> None:
+        """Release everything; the request has ended."""
+        self._end_upload()
+        self.release()
+
+    def _check_size(self, size: int) -> None:
+        limit = self._limits.max_bytes
+        if size > limit:
+            raise PayloadTooLarge("body", f"{size} bytes or more", f"at most {limit} bytes")
+
+    def _end_upload(self) -> None:
+        if self._uploading:
+            self._limits.uploads.end(self._client)
+            self._uploading = False
+
     async def _next_message(self) -> Message:
-        loop = asyncio.get_running_loop()
-        self._deadline = self._deadline or loop.time() + self._timeout_s
+        loop, pace = asyncio.get_running_loop(), self._limits.pace
+        began = loop.time()
         try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
+            async with asyncio.timeout(pace.patience_s(self._waited_s, self._read_bytes)):
+                return await self._receive()
         except TimeoutError:
-            raise TooSlow(self._timeout_s) from None
-        self._complete = not message.get("more_body", False)
-        self._read_bytes += len(message.get("body", b""))
-        return message
+            raise TooSlow(pace.silence_s, pace.min_rate, pace.grace_s) from None
+        finally:
+            self._waited_s += loop.time() - began
 
 
 class BodyLimitMiddleware:
@@ -91,17 +138,22 @@ class BodyLimitMiddleware:
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self.app = app
-        self.max_bytes = settings.max_body_bytes
-        self.timeout_s = settings.body_timeout_s
-        self.budget = MemoryBudget(max(settings.max_bodies_bytes, settings.max_body_bytes))
+        self.limits = BodyLimits(
+            max_bytes=settings.max_body_bytes,
+            pace=UploadPace.from_settings(settings),
+            budget=MemoryBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
+            uploads=UploadCounts(settings.max_uploads_per_client),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = LimitedBody(receive, self.budget, self.max_bytes, self.timeout_s)
+        announced = int(Headers(scope=scope).get("content-length", "0"))  # the server has read it
+        client = scope["user"].client if "user" in scope else ""
+        body = LimitedBody(receive, self.limits, client, announced)
         scope["limited_body"] = body
         try:
             await self.app(scope, body.receive, send)
         finally:
-            body.release()
+            body.close()

@@ -21,6 +21,9 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
 
+# The messages that have header fields.
+STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+
 
 class RequestIdMiddleware:
     """Gives each request an id: the client's `X-Request-Id` if it is valid, else a new one."""
@@ -29,7 +32,7 @@ class RequestIdMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
@@ -46,7 +49,7 @@ class SecurityHeadersMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         await self.app(scope, receive, _with_headers(send, SECURITY_HEADERS.items()))
@@ -56,7 +59,7 @@ def _with_headers(send: Send, headers: Iterable[tuple[str, str]]) -> Send:
     """Return a `send` that adds to the response those of `headers` that it does not have."""
 
     async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in STARTS:
             present = MutableHeaders(scope=message)
             for name, value in headers:
                 present.setdefault(name, value)

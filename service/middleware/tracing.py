@@ -16,7 +16,7 @@ class TracingMiddleware:
         self.tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in ROUTINE:
+        if scope["type"] == "lifespan" or scope["path"] in ROUTINE:
             await self.app(scope, receive, send)
             return
         status = ResponseStatus(send)

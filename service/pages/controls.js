@@ -2,6 +2,7 @@
 
 import { element } from "./elements.js";
 import { ExtraNetworkList, fieldOf, weightSlider } from "./extra_networks.js";
+import { takes } from "./tasks.js";
 
 const MAX_CONTROLS = 4;
 
@@ -20,13 +21,15 @@ export function appendControls(form) {
   }))));
   selected.forEach((entry, index) => {
     const [file] = fieldOf(entry, "image").files;
-    if (!file) throw { detail: `Choose an image for ${entry.dataset.name}.`, field: `controls.${index}.image` };
-    form.append(`control_image_${index}`, file, "control");
+    if (file) form.append(`control_image_${index}`, file, "control");
+    else if (!takes("image") && !takes("file")) {
+      throw { detail: `Choose an image for ${entry.dataset.name}.`, field: `controls.${index}.image` };
+    }
   });
 }
 
 function fields(name) {
-  const file = element("input", { type: "file", accept: "image/png,image/jpeg,image/webp",
+  const file = element("input", { type: "file", accept: "image/png,image/jpeg,image/webp,image/avif",
     className: "wide", ariaLabel: `Image for ${name}` });
   file.dataset.field = "image";
   return [

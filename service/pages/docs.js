@@ -1,10 +1,19 @@
 // The API reference, rendered from /openapi.json.
 
 import { element } from "./elements.js";
+import { urlOf } from "./urls.js";
 
+let api = {};
 let schemas = {};
 
 const refName = (schema) => schema && schema.$ref && schema.$ref.split("/").pop();
+
+/** Return the component that a reference names, else the object itself. */
+const resolved = (object) => object.$ref
+  ? object.$ref.split("/").slice(1).reduce((parent, name) => parent[name], api) : object;
+
+/** Return whether a field is for other tasks: it may only be null or empty. */
+const isUnused = (field) => (field.anyOf || [field]).every(({ type, const: value }) => type === "null" || value === "");
 
 /** Return the type of a schema as text, with a link if it is a named schema. */
 function typeOf(schema) {
@@ -12,9 +21,10 @@ function typeOf(schema) {
   const name = refName(schema);
   if (name && schemas[name].enum) return document.createTextNode(schemas[name].enum.join(" | "));
   if (name) return element("a", { href: `#${name}`, textContent: name });
-  if (schema.anyOf) return alternatives(schema.anyOf.filter(({ type }) => type !== "null"));
+  const kinds = schema.anyOf || schema.oneOf;
+  if (kinds) return alternatives(kinds.filter(({ type }) => type !== "null"));
   if (schema.type === "array") return element("span", {}, "list of ", typeOf(schema.items));
-  const kind = schema.contentEncoding || schema.format;
+  const kind = schema.contentEncoding || schema.format || schema.contentMediaType;
   return document.createTextNode((schema.type || "any") + (kind ? ` (${kind})` : ""));
 }
 
@@ -35,7 +45,8 @@ function bounds(schema) {
 
 function fields(schema) {
   const required = schema.required || [];
-  const rows = Object.entries(schema.properties || {}).map(([name, field]) => element("tr", {},
+  const used = Object.entries(schema.properties || {}).filter(([, field]) => !isUnused(field));
+  const rows = used.map(([name, field]) => element("tr", {},
     element("td", {}, element("code", { textContent: name }), required.includes(name) ? " *" : ""),
     element("td", {}, typeOf(field)),
     element("td", {}, field.description || "", element("div", { className: "muted", textContent: bounds(field) }))));
@@ -50,13 +61,15 @@ function contents(content) {
 function operation(path, method, { description, parameters, requestBody, responses }) {
   const parts = [element("p", { textContent: description || "" })];
   if (parameters) {
-    const properties = Object.fromEntries(parameters.map((p) => [p.name, { ...p.schema, description: p.description }]));
-    parts.push(element("h3", { textContent: "Parameters" }), fields({ properties, required: Object.keys(properties) }));
+    const found = parameters.map(resolved);
+    const properties = Object.fromEntries(found.map((p) => [p.name, { ...p.schema, description: p.description }]));
+    const required = found.filter((p) => p.required).map((p) => p.name);
+    parts.push(element("h3", { textContent: "Parameters" }), fields({ properties, required }));
   }
   if (requestBody) parts.push(element("h3", { textContent: "Body" }), ...contents(requestBody.content));
   const rows = Object.entries(responses).map(([status, response]) => element("tr", {},
     element("td", { textContent: status }), element("td", { textContent: response.description }),
-    element("td", {}, ...contents(response.content))));
+    element("td", {}, ...contents(resolved(response).content))));
   parts.push(element("h3", { textContent: "Responses" }), element("div", { className: "scroll" }, element("table", {}, ...rows)));
   return element("details", {}, element("summary", {},
     element("code", {}, element("span", { className: "method", textContent: method.toUpperCase() }), path)), ...parts);
@@ -68,7 +81,7 @@ function openTarget() {
 }
 
 async function main() {
-  const api = await (await fetch("/openapi.json")).json();
+  api = await (await fetch(urlOf("/openapi.json"))).json();
   schemas = api.components.schemas;
   document.getElementById("about").textContent = api.info.description;
   const groups = {};

@@ -52,9 +52,11 @@ function summary(image, settings) {
   const networks = [...JSON.parse(settings.loras ?? "[]"), ...JSON.parse(settings.controls ?? "[]")];
   return [
     `${image.width}×${image.height}`,
-    `${settings.steps} steps`,
-    `${title("sampler", sampler)}, ${title("schedule", schedule)}`,
-    `guidance ${settings.guidance_scale}`,
+    settings.upscaler && [settings.upscaler, settings.upscaler_2].filter(Boolean).join(" and "),
+    settings.tile_size && `tiles of ${settings.tile_size}`,
+    sampler && `${settings.steps} steps`,
+    sampler && `${title("sampler", sampler)}, ${title("schedule", schedule)}`,
+    sampler && `guidance ${settings.guidance_scale}`,
     ...networks.map(({ name, model, weight }) => `${name ?? model} ${weight}`),
     settings.refiner && `refiner ${settings.refiner}`,
     settings.hires_scale && `hires scale ${settings.hires_scale}`,

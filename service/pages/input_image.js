@@ -1,11 +1,12 @@
-// The input image, shown as it will be sent, and the mask that is painted over it.
+// The input image, shown as it will be used, and the mask that is painted over it.
 
 import { $ } from "./elements.js";
 import { showProblem } from "./problems.js";
-import { takes, task } from "./tasks.js";
+import { isTiled, takes, task } from "./tasks.js";
 
 const HINTS = {
   inpaint: "Paint over the part to be generated again.",
+  outpaint: "The image keeps its size and is continued over its edges.",
   upscale: "The whole image is upscaled.",
   semantic: "A PNG whose pixel values are the numbers of classes.",
 };
@@ -21,9 +22,9 @@ export async function appendInputImage(form) {
   if ((takes("image") && !bitmap) || (takes("file") && !original)) {
     throw { detail: "Choose an image first.", field: "image" };
   }
-  if (takes("image")) form.append("image", await toFile($("image")), "image.png");
-  if (takes("file")) form.append("image", original, "image");
-  if (takes("mask")) form.append("mask", await toFile(maskCanvas()), "mask.png");
+  if (takes("mask")) form.append("image", await toFile($("image")), "image.png");
+  else if (takes("image") || takes("file")) form.append("image", original, "image");
+  if (takes("mask") && $("mask_source").value !== "alpha") form.append("mask", await toFile(maskCanvas()), "mask.png");
 }
 
 export async function setInputImage(blob) {
@@ -36,23 +37,42 @@ export async function setInputImage(blob) {
   }
 }
 
-/** Show the centre of the image in the size of the result. */
+/** Return how the image gets the size of the result; a mask is painted over its centre. */
+const resizeMode = () => (takes("mask") ? "crop" : $("resize_mode").value);
+
+/** Show the image in the size of the result. Painted strokes are lost. */
 export function renderInputImage() {
   if (!bitmap) return;
   const width = Number($("width").value) || 64, height = Number($("height").value) || 64;
   for (const canvas of [$("image"), $("mask")]) Object.assign(canvas, { width, height });
-  const scale = Math.max(width / bitmap.width, height / bitmap.height);
-  const w = bitmap.width * scale, h = bitmap.height * scale;
-  $("image").getContext("2d").drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
+  const scales = [width / bitmap.width, height / bitmap.height];
+  const mode = resizeMode(), scale = mode === "fill" ? Math.min(...scales) : Math.max(...scales);
+  const [w, h] = mode === "stretch" ? [width, height] : [bitmap.width * scale, bitmap.height * scale];
+  const context = $("image").getContext("2d");
+  context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
+  if (mode === "fill") continueEdges(context, Math.ceil((width - w) / 2), Math.ceil((height - h) / 2));
   cursor = { x: width / 2, y: height / 2 };
   $("stage").hidden = takes("file");
+}
+
+/** Repeat the pixels at the edges of the image, which begins at x and y, to those of the canvas. */
+function continueEdges(context, x, y) {
+  const { canvas } = context, { width, height } = canvas;
+  for (const [from, to] of [[x, 0], [width - x - 1, width - x]]) {
+    if (x > 0) context.drawImage(canvas, from, 0, 1, height, to, 0, x, height);
+  }
+  for (const [from, to] of [[y, 0], [height - y - 1, height - y]]) {
+    if (y > 0) context.drawImage(canvas, 0, from, width, 1, 0, to, width, y);
+  }
 }
 
 /** Show the parts that the selected task needs. */
 export function showInputImage() {
   $("stage").hidden = !bitmap || takes("file");
   $("brush").hidden = $("mask").hidden = !takes("mask");
-  $("hint").textContent = HINTS[task()] || "The centre of the image is used, in the size set below.";
+  const hint = isTiled() ? "The whole image is scaled up and generated in tiles." : HINTS[task()];
+  const used = resizeMode() === "crop" ? "The centre of the image" : "The whole image";
+  $("hint").textContent = hint || `${used} is used, in the size set below.`;
 }
 
 function maskContext() {

@@ -7,7 +7,7 @@ import { addToGallery } from "./gallery.js";
 import { appendInputImage } from "./input_image.js";
 import { selectedLoras } from "./loras.js";
 import { clearProblem, showProblem, showStatus } from "./problems.js";
-import { formSettings } from "./settings.js";
+import { denoises, formSettings } from "./settings.js";
 import { boxes, takes, task } from "./tasks.js";
 
 const ENDED = ["finished", "failed", "cancelled"];
@@ -40,7 +40,7 @@ async function requestForm() {
   for (const [name, value] of formSettings()) form.append(name, value);
   form.append("previews", "true");
   if (takes("boxes")) form.append("boxes", JSON.stringify(boxes()));
-  if (selectedLoras().length > 0) form.append("loras", JSON.stringify(selectedLoras()));
+  if (denoises() && selectedLoras().length > 0) form.append("loras", JSON.stringify(selectedLoras()));
   if (takes("controls")) appendControls(form);
   await appendInputImage(form);
   return form;

@@ -50,8 +50,8 @@ $("prompt").addEventListener("keydown", (event) => {
 });
 $("cancel").addEventListener("click", cancel);
 $("form").addEventListener("change", ({ target }) => {
-  if (target.matches("[name]")) update();
-  if (target.matches("#model, #width, #height")) renderInputImage();
+  if (target.matches("[name], #border_by")) update();
+  if (target.matches("#model, #width, #height, #resize_mode, [name=task]")) renderInputImage();
 });
 $("hires_scale").addEventListener("input", update);
 $("file").addEventListener("change", () => { if ($("file").files[0]) setInputImage($("file").files[0]); });

@@ -1,27 +1,44 @@
 """Dependencies of the routes. `create_app` stores `Services` in `app.state.services`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from anyio import CapacityLimiter
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path
+from starlette.requests import HTTPConnection
 
+from protocol.clients.files import ClientFiles
+from protocol.clients.options import ClientOptions
+from protocol.clients.prompts import ClientPrompts
+from protocol.clients.tasks import ClientTasks
+from protocol.queue.batches import Batches
+from protocol.queue.dialect_jobs import DialectJobs
 from protocol.queue.job import JobView
+from protocol.queue.job_list import JobList
 from protocol.queue.job_queue import JobQueue
 from protocol.queue.progress import ProgressBoard
+from protocol.registry.installs import Installs
+from protocol.registry.model_commands import ModelCommands
 from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence
 from protocol.request.object_keys import JOB_ID
+from protocol.storage.deleted_jobs import DeletedJobs
 from protocol.storage.object_store import ObjectStore
 from service.auth.admission import Admission
 from service.auth.api_keys import ApiKeyBackend, User
+from service.auth.signed_urls import UrlSigner
 from service.images.ssrf_guard import SsrfGuard
+from service.jobs.batch_submitter import BatchSubmitter
 from service.jobs.job_submitter import JobSubmitter
 from service.jobs.job_watcher import JobWatcher
+from service.jobs.model_directory import ModelDirectory
 from service.jobs.readiness import Readiness
+from service.routes.links import base_url_of
 from service.schemas.response_builder import ResponseBuilder
 from service.settings import ServiceSettings
 from service.telemetry.metrics import Metrics
+from service.webhooks.signature import WebhookSigner
 
 
 @dataclass(frozen=True)
@@ -36,8 +53,11 @@ class Services:
     models: ModelRegistry
     presence: Presence
     queue: JobQueue
+    job_list: JobList
+    deleted_jobs: DeletedJobs
     board: ProgressBoard
     store: ObjectStore
+    directory: ModelDirectory
     submitter: JobSubmitter
     watcher: JobWatcher
     readiness: Readiness
@@ -45,19 +65,35 @@ class Services:
     decoding: CapacityLimiter
     api_keys: ApiKeyBackend
     admission: Admission
+    response_builder: Callable[[str], ResponseBuilder]  # from the base of its URLs
+    webhook_signer: WebhookSigner
+    model_commands: ModelCommands
+    installs: Installs
+    batches: Batches
+    batch_submitter: BatchSubmitter
+    options: ClientOptions
+    tasks: ClientTasks
+    prompts: ClientPrompts
+    files: ClientFiles
+    dialect_jobs: DialectJobs
     ssrf_guard: SsrfGuard | None
+    url_signer: UrlSigner
+
+    def cancels_on_disconnect(self, asked: bool | None) -> bool:
+        """Return True if the job of a client that disconnects is cancelled."""
+        return self.settings.cancel_on_disconnect if asked is None else asked
 
 
 # All of these are coroutines, because FastAPI calls plain functions in a thread.
 
 
-async def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
+async def _services(connection: HTTPConnection) -> Services:
+    services: Services = connection.app.state.services
     return services
 
 
-async def _user(request: Request) -> User:
-    user: User = request.scope["user"]
+async def _user(connection: HTTPConnection) -> User:
+    user: User = connection.scope["user"]
     return user
 
 
@@ -70,11 +106,14 @@ async def _job(job_id: JobIdPath, services: ServicesDep, user: UserDep) -> JobVi
     return await services.watcher.view(job_id, user.owner)
 
 
-async def _responses(request: Request, services: ServicesDep) -> ResponseBuilder:
-    def link(job_id: str, index: int) -> str:
-        return str(request.url_for("get_image", job_id=job_id, index=index))
+async def _responses(connection: HTTPConnection, services: ServicesDep) -> ResponseBuilder:
+    return response_builder(connection, services)
 
-    return ResponseBuilder(services.store, services.board, services.settings.image_url_ttl_s, link)
+
+def response_builder(request: HTTPConnection, services: Services) -> ResponseBuilder:
+    """Return the builder of responses to `request`."""
+    base_url = base_url_of(request, services.settings.public_url)
+    return services.response_builder(base_url)
 
 
 JobDep = Annotated[JobView, Depends(_job)]

@@ -1,111 +1,123 @@
-"""/v1/jobs/{id}: get a job, follow it, cancel it, get its images."""
+"""/v1/jobs/{id}: get a job, cancel or delete it, get its images."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from typing import Annotated
+import logging
+from http import HTTPStatus
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from protocol.errors import UnknownImage
+from protocol.errors import DarkroomError, UnknownImage
 from protocol.queue.job import TERMINAL, ImageResult, JobView
-from protocol.request.object_keys import Extra, ExtraFormat
-from service.routes.deps import JobDep, JobIdPath, ResponsesDep, ServicesDep, UserDep
-from service.schemas.problems import ACCESS_STATUSES, problem_responses
-from service.schemas.response_builder import (
-    WARNINGS_HEADER,
-    file_response,
-    json_response,
-    previews_of,
-)
+from protocol.request.object_keys import Extra, ExtraFormat, OutputFormat
+from service.routes.deps import JobDep, JobIdPath, ResponsesDep, Services, ServicesDep, UserDep
+from service.routes.endings import with_endings
+from service.schemas.examples import JOB_EXAMPLE
+from service.schemas.file_responses import DESCRIPTIONS, file_response
+from service.schemas.problem_responses import ACCESS_STATUSES, SERVER_STATUSES, problem_responses
+from service.schemas.request_bodies import BINARY
+from service.schemas.response_builder import json_response
 from service.schemas.responses import JobResponse
 
-PROBLEMS = problem_responses(*ACCESS_STATUSES, 404, 422, 500, 503)
+log = logging.getLogger(__name__)
+
+PROBLEMS = problem_responses(*ACCESS_STATUSES, *SERVER_STATUSES, 404, 422)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
 IndexPath = Annotated[int, Path(ge=0, le=9999, description="From 0, in order of the seeds.")]
 HEADERS = {
-    WARNINGS_HEADER: {
-        "description": "Warnings about the request, if there are any: a list of codes, each with "
-        "the parameters field and detail (RFC 9651).",
-        "schema": {"type": "string"},
+    **DESCRIPTIONS,
+    "ETag": {"description": "For `If-None-Match`.", "schema": {"type": "string"}},
+}
+JOB: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The job.",
+        "content": {"application/json": {"example": JOB_EXAMPLE}},
     }
 }
+DELETED: dict[int | str, dict[str, Any]] = {204: {"description": "The job is deleted."}}
+Purge = Annotated[bool, Query(description="Delete the job with all that belongs to it.")]
+NOT_MODIFIED = {"description": "The client has the file: its `If-None-Match` has the ETag."}
 
 
-@router.get("/{job_id}", response_model=JobResponse)
+def _file(description: str, *content_types: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of a response with a file."""
+    content = {content_type: {"schema": BINARY} for content_type in content_types}
+    found = {"description": description, "headers": HEADERS, "content": content}
+    return {200: found, 304: NOT_MODIFIED}
+
+
+@router.get("/{job_id}", response_model=JobResponse, responses=JOB)
 async def get_job(job: JobDep, responses: ResponsesDep) -> Response:
     """Get the state of a job: its place in the queue, its progress by step, its result or error."""
     return json_response(await responses.job(job))
 
 
-@router.get("/{job_id}/events", response_class=EventSourceResponse)
-async def follow_job(
-    job: JobDep, services: ServicesDep, responses: ResponsesDep
-) -> AsyncIterator[ServerSentEvent]:
-    """Follow a job by server-sent events, one at each change, the last with its final state.
-
-    The name of each event is the job's state, and its data is the response of GET on the job,
-    without a preview that an earlier event has sent.
-    """
-    seen = 0
-    async with aclosing(services.watcher.updates(job.id)) as updates:
-        async for view in updates:
-            response = await responses.job(view, seen)
-            seen = previews_of(view)
-            yield ServerSentEvent(
-                event=view.state.value, raw_data=response.model_dump_json(exclude_none=True)
-            )
-
-
-@router.delete("/{job_id}", response_model=JobResponse)
+@router.delete("/{job_id}", response_model=JobResponse, responses=JOB | DELETED)
 async def cancel_job(
-    job_id: JobIdPath, services: ServicesDep, user: UserDep, responses: ResponsesDep
+    job_id: JobIdPath,
+    services: ServicesDep,
+    user: UserDep,
+    responses: ResponsesDep,
+    purge: Purge = False,
 ) -> Response:
     """Cancel a job: at once if it is queued, after its current step if it runs.
 
-    A job that has ended is not changed.
+    A job that has ended is not changed. With `purge` it is deleted, in every state: its record with
+    the prompt, its images, and its input images unless another job has the same. Nobody can ask for
+    it from then on; a running one stops after its current step.
     """
+    if purge:
+        await run_in_threadpool(services.queue.delete, job_id, user.owner)
+        await run_in_threadpool(_delete_objects, services)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
     view = await run_in_threadpool(services.queue.cancel, job_id, user.owner)
     return json_response(await responses.job(view))
+
+
+def _delete_objects(services: Services) -> None:
+    """Delete the objects of deleted jobs; if the store is away, a worker does it later."""
+    try:
+        services.deleted_jobs.collect()
+    except DarkroomError as error:
+        log.warning("objects are deleted later", extra={"error": type(error).__name__})
 
 
 @router.get(
     "/{job_id}/images/{index}",
     response_class=Response,
-    responses={
-        200: {
-            "description": "The image.",
-            "headers": HEADERS,
-            "content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp")},
-        }
-    },
+    responses=_file("The image.", *(kind.content_type for kind in OutputFormat)),
 )
-def get_image(job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
-    """Get the bytes of one image of a finished job."""
+@with_endings(router, "/{job_id}/images/{index}", OutputFormat)
+def get_image(request: Request, job: JobDep, index: IndexPath, services: ServicesDep) -> Response:
+    """Get the bytes of one image of a finished job.
+
+    The address may end in the image's format, as in `…/images/0.png`.
+    """
     image = _image(job, index)
-    return file_response(job, services.store.get(image.key), image.format.content_type)
+    _check_ending(request, job, image.format)
+    return file_response(request, services.store, job, image, f"darkroom-{image.seed}")
 
 
 @router.get(
     "/{job_id}/images/{index}/{kind}",
     response_class=Response,
-    responses={
-        200: {
-            "description": "The file.",
-            "headers": HEADERS,
-            "content": {file_format.content_type: {} for file_format in ExtraFormat},
-        }
-    },
+    responses=_file("The file.", *(kind.content_type for kind in ExtraFormat)),
 )
-def get_extra(job: JobDep, index: IndexPath, kind: Extra, services: ServicesDep) -> Response:
-    """Get the bytes of a file that comes with an image: its depth, or its sound."""
+@with_endings(router, "/{job_id}/images/{index}/{kind}", ExtraFormat)
+def get_extra(
+    request: Request, job: JobDep, index: IndexPath, kind: Extra, services: ServicesDep
+) -> Response:
+    """Get the bytes of a file that comes with an image: its depth, or its sound.
+
+    The address may end in the file's format, as in `…/images/0/depth.png`.
+    """
     image = _image(job, index)
     for extra in image.extras:
         if extra.kind is kind:
-            content = services.store.get(extra.key)
-            return file_response(job, content, extra.format.content_type)
+            _check_ending(request, job, extra.format)
+            name = f"darkroom-{image.seed}-{kind}"
+            return file_response(request, services.store, job, extra, name)
     raise UnknownImage(f"{index} of job {job.id} with {kind.value}")
 
 
@@ -115,3 +127,10 @@ def _image(job: JobView, index: int) -> ImageResult:
         yet = "" if job.state in TERMINAL else " yet"
         raise UnknownImage(f"{index} of job {job.id}{yet}")
     return images[index]
+
+
+def _check_ending(request: Request, job: JobView, file_format: str) -> None:
+    """Raise `UnknownImage` if the address ends in another format than the file's."""
+    name: str = request.scope["path"].rpartition("/")[2]
+    if name.partition(".")[2] not in ("", file_format):
+        raise UnknownImage(f"{name} of job {job.id}")

@@ -1,13 +1,16 @@
 """Parser of request bodies: strict JSON or multipart forms.
 
-All values of a form are text. Values of numeric fields are converted to numbers, so that both
-content types give the same fields. Files are bytes.
+All values of a form are text. Values of numeric and boolean fields are converted, so that both
+content types give the same fields. Files are bytes. An empty value is a field that was not filled
+in, except where empty text is a value.
 """
 
+import codecs
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -15,9 +18,14 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
-from protocol.errors import InvalidRequest, MalformedBody, UnsupportedMediaType
+from protocol.errors import (
+    InvalidRequest,
+    MalformedBody,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
 from service.schemas import controls
 
 Fields = dict[str, object]  # JSON values, and bytes for the files of a form
@@ -31,8 +39,12 @@ SMALL_JSON = 2**15  # bytes that are parsed on the event loop, within half a mil
 STRUCTURE = (b",", b"[", b"{")
 MAX_JSON_PARTS = 200_000
 MAX_FORM_TEXT = 2**16  # bytes; longer values can only be images, which are sent as files
-INTEGER = re.compile(r"-?[0-9]{1,20}")
-NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
+INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+BOOLEANS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
+}
+NUMBER = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?")
 
 
 async def read_fields(request: Request, body: type[BaseModel], large: CapacityLimiter) -> Fields:
@@ -40,13 +52,11 @@ async def read_fields(request: Request, body: type[BaseModel], large: CapacityLi
 
     Raises `UnsupportedMediaType` for other content types, `MalformedBody` for invalid bodies.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise UnsupportedMediaType("Content-Encoding", encoding, "left out")
+    check_encoding(request)
     content_type = request.headers.get("content-type", "")
     match content_type.partition(";")[0].strip().lower():
         case "application/json":
-            return await _read_json(request, large)
+            return await parse_json_body(await read_body(request), large)
         case "multipart/form-data":
             return await _read_form(request, body)
         case _:
@@ -55,10 +65,23 @@ async def read_fields(request: Request, body: type[BaseModel], large: CapacityLi
             )
 
 
-async def _read_json(request: Request, large: CapacityLimiter) -> Fields:
-    data = bytearray()  # not `request.body()`, which keeps the bytes as long as the client waits
+def check_encoding(request: Request) -> None:
+    """Raise `UnsupportedMediaType` for a compressed body."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaType("Content-Encoding", encoding, "left out")
+
+
+async def read_body(request: Request) -> bytearray:
+    """Return the body. `request.body()` would keep it as long as the client waits."""
+    data = bytearray()
     async for chunk in request.stream():
         data += chunk
+    return data
+
+
+async def parse_json_body(data: bytearray, large: CapacityLimiter) -> Fields:
+    """Return the fields of a JSON object; `large` limits the threads that parse large ones."""
     if len(data) <= SMALL_JSON:
         return parse_json(data)
     # In a thread, because megabytes of base64 would block the event loop.
@@ -66,8 +89,11 @@ async def _read_json(request: Request, large: CapacityLimiter) -> Fields:
 
 
 def parse_json(data: bytes | bytearray) -> Fields:
-    """Parse one JSON object in UTF-8, strictly by RFC 8259: no NaN, no duplicate key."""
-    fields = _parse_value(data)
+    """Parse one JSON object in UTF-8, strictly by RFC 8259: no NaN, no duplicate key.
+
+    A byte order mark is skipped, as the RFC allows: editors and Windows programs write one.
+    """
+    fields = _parse_value(data.removeprefix(codecs.BOM_UTF8))
     if not isinstance(fields, dict):
         raise MalformedBody("body", fields, "a JSON object", "not-an-object")
     return fields
@@ -93,6 +119,7 @@ def _parse_value(data: bytes | bytearray, field: str = "body") -> object:
         raise MalformedBody(field, "a huge number", "JSON", "invalid-json") from error
 
 
+@cache
 def number_fields(body: type[BaseModel]) -> frozenset[str]:
     """Return the fields of `body` that hold numbers."""
     return frozenset(
@@ -100,6 +127,15 @@ def number_fields(body: type[BaseModel]) -> frozenset[str]:
     )
 
 
+@cache
+def bool_fields(body: type[BaseModel]) -> frozenset[str]:
+    """Return the fields of `body` that are true or false."""
+    return frozenset(
+        name for name, field in body.model_fields.items() if bool in _types(field.annotation)
+    )
+
+
+@cache
 def list_fields(body: type[BaseModel]) -> frozenset[str]:
     """Return the fields of `body` that hold lists, which are JSON text in a form."""
     return frozenset(
@@ -109,19 +145,55 @@ def list_fields(body: type[BaseModel]) -> frozenset[str]:
     )
 
 
+@cache
+def text_fields(body: type[BaseModel]) -> frozenset[str]:
+    """Return the fields of `body` that hold any text, also none."""
+    return frozenset(name for name, field in body.model_fields.items() if field.annotation is str)
+
+
+class _FormParser(MultiPartParser):
+    """Starlette's parser, which names the field whose text is over the bound."""
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._current_part
+        if part.file is None and len(part.data) + end - start > self.max_part_size:
+            bound = f"text of at most {self.max_part_size} bytes; images are sent as files"
+            shown = f"text of over {self.max_part_size} bytes"
+            raise PayloadTooLarge(part.field_name, shown, bound, "form-text-too-long")
+        super().on_part_data(data, start, end)
+
+
 async def _read_form(request: Request, body: type[BaseModel]) -> Fields:
+    form = await parse_form(request, MAX_FORM_FILES)
     try:
-        form = await request.form(
-            max_files=MAX_FORM_FILES,
-            max_fields=MAX_FORM_FIELDS,
-            max_part_size=MAX_FORM_TEXT,
-        )
-    except HTTPException as error:  # raised by Starlette for any invalid form
-        raise MalformedBody("body", "broken", "a multipart form", "invalid-form") from error
-    try:
-        return controls.attach_files({name: await _form_value(form, name, body) for name in form})
+        values = {name: await _form_value(form, name, body) for name in form}
     finally:
         await form.close()
+    return controls.attach_files(
+        {name: value for name, value in values.items() if not _is_unset(name, value, body)}
+    )
+
+
+async def parse_form(request: Request, max_files: int) -> FormData:
+    """Return a multipart form of bounded text. Raises `MalformedBody` and `PayloadTooLarge`."""
+    parser = _FormParser(
+        request.headers,
+        request.stream(),
+        max_files=max_files,
+        max_fields=MAX_FORM_FIELDS,
+        max_part_size=MAX_FORM_TEXT,
+    )
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        bound = f"a multipart form of at most {MAX_FORM_FIELDS} fields and {max_files} files"
+        raise MalformedBody("body", "broken", bound, "invalid-form") from error
+
+
+def _is_unset(name: str, value: object, body: type[BaseModel]) -> bool:
+    """Return True for a field that was left empty, but not for an unknown field."""
+    known = name in body.model_fields or name in controls.FILE_FIELDS
+    return value is None or (value == "" and known and name not in text_fields(body))
 
 
 async def _form_value(form: FormData, name: str, body: type[BaseModel]) -> object:
@@ -130,17 +202,33 @@ async def _form_value(form: FormData, name: str, body: type[BaseModel]) -> objec
         raise InvalidRequest(name, f"given {len(values)} times", "given once", "duplicate-field")
     value = values[0]
     if isinstance(value, UploadFile):
-        return await value.read()
-    if name in list_fields(body):
-        return _parse_value(value.encode(), name)
-    return _number(value) if name in number_fields(body) else value
+        return await file_content(value)
+    if name in list_fields(body) and value:
+        return parse_json_text(name, value)
+    if name in bool_fields(body):
+        return BOOLEANS.get(value.lower(), value)  # validation will reject another text
+    return number_in(value) if name in number_fields(body) else value
 
 
-def _number(text: str) -> object:
+async def file_content(file: UploadFile) -> bytes | None:
+    """Return a file of a form.
+
+    None: a field in which no file was chosen, which is sent as an empty file without a name.
+    """
+    return await file.read() or (b"" if file.filename else None)
+
+
+def parse_json_text(field: str, text: str) -> object:
+    """Return the value of a form field that is JSON text. Raises `MalformedBody`."""
+    return _parse_value(text.encode("utf-8", "surrogatepass"), field)
+
+
+def number_in(text: str) -> object:
     """Return the number in `text`, else the text itself, which validation will reject."""
-    if INTEGER.fullmatch(text):
-        return int(text)
-    return float(text) if NUMBER.fullmatch(text) else text
+    number = text.strip()
+    if INTEGER.fullmatch(number):
+        return int(number)
+    return float(number) if NUMBER.fullmatch(number) else text
 
 
 def _types(annotation: Any) -> set[Any]:

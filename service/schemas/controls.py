@@ -8,28 +8,41 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from protocol.errors import InvalidRequest
 from protocol.request.fields import MAX_CONTROLS
+from protocol.request.inpainting import ResizeMode
 from protocol.request.request import Control
 from service.schemas.data_uri import decode_file
 
 # The form fields with the images of `controls`, in the order of that list.
 FILE_FIELDS = tuple(f"control_image_{i}" for i in range(MAX_CONTROLS))
-FILE_DESCRIPTION = "The image of `controls` {i}, counted from 0: a PNG, JPEG or WebP file."
+FILE_DESCRIPTION = "The image of `controls` {i}, counted from 0: a PNG, JPEG, WebP or AVIF file."
+
+
+ControlImageFile = Annotated[
+    bytes,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "contentEncoding": "base64",
+            "description": "A PNG, JPEG, WebP or AVIF file as base64 or data URI. In a form it is "
+            f"left out here, and sent as the file {FILE_FIELDS[0]}, {FILE_FIELDS[1]}, …. "
+            "Default: the image of the request.",
+        }
+    ),
+]
 
 
 class ControlFile(Control):
-    """A ControlNet and its control image, which is resized to the size of the result."""
+    """A ControlNet and its control image, which is resized to the size of the result.
 
-    image: Annotated[
-        bytes,
-        WithJsonSchema(
-            {
-                "type": "string",
-                "contentEncoding": "base64",
-                "description": "A PNG, JPEG or WebP file as base64 or data URI. In a form it is "
-                f"left out here, and sent as the file {FILE_FIELDS[0]}, {FILE_FIELDS[1]}, …",
-            }
-        ),
-    ]
+    Without one, it is the image that the request starts from; a tile ControlNet needs that.
+    """
+
+    image: ControlImageFile | None = None
+    resize_mode: ResizeMode = Field(
+        default=ResizeMode.STRETCH,
+        description="How the control image is resized to another aspect: stretch, crop or fill.",
+    )
 
 
 def _decode_images(value: object) -> object:
@@ -40,7 +53,7 @@ def _decode_images(value: object) -> object:
 
 
 def _decode_image(field: str, control: object) -> object:
-    if not isinstance(control, dict) or "image" not in control:
+    if not isinstance(control, dict) or control.get("image") is None:
         return control
     return {**control, "image": decode_file(field, control["image"])}
 
@@ -65,7 +78,7 @@ def attach_files(fields: dict[str, object]) -> dict[str, object]:
         if index >= len(controls) or not isinstance(controls[index], dict):
             bound = f"left out, for controls has no entry {index}"
             raise InvalidRequest(name, "given", bound, "not-for-this-task")
-        if "image" in controls[index]:
+        if controls[index].get("image") is not None:
             bound = f"left out, or sent without controls.{index}.image"
             raise InvalidRequest(name, "given", bound, "given-twice")
         controls[index] = {**controls[index], "image": file}

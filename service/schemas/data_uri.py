@@ -1,11 +1,22 @@
-"""Files inside JSON: plain base64 or a data URI with base64. URLs are never fetched."""
+"""Files inside JSON: base64, alone or in a data URI (RFC 2397). URLs are never fetched.
+
+Every spelling that RFC 4648 and common encoders have is read: both alphabets, with and without
+padding, broken into lines. A data URI may have capitals, parameters and percent escapes, as URIs
+may.
+"""
 
 import base64
 import binascii
+import re
 
 from protocol.errors import InvalidRequest
 
-SPACE = b" \t\r\n"  # some encoders wrap lines
+SPACE = b" \t\r\n\v\f"
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
+# The media type and its parameters are not used: the file itself says what it is.
+HEAD = re.compile(r"\s*+data:[^,]{0,1000};\s*+base64\s*+,", re.IGNORECASE)
+ESCAPES = {b"%2B": b"+", b"%2F": b"/", b"%3D": b"=", b"%0A": b"", b"%0D": b"", b"%20": b""}
+ESCAPE = re.compile(b"|".join(ESCAPES), re.IGNORECASE)
 BOUND = "a file in base64, or a data URI of one"
 
 
@@ -24,12 +35,12 @@ def decode_file(field: str, value: object) -> bytes:
 
 
 def _decode_text(field: str, text: str) -> bytes:
-    head, comma, payload = text.partition(",")
-    if not comma:
-        payload = text
-    elif not (head.startswith("data:") and head.endswith(";base64")):
-        raise InvalidRequest(field, text, BOUND, "bad-base64")
+    head = HEAD.match(text)
     try:
-        return base64.b64decode(payload.encode("ascii").translate(None, SPACE), validate=True)
+        payload = (text[head.end() :] if head else text).encode("ascii")
+        if head and b"%" in payload:
+            payload = ESCAPE.sub(lambda found: ESCAPES[found[0].upper()], payload)
+        digits = payload.translate(URL_SAFE, SPACE).rstrip(b"=")
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(field, text, BOUND, "bad-base64") from error

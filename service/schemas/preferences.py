@@ -30,9 +30,11 @@ class Preferences:
 
     def timeout_s(self, max_wait_s: float) -> float:
         """Return how many seconds to wait for the images before responding without them."""
-        if self.wait_s is not None:
-            return min(self.wait_s, max_wait_s)
-        return 0 if self.respond_async else max_wait_s
+        return 0 if self.respond_async and self.wait_s is None else self.most_s(max_wait_s)
+
+    def most_s(self, max_wait_s: float) -> float:
+        """Return how many seconds to wait for anything at all before responding."""
+        return max_wait_s if self.wait_s is None else min(self.wait_s, max_wait_s)
 
 
 def _preference(part: str) -> tuple[str, str]:

@@ -1,19 +1,32 @@
 """Request schemas of the generation routes, for JSON and for forms."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
-from pydantic.json_schema import models_json_schema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
+from protocol.record import Bool, Text
 from protocol.request.classes import AskedBoxes, ClassRef
+from protocol.request.client_record import ClientRecord
 from protocol.request.fields import Prompt
 from protocol.request.generation_params import GenerationParams
-from protocol.request.tasks import FIELDS_OF, TASK_FIELDS, Task
-from service.schemas.controls import FILE_DESCRIPTION, FILE_FIELDS, ControlFiles
+from protocol.request.tasks import Task
+from service.outbound import MAX_URL_LENGTH, URL, Rejected, parse_url
+from service.schemas.controls import ControlFiles
 from service.schemas.data_uri import decode_file
 
-REFERENCE = "#/components/schemas/{model}"  # `service.openapi` names components by their titles
+# Fields that may give the address of an image in place of the image, if the service takes any.
+URL_FIELDS = {"image_url": "image", "mask_url": "mask"}
+INPUT_FILES = ("image", "mask")  # of some tasks
+UNSET = (None, "")  # null in JSON, an empty field in a form
 
 
 class ResponseKind(StrEnum):
@@ -29,7 +42,12 @@ def _file(value: object, info: ValidationInfo) -> bytes:
 
 def _file_schema(description: str) -> WithJsonSchema:
     return WithJsonSchema(
-        {"type": "string", "contentEncoding": "base64", "description": description}
+        {
+            "type": "string",
+            "minLength": 1,
+            "contentEncoding": "base64",
+            "description": description,
+        }
     )
 
 
@@ -37,18 +55,27 @@ ImageFile = Annotated[
     bytes,
     BeforeValidator(_file),
     _file_schema(
-        "A PNG, JPEG or WebP file as base64 or data URI (in a form: the file itself). "
-        "Without width and height its own size is used, which must be one the model can generate; "
-        "with them it is stretched to that. Where the service takes images by URL, "
-        "`image_url` may be given instead, and `mask_url` instead of the mask."
+        "A PNG, JPEG, WebP or AVIF file, where the service reads them also HEIC, as base64 or data "
+        "URI (in a form: the file itself). Without width and height its own size is used, which "
+        "must be within the bounds of the model; with one of them it is resized in proportion, "
+        "with both as resize_mode says. Where the service takes images by URL, `image_url` may be "
+        "given instead, and `mask_url` instead of the mask."
     ),
 ]
-MaskFile = Annotated[
+MASK_DESCRIPTION = (
+    "Sent like the image, of the image's size, or of the same aspect and resized to it: white is "
+    "inpainted, black and transparent pixels are kept exactly. A mask that seems to mean something "
+    "else gets a warning. Required unless mask_source is alpha."
+)
+MaskFile = Annotated[bytes, BeforeValidator(_file), _file_schema(MASK_DESCRIPTION)]
+BorderedFile = Annotated[
     bytes,
     BeforeValidator(_file),
     _file_schema(
-        "Sent like the image, of the image's size: white is inpainted, black and transparent "
-        "pixels are kept exactly. A mask that seems to mean something else gets a warning."
+        "A PNG, JPEG, WebP or AVIF file, where the service reads them also HEIC, as base64 or data "
+        "URI (in a form: the file itself). It keeps its size. `left`, `right`, `top` and `bottom`, "
+        "or `width` and `height`, are how much is added. Where the service takes images by URL, "
+        "`image_url` may be given instead."
     ),
 ]
 LabelFile = Annotated[
@@ -61,6 +88,21 @@ LabelFile = Annotated[
 ]
 
 
+def _webhook_url(url: str) -> str:
+    try:
+        parse_url(url)
+    except Rejected:
+        raise ValueError("an http or https URL without a user") from None
+    return url
+
+
+WebhookUrl = Annotated[
+    Text,
+    Field(max_length=MAX_URL_LENGTH, json_schema_extra={"pattern": f"^{URL.pattern}$"}),
+    AfterValidator(_webhook_url),
+]
+
+
 class TaskRequest(GenerationParams):
     """The fields that every task has."""
 
@@ -70,38 +112,64 @@ class TaskRequest(GenerationParams):
     response: ResponseKind = Field(
         default=ResponseKind.BASE64, description="Images inside the response, or URLs of them."
     )
+    cancel_on_disconnect: Bool | None = Field(
+        default=None,
+        description="Cancel the job if the client disconnects, or ends its side of the connection, "
+        "while it waits for the images. Default: what the operator has set, else false.",
+    )
+    webhook_url: WebhookUrl | None = Field(
+        default=None,
+        description="An http or https address that is called when the job has ended, with the job "
+        "as JSON, signed as Standard Webhooks.",
+        examples=["https://example.org/darkroom"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_files(cls, values: object) -> object:
+        """Leave out the files of other tasks if they are empty, as their other fields may be."""
+        if not isinstance(values, Mapping):
+            return values
+        empty = {name for name in INPUT_FILES if values.get(name) in UNSET} - set(cls.model_fields)
+        return {name: value for name, value in values.items() if name not in empty}
 
 
-class TextToImageRequest(TaskRequest, title="TextToImage"):
+class TextToImageRequest(TaskRequest):
     """A text-to-image request."""
 
     prompt: Prompt = Field(description="What the image shows.", examples=["a slice of pizza"])
 
 
-class ImageToImageRequest(TextToImageRequest, title="ImageToImage"):
+class ImageToImageRequest(TextToImageRequest):
     """An image-to-image request: an image and a prompt."""
 
     image: ImageFile
 
 
-class InpaintRequest(TaskRequest, title="Inpaint"):
+class InpaintRequest(TaskRequest):
     """An inpainting request; the prompt is for models that take prompts."""
 
     image: ImageFile
-    mask: MaskFile
+    mask: MaskFile | None = Field(default=None, description=MASK_DESCRIPTION)
 
 
-class UpscaleRequest(TaskRequest, title="Upscale"):
-    """A request to upscale an image of any size within the model's bounds."""
+class OutpaintRequest(TaskRequest):
+    """An outpainting request; the prompt is for models that take prompts."""
+
+    image: BorderedFile
+
+
+class UpscaleRequest(TaskRequest):
+    """A request to upscale an image, by an upscaler or by a latent diffusion model."""
 
     image: ImageFile
 
 
-class UnconditionalRequest(TaskRequest, title="Unconditional"):
+class UnconditionalRequest(TaskRequest):
     """A request for an image like those the model was trained on."""
 
 
-class ClassRequest(TaskRequest, title="OfClass"):
+class ClassRequest(TaskRequest):
     """A request for an image of a class."""
 
     class_id: ClassRef = Field(
@@ -109,7 +177,7 @@ class ClassRequest(TaskRequest, title="OfClass"):
     )
 
 
-class LayoutRequest(TaskRequest, title="Layout"):
+class LayoutRequest(TaskRequest):
     """A request for an image with an object of a class in each box."""
 
     boxes: AskedBoxes = Field(
@@ -117,73 +185,33 @@ class LayoutRequest(TaskRequest, title="Layout"):
     )
 
 
-class SemanticRequest(TaskRequest, title="Semantic"):
+class SemanticRequest(TaskRequest):
     """A request for an image that follows a label map."""
 
     image: LabelFile
+
+
+class ReadRequest(ClientRecord):
+    """A request for the recipe in an image file."""
+
+    image: Annotated[
+        bytes,
+        BeforeValidator(_file),
+        _file_schema(
+            "A PNG, JPEG, WebP or AVIF file as base64 or data URI (in a form: the file itself). "
+            "Where the service takes images by URL, `image_url` may be given instead."
+        ),
+    ]
 
 
 REQUESTS: dict[Task, type[TaskRequest]] = {
     Task.TXT2IMG: TextToImageRequest,
     Task.IMG2IMG: ImageToImageRequest,
     Task.INPAINT: InpaintRequest,
+    Task.OUTPAINT: OutpaintRequest,
     Task.UPSCALE: UpscaleRequest,
     Task.UNCONDITIONAL: UnconditionalRequest,
     Task.CLASS: ClassRequest,
     Task.LAYOUT: LayoutRequest,
     Task.SEMANTIC: SemanticRequest,
 }
-
-
-def request_body(task: Task) -> dict[str, Any]:
-    """Return the OpenAPI description of the request body of a task's route."""
-    name = REQUESTS[task].__name__
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"$ref": REFERENCE.format(model=name)}},
-                "multipart/form-data": {"schema": {"$ref": REFERENCE.format(model=f"{name}Form")}},
-            },
-        }
-    }
-
-
-def request_schemas() -> dict[str, Any]:
-    """Return the JSON schemas that `request_body` refers to; each has the fields of its task."""
-    _, document = models_json_schema(
-        [(request, "validation") for request in REQUESTS.values()], ref_template=REFERENCE
-    )
-    schemas: dict[str, Any] = document["$defs"]
-    for task, request in REQUESTS.items():
-        schema = _of_task(task, schemas[request.__name__])
-        schemas |= {request.__name__: schema, f"{request.__name__}Form": _form_of(schema)}
-    return schemas
-
-
-def _of_task(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
-    unused = TASK_FIELDS - FIELDS_OF[task]
-    fields = {name: field for name, field in schema["properties"].items() if name not in unused}
-    return {**schema, "properties": fields}
-
-
-def _form_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a form: images are files, lists are JSON text, and nothing is null."""
-    properties = {name: _form_field(field) for name, field in schema["properties"].items()}
-    if "controls" in properties:
-        for i, name in enumerate(FILE_FIELDS):
-            description = FILE_DESCRIPTION.format(i=i)
-            properties[name] = {"type": "string", "format": "binary", "description": description}
-    return {**schema, "title": f"{schema['title']}Form", "properties": properties}
-
-
-def _form_field(field: dict[str, Any]) -> dict[str, Any]:
-    match field:
-        case {"contentEncoding": "base64"}:
-            return {"type": "string", "format": "binary", "description": field["description"]}
-        case {"type": "array"}:
-            return {"type": "string", "description": f"{field['description']} As JSON."}
-        case {"anyOf": [kind, {"type": "null"}]}:
-            return _form_field({**kind, "description": field["description"]})
-        case _:
-            return field

@@ -1,17 +1,20 @@
 """Builds the responses of the generation and job routes from the records of the queue."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi import Response
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from protocol.errors import DarkroomError, QueueUnavailable
-from protocol.queue.job import ExtraFile, ImageResult, JobState, JobView
+from protocol.errors import DarkroomError, InvalidRequest, QueueUnavailable
+from protocol.queue.job import ExtraFile, ImageResult, JobResult, JobState, JobView
+from protocol.queue.job_list import ListedJob
 from protocol.queue.progress import ProgressBoard
 from protocol.storage.object_store import ObjectStore
+from service.schemas.job_list import ListedJobResponse
 from service.schemas.problems import problem_of
 from service.schemas.requests import ResponseKind
 from service.schemas.responses import (
@@ -22,23 +25,20 @@ from service.schemas.responses import (
     ProgressResponse,
 )
 
-WARNINGS_HEADER = "Darkroom-Warnings"
-FILE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    # Pages of any site may show an image if they have its URL, which cannot be guessed.
-    "Cross-Origin-Resource-Policy": "cross-origin",
-    "Cache-Control": "private, max-age=3600, immutable",
-}
+MAX_BASE64 = 64_000_000  # characters of all files in an answer
 
 
 @dataclass(frozen=True)
 class ResponseBuilder:
-    """Converts jobs to responses. `link` makes the URL of an image served by this service."""
+    """Converts jobs to responses.
+
+    `link` makes the URL of an image, or of one of its files, from its ending.
+    """
 
     store: ObjectStore
     board: ProgressBoard
     image_url_ttl_s: int
-    link: Callable[[str, int], str]
+    link: Callable[[str, int, str], str]
 
     async def job(self, view: JobView, seen: int = 0) -> JobResponse:
         """Return a job, with its latest preview if it has made more of them than `seen`.
@@ -49,8 +49,8 @@ class ResponseBuilder:
         if previews_of(view) > seen:
             preview = await run_in_threadpool(self._preview, view.id)
         if view.result is None:
-            return self._job(view, preview)
-        return await run_in_threadpool(self._job, view)
+            return self.job_now(view, preview)
+        return await run_in_threadpool(self.job_now, view)
 
     def _preview(self, job_id: str) -> str | None:
         """Return a preview in base64; None during an outage, which must not end a stream."""
@@ -59,7 +59,8 @@ class ResponseBuilder:
                 return base64.b64encode(jpeg).decode()
         return None
 
-    def _job(self, view: JobView, preview: str | None = None) -> JobResponse:
+    def job_now(self, view: JobView, preview: str | None = None) -> JobResponse:
+        """Return a job; for one that has finished it blocks."""
         error = view.error and problem_of(DarkroomError.from_record(view.error))
         return JobResponse(
             id=view.id,
@@ -72,9 +73,26 @@ class ResponseBuilder:
             warnings=view.warnings,
         )
 
+    def listed(self, jobs: Iterable[ListedJob]) -> list[ListedJobResponse]:
+        """Return jobs of a list, without previews; it may block while it signs addresses."""
+        return [
+            ListedJobResponse(
+                **self.job_now(job.view).model_dump(),
+                model=job.model,
+                task=job.task,
+                created_at=job.created_at,
+            )
+            for job in jobs
+        ]
+
     def images(self, view: JobView, kind: ResponseKind) -> GenerationResponse:
-        """Return the images of a finished job; for base64 it blocks while it reads the store."""
+        """Return the images of a finished job; for base64 it blocks while it reads the store.
+
+        Raises `InvalidRequest` if they are too large for base64, before any is read.
+        """
         assert view.result
+        if kind is ResponseKind.BASE64:
+            check_base64(view.result)
         images = [
             self._image(view.id, index, image, kind)
             for index, image in enumerate(view.result.images)
@@ -94,7 +112,7 @@ class ResponseBuilder:
             format=image.format,
             bytes=image.bytes,
             finish_reason=image.finish_reason,
-            **self._file(image.key, self.link(job_id, index), kind),
+            **self._file(image.key, self.link(job_id, index, f".{image.format}"), kind),
         )
         if image.extras:
             response.extras = [self._extra(job_id, index, extra, kind) for extra in image.extras]
@@ -103,7 +121,7 @@ class ResponseBuilder:
     def _extra(
         self, job_id: str, index: int, extra: ExtraFile, kind: ResponseKind
     ) -> ExtraResponse:
-        link = f"{self.link(job_id, index)}/{extra.kind.value}"
+        link = self.link(job_id, index, f"/{extra.kind}.{extra.format}")
         return ExtraResponse(
             kind=extra.kind,
             format=extra.format,
@@ -123,34 +141,27 @@ class ResponseBuilder:
         return self.store.presign(key, self.image_url_ttl_s) if self.image_url_ttl_s else None
 
 
+def check_base64(result: JobResult) -> None:
+    """Raise `InvalidRequest` if the files of a result are too large for base64."""
+    sizes = [image.bytes for image in result.images]
+    sizes += [extra.bytes for image in result.images for extra in image.extras]
+    characters = sum(-(-size // 3) * 4 for size in sizes)
+    if characters > MAX_BASE64:
+        bound = (
+            f"url: the files take {characters} characters of base64, and an answer has at most "
+            f"{MAX_BASE64}; they are finished and can be fetched by the address of the job"
+        )
+        raise InvalidRequest("response", ResponseKind.BASE64.value, bound, "answer-too-large")
+
+
 def json_response(
-    content: GenerationResponse | JobResponse,
+    content: BaseModel,
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Response:
     """Return `content` as JSON, without FastAPI's second validation of it."""
     body = content.model_dump_json(exclude_none=True)
     return Response(body, status, headers, media_type="application/json")
-
-
-def file_response(job: JobView, content: bytes, content_type: str) -> Response:
-    """Return a file of a finished job, with the warnings of its request in a header."""
-    headers = FILE_HEADERS | ({WARNINGS_HEADER: warnings_header(job)} if job.warnings else {})
-    return Response(content, 200, headers, media_type=content_type)
-
-
-def warnings_header(view: JobView) -> str:
-    """Return the warnings as a list of structured fields (RFC 9651): codes with parameters."""
-    return ", ".join(
-        f"{warning.code};field={_quoted(warning.field)};detail={_quoted(warning.detail)}"
-        for warning in view.warnings
-    )
-
-
-def _quoted(text: str) -> str:
-    """Return a string of a structured field, which is printable ASCII."""
-    printable = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
-    return '"' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def previews_of(view: JobView) -> int:

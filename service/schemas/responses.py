@@ -6,14 +6,14 @@ from pydantic import BaseModel, Field
 
 from protocol.queue.job import FinishReason, JobState, Phase, Timings, Warnings
 from protocol.request.object_keys import Extra, ExtraFormat, OutputFormat
-from service.schemas.problems import Problem
+from service.schemas.problem import Problem
 
 ResponseWarnings = Annotated[
     Warnings, Field(description="What may not be meant so, such as a mask that marks nothing.")
 ]
 
 
-class ExtraResponse(BaseModel, title="ExtraAnswer"):
+class ExtraResponse(BaseModel):
     """A file that comes with an image. `base64` or `url`, as for the image."""
 
     kind: Extra = Field(
@@ -25,7 +25,7 @@ class ExtraResponse(BaseModel, title="ExtraAnswer"):
     url: str | None = None
 
 
-class ImageResponse(BaseModel, title="ImageAnswer"):
+class ImageResponse(BaseModel):
     """One image. `base64` or `url`, as the request asked for."""
 
     index: int
@@ -46,7 +46,7 @@ class ImageResponse(BaseModel, title="ImageAnswer"):
     )
 
 
-class GenerationResponse(BaseModel, title="GenerationAnswer"):
+class GenerationResponse(BaseModel):
     """Finished images, in order of their index. `timings` are in seconds."""
 
     id: str
@@ -55,7 +55,7 @@ class GenerationResponse(BaseModel, title="GenerationAnswer"):
     warnings: ResponseWarnings = ()
 
 
-class ProgressResponse(BaseModel, title="ProgressAnswer"):
+class ProgressResponse(BaseModel):
     """Denoising steps done and in total; in phase `load`, how much of the model is loaded."""
 
     step: int
@@ -68,7 +68,7 @@ class ProgressResponse(BaseModel, title="ProgressAnswer"):
     )
 
 
-class JobResponse(BaseModel, title="JobAnswer"):
+class JobResponse(BaseModel):
     """The current state of a job. `position`: jobs ahead of it; `error`: why it failed.
 
     `eta_s`: how many seconds the jobs ahead will take at the recent rate, where that is known.

@@ -63,6 +63,12 @@ class Metrics:
             ("problem",),
             registry=registry,
         )
+        self.webhooks = Counter(
+            "darkroom_webhooks",
+            "Calls of webhooks: delivered, failed (tried again), given-up, or refused by a 410.",
+            ("outcome",),
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             "darkroom_event_loop_lag_seconds",
             "How late the event loop wakes a sleeping task, measured twice a second.",
@@ -71,6 +77,8 @@ class Metrics:
         )
         for problem in PROBLEMS:
             self.problems.labels(problem)
+        for outcome in ("delivered", "failed", "given-up", "refused"):
+            self.webhooks.labels(outcome)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format. Blocks while it reads from Redis."""

@@ -19,6 +19,7 @@ from protocol.storage.object_store import ObjectStore
 from service.app import create_app
 from service.http_protocol import server_config
 from service.settings import ServiceSettings
+from tests.service.description import check_described
 from tests.service.fake_worker import FakeWorker
 from tests.support.redis_server import free_port
 
@@ -49,6 +50,7 @@ ABLE = CARD.model_copy(
     update={"tasks": tuple(Task), "classes": 10, "max_boxes": 4, "upscale_factor": 2}
 )
 MAX_BODY_BYTES = 2**20
+HOOKS = {"response": [check_described]}  # every response must match the OpenAPI description
 
 
 @dataclass(frozen=True)
@@ -78,23 +80,32 @@ def settings_for(redis_url: str, **changed: object) -> ServiceSettings:
         "max_queue_length": 8,
         "max_wait_s": 30.0,
         "poll_s": 0.2,
+        "shutdown_grace_s": 1,
     }
     return ServiceSettings.model_validate(defaults | changed)
 
 
 @contextmanager
-def serving(app: FastAPI, settings: ServiceSettings | None = None) -> Iterator[str]:
+def serving(
+    app: FastAPI, settings: ServiceSettings | None = None, host: str = "127.0.0.1"
+) -> Iterator[str]:
     """Serve `app` with uvicorn and yield its URL; `settings` has the timeouts."""
-    port = free_port()
-    changed = {"host": "127.0.0.1", "port": port, "shutdown_grace_s": 1}
+    changed = {"host": host, "port": free_port()}
     settings = (settings or settings_for("redis://unused")).model_copy(update=changed)
-    server = uvicorn.Server(server_config(app, settings))
+    with serving_with(server_config(app, settings)) as url:
+        yield url
+
+
+@contextmanager
+def serving_with(config: uvicorn.Config) -> Iterator[str]:
+    """Serve with uvicorn and yield the URL."""
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service")
     thread.start()
     while not server.started and thread.is_alive():
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{config.port}"
     finally:
         server.should_exit = True
         thread.join()
@@ -109,7 +120,7 @@ def running(redis_url: str, card: ModelCard = CARD, /, **changed: object) -> Ite
     with (
         FakeWorker(redis_url, store, card, word_tokenizer()) as worker,
         serving(app, settings) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
+        httpx.Client(base_url=url, timeout=30, event_hooks=HOOKS) as client,
     ):
         yield Running(url, client, worker, store, app)
 

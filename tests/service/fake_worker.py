@@ -2,27 +2,30 @@
 
 It reads and writes job records in Redis as `protocol.queue.job_queue` describes them, without
 leases and crashes. A task without an image gives noise of the image's seed; img2img gives the input
-image, inpaint the image with red where the mask is white, upscale larger pixels, and semantic the
-label map in grey.
+image, inpaint the image with red where the mask is white, outpaint the image in red, upscale larger
+pixels, and semantic the label map in grey.
 """
 
 import io
 import threading
 import time
 from contextlib import suppress
-from types import TracebackType
+from datetime import UTC, datetime
 from typing import Self
 
 import numpy as np
 from PIL import Image
 from redis import Redis, RedisError
+from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from protocol.connection.redis_client import connect
 from protocol.errors import DarkroomError
+from protocol.queue import webhooks
 from protocol.queue.job import (
+    TERMINAL,
     ExtraFile,
     FinishReason,
     ImageResult,
@@ -40,9 +43,21 @@ from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import Extra, ExtraFormat, extra_key, result_key
 from protocol.request.request import GenerationRequest, Priority, Task
 from protocol.storage.object_store import ObjectStore
+from worker.output.paste import pasted
 
 RED = (255, 0, 0)
 NAME = "fake"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def preview(step: int) -> bytes:
+    """Return a preview of a step: a grey JPEG."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (16 * step, 16 * step, 16 * step)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
 
 
 class FakeWorker:
@@ -57,18 +72,21 @@ class FakeWorker:
         self.presence = Presence(self.redis)
         self.board = ProgressBoard(self.redis)
         self.seen: list[GenerationRequest] = []
+        self.jobs: list[str] = []  # their ids
         self.error: DarkroomError | None = None  # the error of the next jobs
         self.finish_reason = FinishReason.SUCCESS  # of the next images
         self.hold_at_step = -1  # a running job waits at this step until `release`
         self.released = threading.Event()
         self.released.set()
         self._lanes = [f"rq:queue:{queue_name(card.name, priority)}" for priority in Priority]
+        self._taking = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="fake worker")
 
     def hold(self) -> None:
         """Take no job, and run no step after `hold_at_step`, until `release`."""
-        self.released.clear()
+        with self._taking:
+            self.released.clear()
 
     def release(self) -> None:
         self.hold_at_step = -1
@@ -87,12 +105,7 @@ class FakeWorker:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self.release()
         self._thread.join()
@@ -101,21 +114,30 @@ class FakeWorker:
     def _serve(self) -> None:
         while not self._stop.is_set():
             time.sleep(0.002)
+            with suppress(RedisError, NoSuchJobError):  # some tests stop or empty Redis
+                if (job_id := self._next_job()) is not None:
+                    self._run(job_id)
+
+    def _next_job(self) -> str | None:
+        with self._taking:
             if not self.released.is_set() and self.hold_at_step < 0:
-                continue
-            with suppress(RedisError):  # some tests stop Redis
-                for lane in self._lanes:
-                    job_id = self.redis.lpop(lane)
-                    if isinstance(job_id, bytes):
-                        self._run(job_id.decode())
+                return None
+            taken = (self.redis.lpop(lane) for lane in self._lanes)
+            found = next((job_id for job_id in taken if job_id is not None), None)
+        assert found is None or isinstance(found, bytes)
+        return None if found is None else found.decode()
 
     def _run(self, job_id: str) -> None:
         job = Job.fetch(job_id, connection=self.redis, serializer=JSONSerializer)
         request = GenerationRequest.model_validate(job.kwargs[REQUEST])
         self.seen.append(request)
+        self.jobs.append(job_id)
         job.set_status(JobStatus.STARTED)
+        self.redis.hset(job.key, "started_at", _now())
+        if self.redis.hexists(webhooks.delivery_key(job_id), "watches"):
+            self.redis.zadd(webhooks.DUE, {job_id: 0}, xx=True)
         for step in range(request.steps + 1):
-            self._publish(job_id, JobState.RUNNING, step, request.steps)
+            self._publish(job_id, JobState.RUNNING, step, request.steps, request.previews)
             if step == self.hold_at_step:
                 while not self.released.wait(0.005) and not self._cancelled(job):
                     pass
@@ -137,11 +159,22 @@ class FakeWorker:
         job.set_status(JobStatus.FINISHED)
         self._publish(job_id, JobState.FINISHED, request.steps, request.steps)
 
-    def _publish(self, job_id: str, state: JobState, step: int, steps: int) -> None:
-        phase = Phase.DENOISE if state is JobState.RUNNING else None
-        self.board.publish(
-            Progress(job_id=job_id, state=state, step=step, steps=steps, phase=phase)
+    def _publish(
+        self, job_id: str, state: JobState, step: int, steps: int, previews: bool = False
+    ) -> None:
+        """Publish the progress, with a preview whose grey level is that of its step."""
+        progress = Progress(
+            job_id=job_id,
+            state=state,
+            step=step,
+            steps=steps,
+            phase=Phase.DENOISE if state is JobState.RUNNING else None,
+            previews=step + 1 if previews else 0,
         )
+        if state in TERMINAL:  # as the script that ends a job does
+            self.redis.hset(f"rq:job:{job_id}", "ended_at", _now())
+            self.redis.zadd(webhooks.DUE, {job_id: 0}, xx=True)
+        self.board.publish_all([progress], {job_id: preview(step)} if previews else {})
 
     def _cancelled(self, job: Job) -> bool:
         return bool(self.redis.hexists(job.key, CANCEL_FIELD))
@@ -149,15 +182,19 @@ class FakeWorker:
     def _store_image(self, job_id: str, request: GenerationRequest, index: int) -> ImageResult:
         seed = request.image_seed(index)
         buffer = io.BytesIO()
-        image = self._generate(request, seed)
+        inputs = {key: self.store.get(key) for key in request.input_keys}
+        result = pasted(np.asarray(self._generate(request, seed)), request, inputs)
+        image = Image.fromarray(result.pixels)
+        if result.alpha is not None:
+            image.putalpha(Image.fromarray(result.alpha))
         image.save(buffer, request.output_format.value, quality=request.quality)
         key = result_key(job_id, index, request.output_format)
         self.store.put(key, buffer.getvalue(), request.output_format.content_type)
         return ImageResult(
             key=key,
             seed=seed,
-            width=request.width,
-            height=request.height,
+            width=image.width,
+            height=image.height,
             format=request.output_format,
             bytes=len(buffer.getvalue()),
             finish_reason=self.finish_reason,
@@ -179,13 +216,19 @@ class FakeWorker:
             return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
         assert request.image_key
         image = Image.open(io.BytesIO(self.store.get(request.image_key)))
+        if request.outpainting is not None:
+            place = request.outpainting
+            whole = Image.new("RGB", (request.width, request.height), RED)
+            x, y = place.image.left - place.result.left, place.image.top - place.result.top
+            whole.paste(image.convert("RGB"), (x, y))
+            return whole
         assert image.mode == ("L" if request.task is Task.SEMANTIC else "RGB")
-        if request.task is Task.UPSCALE:
+        if request.task is Task.UPSCALE or request.tiles is not None:
             return image.resize((request.width, request.height), Image.Resampling.NEAREST)
         assert image.size == (request.width, request.height)
         if request.task is Task.INPAINT:
             assert request.mask_key
             mask = Image.open(io.BytesIO(self.store.get(request.mask_key)))
             assert mask.mode == "L"
-            image.paste(RED, mask=mask)
+            image.paste(RED, mask=mask.point(lambda level: 255 if level >= 128 else 0))
         return image

@@ -1,7 +1,8 @@
 """Hostile requests to a real `darkroom api` process.
 
 No response has a 5xx status or shows internals, memory stays bounded, and the service keeps
-working. The requests are in the files of `hostile/`.
+working. What is accepted matches the OpenAPI description. The requests are in the files of
+`hostile/`.
 """
 
 import json
@@ -27,9 +28,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from protocol.request.model_card import UpscalerInfo
 from protocol.storage.object_store import ObjectStore
-from tests.service.conftest import CARD, word_tokenizer
+from tests.service.conftest import ABLE, word_tokenizer
+from tests.service.description import body_validators, description_of
 from tests.service.fake_worker import FakeWorker
+from tests.service.hostile.fuzz import PATHS, forms, json_bodies
+from tests.service.hostile.input_files import input_files
 from tests.service.sample_images import (
     gradient,
     in_base64,
@@ -42,11 +47,22 @@ from tests.service.sample_images import (
 from tests.support.redis_server import RedisServer, free_port
 
 FOLDER = Path(__file__).parent / "hostile"
+JSON = b"Content-Type: application/json"
 LINES = ("bodies", "forms", "heads", "paths", "raw")
 MEBIBYTE = 2**20
+REFUSED_OR_NOT = frozenset({202, 400, 413, 422})
 GROWTH = 112 * MEBIBYTE  # at the bounds set here; 67 were measured
 INTERNALS = re.compile(
     rb"Traceback|0x[0-9a-f]{6}|site-packages|/worker/|/service/|pydantic|PIL|errors\.|\.py|root:"
+)
+BODIES = body_validators(description_of())
+SERVED = ABLE.model_copy(
+    update={
+        "loras": ("x",),
+        "controlnets": ("canny",),
+        "upscalers": (UpscalerInfo(name="2x", scale=2),),
+        "max_clip_skip": 1,
+    }
 )
 ENVIRONMENT = {
     "DARKROOM_MAX_BODY_BYTES": str(4 * MEBIBYTE),
@@ -55,7 +71,8 @@ ENVIRONMENT = {
     "DARKROOM_MAX_QUEUE_LENGTH": "100000",
     "DARKROOM_MAX_QUEUE_PER_CLIENT": "100000",
     "DARKROOM_HEADER_TIMEOUT_S": "1",
-    "DARKROOM_BODY_TIMEOUT_S": "3",
+    "DARKROOM_UPLOAD_SILENCE_S": "3",
+    "DARKROOM_KEEP_ALIVE_S": "2",
 }
 
 
@@ -67,6 +84,17 @@ class Case:
     data: bytes
     status: frozenset[int]
 
+    def is_described(self) -> bool:
+        """Return True if its JSON body matches the OpenAPI description.
+
+        Forms are not compared, nor what is sent in several chunks or requests.
+        """
+        head, _, body = self.data.partition(b"\r\n\r\n")
+        if JSON not in head or b"Content-Length: %d" % len(body) not in head:
+            return True
+        path = head.split(b" ", 2)[1].partition(b"?")[0].decode()
+        return BODIES[path].is_valid(json.loads(body))
+
 
 @dataclass
 class Api:
@@ -74,6 +102,7 @@ class Api:
 
     port: int
     process: psutil.Process
+    log: Path
     at_rest: int = 0
     at_most: int = 0
 
@@ -101,16 +130,20 @@ class Api:
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("images").as_uri()
+    log = tmp_path_factory.mktemp("log") / "api"
     with RedisServer() as server:
         port = free_port()
         own = {"REDIS_URL": server.url, "OBJECT_STORE_URL": folder, "PORT": str(port)}
         command = [sys.executable, "-m", "darkroom", "api"]
         stop = threading.Event()
         with (
-            FakeWorker(server.url, ObjectStore.open(folder), CARD, word_tokenizer()),
-            subprocess.Popen(command, env={**os.environ, **ENVIRONMENT, **own}) as process,
+            FakeWorker(server.url, ObjectStore.open(folder), SERVED, word_tokenizer()),
+            log.open("wb") as output,
+            subprocess.Popen(
+                command, env={**os.environ, **ENVIRONMENT, **own}, stderr=output, stdout=output
+            ) as process,
         ):
-            api = Api(port, psutil.Process(process.pid))
+            api = Api(port, psutil.Process(process.pid), log)
             _wait_until_up(api)
             for _ in range(5):  # load all that is loaded lazily
                 assert api.alive()
@@ -156,9 +189,6 @@ def _request(
     if method == "POST":
         lines.append(b"Content-Length: %d" % len(body))
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
-
-
-JSON = b"Content-Type: application/json"
 
 
 def _image_request(field: str, data: bytes) -> bytes:
@@ -287,7 +317,7 @@ def images() -> dict[str, bytes]:
 def cases_of_images() -> list[Case]:
     return [
         Case(f"{name} as {field}", _image_request(field, data), frozenset({202, 413, 422}))
-        for name, data in images().items()
+        for name, data in (images() | input_files()).items()
         for field in ("image", "mask")
     ]
 
@@ -299,6 +329,10 @@ def wrong(api: Api, case: Case) -> str | None:
     head, _, body = response.partition(b"\r\n\r\n")
     if status not in case.status:
         return f"{case.name}: {status} {body[:200]!r}"
+    if status in (200, 202) and not case.is_described():
+        return f"{case.name}: {status}, but the description does not allow it"
+    if b"but must be as documented" in body:
+        return f"{case.name}: has no bound: {body[:300]!r}"
     if status >= 400 and (INTERNALS.search(body) or len(body) > 2000):
         return f"{case.name}: shows internals: {body[:300]!r}"
     if re.search(rb"(?im)^set-cookie|^x-injected|server:", head):
@@ -343,6 +377,34 @@ def test_invalid_job_id_is_rejected(api: Api, text: str) -> None:
             status = response[9:12]
             assert status in (b"404", b"422", b"405", b"400"), (path, response[:300])
             assert not INTERNALS.search(response)
+
+
+FUZZ = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZED_PATHS = st.sampled_from(PATHS)
+FORM = b"Content-Type: multipart/form-data; boundary=b"
+
+
+@FUZZ
+@given(FUZZED_PATHS, json_bodies())
+def test_json_that_is_nearly_right_is_accepted_or_refused(
+    api: Api, path: bytes, body: bytes
+) -> None:
+    case = Case("JSON", _request(body, [JSON], path=path), REFUSED_OR_NOT)
+    assert wrong(api, case) is None
+
+
+@FUZZ
+@given(FUZZED_PATHS, forms())
+def test_form_that_is_nearly_right_is_accepted_or_refused(
+    api: Api, path: bytes, body: bytes
+) -> None:
+    case = Case("form", _request(body, [FORM], path=path), REFUSED_OR_NOT)
+    assert wrong(api, case) is None
+
+
+def test_no_request_caused_a_traceback(api: Api) -> None:
+    """Runs after the requests above: an error that nobody expected is in the log."""
+    assert "Traceback" not in api.log.read_text()
 
 
 def test_memory_stays_bounded_and_the_service_works(api: Api) -> None:

@@ -6,38 +6,27 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+import httpx
+import psutil
 import pytest
 
+from service.app import create_app
 from service.routes.deps import Services
-from tests.service.conftest import MAX_BODY_BYTES, Running, running
+from tests.service.conftest import MAX_BODY_BYTES, Running, running, serving, settings_for
+from tests.service.raw_http import BODY, CHUNKED, HEAD, connected, received
 from tests.support.redis_server import RedisServer
-
-HEAD = b"POST /v1/txt2img HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-BODY = b'{"prompt": "x"}'
 
 
 @pytest.fixture(scope="module")
 def service(redis_server: RedisServer) -> Iterator[Running]:
-    timeouts = {"header_timeout_s": 0.4, "body_timeout_s": 0.6, "send_timeout_s": 0.4}
+    timeouts = {
+        "header_timeout_s": 0.4,
+        "send_timeout_s": 0.4,
+        "upload_silence_s": 0.6,
+        "upload_grace_s": 0.6,
+    }
     with running(redis_server.url, max_bodies_bytes=2 * MAX_BODY_BYTES, **timeouts) as service:
         yield service
-
-
-def connected(service: Running) -> socket.socket:
-    host, port = service.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=20)
-
-
-def response_of(connection: socket.socket) -> bytes:
-    """Return all bytes received until the service closes the connection."""
-    received = b""
-    try:
-        while chunk := connection.recv(65536):
-            received += chunk
-    except ConnectionResetError:
-        pass
-    return received
 
 
 def alive(service: Running) -> bool:
@@ -52,7 +41,7 @@ def alive(service: Running) -> bool:
 def test_incomplete_head_times_out(service: Running, start: bytes) -> None:
     with closing(connected(service)) as connection:
         connection.sendall(start)
-        assert response_of(connection) == b""
+        assert received(connection) == b""
     assert alive(service)
 
 
@@ -94,7 +83,7 @@ def test_endless_head_is_cut_off(service: Running, endless: bytes) -> None:
             pass  # cut off, as it should be
         else:
             raise AssertionError("64 MB of headers were read")
-        assert response_of(connection)[:12] in (b"HTTP/1.1 400", b"")
+        assert received(connection)[:12] in (b"HTTP/1.1 400", b"")
     assert alive(service)
 
 
@@ -103,7 +92,7 @@ def test_trailers_are_not_headers(service: Running) -> None:
     with closing(connected(service)) as connection:
         connection.sendall(CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         connection.sendall(b"%x\r\n%b\r\n" % (len(BODY), BODY) + trailer)
-        response = response_of(connection)
+        response = received(connection)
     assert response.startswith(b"HTTP/1.1 200")
     assert b"forged" not in response
 
@@ -111,7 +100,7 @@ def test_trailers_are_not_headers(service: Running) -> None:
 def test_incomplete_body_times_out(service: Running) -> None:
     with closing(connected(service)) as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n" + BODY)
-        response = response_of(connection)
+        response = received(connection)
     assert response.startswith(b"HTTP/1.1 408")
     assert b"urn:darkroom:problem:too-slow" in response
 
@@ -170,6 +159,12 @@ def test_body_is_released_while_its_client_waits(service: Running) -> None:
         connection.close()
 
 
+def has_peer(connection: socket.socket) -> bool:
+    """Return True while the service, in this process, has its end of the connection open."""
+    address = connection.getsockname()
+    return any(peer.raddr == address for peer in psutil.Process().net_connections("tcp"))
+
+
 def test_client_that_does_not_read_is_cut_off(service: Running) -> None:
     """A client that reads nothing of a response of several megabytes."""
     fields = {"prompt": "x", "width": 128, "height": 256, "n": 4, "response": "base64"}
@@ -179,10 +174,30 @@ def test_client_that_does_not_read_is_cut_off(service: Running) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         host, port = service.url.removeprefix("http://").split(":")
         connection.connect((host, int(port)))
+        while not has_peer(connection):
+            time.sleep(0.01)
         for _ in range(40):  # more than the system's own buffers hold
             connection.sendall(head + body)
-        time.sleep(3)
+        while has_peer(connection):
+            time.sleep(0.05)
         connection.settimeout(20)
-        response = response_of(connection)
+        response = received(connection)
     assert response.count(b"HTTP/1.1 200") < 40
     assert alive(service)
+
+
+def can_use_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not can_use_ipv6(), reason="this machine has no IPv6")
+def test_two_colons_are_every_address_of_both_families() -> None:
+    app = create_app(settings_for("redis://unused"))
+    with serving(app, host="::") as url:
+        port = url.rpartition(":")[2]
+        for address in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{address}:{port}/healthz").status_code == 200

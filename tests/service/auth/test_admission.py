@@ -10,7 +10,7 @@ import pytest
 
 from protocol.queue.job_queue import queue_name
 from tests.service.conftest import CARD, Running, running
-from tests.service.middleware.test_access import key_for
+from tests.service.keys import key_for
 from tests.service.sample_images import gradient, packed
 from tests.support.redis_server import RedisServer
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import models.denoising.masks
-from service.images.masks import MARKED, decode_mask, resize_mask
+from service.images.masks import MARKED, resize_mask
 from service.images.uploaded_images import SMOOTH
+from tests.service.images.decoded import mask_of
 from tests.service.sample_images import gradient, left_half_white, packed
 
 MAX_PIXELS = 512 * 512
@@ -19,7 +20,7 @@ Colour = tuple[int, ...]
 
 
 def codes(image: Image.Image, kind: str = "PNG", **options: object) -> set[str]:
-    mask = decode_mask("mask", packed(image, kind, **options), MAX_PIXELS)
+    mask = mask_of(packed(image, kind, **options), MAX_PIXELS)
     assert all(warning.field == "mask" and warning.detail for warning in mask.warnings)
     return {warning.code for warning in mask.warnings}
 
@@ -53,12 +54,12 @@ def stroke_on(stroke: Colour, background: Colour | Image.Image, width: int = 5) 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_every_mode_is_converted(mode: str) -> None:
     data = packed(gradient().convert(mode))
-    assert decode_mask("mask", data, MAX_PIXELS).image.mode == "L"
+    assert mask_of(data, MAX_PIXELS).image.mode == "L"
 
 
 def test_transparent_pixels_are_kept() -> None:
     clear = Image.new("RGBA", (8, 8), (255, 255, 255, 0))
-    assert decode_mask("mask", packed(clear), MAX_PIXELS).image.getextrema() == (0, 0)
+    assert mask_of(packed(clear), MAX_PIXELS).image.getextrema() == (0, 0)
 
 
 # ---- warnings ----------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ def test_mask_of_another_convention_has_warnings(mask: Image.Image, expected: se
 
 
 def test_warning_gives_the_convention_and_the_brightest_pixel() -> None:
-    mask = decode_mask("mask", packed(Image.new("L", (9, 9), 7)), MAX_PIXELS)
+    mask = mask_of(packed(Image.new("L", (9, 9), 7)), MAX_PIXELS)
     (warning,) = mask.warnings
     assert "white marks what is inpainted" in warning.detail
     assert "brightest pixel of the mask is 7" in warning.detail

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import InvalidRequest
-from service.images.ssrf_guard import BOUND, Address, SsrfGuard, is_public, resolve
+from service.images.ssrf_guard import BOUND, SsrfGuard
+from service.outbound import Address, is_public, resolve
 from tests.service.conftest import Running, running
 from tests.service.sample_images import gradient, in_base64, packed
 

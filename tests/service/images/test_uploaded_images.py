@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,8 @@ from PIL import Image
 from protocol.errors import InvalidRequest
 from protocol.request.object_keys import input_key
 from service.images.image_sanitizer import orientation, sanitize_image
-from service.images.masks import decode_mask
-from service.images.uploaded_images import canonical, decode_image
+from service.images.uploaded_images import canonical
+from tests.service.images.decoded import image_of, mask_of
 from tests.service.sample_images import (
     gradient,
     left_half_white,
@@ -32,7 +33,7 @@ FILES = [packed(gradient(32, 24), kind) for kind in ("PNG", "JPEG", "WEBP")]
 
 def decoded_or_refused(data: bytes) -> None:
     try:
-        image = decode_image("image", data, MAX_PIXELS)
+        image = image_of(data, MAX_PIXELS)
     except InvalidRequest as error:
         assert error.field == "image"  # both outcomes are allowed
     else:
@@ -63,28 +64,28 @@ def test_truncated_files_are_decoded_or_rejected(data: bytes, part: float) -> No
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "ICO", "PCX", "TGA"])
 def test_other_formats_are_rejected(kind: str) -> None:
-    with pytest.raises(InvalidRequest, match="PNG, JPEG or WebP"):
-        decode_image("image", packed(gradient(), kind), MAX_PIXELS)
+    with pytest.raises(InvalidRequest, match="PNG, JPEG, WebP, AVIF or HEIC"):
+        image_of(packed(gradient(), kind), MAX_PIXELS)
 
 
 def test_image_at_the_pixel_limit_is_accepted() -> None:
-    decode_image("image", packed(gradient(256, 256)), MAX_PIXELS)
+    image_of(packed(gradient(256, 256)), MAX_PIXELS)
     with pytest.raises(InvalidRequest, match="257x256"):
-        decode_image("image", packed(gradient(257, 256)), MAX_PIXELS)
+        image_of(packed(gradient(257, 256)), MAX_PIXELS)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_every_mode_is_converted(mode: str) -> None:
     data = packed(gradient().convert(mode))
-    assert decode_image("image", data, MAX_PIXELS).mode == "RGB"
+    assert image_of(data, MAX_PIXELS).mode == "RGB"
 
 
 def test_canonical_image_is_lossless_and_content_addressed() -> None:
-    one, again = (canonical(gradient(), (64, 64)) for _ in range(2))
+    one, again = (canonical(gradient()) for _ in range(2))
     assert one == again
     assert same(opened(one.png), gradient())
     assert one.record.key == input_key(one.png)
-    mask = canonical(left_half_white(), (32, 16))
+    mask = canonical(left_half_white(32, 16))
     assert opened(mask.png).mode == "L"
     assert (mask.record.width, mask.record.height) == opened(mask.png).size == (32, 16)
 
@@ -94,7 +95,7 @@ def test_only_pixels_of_an_upload_are_stored() -> None:
     exif[0x010E] = "a canary"
     data = packed(gradient(), "PNG", exif=exif)
     assert b"canary" in data
-    png = canonical(decode_image("image", data, MAX_PIXELS), (64, 64)).png
+    png = canonical(image_of(data, MAX_PIXELS)).png
     assert b"canary" not in png
     assert not Image.open(io.BytesIO(png)).info
 
@@ -115,7 +116,7 @@ def test_exif_orientation_is_applied(kind: str, number: int, corner: str) -> Non
     image = Image.new("RGB", (64, 32), "white")
     image.paste((255, 0, 0), (0, 0, 16, 16))
     options = {"quality": 95, "exif": exif_of(number)}
-    upright = decode_image("image", packed(image, kind, **options), MAX_PIXELS)
+    upright = image_of(packed(image, kind, **options), MAX_PIXELS)
     assert upright.size == ((64, 32) if number in (1, 3) else (32, 64))
     x = 4 if corner[1] == "l" else upright.width - 5
     y = 4 if corner[0] == "t" else upright.height - 5
@@ -137,15 +138,15 @@ def test_exif_orientation_is_applied(kind: str, number: int, corner: str) -> Non
 )
 def test_broken_exif_is_ignored(exif: bytes) -> None:
     jpeg = with_segments(packed(gradient(), "JPEG", quality=95), b"\xe1" + exif)
-    assert decode_image("image", jpeg, MAX_PIXELS).size == (64, 64)
+    assert image_of(jpeg, MAX_PIXELS).size == (64, 64)
     png = with_chunks(packed(gradient()), png_chunk(b"eXIf", exif))
-    assert same(decode_image("image", png, MAX_PIXELS), gradient())
+    assert same(image_of(png, MAX_PIXELS), gradient())
 
 
 @pytest.mark.parametrize("number", [0, 9, 255, 65535])
 def test_invalid_orientation_is_ignored(number: int) -> None:
     data = packed(gradient(64, 32), "PNG", exif=exif_of(number))
-    assert same(decode_image("image", data, MAX_PIXELS), gradient(64, 32))
+    assert same(image_of(data, MAX_PIXELS), gradient(64, 32))
 
 
 @given(st.binary(max_size=100) | st.binary(max_size=60).map(lambda rest: b"MM\0*" + rest))
@@ -170,20 +171,20 @@ def test_colours_are_converted_to_srgb(kind: str) -> None:
     """The profile maps the red channel to green, and its values are linear light."""
     image = Image.new("RGB", (8, 8), (128, 0, 0))
     data = packed(image, kind, icc_profile=profile(red="green", green="red"), lossless=True)
-    found = decode_image("image", data, MAX_PIXELS).getpixel((4, 4))
+    found = image_of(data, MAX_PIXELS).getpixel((4, 4))
     assert found == pytest.approx((0, 188, 0), abs=3)
 
 
 def test_profile_conversion_keeps_transparency() -> None:
     half = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
     data = packed(half, icc_profile=profile(red="green", green="red"))
-    found = decode_image("image", data, MAX_PIXELS).getpixel((4, 4))
+    found = image_of(data, MAX_PIXELS).getpixel((4, 4))
     assert found == pytest.approx((127, 255, 127), abs=3)
 
 
 def test_profile_of_a_mask_is_ignored() -> None:
     data = packed(Image.new("L", (8, 8), 128), icc_profile=profile())
-    assert decode_mask("mask", data, MAX_PIXELS).image.getextrema() == (128, 128)
+    assert mask_of(data, MAX_PIXELS).image.getextrema() == (128, 128)
 
 
 @pytest.mark.parametrize("broken", [b"junk" * 50, profile()[:100], profile()[:-30], b"\0" * 200])
@@ -191,12 +192,12 @@ def test_profile_of_a_mask_is_ignored() -> None:
 def test_broken_profile_is_ignored(mode: str, broken: bytes) -> None:
     data = packed(gradient().convert(mode), icc_profile=broken)
     expected = gradient().convert(mode).convert("RGB")
-    assert same(decode_image("image", data, MAX_PIXELS), expected)
+    assert same(image_of(data, MAX_PIXELS), expected)
 
 
 def test_profile_of_another_colour_space_is_ignored() -> None:
     data = packed(gradient().convert("CMYK"), "JPEG", icc_profile=profile(), quality=100)
-    found = decode_image("image", data, MAX_PIXELS).getpixel((10, 20))
+    found = image_of(data, MAX_PIXELS).getpixel((10, 20))
     assert found == pytest.approx((20, 40, 30), abs=6)
 
 
@@ -205,7 +206,7 @@ def test_profile_of_another_colour_space_is_ignored() -> None:
 
 def test_sixteen_bits_are_scaled_to_eight() -> None:
     ramp = Image.frombytes("I;16", (256, 1), b"".join(bytes((0, i)) for i in range(256)))
-    found = decode_image("image", packed(ramp), MAX_PIXELS)
+    found = image_of(packed(ramp), MAX_PIXELS)
     assert [found.getpixel((x, 0)) for x in (0, 100, 255)] == [(0,) * 3, (100,) * 3, (255,) * 3]
 
 
@@ -213,7 +214,7 @@ def test_sixteen_bits_are_scaled_to_eight() -> None:
 def test_first_frame_of_an_animation_is_used(kind: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
     data = packed(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
-    assert decode_image("image", data, MAX_PIXELS).getpixel((8, 8)) == (255, 0, 0)
+    assert image_of(data, MAX_PIXELS).getpixel((8, 8)) == (255, 0, 0)
 
 
 # ---- bombs -------------------------------------------------------------------------------------
@@ -222,28 +223,29 @@ def test_first_frame_of_an_animation_is_used(kind: str) -> None:
 def test_compressed_text_bomb_is_not_decompressed() -> None:
     bomb = b"x\0\0" + zlib.compress(bytes(2**27), 9)
     data = with_chunks(packed(gradient()), *[png_chunk(b"zTXt", bomb)] * 50)
-    assert same(decode_image("image", data, MAX_PIXELS), gradient())
+    assert same(image_of(data, MAX_PIXELS), gradient())
 
 
 def test_profile_bomb_is_not_decompressed() -> None:
     bomb = png_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**27), 9))
     with pytest.raises(InvalidRequest, match="cannot be decoded"):
-        decode_image("image", with_chunks(packed(gradient()), bomb), MAX_PIXELS)
+        image_of(with_chunks(packed(gradient()), bomb), MAX_PIXELS)
 
 
 @pytest.mark.parametrize(
-    "data",
+    "make",
     [
-        with_chunks(packed(gradient()), png_chunk(b"prVt", b"") * 1_000_000),
-        with_chunks(packed(gradient()), png_chunk(b"tEXt", b"a\0b") * 100_000),
-        with_segments(packed(gradient(), "JPEG"), *[b"\xe5"] * 1_000_000),
-        with_segments(packed(gradient(), "JPEG"), *[b"\xfecomment"] * 100_000),
+        lambda: with_chunks(packed(gradient()), png_chunk(b"prVt", b"") * 1_000_000),
+        lambda: with_chunks(packed(gradient()), png_chunk(b"tEXt", b"a\0b") * 100_000),
+        lambda: with_segments(packed(gradient(), "JPEG"), *[b"\xe5"] * 1_000_000),
+        lambda: with_segments(packed(gradient(), "JPEG"), *[b"\xfecomment"] * 100_000),
     ],
     ids=["private chunks", "texts", "segments", "comments"],
 )
-def test_file_with_too_many_parts_is_rejected(data: bytes) -> None:
+def test_file_with_too_many_parts_is_rejected(make: Callable[[], bytes]) -> None:
+    data = make()
     with pytest.raises(InvalidRequest, match="at most 20000 parts"):
-        decode_image("image", data, MAX_PIXELS)
+        image_of(data, MAX_PIXELS)
 
 
 def scan_bomb() -> bytes:
@@ -255,15 +257,15 @@ def scan_bomb() -> bytes:
 
 def test_jpeg_with_too_many_scans_is_rejected() -> None:
     with pytest.raises(InvalidRequest, match="at most 100 scans"):
-        decode_image("image", scan_bomb(), MAX_PIXELS)
+        image_of(scan_bomb(), MAX_PIXELS)
 
 
 def test_data_after_the_image_is_not_counted() -> None:
     """A video after the image, as phones append it, and one before its first scan."""
     video = b"\xff\xda\x00\x02" * 10_000
     jpeg = packed(gradient(), "JPEG", progressive=True)
-    decode_image("image", jpeg + video, MAX_PIXELS)
-    decode_image("image", with_segments(jpeg, b"\xe1" + video), MAX_PIXELS)
+    image_of(jpeg + video, MAX_PIXELS)
+    image_of(with_segments(jpeg, b"\xe1" + video), MAX_PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +276,7 @@ def test_size_is_checked_before_pixels(size: tuple[int, int]) -> None:
     rows = png_chunk(b"IDAT", zlib.compress(bytes(10**6), 9))
     data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + rows + png_chunk(b"IEND", b"")
     with pytest.raises(InvalidRequest) as raised:
-        decode_image("image", data, 1000)
+        image_of(data, 1000)
     assert raised.value.problem == "image-too-large"
 
 
@@ -288,6 +290,6 @@ POLYGLOTS = {
 
 @pytest.mark.parametrize("data", POLYGLOTS.values(), ids=POLYGLOTS)
 def test_only_the_image_of_a_polyglot_is_stored(data: bytes) -> None:
-    png = canonical(decode_image("image", data, MAX_PIXELS), (64, 64)).png
+    png = canonical(image_of(data, MAX_PIXELS)).png
     for other in (b"script", b"alert", b"PK\x03\x04", b"system"):
         assert other not in png

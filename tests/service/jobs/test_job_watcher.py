@@ -103,8 +103,8 @@ def test_events_end_when_redis_was_emptied(service: Running, state: str) -> None
         lines = events.iter_lines()
         assert next(lines) == f"event: {state}"
         service.worker.redis.flushall()
-        last = [line for line in lines if line][-2:]
-    assert last[0] == "event: failed"
+        last = [line for line in lines if line][-3:]
+    assert (last[0], last[2]) == ("event: failed", "id: failed")
     assert json.loads(last[1].removeprefix("data: "))["error"]["type"].endswith(":job-lost")
 
 

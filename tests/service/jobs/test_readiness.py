@@ -12,7 +12,7 @@ from protocol.registry.presence import WORKERS, WorkerReport, WorkerState
 from tests.service.conftest import CARD, Running, running, word_tokenizer
 from tests.support.redis_server import RedisServer
 
-WITHIN_S = 5.0  # the oldest thing that an API process has cached
+WITHIN_S = 60.0  # patience; an API process caches nothing for more than five seconds
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 def post(service: Running, **headers: str) -> httpx.Response:
-    headers |= {"Prefer": "respond-async"}
+    headers |= {"Prefer": "respond-async, wait=0"}  # nor for a model
     return service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=headers)
 
 

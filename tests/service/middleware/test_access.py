@@ -2,26 +2,30 @@
 
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.datastructures import Headers
+from starlette.routing import WebSocketRoute
+from websockets.exceptions import InvalidStatus
+from websockets.sync import client as web_socket
 
 from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope
 from protocol.connection.redis_client import connect
 from service.auth.api_keys import ApiKeyBackend
 from service.middleware.public_paths import HEALTH, PAGES
-from service.settings import ServiceSettings, is_loopback
+from service.network_addresses import is_loopback
+from service.settings import ServiceSettings
 from tests.service.conftest import Running, running, settings_for
+from tests.service.keys import ADMIN_KEY, key_for
+from tests.support.forked_program import ForkedProgram, run_forked
 from tests.support.redis_server import RedisServer, free_port
 
-ADMIN_KEY = "an-admin-key-of-thirty-two-characters-or-more"
 ASYNC = {"Prefer": "respond-async"}
 JOB_ID = "0" * 32
 
@@ -33,28 +37,41 @@ def secured(redis_url: str) -> Iterator[Running]:
         yield service
 
 
-def key_for(service: Running, *scopes: Scope, **limits: int) -> dict[str, str]:
-    """Create a key and return its headers."""
-    chosen = frozenset(scopes or (Scope.GENERATE, Scope.READ))
-    token, record = ApiKey.create("a client", chosen, KeyLimits(**limits), 0.0)
-    KeyRecords(service.worker.redis).add(record)
-    time.sleep(0.3)  # unknown keys are read again after a quarter of a second at the earliest
-    return {"Authorization": f"Bearer {token}"}
-
-
 def submit(service: Running, key: dict[str, str], **fields: object) -> httpx.Response:
     return service.client.post("/v1/txt2img", json={"prompt": "x", **fields}, headers=key | ASYNC)
 
 
 def every_route(service: Running) -> list[tuple[str, str]]:
     """Return method and path of every route, with the path parameters filled in."""
-    paths = {
-        context.path.format(job_id=JOB_ID, index=0, kind="depth", name="docs.js"): context.methods
-        or set()
+    known = dict.fromkeys(("job_id", "batch_id", "install_id", "file_id", "request_id"), JOB_ID)
+    known |= {"index": "0", "kind": "depth", "name": "docs.js"}
+    found = {
+        (method, re.sub(r"\{(\w+)\}", lambda part: known.get(part[1], "tiny"), context.path))
         for context in iter_route_contexts(service.app.routes)
+        for method in context.methods or ()
         if context.path
     }
-    return [(method, path) for path, methods in sorted(paths.items()) for method in sorted(methods)]
+    return sorted(found)
+
+
+def web_sockets(service: Running) -> list[str]:
+    """Return the path of every WebSocket, with the path parameters filled in."""
+    found = [
+        context.path.format(job_id=JOB_ID)
+        for context in iter_route_contexts(service.app.routes)
+        if context.path and isinstance(context.route, WebSocketRoute)
+    ]
+    return sorted(found)
+
+
+def test_every_web_socket_needs_a_key(secured: Running) -> None:
+    paths = web_sockets(secured)
+    assert f"/v1/jobs/{JOB_ID}/ws" in paths
+    url = secured.url.replace("http", "ws", 1)
+    for path in [*paths, "/v1/nowhere/ws"]:
+        with pytest.raises(InvalidStatus) as refused:
+            web_socket.connect(f"{url}{path}", proxy=None)
+        assert refused.value.response.status_code == 401, path
 
 
 def test_every_route_needs_a_key_but_health_and_pages(secured: Running) -> None:
@@ -181,11 +198,31 @@ def test_requests_per_minute_are_limited(secured: Running) -> None:
 def test_pixel_steps_per_minute_are_limited(secured: Running) -> None:
     key = key_for(secured, pixel_steps_per_minute=64 * 64 * 4 * 2)
     assert submit(secured, key).status_code == 202
-    assert submit(secured, key, width=128).json()["type"].endswith(":rate-limited")
+    assert submit(secured, key, width=128, height=64).json()["type"].endswith(":rate-limited")
     assert submit(secured, key).status_code == 202
     never = submit(secured, key, steps=9)
     assert (never.status_code, never.json()["field"]) == (422, "steps")
     assert never.json()["type"].endswith(":over-budget")
+
+
+@pytest.mark.parametrize(
+    ("limits", "field", "missing"),  # the missing share comes back in that share of a day
+    [({"images_per_day": 3}, "n", 1 / 3), ({"megapixel_steps_per_day": 1}, "steps", 0.31072)],
+)
+def test_quotas_of_a_day(
+    secured: Running, limits: dict[str, int], field: str, missing: float
+) -> None:
+    key = key_for(secured, **limits)
+    half = {"n": 2} if field == "n" else {"width": 128, "height": 128, "steps": 40}
+    assert submit(secured, key, **half).status_code == 202
+    refused = submit(secured, key, **half)
+    assert refused.status_code == 429
+    assert "a day" in refused.json()["detail"]
+    waits_s = int(refused.headers["retry-after"])
+    assert missing * 86_400 - 3600 < waits_s <= missing * 86_400 + 1
+    never = submit(secured, key, width=128, height=128, steps=40, n=4)
+    assert (never.status_code, never.json()["field"]) == (422, field)
+    assert submit(secured, key).status_code == 202
 
 
 def test_jobs_at_once_are_limited(secured: Running) -> None:
@@ -269,16 +306,25 @@ def test_allowed_hosts_are_accepted(redis_url: str) -> None:
             ("Images.Example.org:443", 200),
             ("a.example.net", 200),
             ("example.net", 421),
-            ("localhost", 421),
+            ("localhost", 200),
+            ("[::1]:8000", 200),
+            ("192.168.1.7", 421),
         ):
-            assert service.client.get("/v1/models", headers={"Host": host}).status_code == status
+            response = service.client.get("/v1/models", headers={"Host": host})
+            assert response.status_code == status
+            assert status == 200 or "DARKROOM_ALLOWED_HOSTS" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
     ("origin", "status"),
     [
         ("http://{host}", 200),
+        ("HTTP://{host}", 200),
+        ("https://{host}", 200),  # through a proxy with TLS that is not declared
         ("https://evil.example", 403),
+        ("ftp://{host}", 403),
+        ("http://{host}/", 200),
+        ("http://{host}/x", 403),
         ("null", 403),
         ("http://{host}.evil.example", 403),
         ("http://127.0.0.1", 403),  # another port is another site
@@ -312,49 +358,59 @@ def test_allowed_origin_gets_cors_headers(redis_url: str) -> None:
 # ---- starting ----------------------------------------------------------------------------------
 
 
-def started(redis_url: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `darkroom api` until it exits or is ready."""
-    command = [sys.executable, "-m", "darkroom", "api"]
-    variables = {**os.environ, "REDIS_URL": redis_url, "PORT": str(free_port()), **environment}
+def started(redis_url: str, folder: Path, **environment: str) -> tuple[int, str]:
+    """Run `darkroom api` until it exits or is ready; return its exit status and its output."""
+    port = str(free_port())
+    variables = {**os.environ, "REDIS_URL": redis_url, "PORT": port, **environment}
     variables["OBJECT_STORE_URL"] = "memory:///"
-    with subprocess.Popen(
-        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        url = f"http://127.0.0.1:{variables['PORT']}/healthz"
-        while process.poll() is None:
+    output = folder / "output"
+    with ForkedProgram("darkroom", "api", environment=variables, output=output) as program:
+        while program.poll() is None:
             try:
-                httpx.get(url)
+                httpx.get(f"http://127.0.0.1:{port}/healthz")
             except httpx.TransportError:
                 time.sleep(0.05)
             else:
-                process.terminate()
+                program.terminate()
                 break
-        out, error = process.communicate()
-        return subprocess.CompletedProcess(command, process.returncode, out, error)
+    return program.wait(), output.read_text()
 
 
-def test_service_without_keys_does_not_start_on_a_public_address(redis_url: str) -> None:
-    refused = started(redis_url, HOST="0.0.0.0")
-    assert refused.returncode == 1
-    assert "darkroom keys create" in refused.stderr
-    assert "Traceback" not in refused.stderr
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"HOST": "0.0.0.0"}, "others can reach HOST 0.0.0.0"),
+        ({"DARKROOM_AUTH": "required"}, "DARKROOM_AUTH is required"),
+        ({"DARKROOM_AUTH": "required", "HOST": "0.0.0.0"}, "DARKROOM_AUTH is required"),
+        ({"DARKROOM_ROOT_PATH": "/x"}, "clients come through a proxy (DARKROOM_ROOT_PATH set)"),
+        (
+            {"DARKROOM_TRUSTED_PROXIES": "127.0.0.1", "DARKROOM_PUBLIC_URL": "https://x.org"},
+            "clients come through a proxy (DARKROOM_TRUSTED_PROXIES and DARKROOM_PUBLIC_URL set)",
+        ),
+    ],
+)
+def test_service_that_needs_keys_does_not_start_without_one(
+    redis_url: str, settings: dict[str, str], reason: str, tmp_path: Path
+) -> None:
+    status, output = started(redis_url, tmp_path, **settings)
+    assert status == 2
+    assert output.startswith(f"darkroom: {reason}, and there is no API key")
+    assert "darkroom keys create" in output
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize("settings", [{"DARKROOM_AUTH": "off"}, {"DARKROOM_ADMIN_KEY": ADMIN_KEY}])
 def test_service_starts_with_a_key_or_with_auth_off(
-    redis_url: str, settings: dict[str, str]
+    redis_url: str, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    assert started(redis_url, HOST="0.0.0.0", **settings).returncode in (0, -15)
+    assert started(redis_url, tmp_path, HOST="0.0.0.0", **settings)[0] in (0, -15)
 
 
 def darkroom_keys(redis_url: str, *arguments: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "darkroom", "keys", *arguments],
-        env={**os.environ, "REDIS_URL": redis_url, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    environment = {**os.environ, "REDIS_URL": redis_url, "COLUMNS": "200"}
+    ran = run_forked("darkroom", "keys", *arguments, environment=environment)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 def test_keys_command_creates_lists_and_revokes_keys(redis_url: str) -> None:
@@ -377,7 +433,7 @@ def test_loopback_address_needs_no_key(host: str) -> None:
     assert not ServiceSettings.model_validate({"host": host}).keys_needed
 
 
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.168.0.4", "::ffff:192.0.2.1", "myhost"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.4", "::ffff:192.0.2.1", "myhost"])
 def test_other_address_needs_a_key(host: str) -> None:
     assert ServiceSettings.model_validate({"host": host}).keys_needed
 

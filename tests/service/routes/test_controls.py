@@ -73,6 +73,20 @@ def test_inpainting_takes_controls(service: Running) -> None:
     assert len(set(request.input_keys)) == 3
 
 
+@pytest.mark.parametrize("further", [{}, {"tile_size": 64, "width": 128, "height": 128}])
+def test_control_without_image_takes_that_of_the_request(
+    service: Running, further: dict[str, Any]
+) -> None:
+    image = in_base64(packed(gradient(64, 64)))
+    controls = [{"model": "canny"}, {"model": "depth", "image": None}, control()]
+    body = {"prompt": "a cat", "image": image, "controls": controls, **further}
+    response = service.client.post("/v1/img2img", json=body)
+    assert response.status_code == 200, response.text
+    (request,) = service.worker.seen
+    first, second, other = request.controls
+    assert first.image_key == second.image_key == request.image_key != other.image_key
+
+
 @pytest.mark.parametrize(
     ("field", "problem", "controls"),
     [
@@ -81,8 +95,9 @@ def test_inpainting_takes_controls(service: Running) -> None:
         ("controls.0.image", "bad-base64", [{"model": "canny", "image": "http://127.0.0.1/x.png"}]),
         ("controls.0.image", "broken-image", [{"model": "canny", "image": "QUJD"}]),
         ("controls.0.image", "empty-file", [{"model": "canny", "image": ""}]),
-        ("controls.0.image", "wrong-type", [{"model": "canny", "image": None}]),
-        ("controls.0.image", "missing-field", [{"model": "canny"}]),
+        ("controls.0.image", "wrong-type", [{"model": "canny", "image": 1}]),
+        ("controls.0.image", "control-without-image", [{"model": "canny", "image": None}]),
+        ("controls.0.image", "control-without-image", [{"model": "canny"}]),
         ("controls.0", "wrong-type", ["canny"]),
         ("controls", "wrong-type", {"model": "canny"}),
         ("controls", "too-many", [control()] * 5),

@@ -63,7 +63,7 @@ def test_every_field_reaches_the_worker(service: Running) -> None:
     assert [image["seed"] for image in response.json()["images"]] == [SEED_LIMIT - 1, 0, 1]
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "avif"])
 def test_images_by_url(service: Running, kind: str) -> None:
     fields = {"prompt": "x", "response": "url", "output_format": kind}
     (image,) = service.client.post("/v1/txt2img", json=fields).json()["images"]
@@ -100,6 +100,16 @@ def test_txt2img_as_a_form(service: Running) -> None:
     response = service.client.post("/v1/txt2img", files={"prompt": (None, "42")})
     assert response.status_code == 200, response.text
     assert service.worker.seen[0].prompt == "42"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("On", True), ("1", True), ("no", False)]
+)
+def test_true_and_false_in_a_form(service: Running, text: str, value: bool) -> None:
+    files = {"prompt": (None, "x"), "previews": (None, text)}
+    response = service.client.post("/v1/txt2img", files=files)
+    assert response.status_code == 200, response.text
+    assert service.worker.seen[0].previews is value
 
 
 def test_image_is_resized_to_the_requested_size(service: Running) -> None:

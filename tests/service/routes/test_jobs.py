@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 from protocol.errors import DarkroomError, InvalidRequest, JobFailed
 from service.routes.deps import Services
 from tests.service.conftest import Running
+from tests.service.raw_http import HEAD, connected
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -159,26 +161,70 @@ def test_full_queue_responds_429(service: Running) -> None:
     assert int(response.headers["retry-after"]) > 0
 
 
-def test_job_survives_disconnect_of_its_client(service: Running) -> None:
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
+def test_job_survives_disconnect_of_its_client(service: Running, reset: bool) -> None:
+    """A reset ends the wait at once; a closed connection may be half-closed, and waits on."""
     service.worker.hold()
     services: Services = service.app.state.services
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{service.url}/v1/txt2img", json={"prompt": "disconnected"}, timeout=0.5)
-    while services.watcher.watched:
+    body = b'{"prompt": "disconnected"}'
+    with closing(connected(service)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        while not services.watcher.watched:
+            time.sleep(0.01)
+    while reset and services.watcher.watched:
         time.sleep(0.01)
     service.worker.release()
+    while services.watcher.watched:
+        time.sleep(0.01)
     while not service.worker.seen:
         time.sleep(0.01)
     assert service.worker.seen[0].prompt == "disconnected"
 
 
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
+def test_job_is_cancelled_with_its_client_on_request(service: Running, reset: bool) -> None:
+    service.worker.hold()
+    body = b'{"prompt": "disconnected", "cancel_on_disconnect": true}'
+    with closing(connected(service)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        while not (job_ids := service.worker.waiting()):
+            time.sleep(0.01)
+    assert until(service, f"/v1/jobs/{job_ids[0]}", "cancelled")
+    service.worker.release()
+    service.client.post("/v1/txt2img", json={"prompt": "another"}).raise_for_status()
+    assert [request.prompt for request in service.worker.seen] == ["another"]
+
+
+def test_job_that_another_request_waits_for_is_not_cancelled(service: Running) -> None:
+    service.worker.hold()
+    services: Services = service.app.state.services
+    body = {"prompt": "x", "cancel_on_disconnect": True}
+    headers = {"Idempotency-Key": "order 1"}
+    responses: list[httpx.Response] = []
+
+    def wait() -> None:
+        url = f"{service.url}/v1/txt2img"
+        responses.append(httpx.post(url, json=body, headers=headers, timeout=30))
+
+    patient = Thread(target=wait)
+    patient.start()
+    while not services.watcher.watched:
+        time.sleep(0.01)
+    impatient = httpx.Timeout(30, read=0.3)
+    with pytest.raises(httpx.ReadTimeout):
+        service.client.post("/v1/txt2img", json=body, headers=headers, timeout=impatient)
+    service.worker.release()
+    patient.join()
+    assert responses[0].status_code == 200
+
+
 def test_disconnect_during_upload_is_harmless(
     service: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    host, port = service.url.removeprefix("http://").split(":")
-    head = b"POST /v1/txt2img HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(head + b'Content-Length: 100\r\n\r\n{"prompt": "x')
+    with closing(connected(service)) as connection:
+        connection.sendall(HEAD + b'Content-Length: 100\r\n\r\n{"prompt": "x')
     counted = 'method="POST",route="/v1/txt2img",status="499"} 1.0'
     while counted not in service.client.get("/metrics").text:
         time.sleep(0.01)

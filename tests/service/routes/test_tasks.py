@@ -124,16 +124,3 @@ def test_unsupported_task_is_rejected_with_the_supported_ones(without_text: Runn
         assert problem["type"] == "urn:darkroom:problem:unsupported-task"
         assert "there is none here" in problem["detail"]
         assert "tiny does inpaint, unconditional" in problem["detail"]
-
-
-def test_schema_of_each_task_has_its_own_fields(service: Running) -> None:
-    schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
-    fields = {
-        name: set(schemas[name]["properties"]) for name in schemas if "properties" in schemas[name]
-    }
-    assert {"image", "steps"} <= fields["Upscale"]
-    assert not {"prompt", "width", "strength", "class_id"} & fields["Upscale"]
-    assert "boxes" in fields["Layout"]
-    assert "boxes" not in fields["TextToImage"]
-    assert schemas["TextToImage"]["required"] == ["prompt"]
-    assert schemas["Inpaint"]["required"] == ["image", "mask"]

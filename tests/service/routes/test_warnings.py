@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from service.images.masks import MARKED
-from service.schemas.response_builder import WARNINGS_HEADER
+from service.schemas.file_responses import WARNINGS_HEADER
 from tests.service.conftest import Running, running
 from tests.service.sample_images import gradient, in_base64, left_half_white, opened, packed
 

@@ -165,6 +165,8 @@ REQUESTS = [
     wrong("a path for a model", 422, "unknown-model", "model", model="../../etc/passwd"),
     wrong("width is text", 422, "wrong-type", "width", width="512"),
     wrong("width is true", 422, "wrong-type", "width", width=True),
+    wrong("previews is a number", 422, "wrong-type", "previews", previews=1),
+    wrong("previews is text", 422, "wrong-type", "previews", previews="true"),
     wrong("width is a fraction", 422, "wrong-type", "width", width=64.5),
     wrong("width not a multiple", 422, "size-not-a-multiple", "width", width=100),
     wrong("height not a multiple", 422, "size-not-a-multiple", "height", height=65),
@@ -181,7 +183,7 @@ REQUESTS = [
     wrong("guidance negative", 422, "out-of-range", "guidance_scale", guidance_scale=-1),
     wrong("guidance too large", 422, "guidance-too-large", "guidance_scale", guidance_scale=21),
     wrong("guidance is text", 422, "wrong-type", "guidance_scale", guidance_scale="7"),
-    wrong("seed negative", 422, "out-of-range", "seed", seed=-1),
+    wrong("seed negative", 422, "out-of-range", "seed", seed=-2),
     wrong("seed too large", 422, "out-of-range", "seed", seed=2**53),
     wrong("too many images", 422, "too-many-images", "n", n=5),
     wrong("no images", 422, "out-of-range", "n", n=0),
@@ -205,7 +207,7 @@ REQUESTS = [
     wrong_image("image too large", "image-too-large", image=in_base64(png_header(1000, 1000))),
     wrong_image("image is a bomb", "image-too-large", image=in_base64(png_header(30000, 30000))),
     wrong_image(
-        "image of an illegal size", "image-size", image=in_base64(packed(gradient(50, 50)))
+        "image of an illegal size", "image-size", image=in_base64(packed(gradient(260, 50)))
     ),
     wrong_image("strength zero", "out-of-range", "strength", strength=0),
     wrong_image("strength above one", "out-of-range", "strength", strength=1.01),
@@ -312,7 +314,9 @@ REQUESTS = [
         guidance_scale=(None, "nan"),
     ),
     wrong_form("a file for a text", 422, "wrong-type", "prompt", prompt=("p.txt", b"x")),
-    wrong_form("long text in a form", 400, "invalid-form", "body", prompt=(None, "x" * 70_000)),
+    wrong_form(
+        "long text in a form", 413, "form-text-too-long", "prompt", prompt=(None, "x" * 70_000)
+    ),
     Malformed(
         "a field twice",
         422,

@@ -1,0 +1,128 @@
+"""The `info` and `parameters` of an answer with images."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from protocol.recipes.a1111_names import sampler_label
+from protocol.recipes.infotext import parse_infotext
+from protocol.recipes.request_infotext import program_version, request_infotext
+from protocol.request.request import GenerationRequest
+from service.dialects.automatic1111.options import Options
+from service.dialects.automatic1111.requests import Generation, ImageToImage
+
+TIMESTAMP = "%Y%m%d%H%M%S"
+# Parameters of an infotext that have keys of their own in `info`.
+NOT_EXTRA = frozenset(
+    {
+        *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Clip skip", "Version"),
+        "Denoising strength",
+    }
+)
+MAX_ECHOED = 1000  # characters of a text; longer ones are files
+# Fields of a request that hold images, which are sent back only where they are asked for.
+IMAGES = ("init_images", "mask", "latent_mask")
+
+
+def info_of(
+    parameters: Mapping[str, Any], request: GenerationRequest, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Return the `info` of images of `request`, one for each of `seeds`.
+
+    `parameters` are those of the answer.
+    """
+    infotexts = [request_infotext(request, seed) for seed in seeds]
+    shown: Mapping[str, str] = parse_infotext(infotexts[0]).parameters
+    second = request.enlargement
+    prompt, negative_prompt = parameters["prompt"], parameters["negative_prompt"]
+    return {
+        "prompt": prompt,
+        "all_prompts": [prompt] * len(seeds),
+        "negative_prompt": negative_prompt,
+        "all_negative_prompts": [negative_prompt] * len(seeds),
+        "seed": seeds[0],
+        "all_seeds": list(seeds),
+        "subseed": parameters["subseed"],
+        "all_subseeds": [parameters["subseed"]] * len(seeds),
+        "subseed_strength": parameters["subseed_strength"],
+        "width": request.width,
+        "height": request.height,
+        "sampler_name": sampler_label(request.sampler),
+        "cfg_scale": request.guidance_scale,
+        "steps": request.steps,
+        "batch_size": parameters["batch_size"],
+        "restore_faces": False,
+        "face_restoration_model": None,
+        "sd_model_name": request.model,
+        "sd_model_hash": "",
+        "sd_vae_name": None,
+        "sd_vae_hash": None,
+        "seed_resize_from_w": parameters["seed_resize_from_w"],
+        "seed_resize_from_h": parameters["seed_resize_from_h"],
+        "denoising_strength": second.strength if second else request.strength,
+        "extra_generation_params": {
+            key: text for key, text in shown.items() if key not in NOT_EXTRA
+        },
+        "index_of_first_image": 0,
+        "infotexts": infotexts,
+        "styles": [],
+        "job_timestamp": time.strftime(TIMESTAMP),
+        "clip_skip": request.clip_skip + 1,
+        "is_using_inpainting_conditioning": False,
+        "version": program_version(),
+    }
+
+
+def parameters_of(body: Generation, request: GenerationRequest) -> dict[str, Any]:
+    """Return the request as it was understood.
+
+    It has no fields that this API does not know, which may be secret. Images are null, unless they
+    are asked for.
+    """
+    echoed = body.model_dump(mode="json") | {
+        "prompt": body.prompt or request.prompt,
+        "negative_prompt": body.negative_prompt or request.negative_prompt,
+        "width": request.width,
+        "height": request.height,
+        "steps": request.steps,
+        "cfg_scale": request.guidance_scale,
+        "sampler_name": sampler_label(request.sampler),
+        "override_settings": {
+            name: value
+            for name, value in body.override_settings.items()
+            if name in Options.model_fields
+        },
+    }
+    images = {name: echoed[name] for name in IMAGES if name in echoed}
+    keeps = isinstance(body, ImageToImage) and body.include_init_images
+    text = json.dumps(_without_files(echoed), ensure_ascii=False)
+    # Text that is no Unicode is replaced: what no schema checks may hold half of a character.
+    without_files: dict[str, Any] = json.loads(text.encode(errors="replace"))
+    return without_files | (images if keeps else dict.fromkeys(images))
+
+
+def image_texts(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the images in the parameters of an answer."""
+    for name in IMAGES:
+        match parameters.get(name):
+            case str() as image:
+                yield image
+            case list() as images:
+                yield from images
+
+
+def _without_files(value: Any) -> Any:
+    """Return a JSON value with null for long texts other than prompts."""
+    match value:
+        case dict():
+            return {
+                key: text if key in ("prompt", "negative_prompt") else _without_files(text)
+                for key, text in value.items()
+            }
+        case list():
+            return [_without_files(part) for part in value]
+        case str() if len(value) > MAX_ECHOED:
+            return None
+        case _:
+            return value

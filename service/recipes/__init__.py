@@ -1,0 +1,1 @@
+"""Recipes in image files of this program and of others."""

@@ -1,0 +1,1 @@
+"""Webhooks: calls to clients' addresses when their jobs end (Standard Webhooks)."""
