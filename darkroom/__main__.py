@@ -1,23 +1,26 @@
 """Entry point of the command line. Each command is a module with HELP, add_arguments and run."""
 
 import argparse
+import os
 import sys
+from functools import partial
+from typing import NoReturn
 
-from pydantic import ValidationError
-
-from darkroom.addresses import PortTaken
 from darkroom.client import Refused, ServerUnreachable
-from darkroom.commands import api, generate, keys, models, up, worker
-from darkroom.commands.keys import NoSuchKey
+from darkroom.commands import api, certificate, generate, keys, models, up, worker
+from darkroom.commands.certificate import CannotCertify
+from darkroom.commands.generate import CannotWrite
+from darkroom.commands.keys import NoSuchKey, RedisUnreachable
 from darkroom.commands.models.add import CannotAdd
 from darkroom.commands.models.check import CannotCheck
-from darkroom.commands.models.list import NoSuchModel
 from darkroom.processes.devices import NoDevices
 from darkroom.processes.embedded_redis import EmbeddedRedisError
 from darkroom.processes.process import ProgramFailed
 from darkroom.processes.server_binary import NoServerBinary
+from darkroom.terminal import flushed_output, open_missing_streams
 from protocol.errors import DarkroomError
-from protocol.registry.models_config import InvalidModelsConfig
+from protocol.startup import INVALID, exit_status, one_line
+from protocol.variables import misspelled
 
 COMMANDS = {
     "up": up,
@@ -26,21 +29,25 @@ COMMANDS = {
     "generate": generate,
     "models": models,
     "keys": keys,
+    "certificate": certificate,
 }
+
+STARTS_PROGRAMS = ("up", "api", "worker")  # the programs log misspelled variables
 
 # Errors that a user can correct: printed as one sentence, without a traceback.
 USER_ERRORS = (
-    InvalidModelsConfig,
     CannotAdd,
+    CannotCertify,
     CannotCheck,
+    CannotWrite,
     DarkroomError,
     EmbeddedRedisError,
     NoDevices,
     NoServerBinary,
     NoSuchKey,
-    NoSuchModel,
-    PortTaken,
+    OSError,
     ProgramFailed,
+    RedisUnreachable,
     Refused,
     ServerUnreachable,
 )
@@ -48,35 +55,35 @@ USER_ERRORS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    arguments = _parser().parse_args(argv)
-    try:
+    open_missing_streams()
+    return exit_status("darkroom", partial(_run, argv), USER_ERRORS)
+
+
+def _run(argv: list[str] | None) -> int:
+    with flushed_output():
+        arguments = _parser().parse_args(argv)
+        if arguments.command not in STARTS_PROGRAMS:
+            for sentence in misspelled(os.environ):
+                print(f"darkroom: warning: {sentence}", file=sys.stderr)
         status: int = COMMANDS[arguments.command].run(arguments)
-    except ValidationError as error:
-        return _print_error(_settings_error(error))
-    except USER_ERRORS as error:
-        return _print_error(str(error))
-    return status
+        return status
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(INVALID, f"{self.prog}: {one_line(message)} (see --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="darkroom", description="Latent diffusion as a service: prompt in, image out."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.HELP))
     return parser
-
-
-def _settings_error(error: ValidationError) -> str:
-    """List every invalid setting by the name of its environment variable."""
-    details = [f"{detail['loc'][0]}: {detail['msg']}" for detail in error.errors()]
-    return "invalid settings:\n  " + "\n  ".join(details)
-
-
-def _print_error(message: str) -> int:
-    print(f"darkroom: {message}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

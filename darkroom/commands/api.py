@@ -18,5 +18,4 @@ def run(arguments: argparse.Namespace) -> int:
     # Only here: the other commands need no web framework.
     from service.__main__ import main
 
-    main()
-    return 0
+    return main()

@@ -11,17 +11,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from darkroom.addresses import server_url
+from darkroom.arguments import server
 from darkroom.client import Client, GeneratedImage, GenerationResult, JobProgress, ServerUnreachable
 from darkroom.commands.generate_args import GenerateArgs, add_generate_args, read_generate_args
 from darkroom.display import BufferedDisplay
 from darkroom.processes.process import ProgramFailed
-from darkroom.processes.stack import LocalStack, local_stack
+from darkroom.processes.stack import LocalStack, check_stack_settings, local_stack
 from darkroom.signals import run_until_signal
+from darkroom.terminal import TextConsole
+from protocol.folder import Folder
 from protocol.queue.job import JobState
+from protocol.setting_types import expanded
 from protocol.settings import Settings
+from protocol.startup import InvalidSettings, check_writable_folder, read_settings
 
 HELP = "generate images"
-FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".avif": "avif"}
+
+
+class CannotWrite(RuntimeError):
+    """An image cannot be written, although the folder could be written to before."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,18 +46,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_output,
         default=Path("out.png"),
         metavar="FILE",
-        help="output file; its ending (.png, .jpg, .webp) sets the format (default: out.png); "
+        help="output file; its ending (.png, .jpg, .webp, .avif) sets the format "
+        "(default: out.png); "
         "several images become out-1.png, out-2.png and so on, and depth or sound out-depth.png "
         "or out-sound.wav",
     )
     parser.add_argument(
-        "--url", help="address of the server (default: this machine's, by HOST, PORT)"
+        "--url", type=server, help="address of the server (default: this machine's, by HOST, PORT)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Generate and write the images; returns 0, or 130 if stopped by a signal."""
-    written = run_until_signal(_generate(arguments, Console(stderr=True)))
+    """Generate and write the images; returns 0, or 130 if stopped by a signal.
+
+    Raises InvalidSettings, before an image is generated, if it could not be written.
+    """
+    _check_output(arguments.output)
+    written = run_until_signal(_generate(arguments, TextConsole(stderr=True)))
     return 0 if written else 130
 
 
@@ -61,7 +75,7 @@ async def _generate(arguments: argparse.Namespace, console: Console) -> bool:
     for path, image in zip(_paths(output, len(result.images)), result.images, strict=True):
         _write(path, image, console)
     for warning in result.warnings:
-        console.print(f"warning: {warning}", highlight=False)
+        console.print(f"warning: {warning}", soft_wrap=True)
     return True
 
 
@@ -71,10 +85,22 @@ def _write(path: Path, image: GeneratedImage, console: Console) -> None:
         path.with_name(f"{path.stem}-{ending}"): content for ending, content in image.extras.items()
     }
     for file, content in files.items():
-        file.write_bytes(content)
-        console.print(f"wrote {file}", highlight=False)
+        try:
+            # By another name first: if the disk is full, an older file stays as it is.
+            Folder(file.parent).write(file.name, content)
+        except OSError as error:
+            raise CannotWrite(f"{file} cannot be written: {error.strerror}") from error
+        console.print(f"wrote {file}", soft_wrap=True)
     if image.flagged:
-        console.print(f"{path}: the model's safety checker has flagged it", highlight=False)
+        console.print(f"{path}: the model's safety checker has flagged it", soft_wrap=True)
+
+
+def _check_output(output: Path) -> None:
+    if output.is_dir():
+        raise InvalidSettings(f"--output is {output}, but must be a file, not a folder")
+    if not output.parent.is_dir():
+        raise InvalidSettings(f"--output is {output}, but there is no folder {output.parent}")
+    check_writable_folder("the folder of --output", output.parent, longest_name=output.name)
 
 
 def _paths(output: Path, count: int) -> list[Path]:
@@ -87,14 +113,15 @@ def _paths(output: Path, count: int) -> list[Path]:
 @asynccontextmanager
 async def _client(url: str | None, console: Console) -> AsyncIterator[Client]:
     """Connect to the server at `url`, else to this machine's, else to a temporary local stack."""
-    settings = Settings()
+    settings = read_settings(Settings)
     async with Client.connected(url or server_url(settings)) as client:
         if await client.is_reachable():
             yield client
             return
     if url:
         raise ServerUnreachable(f"no Darkroom answers at {url}")
-    console.print("No Darkroom is running: starting a temporary one.", highlight=False)
+    check_stack_settings()
+    console.print("No Darkroom is running: starting a temporary one.", soft_wrap=True)
     async with (
         _temporary_stack(settings, BufferedDisplay(console)) as stack,
         Client.connected(stack.url) as client,
@@ -135,7 +162,7 @@ async def _result(
 
 async def _show_progress(updates: AsyncIterator[JobProgress], console: Console) -> None:
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -159,7 +186,7 @@ def _status_text(progress: JobProgress) -> str:
 
 
 def _output(text: str) -> Path:
-    path = Path(text)
+    path = expanded(Path(text))
     if path.suffix.lower() not in FORMATS:
         raise argparse.ArgumentTypeError(f"{text} must end in {', '.join(FORMATS)}")
     return path

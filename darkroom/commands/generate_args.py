@@ -5,11 +5,17 @@ The server validates the fields. Only values that cannot be sent are refused her
 
 import argparse
 import base64
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom.arguments import number, text
 from protocol.request.object_keys import AudioFormat
+from protocol.request.outpainting import Anchor
 from protocol.request.tasks import Task
+
+BORDERS = ("left", "right", "top", "bottom")
+LONGEST_FILE = 2**27  # bytes; also an endless file such as /dev/zero must end
 
 
 @dataclass(frozen=True)
@@ -22,23 +28,23 @@ class GenerateArgs:
 
 def add_generate_args(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that describe the images."""
-    parser.add_argument("prompt", nargs="?", help='prompt, such as "red heart"')
+    parser.add_argument("prompt", nargs="?", type=text, help='prompt, such as "red heart"')
     parser.add_argument(
-        "--negative", dest="negative_prompt", metavar="TEXT", help="negative prompt"
+        "--negative", dest="negative_prompt", type=text, metavar="TEXT", help="negative prompt"
     )
-    parser.add_argument("--model", help="name of the model")
+    parser.add_argument("--model", type=text, help="name of the model")
     parser.add_argument("--steps", type=int, help="number of denoising steps")
     parser.add_argument("--seed", type=int, help="seed; the same seed gives the same image")
     parser.add_argument("-n", type=int, metavar="COUNT", help="number of images")
     parser.add_argument(
         "--size", type=_size, metavar="WIDTHxHEIGHT", help="image size in pixels, such as 512x768"
     )
-    parser.add_argument("--sampler", help="sampler, such as euler or dpmpp_2m")
-    parser.add_argument("--schedule", help="noise schedule, such as trailing or karras")
+    parser.add_argument("--sampler", type=text, help="sampler, such as euler or dpmpp_2m")
+    parser.add_argument("--schedule", type=text, help="noise schedule, such as trailing or karras")
     parser.add_argument(
         "--guidance",
         dest="guidance_scale",
-        type=float,
+        type=number,
         metavar="SCALE",
         help="classifier-free guidance scale; 1 = off",
     )
@@ -55,22 +61,83 @@ def add_generate_args(parser: argparse.ArgumentParser) -> None:
         "--mask", type=_file, metavar="FILE", help="mask: inpaint --image where it is white"
     )
     parser.add_argument(
-        "--strength", type=float, help="how much to change --image, from above 0 to 1"
+        "--strength", type=number, help="how much to change --image, from above 0 to 1"
     )
-    parser.add_argument("--upscale", action="store_true", help="upscale --image")
+    parser.add_argument(
+        "--outpaint",
+        action="store_true",
+        help="continue --image over its edges, by --left and so on or up to --size",
+    )
+    for side in BORDERS:
+        parser.add_argument(
+            f"--{side}", type=int, metavar="PIXELS", help=f"pixels to add at the {side}"
+        )
+    parser.add_argument(
+        "--anchor",
+        choices=[anchor.value for anchor in Anchor],
+        help="place of --image in --size (default: center)",
+    )
+    parser.add_argument(
+        "--edge-blend",
+        type=int,
+        metavar="PIXELS",
+        help="pixels of --image that are blended with what is added",
+    )
     parser.add_argument(
         "--hires",
         dest="hires_scale",
-        type=float,
+        type=number,
         metavar="TIMES",
         help="hires fix: enlarge the image by this factor and denoise it again",
     )
-    parser.add_argument("--refiner", metavar="MODEL", help="model that runs the last steps")
+    parser.add_argument(
+        "--hires-upscaler",
+        type=text,
+        metavar="NAME",
+        help="hires fix: enlarge the pixels by this upscaler, not the latents",
+    )
+    parser.add_argument(
+        "--refiner", type=text, metavar="MODEL", help="model that runs the last steps"
+    )
     parser.add_argument(
         "--audio",
         dest="audio_format",
         choices=[file_format.value for file_format in AudioFormat],
         help="for a model that generates sound: file format of the sound",
+    )
+    _add_upscaling_args(parser)
+
+
+def _add_upscaling_args(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--upscale", action="store_true", help="upscale --image by a super-resolution model"
+    )
+    parser.add_argument(
+        "--upscaler",
+        type=text,
+        metavar="NAME",
+        help="upscale --image by this upscaler of the server, or by lanczos or nearest",
+    )
+    parser.add_argument(
+        "--scale", type=number, metavar="TIMES", help="factor of --upscaler, such as 2.5"
+    )
+    parser.add_argument(
+        "--upscaler-2", type=text, metavar="NAME", help="mix its result with that of --upscaler"
+    )
+    parser.add_argument(
+        "--upscaler-blend",
+        type=number,
+        metavar="SHARE",
+        help="share of --upscaler-2, from 0 to 1",
+    )
+    parser.add_argument(
+        "--tile-size",
+        type=int,
+        metavar="PIXELS",
+        help="after --upscaler, generate --image again in tiles of this side",
+    )
+    parser.add_argument(
+        "--tile-overlap", type=int, metavar="PIXELS", help="what the tiles share with the next"
     )
 
 
@@ -80,7 +147,8 @@ def read_generate_args(arguments: argparse.Namespace) -> GenerateArgs:
     named = (
         *("prompt", "negative_prompt", "model", "steps", "seed", "n", "sampler", "schedule"),
         *("guidance_scale", "loras", "image", "mask", "strength", "hires_scale", "refiner"),
-        "audio_format",
+        *("hires_upscaler", "upscaler", "upscaler_2", "upscaler_blend", "scale"),
+        *("tile_size", "tile_overlap", "audio_format", *BORDERS, "anchor", "edge_blend"),
     )
     fields = {name: getattr(arguments, name) for name in named}
     fields |= {"width": width, "height": height}
@@ -89,33 +157,39 @@ def read_generate_args(arguments: argparse.Namespace) -> GenerateArgs:
 
 
 def _task(arguments: argparse.Namespace) -> Task:
-    if arguments.upscale:
+    if arguments.upscale or (arguments.upscaler and arguments.tile_size is None):
         return Task.UPSCALE
+    if arguments.outpaint:
+        return Task.OUTPAINT
     if arguments.mask is not None:
         return Task.INPAINT
     return Task.TXT2IMG if arguments.image is None else Task.IMG2IMG
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text} is not WIDTHxHEIGHT, as in 512x768")
-    return int(width), int(height)
+def _size(value: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", value.lower())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{value} is not WIDTHxHEIGHT, as in 512x768")
+    return int(found[1]), int(found[2])
 
 
-def _lora(text: str) -> dict[str, object]:
-    name, colon, weight = text.rpartition(":")
+def _lora(value: str) -> dict[str, object]:
+    name, colon, weight = text(value).rpartition(":")
     if not colon:
-        return {"name": text}
+        return {"name": value}
     try:
-        return {"name": name, "weight": float(weight)}
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not NAME:WEIGHT, as in pencil:0.8") from None
+        return {"name": name, "weight": number(weight)}
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{value} is not NAME:WEIGHT, as in pencil:0.8") from None
 
 
-def _file(text: str) -> str:
+def _file(name: str) -> str:
     """Return the content of a file as base64."""
     try:
-        return base64.b64encode(Path(text).read_bytes()).decode()
+        with Path(name).open("rb") as file:
+            content = file.read(LONGEST_FILE + 1)
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}") from None
+        raise argparse.ArgumentTypeError(f"{name} cannot be read: {error.strerror}") from None
+    if len(content) > LONGEST_FILE:
+        raise argparse.ArgumentTypeError(f"{name} must have at most {LONGEST_FILE} bytes")
+    return base64.b64encode(content).decode()

@@ -7,10 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from darkroom.arguments import folder
 from darkroom.display import TerminalDisplay
-from darkroom.processes.stack import local_stack
+from darkroom.processes.stack import check_stack_settings, local_stack
 from darkroom.signals import run_until_signal
+from darkroom.terminal import TextConsole
+from protocol.setting_types import expanded
 from protocol.settings import Settings
+from protocol.startup import check_writable_folder, read_settings
+
+HOME = "DARKROOM_HOME"
 
 REQUEST = json.dumps({"prompt": "red heart"})
 SAVE = (
@@ -30,39 +36,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--home",
-        type=Path,
-        default=_default_home(),
+        type=folder,
         metavar="FOLDER",
-        help="folder of the queue and images (default: DARKROOM_HOME, else %(default)s)",
+        help="folder of the queue and images (default: DARKROOM_HOME, else "
+        "~/.local/share/darkroom)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the stack until a signal stops it."""
-    console = Console()
-    run_until_signal(_up(arguments.home, console))
-    console.print("Darkroom has stopped.", highlight=False)
+    console = TextConsole()
+    settings = read_settings(Settings)
+    check_stack_settings()
+    run_until_signal(_up(_home(arguments.home, settings), settings, console))
+    console.print("Darkroom has stopped.", soft_wrap=True)
     return 0
 
 
-async def _up(home: Path, console: Console) -> None:
+async def _up(home: Path, settings: Settings, console: Console) -> None:
     display = TerminalDisplay(console)
     try:
-        async with local_stack(home, Settings(), display) as stack:
-            console.print(_welcome(stack.url), highlight=False, markup=False, soft_wrap=True)
+        async with local_stack(home, settings, display) as stack:
+            console.print(_welcome(stack.url), soft_wrap=True)
             try:
                 await stack.wait()
             finally:
-                console.print("Stopping.", highlight=False)
+                console.print("Stopping.", soft_wrap=True)
     finally:
         display.close()
 
 
-def _default_home() -> Path:
-    if home := os.environ.get("DARKROOM_HOME"):
-        return Path(home)
+def _home(given: Path | None, settings: Settings) -> Path:
+    """Return the folder of the queue and images. Raises InvalidSettings if it cannot be used."""
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "darkroom"
+    home = given or expanded(Path(os.environ.get(HOME) or f"{data}/darkroom"))
+    if not {"redis_url", "object_store_url"} <= settings.model_fields_set:
+        check_writable_folder("--home" if given else HOME, home)
+    return home
 
 
 def _welcome(url: str) -> str:

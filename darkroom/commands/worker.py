@@ -6,15 +6,16 @@ import os
 from darkroom.processes.devices import device_list
 from darkroom.processes.worker_pool import WorkerPool
 from darkroom.signals import run_until_signal
+from protocol.startup import read_settings
 from protocol.telemetry.logs import start_logging
 
 HELP = "run one worker, or one for each device"
 REQUEUE_S = 10.0  # for a worker to requeue its jobs and end, after its grace time
 EXIT_STATUS = """
 exit status: 0 when stopped as requested; 1 if a worker could not start or its engine failed; 2 for
-invalid options; 75 if one step took longer than DARKROOM_WORKER_STALL_S. With --devices, a worker
-that ends after it was ready is started again, so the status is 0, 1 (one worker was never ready) or
-2.
+invalid options or settings; 75 if one step took longer than DARKROOM_WORKER_STALL_S. With
+--devices, a worker that ends after it was ready is started again, so the status is 0, 1 (one worker
+was never ready) or 2.
 """
 
 
@@ -55,7 +56,7 @@ def _run_pool(devices: list[str]) -> int:
     # Only here: the other commands need no worker settings.
     from worker.settings import WorkerSettings
 
-    settings = WorkerSettings()
+    settings = read_settings(WorkerSettings)
     start_logging(settings)
     pool = WorkerPool(
         devices,

@@ -10,7 +10,7 @@ from darkroom.processes.process import this_python
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 THREADS = "OMP_NUM_THREADS"
-NAMES = re.compile(r"cpu|mps|cuda:\d+")
+NAMES = re.compile(r"cpu|mps|cuda:[0-9]{1,3}")
 
 
 class NoDevices(RuntimeError):

@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,7 +42,7 @@ maxmemory-policy noeviction
 
 
 class EmbeddedRedisError(RuntimeError):
-    """Another server uses the folder."""
+    """The folder cannot be used, or another server uses it."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +98,29 @@ def embedded_redis(folder: Path) -> Iterator[EmbeddedRedis]:
     """Prepare `folder` for a server: private, locked, with a new password and configuration.
 
     Raises:
-        EmbeddedRedisError: another server uses the folder.
+        EmbeddedRedisError: another server uses the folder, or no file can be created in it.
     """
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    with _locked(folder / "lock") as lock, _private_socket(folder) as socket:
-        server = EmbeddedRedis(folder, socket, secrets.token_urlsafe(24), lock)
-        configuration = CONFIGURATION.format(
-            socket=_quoted(server.socket),
-            password=server.password,
-            folder=_quoted(folder),
-            log=_quoted(server.log),
-        )
-        _write_private(folder / "redis.conf", configuration)
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            lock = stack.enter_context(_locked(folder / "lock"))
+            socket = stack.enter_context(_private_socket(folder))
+            server = EmbeddedRedis(folder, socket, secrets.token_urlsafe(24), lock)
+            _write_private(folder / "redis.conf", _configuration(server))
+        except OSError as error:
+            raise EmbeddedRedisError(f"{folder} cannot be used: {error}") from error
         yield server
+
+
+def _configuration(server: EmbeddedRedis) -> str:
+    return CONFIGURATION.format(
+        socket=_quoted(server.socket),
+        password=server.password,
+        folder=_quoted(server.folder),
+        log=_quoted(server.log),
+    )
 
 
 @contextmanager

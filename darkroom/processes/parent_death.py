@@ -28,14 +28,14 @@ def main(arguments: list[str]) -> None:
     """Bind this process to its parent and exec the program."""
     parent, *command = arguments
     if sys.platform == "linux":
-        _die_with_parent()
+        die_with_parent()
         # If the parent died before the call above, this process has another parent by now.
         if os.getppid() != int(parent):
             sys.exit(f"the parent process {parent} is gone")
     os.execvp(command[0], command)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Request SIGKILL at the parent's death: it loses no data, by design, and it also ends a
     program that hangs, which SIGTERM would not."""
     libc = ctypes.CDLL(None, use_errno=True)

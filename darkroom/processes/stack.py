@@ -20,6 +20,7 @@ from darkroom.processes.process import ManagedProcess, Program, ProgramFailed, r
 from protocol.connection.redis_client import connect
 from protocol.registry.presence import Presence, WorkerReport, WorkerState
 from protocol.settings import LogFormat, Settings
+from protocol.startup import read_settings
 
 POLL_S = 0.1
 API_GRACE_S = 10.0
@@ -27,6 +28,8 @@ WORKER_GRACE_S = 40.0
 # After Ctrl-C a user waits less than an operator: jobs that are not finished after this time are
 # requeued and resume at the next start.
 GRACE, DEFAULT_GRACE_S = "DARKROOM_WORKER_SHUTDOWN_GRACE_S", "3"
+API_GRACE = "DARKROOM_SHUTDOWN_GRACE_S"
+MARGIN_S = 10.0  # for a program to end after its own time
 WORKER = this_python("darkroom", "worker")
 
 T = TypeVar("T")
@@ -83,6 +86,16 @@ class LocalStack:
         await self.during(asyncio.sleep(math.inf))
 
 
+def check_stack_settings() -> None:
+    """Raise InvalidSettings if the settings of one of the programs are invalid."""
+    # Only here: the other commands need no settings of the programs.
+    from service.settings import ServiceSettings
+    from worker.settings import WorkerSettings
+
+    read_settings(ServiceSettings)
+    read_settings(WorkerSettings)
+
+
 @asynccontextmanager
 async def local_stack(
     home: Path, settings: Settings, display: Display, worker: Sequence[str] = WORKER
@@ -94,7 +107,7 @@ async def local_stack(
     Redis last, so that each program still has the programs it needs.
 
     Raises:
-        PortTaken, EmbeddedRedisError, NoServerBinary: the stack cannot start here.
+        InvalidSettings, EmbeddedRedisError, NoServerBinary: the stack cannot start here.
         ProgramFailed: a program ended or failed before it was ready.
     """
     settings = with_free_port(settings)
@@ -119,13 +132,14 @@ async def local_stack(
 
 
 def _worker(command: Sequence[str], environment: Mapping[str, str], display: Display) -> Program:
+    own_grace_s = os.environ.get(GRACE) or DEFAULT_GRACE_S
     return Program(
         name="worker",
         command=command,
         ready=lambda: _worker_ready(environment["REDIS_URL"], display),
         show=display.line,
-        environment={GRACE: os.environ.get(GRACE, DEFAULT_GRACE_S), **environment},
-        grace_s=WORKER_GRACE_S,
+        environment={GRACE: own_grace_s, **environment},
+        grace_s=max(WORKER_GRACE_S, float(own_grace_s) + MARGIN_S),
     )
 
 
@@ -136,7 +150,7 @@ def _api(environment: Mapping[str, str], display: Display, url: str) -> Program:
         ready=lambda: _api_ready(url),
         show=display.line,
         environment=environment,
-        grace_s=API_GRACE_S,
+        grace_s=max(API_GRACE_S, float(os.environ.get(API_GRACE) or 0) + MARGIN_S),
     )
 
 

@@ -13,7 +13,9 @@ from darkroom.processes.process import ManagedProcess, Program, running, this_py
 from protocol.connection.redis_client import connect
 from protocol.errors import QueueUnavailable
 from protocol.registry.presence import Presence
+from protocol.setting_types import MAX_PORT
 from protocol.settings import Settings
+from protocol.startup import invalid_setting
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +45,14 @@ class WorkerPool:
         """Keep all workers running until cancelled; then stop them.
 
         Raises:
+            InvalidSettings: there are not enough ports for the metrics of so many workers.
             NoDevices: the devices of this machine cannot be listed.
             ProgramFailed: a worker ended before it was ever ready; the others have been stopped.
         """
         devices = self._devices
         if devices == ["all"]:
             devices = await asyncio.to_thread(all_devices)
+        self._check_ports(len(devices))
         logger.info("starting workers", extra={"devices": ",".join(devices)})
         async with AsyncExitStack() as stack:
             try:
@@ -63,6 +67,12 @@ class WorkerPool:
                 # Stop all at once; the exit stack then waits for one after the other.
                 for process in self._processes:
                     process.stop()
+
+    def _check_ports(self, count: int) -> None:
+        last = self._metrics_port + count - 1
+        if self._metrics_port and last > MAX_PORT:
+            bound = f"at most {MAX_PORT - count + 1} for {count} workers"
+            raise invalid_setting(METRICS_PORT, self._metrics_port, bound)
 
     def terminate(self) -> None:
         """Send SIGTERM again to every worker, so that it requeues its jobs without finishing."""

@@ -38,7 +38,7 @@ def test_generate_help_lists_its_options(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "heart.gif"], "heart.gif must end in .png, .jpg, .jpeg, .webp"),
+        (["-o", "heart.gif"], "heart.gif must end in .png, .jpg, .jpeg, .webp, .avif"),
         (["--size", "512"], "512 is not WIDTHxHEIGHT"),
         (["--steps", "many"], "invalid int value: 'many'"),
         (["--lora", "pencil:much"], "pencil:much is not NAME:WEIGHT"),
@@ -66,15 +66,15 @@ def test_invalid_settings_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PORT", "99999")
-    assert main(["up", "--home", str(tmp_path)]) == 1
-    assert "PORT: Input should be less than or equal to 65535" in capsys.readouterr().err
+    assert main(["up", "--home", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == 'darkroom: PORT is "99999", but must be at most 65535\n'
 
 
 def test_address_that_cannot_be_used_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOST", "192.0.2.1")  # TEST-NET-1: no machine has it
-    assert main(["up", "--home", str(tmp_path)]) == 1
+    assert main(["up", "--home", str(tmp_path)]) == 2
     assert "cannot listen on 192.0.2.1" in capsys.readouterr().err
 
 

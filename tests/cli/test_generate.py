@@ -18,6 +18,7 @@ from protocol.registry.model_registry import ModelRegistry
 from protocol.request.model_card import ModelCard
 from protocol.settings import Settings
 from tests.cli.processes import wait_until
+from tests.support.forked_program import ForkedProgram
 from tests.support.redis_server import free_port
 from tests.support.tiny_models import write_tiny_sd
 
@@ -50,9 +51,12 @@ def api_without_workers(redis_url: str, tmp_path: Path) -> Iterator[str]:
         "PORT": str(port),
     }
     url = f"http://127.0.0.1:{port}"
-    with running([sys.executable, "-m", "darkroom", "api"], environment):
-        wait_until(lambda: answers(url), "the API answers")
-        yield url
+    with ForkedProgram("service", environment=environment) as api:
+        try:
+            wait_until(lambda: answers(url), "the API answers")
+            yield url
+        finally:
+            api.kill()
 
 
 def test_interrupted_generate_cancels_its_job(

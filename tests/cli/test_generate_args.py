@@ -10,11 +10,25 @@ from PIL import Image
 
 from darkroom.__main__ import main
 from protocol.queue.job import FinishReason
-from protocol.request.request import GenerationRequest, HiresFix, LoraUse, Refinement
+from protocol.request.model_card import UpscalerInfo
+from protocol.request.request import (
+    GenerationRequest,
+    HiresFix,
+    LoraUse,
+    Refinement,
+    Tiles,
+    Upscaling,
+)
 from protocol.request.tasks import Task
 from tests.service.conftest import ABLE, Running, running
 
-CARD = ABLE.model_copy(update={"loras": ("oil.paint", "pencil"), "refiners": ("finer",)})
+CARD = ABLE.model_copy(
+    update={
+        "loras": ("oil.paint", "pencil"),
+        "refiners": ("finer",),
+        "upscalers": (UpscalerInfo(name="sharp", scale=3),),
+    }
+)
 
 
 @pytest.fixture
@@ -74,6 +88,51 @@ def test_task_depends_on_the_given_files(service: Running, tmp_path: Path, image
     assert refined.refinement == Refinement(model="finer", start=0.8)
 
 
+def test_outpainting(service: Running, tmp_path: Path, image_file: str) -> None:
+    command = ("a cat", "--image", image_file, "--outpaint")
+    borders = ("--left", "8", "--bottom", "5", "--edge-blend", "2")
+    by_pixels = request_of(service, tmp_path / "out.png", *command, *borders).outpainting
+    assert by_pixels is not None
+    result, image = by_pixels.result, by_pixels.image
+    assert (result.width, result.height, by_pixels.blend) == (72, image.height + 5, 2)
+    assert image.left - result.left == 8
+    to_size = ("--size", f"72x{image.height + 5}", "--anchor", "top-right", "--edge-blend", "2")
+    assert request_of(service, tmp_path / "out.png", *command, *to_size).outpainting == by_pixels
+
+
+def test_image_is_upscaled_by_the_named_upscaler(
+    service: Running, tmp_path: Path, image_file: str
+) -> None:
+    output, image = tmp_path / "out.png", ("--image", image_file)
+    upscaled = request_of(service, output, *image, "--upscaler", "sharp")
+    assert (upscaled.task, upscaled.width, upscaled.height) == (Task.UPSCALE, 192, 96)
+    mixed = request_of(
+        service,
+        output,
+        *(*image, "--upscale", "--upscaler", "sharp", "--scale", "2.5"),
+        *("--upscaler-2", "lanczos", "--upscaler-blend", "0.25"),
+    )
+    assert mixed.upscaling == Upscaling(
+        upscaler="sharp", upscaler_2="lanczos", blend=0.25, scale=2.5
+    )
+    assert (mixed.width, mixed.height) == (160, 80)
+    with Image.open(output) as written:
+        assert written.size == (160, 80)
+    tiled = request_of(
+        service,
+        output,
+        *("a cat", *image, "--upscaler", "sharp", "--scale", "2"),
+        *("--tile-size", "64", "--tile-overlap", "16"),
+    )
+    assert (tiled.task, tiled.width, tiled.height) == (Task.IMG2IMG, 128, 64)
+    assert tiled.tiles == Tiles(size=64, overlap=16, upscaler="sharp")
+    hires = request_of(service, output, "a cat", "--hires", "2", "--hires-upscaler", "sharp")
+    assert (hires.task, hires.enlargement and hires.enlargement.upscaler) == (
+        Task.TXT2IMG,
+        "sharp",
+    )
+
+
 def test_extra_files_are_written_next_to_the_images(
     redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +167,8 @@ def test_warning_about_a_mask_is_printed(
         (["a cat", "--lora", "crayon"], ("loras", "crayon", "one of oil.paint, pencil")),
         (["a cat", "--steps", "99"], ("steps", "99", "at most 50")),
         (["--upscale"], ("image", "missing", "given")),
+        (["--upscaler", "lanczos"], ("image", "missing", "given")),
+        (["a cat", "--hires-upscaler", "sharp"], ("hires_upscaler", "sharp", "absent")),
         ([], ("prompt", "missing", "given")),
     ],
 )

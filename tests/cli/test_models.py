@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from darkroom.__main__ import main
 from tests.support.redis_server import free_port
@@ -51,8 +53,8 @@ def test_folder_without_a_model_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DARKROOM_MODEL", str(tmp_path))
-    assert main(["models"]) == 1
-    assert f"{tmp_path} holds no model" in capsys.readouterr().err
+    assert main(["models"]) == 2
+    assert f"DARKROOM_MODEL: {tmp_path} holds no model" in capsys.readouterr().err
 
 
 def test_check_describes_a_sound_checkpoint(
@@ -63,7 +65,7 @@ def test_check_describes_a_sound_checkpoint(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{folder}: StableDiffusionPipeline"
     facts = dict(line.split(maxsplit=1) for line in lines[1:-1])
-    assert facts["tasks"] == "txt2img, img2img, inpaint"
+    assert facts["tasks"] == "txt2img, img2img, inpaint, outpaint"
     assert (facts["size"], facts["predicts"]) == ("32×32", "epsilon")
     assert facts["unet"].endswith("parameters, stored as fp32")
     assert "GiB in fp16" in facts["memory"]
@@ -118,5 +120,51 @@ def test_models_config_is_listed_by_name(
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[-2:] == ["a (also b): x/y, on demand", "c: z, on demand"]
     file.write_text("[models.a]\n")
-    assert main(["models"]) == 1
+    assert main(["models"]) == 2
     assert "models.a.source: Field required" in capsys.readouterr().err
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Serve a tiny model; returns the model store."""
+    monkeypatch.setenv("DARKROOM_MODEL", str(write_tiny_sd(tmp_path / "tiny")))
+    monkeypatch.setenv("DARKROOM_MODELS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def written_lora(file: Path, layer: str = "mid_block.attentions.0.proj_in") -> Path:
+    name = f"lora_unet_{layer.replace('.', '_')}"
+    save_file({f"{name}.lora_down.weight": torch.ones(2, 64),
+               f"{name}.lora_up.weight": torch.ones(64, 2)}, file)  # fmt: skip
+    return file
+
+
+def test_lora_is_added_under_its_name_and_checked_against_the_served_model(
+    served: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written_lora(tmp_path / "墨絵 cafe\u0301.safetensors")
+    assert main(["models", "check", str(file)]) == 0
+    assert "  fits            tiny" in capsys.readouterr().out
+    assert main(["models", "add", str(file)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "Fits tiny."
+    assert (served / "loras/墨絵-caf\u00e9.safetensors").is_file()
+    assert main(["models", "check", "墨絵-cafe\u0301"]) == 0
+
+
+def test_lora_that_fits_no_served_model_is_not_added(
+    served: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written_lora(tmp_path / "odd.safetensors", layer="nowhere")
+    for action in ("check", "add"):
+        assert main(["models", action, str(file)]) == 1
+        printed = capsys.readouterr()
+        assert "it does not fit the served model tiny" in printed.out + printed.err
+        assert "lora_unet_nowhere.lora_down.weight" in printed.out + printed.err
+    assert not (served / "loras").exists()
+
+
+def test_unsafe_name_is_refused_before_anything_is_read(
+    served: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "add", str(tmp_path / "absent"), "--name", "a\u202eb"]) == 1
+    assert r"'a\u202eb' is no name: the character U+202E" in capsys.readouterr().err

@@ -2,16 +2,16 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from protocol.settings import Settings
+from darkroom.arguments import text
+from darkroom.terminal import TextConsole
+from protocol.startup import check_writable_folder, read_settings
 
-HELP = "add a model, LoRA, embedding, ControlNet, VAE or UNet"
-_MAX_PROBLEMS = 20  # problems that are listed; a wrong file has thousands
-_KINDS = ("model", "lora", "embedding", "controlnet", "vae", "unet")
+HELP = "add a model, LoRA, embedding, ControlNet, VAE, UNet or upscaler"
+_KINDS = ("model", "lora", "embedding", "controlnet", "vae", "unet", "upscaler")
 
 
 class CannotAdd(RuntimeError):
@@ -26,11 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "DARKROOM_MODELS_HOME. It is read in a separate process with resource limits, and no code "
         "in it is executed. Its kind is detected from its keys."
     )
-    parser.add_argument("source", help="a file, a folder, owner/name of the hub, or one file of it")
-    parser.add_argument("--name", help="name of the model (default: name of the source)")
-    parser.add_argument("--kind", choices=_KINDS, help="refuse a source of any other kind")
+    parser.add_argument(
+        "source", type=text, help="a file, a folder, owner/name of the hub, or one file of it"
+    )
+    parser.add_argument("--name", type=text, help="name of the model (default: name of the source)")
+    parser.add_argument(
+        "--kind",
+        choices=_KINDS,
+        help="refuse a source of any other kind; upscaler also adds networks that need spandrel",
+    )
     parser.add_argument(
         "--tokenizer",
+        type=text,
         help="folder or hub id of the vocabulary for the text-to-image models of the paper, "
         "such as google-bert/bert-base-uncased",
     )
@@ -48,43 +55,41 @@ def run(arguments: argparse.Namespace) -> int:
     from models.checkpoints.convert.install import install
     from models.checkpoints.convert.model_store import ModelStore
     from models.checkpoints.errors import CheckpointError
+    from models.checkpoints.names import default_name
+    from worker.model_info.validation import CheckpointValidator
+    from worker.settings import WorkerSettings
 
-    console = Console()
+    settings = read_settings(WorkerSettings)
+    home = settings.models_home
+    check_writable_folder("DARKROOM_MODELS_HOME", home)
+    console = TextConsole()
+    name = arguments.name or default_name(arguments.source)
+    validator = CheckpointValidator(name, settings)
     with _progress(console) as progress:
         try:
             added = install(
                 arguments.source,
-                ModelStore(Settings().models_home),
-                name=arguments.name,
+                ModelStore(home),
+                name=name,
                 kind=arguments.kind,
                 tokenizer=arguments.tokenizer,
                 pools=arguments.global_pool_conditions,
                 report=_progress_callback(progress),
-                validate=_validate,
+                validate=validator,
             )
         except CheckpointError as error:
             raise CannotAdd(str(error)) from error
     title = added.kind if added.title == added.kind else f"{added.kind} ({added.title})"
-    lines = [f"Added {title} {added.name}: {added.path}", *(f"Note: {n}." for n in added.notes)]
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    lines = [f"Added {title} {added.name}: {added.path}"]
+    lines += [f"Fits {validator.fitting}."] if validator.fitting else []
+    lines += [f"Note: {note}." for note in (*added.notes, *validator.notes)]
+    console.print("\n".join(lines), soft_wrap=True)
     return 0
-
-
-def _validate(converted: Path) -> None:
-    """Refuse networks with missing or unexpected keys or wrong shapes, and unknown LoRA kinds."""
-    from models.checkpoints.errors import CheckpointError
-    from models.loading.inspection import inspect_checkpoint
-
-    problems = inspect_checkpoint(str(converted)).all_problems
-    if problems:
-        more = len(problems) - _MAX_PROBLEMS
-        ending = f" … and {more} more" if more > 0 else ""
-        raise CheckpointError("it does not load: " + "; ".join(problems[:_MAX_PROBLEMS]) + ending)
 
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,20 @@ from rich.console import Console
 from rich.table import Table
 
 from darkroom.addresses import server_url
+from darkroom.arguments import server
 from darkroom.client import Client, ServerUnreachable
+from darkroom.responses import ModelAnswer
 from darkroom.signals import run_until_signal
-from protocol.registry.models_config import read_models_config
+from darkroom.terminal import TextConsole
+from protocol.registry.models_config import InvalidModelsConfig, read_models_config
+from protocol.request.fields import normal_form
 from protocol.settings import Settings
+from protocol.startup import InvalidSettings, read_settings
 
 HELP = "list the models"
 
 
-class NoSuchModel(RuntimeError):
+class NoSuchModel(InvalidSettings):
     """The configured model does not exist."""
 
 
@@ -28,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "DARKROOM_CATALOGUE, or else the model DARKROOM_MODEL."
     )
     parser.add_argument(
-        "--url", help="address of the server (default: this machine's, by HOST, PORT)"
+        "--url", type=server, help="address of the server (default: this machine's, by HOST, PORT)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list."""
-    settings = Settings()
-    console = Console()
+    settings = read_settings(Settings)
+    console = TextConsole()
     url = arguments.url or server_url(settings)
     try:
         served = run_until_signal(_served(url))
@@ -47,51 +53,54 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             _print_model(console, settings)
     else:
-        console.print(_table(served or []))
+        console.print(_table(served or ()))
     return 0
 
 
-async def _served(url: str) -> list[dict[str, Any]]:
+async def _served(url: str) -> tuple[ModelAnswer, ...]:
     async with Client.connected(url) as client:
         return await client.models()
 
 
-def _table(models: list[dict[str, Any]]) -> Table:
+def _table(models: Sequence[ModelAnswer]) -> Table:
     table = Table("model", "size", "tasks", "by default", "state", box=None, header_style="bold")
     for model in models:
         table.add_row(
-            ", ".join([model["name"], *model["aliases"]]),
-            f"{model['default_width']}×{model['default_height']}",
-            ", ".join(model["tasks"]),
-            f"{model['default_steps']} steps of {model['default_sampler']}",
+            ", ".join([model.name, *model.aliases]),
+            f"{model.default_width}×{model.default_height}",
+            ", ".join(model.tasks),
+            f"{model.default_steps} steps of {model.default_sampler}",
             _state(model),
         )
     return table
 
 
-def _state(model: dict[str, Any]) -> str:
-    if model["ready"]:
+def _state(model: ModelAnswer) -> str:
+    if model.ready:
         return "ready"
-    if model["loading"] is not None:
-        return f"loading, {model['loading']:.0%} done"
-    if model["trouble"]:
-        return f"cannot be loaded: {model['trouble']}"
-    return "loads on demand" if model["on_demand"] else "no worker"
+    if model.loading is not None:
+        return f"loading, {model.loading:.0%} done"
+    if model.trouble:
+        return f"cannot be loaded: {model.trouble}"
+    return "loads on demand" if model.on_demand else "no worker"
 
 
 def _print_models_config(console: Console, file: Path) -> None:
-    models = read_models_config(file).models
-    console.print(f"No Darkroom is running. Models in {file}:", highlight=False)
+    try:
+        models = read_models_config(file).models
+    except InvalidModelsConfig as error:
+        raise InvalidSettings(f"DARKROOM_CATALOGUE: {error}") from error
+    console.print(f"No Darkroom is running. Models in {file}:", soft_wrap=True)
     for name, model in models.items():
         also = f" (also {', '.join(model.aliases)})" if model.aliases else ""
         when = "always loaded" if model.resident is True else "on demand"
         line = f"  {name}{also}: {model.source}, {when}"
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _print_model(console: Console, settings: Settings) -> None:
     text = f"No Darkroom is running. Configured model: {_describe_model(settings)}"
-    console.print(text, highlight=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def _describe_model(settings: Settings) -> str:
@@ -103,12 +112,18 @@ def _describe_model(settings: Settings) -> str:
     model, folder = settings.model, _folder(settings)
     if (folder / "model_index.json").is_file():
         name = "the bundled model" if model in (None, "bundled") else str(folder)
-        return f"{name}, {_read(folder / 'model_index.json')['_class_name']}, {_size(folder)}"
+        try:
+            return f"{name}, {_read(folder / 'model_index.json')['_class_name']}, {_size(folder)}"
+        except (LookupError, OSError, StopIteration, TypeError, ValueError) as error:
+            raise NoSuchModel(
+                f"DARKROOM_MODEL: {folder} holds no model that can be read: "
+                f"see `darkroom models check {folder}`"
+            ) from error
     if folder.suffix == ".safetensors" and folder.is_file():
         return f"{folder}, a single file"
     if str(model).count("/") == 1 and not folder.exists():
         return f"{model}, from the Hugging Face hub"
-    raise NoSuchModel(f"{folder} holds no model: there is no model_index.json")
+    raise NoSuchModel(f"DARKROOM_MODEL: {folder} holds no model: there is no model_index.json")
 
 
 def _folder(settings: Settings) -> Path:
@@ -119,15 +134,16 @@ def _folder(settings: Settings) -> Path:
     if settings.model in (None, "bundled"):
         return Path(models.__file__).parent / "bundled"
     model = str(settings.model)
-    added = settings.models_home / "models" / model
+    added = settings.models_home / "models" / normal_form(model)
     return added if "/" not in model and added.is_dir() else Path(model).expanduser()
 
 
 def _size(folder: Path) -> str:
     """Return the model's native size; the autoencoder halves the image between its levels."""
-    first_stage = next(folder / name for name in ("vae", "vqvae") if (folder / name).is_dir())
-    levels = len(_read(first_stage / "config.json")["block_out_channels"])
-    side = _read(folder / "unet" / "config.json")["sample_size"] * 2 ** (levels - 1)
+    first_stage = "vae" if (folder / "vae").is_dir() else "vqvae"
+    levels = len(_read(folder / first_stage / "config.json")["block_out_channels"])
+    latent = _read(folder / "unet" / "config.json")["sample_size"]
+    side = int(latent[0] if isinstance(latent, list) else latent) * 2 ** (levels - 1)
     return f"{side}×{side}"
 
 
