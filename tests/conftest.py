@@ -4,12 +4,23 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 import redis
+from xdist.remote import Producer
 
+from tests.support.file_schedule import (
+    FileSchedule,
+    files_from_own_start,
+    in_order,
+    process_count,
+)
 from tests.support.redis_server import RedisServer
+
+# Of a property that sets no number of its own.
+SOME_EXAMPLES, ALL_EXAMPLES = 40, 100
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,29 +30,46 @@ def pytest_configure(config: pytest.Config) -> None:
     gain nothing from more, and threads of one operator wait for each other for long on busy cores.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # One certificate instead of all public ones, which each client of httpx would read for 20 ms.
+    os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).parent / "support/authority.pem"))
     if shutil.which("nvidia-smi") is None:
         # Run Triton's kernels in its interpreter. Triton reads this when it is first imported.
         os.environ.setdefault("TRITON_INTERPRET", "1")
     # One cache folder of measurements and converted models, for this run only.
     os.environ.setdefault("DARKROOM_WORKER_CACHE", tempfile.mkdtemp(prefix="darkroom-tests-"))
-    hypothesis.settings.register_profile("darkroom", deadline=None)
+    # `-m ""` selects the long tests too, as in `make test-all`.
+    examples = SOME_EXAMPLES if config.option.markexpr else ALL_EXAMPLES
+    hypothesis.settings.register_profile("darkroom", deadline=None, max_examples=examples)
     hypothesis.settings.load_profile("darkroom")
     # Files start in the order below, instead of those with the most tests first.
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    if "PYTEST_XDIST_WORKER" in os.environ and config.args == config.getini("testpaths"):
+        count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        config.args = files_from_own_start(config.args, os.environ["PYTEST_XDIST_WORKER"], count)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return process_count()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileSchedule | None:
+    return FileSchedule(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_unconfigure() -> None:
     folder = os.environ["DARKROOM_WORKER_CACHE"]
+    if "PYTEST_XDIST_WORKER" in os.environ:  # others still use it
+        return
     if folder.startswith(os.path.join(tempfile.gettempdir(), "darkroom-tests-")):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run slow files first, so that no test process is left with one of them at the end. Skip
-    tests that need a GPU, with the reason, if there is none."""
-    early = {item.path for item in items if item.get_closest_marker("early")}
-    items.sort(key=lambda item: item.path not in early)  # stable
+    """Run slow files first. Skip tests that need a GPU, with the reason, if there is none."""
+    items[:] = in_order(items)
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_tests:
         return

@@ -8,17 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from bench.docs.settings_table import variable, with_tables
+from bench.docs.settings_table import names, with_tables
 from models.samplers import SAMPLERS, SCHEDULES
 from protocol.request.generation_params import GenerationParams
 from protocol.settings import Settings
+from protocol.variables import VARIABLES
 from service.schemas.problems import STATUSES
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.glob("dialects/*.md")),
+]
 API = (DOCS / "api.md").read_text("utf-8")
 CONFIGURATION = (DOCS / "configuration.md").read_text("utf-8")
 MODELS = (DOCS / "models.md").read_text("utf-8")
@@ -32,7 +37,7 @@ all_documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: 
 @pytest.mark.parametrize("settings", [Settings, ServiceSettings, WorkerSettings])
 def test_configuration_lists_every_setting_with_its_description(settings: type[Settings]) -> None:
     for name, field in settings.model_fields.items():
-        [row] = re.findall(rf"^\| `{variable(name, field)}` \|.*$", CONFIGURATION, re.MULTILINE)
+        [row] = re.findall(rf"^\| `{settings.variable(name)}` \|.*$", CONFIGURATION, re.MULTILINE)
         assert str(field.description) in row
 
 
@@ -40,16 +45,15 @@ def test_settings_tables_are_current() -> None:
     assert with_tables(CONFIGURATION) == CONFIGURATION, "run `make docs`"
 
 
+def test_file_of_variables_is_current() -> None:
+    assert frozenset(names()) == VARIABLES, "run `make docs`"
+
+
 @all_documents
 def test_documents_name_only_existing_settings(document: Path) -> None:
-    known = {
-        variable(name, field)
-        for settings in (ServiceSettings, WorkerSettings)
-        for name, field in settings.model_fields.items()
-    }
-    # These two belong to commands without settings classes.
-    known |= {"DARKROOM_HOME", "DARKROOM_API_KEY"}
-    assert set(re.findall(r"\bDARKROOM_[A-Z_]*[A-Z]\b", document.read_text("utf-8"))) <= known
+    assert set(re.findall(r"\bDARKROOM_[A-Z_]*[A-Z]\b", document.read_text("utf-8"))) <= set(
+        names()
+    )
 
 
 def test_api_page_names_every_sampler_schedule_and_field() -> None:
@@ -91,7 +95,8 @@ def headings(document: Path) -> set[str]:
 )
 def test_named_files_exist(document: Path) -> None:
     named = set(re.findall(rf"`((?:{FOLDERS})/[\w/]*(?:\.py)?)`", document.read_text("utf-8")))
-    assert named or document.name not in ("ARCHITECTURE.md", "README.md", "CONTRIBUTING.md")
+    naming = {ROOT / name for name in ("ARCHITECTURE.md", "README.md", "CONTRIBUTING.md")}
+    assert named or document not in naming
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 

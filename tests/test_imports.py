@@ -37,24 +37,55 @@ NEVER = {
 
 # Third-party package -> folder -> the only files there that may import it.
 ONLY_IN = {
-    "rq": {"": {"protocol/queue/job_queue.py", "worker/consumer/rq_worker.py"}},
+    "rq": {"": {"protocol/queue/views.py", "worker/consumer/rq_worker.py"}},
     "obstore": {"": {"protocol/storage/object_store.py"}},
     "opentelemetry": {"": {"protocol/telemetry/otel.py"}},
-    "PIL": {"service": {"service/images/masks.py", "service/images/uploaded_images.py"}},
+    "PIL": {
+        "service": {
+            f"service/images/{name}.py"
+            for name in (
+                "codec_child",
+                "colours",
+                "edit_images",
+                "enlarged_previews",
+                "file_channels",
+                "image_file",
+                "inpainting",
+                "input_images",
+                "mask_shaping",
+                "masks",
+                "pixels",
+                "resize_modes",
+                "uploaded_images",
+            )
+        },
+        "models": {"models/upscalers/resampling.py", "models/denoising/fill.py"},
+    },
+    "pi_heif": {"service": {"service/images/codec_child.py", "service/images/image_file.py"}},
+    "c2pa": {
+        "service": {"service/recipes/credentials_child.py"},
+        "worker": {"worker/output/content_credentials.py"},
+    },
+    "cryptography": {
+        "": {"darkroom/development_certificate.py", "worker/output/signing_identity.py"}
+    },
     "soundfile": {"": {"worker/output/sound_file.py"}},
+    "spandrel": {"": {"models/upscalers/other_architectures.py"}},
 }
 
 # Folder -> extras whose requirements it may use in addition to the base.
 EXTRAS = {
     "protocol": {"tracing"},
-    "service": set[str](),
-    "darkroom": set[str](),
-    "worker": {"worker", "gpu"},
-    "models": {"worker", "gpu"},
+    "service": {"heic", "provenance"},
+    "darkroom": {"provenance"},
+    "worker": {"worker", "gpu", "provenance"},
+    "models": {"worker", "gpu", "upscalers"},
     "training": {"worker", "training"},
     "bench": {"worker", "gpu", "training", "dev"},
-    "tests": {"worker", "gpu", "training", "tracing", "dev"},
+    "tests": {"worker", "gpu", "upscalers", "training", "tracing", "provenance", "dev"},
 }
+# Scripts that run in environments of their own; tests/clients/test_environments.py checks them.
+ELSEWHERE = "tests/clients/python/"
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
@@ -90,11 +121,13 @@ def test_package_is_imported_by_its_files_only(package: str, folder: str) -> Non
 @pytest.mark.parametrize("folder", EXTRAS)
 def test_imported_packages_are_declared(folder: str) -> None:
     distributions = importlib.metadata.packages_distributions()
-    declared = {_canonical(name) for name in _requirements(EXTRAS[folder])}
+    oracles = _oracles() if folder == "tests" else []
+    declared = {_canonical(name) for name in (*_requirements(EXTRAS[folder]), *oracles)}
     undeclared = [
         str(found)
         for found in imports_of(folder)
         if found.package not in {*MAY_IMPORT, "tests", *sys.stdlib_module_names}
+        and not found.file.startswith(ELSEWHERE)
         # A package that is not installed, such as optional kernels, has the name of its import.
         and not declared
         & {_canonical(name) for name in distributions.get(found.package, [found.package])}
@@ -131,6 +164,12 @@ def _requirements(extras: set[str]) -> list[str]:
     optional = project["optional-dependencies"]
     lines = project["dependencies"] + [line for extra in extras for line in optional[extra]]
     return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines]
+
+
+def _oracles() -> list[str]:
+    """Return the names of the distributions that only the tests use, without their dependencies."""
+    lines = (ROOT / ".ci/oracles.txt").read_text().splitlines()
+    return [line.split("==")[0] for line in lines if "==" in line]
 
 
 def _canonical(name: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,39 +24,49 @@ LAYERS = {
         {"__init__", "record", "errors", "observing", "folder"},
         {"connection"},
         {"request"},
+        {"recipes"},
+        {"setting_types"},
         {"settings"},
+        {"startup", "variables"},
+        {"listening"},
         {"storage", "telemetry"},
         {"queue"},
-        {"auth", "registry"},
+        {"auth", "registry", "clients"},
     ),
     "service": (
-        {"__init__", "settings", "page_files"},
+        {"__init__", "settings", "page_files", "network_addresses", "origins", "etags", "outbound"},
         {"telemetry", "auth", "schemas"},
         {"middleware"},
         {"images"},
+        {"recipes"},
         {"jobs"},
+        {"webhooks"},
         {"routes"},
+        {"dialects"},
         {"."},
     ),
     "worker": (
         {"__init__", "settings", "interfaces", "periodic_runner"},
         {"telemetry", "engine", "model_info"},
         {"model_manager", "output"},
-        {"consumer"},
+        {"consumer", "installs"},
         {"."},
     ),
     "models": (
         {"__init__"},
         {"checkpoints"},
         {"networks", "text", "samplers"},
-        {"denoising", "autoencoders", "sound"},
+        {"denoising", "autoencoders", "sound", "upscalers"},
         {"executors", "conditioners"},
         {"."},
         {"lora", "cuda"},
         {"loading", "tuning"},
     ),
     "darkroom": (
-        {"__init__", "addresses", "client", "display", "signals"},
+        {
+            *("__init__", "addresses", "arguments", "client", "display", "responses"),
+            *("development_certificate", "signals", "terminal"),
+        },
         {"processes"},
         {"commands"},
         {"."},
@@ -89,10 +100,14 @@ def imported_files(package: str) -> Iterator[tuple[str, str]]:
             yield found.file, target
 
 
-GRAPH: dict[str, list[str]] = {file: [] for file in MODULES.values()}
-for package in PACKAGES:
-    for file, target in sorted(set(imported_files(package))):
-        GRAPH[file].append(target)
+@cache
+def import_graph() -> dict[str, list[str]]:
+    """Return the files of ours that each file imports."""
+    graph: dict[str, list[str]] = {file: [] for file in MODULES.values()}
+    for package in PACKAGES:
+        for file, target in sorted(set(imported_files(package))):
+            graph[file].append(target)
+    return graph
 
 
 def circles(graph: dict[str, list[str]]) -> list[list[str]]:
@@ -114,7 +129,7 @@ def circles(graph: dict[str, list[str]]) -> list[list[str]]:
 
 
 def test_imports_make_no_circle() -> None:
-    assert circles(GRAPH) == []
+    assert circles(import_graph()) == []
 
 
 def test_circle_is_detected() -> None:
@@ -143,7 +158,7 @@ def test_every_subpackage_has_a_layer(package: str) -> None:
 @pytest.mark.parametrize("package", LAYERS)
 def test_subpackages_import_lower_layers_only(package: str) -> None:
     wrong = []
-    for file, targets in GRAPH.items():
+    for file, targets in import_graph().items():
         for target in targets:
             if not (file.startswith(f"{package}/") and target.startswith(f"{package}/")):
                 continue

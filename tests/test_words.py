@@ -46,6 +46,7 @@ REPLACED = {
 ALLOWED = re.compile(
     r"ImageDraw(\.Draw)?|\bdraw[.=]|\bdraw = |red house|\"house\"|sun, house|showing .*house"
     r"|2024, \"Trajectory|[Tt]rajectory (Consistency|Stochastic)|\(\"condemned\"|condemned`"
+    r"|\"PICTURE\""
 )
 WORD = re.compile(rf"(?<![\w-])({'|'.join(REPLACED)})(?![\w-])", re.IGNORECASE)
 RIDDLE = re.compile(r"(What|How|Whether|Where|Who|Whose|Which|Why|When)\b")

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from bench.__main__ import MODULES
 from bench.common.drive import Outcome, txt2img_job
 from bench.common.workloads import ARCHITECTURES, BUNDLED_EMOJI, TINY, folder
 from bench.engine.flops import decode_flops, encode_flops, text_flops, unet_flops
+from bench.engine.tiled_memory import Setting, measure
 from bench.serving.policies import RequestLevel
 from bench.serving.soak import Sample, trends
 from tests.worker.fake_engine import FakeEngine
@@ -76,6 +78,8 @@ def smoke_of(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
         options = ["--workload", workload]
         if name == "extra_networks":
             options = ["--model", str(folder(TINY))]
+        if name == "same_bytes":
+            options += ["--crowds", "1"]
         if name == "peers":  # without bfloat16, which many CPUs only emulate
             options += ["--only", "diffusers", "--only", "diffusers + OpenVINO"]
         monkeypatch.setattr(sys, "argv", [name, "--smoke", *options])
@@ -107,7 +111,8 @@ def test_peers_generate_the_same_image(workload: str, smoke_of: Smoke) -> None:
 @pytest.mark.parametrize("workload", TINY_OR_BUNDLED)
 def test_same_bytes(workload: str, smoke_of: Smoke) -> None:
     found = smoke_of("same_bytes", workload)
-    assert [crowd["differing"] for crowd in found["crowds"]] == [0, 0, 0]
+    assert found["crowds"]
+    assert all(crowd["differing"] == 0 for crowd in found["crowds"])
     assert found["images_per_s"] > 0
 
 
@@ -120,12 +125,23 @@ def test_extra_networks(workload: str, mib: float, smoke_of: Smoke) -> None:
     assert found["safety"]["look_ms"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workload", TINY_OR_BUNDLED)
 def test_components(workload: str, smoke_of: Smoke) -> None:
     found = smoke_of("components", workload)["components"]
     assert {row["component"] for row in found} == {
         "denoiser", "decoder", "encoder", "text", "PNG file",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("work", "tiles"), [("img2img", 9), ("upscaler", 2), ("tile", 9)])
+def test_tiled_memory(work: str, tiles: int) -> None:
+    """In this process: `python -m bench tiled_memory` measures in another."""
+    results = SimpleQueue[dict[str, Any]]()
+    measure(Setting(tile=128, vae_tile=64), work, 256, results)
+    figures = results.get()
+    assert figures["tiles"] == tiles
+    assert 0 <= figures["mib"] < 2048
 
 
 def test_overhead() -> None:
@@ -143,6 +159,7 @@ def assert_none_refused(points: list[dict[str, Any]], policies: list[str]) -> No
     assert all(point["refused"] == 0 for point in points)
 
 
+@pytest.mark.long
 def test_online_with_one_policy() -> None:
     chosen = ["--policies", "request-level"]
     found = run_program("online", ["--workload", TINY.name, *chosen], QUICK, f"online-{TINY.name}")
@@ -154,6 +171,7 @@ def test_online() -> None:
     assert_none_refused(smoke("online")["points"], POLICIES)
 
 
+@pytest.mark.long
 def test_soak() -> None:
     result = run_program("soak", [], QUICK)
     assert result["outcomes"]["refused 422"] == result["jobs"] / 10
@@ -174,7 +192,7 @@ def test_operations_equal_published_ones(name: str, side: int, expected: Sequenc
     assert counted == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+@pytest.mark.parametrize("name", ["sd15", pytest.param("sdxl", marks=pytest.mark.long)])
 def test_guidance_embedding_adds_one_matrix(name: str) -> None:
     unet = ARCHITECTURES[name].unet
     distilled = replace(unet, time_cond_proj_dim=256)

@@ -14,6 +14,7 @@ from bench.full_size.folders import compare_network, network_of
 from tests.support.tiny_models import write_tiny_refiner, write_tiny_sd
 
 
+@pytest.mark.long
 def test_all_networks_of_a_model_are_compared(tmp_path: Path) -> None:
     write_tiny_sd(tmp_path / "published" / "small")
     write_tiny_refiner(tmp_path / "published" / "refiner")

@@ -120,12 +120,17 @@ CLIP = {
 }  # fmt: skip
 
 
+# `make test` compares one model, and one network with wrong outputs.
+MODELS = [n if n == "class" else pytest.param(n, marks=pytest.mark.long) for n in SMALL]
+PARTS = [n if n == "unet" else pytest.param(n, marks=pytest.mark.long) for n in OURS]
+
+
 def small_original(name: str) -> Original:
     torch.manual_seed(len(name))
     return build(SMALL[name], clip=CLIP)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", MODELS)
 def test_all_networks_of_a_checkpoint_are_compared(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.ckpt"
     computed = write_checkpoint(small_original(name), path)
@@ -148,7 +153,7 @@ def test_weights_that_are_not_averaged_are_detected(tmp_path: Path) -> None:
     assert max(found.values()) <= TOLERANCE
 
 
-@pytest.mark.parametrize("part", OURS)
+@pytest.mark.parametrize("part", PARTS)
 def test_wrong_outputs_are_detected(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

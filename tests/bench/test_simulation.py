@@ -124,6 +124,7 @@ def test_quantiles() -> None:
     assert quantile([7], 0.5) == 7
 
 
+@pytest.mark.long
 def test_benchmark_shows_the_gain_of_step_level() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "bench.simulation.simulate", "--smoke"],

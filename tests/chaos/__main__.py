@@ -27,6 +27,7 @@ def summary(report: Report) -> str:
     """Return the report in a few lines, with the ids of the jobs that have a problem."""
     lines = [
         f"jobs {report.jobs}: {report.finished} finished, {report.cancelled} cancelled, "
+        f"{report.deleted} deleted before they ended, "
         f"{len(report.lost_with_redis)} lost with the data of Redis; "
         f"{report.accepted} of them were accepted in a response",
         f"faults {sum(row.times for row in report.rows)}",
@@ -34,7 +35,11 @@ def summary(report: Report) -> str:
         f"p99 {p99(report.started_again)}",
         f"first new job finished after Redis was emptied: {spread(report.recoveries)}",
     ]
-    for name in ("lost", "done_twice", "failed", "wrong", "orphans", "crashed", "mistimed"):
+    for name in (
+        *("lost", "done_twice", "failed", "wrong", "undead", "unlisted"),
+        *("torn", "untold", "misinformed"),
+        *("orphans", "crashed", "mistimed"),
+    ):
         found = sorted(getattr(report, name))
         lines.append(f"{name.replace('_', ' ')} {len(found)} {' '.join(found[:5])}".rstrip())
     lines += [

@@ -13,7 +13,6 @@ import urllib.parse
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, ClassVar, Self
 from xml.sax.saxutils import escape
 
@@ -67,12 +66,7 @@ class Bucket:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.holding:
             self.holding.released.set()
         self._server.shutdown()

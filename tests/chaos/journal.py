@@ -13,11 +13,13 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
+from protocol.queue.batches import batch_job_id
 from protocol.queue.job import TERMINAL, JobState
 from protocol.queue.job_queue import STATES
 
 JOB = b"rq:job:"
 WORKER = b"rq:worker:"
+BATCH = b"darkroom:batch:"
 IDEMPOTENCY = b"darkroom:idempotency:"
 EMPTIED = "chaos:emptied"  # written in one transaction with FLUSHALL: the time
 
@@ -86,6 +88,14 @@ class History:
 
 
 @dataclass
+class Batch:
+    """The jobs of a batch, and the eras in which it was queued."""
+
+    jobs: list[str]
+    eras: set[int] = field(default_factory=set)
+
+
+@dataclass
 class Journal:
     """Histories by job id, and process ids of workers by name.
 
@@ -95,8 +105,28 @@ class Journal:
 
     jobs: dict[str, History]
     pids: dict[str, int]
+    batches: dict[str, Batch] = field(default_factory=dict)
     emptied: list[float] = field(default_factory=list)
     repeated: set[str] = field(default_factory=set)
+
+    @property
+    def torn(self) -> set[str]:
+        """The batches of which not every job was queued, in an era in which one was."""
+        return {
+            name
+            for name, batch in self.batches.items()
+            for job in batch.jobs
+            if not batch.eras <= {entry.era for entry in self._queued(job)}
+        }
+
+    def submitted(self, name: str) -> list[str]:
+        """Return the jobs of a submission that were queued: those of a batch, or the job itself."""
+        names = self.batches[name].jobs if name in self.batches else [name]
+        return [job for job in names if job in self.jobs]
+
+    def _queued(self, job: str) -> list[Entry]:
+        entries = self.jobs.get(job, History()).entries
+        return [entry for entry in entries if entry.state is JobState.QUEUED]
 
 
 def read_journal(folder: Path) -> Journal:
@@ -115,8 +145,9 @@ def read_journal(folder: Path) -> Journal:
                     _read_emptied(journal, float(rest[0]))
                 case b"SET" if key.startswith(IDEMPOTENCY):  # only if there is none
                     jobs_of_keys[key].append(rest[0].split()[0].decode())
-    for jobs in jobs_of_keys.values():
-        journal.repeated.update([job for job in jobs if job in journal.jobs][1:])
+    for names in jobs_of_keys.values():
+        for repeated in [jobs for name in names if (jobs := journal.submitted(name))][1:]:
+            journal.repeated.update(repeated)
     return journal
 
 
@@ -125,6 +156,10 @@ def _read_hash(journal: Journal, key: bytes, fields: dict[bytes, bytes]) -> None
         history = journal.jobs[key.removeprefix(JOB).decode()]
         history.entries.append(_entry(fields, era=len(journal.emptied)))
         history.gone_at = None
+    elif key.startswith(BATCH):
+        name = key.removeprefix(BATCH).decode()
+        jobs = [batch_job_id(name, number) for number in range(int(fields[b"count"]))]
+        journal.batches.setdefault(name, Batch(jobs)).eras.add(len(journal.emptied))
     elif key.startswith(WORKER) and b"pid" in fields:
         journal.pids[key.removeprefix(WORKER).decode()] = int(fields[b"pid"])
 

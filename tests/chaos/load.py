@@ -1,8 +1,10 @@
 """Load: clients with a steady mix of requests over HTTP, and a record of all responses.
 
-A client waits for its images, polls, retries a request, cancels, or disconnects. Errors that a
-fault causes (a refused connection, a 503) are recorded as client-visible errors, and the client
-retries at the next API, as behind a load balancer.
+A client waits for its images, polls, follows the events, retries a request, cancels, deletes its
+job, disconnects, or submits a batch. Every job has a webhook. In the end the list of jobs is
+compared with what clients did. Errors that a fault causes (a refused connection, a 503) are
+recorded as client-visible errors, and the client retries at the next API, as behind a load
+balancer.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from protocol.queue.batches import batch_job_id
 from protocol.queue.job import TERMINAL, JobState
 
 RETRY_S = 0.2
@@ -28,6 +31,8 @@ POLL_S = 0.3
 TIMEOUT_S = 30.0  # of one HTTP request
 SAMPLERS = ("ddim", "plms", "euler", "euler_ancestral", "dpmpp_2m", "unipc")
 SIZES = ((32, 32), (48, 32), (32, 64))
+TASKS = ("txt2img", "txt2img", "img2img", "inpaint")  # of the requests, in turn
+BATCH_JOBS = 3
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,27 @@ class LoadRequest:
 
 
 class Behaviour(Enum):
-    """Behaviour of a client, and its share of twenty clients."""
+    """Behaviour of a client."""
 
-    POLL = 10
-    WAIT = 7
-    CANCEL = 1
-    DISCONNECT = 2
+    POLL = "poll"
+    WAIT = "wait"
+    DELETE = "delete"
+    FOLLOW = "follow"
+    DISCONNECT = "disconnect"
+    BATCH = "batch"
+    CANCEL = "cancel"
+
+
+# Of 23 clients.
+SHARES = {
+    Behaviour.POLL: 6,
+    Behaviour.WAIT: 5,
+    Behaviour.DELETE: 4,
+    Behaviour.FOLLOW: 3,
+    Behaviour.DISCONNECT: 2,
+    Behaviour.BATCH: 2,
+    Behaviour.CANCEL: 1,
+}
 
 
 @dataclass
@@ -54,6 +74,9 @@ class Observations:
     `accepted`: job id -> index of the request, for every job that a response accepted. `states`:
     the states of the job in later responses. `totals`: the seconds that finished ones took.
     `wrong`: jobs whose images differ from the reference.
+    `deleting`: jobs whose deletion was asked for; `deleted`: those for which it was
+    acknowledged; `undead`: deleted jobs that an API still has in the end. `unlisted`: finished jobs
+    that are not in the list in the end.
     `unanswered`: submissions that have not ended for their clients.
     """
 
@@ -61,6 +84,10 @@ class Observations:
     totals: dict[str, float] = field(default_factory=dict)
     states: dict[str, list[JobState]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
+    deleting: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    undead: set[str] = field(default_factory=set)
+    unlisted: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
     verified: set[str] = field(default_factory=set)
@@ -68,14 +95,22 @@ class Observations:
     unanswered: int = 0
 
 
-def random_requests(rng: random.Random, count: int, steps: tuple[int, int]) -> list[LoadRequest]:
-    """Return requests of all tasks and samplers, with several sizes, formats, steps and scales."""
-    return [_random_request(rng, number, steps) for number in range(count)]
+def random_requests(
+    rng: random.Random, count: int, steps: tuple[int, int], webhook_url: str
+) -> list[LoadRequest]:
+    """Return requests of all tasks and samplers, with several sizes, formats, steps and scales.
+
+    `webhook_url` is to be called when their jobs have ended.
+    """
+    return [_random_request(rng, number, steps, webhook_url) for number in range(count)]
 
 
-def _random_request(rng: random.Random, number: int, steps: tuple[int, int]) -> LoadRequest:
+def _random_request(
+    rng: random.Random, number: int, steps: tuple[int, int], webhook_url: str
+) -> LoadRequest:
     width, height = rng.choice(SIZES)
     body: dict[str, Any] = {
+        "webhook_url": webhook_url,
         "prompt": rng.choice(("the red cat", "a cat", "the cat at the red", "red")),
         "steps": rng.randint(*steps),
         "sampler": SAMPLERS[number % len(SAMPLERS)],
@@ -84,7 +119,7 @@ def _random_request(rng: random.Random, number: int, steps: tuple[int, int]) -> 
         "n": rng.choice((1, 1, 2)),
         "output_format": rng.choice(("png", "png", "jpeg", "webp")),
     }
-    task = ("txt2img", "txt2img", "img2img", "inpaint")[number % 4]
+    task = TASKS[number % len(TASKS)]
     if task == "txt2img":
         return LoadRequest(task, body | {"width": width, "height": height})
     body |= {"image": _gradient(width, height, rng), "strength": rng.choice((0.4, 0.8))}
@@ -116,7 +151,7 @@ class Load:
         clients: int,
         rng: random.Random,
     ) -> None:
-        behaviours = [each for each in Behaviour for _ in range(each.value)]
+        behaviours = [each for each, share in SHARES.items() for _ in range(share)]
         self.observations = Observations(unanswered=submissions)
         self._urls = urls
         self._requests = requests
@@ -127,6 +162,12 @@ class Load:
             for _ in range(submissions)
         ]
         self._next_url = 0
+
+    @property
+    def most_jobs(self) -> int:
+        """The number of jobs if every submission is accepted."""
+        sizes = {Behaviour.BATCH: BATCH_JOBS}
+        return sum(sizes.get(behaviour, 1) for _, behaviour, _ in self._submissions)
 
     async def run(self) -> None:
         """Run the clients until every job has ended for its client."""
@@ -167,7 +208,11 @@ class _Submission:
         self._load = load
         self._observations = load.observations
         self._http = http
-        self._index = index
+        # A batch is of text to image.
+        self._index = index - index % len(TASKS) if behaviour is Behaviour.BATCH else index
+        self._request = load.request(self._index)
+        if behaviour is Behaviour.BATCH:
+            self._request = _batch_of(self._request)
         self._behaviour = behaviour
         self._key = key
 
@@ -175,7 +220,10 @@ class _Submission:
         if self._behaviour is Behaviour.DISCONNECT:
             await self._disconnect_early()
             return
-        response = await self._retry("POST", f"/v1/{self._load.request(self._index).task}")
+        if self._behaviour is Behaviour.BATCH:
+            await self._batch()
+            return
+        response = await self._retry("POST", f"/v1/{self._request.task}")
         body = response.json()
         job_id = body["id"] if "id" in body else str(body["job"]).rpartition("/")[2]
         self._observations.accepted[job_id] = self._index
@@ -185,7 +233,51 @@ class _Submission:
         if self._behaviour is Behaviour.CANCEL:
             self._observations.cancelled.add(job_id)
             await self._retry("DELETE", f"/v1/jobs/{job_id}")
+        if self._behaviour is Behaviour.DELETE:
+            await self._delete(job_id)
+            return
+        if self._behaviour is Behaviour.FOLLOW:
+            await self._follow(job_id)
         await self._poll(job_id)
+
+    async def _batch(self) -> None:
+        """Submit several jobs at once, and wait for each."""
+        response = await self._retry("POST", "/v1/batches")
+        while response.status_code != 202:  # Redis was emptied before it could be answered
+            self._record_error(f"POST: {response.status_code}")
+            response = await self._retry("POST", "/v1/batches")
+        batch = response.json()["id"]
+        jobs = [batch_job_id(batch, number) for number in range(BATCH_JOBS)]
+        self._observations.accepted |= dict.fromkeys(jobs, self._index)
+        for job_id in jobs:
+            await self._poll(job_id)
+
+    async def _delete(self, job_id: str) -> None:
+        """Delete the job, at any moment of its life."""
+        self._observations.deleting.add(job_id)
+        await asyncio.sleep(random.Random(self._key).uniform(0, 2 * POLL_S))
+        deleted = await self._retry("DELETE", f"/v1/jobs/{job_id}?purge=true")
+        if deleted.status_code == 204:
+            self._observations.deleted.add(job_id)
+
+    async def _follow(self, job_id: str) -> None:
+        """Follow the events to the last, with a new connection at the next API after each fault."""
+        last, name = "", ""
+        while name not in TERMINAL:
+            headers = {"Last-Event-ID": last} if last else {}
+            url = f"{self._load.url()}/v1/jobs/{job_id}/events"
+            try:
+                async with self._http.stream("GET", url, headers=headers) as response:
+                    if response.status_code in (204, 404):
+                        return
+                    async for line in response.aiter_lines():
+                        field_name, _, value = line.partition(": ")
+                        name = value if field_name == "event" else name
+                        last = value if field_name == "id" else last
+            except httpx.TransportError as error:
+                self._record_error(f"events: {type(error).__name__}")
+            if name not in TERMINAL:
+                await asyncio.sleep(RETRY_S)
 
     async def _disconnect_early(self) -> None:
         try:
@@ -237,9 +329,9 @@ class _Submission:
             await asyncio.sleep(RETRY_S)
 
     async def _post(self, url: str, timeout: float) -> httpx.Response:
-        request = self._load.request(self._index)
+        request = self._request
         headers = {"Idempotency-Key": self._key}
-        if self._behaviour in (Behaviour.POLL, Behaviour.CANCEL):
+        if self._behaviour not in (Behaviour.WAIT, Behaviour.DISCONNECT):
             headers["Prefer"] = "respond-async"
         return await self._http.post(
             f"{url}/v1/{request.task}", json=request.body, headers=headers, timeout=timeout
@@ -247,6 +339,31 @@ class _Submission:
 
     def _record_error(self, error: str) -> None:
         self._observations.errors.append((time.time(), error))
+
+
+def _batch_of(request: LoadRequest) -> LoadRequest:
+    """Return a batch whose jobs all give the images of a request."""
+    body = {name: value for name, value in request.body.items() if name != "prompt"}
+    return LoadRequest("batches", body | {"prompts": [request.body["prompt"]] * BATCH_JOBS})
+
+
+def compare_with_list(url: str, observations: Observations) -> None:
+    """Note deleted jobs that an API has, and finished jobs that it does not list."""
+    with httpx.Client(base_url=url, timeout=TIMEOUT_S) as http:
+        listed: dict[str, JobState] = {}
+        cursor: dict[str, str] = {}
+        while True:
+            page = http.get("/v1/jobs", params={"limit": "100"} | cursor).raise_for_status().json()
+            listed |= {job["id"]: JobState(job["state"]) for job in page["jobs"]}
+            if "next_cursor" not in page:
+                break
+            cursor = {"cursor": page["next_cursor"]}
+        for job_id in observations.deleted:
+            if job_id in listed or http.get(f"/v1/jobs/{job_id}").status_code != 404:
+                observations.undead.add(job_id)
+        for job_id in observations.accepted.keys() - observations.deleting - listed.keys():
+            if http.get(f"/v1/jobs/{job_id}").status_code == 200:
+                observations.unlisted.add(job_id)
 
 
 def error_counts(errors: Sequence[tuple[float, str]]) -> str:

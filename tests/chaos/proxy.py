@@ -17,7 +17,6 @@ import asyncio
 import threading
 from contextlib import suppress
 from enum import Enum, auto
-from types import TracebackType
 from typing import Self
 
 CHUNK = 1 << 16
@@ -97,12 +96,7 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -9,6 +9,8 @@ from protocol.queue.job import JobState
 from tests.chaos.faults import Incident
 from tests.chaos.journal import History, Journal
 from tests.chaos.load import Observations, error_counts
+from tests.chaos.webhooks import untold, wrong_calls
+from tests.service.webhooks.receiver import Call
 
 RECOVERED_WITHIN_S = 30.0  # other faults may come in addition
 
@@ -39,12 +41,18 @@ class Report:
     accepted: int  # in responses to clients
     finished: int
     cancelled: int
+    deleted: int  # before they ended
     rows: list[Row]
     lost_with_redis: set[str]
     lost: set[str]  # accepted, but without a terminal state, or unknown to the API
     done_twice: set[str]  # more than one terminal state, or another state after it
     failed: set[str]
     wrong: set[str]  # images differ from those generated alone
+    undead: set[str]  # deleted, and still there
+    unlisted: set[str]  # there, and not in the list
+    torn: set[str]  # batches of which only some jobs were queued
+    untold: set[str]  # ended, but the webhook was never called
+    misinformed: set[str]  # a call has a wrong id, signature, state or body
     surplus: int  # more jobs than submissions: retries that became second jobs
     unanswered: int  # submissions that never ended for their clients
     recoveries: list[float]  # seconds from each emptying of Redis until a later job has finished
@@ -61,6 +69,11 @@ class Report:
             or self.done_twice
             or self.failed
             or self.wrong
+            or self.undead
+            or self.unlisted
+            or self.torn
+            or self.untold
+            or self.misinformed
             or self.surplus
             or self.unanswered
             or self.unrecovered
@@ -83,16 +96,23 @@ def make_report(
     orphans: list[str],
     crashed: list[str],
     ran: tuple[float, float],
+    calls: Sequence[Call],
+    secret: str,
 ) -> Report:
-    """`ran`: the times at which the run began and ended, in seconds since the epoch."""
+    """`ran`: the times at which the run began and ended, in seconds since the epoch.
+
+    `calls`: of webhooks, which are signed with `secret`.
+    """
     histories = journal.jobs
     lost_with_redis = {job for job, history in histories.items() if history.lost_with_redis}
     lost = {job for job in observations.accepted if not histories.get(job, History()).endings}
     # A job is missing with good reason if its record was in Redis when that was emptied.
     lost |= {job for job in observations.missing if histories.get(job, History()).gone_at is None}
     lost |= {job for job, history in histories.items() if not history.endings}
-    lost -= lost_with_redis
+    deleted = {job for job in observations.deleting if not histories.get(job, History()).endings}
+    lost -= lost_with_redis | deleted
     done_twice = {job for job, history in histories.items() if not history.ended_once} - lost
+    done_twice -= deleted
     recoveries = _recoveries(journal)
     last = {job: history.entries[-1].state for job, history in histories.items()}
     kinds = list(dict.fromkeys(incident.fault.name for incident in incidents))
@@ -102,11 +122,17 @@ def make_report(
         finished=sum(state is JobState.FINISHED for state in last.values()),
         lost_with_redis=lost_with_redis,
         cancelled=sum(state is JobState.CANCELLED for state in last.values()),
+        deleted=len(deleted - lost_with_redis),
         rows=[_row(kind, journal, observations, incidents, lost, done_twice) for kind in kinds],
         lost=lost,
         done_twice=done_twice,
         failed={job for job, state in last.items() if state is JobState.FAILED},
         wrong=observations.wrong,
+        undead=observations.undead,
+        unlisted=observations.unlisted,
+        torn=journal.torn,
+        untold=untold(journal, observations, calls),
+        misinformed=wrong_calls(journal, calls, secret),
         surplus=max(0, len(histories) - submissions - len(journal.repeated)),
         unanswered=observations.unanswered,
         recoveries=[seconds for seconds in recoveries.values() if seconds < math.inf],

@@ -10,14 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import redis
 
 from protocol.queue.job import TERMINAL
 from protocol.queue.job_queue import STATES
+from tests.chaos import webhooks
 from tests.chaos.faults import FaultInjector, faults
-from tests.chaos.load import Load, generate_references, random_requests
+from tests.chaos.load import Load, compare_with_list, generate_references, random_requests
 from tests.chaos.report import Report, make_report
 from tests.chaos.stack import ChaosStack, chaos_stack, wait_for
+from tests.service.webhooks.receiver import Receiver
 from worker.settings import WorkerSettings
 
 # Workers die more often here than in production, and with the default limit a job that was on many
@@ -28,8 +31,10 @@ SWEEP_S = 5.0
 WRITTEN_WITHIN_S = 3.0  # by a server that syncs every second, or a little later
 NO_EXPIRY = -1  # Redis' TTL of a key that never expires
 JOB_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
-REGISTRY = re.compile(r"rq:(finished|failed|canceled):")  # cleaned as their entries expire
-PROGRESS = re.compile(r"darkroom:progress:")  # kept for an hour, independent of the job
+# Cleaned as their entries expire, or are due.
+REGISTRY = re.compile(r"rq:(finished|failed|canceled):|darkroom:(index:|deletions$)")
+# Kept for an hour, and for a day, independent of the job.
+PROGRESS = re.compile(r"darkroom:(progress|deleted):")
 SETTLE_WITHIN_S = 120.0  # after the last fault, until every job has ended
 
 
@@ -57,18 +62,25 @@ def run(plan: Plan, folder: Path) -> Report:
         "DARKROOM_RESULT_TTL_S": str(RESULT_TTL_S),
         "DARKROOM_FAILURE_TTL_S": str(RESULT_TTL_S),
         "DARKROOM_WORKER_SWEEP_S": str(SWEEP_S),
+        **webhooks.SETTINGS,
     }
-    requests = random_requests(rng, plan.requests, (3, plan.most_steps))
     selected = [
         fault for fault in faults(WorkerSettings().worker_lease_s) if plan.only in fault.name
     ]
     began = time.time()
-    with chaos_stack(folder, plan.appendfsync, **settings) as stack:
+    with (
+        Receiver(*webhooks.STATUSES) as receiver,
+        chaos_stack(folder, plan.appendfsync, **settings) as stack,
+    ):
+        secret = httpx.get(f"{stack.urls[0]}/v1/webhooks/secret").json()["key"]
+        requests = random_requests(rng, plan.requests, (3, plan.most_steps), receiver.url)
         references = asyncio.run(generate_references(stack.urls[0], requests))
         load = Load(stack.urls, requests, references, plan.jobs, plan.clients, rng)
         injector = FaultInjector(stack, selected, plan.pause_s, rng)
         _run_together(load, injector, plan.faults_for_s)
         wait_for(lambda: _all_ended(stack), SETTLE_WITHIN_S)
+        wait_for(lambda: webhooks.all_sent(stack.redis.url), SETTLE_WITHIN_S)
+        compare_with_list(stack.urls[0], load.observations)
         time.sleep(WRITTEN_WITHIN_S)
         if plan.until_expired:
             time.sleep(RESULT_TTL_S + 3 * SWEEP_S)
@@ -76,10 +88,12 @@ def run(plan: Plan, folder: Path) -> Report:
             stack.journal(),
             load.observations,
             injector.incidents,
-            submissions=plan.requests + plan.jobs,
+            submissions=plan.requests + load.most_jobs,
             orphans=list(_orphans(stack, plan.until_expired)),
             crashed=[program.name for program in stack.programs if program.crashed],
             ran=(began, time.time()),
+            calls=webhooks.received(receiver),
+            secret=secret,
         )
 
 

@@ -22,6 +22,7 @@ from darkroom.processes.parent_death import bound_to_parent
 from tests.chaos.bucket import Bucket
 from tests.chaos.journal import Journal, read_journal
 from tests.chaos.proxy import Proxy
+from tests.support.forked_program import ForkedProgram
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.tiny_models import write_tiny_sd
 
@@ -52,10 +53,10 @@ class Program:
     ) -> None:
         self.name = name
         self.log = log
-        shifted = ["tests.support.shifted_clock", str(clock_s)] if clock_s else []
-        self._command = [sys.executable, "-m", *shifted, module]
+        self._module = module
+        self._clock_s = clock_s
         self._environment = {**os.environ, **environment}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkedProgram | subprocess.Popen[bytes] | None = None
         self._should_run = False
 
     @property
@@ -73,17 +74,28 @@ class Program:
         return self._should_run and not self.runs
 
     def start(self) -> None:
+        if self._clock_s:
+            self._process = self._with_shifted_clock()
+        else:
+            self._process = ForkedProgram(
+                self._module, environment=self._environment, output=self.log
+            )
+        self._should_run = True
+
+    def _with_shifted_clock(self) -> subprocess.Popen[bytes]:
+        """Start a new Python, whose clock is shifted before it imports anything."""
+        shifted = ["tests.support.shifted_clock", str(self._clock_s)]
+        command = [sys.executable, "-m", *shifted, self._module]
         # Bound to this process, so that a killed run leaves no program. The kernel watches the
         # calling thread, so this needs a thread that lives as long as the process.
         in_main_thread = threading.current_thread() is threading.main_thread()
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                bound_to_parent(self._command) if in_main_thread else self._command,
+            return subprocess.Popen(
+                bound_to_parent(command) if in_main_thread else command,
                 env=self._environment,
                 stdout=log,
                 stderr=log,
             )
-        self._should_run = True
 
     def send(self, number: signal.Signals) -> None:
         assert self._process

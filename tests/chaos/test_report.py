@@ -1,17 +1,50 @@
 """Tests of the report: it must detect every violation."""
 
+import base64
+import json
 import math
+from collections.abc import Sequence
 
 import pytest
 
+from protocol.queue.batches import batch_job_id
 from protocol.queue.job import JobState
-from tests.chaos.journal import Entry, History, Journal
+from tests.chaos.journal import Batch, Entry, History, Journal
 from tests.chaos.load import Observations
 from tests.chaos.report import RECOVERED_WITHIN_S, Report, make_report
+from tests.service.webhooks.receiver import Call, signature
 
 QUEUED, RUNNING = Entry(JobState.QUEUED, None, ""), Entry(JobState.RUNNING, 1.0, "worker")
 RAN, ANY_TIME = (0.5, 3600.0), (0.0, math.inf)
 FINISHED, FAILED = Entry(JobState.FINISHED, 2.0, ""), Entry(JobState.FAILED, 3.0, "")
+
+
+SECRET = "whsec_" + base64.b64encode(b"a key for tests").decode()
+
+
+def call(job: str, state: JobState, secret: str = SECRET, number: int = 0) -> Call:
+    """Return a call about a job as the API makes it, signed by the receiver's own rule."""
+    data = {"id": job, "state": state}
+    body = json.dumps({"type": f"job.{state}", "number": number, "data": data}).encode()
+    headers = {"webhook-id": f"msg_{job}", "webhook-timestamp": "1"}
+    return Call(headers | {"webhook-signature": signature(secret, f"msg_{job}", "1", body)}, body)
+
+
+def made(
+    journal: Journal,
+    observations: Observations,
+    submissions: int,
+    orphans: tuple[str, ...] = (),
+    ran: tuple[float, float] = ANY_TIME,
+    calls: Sequence[Call] | None = None,
+) -> Report:
+    """Return the report of a run whose webhooks, unless given, told of every ended job."""
+    if calls is None:
+        ended = {job: one.endings for job, one in journal.jobs.items() if one.endings}
+        calls = [call(job, endings[-1].state) for job, endings in ended.items()]
+    return make_report(
+        journal, observations, [], submissions, list(orphans), [], ran, calls, SECRET
+    )
 
 
 def report_of(
@@ -19,7 +52,7 @@ def report_of(
 ) -> Report:
     journal = Journal({"job": History(list(entries))}, {})
     observations = observations or Observations(accepted={"job": 0})
-    return make_report(journal, observations, [], 1, list(orphans), [], RAN)
+    return made(journal, observations, 1, orphans, RAN)
 
 
 def test_job_that_ended_once_passes() -> None:
@@ -49,6 +82,8 @@ def test_job_that_did_not_finish_once_is_detected(
         (Observations(accepted={"job": 0, "another": 0}), "lost"),
         (Observations(accepted={"job": 0}, missing={"job"}), "lost"),
         (Observations(accepted={"job": 0}, wrong={"job"}), "wrong"),
+        (Observations(accepted={"job": 0}, undead={"job"}), "undead"),
+        (Observations(accepted={"job": 0}, unlisted={"job"}), "unlisted"),
     ],
 )
 def test_responses_to_clients_count(observations: Observations, violation: str) -> None:
@@ -88,7 +123,7 @@ def report_of_emptied(
     jobs |= {f"later {number}": History([NEW_QUEUED, NEW_FINISHED]) for number in range(later)}
     journal = Journal(jobs, {}, emptied=[10.0])
     observations = observations or Observations(accepted={"job": 0})
-    return make_report(journal, observations, [], len(jobs), [], [], ANY_TIME)
+    return made(journal, observations, len(jobs))
 
 
 @pytest.mark.parametrize("entries", [(QUEUED,), (QUEUED, RUNNING), (QUEUED, RUNNING, QUEUED)])
@@ -170,9 +205,7 @@ def test_retry_may_become_a_second_job_only_if_redis_was_emptied_between() -> No
     jobs = {name: History([QUEUED, FINISHED]) for name in ("job", "again")}
     for repeated, surplus in ((set[str](), 1), ({"again"}, 0)):
         journal = Journal(jobs, {}, emptied=[10.0], repeated=repeated)
-        report = make_report(
-            journal, Observations(), [], submissions=1, orphans=[], crashed=[], ran=ANY_TIME
-        )
+        report = made(journal, Observations(), submissions=1)
         assert report.surplus == surplus
 
 
@@ -183,11 +216,62 @@ def test_garbage_is_detected() -> None:
 def test_retry_that_became_a_second_job_is_detected() -> None:
     history = History([QUEUED, RUNNING, FINISHED])
     journal = Journal({"job": history, "again": history}, {})
-    expected = make_report(
-        journal, Observations(), [], submissions=2, orphans=[], crashed=[], ran=ANY_TIME
-    )
+    expected = made(journal, Observations(), submissions=2)
     assert expected.passed
-    doubled = make_report(
-        journal, Observations(), [], submissions=1, orphans=[], crashed=[], ran=ANY_TIME
-    )
+    doubled = made(journal, Observations(), submissions=1)
     assert doubled.surplus == 1
+
+
+# ---- webhooks and batches ------------------------------------------------------------------------
+
+
+def report_of_calls(*calls: Call, **observed: set[str]) -> Report:
+    journal = Journal({"job": History([QUEUED, RUNNING, FINISHED])}, {})
+    observations = Observations(accepted={"job": 0}, **observed)  # type: ignore[arg-type]
+    return made(journal, observations, 1, calls=calls)
+
+
+def test_job_that_nobody_was_told_of_is_detected() -> None:
+    report = report_of_calls()
+    assert report.untold == {"job"}
+    assert not report.passed
+    assert report_of_calls(deleting={"job"}).untold == set()
+
+
+def test_ended_job_whose_webhook_was_lost_with_redis_may_be_untold() -> None:
+    journal = Journal({"job": History([QUEUED, FINISHED], gone_at=10.0)}, {}, emptied=[10.0])
+    assert made(journal, Observations(), 1, calls=()).untold == set()
+
+
+def test_repeated_call_is_the_same() -> None:
+    told = call("job", JobState.FINISHED)
+    assert report_of_calls(told, told).passed
+    changed = call("job", JobState.FINISHED, number=1)
+    assert report_of_calls(told, changed).misinformed == {"job"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        call("job", JobState.FAILED),
+        call("job", JobState.RUNNING),
+        call("job", JobState.FINISHED, secret="whsec_" + base64.b64encode(b"another").decode()),
+        Call({**call("job", JobState.FINISHED).headers, "webhook-id": "msg_2"}, b'{"type":"job.'
+             b'finished","data":{"id":"job","state":"finished"}}'),
+    ],
+)  # fmt: skip
+def test_wrong_call_is_detected(wrong: Call) -> None:
+    report = report_of_calls(wrong)
+    assert report.misinformed == {"job"}
+    assert not report.passed
+
+
+def test_torn_batch_is_detected() -> None:
+    name = "0" * 32
+    batch = Batch([batch_job_id(name, number) for number in range(2)], {0})
+    jobs = {job: History([QUEUED, RUNNING, FINISHED]) for job in batch.jobs}
+    whole = made(Journal(jobs, {}, batches={name: batch}), Observations(), 2)
+    assert (whole.torn, whole.passed) == (set(), True)
+    half = Journal({batch.jobs[0]: jobs[batch.jobs[0]]}, {}, batches={name: batch})
+    report = made(half, Observations(), 2)
+    assert (report.torn, report.passed) == ({name}, False)

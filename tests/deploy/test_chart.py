@@ -279,7 +279,7 @@ def test_ingress_does_not_expose_the_metrics() -> None:
     paths = {
         path["path"]: path["pathType"] for path in ingress["spec"]["rules"][0]["http"]["paths"]
     }
-    assert paths["/v1"] == "Prefix"
+    assert paths["/v1"] == paths["/pages"] == "Prefix"
     assert paths["/"] == "Exact"
     assert "/metrics" not in paths
 

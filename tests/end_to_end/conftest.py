@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from bench.docs.page_screenshot import chromium
-from tests.end_to_end.browser import QUIET
+from tests.end_to_end.browser import DONE_WITHIN_MS, QUIET
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 
@@ -36,5 +36,6 @@ def browser() -> Iterator[Browser]:
         pytest.skip("no Chromium on PATH to open the page with")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        expect.set_options(timeout=DONE_WITHIN_MS)
         yield browser
         browser.close()

@@ -1,18 +1,12 @@
 """Test that no program logs prompts, keys or other data of clients."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 
 from protocol.request.fields import MAX_PROMPT_LENGTH
 from tests.service.sample_images import gradient, in_base64, packed
-from tests.support.local_stack import QUICK, wait_until_ready
-from tests.support.redis_server import free_port
+from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 
 KEY = "canary-key-of-the-operator-0123456789"
@@ -43,27 +37,16 @@ def send_requests(url: str) -> list[int]:
 
 def test_no_prompt_and_no_key_is_logged(tmp_path: Path) -> None:
     model = write_tiny_sd(tmp_path / "tiny")
-    log, port = tmp_path / "log", free_port()
-    environment = {
-        **os.environ,
-        **QUICK,
+    settings = {
         "DARKROOM_MODEL": str(model),
-        "PORT": str(port),
         "DARKROOM_AUTH": "required",
         "DARKROOM_ADMIN_KEY": KEY,
     }
-    with TemporaryDirectory(prefix="darkroom-") as home, log.open("wb") as file:
-        command = [sys.executable, "-m", "darkroom", "up", "--home", home]
-        with subprocess.Popen(
-            command, env=environment, stdout=file, stderr=subprocess.STDOUT
-        ) as process:
-            try:
-                wait_until_ready(f"http://127.0.0.1:{port}", process)
-                statuses = send_requests(f"http://127.0.0.1:{port}")
-            finally:
-                process.send_signal(signal.SIGTERM)
+    with running_stack(tmp_path, **settings) as url:
+        statuses = send_requests(url)
     assert statuses[:2] == [200, 200]
     assert {401, 404, 415, 422} <= set(statuses)
-    logged = log.read_text()
-    assert "job" in logged  # the log is not empty
-    assert "canary" not in logged.lower()
+    for program in ("worker", "service"):
+        logged = (tmp_path / f"{program}.log").read_text()
+        assert "job" in logged  # the log is not empty
+        assert "canary" not in logged.lower()

@@ -76,7 +76,7 @@ def test_image_has_a_depth_file(client: httpx.Client, folder: Path) -> None:
 def test_depth_has_a_url(client: httpx.Client) -> None:
     inline, linked = generate(client), generate(client, response="url")
     (extra,) = linked["extras"]
-    assert extra["url"] == f"{linked['url']}/depth"
+    assert extra["url"] == f"{linked['url'].removesuffix('.png')}/depth.png"
     response = client.get(extra["url"])
     assert response.headers["Content-Type"] == "image/png"
     assert response.content == base64.b64decode(inline["extras"][0]["base64"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,17 @@ class LoraStack:
         file = spellings.save(self.loras / "new.tmp", spellings.kohya(pairs))
         file.rename(self.loras / f"{name}.safetensors")
 
+    def wait_for(self, name: str) -> None:
+        """Wait until the LoRA is listed and accepted."""
+        deadline = time.monotonic() + APPEARS_WITHIN_S
+        while name not in self.listed():
+            assert time.monotonic() < deadline, "it was never listed"
+            time.sleep(0.1)
+        # The service's data about its workers may be older in one response than in another.
+        while self.post(**FINE, loras=[{"name": name}]).status_code == 422:
+            assert time.monotonic() < deadline, "it was never accepted"
+            time.sleep(0.1)
+
 
 def generate(model: LatentDiffusion, prompt: str, seed: int) -> Pixels:
     params = SamplingParams(
@@ -96,6 +108,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoraStack]:
 def test_card_lists_compatible_loras(stack: LoraStack) -> None:
     assert set(stack.listed()) >= {"oil.paint", "pencil"}
     assert "broken" not in stack.listed()
+
+
+def test_lora_of_another_script_is_used_by_its_name(stack: LoraStack) -> None:
+    name = "墨絵 Ärger"
+    stack.add(unicodedata.normalize("NFD", name), seed=3)  # as macOS names the file
+    stack.wait_for(name)
+    in_field = stack.file(**FINE, loras=[{"name": name}])
+    assert in_field == stack.file(**FINE | {"prompt": f"the <lora:{name}:1>cat"})
+    assert in_field != stack.file(**FINE)
 
 
 def test_weight_of_a_lora_changes_the_image(stack: LoraStack) -> None:
@@ -140,20 +161,15 @@ def test_unknown_lora_is_refused_with_the_known_names(stack: LoraStack) -> None:
         assert response.status_code == 422
         assert response.json()["type"] == "urn:darkroom:problem:unknown-lora"
         assert "one of oil.paint, pencil" in response.json()["bound"]
+    assert "broken: cannot be read" in stack.post(**FINE, loras=[{"name": "broken"}]).text
 
 
 def test_lora_can_be_added_and_removed_without_a_restart(stack: LoraStack) -> None:
     stack.add("watercolour", seed=5)
-    deadline = time.monotonic() + APPEARS_WITHIN_S
-    while "watercolour" not in stack.listed():
-        assert time.monotonic() < deadline, "it was never listed"
-        time.sleep(0.1)
-    # The service's data about its workers may be older in one response than in another.
-    while stack.post(**FINE, loras=[{"name": "watercolour"}]).status_code == 422:
-        assert time.monotonic() < deadline, "it was never accepted"
-        time.sleep(0.1)
+    stack.wait_for("watercolour")
     stack.file(**FINE, loras=[{"name": "watercolour"}])
     (stack.loras / "watercolour.safetensors").unlink()
+    deadline = time.monotonic() + APPEARS_WITHIN_S
     while "watercolour" in stack.listed():
         assert time.monotonic() < deadline, "it stayed listed"
         time.sleep(0.1)

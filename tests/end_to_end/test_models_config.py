@@ -32,13 +32,14 @@ resident = "on-demand"
 precision = "fp32"
 vae = "./other-vae"
 
-[models.extra]
+[models."{extra}"]
 source = "sd"
 unet = "./quick"
 
 [models.broken]
 source = "./broken"
 """
+EXTRA = "Экстра モデル v1.5"  # a name goes through keys, labels and logs
 FIELDS = {"prompt": "the red cat", "seed": 5, "steps": 2, "sampler": "ddim"}
 
 
@@ -57,7 +58,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     sizes = [
         inspect_checkpoint(str(path)).weights["fp32"] for path in (home / "models" / "sd", large)
     ]
-    config = MODELS_CONFIG.format(budget=sizes[0] + max(sizes))
+    config = MODELS_CONFIG.format(budget=sizes[0] + max(sizes), extra=EXTRA)
     (folder / "models.toml").write_text(config, "utf-8")
     settings = {
         "DARKROOM_CATALOGUE": str(folder / "models.toml"),
@@ -103,7 +104,7 @@ def test_all_models_are_listed_and_one_loads_on_demand(client: httpx.Client) -> 
     assert (before["small"]["default_steps"], before["small"]["description"]) == (2, "a small one")
     assert (before["large"]["ready"], before["large"]["on_demand"]) == (False, True)
     assert before["large"]["family"] == "sdxl"
-    assert (before["extra"]["default_sampler"], before["extra"]["default_steps"]) == ("lcm", 4)
+    assert (before[EXTRA]["default_sampler"], before[EXTRA]["default_steps"]) == ("lcm", 4)
     assert generate(client, model="large")["images"]
     assert wait_for_ready(client, "small", "large")["large"]["workers"] == 1
     assert generate(client, model="small")["images"]
@@ -112,15 +113,15 @@ def test_all_models_are_listed_and_one_loads_on_demand(client: httpx.Client) -> 
 def test_least_recently_used_model_is_evicted(client: httpx.Client) -> None:
     first = generate(client, model="large")["images"][0]["base64"]
     wait_for_ready(client, "small", "large")
-    generate(client, model="extra")
-    wait_for_ready(client, "small", "extra")
+    generate(client, model=EXTRA)
+    wait_for_ready(client, "small", EXTRA)
     again = generate(client, model="large")["images"][0]["base64"]
     assert again == first  # a model that is loaded again gives the same image
     wait_for_ready(client, "small", "large")
 
 
 def test_unet_of_a_model_can_be_replaced(client: httpx.Client) -> None:
-    images = [generate(client, model=name)["images"][0]["base64"] for name in ("small", "extra")]
+    images = [generate(client, model=name)["images"][0]["base64"] for name in ("small", EXTRA)]
     assert images[0] != images[1]
 
 

@@ -59,7 +59,7 @@ def refused(client: httpx.Client, task: str = "txt2img", **changes: object) -> d
 def test_card_lists_the_refiner_and_its_tasks(client: httpx.Client) -> None:
     cards = {card["name"]: card for card in client.get("/v1/models").json()["models"]}
     assert cards["base"]["refiners"] == ["refiner"]
-    assert cards["refiner"]["tasks"] == ["img2img", "inpaint"]
+    assert cards["refiner"]["tasks"] == ["img2img", "inpaint", "outpaint"]
     assert cards["refiner"]["reads_aesthetic_score"] is True
 
 

@@ -139,7 +139,8 @@ def visible_settings(page: Page) -> set[str]:
     names: list[str] = page.locator("[data-setting]:visible").evaluate_all(
         "(settings) => settings.map((setting) => setting.dataset.setting)"
     )
-    common = {"prompt", "negative_prompt", "size", "prompt_syntax", "clip_skip", "guidance_rescale"}
+    common = {"prompt", "negative_prompt", "size", "sampling", "prompt_syntax", "clip_skip"}
+    common |= {"guidance_rescale"}
     return set(names) - common
 
 
@@ -148,7 +149,11 @@ def test_settings_follow_the_model(page: Page) -> None:
     assert visible_settings(page) == able
     expect(page.locator("#model-state")).to_have_text("It has everything.")
     page.get_by_text("Inpaint").click()
-    assert visible_settings(page) == able - {"hires_scale"} | {"image", "strength"}
+    of_masks = {
+        *("mask_source", "mask_mode", "mask_blur", "mask_grow", "mask_invert"),
+        *("inpaint_area", "masked_content", "noise_multiplier"),
+    }
+    assert visible_settings(page) == able - {"hires_scale"} | {"image", "strength"} | of_masks
     select_model(page, "base")
     page.get_by_text("Text to image").click()
     assert visible_settings(page) == {"refiner", "hires_scale", "eta"}
@@ -237,7 +242,7 @@ def test_sound_and_depth_are_shown(page: Page, stack: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "detail"),
     [
-        ("hires_scale", "8", "at most 4096 pixels"),
+        ("hires_scale", "8", "pixels at most 4096"),
         ("eta", "2", "at most 1"),
         ("clip_skip", "9", "at most"),
         ("aesthetic_score", "11", "at most 10"),

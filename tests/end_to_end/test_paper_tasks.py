@@ -42,7 +42,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any], tuple[int, int]]] = [
     ("unconditional", "faces", {}, (32, 32)),
     ("txt2img", "text", {"prompt": "the red cats", "model": "text"}, (32, 32)),
     ("class", "classes", {"class_id": 5, "guidance_scale": 3}, (32, 32)),
-    ("layout", "boxes", {"boxes": [BOX], "width": 48}, (48, 32)),
+    ("layout", "boxes", {"boxes": [BOX], "width": 48}, (48, 48)),
     ("semantic", "maps", {"image": encoded(Image.new("L", (40, 32), 5))}, (40, 32)),
     (
         "inpaint",
@@ -97,7 +97,7 @@ def test_unsupported_task_is_refused_with_the_models_that_support_it(url: str) -
     cards = httpx.get(f"{url}/v1/models").json()["models"]
     tasks = {card["name"]: card["tasks"] for card in cards}
     assert tasks["large"] == ["upscale"]
-    assert tasks["text"] == ["txt2img", "img2img", "inpaint"]
+    assert tasks["text"] == ["txt2img", "img2img", "inpaint", "outpaint"]
     response = httpx.post(f"{url}/v1/class", json={"class_id": 1, "model": "large"})
     problem = response.json()
     assert response.status_code == 422

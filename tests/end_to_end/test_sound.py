@@ -59,12 +59,12 @@ def test_each_image_has_a_sound_file(client: httpx.Client) -> None:
 def test_sound_has_a_url(client: httpx.Client) -> None:
     (image,) = generate(client, n=1, audio_format="mp3", audio_stereo=True, response="url")
     (extra,) = image["extras"]
-    assert extra["url"] == f"{image['url']}/sound"
+    assert extra["url"] == f"{image['url'].removesuffix('.png')}/sound.mp3"
     response = client.get(extra["url"])
     assert response.headers["Content-Type"] == "audio/mpeg"
     samples, _ = soundfile.read(io.BytesIO(response.content))
     assert samples.shape[1] == 2
-    assert client.get(f"{image['url']}/depth").status_code == 404
+    assert client.get(f"{image['url'].removesuffix('.png')}/depth").status_code == 404
 
 
 def test_no_sound_file_by_default(client: httpx.Client) -> None:

@@ -64,7 +64,7 @@ def fetch_image(client: httpx.Client, image: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
-@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp", "avif"])
 @pytest.mark.parametrize("response", ["base64", "url"])
 @pytest.mark.parametrize("wait", [True, False], ids=["sync", "async"])
 @pytest.mark.parametrize("task", ["txt2img", "img2img", "inpaint"])

@@ -53,6 +53,7 @@ class FaultyEngine(FakeEngine):
             height=64,
             cache_hits=self._steps,
             cache_misses=1,
+            decoded_again=1,
         )
 
     def _advance(self, job_id: str, run: FakeRun) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 
-from darkroom.processes.parent_death import bound_to_parent
 from tests.cli.processes import wait_until
 from tests.observability.alert_model import CARD
+from tests.support.forked_program import ForkedProgram
 from tests.support.redis_server import RedisServer, free_port
 
 FAKE_WORKER, WORKER, API = "tests.observability.fake_gpu_worker", "worker", "service"
@@ -32,21 +30,18 @@ class Program:
     def __init__(self, module: str, folder: Path, **environment: str) -> None:
         self.port = free_port()
         self.log = folder / f"{module.rpartition('.')[2]}-{self.port}.log"
-        self._command = [sys.executable, "-m", module]
+        self._module = module
         port = {"HOST": "127.0.0.1", "PORT": str(self.port)}
         metrics = {"DARKROOM_WORKER_METRICS_PORT": str(self.port)}
         self._environment = {**os.environ, **QUICK, **port, **metrics, **environment}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: ForkedProgram | None = None
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                bound_to_parent(self._command), env=self._environment, stdout=log, stderr=log
-            )
+        self.process = ForkedProgram(self._module, environment=self._environment, output=self.log)
 
     def send(self, number: signal.Signals) -> None:
         assert self.process

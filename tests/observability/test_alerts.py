@@ -143,16 +143,18 @@ def hanging_worker(watched: Watched) -> None:
 
 
 def slow_redis(watched: Watched) -> None:
-    """Suspend Redis twice for a moment during a request."""
+    """Suspend Redis during requests until the alerts fire."""
     job = watched.stack.generate(wait=False).json()["id"]
-    for _ in range(2):
+
+    def pause() -> None:
         with ThreadPoolExecutor(1) as pool:
             watched.stack.redis.pause()
             response = pool.submit(watched.stack.client.get, f"/v1/jobs/{job}")
             time.sleep(1.5)
             watched.stack.redis.resume()
             response.result().raise_for_status()
-    watched.fires("DarkroomRedisSlow", "DarkroomApiSlow")
+
+    watched.fires("DarkroomRedisSlow", "DarkroomApiSlow", meanwhile=pause)
 
 
 def no_workers(watched: Watched) -> None:

@@ -37,6 +37,8 @@ def test_both_programs_log_the_request_and_the_job(stack: ObservedStack) -> None
     job = response.json()["id"]
     worker = stack.workers[0]
     wait_until(lambda: bool(matching(worker, event="job left", job=job)), "the worker is done")
+    # The API logs a request after it has responded.
+    wait_until(lambda: bool(matching(stack.api, request="follow-me-1", event="request")), "the API")
     found = matching(stack.api, request="follow-me-1") + matching(worker, request="follow-me-1")
     events = [line["event"] for line in found]
     assert events == ["job accepted", "request", "job claimed", "job left"]

@@ -22,6 +22,7 @@ LABELS = {
     "darkroom_http_requests": {"method", "route", "status"},
     "darkroom_http_request_seconds": {"route", "le"},
     "darkroom_http_problems": {"problem"},
+    "darkroom_webhooks": {"outcome"},
     "darkroom_queue_depth": {"model", "priority", "state"},
     "darkroom_queue_oldest_seconds": {"model", "priority"},
     "darkroom_queue_wait_seconds": {"priority", "le"},
