@@ -23,7 +23,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /venv \
     && sed -n '/^pip==/,/[^\\]$/p' constraints.txt > /tmp/pip.txt \
     && pip install --require-hashes -r /tmp/pip.txt \
-    && python .ci/requirements.py tracing > /tmp/requirements.txt \
+    && python .ci/requirements.py tracing provenance > /tmp/requirements.txt \
     && pip install -c constraints.txt -r /tmp/requirements.txt \
     && rm -r /tmp/*
 

@@ -3,10 +3,11 @@
 # make test-all run the checks, then every test
 # make check    check formatting, lint and types
 # make format   correct the formatting
+# make clients  run client packages of other systems and replayed front ends against a local stack
 # make chaos    kill, freeze and disconnect programs under load, and check that no job is lost; minutes
 # make bench    measure the speed on this machine; BENCH="online peers" names some (bench/__main__.py)
-# make docs     rewrite the tables of settings in docs/configuration.md
-# make lock     renew constraints.txt
+# make docs     rewrite the tables of docs/configuration.md and docs/dialects/clients.md
+# make lock     renew constraints.txt and the locks of the client packages
 # make compose-test   build and run the containers with podman, as root; output in docs/compose-test.txt
 #
 # Needs Python 3.11 to 3.14 and make. The rest is installed into .venv, every file checked against
@@ -21,31 +22,47 @@ CONTENT := $(shell cat pyproject.toml constraints.txt .ci/oracles.txt | cksum | 
 BIN := .venv/bin
 RUN := .venv/installed-run-$(CONTENT)
 DEV := .venv/installed-dev-$(CONTENT)
-TESTS := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+# What `make test` runs at the same time: many tests wait for other programs.
+AT_ONCE := --no-print-directory --jobs=3 types client-packages tests
 
-.PHONY: run test test-all check format chaos bench docs lock compose-test
+.PHONY: run test test-all tests check lint types format clients client-packages chaos bench docs lock \
+	compose-test
 
 run: $(RUN)
 	@exec $(BIN)/darkroom up --home var/stack
 
-test: check
+test: lint
 	@.ci/programs
-	@.ci/redis
-	$(TESTS)
+	@$(MAKE) $(AT_ONCE)
 
-test-all: check
+test-all: lint
 	@.ci/programs
-	@.ci/redis
-	$(TESTS) -m ""
+	@$(MAKE) $(AT_ONCE) MARKS='-m ""'
 
-check: $(DEV)
+# With compiled modules, which pytest, and each program that a test starts, otherwise compile again.
+tests: export PYTHONDONTWRITEBYTECODE=
+tests: $(DEV)
+	$(BIN)/pytest -n auto --dist loadfile $(MARKS)
+
+check: lint types
+
+lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(DEV)
 	$(BIN)/mypy
 
 format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+clients: client-packages
+	$(BIN)/pytest tests/clients -m ""
+
+# In var/clients, each environment in a folder named after its lock. A test that needs one waits for it.
+client-packages: $(DEV)
+	@$(BIN)/python -m tests.clients.environments
 
 chaos: $(DEV)
 	$(BIN)/python -m tests.chaos
@@ -55,6 +72,7 @@ bench: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python -m bench.docs.settings_table
+	$(BIN)/python -m tests.clients.table
 
 compose-test: $(DEV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group compose

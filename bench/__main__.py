@@ -27,6 +27,7 @@ MODULES = {
     "extra_networks": "bench.engine.extra_networks",
     "correctness": "bench.engine.correctness",
     "full_size": "bench.full_size",
+    "tiled_memory": "bench.engine.tiled_memory",
 }
 # About 0.5, 1, 3, 5 and 1 minutes on two cores.
 DEFAULT = ("overhead", "offline", "peers", "online", "components")

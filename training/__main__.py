@@ -13,6 +13,7 @@ Every stage can be stopped at any time, and resumes where it was when called aga
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,6 +138,12 @@ def sample(work: WorkFolder, options: argparse.Namespace) -> None:
     print(options.output)
 
 
+def _steps(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of steps, from 1")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     whole = argparse.ArgumentParser(
@@ -156,11 +163,11 @@ def parser() -> argparse.ArgumentParser:
 
     add("data", prepare_data)
     first = add("autoencoder", train_autoencoder)
-    first.add_argument("--steps", type=int, default=4000)
+    first.add_argument("--steps", type=_steps, default=4000)
     second = add("diffusion", train_diffusion)
-    second.add_argument("--steps", type=int, default=20000)
+    second.add_argument("--steps", type=_steps, default=20000)
     third = add("decoder", train_decoder)
-    third.add_argument("--steps", type=int, default=4000)
+    third.add_argument("--steps", type=_steps, default=4000)
     written = add("export", export_model)
     written.add_argument("--to", type=Path, default=Path(models.__file__).parent / "bundled")
     sampled = add("sample", sample)
@@ -172,7 +179,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the step that the command line names."""
-    options = parser().parse_args()
+    arguments = parser()
+    options = arguments.parse_args()
+    output = getattr(options, "output", None)
+    if output is not None and not os.access(output.parent, os.W_OK):
+        arguments.error(f"--output is {output}, but {output.parent} is no writable folder")
     options.action(WorkFolder(options.work), options)
 
 

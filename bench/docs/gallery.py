@@ -54,17 +54,19 @@ def with_defaults(card: ModelCard, prompt: str, seed: int) -> SamplingParams:
     )
 
 
-def sheet(images: list[Image.Image], prompts: tuple[str, ...]) -> Image.Image:
-    """Return all images in rows on white, each above its prompt."""
-    side = SCALE * images[0].width
+def sheet(
+    images: list[Image.Image], labels: tuple[str, ...], columns: int = COLUMNS, scale: int = SCALE
+) -> Image.Image:
+    """Return all images in rows on white, each above its label."""
+    side = scale * images[0].width
     width, height = side + 2 * MARGIN, side + MARGIN + LABEL
-    rows = -(-len(images) // COLUMNS)
-    page = Image.new("RGB", (COLUMNS * width, rows * height + MARGIN), "white")
+    rows = -(-len(images) // columns)
+    page = Image.new("RGB", (columns * width, rows * height + MARGIN), "white")
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(14)
-    for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
-        left, top = i % COLUMNS * width + MARGIN, i // COLUMNS * height + MARGIN
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        left, top = i % columns * width + MARGIN, i // columns * height + MARGIN
         page.paste(image.resize((side, side), Image.Resampling.LANCZOS), (left, top))
-        pen.text((left + side / 2, top + side + 4), prompt, "#444", font, anchor="ma")
+        pen.text((left + side / 2, top + side + 4), label, "#444", font, anchor="ma")
     return page
 
 

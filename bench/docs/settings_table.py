@@ -1,7 +1,8 @@
 """Write the tables of settings into docs/configuration.md: python -m bench.docs.settings_table
 
 Variables, defaults and descriptions come from the settings classes. The text outside the two
-markers is unchanged.
+markers is unchanged. The names of the variables are written to a file of `protocol`, too: with it
+each program recognizes a misspelled name.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from protocol.settings import Settings
+from protocol.variables import FILE
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
 
@@ -24,6 +25,7 @@ SECTIONS: tuple[tuple[str, type[Settings]], ...] = (
     ("API", ServiceSettings),
     ("Workers", WorkerSettings),
 )
+OF_COMMANDS = {"DARKROOM_API_KEY", "DARKROOM_HOME"}  # read by commands without a settings class
 # Defaults that depend on the machine or on the working directory.
 COMPUTED = {
     "object_store_url": "a folder in `data/`",
@@ -36,7 +38,8 @@ COMPUTED = {
 
 def main() -> None:
     PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")
-    print(PAGE)
+    FILE.write_text("\n".join(names()) + "\n", "utf-8")
+    print(PAGE, FILE, sep="\n")
 
 
 def with_tables(page: str) -> str:
@@ -53,18 +56,17 @@ def tables() -> str:
         fields = {n: f for n, f in settings.model_fields.items() if n not in listed}
         listed |= fields.keys()
         head = f"### {title}\n\n| variable | default | meaning |\n|---|---|---|\n"
-        sections.append(head + "".join(row(name, field) for name, field in fields.items()))
+        sections.append(head + "".join(row(settings.variable(n), n, f) for n, f in fields.items()))
     return "\n".join(sections)
 
 
-def row(name: str, field: FieldInfo) -> str:
-    return f"| `{variable(name, field)}` | {default(name, field)} | {field.description} |\n"
+def names() -> list[str]:
+    """Return the names of all variables."""
+    return sorted({s.variable(name) for _, s in SECTIONS for name in s.model_fields} | OF_COMMANDS)
 
 
-def variable(name: str, field: FieldInfo) -> str:
-    """Return the environment variable of a setting."""
-    alias = field.validation_alias
-    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"DARKROOM_{name}".upper()
+def row(variable: str, name: str, field: FieldInfo) -> str:
+    return f"| `{variable}` | {default(name, field)} | {field.description} |\n"
 
 
 def default(name: str, field: FieldInfo) -> str:
@@ -72,12 +74,14 @@ def default(name: str, field: FieldInfo) -> str:
     if name in COMPUTED:
         return COMPUTED[name]
     match field.get_default():
-        case None | ():
+        case None | () | "":
             return "–"
         case bool(value):
             return f"`{value}`".lower()
         case Enum(value=value):
             return f"`{value}`"
+        case tuple(values):
+            return f"`{','.join(getattr(value, 'value', str(value)) for value in values)}`"
         case float(value):
             return f"`{value:g}`"
         case value:

@@ -5,6 +5,7 @@
 Redis, API and worker are the real programs, and the worker is `bench.common.null_worker`, which
 runs no model. The client shares the cores with them. Measured are:
 - the latency of an image in base64 for one client and for two;
+- what a dialect adds to that latency, with requests of both in turn;
 - the accepted requests a second of many asynchronous clients;
 - the latency of a job's status while two hundred clients wait for their images;
 - the memory of each process, and its CPU time for one image;
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import uvloop
@@ -32,7 +33,14 @@ BODY = {"prompt": "a small red house by the sea", "steps": 20}
 WAITING_CLIENTS = 200
 FLOODING = 32  # connections
 NO_BOUND = {"DARKROOM_MAX_QUEUE_LENGTH": "1000000", "DARKROOM_MAX_QUEUE_PER_CLIENT": "1000000"}
-TARGETS = {"added_p50_ms": 5.0, "accepted_per_s": 500.0, "api_mb": 120.0}
+# Routes that take the same body.
+DIALECTS = {"openai": "/v1/images/generations", "automatic1111": "/sdapi/v1/txt2img"}
+TARGETS = {
+    "added_p50_ms": 5.0,
+    "accepted_per_s": 500.0,
+    "api_mb": 120.0,
+    "dialect_added_percent": 5.0,
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,27 @@ async def timed(
     return taken
 
 
+async def in_turn(url: str, paths: Iterable[str], seconds: float) -> dict[str, list[float]]:
+    """Return the seconds of an image by each route. One client asks them in turn, so that a change
+    of the machine's speed meets all."""
+    taken: dict[str, list[float]] = {path: [] for path in paths}
+    ends = time.perf_counter() + seconds
+    async with Connection(url) as connection:
+        while time.perf_counter() < ends:
+            for path, times in taken.items():
+                started = time.perf_counter()
+                (await connection.post(path, BODY)).expect(200)
+                times.append(time.perf_counter() - started)
+    return taken
+
+
+async def compared_with_dialects(url: str, seconds: float) -> list[Latency]:
+    """Measure an image by our route and by that of each dialect."""
+    names = {PATH: "native", **{path: name for name, path in DIALECTS.items()}}
+    taken = await in_turn(url, names, seconds)
+    return [Latency.of(f"an image, {names[path]} route", times) for path, times in taken.items()]
+
+
 async def get_image(connection: Connection) -> None:
     (await connection.post(PATH, BODY)).expect(200)
 
@@ -102,10 +131,15 @@ class Findings:
     """All measurements; `cpu_ms` is for one image, memory is in MiB for each process."""
 
     latencies: list[Latency]
+    dialects: list[Latency]  # the first is that of our own route
     flooded: Flood
     cpu_ms: dict[str, float]
     before_mb: dict[str, float]
     after_mb: dict[str, float]
+
+    def added_percent(self, of_dialect: Latency) -> float:
+        """Return by how much a dialect's p50 is above that of our own route."""
+        return 100 * (of_dialect.p50_ms / self.dialects[0].p50_ms - 1)
 
 
 async def measure(seconds: float, clients: int) -> Findings:
@@ -120,6 +154,7 @@ async def measure(seconds: float, clients: int) -> Findings:
             for name, after in stack.cpu_s().items()
         }
         pair = await timed(stack.url, 2, seconds, get_image)
+        dialects = await compared_with_dialects(stack.url, 2 * seconds)
         polls = await polls_among_waiting(stack, clients, seconds)
         flooded = await flood(stack.url, BODY, FLOODING, seconds)
         latencies = [
@@ -128,7 +163,7 @@ async def measure(seconds: float, clients: int) -> Findings:
             Latency.of("an image, 2 clients", pair),
             polls,
         ]
-        return Findings(latencies, flooded, cpu_ms, before_mb, stack.memory_mb())
+        return Findings(latencies, dialects, flooded, cpu_ms, before_mb, stack.memory_mb())
 
 
 def options() -> argparse.ArgumentParser:
@@ -152,6 +187,14 @@ def main() -> None:
                 "Without a model",
                 ("what", "samples", "p50 ms", "p95 ms", "p99 ms"),
                 (asdict(latency).values() for latency in found.latencies),
+            ),
+            table(
+                "Dialects, in turn with our own route",
+                ("what", "samples", "p50 ms", "p95 ms", "p99 ms", "p50 added %"),
+                (
+                    (*asdict(latency).values(), found.added_percent(latency))
+                    for latency in found.dialects
+                ),
             ),
             table(
                 f"Saturated by {FLOODING} connections of {flooded.client}",

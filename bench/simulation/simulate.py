@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3000, help="requests for each point")
     parser.add_argument("--trace", type=Path, help="trace to replay instead of a synthetic one")
     given = parser.parse_args()
-    count, loads = (120, (0.3, LOAD)) if given.smoke else (given.requests, LOADS)
+    count, loads = (120, (LOAD,)) if given.smoke else (given.requests, LOADS)
     cost = redis.measure(*((40, 0.5) if given.smoke else (2000, 10.0)))
     tables: list[Table] = []
     points: dict[str, Any] = {}
