@@ -33,9 +33,11 @@ NO_EXPIRY = -1  # Redis' TTL of a key that never expires
 JOB_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 # Cleaned as their entries expire, or are due.
 REGISTRY = re.compile(r"rq:(finished|failed|canceled):|darkroom:(index:|deletions$)")
-# Kept for an hour, and for a day, independent of the job.
-PROGRESS = re.compile(r"darkroom:(progress|deleted):")
+# Kept for a time of their own, of an hour to two days, independent of the job's record.
+KEPT_LONGER = re.compile(r"darkroom:(progress|deleted|batch):")
 SETTLE_WITHIN_S = 120.0  # after the last fault, until every job has ended
+# After the last fault, until the clients have made all their requests: a slow machine is no fault.
+LOAD_WITHIN_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _run_together(load: Load, injector: FaultInjector, faults_for_s: float) -> N
     def run_load() -> None:
         # Jobs that are not done by then are not waited for: the journal has their states.
         with suppress(TimeoutError):
-            asyncio.run(asyncio.wait_for(load.run(), faults_for_s + SETTLE_WITHIN_S))
+            asyncio.run(asyncio.wait_for(load.run(), faults_for_s + LOAD_WITHIN_S))
 
     thread = threading.Thread(target=run_load, name="load")
     thread.start()
@@ -131,7 +133,7 @@ def _orphans(stack: ChaosStack, expired: bool) -> Iterator[str]:
     with redis.Redis.from_url(stack.redis.url, decode_responses=True) as client:
         for key in client.scan_iter(count=1000):
             expires = client.ttl(key) != NO_EXPIRY or REGISTRY.match(key)
-            if PROGRESS.match(key) or (expires and not expired):
+            if KEPT_LONGER.match(key) or (expires and not expired):
                 continue
             if JOB_ID.search(key):
                 yield key

@@ -109,8 +109,19 @@ def _run(
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.dup2(descriptor, number)
         os.close(descriptor)
+    _use_threads(environment)
     sys.argv[:] = [module, *arguments]
     # Imported above, of which runpy would warn.
     is_package = hasattr(sys.modules.get(module), "__path__")
     sys.modules.pop(f"{module}.__main__" if is_package else module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _use_threads(environment: Mapping[str, str]) -> None:
+    """Give torch the threads that it would read from the environment when it is imported.
+
+    The fork has those of the process that imported it, and images differ in the last bit between
+    one thread and two.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", torch.get_num_threads())))
