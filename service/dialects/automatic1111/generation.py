@@ -4,12 +4,11 @@ import asyncio
 import base64
 import json
 import secrets
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, BackgroundTasks, Request
+from fastapi import APIRouter, BackgroundTasks, Request, Response
 
 from protocol.clients.tasks import ClientTask
 from protocol.errors import JobCancelled
@@ -43,7 +42,6 @@ from service.schemas.examples import IMAGE
 from service.schemas.response_builder import check_base64
 
 router = APIRouter(prefix=PREFIX, route_class=TimedRoute, responses=errors(*READ, *WRITE, *WAIT))
-LETTERS = string.ascii_uppercase + string.digits
 
 G = TypeVar("G", bound=Generation)
 
@@ -62,29 +60,31 @@ class Accepted:
 
 @router.post(
     "/txt2img",
+    response_model=GenerationAnswer,
     openapi_extra=body(TextToImage, {"prompt": "a slice of pizza", "steps": 20, "batch_size": 2}),
 )
 async def webui_txt2img(
     request: Request, services: ServicesDep, after: BackgroundTasks
-) -> GenerationAnswer:
+) -> Response:
     """Generate images from a prompt, as AUTOMATIC1111's `/sdapi/v1/txt2img` does."""
     return await _generate(TextToImage, request, services, after)
 
 
 @router.post(
     "/img2img",
+    response_model=GenerationAnswer,
     openapi_extra=body(ImageToImage, {"prompt": "a slice of pizza", "init_images": [IMAGE]}),
 )
 async def webui_img2img(
     request: Request, services: ServicesDep, after: BackgroundTasks
-) -> GenerationAnswer:
+) -> Response:
     """Generate images from an image, or inpaint it where `mask` is white."""
     return await _generate(ImageToImage, request, services, after)
 
 
 async def _generate(
     kind: type[G], request: Request, services: Services, after: BackgroundTasks
-) -> GenerationAnswer:
+) -> Response:
     """Queue the job and wait for it. A job that was interrupted has no images, and no error."""
     accepted = await _accepted(kind, request, services)
     client, timeout_s = request.scope["user"].client, services.settings.max_wait_s
@@ -109,8 +109,12 @@ async def _accepted(kind: type[G], request: Request, services: Services) -> Acce
     """Read and translate the body, and queue the job."""
     resolved: list[GenerationRequest] = []
     async with invalid_counted(request, services):
-        asked = parse_body(kind, await read_json(request, services.decoding))
-        options = await _options(asked, request, services)
+        fields, chosen = await asyncio.gather(
+            read_json(request, services.decoding),
+            services.options.read(request.scope["user"].client),
+        )
+        asked = parse_body(kind, fields)
+        options = effective_options(chosen, asked)
         await wait_for_model(request, services, services.settings.max_wait_s)
         job = await _submit(asked, options, request, services, resolved)
     parameters = parameters_of(asked, resolved[0])
@@ -118,11 +122,6 @@ async def _accepted(kind: type[G], request: Request, services: Services) -> Acce
     seeds = [*map(resolved[0].image_seed, range(resolved[0].n))]
     info = info_of(parameters, resolved[0], seeds)  # while the worker generates
     return Accepted(job, _task(asked, job), resolved[0], parameters, info, asked.send_images)
-
-
-async def _options(asked: Generation, request: Request, services: Services) -> Options:
-    client = request.scope["user"].client
-    return effective_options(await services.options.read(client), asked)
 
 
 async def _submit(
@@ -146,12 +145,12 @@ async def _submit(
 def _task(asked: Generation, queued: JobView) -> ClientTask:
     """Return the job as a task of its client, for progress and interruption."""
     kind = "img2img" if isinstance(asked, ImageToImage) else "txt2img"
-    suffix = "".join(secrets.choice(LETTERS) for _ in range(7))
+    suffix = base64.b32encode(secrets.token_bytes(5)).decode()[:7]
     task_id = asked.force_task_id or f"task({kind}-{suffix})"
     return ClientTask(id=task_id, job_id=queued.id, kind=f"scripts_{kind}")
 
 
-def _answer(accepted: Accepted, images: Sequence[GeneratedImage]) -> GenerationAnswer:
+def _answer(accepted: Accepted, images: Sequence[GeneratedImage]) -> Response:
     info = accepted.info
     if images:
         seeds, first = [image.record.seed for image in images], images[0].record
@@ -159,8 +158,10 @@ def _answer(accepted: Accepted, images: Sequence[GeneratedImage]) -> GenerationA
             info = info_of(accepted.parameters, accepted.request, seeds)
         info = {**info, "width": first.width, "height": first.height}
     sent = images if accepted.send_images else ()
-    return GenerationAnswer(
+    answer = GenerationAnswer(
         images=[base64.b64encode(image.data).decode() for image in sent],
         parameters=accepted.parameters,
         info=json.dumps(info, ensure_ascii=False),
     )
+    # Without FastAPI's second validation of it.
+    return Response(answer.model_dump_json(), media_type="application/json")

@@ -92,7 +92,7 @@ def test_a_key_is_the_password_of_basic_authentication(webui: Running) -> None:
 
 
 def test_options_need_no_model(redis_url: str) -> None:
-    with running(redis_url, CARD) as service:
+    with running(redis_url, CARD, max_wait_s=1.0) as service:
         service.worker.redis.flushall()
         assert get(service.client, "options")["sd_model_checkpoint"] == ""
         assert service.client.post("/sdapi/v1/txt2img", json={}).status_code == 503
