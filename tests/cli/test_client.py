@@ -167,6 +167,8 @@ async def states(client: Client) -> list[str]:
 
 async def test_stream_that_ends_with_a_problem_is_refused() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, text=EVENTS))
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://localhost", timeout=60
+    ) as http:
         with pytest.raises(Refused, match="the service is stopping"):
             await states(Client(http))

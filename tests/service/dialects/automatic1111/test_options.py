@@ -22,7 +22,7 @@ def webui(redis_server: RedisServer) -> Iterator[Running]:
 @pytest.fixture
 def client(webui: Running) -> Iterator[httpx.Client]:
     """A client with a key of its own."""
-    with httpx.Client(base_url=webui.url, headers=key_for(webui)) as client:
+    with httpx.Client(base_url=webui.url, headers=key_for(webui), timeout=60) as client:
         yield client
 
 
@@ -48,7 +48,7 @@ def test_options_change_the_next_requests_of_this_client_only(
     assert get(client, "options")["CLIP_stop_at_last_layers"] == 2
     assert info(post(client, "txt2img", prompt="x"))["clip_skip"] == 2
     assert webui.worker.seen[-1].output_format == "jpeg"
-    with httpx.Client(base_url=webui.url, headers=key_for(webui)) as other:
+    with httpx.Client(base_url=webui.url, headers=key_for(webui), timeout=60) as other:
         assert get(other, "options")["CLIP_stop_at_last_layers"] == 1
         assert info(post(other, "txt2img", prompt="x"))["clip_skip"] == 1
     overridden = post(
@@ -80,14 +80,14 @@ def test_wrong_options_are_refused_and_change_nothing(
 
 def test_a_refused_key_is_said_as_the_original_does(webui: Running) -> None:
     for path in ("/sdapi/v1/options", "/controlnet/version", "/config", "/internal/pending-tasks"):
-        response = httpx.get(webui.url + path, auth=("user", "wrong"))
+        response = httpx.get(webui.url + path, auth=("user", "wrong"), timeout=60)
         assert response.status_code == 401
         assert response.json() == {"detail": "Incorrect username or password"}
         assert response.headers["www-authenticate"].startswith("Basic")
 
 
 def test_a_key_is_the_password_of_basic_authentication(webui: Running) -> None:
-    response = httpx.get(f"{webui.url}/sdapi/v1/options", auth=("anybody", ADMIN_KEY))
+    response = httpx.get(f"{webui.url}/sdapi/v1/options", auth=("anybody", ADMIN_KEY), timeout=60)
     assert response.status_code == 200
 
 
