@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.service.conftest import Running, running
+from service.app import create_app
+from tests.service.conftest import Running, running, serving, settings_for
 from tests.service.dialects.automatic1111.webui import WEBUI_CARD, get, info, post
 from tests.service.keys import ADMIN_KEY, key_for
 from tests.support.redis_server import RedisServer
@@ -56,6 +57,24 @@ def test_options_change_the_next_requests_of_this_client_only(
     )
     assert info(overridden)["clip_skip"] == 1
     assert get(client, "options")["CLIP_stop_at_last_layers"] == 2
+
+
+def test_options_that_were_chosen_at_another_replica_count_at_once(
+    webui: Running, redis_server: RedisServer
+) -> None:
+    settings, key = settings_for(redis_server.url, auth="required"), key_for(webui)
+    with (
+        serving(create_app(settings, webui.store), settings) as url,
+        httpx.Client(base_url=webui.url, headers=key, timeout=60) as here,
+        httpx.Client(base_url=url, headers=key, timeout=60) as there,
+    ):
+        for skipped in (1, 2, 3, 2):
+            post(there, "options", CLIP_stop_at_last_layers=skipped)
+            for client in (here, there, here):
+                assert info(post(client, "txt2img", prompt="x"))["clip_skip"] == skipped
+        post(there, "options", samples_format="jpg")
+        invalid = {"prompt": "x", "sampler_name": "none-such"}  # whatever the options
+        assert here.post("/sdapi/v1/txt2img", json=invalid).status_code == 400
 
 
 @pytest.mark.parametrize(
