@@ -21,7 +21,7 @@ from models.autoencoders.overflow import Overflows, overflowed, single_precision
 from models.autoencoders.pixels import from_bytes, to_bytes
 from models.autoencoders.preview import LinearPreview, decode_preview, project_preview
 from models.conditioners import Conditioner
-from models.conditioners.concat_conditioning import ConcatConditioning
+from models.conditioners.concat_conditioning import ConcatConditioning, EditConditioning
 from models.denoising.denoiser import Conditioning, Control, Controls, DenoisingState, advance
 from models.denoising.masks import (
     MaskedContent,
@@ -82,6 +82,11 @@ class LatentDiffusion:
     def is_inpainting(self) -> bool:
         """Return True if the UNet is conditioned on the masked image and the mask."""
         return self.concat_conditioning is not None and self.concat_conditioning.is_inpainting
+
+    @property
+    def is_edit(self) -> bool:
+        """Return True if the UNet edits the image that it is conditioned on."""
+        return isinstance(self.concat_conditioning, EditConditioning)
 
     # -- images ---------------------------------------------------------------------------------
 
@@ -202,7 +207,8 @@ class LatentDiffusion:
 
     def starts_from_image(self, params: SamplingParams) -> bool:
         """Return False if the initial image is given to the UNet only."""
-        return not (self.is_inpainting and params.strength == 1 and not params.soft_mask)
+        known = self.concat_conditioning is not None and self.concat_conditioning.holds_image
+        return not (known and params.strength == 1 and not params.soft_mask)
 
     def begin(
         self, params: SamplingParams, noise: ImageNoise, source: Tensor | None = None
@@ -224,6 +230,7 @@ class LatentDiffusion:
             guidance_rescale=params.guidance_rescale,
             guidance_interval=params.guidance_interval,
             controls=tuple(self.embed_control(control, params) for control in params.controls),
+            image_guidance_scale=self.image_guidance_scale(params),
         )
         # After the start, because it may take noise too, and the initial noise comes first.
         state.concat = self._concat_channels(params, noise)
@@ -240,6 +247,16 @@ class LatentDiffusion:
             guidance = guidance_embedding(params.guidance_scale, width).to(self.device)
             return replace(positive, guidance=guidance), None
         return positive, self.conditioner.negative(params) if params.guidance_scale > 1 else None
+
+    def image_guidance_scale(self, params: SamplingParams) -> float:
+        """Return the image guidance scale for networks that edit images, 1 for all others."""
+        return params.image_guidance_scale if self.is_edit else 1.0
+
+    def guided_rows(self, params: SamplingParams) -> int:
+        """Return the rows of the network for one image or tile at a step with guidance."""
+        if params.guidance_scale <= 1:
+            return 1
+        return 2 + (self.image_guidance_scale(params) != 1.0)
 
     @torch.inference_mode()
     def embed_control(self, control: ControlImage, params: SamplingParams) -> Control:
@@ -349,8 +366,10 @@ class _ImageEncoder:
     noise: ImageNoise
 
     def mode(self, image: Tensor) -> Tensor:
-        mode = self.model.encode_image(image).mode()[0]
-        return self.model.autoencoder.scaled(mode)
+        return self.model.autoencoder.scaled(self.unscaled_mode(image))
+
+    def unscaled_mode(self, image: Tensor) -> Tensor:
+        return self.model.encode_image(image).mode()[0]
 
     def sample(self, image: Tensor) -> Tensor:
         return self.model.sample_latents(self.model.encode_image(image), self.noise)

@@ -25,6 +25,9 @@ class ImageEncoder(Protocol):
 
     def mode(self, image: Tensor) -> Tensor: ...
 
+    def unscaled_mode(self, image: Tensor) -> Tensor:
+        """Return the mode of the latents, not scaled to unit variance."""
+
     def sample(self, image: Tensor) -> Tensor:
         """Return a sample of the latents, with the next noise of the image to generate."""
 
@@ -35,6 +38,11 @@ class ConcatConditioning(Protocol):
     @property
     def is_inpainting(self) -> bool:
         """Return True if the network is conditioned on the masked image and the mask."""
+
+    @property
+    def holds_image(self) -> bool:
+        """Return True if the network is conditioned on the initial image, so that it is known to it
+        even if the latents begin as noise."""
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         """Return (K, h, w) for latents of `size` (h, w)."""
@@ -49,6 +57,7 @@ class PaperInpaintingConditioning:
     """
 
     is_inpainting: bool = True
+    holds_image: bool = True
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         image, mask = _image_and_mask(params)
@@ -65,6 +74,7 @@ class StableInpaintingConditioning:
     """
 
     is_inpainting: bool = True
+    holds_image: bool = True
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         image, mask = _image_and_mask(params)
@@ -73,11 +83,30 @@ class StableInpaintingConditioning:
 
 
 @dataclass(frozen=True)
+class EditConditioning:
+    """The image to edit, encoded: (C, h, w) (Brooks et al. 2023, "InstructPix2Pix", section 3.2).
+
+    The published models were trained on latents that are not scaled to unit variance; CosXL's on
+    latents that are. scaled: the latter.
+    """
+
+    scaled: bool = False
+    is_inpainting: bool = False
+    holds_image: bool = True
+
+    def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
+        blank = torch.zeros(3, params.height, params.width)
+        image = blank if params.image is None else params.image
+        return encoder.mode(image) if self.scaled else encoder.unscaled_mode(image)
+
+
+@dataclass(frozen=True)
 class LowResolutionConditioning:
     """The image to upscale, unchanged: (3, h, w) (Rombach et al. 2022, section 4.4)."""
 
     device: torch.device
     is_inpainting: bool = False
+    holds_image: bool = False
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         if params.low_res is None:
@@ -92,6 +121,7 @@ class SemanticMapConditioning:
     rescaler: SpatialRescaler
     device: torch.device
     is_inpainting: bool = False
+    holds_image: bool = False
 
     @property
     def classes(self) -> int:

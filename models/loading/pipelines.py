@@ -24,6 +24,7 @@ from models.conditioners.bert import BertConditioner
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.conditioners.concat_conditioning import (
     ConcatConditioning,
+    EditConditioning,
     LowResolutionConditioning,
     PaperInpaintingConditioning,
     SemanticMapConditioning,
@@ -117,6 +118,10 @@ def _stable_inpainting(files: ModelFiles) -> ConcatConditioning | None:
     return StableInpaintingConditioning() if unet.get("in_channels") == 9 else None
 
 
+def _edit(files: ModelFiles) -> EditConditioning:
+    return EditConditioning(scaled=bool(files.index.get("is_cosxl_edit", False)))
+
+
 def _class_map(files: ModelFiles) -> SemanticMapConditioning:
     rescaler = files.network(
         "rescaler", lambda c: SpatialRescaler(SpatialRescalerConfig.from_dict(c))
@@ -139,6 +144,7 @@ class PipelineSpec:
 
 
 _FROM_TEXT = ("txt2img", "img2img", "inpaint", "outpaint")
+_EDIT = ("img2img",)
 
 PIPELINES: Mapping[str, PipelineSpec] = {
     "StableDiffusionPipeline": PipelineSpec(_FROM_TEXT, _clip),
@@ -153,6 +159,8 @@ PIPELINES: Mapping[str, PipelineSpec] = {
     "StableDiffusionXLPipeline": PipelineSpec(_FROM_TEXT, _clip),
     "StableDiffusionXLImg2ImgPipeline": PipelineSpec(_FROM_TEXT, _clip),
     "StableDiffusionXLInpaintPipeline": PipelineSpec(_FROM_TEXT, _clip, _stable_inpainting),
+    "StableDiffusionInstructPix2PixPipeline": PipelineSpec(_EDIT, _clip, _edit),
+    "StableDiffusionXLInstructPix2PixPipeline": PipelineSpec(_EDIT, _clip, _edit),
     "LDMPipeline": PipelineSpec(("unconditional",), _nothing),
     "LDMTextToImagePipeline": PipelineSpec(_FROM_TEXT, _bert),
     "LDMSuperResolutionPipeline": PipelineSpec(

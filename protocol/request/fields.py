@@ -19,6 +19,7 @@ MAX_STEPS = 1000
 MAX_SIDE = 16384  # pixels
 MAX_IMAGES = 64
 MAX_GUIDANCE_SCALE = 100.0
+MAX_IMAGE_GUIDANCE_SCALE = 20.0
 MAX_PROMPT_LENGTH = 20_000  # characters
 MAX_CLIP_SKIP = 12
 MAX_DEADLINE_S = 7 * 86400.0
@@ -79,6 +80,7 @@ Side = Annotated[Int, Field(ge=1, le=MAX_SIDE), WHOLE]
 Overlap = Annotated[Int, Field(ge=0, le=MAX_SIDE), WHOLE]
 Steps = Annotated[Int, Field(ge=1, le=MAX_STEPS), WHOLE]
 GuidanceScale = Annotated[Float, Field(ge=0, le=MAX_GUIDANCE_SCALE)]
+ImageGuidanceScale = Annotated[Float, Field(ge=1, le=MAX_IMAGE_GUIDANCE_SCALE)]
 Seed = Annotated[Int, Field(ge=0, lt=SEED_LIMIT), WHOLE]
 AskedSeed = Annotated[
     Int, Field(ge=RANDOM_SEED, lt=SEED_LIMIT), WHOLE, AfterValidator(_seed_or_none)

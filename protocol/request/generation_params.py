@@ -70,6 +70,11 @@ class GenerationParams(ClientRecord):
         default=None,
         description="Strength of classifier-free guidance; 1 or less turns it off.",
     )
+    image_guidance_scale: fields.ImageGuidanceScale | None = Field(
+        default=None,
+        description="img2img by a model that edits images by instructions only: how closely the "
+        "result follows the image. 1 turns this guidance off; a guidance_scale of 1 or less, too.",
+    )
     guidance_rescale: fields.Share = Field(
         default=0.0,
         description="Rescaling of guidance against too much contrast, from none (0) to full (1).",

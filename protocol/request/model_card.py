@@ -50,7 +50,8 @@ class ModelCard(Record):
     `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
     `loras`, `embeddings` (words in prompts) and `controlnets` are those the operator has added
     that are compatible with it; `misfits` are the reasons that others are not, by kind and name.
-    `lora_info` is what is known of some LoRAs. `upscalers` are those of its workers. `aliases` are
+    `lora_info` is what is known of some LoRAs. A `default_image_guidance_scale` is of models that
+    edit images by instructions. `upscalers` are those of its workers. `aliases` are
     further names of the model.
     """
 
@@ -69,6 +70,7 @@ class ModelCard(Record):
     max_steps: fields.Steps = 150
     default_guidance_scale: fields.GuidanceScale = 7.5
     max_guidance_scale: fields.GuidanceScale = 30.0
+    default_image_guidance_scale: fields.ImageGuidanceScale | None = None
     default_strength: fields.Strength = 0.75
     max_images: fields.ImageCount = 10
     samplers: tuple[fields.Name, ...]

@@ -246,6 +246,7 @@ class GenerationRequest(Record):
     upscaling: Upscaling | None = Field(default=None, exclude_if=_is_none)
     tiles: Tiles | None = Field(default=None, exclude_if=_is_none)
     outpainting: Outpainting | None = Field(default=None, exclude_if=_is_none)
+    image_guidance_scale: Annotated[fields.ImageGuidanceScale | None, _OPTION] = None
 
     @model_validator(mode="after")
     def _inputs_fit_the_task(self) -> Self:
@@ -289,7 +290,9 @@ class GenerationRequest(Record):
     def work(self) -> float:
         """The work to do: rows of the network x pixels, in `UNIT_OF_WORK`s; above 0."""
         guided = self.guidance_end - self.guidance_start if self.guidance_scale > 1 else 0.0
-        rows = self.n * (1 + guided)
+        # A third row for guidance by an image: see `DenoisingState.is_guided_by_image`.
+        by_image = guided if self.image_guidance_scale not in (None, 1.0) else 0.0
+        rows = self.n * (1 + guided + by_image)
         pixels = evaluations(self.sampler, self.steps) * self._area
         if second := self.enlargement:
             steps = max(1, int(second.steps * second.strength))

@@ -18,9 +18,9 @@ from protocol.request.generation_params import GenerationParams, InputImage
 from protocol.request.inpainting import MaskedContent, Paste, check_area
 from protocol.request.loras.resolution import further_tokens, resolve_loras
 from protocol.request.model_card import ModelCard, canonical_name
+from protocol.request.model_fields import checked_aesthetic_score, checked_image_guidance_scale
 from protocol.request.multi_pass import (
     check_strength,
-    checked_aesthetic_score,
     least_steps,
     resolve_hires_fix,
     resolve_refinement,
@@ -164,6 +164,7 @@ def resolve(
         "outpainting": outpainting,
         "masked_content": params.masked_content or (MaskedContent.FILL if outpainting else None),
         "aesthetic_score": checked_aesthetic_score(params, card),
+        "image_guidance_scale": checked_image_guidance_scale(task, params, card),
         "audio_format": checked_audio_format(params, card, width),
     }
     return GenerationRequest.model_validate(common_fields(params, GenerationRequest) | changed)

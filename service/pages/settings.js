@@ -52,6 +52,8 @@ const VISIBLE = {
   upscaler_2: () => !denoises(),
   upscaler_blend: () => !denoises() && isSet("upscaler_2"),
   sampling: denoises,
+  image_guidance_scale: ({ default_image_guidance_scale }) =>
+    task() === "img2img" && default_image_guidance_scale !== null,
   guidance_rescale: denoises,
   audio_format: ({ outputs }) => denoises() && outputs.includes("sound"),
   audio_stereo: ({ outputs }) => denoises() && outputs.includes("sound") && isSet("audio_format"),
@@ -100,6 +102,7 @@ export function applyDefaults(card) {
   $("n").max = card.max_images;
   $("clip_skip").max = card.max_clip_skip;
   $("eta").placeholder = card.default_eta;
+  $("image_guidance_scale").placeholder = card.default_image_guidance_scale;
   for (const field of document.querySelectorAll(".group [name]")) {
     if (field.matches("select")) field.selectedIndex = 0;
     else Object.assign(field, { value: "", checked: false });

@@ -93,11 +93,21 @@ def write_tiny_vae(folder: Path, levels: int = 3) -> None:
 
 def write_tiny_inpainting(folder: Path, **scheduler: Any) -> Path:
     """Write a tiny Stable Diffusion inpainting model, with nine input channels."""
-    write_tiny_sd(folder, **scheduler)
+    return _with_channels(write_tiny_sd(folder, **scheduler), 9, "StableDiffusionInpaintPipeline")
+
+
+def write_tiny_edit(folder: Path, **scheduler: Any) -> Path:
+    """Write a tiny instruct-pix2pix, with eight input channels."""
+    pipeline = "StableDiffusionInstructPix2PixPipeline"
+    return _with_channels(write_tiny_sd(folder, **scheduler), 8, pipeline)
+
+
+def _with_channels(folder: Path, channels: int, pipeline: str) -> Path:
+    """Replace the UNet of the model in `folder` by one with concat conditioning."""
     index = json.loads((folder / "model_index.json").read_text("utf-8"))
-    index["_class_name"] = "StableDiffusionInpaintPipeline"
-    _write(folder / "model_index.json", index)
-    config = json.loads((folder / "unet/config.json").read_text("utf-8")) | {"in_channels": 9}
+    _write(folder / "model_index.json", index | {"_class_name": pipeline})
+    config = json.loads((folder / "unet/config.json").read_text("utf-8"))
+    config["in_channels"] = channels
     unet = UNet(UNetConfig.from_dict(config))
     save_component(unet, config, folder / "unet", "diffusion_pytorch_model", torch.float32)
     return folder

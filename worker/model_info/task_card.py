@@ -41,6 +41,9 @@ _DISTILLED = {
     "default_sampler": "lcm",
     "default_schedule": "lcm",
 }
+# Brooks et al. 2023, and diffusers' pipelines for both networks that edit images.
+_EDIT = {"default_steps": 100, "default_image_guidance_scale": 1.5, "default_strength": 1.0}
+_EDIT_SDXL_GUIDANCE_SCALE = 5.0
 _UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
 
 
@@ -70,6 +73,10 @@ def task_fields(model: LatentDiffusion) -> dict[str, Any]:
             }
     if model.unet.config.time_cond_proj_dim is not None:
         fields |= _DISTILLED
+    if model.is_edit:
+        fields |= _EDIT
+        if model.is_sdxl:
+            fields["default_guidance_scale"] = _EDIT_SDXL_GUIDANCE_SCALE
     if model.is_inpainting:
         fields["default_strength"] = 1.0
     return fields

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,11 @@ def test_image_of_stable_diffusion_2_equals_diffusers(
     ("name", "pipeline", "changes"),
     [
         ("sdxl-inpainting", "StableDiffusionXLInpaintPipeline", {"in_channels": 9}),
+        ("sdxl-edit", "StableDiffusionXLInstructPix2PixPipeline", {"in_channels": 8}),
         ("sdxl", "StableDiffusionXLPipeline", distilled(SSD_1B_UNET)),
         ("sdxl", "StableDiffusionXLPipeline", distilled(VEGA_UNET)),
     ],
-    ids=["sdxl-inpainting", "ssd-1b", "segmind-vega"],
+    ids=["sdxl-inpainting", "sdxl-edit", "ssd-1b", "segmind-vega"],
 )
 def test_image_of_sdxl_and_its_derivatives_equals_diffusers(
     name: str, pipeline: str, changes: dict[str, Any], only: Only, tmp_path: Path
@@ -127,6 +129,26 @@ def test_image_of_sdxl_and_its_derivatives_equals_diffusers(
     published = Published(name, pipeline, {}, {}, "euler")
     pipe = from_single_file(published.pipeline, path)
     assert_equal_images(load_model(str(path), torch.device("cpu")), pipe, params_of(published))
+
+
+def test_image_of_instruct_pix2pix_equals_diffusers(only: Only, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    family = small("sd1-edit")
+    family = replace(family, signature=replace(family.signature, context=64))
+    only(family)
+    parts = {
+        "model.diffusion_model.": compvis_unet(family).state_dict(),
+        "first_stage_model.": compvis_first_stage(family).state_dict(),
+        "cond_stage_model.transformer.": clip_state(clip_text(VOCABULARY)),
+    }
+    state = {prefix + key: value for prefix, part in parts.items() for key, value in part.items()}
+    path = tmp_path / "instruct-pix2pix.safetensors"
+    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
+    model = load_model(str(path), torch.device("cpu"))
+    pipeline, sampler = "StableDiffusionInstructPix2PixPipeline", "euler_ancestral"
+    published = Published("sd1-edit", pipeline, {}, sampler=sampler, schedule="linspace")
+    pipe = from_single_file(pipeline, path, safety_checker=None)
+    assert_equal_images(model, pipe, params_of(published))
 
 
 def from_single_file(pipeline: str, path: Path, **more: Any) -> Any:

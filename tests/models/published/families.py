@@ -81,12 +81,13 @@ UNEVEN_UNET: dict[str, Any] = SD1_UNET | {
     "reverse_transformer_layers_per_block": [1, [2, 1], 2, [1, 2]],
 }
 V_PREDICTION = {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+EULER_ANCESTRAL = {"_class_name": "EulerAncestralDiscreteScheduler"}
 EULER = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
 
 
 @dataclass(frozen=True)
 class Published:
-    """A family: its pipeline, and its entries of the scheduler, UNet and text encoder."""
+    """A family: its pipeline, and its entries of the scheduler, UNet, first stage and index."""
 
     name: str
     pipeline: str
@@ -95,6 +96,7 @@ class Published:
     sampler: str = "plms"
     schedule: str = "leading"
     vae: Mapping[str, Any] = field(default_factory=dict)
+    index: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_sdxl(self) -> bool:
@@ -103,6 +105,10 @@ class Published:
     @property
     def is_inpainting(self) -> bool:
         return "Inpaint" in self.pipeline
+
+    @property
+    def is_edit(self) -> bool:
+        return "Pix2Pix" in self.pipeline
 
     def __str__(self) -> str:
         return self.name
@@ -134,6 +140,7 @@ def write(published: Published, folder: Path) -> Path:
         path = folder / "scheduler/scheduler_config.json"
         _write(path, _read(path) | dict(published.scheduler))
     index = _read(folder / "model_index.json") | {"_class_name": published.pipeline}
+    index |= published.index
     index["scheduler"] = [
         "diffusers",
         _read(folder / "scheduler/scheduler_config.json")["_class_name"],

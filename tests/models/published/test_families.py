@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,9 @@ from tests.models.pipeline.test_pipeline import as_tensor, assert_same_image, ou
 from tests.models.published.families import (
     BK_SDM_SMALL_UNET,
     EULER,
+    EULER_ANCESTRAL,
     KOALA_UNET,
+    SD1_UNET,
     SD2_UNET,
     SDXL_UNET,
     SSD_1B_UNET,
@@ -53,6 +56,14 @@ NORMALISED = {
 }
 NORMALISING = Published("normalised", SDXL, SDXL_UNET, EULER, "euler", vae=NORMALISED)
 
+EDIT_SDXL = Published(
+    "sdxl-instruct-pix2pix",
+    "StableDiffusionXLInstructPix2PixPipeline",
+    SDXL_UNET | {"in_channels": 8},
+    EULER,
+    "euler",
+)
+
 FAMILIES = (
     NORMALISING,
     Published("sd2-base", "StableDiffusionPipeline", SD2_UNET | {"sample_size": 64}),
@@ -67,6 +78,16 @@ FAMILIES = (
         EULER,
         "euler",
     ),
+    Published(
+        "instruct-pix2pix",
+        "StableDiffusionInstructPix2PixPipeline",
+        SD1_UNET | {"in_channels": 8},
+        EULER_ANCESTRAL,
+        "euler_ancestral",
+        "linspace",
+    ),
+    EDIT_SDXL,
+    replace(EDIT_SDXL, name="cosxl-edit's latents", index={"is_cosxl_edit": True}),
     Published("ssd-1b", SDXL, SSD_1B_UNET, EULER, "euler"),
     Published("segmind-vega", SDXL, VEGA_UNET, EULER, "euler"),
     Published("koala", SDXL, KOALA_UNET, EULER, "euler"),
@@ -80,6 +101,8 @@ def params_of(published: Published) -> SamplingParams:
     given: dict[str, Any] = {}
     if published.is_inpainting:
         given = {"image": as_tensor(photo(SIZE, SIZE)), "mask": torch.from_numpy(MASK)[None] / 255}
+    if published.is_edit:
+        given = {"image": as_tensor(photo(SIZE, SIZE)), "image_guidance_scale": 1.7}
     return SamplingParams(
         "the red cat", "a bad cat", width=SIZE, height=SIZE, steps=4, sampler=published.sampler,
         schedule=published.schedule, guidance_scale=4.0, seed=7, **given,
@@ -88,14 +111,19 @@ def params_of(published: Published) -> SamplingParams:
 
 def theirs(pipe: Any, params: SamplingParams) -> NDArray[np.uint8]:
     """Return the image of a pipeline of diffusers with its own scheduler."""
-    given: dict[str, Any] = {}
-    if params.mask is not None:
-        given = {"image": photo(SIZE, SIZE), "mask_image": Image.fromarray(MASK), "strength": 1.0}
+    given: dict[str, Any] = {"width": params.width, "height": params.height}
+    if params.image is not None:
+        given |= {"image": photo(params.width, params.height), "strength": 1.0}
+        given |= {"mask_image": Image.fromarray(MASK), "eta": params.eta}
+        given |= {"image_guidance_scale": params.image_guidance_scale}
+        given |= {"guidance_rescale": params.guidance_rescale}
+    taken = inspect.signature(pipe.__call__).parameters
+    given = {name: value for name, value in given.items() if name in taken}
     pipe.set_progress_bar_config(disable=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = pipe(
-            params.prompt, negative_prompt=params.negative_prompt, width=SIZE, height=SIZE,
+            params.prompt, negative_prompt=params.negative_prompt,
             num_inference_steps=params.steps, guidance_scale=params.guidance_scale,
             generator=torch.Generator().manual_seed(params.seed), **given,
         ).images[0]  # fmt: skip

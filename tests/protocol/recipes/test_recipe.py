@@ -43,6 +43,7 @@ ABLE = CARD.model_copy(
         "max_boxes": 4,
         "upscale_factor": 2,
         "reads_aesthetic_score": True,
+        "default_image_guidance_scale": 1.5,
     }
 )
 IMAGE = InputImage(key=input_key(b"image"), width=64, height=48)
@@ -68,6 +69,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "schedule": st.sampled_from(ABLE.schedules),
     "eta": shares,
     "guidance_scale": st.floats(0, 30),
+    "image_guidance_scale": st.floats(1, 20),
     "guidance_rescale": shares,
     "guidance_start": st.floats(0, 0.5),
     "guidance_end": st.floats(0.5, 1),

@@ -37,6 +37,7 @@ FIELDS = [
     "steps",
     "eta",
     "guidance_scale",
+    "image_guidance_scale",
     "guidance_rescale",
     "guidance_start",
     "guidance_end",

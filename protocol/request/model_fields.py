@@ -1,0 +1,31 @@
+"""Fields that only models of some kinds read."""
+
+from protocol.errors import InvalidRequest
+from protocol.request.generation_params import GenerationParams
+from protocol.request.model_card import ModelCard
+from protocol.request.tasks import Task
+
+
+def checked_aesthetic_score(params: GenerationParams, card: ModelCard) -> float | None:
+    """Return the aesthetic score. Raises `InvalidRequest` if no network reads it."""
+    score = params.aesthetic_score
+    if score is not None and params.refiner is None and not card.reads_aesthetic_score:
+        bound = f"absent: {card.name} reads none"
+        raise InvalidRequest("aesthetic_score", score, bound, "not-for-this-model")
+    return score
+
+
+def checked_image_guidance_scale(
+    task: Task, params: GenerationParams, card: ModelCard
+) -> float | None:
+    """Return the image guidance scale of a model that edits images, None of any other.
+
+    Raises `InvalidRequest` if it is given for another model.
+    """
+    scale = params.image_guidance_scale
+    if scale is not None and card.default_image_guidance_scale is None:
+        bound = f"absent: {card.name} does not edit images by instructions"
+        raise InvalidRequest("image_guidance_scale", scale, bound, "not-for-this-model")
+    if not task.takes("image_guidance_scale"):
+        return None
+    return card.default_image_guidance_scale if scale is None else scale

@@ -1,0 +1,56 @@
+"""Fields that only models of some kinds read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from protocol.errors import InvalidRequest
+from protocol.request.generation_params import GenerationParams, InputImage, parse_params
+from protocol.request.model_card import ModelCard
+from protocol.request.object_keys import input_key
+from protocol.request.request import GenerationRequest
+from protocol.request.resolve import resolve
+from protocol.request.tasks import Task
+from tests.protocol.records import CARD
+
+IMAGE = InputImage(key=input_key(b""), width=64, height=64)
+EDIT = CARD.model_copy(update={"default_image_guidance_scale": 1.5})
+
+
+def resolved(card: ModelCard, task: Task = Task.IMG2IMG, **fields: Any) -> GenerationRequest:
+    params = parse_params(GenerationParams, {"prompt": "make it red", **fields})
+    return resolve(task, params, card, lambda _: 1, IMAGE if task.takes_image else None)
+
+
+def test_image_guidance_scale_is_the_models_or_the_clients() -> None:
+    assert resolved(EDIT).image_guidance_scale == 1.5
+    assert resolved(EDIT, image_guidance_scale=3).image_guidance_scale == 3.0
+    assert resolved(CARD).image_guidance_scale is None
+    assert "image_guidance_scale" not in resolved(CARD).model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("card", "task", "scale", "bound"),
+    [
+        (EDIT, Task.IMG2IMG, 0.9, "at least 1"),
+        (EDIT, Task.IMG2IMG, 20.5, "at most 20"),
+        (EDIT, Task.TXT2IMG, 1.5, "absent for txt2img"),
+        (CARD, Task.IMG2IMG, 1.5, "does not edit images by instructions"),
+    ],
+)
+def test_image_guidance_scale_out_of_bounds_is_refused(
+    card: ModelCard, task: Task, scale: float, bound: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=bound) as refused:
+        resolved(card, task, image_guidance_scale=scale)
+    assert refused.value.field == "image_guidance_scale"
+
+
+def test_guidance_by_an_image_is_a_third_row_of_work() -> None:
+    rows: dict[str, Any] = {"guidance_scale": 4, "steps": 10, "guidance_end": 0.5}
+    both = resolved(EDIT, **rows).work
+    assert both == pytest.approx(resolved(EDIT, **rows, image_guidance_scale=1).work * 2 / 1.5)
+    off = rows | {"guidance_scale": 1}
+    assert resolved(EDIT, **off).work == resolved(EDIT, **off, image_guidance_scale=1).work
