@@ -101,6 +101,27 @@ class EditConditioning:
 
 
 @dataclass(frozen=True)
+class DepthConditioning:
+    """A map of the image's depth in [-1, 1], the nearer the larger: (1, h, w).
+
+    Resized to the latents and spread over the whole range, as in Stability-AI/stablediffusion,
+    scripts/gradio/depth2img.py. A flat map is 0.
+    """
+
+    device: torch.device
+    is_inpainting: bool = False
+    holds_image: bool = False
+
+    def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
+        if params.depth is None:
+            return torch.zeros(1, *size, device=self.device)
+        depth = params.depth.to(self.device)[None]
+        resized = F.interpolate(depth, size=size, mode="bicubic", align_corners=False)[0]
+        low, high = resized.amin(), resized.amax()
+        return 2 * (resized - low) / (high - low) - 1 if high > low else torch.zeros_like(resized)
+
+
+@dataclass(frozen=True)
 class LowResolutionConditioning:
     """The image to upscale, unchanged: (3, h, w) (Rombach et al. 2022, section 4.4)."""
 

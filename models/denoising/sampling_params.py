@@ -50,6 +50,9 @@ class SamplingParams:
     aesthetic_score, about 1 to 10, conditions the refiner. clip_skip: the number of layers left out
     at the end of a CLIP text encoder, in addition to those the model leaves out.
 
+    depth (1, H, W), in any range and size, the nearer the larger, is for networks that are
+    conditioned on the depth of the image.
+
     For the paper's other tasks: class_id; boxes; low_res (3, h, w) in [-1, 1], the image to
     upscale; labels (1, H, W), the class of each pixel.
     """
@@ -78,6 +81,7 @@ class SamplingParams:
     aesthetic_score: float = 6.0
     class_id: int = 0
     boxes: tuple[Box, ...] = ()
+    depth: Tensor | None = None
     low_res: Tensor | None = None
     labels: Tensor | None = None
     clip_skip: int = 0

@@ -24,6 +24,7 @@ from models.conditioners.bert import BertConditioner
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.conditioners.concat_conditioning import (
     ConcatConditioning,
+    DepthConditioning,
     EditConditioning,
     LowResolutionConditioning,
     PaperInpaintingConditioning,
@@ -144,7 +145,7 @@ class PipelineSpec:
 
 
 _FROM_TEXT = ("txt2img", "img2img", "inpaint", "outpaint")
-_EDIT = ("img2img",)
+_FROM_IMAGE = ("img2img",)
 
 PIPELINES: Mapping[str, PipelineSpec] = {
     "StableDiffusionPipeline": PipelineSpec(_FROM_TEXT, _clip),
@@ -159,8 +160,12 @@ PIPELINES: Mapping[str, PipelineSpec] = {
     "StableDiffusionXLPipeline": PipelineSpec(_FROM_TEXT, _clip),
     "StableDiffusionXLImg2ImgPipeline": PipelineSpec(_FROM_TEXT, _clip),
     "StableDiffusionXLInpaintPipeline": PipelineSpec(_FROM_TEXT, _clip, _stable_inpainting),
-    "StableDiffusionInstructPix2PixPipeline": PipelineSpec(_EDIT, _clip, _edit),
-    "StableDiffusionXLInstructPix2PixPipeline": PipelineSpec(_EDIT, _clip, _edit),
+    "StableDiffusionInstructPix2PixPipeline": PipelineSpec(_FROM_IMAGE, _clip, _edit),
+    "StableDiffusionXLInstructPix2PixPipeline": PipelineSpec(_FROM_IMAGE, _clip, _edit),
+    # Its estimator of depth is not loaded: clients send the map.
+    "StableDiffusionDepth2ImgPipeline": PipelineSpec(
+        _FROM_IMAGE, _clip, lambda files: DepthConditioning(files.device)
+    ),
     "LDMPipeline": PipelineSpec(("unconditional",), _nothing),
     "LDMTextToImagePipeline": PipelineSpec(_FROM_TEXT, _bert),
     "LDMSuperResolutionPipeline": PipelineSpec(

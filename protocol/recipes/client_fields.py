@@ -41,6 +41,8 @@ def needed_files(request: GenerationRequest) -> list[str]:
     names = [name for name in ("image", "mask") if request.task.takes(name)]
     if request.mask_source is MaskSource.ALPHA:
         names.remove("mask")
+    if request.depth_map_key is not None:
+        names.append("depth_map")
     return [*names, *(f"controls.{i}.image" for i, _ in enumerate(request.controls))]
 
 

@@ -51,8 +51,8 @@ class ModelCard(Record):
     `loras`, `embeddings` (words in prompts) and `controlnets` are those the operator has added
     that are compatible with it; `misfits` are the reasons that others are not, by kind and name.
     `lora_info` is what is known of some LoRAs. A `default_image_guidance_scale` is of models that
-    edit images by instructions. `upscalers` are those of its workers. `aliases` are
-    further names of the model.
+    edit images by instructions. One that `reads_depth_map` needs a map of the image's depth.
+    `upscalers` are those of its workers. `aliases` are further names of the model.
     """
 
     name: fields.ServedName
@@ -95,6 +95,7 @@ class ModelCard(Record):
     misfits: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     upscalers: tuple[UpscalerInfo, ...] = ()
     reads_aesthetic_score: bool = False
+    reads_depth_map: bool = False
     scaling_factor: Float | None = None
     tokenizer_sha256: str = ""
 

@@ -29,3 +29,13 @@ def checked_image_guidance_scale(
     if not task.takes("image_guidance_scale"):
         return None
     return card.default_image_guidance_scale if scale is None else scale
+
+
+def check_depth_map(given: bool, task: Task, card: ModelCard) -> None:
+    """Raise `InvalidRequest` if a model that reads a depth map gets none, or any other gets one."""
+    if given and not card.reads_depth_map:
+        bound = f"absent: {card.name} reads no depth map"
+        raise InvalidRequest("depth_map", "given", bound, "not-for-this-model")
+    if card.reads_depth_map and task.takes("depth_map") and not given:
+        bound = f"given: {card.name} is conditioned on the depth of the image"
+        raise InvalidRequest("depth_map", None, bound, "missing-field")

@@ -49,7 +49,7 @@ _MASK = frozenset(
         "masked_content",
     }
 )
-_EDIT = frozenset({"image_guidance_scale"})
+_OF_SOME_MODELS = frozenset({"image_guidance_scale", "depth_map"})
 _TILES = frozenset({"tile_size", "tile_overlap", "upscaler", "scale"})
 
 # The image of `semantic` is a map of class numbers. `upscale` multiplies its image's size, with an
@@ -57,7 +57,7 @@ _TILES = frozenset({"tile_size", "tile_overlap", "upscaler", "scale"})
 # in tiles.
 FIELDS_OF: Mapping[Task, frozenset[str]] = {
     Task.TXT2IMG: _PROMPTS | _SIZE | _CONTROLS | {"refiner", "hires_scale"},
-    Task.IMG2IMG: _PROMPTS | _SIZE | _CONTROLS | _TILES | _FROM_IMAGE | _RESIZED | _EDIT,
+    Task.IMG2IMG: _PROMPTS | _SIZE | _CONTROLS | _TILES | _FROM_IMAGE | _RESIZED | _OF_SOME_MODELS,
     Task.INPAINT: _PROMPTS | _SIZE | _CONTROLS | _FROM_IMAGE | _RESIZED | _MASK,
     Task.OUTPAINT: _PROMPTS | _SIZE | _FROM_IMAGE | _BORDER,
     Task.UPSCALE: frozenset({"image", "upscaler", "upscaler_2", "upscaler_blend", "scale"}),

@@ -54,6 +54,7 @@ const VISIBLE = {
   sampling: denoises,
   image_guidance_scale: ({ default_image_guidance_scale }) =>
     task() === "img2img" && default_image_guidance_scale !== null,
+  depth_map: ({ reads_depth_map }) => task() === "img2img" && reads_depth_map,
   guidance_rescale: denoises,
   audio_format: ({ outputs }) => denoises() && outputs.includes("sound"),
   audio_stereo: ({ outputs }) => denoises() && outputs.includes("sound") && isSet("audio_format"),

@@ -102,6 +102,11 @@ def write_tiny_edit(folder: Path, **scheduler: Any) -> Path:
     return _with_channels(write_tiny_sd(folder, **scheduler), 8, pipeline)
 
 
+def write_tiny_depth(folder: Path, **scheduler: Any) -> Path:
+    """Write a tiny depth-to-image model, with five input channels."""
+    return _with_channels(write_tiny_sd(folder, **scheduler), 5, "StableDiffusionDepth2ImgPipeline")
+
+
 def _with_channels(folder: Path, channels: int, pipeline: str) -> Path:
     """Replace the UNet of the model in `folder` by one with concat conditioning."""
     index = json.loads((folder / "model_index.json").read_text("utf-8"))

@@ -8,6 +8,7 @@ from typing import Any
 from models.checkpoints.checkpoint import read_json
 from models.conditioners.clip import ClipConditioner
 from models.conditioners.concat_conditioning import (
+    DepthConditioning,
     LowResolutionConditioning,
     SemanticMapConditioning,
 )
@@ -44,6 +45,8 @@ _DISTILLED = {
 # Brooks et al. 2023, and diffusers' pipelines for both networks that edit images.
 _EDIT = {"default_steps": 100, "default_image_guidance_scale": 1.5, "default_strength": 1.0}
 _EDIT_SDXL_GUIDANCE_SCALE = 5.0
+# The defaults of diffusers' pipeline.
+_DEPTH = {"reads_depth_map": True, "default_steps": 50, "default_strength": 0.8}
 _UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
 
 
@@ -65,6 +68,8 @@ def task_fields(model: LatentDiffusion) -> dict[str, Any]:
     match model.concat_conditioning:
         case SemanticMapConditioning(classes=classes):
             fields["classes"] = classes
+        case DepthConditioning():
+            fields |= _DEPTH
         case LowResolutionConditioning():
             fields |= {
                 "upscale_factor": model.autoencoder.config.factor,

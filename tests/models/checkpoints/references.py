@@ -41,6 +41,11 @@ _UNETS: dict[str, dict[str, Any]] = {
         "channel_mult": (1, 2),
         "use_linear_in_transformer": True,
     },
+    "sd2-depth": {
+        "attention_resolutions": [1],
+        "channel_mult": (1, 2),
+        "use_linear_in_transformer": True,
+    },
     "ldm-unconditional": {"attention_resolutions": [4, 2], "channel_mult": (1, 2, 3)},
     "ldm-churches": {
         "attention_resolutions": [1, 2],

@@ -39,10 +39,11 @@ from tests.models.checkpoints.test_sdxl_files import (
     narrow_family,
 )
 from tests.models.published.families import SDXL_UNET, SSD_1B_UNET, VEGA_UNET, Published
-from tests.models.published.test_families import assert_equal_images, params_of
+from tests.models.published.test_families import ESTIMATOR, assert_equal_images, params_of
 from tests.support.published import SDXL
 
 VOCABULARY = 49408  # of CLIP's tokenizer, which a single file does not hold
+COMPONENTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 Only = Callable[..., None]
 
 # The package of CompVis' UNet calls a deprecated function of torch.
@@ -148,6 +149,19 @@ def test_image_of_instruct_pix2pix_equals_diffusers(only: Only, tmp_path: Path) 
     pipeline, sampler = "StableDiffusionInstructPix2PixPipeline", "euler_ancestral"
     published = Published("sd1-edit", pipeline, {}, sampler=sampler, schedule="linspace")
     pipe = from_single_file(pipeline, path, safety_checker=None)
+    assert_equal_images(model, pipe, params_of(published))
+
+
+def test_image_of_depth_to_image_equals_diffusers(only: Only, tmp_path: Path) -> None:
+    only(small("sd2-depth"))
+    path = tmp_path / "512-depth-ema.safetensors"
+    state = sd2_state("sd2-depth") | {"depth_model.model.scratch.output.bias": torch.zeros(1)}
+    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
+    model = load_model(str(path), torch.device("cpu"))
+    read = from_single_file("StableDiffusionPipeline", path, safety_checker=None)
+    parts = {name: read.components[name] for name in COMPONENTS} | dict.fromkeys(ESTIMATOR)
+    pipe = diffusers.StableDiffusionDepth2ImgPipeline(**parts)
+    published = Published("sd2-depth", "StableDiffusionDepth2ImgPipeline", {})
     assert_equal_images(model, pipe, params_of(published))
 
 

@@ -110,6 +110,10 @@ class Published:
     def is_edit(self) -> bool:
         return "Pix2Pix" in self.pipeline
 
+    @property
+    def reads_depth(self) -> bool:
+        return "Depth2Img" in self.pipeline
+
     def __str__(self) -> str:
         return self.name
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from protocol.errors import InvalidRequest
+from protocol.recipes.client_fields import needed_files
 from protocol.request.generation_params import GenerationParams, InputImage, parse_params
 from protocol.request.model_card import ModelCard
 from protocol.request.object_keys import input_key
@@ -19,9 +20,18 @@ IMAGE = InputImage(key=input_key(b""), width=64, height=64)
 EDIT = CARD.model_copy(update={"default_image_guidance_scale": 1.5})
 
 
-def resolved(card: ModelCard, task: Task = Task.IMG2IMG, **fields: Any) -> GenerationRequest:
+DEPTH = CARD.model_copy(update={"reads_depth_map": True})
+
+
+def resolved(
+    card: ModelCard,
+    task: Task = Task.IMG2IMG,
+    depth_map: InputImage | None = None,
+    **fields: Any,
+) -> GenerationRequest:
     params = parse_params(GenerationParams, {"prompt": "make it red", **fields})
-    return resolve(task, params, card, lambda _: 1, IMAGE if task.takes_image else None)
+    image = IMAGE if task.takes_image else None
+    return resolve(task, params, card, lambda _: 1, image, depth_map=depth_map)
 
 
 def test_image_guidance_scale_is_the_models_or_the_clients() -> None:
@@ -54,3 +64,27 @@ def test_guidance_by_an_image_is_a_third_row_of_work() -> None:
     assert both == pytest.approx(resolved(EDIT, **rows, image_guidance_scale=1).work * 2 / 1.5)
     off = rows | {"guidance_scale": 1}
     assert resolved(EDIT, **off).work == resolved(EDIT, **off, image_guidance_scale=1).work
+
+
+def test_depth_map_is_an_input_of_its_request() -> None:
+    key = input_key(b"depth")
+    request = resolved(DEPTH, depth_map=IMAGE.model_copy(update={"key": key}))
+    assert request.depth_map_key == key
+    assert request.input_keys == (IMAGE.key, key)
+    assert needed_files(request) == ["image", "depth_map"]
+
+
+@pytest.mark.parametrize(
+    ("card", "task", "given", "bound"),
+    [
+        (DEPTH, Task.IMG2IMG, False, "given: tiny is conditioned on the depth of the image"),
+        (CARD, Task.IMG2IMG, True, "absent: tiny reads no depth map"),
+        (DEPTH, Task.TXT2IMG, True, "absent for txt2img"),
+    ],
+)
+def test_depth_map_is_given_for_models_that_read_it(
+    card: ModelCard, task: Task, given: bool, bound: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=bound) as refused:
+        resolved(card, task, IMAGE if given else None)
+    assert refused.value.field == "depth_map"

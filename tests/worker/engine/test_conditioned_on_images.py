@@ -20,7 +20,12 @@ from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from protocol.request.request import Task, Tiles
 from tests.models.cuda.test_graphs import again
-from tests.support.tiny_models import write_tiny_edit, write_tiny_inpainting, write_tiny_sd
+from tests.support.tiny_models import (
+    write_tiny_depth,
+    write_tiny_edit,
+    write_tiny_inpainting,
+    write_tiny_sd,
+)
 from tests.worker.engine.test_engine import KEY, RecordingListener, request, run
 from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import unmeasured
@@ -30,6 +35,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "plain": write_tiny_sd,
     "inpainting": write_tiny_inpainting,
     "edit": write_tiny_edit,
+    "depth": write_tiny_depth,
 }
 
 
@@ -61,10 +67,16 @@ class Wanted:
         if self.task.takes("mask"):
             mask = png(width, height, "L")
             given["mask_key"] = KEY
-        return AdmittedJob(name, request(**given | self.fields), image, mask, listener)
+        depth = None
+        if self.model == "depth":
+            depth = png(*self.size, "L")
+            given |= {"depth_map_key": KEY, "strength": 0.7}
+        one = request(**given | self.fields)
+        return AdmittedJob(name, one, image, mask, listener, depth_map=depth)
 
 
 EDIT: dict[str, Any] = {"guidance_scale": 3.0, "image_guidance_scale": 1.7}
+TILES = {"tiles": Tiles(size=32, overlap=8, upscaler="lanczos")}
 CROWD = [
     Wanted("plain", {"guidance_scale": 3.0}, Task.TXT2IMG),
     Wanted("plain", {"strength": 0.7}),
@@ -74,7 +86,10 @@ CROWD = [
     Wanted("edit", EDIT | {"image_guidance_scale": 1.0, "sampler": "ddim"}),
     Wanted("edit", EDIT | {"guidance_start": 0.3, "guidance_rescale": 0.7, "steps": 4}),
     Wanted("edit", EDIT | {"strength": 0.7, "seed": 9, "n": 2}),
-    Wanted("edit", EDIT | {"tiles": Tiles(size=32, overlap=8, upscaler="lanczos")}, size=(48, 40)),
+    Wanted("edit", EDIT | TILES, size=(48, 40)),
+    Wanted("depth", {"guidance_scale": 3.0}),
+    Wanted("depth", {"strength": 1.0, "sampler": "ddim", "seed": 6}),
+    Wanted("depth", {"guidance_scale": 3.0} | TILES, size=(48, 40)),
 ]
 
 
