@@ -215,6 +215,7 @@ class LatentDiffusion:
     ) -> DenoisingState:
         """Return one image before its first step, from noise or from `source` latents (C, h, w)."""
         positive, negative = self.conditionings(params)
+        concat = self._concat_channels(params, noise, first=True)
         state = DenoisingState.start(
             self.table(params, from_noise=source is None),
             noise,
@@ -232,8 +233,10 @@ class LatentDiffusion:
             controls=tuple(self.embed_control(control, params) for control in params.controls),
             image_guidance_scale=self.image_guidance_scale(params),
         )
-        # After the start, because it may take noise too, and the initial noise comes first.
-        state.concat = self._concat_channels(params, noise)
+        # It may take noise, too: before or after the initial noise.
+        state.concat = (
+            self._concat_channels(params, noise, first=False) if concat is None else concat
+        )
         return state
 
     def conditionings(self, params: SamplingParams) -> tuple[Conditioning, Conditioning | None]:
@@ -245,8 +248,17 @@ class LatentDiffusion:
         positive, width = self.conditioner.positive(params), self.unet.config.time_cond_proj_dim
         if width is not None:
             guidance = guidance_embedding(params.guidance_scale, width).to(self.device)
-            return replace(positive, guidance=guidance), None
-        return positive, self.conditioner.negative(params) if params.guidance_scale > 1 else None
+            return self._labelled(replace(positive, guidance=guidance), params), None
+        negative = self.conditioner.negative(params) if params.guidance_scale > 1 else None
+        negative = negative and self._labelled(negative, params)
+        return self._labelled(positive, params), negative
+
+    def _labelled(self, conditioning: Conditioning, params: SamplingParams) -> Conditioning:
+        """Return the conditioning with the noise level of the image, if the network reads it."""
+        if self.unet.config.num_class_embeds is None:
+            return conditioning
+        label = torch.tensor(float(params.noise_level), device=self.device)
+        return replace(conditioning, label=label)
 
     def image_guidance_scale(self, params: SamplingParams) -> float:
         """Return the image guidance scale for networks that edit images, 1 for all others."""
@@ -289,9 +301,14 @@ class LatentDiffusion:
         mask = None if params.masked_noise is None else self._latent_mask(params)
         return None if mask is None else MaskedContent(mask, params.masked_noise or 0.0)
 
-    def _concat_channels(self, params: SamplingParams, noise: ImageNoise) -> Tensor | None:
-        """Return the further input channels of the UNet, (K, h, w), if it has any."""
-        if self.concat_conditioning is None:
+    def _concat_channels(
+        self, params: SamplingParams, noise: ImageNoise, *, first: bool
+    ) -> Tensor | None:
+        """Return the further input channels of the UNet, (K, h, w), if it has any.
+
+        first: those whose noise comes before the initial noise; otherwise the others.
+        """
+        if self.concat_conditioning is None or self.concat_conditioning.comes_first != first:
             return None
         size = self.latent_shape(params.width, params.height)[1:]
         if params.soft_mask and params.mask is not None:  # whatever may change is marked
@@ -370,6 +387,9 @@ class _ImageEncoder:
 
     def unscaled_mode(self, image: Tensor) -> Tensor:
         return self.model.encode_image(image).mode()[0]
+
+    def fresh_noise(self, shape: tuple[int, int, int]) -> Tensor:
+        return self.noise.resized(shape).sample(self.model.device)
 
     def sample(self, image: Tensor) -> Tensor:
         return self.model.sample_latents(self.model.encode_image(image), self.noise)

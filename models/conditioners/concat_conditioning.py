@@ -16,6 +16,7 @@ from torch import Tensor
 from models.denoising.masks import latent_mask, marked
 from models.denoising.sampling_params import SamplingParams
 from models.networks.embedders import SpatialRescaler
+from models.samplers.noise_schedule import NoiseSchedule
 
 Size = tuple[int, int]  # (h, w) of latents
 
@@ -31,6 +32,9 @@ class ImageEncoder(Protocol):
     def sample(self, image: Tensor) -> Tensor:
         """Return a sample of the latents, with the next noise of the image to generate."""
 
+    def fresh_noise(self, shape: tuple[int, int, int]) -> Tensor:
+        """Return the next noise of the image to generate, in another shape."""
+
 
 class ConcatConditioning(Protocol):
     """Source of the further input channels of a network."""
@@ -43,6 +47,13 @@ class ConcatConditioning(Protocol):
     def holds_image(self) -> bool:
         """Return True if the network is conditioned on the initial image, so that it is known to it
         even if the latents begin as noise."""
+
+    @property
+    def comes_first(self) -> bool:
+        """Return True if its noise comes before the initial noise of the latents."""
+
+    def count(self, latent_channels: int) -> int:
+        """Return K, the number of channels next to that many of the latents."""
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         """Return (K, h, w) for latents of `size` (h, w)."""
@@ -58,6 +69,10 @@ class PaperInpaintingConditioning:
 
     is_inpainting: bool = True
     holds_image: bool = True
+    comes_first: bool = False
+
+    def count(self, latent_channels: int) -> int:
+        return latent_channels + 1
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         image, mask = _image_and_mask(params)
@@ -75,6 +90,10 @@ class StableInpaintingConditioning:
 
     is_inpainting: bool = True
     holds_image: bool = True
+    comes_first: bool = False
+
+    def count(self, latent_channels: int) -> int:
+        return latent_channels + 1
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         image, mask = _image_and_mask(params)
@@ -93,6 +112,10 @@ class EditConditioning:
     scaled: bool = False
     is_inpainting: bool = False
     holds_image: bool = True
+    comes_first: bool = False
+
+    def count(self, latent_channels: int) -> int:
+        return latent_channels
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         blank = torch.zeros(3, params.height, params.width)
@@ -111,6 +134,10 @@ class DepthConditioning:
     device: torch.device
     is_inpainting: bool = False
     holds_image: bool = False
+    comes_first: bool = False
+
+    def count(self, latent_channels: int) -> int:
+        return 1
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         if params.depth is None:
@@ -128,11 +155,41 @@ class LowResolutionConditioning:
     device: torch.device
     is_inpainting: bool = False
     holds_image: bool = False
+    comes_first: bool = False
+
+    def count(self, latent_channels: int) -> int:
+        return 3
 
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
         if params.low_res is None:
             return torch.zeros(3, *size, device=self.device)
         return params.low_res.to(self.device)
+
+
+@dataclass(frozen=True)
+class NoisyImageConditioning:
+    """The image to upscale with noise of the given level: (3, h, w).
+
+    Stability-AI/stablediffusion, ldm/modules/diffusionmodules/upscaling.py,
+    ImageConcatWithNoiseAugmentation. The level, at most `max_level`, is a timestep of
+    `noise_schedule`, which is not the one of the latents. The network is told it as a label.
+    """
+
+    device: torch.device
+    noise_schedule: NoiseSchedule
+    max_level: int
+    is_inpainting: bool = False
+    holds_image: bool = False
+    comes_first: bool = True
+
+    def count(self, latent_channels: int) -> int:
+        return 3
+
+    def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:
+        noise = encoder.fresh_noise((3, *size))
+        image = torch.zeros_like(noise) if params.low_res is None else params.low_res.to(noise)
+        signal = float(self.noise_schedule.alphas_cumprod[params.noise_level])
+        return signal**0.5 * image + (1 - signal) ** 0.5 * noise
 
 
 @dataclass(frozen=True)
@@ -143,10 +200,14 @@ class SemanticMapConditioning:
     device: torch.device
     is_inpainting: bool = False
     holds_image: bool = False
+    comes_first: bool = False
 
     @property
     def classes(self) -> int:
         return self.rescaler.config.in_channels
+
+    def count(self, latent_channels: int) -> int:
+        return self.rescaler.config.out_channels
 
     @torch.inference_mode()
     def channels(self, params: SamplingParams, size: Size, encoder: ImageEncoder) -> Tensor:

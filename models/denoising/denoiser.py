@@ -31,13 +31,15 @@ class Conditioning:
     """Conditioning of the network: context (T, D), None for a network without cross-attention.
 
     For SDXL also pooled text (P,) and time_ids: (6,) of sizes and crop, or (5,) for the refiner.
-    For networks distilled with guidance also the embedded guidance scale (G,).
+    For networks distilled with guidance also the embedded guidance scale (G,), and for those with
+    labels the number of one, ().
     """
 
     context: Tensor | None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
     guidance: Tensor | None = None
+    label: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -430,6 +432,7 @@ def _added(rows: list[Conditioning]) -> AddedConditioning | None:
         _stacked([c.pooled for c in rows]),
         _stacked([c.time_ids for c in rows]),
         _stacked([c.guidance for c in rows]),
+        _stacked([c.label for c in rows]),
     )
     return added if added.tensors else None
 

@@ -54,7 +54,8 @@ class SamplingParams:
     conditioned on the depth of the image.
 
     For the paper's other tasks: class_id; boxes; low_res (3, h, w) in [-1, 1], the image to
-    upscale; labels (1, H, W), the class of each pixel.
+    upscale; labels (1, H, W), the class of each pixel. noise_level: the timestep up to which noise
+    is added to low_res, for networks that are conditioned on it.
     """
 
     prompt: str | WeightedPrompt = ""
@@ -83,5 +84,6 @@ class SamplingParams:
     boxes: tuple[Box, ...] = ()
     depth: Tensor | None = None
     low_res: Tensor | None = None
+    noise_level: int = 0
     labels: Tensor | None = None
     clip_skip: int = 0

@@ -26,7 +26,7 @@ def client_fields(request: GenerationRequest) -> Fields:
     if request.upscaling is not None:
         return _common(request, _OF_UPSCALERS) | _upscaling(request)
     fields = _common(request, frozenset(GenerationParams.model_fields) - _EXCEPT)
-    if request.task.takes("prompt"):
+    if request.task.requires_prompt:
         fields = {"prompt": request.prompt, **fields}
     if request.sampler != WITH_ETA:
         fields.pop("eta", None)

@@ -42,6 +42,7 @@ OWN_FIELDS = {
     "Mask grow": "mask_grow",
     "Mask source": "mask_source",
     "Mask greys": "mask_mode",
+    "Noise level": "noise_level",
     "Class": "class_id",
     "Decoder": "decoder",
     "Aesthetic score": "aesthetic_score",

@@ -22,6 +22,7 @@ MAX_GUIDANCE_SCALE = 100.0
 MAX_IMAGE_GUIDANCE_SCALE = 20.0
 MAX_PROMPT_LENGTH = 20_000  # characters
 MAX_CLIP_SKIP = 12
+MAX_NOISE_LEVEL = 1000
 MAX_DEADLINE_S = 7 * 86400.0
 MAX_CLASSES = 100_000
 MAX_BOXES = 256
@@ -87,6 +88,7 @@ AskedSeed = Annotated[
 ]
 ImageCount = Annotated[Int, Field(ge=1, le=MAX_IMAGES), WHOLE]
 ClipSkip = Annotated[Int, Field(ge=0, le=MAX_CLIP_SKIP), WHOLE]
+NoiseLevel = Annotated[Int, Field(ge=0, le=MAX_NOISE_LEVEL), WHOLE]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Extent = Annotated[Float, Field(gt=0, le=1)]
 Strength = Annotated[Float, Field(gt=0, le=1)]

@@ -167,6 +167,11 @@ class GenerationParams(ClientRecord):
         description="outpaint only: pixels of the image at the edges with a border that are "
         "blended with it. Default: a sixteenth of the model's size, or less for small images.",
     )
+    noise_level: fields.NoiseLevel | None = Field(
+        default=None,
+        description="upscale by a model that adds noise to the image first only: how much. More "
+        "lets the model invent more.",
+    )
     class_id: ClassRef | None = Field(
         default=None,
         description="class only: the class to show, a number below the model's classes.",

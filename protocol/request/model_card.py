@@ -52,7 +52,9 @@ class ModelCard(Record):
     that are compatible with it; `misfits` are the reasons that others are not, by kind and name.
     `lora_info` is what is known of some LoRAs. A `default_image_guidance_scale` is of models that
     edit images by instructions. One that `reads_depth_map` needs a map of the image's depth.
-    `upscalers` are those of its workers. `aliases` are further names of the model.
+    A `default_noise_level` is of models that upscale an image with noise of a level up to
+    `max_noise_level`. `upscalers` are those of its workers. `aliases` are further names of the
+    model.
     """
 
     name: fields.ServedName
@@ -85,6 +87,8 @@ class ModelCard(Record):
     class_names: tuple[fields.Name, ...] = ()
     max_boxes: Count = 0
     upscale_factor: Positive = 1
+    default_noise_level: fields.NoiseLevel | None = None
+    max_noise_level: fields.NoiseLevel = 0
     decoders: tuple[Decoder, ...] = (Decoder.FULL,)
     outputs: tuple[fields.Name, ...] = ("image",)
     refiners: tuple[fields.Name, ...] = ()

@@ -39,3 +39,20 @@ def check_depth_map(given: bool, task: Task, card: ModelCard) -> None:
     if card.reads_depth_map and task.takes("depth_map") and not given:
         bound = f"given: {card.name} is conditioned on the depth of the image"
         raise InvalidRequest("depth_map", None, bound, "missing-field")
+
+
+def checked_noise_level(task: Task, params: GenerationParams, card: ModelCard) -> int | None:
+    """Return the noise level of a model that adds noise to the image it upscales, else None.
+
+    Raises `InvalidRequest` if it is given for another model, or above the model's bound.
+    """
+    level = params.noise_level
+    if level is not None and card.default_noise_level is None:
+        bound = f"absent: {card.name} adds no noise to the image"
+        raise InvalidRequest("noise_level", level, bound, "not-for-this-model")
+    if level is not None and level > card.max_noise_level:
+        bound = f"at most {card.max_noise_level}"
+        raise InvalidRequest("noise_level", level, bound, "noise-level-too-large")
+    if not task.takes("noise_level"):
+        return None
+    return card.default_noise_level if level is None else level

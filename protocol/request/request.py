@@ -249,6 +249,7 @@ class GenerationRequest(Record):
     outpainting: Outpainting | None = Field(default=None, exclude_if=_is_none)
     image_guidance_scale: Annotated[fields.ImageGuidanceScale | None, _OPTION] = None
     depth_map_key: Annotated[fields.InputKey | None, _OPTION] = None
+    noise_level: Annotated[fields.NoiseLevel | None, _OPTION] = None
 
     @model_validator(mode="after")
     def _inputs_fit_the_task(self) -> Self:

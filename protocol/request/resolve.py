@@ -22,6 +22,7 @@ from protocol.request.model_fields import (
     check_depth_map,
     checked_aesthetic_score,
     checked_image_guidance_scale,
+    checked_noise_level,
 )
 from protocol.request.multi_pass import (
     check_strength,
@@ -171,6 +172,7 @@ def resolve(
         "outpainting": outpainting,
         "masked_content": params.masked_content or (MaskedContent.FILL if outpainting else None),
         "aesthetic_score": checked_aesthetic_score(params, card),
+        "noise_level": checked_noise_level(task, params, card),
         "image_guidance_scale": checked_image_guidance_scale(task, params, card),
         "audio_format": checked_audio_format(params, card, width),
     }
@@ -197,7 +199,7 @@ def _check_task_fields(
 def _check_prompts(
     task: Task, params: GenerationParams, card: ModelCard, count_tokens: TokenCounter
 ) -> None:
-    if card.reads_prompts and task.takes("prompt") and "prompt" not in params.model_fields_set:
+    if card.reads_prompts and task.requires_prompt and "prompt" not in params.model_fields_set:
         raise InvalidRequest("prompt", None, f"given for {task.value}", "missing-field")
     for field, text in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt)):
         if card.reads_prompts:

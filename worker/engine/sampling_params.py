@@ -41,6 +41,8 @@ def sampling_params_of(job: AdmittedJob) -> SamplingParams:
     )
     if request.image_guidance_scale is not None:
         params = replace(params, image_guidance_scale=request.image_guidance_scale)
+    if request.noise_level is not None:
+        params = replace(params, noise_level=request.noise_level)
     if request.refinement is not None:
         params = replace(params, denoising_end=request.refinement.start)
     if request.aesthetic_score is not None:

@@ -40,7 +40,7 @@ _UNUSED = re.compile(
     r"(?:betas|(?:sqrt_|log_|one_minus_|recip_|recipm1_)*alphas_cumprod(?:_prev)?"
     r"|posterior_\w+|logvar|lvlb_weights|denoiser\.sigmas|scale_factor|v_pred|ztsnr"
     r"|model_ema\..*"
-    r"|depth_model\..*"
+    r"|(?:depth_model|low_scale_model)\..*"
     r"|.*\.position_ids"
     r"|.*\.logit_scale|cond_stage_model\.transformer\.to_logits\.\w+"
     r"|(?:cond_stage_model|conditioner\.embedders\.0)\.transformer\.text_projection\.weight"

@@ -46,6 +46,14 @@ _UNETS: dict[str, dict[str, Any]] = {
         "channel_mult": (1, 2),
         "use_linear_in_transformer": True,
     },
+    "sd2-upscaler": {
+        "attention_resolutions": [2, 4],
+        "channel_mult": (1, 2, 4),
+        "num_heads": HEADS,
+        "num_classes": 1000,
+        "disable_self_attentions": [True, True, False],
+        "use_linear_in_transformer": True,
+    },
     "ldm-unconditional": {"attention_resolutions": [4, 2], "channel_mult": (1, 2, 3)},
     "ldm-churches": {
         "attention_resolutions": [1, 2],

@@ -38,8 +38,15 @@ from tests.models.checkpoints.test_sdxl_files import (
     narrow,
     narrow_family,
 )
+from tests.models.pipeline.test_pipeline import as_tensor, assert_same_image, ours, photo
 from tests.models.published.families import SDXL_UNET, SSD_1B_UNET, VEGA_UNET, Published
-from tests.models.published.test_families import ESTIMATOR, assert_equal_images, params_of
+from tests.models.published.test_families import (
+    ESTIMATOR,
+    SIZE,
+    assert_equal_images,
+    params_of,
+    theirs,
+)
 from tests.support.published import SDXL
 
 VOCABULARY = 49408  # of CLIP's tokenizer, which a single file does not hold
@@ -163,6 +170,23 @@ def test_image_of_depth_to_image_equals_diffusers(only: Only, tmp_path: Path) ->
     pipe = diffusers.StableDiffusionDepth2ImgPipeline(**parts)
     published = Published("sd2-depth", "StableDiffusionDepth2ImgPipeline", {})
     assert_equal_images(model, pipe, params_of(published))
+
+
+def test_image_of_the_x4_upscaler_equals_diffusers(only: Only, tmp_path: Path) -> None:
+    family = small("sd2-upscaler")
+    only(family)
+    path = tmp_path / "x4-upscaler-ema.safetensors"
+    state = sd2_state("sd2-upscaler") | {"low_scale_model.betas": torch.zeros(1000)}
+    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
+    model = load_model(str(path), torch.device("cpu"))
+    factor = model.autoencoder.config.factor  # 2, of a first stage with two levels
+    image = photo(SIZE // factor, SIZE // factor)
+    params = replace(
+        params_of(Published("sd2-upscaler", "StableDiffusionUpscalePipeline", {}, sampler="ddim")),
+        low_res=as_tensor(image),
+    )
+    pipe = from_single_file("StableDiffusionUpscalePipeline", path, safety_checker=None)
+    assert_same_image(ours(model, params), theirs(pipe, params, image=image))
 
 
 def from_single_file(pipeline: str, path: Path, **more: Any) -> Any:

@@ -162,7 +162,6 @@ def test_folder_of_the_transformer_alone_is_refused(class_name: str, tmp_path: P
 @pytest.mark.parametrize(
     ("channels", "width", "context", "name"),
     [
-        (7, 256, 1024, "Stable Diffusion x4 upscaler"),
         (8, 320, 1024, "Stable Video Diffusion"),
     ],
 )
@@ -200,7 +199,6 @@ def test_marker_of_another_training_is_refused_by_name(
 @pytest.mark.parametrize(
     ("pipeline", "name"),
     [
-        ("StableDiffusionUpscalePipeline", "Stable Diffusion x4 upscaler"),
         ("StableDiffusionImageVariationPipeline", "Stable Diffusion image variations"),
         ("StableUnCLIPImg2ImgPipeline", "unCLIP"),
         ("KandinskyV22Pipeline", "Kandinsky"),

@@ -36,6 +36,7 @@ from tests.support.tiny_models import (
     write_tiny_refiner,
     write_tiny_sd,
     write_tiny_sdxl,
+    write_tiny_upscaling,
     write_tiny_vae,
 )
 
@@ -59,6 +60,7 @@ WRITERS: dict[str, Write] = {
     "inpainting": write_tiny_inpainting,
     "instruct-pix2pix": write_tiny_edit,
     "depth-to-image": write_tiny_depth,
+    "x4 upscaler": write_tiny_upscaling,
     "distilled": distilled,
     "ldm3d": write_tiny_ldm3d,
     "sdxl": write_tiny_sdxl,

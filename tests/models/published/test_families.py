@@ -36,6 +36,8 @@ from tests.models.published.families import (
     SSD_1B_UNET,
     TINY_SD_UNET,
     UNEVEN_UNET,
+    UPSCALER,
+    UPSCALER_UNET,
     V_PREDICTION,
     VEGA_UNET,
     Published,
@@ -87,6 +89,15 @@ FAMILIES = (
         index={"depth_estimator": ["transformers", "DPTForDepthEstimation"]},
     ),
     Published(
+        "x4-upscaler",
+        "StableDiffusionUpscalePipeline",
+        UPSCALER_UNET,
+        UPSCALER,
+        "ddim",
+        vae={"scaling_factor": 0.08333},
+        index={"max_noise_level": 350},
+    ),
+    Published(
         "instruct-pix2pix",
         "StableDiffusionInstructPix2PixPipeline",
         SD1_UNET | {"in_channels": 8},
@@ -113,22 +124,30 @@ def params_of(published: Published) -> SamplingParams:
         given = {"image": as_tensor(photo(SIZE, SIZE)), "image_guidance_scale": 1.7}
     if published.reads_depth:
         given = {"image": as_tensor(photo(SIZE, SIZE)), "strength": 0.75, "depth": DEPTH}
+    if published.upscales:
+        given = {"low_res": as_tensor(photo(SIZE // 4, SIZE // 4)), "noise_level": 140}
     return SamplingParams(
         "the red cat", "a bad cat", width=SIZE, height=SIZE, steps=4, sampler=published.sampler,
         schedule=published.schedule, guidance_scale=4.0, seed=7, **given,
     )  # fmt: skip
 
 
-def theirs(pipe: Any, params: SamplingParams) -> NDArray[np.uint8]:
-    """Return the image of a pipeline of diffusers with its own scheduler."""
+def theirs(pipe: Any, params: SamplingParams, **inputs: Any) -> NDArray[np.uint8]:
+    """Return the image of a pipeline of diffusers with its own scheduler.
+
+    inputs: in place of those that the parameters mean.
+    """
     given: dict[str, Any] = {"width": params.width, "height": params.height}
     if params.image is not None:
         given |= {"image": photo(params.width, params.height), "strength": params.strength}
         given |= {"mask_image": Image.fromarray(MASK), "eta": params.eta}
         given |= {"image_guidance_scale": params.image_guidance_scale}
         given |= {"guidance_rescale": params.guidance_rescale, "depth_map": params.depth}
+    if params.low_res is not None:
+        given = {"image": photo(params.width // 4, params.height // 4)}
+        given |= {"noise_level": params.noise_level}
     taken = inspect.signature(pipe.__call__).parameters
-    given = {name: value for name, value in given.items() if name in taken}
+    given = {name: value for name, value in given.items() if name in taken} | inputs
     pipe.set_progress_bar_config(disable=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

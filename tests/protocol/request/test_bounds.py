@@ -38,6 +38,7 @@ FIELDS = [
     "eta",
     "guidance_scale",
     "image_guidance_scale",
+    "noise_level",
     "guidance_rescale",
     "guidance_start",
     "guidance_end",

@@ -21,6 +21,7 @@ EDIT = CARD.model_copy(update={"default_image_guidance_scale": 1.5})
 
 
 DEPTH = CARD.model_copy(update={"reads_depth_map": True})
+NOISY = CARD.model_copy(update={"default_noise_level": 20, "max_noise_level": 350})
 
 
 def resolved(
@@ -88,3 +89,45 @@ def test_depth_map_is_given_for_models_that_read_it(
     with pytest.raises(InvalidRequest, match=bound) as refused:
         resolved(card, task, IMAGE if given else None)
     assert refused.value.field == "depth_map"
+
+
+def test_noise_level_is_the_models_or_the_clients() -> None:
+    assert resolved(NOISY, Task.UPSCALE).noise_level == 20
+    assert resolved(NOISY, Task.UPSCALE, noise_level=0).noise_level == 0
+    assert resolved(NOISY).noise_level is None
+    assert resolved(CARD, Task.UPSCALE).noise_level is None
+
+
+@pytest.mark.parametrize(
+    ("card", "task", "level", "bound"),
+    [
+        (NOISY, Task.UPSCALE, -1, "at least 0"),
+        (NOISY, Task.UPSCALE, 351, "at most 350"),
+        (NOISY, Task.UPSCALE, 1001, "at most 1000"),
+        (NOISY, Task.IMG2IMG, 20, "absent for img2img"),
+        (CARD, Task.UPSCALE, 20, "adds no noise to the image"),
+    ],
+)
+def test_noise_level_out_of_bounds_is_refused(
+    card: ModelCard, task: Task, level: int, bound: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=bound) as refused:
+        resolved(card, task, noise_level=level)
+    assert refused.value.field == "noise_level"
+
+
+def test_model_may_upscale_without_a_prompt() -> None:
+    params = parse_params(GenerationParams, {})
+    request = resolve(Task.UPSCALE, params, NOISY, lambda _: 1, IMAGE)
+    assert (request.prompt, request.noise_level) == ("", 20)
+    assert resolved(NOISY, Task.UPSCALE, prompt="a cat").prompt == "a cat"
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt", "noise_level"])
+def test_upscaler_refuses_the_fields_of_models(field: str) -> None:
+    fields = {field: 20 if field == "noise_level" else "secret", "upscaler": "lanczos"}
+    params = parse_params(GenerationParams, fields)
+    with pytest.raises(InvalidRequest, match="has no effect on an upscaler") as refused:
+        resolve(Task.UPSCALE, params, NOISY, lambda _: 1, IMAGE)
+    assert refused.value.field == field
+    assert "secret" not in str(refused.value)

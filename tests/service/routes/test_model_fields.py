@@ -14,7 +14,14 @@ from tests.service.inpainting import post
 from tests.service.sample_images import gradient, in_base64, opened, packed
 from tests.support.redis_server import RedisServer
 
-CARD = ABLE.model_copy(update={"default_image_guidance_scale": 1.5, "reads_depth_map": True})
+CARD = ABLE.model_copy(
+    update={
+        "default_image_guidance_scale": 1.5,
+        "reads_depth_map": True,
+        "default_noise_level": 20,
+        "max_noise_level": 350,
+    }
+)
 IMAGE = in_base64(packed(gradient()))
 DEPTH = np.random.default_rng(4).integers(0, 256, (48, 80), np.uint8)
 
@@ -47,6 +54,16 @@ def test_image_guidance_scale_reaches_the_worker(service: Running) -> None:
     assert service.worker.seen[-1].image_guidance_scale == 1.5
     assert post(service, "img2img", **fields, image_guidance_scale=2.5).status_code == 200
     assert service.worker.seen[-1].image_guidance_scale == 2.5
+
+
+def test_noise_level_and_prompt_reach_the_worker(service: Running) -> None:
+    body: dict[str, Any] = {"image": IMAGE}
+    assert service.client.post("/v1/upscale", json=body).status_code == 200
+    assert (service.worker.seen[-1].prompt, service.worker.seen[-1].noise_level) == ("", 20)
+    body |= {"prompt": "a white cat", "noise_level": 350}
+    assert service.client.post("/v1/upscale", json=body).status_code == 200
+    seen = service.worker.seen[-1]
+    assert (seen.prompt, seen.noise_level) == ("a white cat", 350)
 
 
 def test_depth_map_is_resized_and_cut_as_the_image(service: Running) -> None:
@@ -84,6 +101,9 @@ def test_depth_map_in_a_form(service: Running) -> None:
     ("task", "fields", "field", "bound"),
     [
         ("img2img", {"image_guidance_scale": 0.5}, "image_guidance_scale", "at least 1"),
+        ("upscale", {"noise_level": 351}, "noise_level", "at most 350"),
+        ("upscale", {"noise_level": 2.5}, "noise_level", "an integer"),
+        ("img2img", {"noise_level": 20}, "noise_level", "absent for img2img"),
         ("img2img", {"image_guidance_scale": "x"}, "image_guidance_scale", "a number"),
         ("img2img", {"depth_map": None}, "depth_map", "conditioned on the depth of the image"),
         ("img2img", {"depth_map": "AAAA"}, "depth_map", "PNG"),
@@ -94,8 +114,10 @@ def test_depth_map_in_a_form(service: Running) -> None:
 def test_wrong_values_are_refused(
     service: Running, task: str, fields: dict[str, Any], field: str, bound: str
 ) -> None:
-    images = {"img2img": {"image": IMAGE, "depth_map": depth_map()}, "inpaint": {"image": IMAGE}}
-    response = post(service, task, **images.get(task, {}) | fields)
+    given: dict[str, Any] = {} if task == "txt2img" else {"image": IMAGE}
+    if task == "img2img":
+        given["depth_map"] = depth_map()
+    response = post(service, task, **given | fields)
     problem = response.json()
     assert (response.status_code, problem["field"]) == (422, field), problem
     assert bound in problem["bound"], problem

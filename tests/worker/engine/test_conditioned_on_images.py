@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from models.cuda.graphs import Graphed
+from models.denoising.patches import Patches
 from models.executors import compiled, openvino
 from models.executors.base import Run, denoiser
 from models.loading.loader import load_model
@@ -25,6 +26,7 @@ from tests.support.tiny_models import (
     write_tiny_edit,
     write_tiny_inpainting,
     write_tiny_sd,
+    write_tiny_upscaling,
 )
 from tests.worker.engine.test_engine import KEY, RecordingListener, request, run
 from worker.engine.engine import DiffusionEngine
@@ -36,6 +38,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "inpainting": write_tiny_inpainting,
     "edit": write_tiny_edit,
     "depth": write_tiny_depth,
+    "upscaling": write_tiny_upscaling,
 }
 
 
@@ -62,8 +65,11 @@ class Wanted:
         given |= {"width": width, "height": height, "sampler": "euler_ancestral"}
         image = mask = None
         if self.task.takes("image"):
-            image = png(width, height)
-            given |= {"image_key": KEY, "strength": 1.0}
+            factor = 4 if self.task is Task.UPSCALE else 1
+            image = png(width // factor, height // factor)
+            given["image_key"] = KEY
+        if self.task.takes("strength"):
+            given["strength"] = 1.0
         if self.task.takes("mask"):
             mask = png(width, height, "L")
             given["mask_key"] = KEY
@@ -76,6 +82,7 @@ class Wanted:
 
 
 EDIT: dict[str, Any] = {"guidance_scale": 3.0, "image_guidance_scale": 1.7}
+UPSCALE = {"guidance_scale": 4.0, "noise_level": 20}
 TILES = {"tiles": Tiles(size=32, overlap=8, upscaler="lanczos")}
 CROWD = [
     Wanted("plain", {"guidance_scale": 3.0}, Task.TXT2IMG),
@@ -87,6 +94,10 @@ CROWD = [
     Wanted("edit", EDIT | {"guidance_start": 0.3, "guidance_rescale": 0.7, "steps": 4}),
     Wanted("edit", EDIT | {"strength": 0.7, "seed": 9, "n": 2}),
     Wanted("edit", EDIT | TILES, size=(48, 40)),
+    Wanted("upscaling", UPSCALE, Task.UPSCALE),
+    Wanted("upscaling", UPSCALE | {"noise_level": 300}, Task.UPSCALE),
+    Wanted("upscaling", UPSCALE | {"guidance_scale": 1.0, "n": 2}, Task.UPSCALE),
+    Wanted("upscaling", UPSCALE | {"sampler": "ddim"}, Task.UPSCALE, (48, 20)),
     Wanted("depth", {"guidance_scale": 3.0}),
     Wanted("depth", {"strength": 1.0, "sampler": "ddim", "seed": 6}),
     Wanted("depth", {"guidance_scale": 3.0} | TILES, size=(48, 40)),
@@ -97,7 +108,9 @@ CROWD = [
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LatentDiffusion]:
     folder = tmp_path_factory.mktemp("models")
     cpu = torch.device("cpu")
-    return {name: load_model(str(write(folder / name)), cpu) for name, write in WRITERS.items()}
+    loaded = {name: load_model(str(write(folder / name)), cpu) for name, write in WRITERS.items()}
+    in_patches = replace(loaded["upscaling"], patches=Patches(side=8, stride=4))
+    return loaded | {"upscaling": in_patches}
 
 
 def graphed(model: LatentDiffusion) -> Run:
