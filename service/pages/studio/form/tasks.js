@@ -1,10 +1,11 @@
 // The tasks of a model, and the inputs of each task.
 
-import { $, hasChanged } from "./elements.js";
+import { $ } from "../base/dom.js";
+import { text } from "../strings.js";
 import { card } from "./models.js";
 
-// Inputs of each task in addition to the common settings. "file": the image is used as it is;
-// "image": it is used as shown.
+// Inputs of each task in addition to the common settings. "image": it may be resized to the size that is
+// set; "file": it is used as it is.
 const INPUTS = {
   txt2img: ["prompt", "size", "controls", "passes"],
   img2img: ["prompt", "size", "controls", "image", "strength", "tiles"],
@@ -14,7 +15,7 @@ const INPUTS = {
   unconditional: ["size"],
   class: ["size", "class_id"],
   layout: ["size", "boxes"],
-  semantic: ["size", "file"],
+  semantic: ["size", "map"],
 };
 // Of img2img in tiles, which scales the file up itself.
 const TILED = ["prompt", "controls", "file", "strength", "upscaler", "tiles"];
@@ -28,29 +29,35 @@ export const isTiled = () => task() === "img2img" && $("tile_size").value !== ""
 export const takes = (input) => (isTiled() ? TILED : INPUTS[task()]).includes(input)
   && (input !== "prompt" || !card() || card().max_prompt_tokens > 0);
 
+export const takesInputImage = () => takes("image") || takes("file");
+
+/** Return the tasks of a model; upscalers add one that the model itself need not have. */
+export const tasksOf = ({ tasks, upscalers }) =>
+  (upscalers.length > 0 && !tasks.includes("upscale") ? [...tasks, "upscale"] : tasks);
+
+export function buildTabs(place) {
+  for (const name of Object.keys(INPUTS)) {
+    const label = document.createElement("label");
+    label.hidden = name !== "txt2img";
+    const input = Object.assign(document.createElement("input"), {
+      type: "radio", name: "task", value: name, checked: name === "txt2img",
+    });
+    label.append(input, Object.assign(document.createElement("span"), { textContent: text.tasks[name] }));
+    place.append(label);
+  }
+}
+
 /** Select a task, with the same events as a click on its tab. */
 export function selectTask(name) {
   const tab = tabs().find(({ value }) => value === name);
+  if (tab.checked) return;
   tab.checked = true;
   tab.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 /** Show the tabs of the model's tasks; one of them is selected. */
-export function showTasks({ tasks: own, upscalers, class_names }) {
-  const tasks = upscalers.length > 0 ? [...own, "upscale"] : own;
+export function showTasks(model) {
+  const tasks = tasksOf(model);
   for (const tab of tabs()) tab.parentElement.hidden = !tasks.includes(tab.value);
   if (!tasks.includes(task())) tabs().find(({ value }) => value === tasks[0]).checked = true;
-  if (!hasChanged($("classes"), class_names)) return;
-  $("classes").replaceChildren(...class_names.map((name, index) => new Option(name, index)));
-}
-
-/** Parse the boxes: on each line a class, by number or name, and four shares of the sides. */
-export function boxes() {
-  const lines = $("boxes").value.split("\n").map((line) => line.trim()).filter(Boolean);
-  return lines.map((line) => {
-    const parts = line.split(/[\s,]+/);
-    const [x, y, width, height] = parts.slice(-4).map(Number);
-    const name = parts.slice(0, -4).join(" ");
-    return { class: /^\d+$/.test(name) ? Number(name) : name, x, y, width, height };
-  });
 }

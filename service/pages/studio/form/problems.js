@@ -1,28 +1,31 @@
 // The status line, and error messages next to their fields.
 
-import { $, element } from "./elements.js";
+import { $, element } from "../base/dom.js";
+import { text } from "../strings.js";
 
 const FIELDS = "input, select, textarea";
 // Fields of the API whose element has another id.
 const ELEMENT_IDS = { image: "file", mask: "file" };
 
-export function showStatus(text, isError = false) {
-  $("status").textContent = text;
+export function showStatus(message, isError = false) {
+  $("status").textContent = message;
   $("status").classList.toggle("error", isError);
 }
 
 /** Show a problem (RFC 9457) in the status line, and next to its field if that is visible. */
 export function showProblem(problem) {
-  const detail = problem.detail || "Something went wrong.";
+  const detail = problem.detail || text.went_wrong;
   showStatus(detail, true);
   const field = problem.field && elementOf(problem.field);
   if (!field || field.closest("[hidden]")) return;
+  clearProblem();
   const note = element("p", { className: "problem wide", id: "problem", textContent: detail });
   field.after(note);
   field.setAttribute("aria-invalid", "true");
   field.setAttribute("aria-describedby", note.id);
-  const details = field.closest("details");
-  if (details) details.open = true;
+  for (let details = field.closest("details"); details; details = details.parentElement.closest("details")) {
+    details.open = true;
+  }
   field.focus();
   note.scrollIntoView({ block: "nearest" });
 }

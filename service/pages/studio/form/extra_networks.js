@@ -1,6 +1,7 @@
 // Lists of extra networks (LoRAs, ControlNets), each entry with its own settings.
 
-import { $, element, setOptions } from "./elements.js";
+import { $, element, iconButton, setOptions } from "../base/dom.js";
+import { text } from "../strings.js";
 
 /** A menu at `#<name>` to add networks, and the list of the selected ones at `#selected-<name>`. */
 export class ExtraNetworkList {
@@ -8,7 +9,10 @@ export class ExtraNetworkList {
   constructor(name, placeholder, fields, maximum) {
     Object.assign(this, { menu: $(name), list: $(`selected-${name}`), placeholder, fields, maximum });
     this.names = [];
-    this.menu.addEventListener("change", () => this.add(this.menu.value));
+    this.menu.addEventListener("change", (event) => {
+      event.stopPropagation();
+      if (this.menu.value) this.add(this.menu.value).querySelector("input").focus();
+    });
   }
 
   get selected() {
@@ -26,16 +30,20 @@ export class ExtraNetworkList {
     this.menu.disabled = free.length === 0 || used.length >= this.maximum;
   }
 
-  add(name) {
-    const entry = element("div", { className: "extra-network" },
+  /** Add a network with the values of its fields; `others` are sent along unchanged. Returns its entry. */
+  add(name, values = {}, others = {}) {
+    const entry = element("div", { className: "extra-network", data: { name, others: JSON.stringify(others) } },
       element("b", { textContent: name }),
-      element("button", { type: "button", className: "small", textContent: "Remove",
-        ariaLabel: `Remove ${name}`, onclick: () => this.remove(entry) }),
+      iconButton("close", text.remove_name(name), () => this.remove(entry)),
       ...this.fields(name));
-    entry.dataset.name = name;
+    for (const [field, value] of Object.entries(values)) {
+      const input = fieldOf(entry, field);
+      input.value = value;
+      input.dispatchEvent(new Event("input"));
+    }
     this.list.append(entry);
     this.update(this.names);
-    entry.querySelector("input").focus();
+    return entry;
   }
 
   remove(entry) {
@@ -43,14 +51,19 @@ export class ExtraNetworkList {
     this.update(this.names);
     this.menu.focus();
   }
+
+  clear() {
+    this.list.replaceChildren();
+    this.update(this.names);
+  }
 }
 
 /** Return a slider for the weight and the output that shows its value. */
 export function weightSlider(label, min, max, value) {
   const output = element("output", { textContent: value.toFixed(2) });
   const input = element("input", { type: "range", min, max, step: 0.05, value, ariaLabel: label,
+    data: { field: "weight" },
     oninput: () => { output.textContent = Number(input.value).toFixed(2); } });
-  input.dataset.field = "weight";
   return [input, output];
 }
 
