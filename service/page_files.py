@@ -7,7 +7,8 @@ from importlib.resources.abc import Traversable
 
 PREFIX = "/pages/"
 ROOT = b"{root}"  # stands in the HTML pages for the path of the service, "" or "/darkroom"
-ASSET_TYPES = {"css": "text/css", "js": "text/javascript"}
+# Types of TypeScript are for programs that fetch them; no browser runs them.
+ASSET_TYPES = {"css": "text/css", "js": "text/javascript", "ts": "application/typescript"}
 
 
 @cache
