@@ -116,7 +116,7 @@ def test_operations_are_named_by_their_functions() -> None:
         submit_batch get_batch cancel_batch get_webhook_secret get_file_content
         list_models list_samplers load_model unload_model
         install_model list_installs get_install cancel_install
-        read_recipe
+        read_recipe count_tokens
         openai_generations openai_edits openai_variations get_model
         healthz readyz metrics
         openai_generations openai_edits openai_variations get_model

@@ -1,5 +1,6 @@
 // The studio: the page at /. Its settings follow the selected model and task.
 
+import { DarkroomError } from "../darkroom.js";
 import { requestJson, saveKey } from "./api.js";
 import { $, fillTexts } from "./base/dom.js";
 import { startTheme } from "./base/theme.js";
@@ -63,8 +64,8 @@ async function refresh() {
     $("health").textContent = text.ready;
     $("health").className = "ready";
   } catch (problem) {
-    if (!problem.detail) throw problem;
-    $("health").textContent = problem.detail;
+    if (!(problem instanceof DarkroomError)) throw problem;
+    $("health").textContent = problem.message;
     $("health").className = "";
   }
 }

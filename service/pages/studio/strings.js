@@ -273,7 +273,6 @@ export const text = {
   cancelled: "Cancelled.",
   failed: "Failed",
   went_wrong: "Something went wrong.",
-  no_service: "The service does not respond.",
   preview: "Preview",
   cancel_job: (name) => `Cancel: ${name}`,
   dismiss_job: (name) => `Remove from the list: ${name}`,

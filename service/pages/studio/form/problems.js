@@ -12,9 +12,9 @@ export function showStatus(message, isError = false) {
   $("status").classList.toggle("error", isError);
 }
 
-/** Show a problem (RFC 9457) in the status line, and next to its field if that is visible. */
+/** Show an error in the status line, and next to its field if that is visible. */
 export function showProblem(problem) {
-  const detail = problem.detail || text.went_wrong;
+  const detail = problem.message || problem.detail || text.went_wrong;
   showStatus(detail, true);
   const field = problem.field && elementOf(problem.field);
   if (!field || field.closest("[hidden]")) return;

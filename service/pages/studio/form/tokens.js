@@ -17,12 +17,11 @@ export function countTokens() {
 async function count() {
   const model = card();
   if (!model || model.max_prompt_tokens === 0) return;
-  const body = JSON.stringify({ model: model.name, prompt: $("prompt").value, prompt_syntax: $("prompt_syntax").value });
-  if (body === counted) return;
-  const headers = { "Content-Type": "application/json" };
+  const body = { model: model.name, prompt: $("prompt").value, prompt_syntax: $("prompt_syntax").value };
+  if (JSON.stringify(body) === counted) return;
   try {
-    const { tokens, max_tokens } = await requestJson("/v1/tokens", { method: "POST", body, headers });
-    counted = body;
+    const { tokens, max_tokens } = await requestJson("/v1/tokens", body);
+    counted = JSON.stringify(body);
     $("tokens").textContent = text.tokens(tokens, max_tokens);
     $("tokens").classList.toggle("error", tokens > max_tokens);
   } catch {

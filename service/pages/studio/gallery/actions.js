@@ -1,5 +1,6 @@
 // What can be done with an image: save, reuse, vary, send to a task, copy as lines of code.
 
+import { baseUrl, darkroom } from "../api.js";
 import { $, download, element, icon, setField } from "../base/dom.js";
 import { setMap, setMask } from "../canvas/canvas_view.js";
 import { restoreRecipe } from "../form/restore.js";
@@ -102,20 +103,35 @@ async function vary(record) {
 }
 
 async function copy(record, format) {
-  const { snippet, namedFiles } = await import("./snippets.js");
-  const lines = format === "parameters" ? JSON.stringify({ task: record.task, ...record.fields }, null, 2) : snippet(record, format);
+  const files = format === "parameters" ? {} : namedFiles(record);
+  const lines = format === "parameters" ? JSON.stringify({ task: record.task, ...record.fields }, null, 2)
+    : await linesOf(record, format, Object.fromEntries(Object.entries(files).map(([field, { name }]) => [field, name])));
   try {
     await navigator.clipboard.writeText(lines);
   } catch {
     return showStatus(text.not_copied, true);
   }
   showStatus(text.copied(text.copies[format]));
-  const files = format === "parameters" ? [] : namedFiles(record);
-  if (files.length) showFiles(files);
+  if (Object.keys(files).length) showFiles(Object.values(files));
+}
+
+async function linesOf({ task, fields, format: output_format }, language, files) {
+  const { snippet } = await import("../../snippets.js");
+  return snippet(language, { url: baseUrl(), task, fields: { ...fields, output_format }, files, needsKey: Boolean(darkroom.key) });
+}
+
+const ENDINGS = { "image/jpeg": "jpg", "image/webp": "webp", "image/avif": "avif" };
+
+/** Return the input files of a record by field, with the names that the copied lines give them. */
+function namedFiles({ files }) {
+  return Object.fromEntries(Object.entries(files).map(([field, blob]) => [
+    field.replace(/^control_image_(\d+)$/, "controls.$1.image"),
+    { name: `${field}.${ENDINGS[blob.type] ?? "png"}`, blob },
+  ]));
 }
 
 /** Offer the files that the copied lines read. */
 function showFiles(files) {
-  $("status").append(" ", text.files_needed, ...files.flatMap(([name, blob]) =>
+  $("status").append(" ", text.files_needed, ...files.flatMap(({ name, blob }) =>
     [" ", element("button", { type: "button", className: "small", textContent: name, onclick: () => download(blob, name) })]));
 }

@@ -1,6 +1,6 @@
 // Images that are dropped on the page or pasted: as input image, or to restore the recipe in them.
 
-import { readRecipe } from "../api.js";
+import { darkroom } from "../api.js";
 import { $ } from "../base/dom.js";
 import { restoreRecipe } from "../form/restore.js";
 import { selectTask, takesInputImage, tasksOf } from "../form/tasks.js";
@@ -57,7 +57,7 @@ export async function useAsInput(file, task) {
 
 /** Restore the recipe in an image file, if it has one. */
 async function readFrom(file) {
-  const { source, task, request, needs } = await readRecipe(file);
+  const { source, task, request, needs } = await darkroom.readRecipe(file);
   if (!source) return showStatus(text.recipe_missing, true);
   if (!request) return showStatus(text.recipe_foreign(text.sources[source]), true);
   restoreRecipe(task, request);

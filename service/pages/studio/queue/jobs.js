@@ -1,13 +1,12 @@
 // The jobs of this page, until they have ended. They are kept in the browser, so a reload finds them again.
 
-import { cancelJob, jobEvents, requestJson, submit } from "../api.js";
+import { darkroom, submit } from "../api.js";
 import * as database from "../base/database.js";
 
 const ENDED = ["finished", "failed", "cancelled"];
 const MAX_STREAMS = 3;       // browsers open six connections to a host, also for images
 const POLL_MS = 2000;        // of a job without a stream
-const RECONNECT_MS = 1000;
-const SUBMIT_ATTEMPTS = 4;   // if the service does not respond
+const RECONNECT_MS = 1000;   // after the client has given up
 
 export const jobs = [];      // {id, task, fields, files, created, status, preview, startedAt}
 export const changes = new EventTarget();  // "change", and "end" with the job as detail
@@ -16,25 +15,13 @@ let streams = 0;
 const announce = (type, job) => changes.dispatchEvent(new CustomEvent(type, { detail: job }));
 const pause = (ms) => new Promise((wake) => setTimeout(wake, ms));
 
-/** Submit a request and follow its job. A request that gets no answer is sent again, with the same effect as once. */
+/** Submit a request and follow its job. */
 export async function enqueue(task, fields, files) {
-  const { id } = await submitted(task, { ...fields, previews: true }, files);
+  const { id } = await submit(task, { ...fields, previews: true }, files);
   const job = { id, task, fields, files, created: Date.now() };
   await database.put("jobs", job);
   start(job);
   return job;
-}
-
-async function submitted(task, fields, files) {
-  const key = crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint32Array(4))].join("-");
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await submit(task, fields, files, key);
-    } catch (problem) {
-      if (!problem.unreachable || attempt === SUBMIT_ATTEMPTS) throw problem;
-      await pause(RECONNECT_MS);
-    }
-  }
 }
 
 /** Follow the jobs that were open when the page was closed. */
@@ -55,7 +42,7 @@ async function follow(job) {
     try {
       if (streams < MAX_STREAMS) await stream(job);
       else {
-        update(job, await requestJson(`/v1/jobs/${job.id}`));
+        update(job, await darkroom.job(job.id).status());
         if (!ENDED.includes(job.status.state)) await pause(POLL_MS);
       }
     } catch (problem) {
@@ -73,7 +60,7 @@ async function follow(job) {
 async function stream(job) {
   streams += 1;
   try {
-    for await (const status of jobEvents(job.id)) {
+    for await (const status of darkroom.job(job.id).events()) {
       update(job, status);
       if (ENDED.includes(status.state)) return;
     }
@@ -85,13 +72,16 @@ async function stream(job) {
 
 function update(job, status) {
   job.status = status;
-  if (status.progress?.preview) job.preview = `data:image/jpeg;base64,${status.progress.preview}`;
-  if (status.state === "running" && status.progress?.step > 0) job.startedAt ??= { time: Date.now(), step: status.progress.step };
+  if (status.preview) {
+    URL.revokeObjectURL(job.preview);
+    job.preview = URL.createObjectURL(status.preview);
+  }
+  if (status.state === "running" && status.step > 0) job.startedAt ??= { time: Date.now(), step: status.step };
   announce("change", job);
 }
 
 /** Cancel a job; it ends when the service says so. */
-export const cancel = (job) => cancelJob(job.id);
+export const cancel = (job) => darkroom.job(job.id).cancel();
 
 /** Take a job that has ended off the list. */
 export function dismiss(job) {
@@ -102,16 +92,14 @@ export function dismiss(job) {
 export const hasEnded = (job) => ENDED.includes(job.status.state);
 
 /** Return how much of a job is done, 0 to 1. */
-export function share({ status: { state, progress } }) {
+export function share({ status: { state, step, steps } }) {
   if (state === "finished") return 1;
-  if (state !== "running" || !progress) return 0;
-  return progress.step / Math.max(progress.steps, 1);
+  return state === "running" && steps ? step / steps : 0;
 }
 
 /** Return the seconds until a job ends, or begins if it waits; undefined if that is not known. */
-export function secondsLeft({ status: { state, progress, eta_s }, startedAt }) {
+export function secondsLeft({ status: { state, step, steps, eta_s }, startedAt }) {
   if (state === "queued") return eta_s;
-  const steps = progress && startedAt ? progress.step - startedAt.step : 0;
-  if (steps <= 0) return undefined;
-  return (Date.now() - startedAt.time) / 1000 / steps * (progress.steps - progress.step);
+  const done = startedAt ? step - startedAt.step : 0;
+  return done > 0 ? (Date.now() - startedAt.time) / 1000 / done * (steps - step) : undefined;
 }

@@ -63,12 +63,12 @@ function showRow(job, row) {
 
 /** Return the state of a job as a sentence: its place in the queue, or its step, and the time left. */
 function stateText(job) {
-  const { state, progress, position, unreachable } = job.status;
+  const { state, step, steps, phase, position, unreachable } = job.status;
   if (unreachable) return text.waiting;
   const seconds = secondsLeft(job);
   const left = seconds > 1 ? ` · ${text.left(duration(seconds))}` : "";
-  if (state === "running") return progress?.steps > 1 ? text.step(progress.step, progress.steps) + left : text.starting;
+  if (state === "running") return steps > 1 ? text.step(step, steps) + left : text.starting;
   if (state !== "queued") return percent(share(job));
-  if (progress) return text.loading_model(progress.step);
+  if (phase === "load") return text.loading_model(step);
   return (position ? text.queued(position) : text.next_in_line) + left;
 }
