@@ -30,7 +30,7 @@ const VISIBLE = {
   image: takesInputImage,
   strength: () => takes("strength"),
   noise_multiplier: () => takes("strength"),
-  resize_mode: () => takes("image") && !usesOwnSize() && !(takes("mask") && isSet("inpaint_area")),
+  resize_mode: () => takes("image") && Boolean(inputImage()) && !usesOwnSize() && !(takes("mask") && isSet("inpaint_area")),
   border_by: () => takes("border"),
   borders: () => takes("border") && !isBySize(),
   anchor: isBySize,
