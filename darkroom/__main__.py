@@ -6,10 +6,11 @@ import sys
 from functools import partial
 from typing import NoReturn
 
-from darkroom.client import Refused, ServerUnreachable
+from darkroom_client import DarkroomError as ClientError
+
 from darkroom.commands import api, certificate, generate, keys, models, up, worker
 from darkroom.commands.certificate import CannotCertify
-from darkroom.commands.generate import CannotWrite
+from darkroom.commands.generated_files import CannotWrite
 from darkroom.commands.keys import NoSuchKey, RedisUnreachable
 from darkroom.commands.models.add import CannotAdd
 from darkroom.commands.models.check import CannotCheck
@@ -40,6 +41,7 @@ USER_ERRORS = (
     CannotCertify,
     CannotCheck,
     CannotWrite,
+    ClientError,
     DarkroomError,
     EmbeddedRedisError,
     NoDevices,
@@ -48,8 +50,6 @@ USER_ERRORS = (
     OSError,
     ProgramFailed,
     RedisUnreachable,
-    Refused,
-    ServerUnreachable,
 )
 
 
