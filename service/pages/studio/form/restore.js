@@ -21,7 +21,7 @@ export function restoreRecipe(task, fields, files = {}) {
   $("n").value = 1;
   // Menus and dependent settings come into view as others are set, so once more.
   for (let round = 0; round < 2; round += 1) {
-    setFields(fields);
+    setFields(task, fields);
     $("form").dispatchEvent(new CustomEvent("restore"));
   }
   setLoras(fields.loras ?? []);
@@ -32,12 +32,10 @@ export function restoreRecipe(task, fields, files = {}) {
   return sameModel;
 }
 
-function setFields(fields) {
-  if ("width" in fields || "height" in fields) {
-    $("size_source").value = "set";
-    if ($("border_by")) $("border_by").value = "size";
-  }
-  if (["left", "right", "top", "bottom"].some((side) => side in fields)) $("border_by").value = "pixels";
+function setFields(task, fields) {
+  const hasSize = "width" in fields || "height" in fields;
+  $("size_source").value = hasSize ? "set" : "image";
+  $("border_by").value = task === "outpaint" && hasSize ? "size" : "pixels";
   for (const [name, value] of Object.entries(fields)) {
     const field = $("form").querySelector(`[name="${name}"]`);
     if (!field || value === null || name === "model") continue;

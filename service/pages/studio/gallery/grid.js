@@ -89,8 +89,8 @@ export function markShown(record) {
 
 export async function toggleFavourite(record) {
   record.favourite = !record.favourite;
-  itemOf(record)?.querySelector(".star").setAttribute("aria-pressed", record.favourite);
   await keep(record);
+  itemOf(record)?.querySelector(".star").setAttribute("aria-pressed", record.favourite);
   $("gallery").dispatchEvent(new CustomEvent("favourite", { detail: record }));
 }
 
