@@ -1,7 +1,6 @@
 // The tasks of a model, and the inputs of each task.
 
 import { $ } from "../base/dom.js";
-import { text } from "../strings.js";
 import { card } from "./models.js";
 
 // Inputs of each task in addition to the common settings. "image": it may be resized to the size that is
@@ -34,18 +33,6 @@ export const takesInputImage = () => takes("image") || takes("file");
 /** Return the tasks of a model; upscalers add one that the model itself need not have. */
 export const tasksOf = ({ tasks, upscalers }) =>
   (upscalers.length > 0 && !tasks.includes("upscale") ? [...tasks, "upscale"] : tasks);
-
-export function buildTabs(place) {
-  for (const name of Object.keys(INPUTS)) {
-    const label = document.createElement("label");
-    label.hidden = name !== "txt2img";
-    const input = Object.assign(document.createElement("input"), {
-      type: "radio", name: "task", value: name, checked: name === "txt2img",
-    });
-    label.append(input, Object.assign(document.createElement("span"), { textContent: text.tasks[name] }));
-    place.append(label);
-  }
-}
 
 /** Select a task, with the same events as a click on its tab. */
 export function selectTask(name) {
