@@ -14,7 +14,7 @@ const ui = SwaggerUIBundle({
   displayRequestDuration: true,
   filter: true,
   tryItOutEnabled: true,
-  // The key of the page is used here, too. Without this, the description would not be loaded twice.
+  // The key that was entered on the page is used here, too.
   onComplete: () => {
     const key = sessionStorage.getItem(KEY);
     if (key) ui.preauthorizeApiKey("bearer", key);

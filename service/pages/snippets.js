@@ -84,7 +84,7 @@ function python({ url, task, fields, files }) {
 with Client(${JSON.stringify(url)}) as client:  # reads the API key from ${LOCAL_KEY}
     result = client.${method}(${[...given.first, ...named].join(", ")})
     for number, image in enumerate(result.images, start=1):
-        image.save(f"${nameOf(fields, "{number}")}")
+        image.save(${fields.n > 1 ? "f" : ""}"${nameOf(fields, "{number}")}")
 `;
 }
 
