@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import doctest
 import io
+import json
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import darkroom_client
+from darkroom.__main__ import main
 from darkroom_client import (
     AsyncClient,
     Client,
@@ -22,6 +25,8 @@ from darkroom_client import (
     async_client,
 )
 from darkroom_client import client as client_module
+from darkroom_client.fields import ImageInput
+from tests.support.imports import ROOT
 
 
 def test_images_with_seed_progress_and_recipe(stack_url: str) -> None:
@@ -56,7 +61,7 @@ def test_image_inputs_of_every_kind(stack_url: str, tmp_path: Path) -> None:
         image = client.generate("a cat", steps=3, seed=1).image
         image.save(path := tmp_path / "cat.png")
         with path.open("rb") as file:
-            kinds = [image, image.content, path, file, image.pil()]
+            kinds: list[ImageInput] = [image, image.content, path, file, image.pil()]
             results = {
                 client.img2img("a dog", kind, steps=3, seed=2).image.content for kind in kinds
             }
@@ -154,6 +159,23 @@ def test_bad_field_is_named(stack_url: str) -> None:
     assert error.kind == "size-not-a-multiple"
 
 
+PAGE = (ROOT / "docs" / "python-client.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_examples_of_the_page(
+    stack_url: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = BLOCKS[number].replace("http://127.0.0.1:8000", stack_url)
+    exec(compile(code, f"block {number}", "exec"), {"__name__": "example"})
+
+
+def test_page_has_examples() -> None:
+    assert len(BLOCKS) >= 7
+
+
 @pytest.mark.parametrize(
     "module", [client_module, async_client], ids=lambda module: module.__name__
 )
@@ -175,3 +197,18 @@ def test_examples_of_docstrings(
             count += ran.attempted
     assert "Failed" not in output.getvalue(), output.getvalue()
     assert count >= 2
+
+
+def test_command_line_prints_the_recipe(
+    stack_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sent again, the recipe gives the same file."""
+    output = tmp_path / "cat.webp"
+    arguments = ["a cat", "--steps", "3", "--json", "-o", str(output), "--url", stack_url]
+    assert main(["generate", *arguments]) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    recipe = json.loads(line)
+    assert (recipe["task"], recipe["request"]["seed"]) == ("txt2img", recipe["seed"])
+    with Client(stack_url) as client:
+        again = client.run("txt2img", **recipe["request"]).image
+    assert again.content == output.read_bytes()

@@ -37,9 +37,9 @@ async def test_each_error_of_the_server_has_its_class(error: ServerSideError) ->
         with pytest.raises(ProblemError) as one:
             client.models()
         caught.append(one.value)
-    async with AsyncClient(retries=0, http=httpx.AsyncClient(transport=transport)) as client:
+    async with AsyncClient(retries=0, http=httpx.AsyncClient(transport=transport)) as waiting:
         with pytest.raises(ProblemError) as other:
-            await client.models()
+            await waiting.models()
         caught.append(other.value)
     for found in caught:
         assert str(found) == problem.detail
