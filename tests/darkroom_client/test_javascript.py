@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -228,8 +227,7 @@ def test_lines_of_each_language_write_the_same_files(
 ) -> None:
     (tmp_path / "in put.png").write_bytes(packed(gradient(32, 32)))
     (tmp_path / "mask.png").write_bytes(packed(gradient(32, 32).convert("L")))
-    (tmp_path / "darkroom.js").write_bytes((PAGES / "darkroom.js").read_bytes())
-    (tmp_path / "package.json").write_text(json.dumps({"type": "module"}))
+    (tmp_path / "darkroom.mjs").write_bytes((PAGES / "darkroom.js").read_bytes())
     text = node("snippet", language=language, request={"url": stack_url, **request_})
     commands: dict[str, list[str | Path]] = {
         "curl": ["sh", "-euc", text],

@@ -1,6 +1,5 @@
 """Requests to one server: address, key, errors, and further tries."""
 
-import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -90,7 +89,8 @@ class Connection:
         request = self._build(method, path, timeout_s, headers, json=json, params=params)
         repeatable = method != "POST" or IDEMPOTENCY_KEY in request.headers
         limit = self.retries if retries is None else retries
-        for tried in itertools.count():
+        tried = 0
+        while True:
             try:
                 return await self._send(request)
             except DarkroomError as error:
@@ -99,8 +99,8 @@ class Connection:
                     raise
                 if not (repeatable or isinstance(error, ProblemError)):
                     raise
+            tried += 1
             await self.transport.sleep(wait_s)
-        raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def events(self, path: str, last_id: str) -> AsyncIterator[AsyncIterator[Event] | None]:
