@@ -109,3 +109,36 @@ def test_waits_grow_and_differ() -> None:
     first, last = ([wait for wait in some if wait is not None] for some in waits)
     assert max(first) < min(last)
     assert len(set(first)) > 10
+
+
+STOPPING = """event: queued
+id: queued-0
+data: {"id": "0123", "state": "queued", "position": 0}
+
+event: problem
+data: {"type": "urn:darkroom:problem:service-stopping", "status": 503, "detail": "it is stopping"}
+retry: 10
+
+"""
+
+
+def test_stream_that_ends_with_a_problem_is_continued_after_the_given_time() -> None:
+    asked: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("Last-Event-ID"))
+        return httpx.Response(200 if len(asked) < 2 else 204, text=STOPPING)
+
+    with Client(http=httpx.Client(transport=httpx.MockTransport(answer))) as client:
+        states = [status.state for status in client.job("0123").events()]
+    assert (states, asked) == (["queued"], [None, "queued-0"])
+
+
+def test_stream_that_ends_with_a_problem_raises_it_without_further_tries() -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=STOPPING))
+    with (
+        Client(retries=0, http=httpx.Client(transport=transport)) as client,
+        pytest.raises(errors.ServiceStopping, match="it is stopping") as caught,
+    ):
+        list(client.job("0123").events())
+    assert caught.value.retry_after_s == 0.01
