@@ -106,7 +106,10 @@ def _ask(
 
 def _proxied(service: Running, path: str) -> dict[str, Any]:
     """Return the options of a request to fal's proxy; `path` is that of a job that waits."""
-    submission = {"headers": {TARGET: QUEUE}, "json": {"prompt": "a slice of pizza"}}
+    submission: dict[str, Any] = {
+        "headers": {TARGET: QUEUE},
+        "json": {"prompt": "a slice of pizza"},
+    }
     if not path:
         return submission
     service.worker.hold()
