@@ -47,7 +47,9 @@ def test_readyz_gives_the_reason(service: Running) -> None:
 def test_request_without_any_model_is_rejected(redis_url: str) -> None:
     with serving(create_app(settings_for(redis_url))) as url:
         headers = {"Prefer": "wait=0"}
-        response = httpx.post(f"{url}/v1/txt2img", json={"prompt": "x"}, headers=headers)
+        response = httpx.post(
+            f"{url}/v1/txt2img", json={"prompt": "x"}, headers=headers, timeout=60
+        )
     assert response.status_code == 503
     assert response.json()["type"].endswith(":not-ready")
 
