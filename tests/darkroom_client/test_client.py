@@ -104,6 +104,12 @@ def test_key_that_no_header_can_hold_is_not_shown() -> None:
     assert "cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://", "http://host:port"])
+def test_address_that_is_none(url: str) -> None:
+    with pytest.raises(ValueError, match="must be an http or https URL"):
+        Client(url)
+
+
 def test_lost_answer_is_asked_for_again_without_a_second_job(service: Running) -> None:
     losses = Losses(answers=2)
     with Client(service.url, http=httpx.Client(transport=FlakyTransport(losses))) as client:

@@ -34,6 +34,18 @@ EVENT_TIMEOUT_S = 60.0  # between two pieces of a stream; a server sends comment
 T = TypeVar("T")
 
 
+def usable_url(url: str | None) -> str:
+    """Return the address without a slash at its end. Raises ValueError if it is none."""
+    url = (url or LOCAL).rstrip("/")
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"url is {url}, but must be an http or https URL")
+    return url
+
+
 def usable_key(key: str | None) -> str | None:
     """Return the key, else that of `DARKROOM_API_KEY`, else None.
 
@@ -60,7 +72,7 @@ class Connection:
     ) -> None:
         key = usable_key(key)
         self.transport = transport
-        self.url = (url or LOCAL).rstrip("/")
+        self.url = usable_url(url)
         self.retries = retries
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
