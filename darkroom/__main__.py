@@ -6,8 +6,6 @@ import sys
 from functools import partial
 from typing import NoReturn
 
-from darkroom_client import DarkroomError as ClientError
-
 from darkroom.commands import api, certificate, generate, keys, models, up, worker
 from darkroom.commands.certificate import CannotCertify
 from darkroom.commands.generated_files import CannotWrite
@@ -19,6 +17,7 @@ from darkroom.processes.embedded_redis import EmbeddedRedisError
 from darkroom.processes.process import ProgramFailed
 from darkroom.processes.server_binary import NoServerBinary
 from darkroom.terminal import flushed_output, open_missing_streams
+from darkroom_client import DarkroomError as ClientError
 from protocol.errors import DarkroomError
 from protocol.startup import INVALID, exit_status, one_line
 from protocol.variables import misspelled

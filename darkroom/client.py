@@ -1,8 +1,8 @@
 """The client of the commands that use a running server."""
 
 import httpx
-from darkroom_client import AsyncClient
 
+from darkroom_client import AsyncClient
 from protocol.startup import InvalidSettings
 
 

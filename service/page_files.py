@@ -1,4 +1,7 @@
-"""Files of the HTML pages, read once; no other file can be requested."""
+"""Files of the HTML pages, read once; no other file can be requested.
+
+The reference at /docs is Swagger UI, out of the package fastapi-offline.
+"""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -9,12 +12,15 @@ PREFIX = "/pages/"
 ROOT = b"{root}"  # stands in the HTML pages for the path of the service, "" or "/darkroom"
 # Types of TypeScript are for programs that fetch them; no browser runs them.
 ASSET_TYPES = {"css": "text/css", "js": "text/javascript", "ts": "application/typescript"}
+SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 
 @cache
 def page_files() -> Mapping[str, bytes]:
     """Return the content of each file by its path, such as "studio/main.js"."""
-    return dict(_files(resources.files("service").joinpath("pages"), ""))
+    own = dict(_files(resources.files("service").joinpath("pages"), ""))
+    packaged = resources.files("fastapi_offline").joinpath("static")
+    return own | {name: packaged.joinpath(name).read_bytes() for name in SWAGGER_UI}
 
 
 def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from darkroom_client import AsyncClient, ServerUnreachable, TaskFields
 from rich.console import Console
 
 from darkroom.addresses import server_url
@@ -21,6 +20,7 @@ from darkroom.processes.process import ProgramFailed
 from darkroom.processes.stack import LocalStack, check_stack_settings, local_stack
 from darkroom.signals import run_until_signal
 from darkroom.terminal import TextConsole
+from darkroom_client import AsyncClient, ServerUnreachable, TaskFields
 from protocol.setting_types import expanded
 from protocol.settings import Settings
 from protocol.startup import InvalidSettings, check_writable_folder, read_settings

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from darkroom_client import Task, TaskFields
-
 from darkroom.arguments import number, text
+from darkroom_client import Task, TaskFields
 from protocol.request.object_keys import AudioFormat
 from protocol.request.outpainting import Anchor
 

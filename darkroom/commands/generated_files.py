@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from darkroom_client import AsyncClient, GeneratedImage, Recipe, Result
 from rich.console import Console
 
+from darkroom_client import AsyncClient, GeneratedImage, Recipe, Result
 from protocol.folder import Folder
 
 

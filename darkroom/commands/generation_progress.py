@@ -3,9 +3,10 @@
 from types import TracebackType
 from typing import Self
 
-from darkroom_client import JobState, JobStatus
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from darkroom_client import JobState, JobStatus
 
 
 class GenerationProgress:

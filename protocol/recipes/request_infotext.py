@@ -22,12 +22,18 @@ from protocol.request.samplers import WITH_ETA
 from protocol.request.tasks import Task
 
 Parameters = dict[str, str]
+OWN_FIELDS = set(names.OWN_FIELDS.values())
 
 
 def request_infotext(request: GenerationRequest, seed: int) -> str:
+    """Return the infotext of the image of `request` that was generated from `seed`, as text."""
+    return write_infotext(infotext_of(request, seed))
+
+
+def infotext_of(request: GenerationRequest, seed: int) -> Infotext:
     """Return the infotext of the image of `request` that was generated from `seed`."""
     if request.upscaling is not None:
-        return write_infotext(Infotext(parameters=_upscaling(request) | _version()))
+        return Infotext(parameters=_upscaling(request) | _version())
     prompt, loras = _prompt(request)
     parameters = {
         "Steps": str(request.steps),
@@ -48,7 +54,7 @@ def request_infotext(request: GenerationRequest, seed: int) -> str:
         **_own(request),
         **_version(),
     }
-    return write_infotext(Infotext(prompt, request.negative_prompt, parameters))
+    return Infotext(prompt, request.negative_prompt, parameters)
 
 
 @cache
@@ -138,7 +144,7 @@ def _own(request: GenerationRequest) -> Parameters:
     label = schedule_label(request.sampler, request.schedule)
     if our_schedule(request.sampler, label) != request.schedule:
         parameters[names.SCHEDULE] = request.schedule
-    values = request.model_dump(mode="json")
+    values = request.model_dump(mode="json", include=OWN_FIELDS)
     for key, field in names.OWN_FIELDS.items():
         if values.get(field) not in (None, GenerationParams.model_fields[field].default):
             parameters[key] = names.write_value(values[field])

@@ -226,7 +226,7 @@ export class Job {
         if (ENDED.includes(status.state)) return resultOf(this.#client, status);
       }
     } catch (error) {
-      if (signal?.aborted) await this.cancel();
+      if (signal?.aborted) await this.cancel().catch(() => {});  // the reason of the abort comes first
       throw error;
     }
     return this.result();  // the stream of a job that has ended already may be empty

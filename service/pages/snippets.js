@@ -84,7 +84,7 @@ function python({ url, task, fields, files }) {
 with Client(${JSON.stringify(url)}) as client:  # reads the API key from ${LOCAL_KEY}
     result = client.${method}(${[...given.first, ...named].join(", ")})
     for number, image in enumerate(result.images, start=1):
-        image.save(f"${nameOf(fields, "{number}")}")
+        image.save(${fields.n > 1 ? "f" : ""}"${nameOf(fields, "{number}")}")
 `;
 }
 
@@ -95,7 +95,7 @@ function javascript({ url, task, fields, files }) {
   const rest = Object.keys(given.rest).length > 0 ? [javascriptLiteral(given.rest)] : [];
   const reads = Object.keys(files).length > 0 ? "readFile, " : "";
   return `import { ${reads}writeFile } from "node:fs/promises";
-import { Darkroom } from "./darkroom.js"; // from ${url}/pages/darkroom.js
+import { Darkroom } from "./darkroom.mjs"; // curl -o darkroom.mjs ${url}/pages/darkroom.js
 
 const darkroom = new Darkroom({ url: ${JSON.stringify(url)}, key: process.env.${LOCAL_KEY} });
 const { images } = await darkroom.${method}(${[...given.first, ...rest].join(", ")});

@@ -34,7 +34,7 @@ JOB_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 # Cleaned as their entries expire, or are due.
 REGISTRY = re.compile(r"rq:(finished|failed|canceled):|darkroom:(index:|deletions$)")
 # Kept for a time of their own, of an hour to two days, independent of the job's record.
-KEPT_LONGER = re.compile(r"darkroom:(progress|deleted|batch):")
+KEPT_LONGER = re.compile(r"darkroom:(progress|deleted|batch|users):")
 SETTLE_WITHIN_S = 120.0  # after the last fault, until every job has ended
 # After the last fault, until the clients have made all their requests: a slow machine is no fault.
 LOAD_WITHIN_S = 600.0
@@ -74,7 +74,7 @@ def run(plan: Plan, folder: Path) -> Report:
         Receiver(*webhooks.STATUSES) as receiver,
         chaos_stack(folder, plan.appendfsync, **settings) as stack,
     ):
-        secret = httpx.get(f"{stack.urls[0]}/v1/webhooks/secret").json()["key"]
+        secret = httpx.get(f"{stack.urls[0]}/v1/webhooks/secret", timeout=60).json()["key"]
         requests = random_requests(rng, plan.requests, (3, plan.most_steps), receiver.url)
         references = asyncio.run(generate_references(stack.urls[0], requests))
         load = Load(stack.urls, requests, references, plan.jobs, plan.clients, rng)
@@ -133,7 +133,7 @@ def _orphans(stack: ChaosStack, expired: bool) -> Iterator[str]:
     with redis.Redis.from_url(stack.redis.url, decode_responses=True) as client:
         for key in client.scan_iter(count=1000):
             expires = client.ttl(key) != NO_EXPIRY or REGISTRY.match(key)
-            if KEPT_LONGER.match(key) or (expires and not expired):
+            if expires and (not expired or KEPT_LONGER.match(key)):
                 continue
             if JOB_ID.search(key):
                 yield key

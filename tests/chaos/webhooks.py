@@ -37,7 +37,7 @@ def received(receiver: Receiver) -> list[Call]:
 
 def wrong_calls(journal: Journal, calls: Sequence[Call], secret: str) -> set[str]:
     """Return the jobs about which a call has a wrong id, signature or state, or another body than
-    an earlier call."""
+    an earlier call; each with the fault, after a colon."""
     wrong = set()
     bodies = defaultdict(set)
     for call in calls:
@@ -45,12 +45,18 @@ def wrong_calls(journal: Journal, calls: Sequence[Call], secret: str) -> set[str
         job, state = body["data"]["id"], body["data"]["state"]
         history = journal.jobs.get(job)
         endings = {entry.state for entry in history.endings} if history else set()
-        right = call.id == f"msg_{job}" and body["type"] == f"job.{state}" and state in endings
-        if not right or not call.verifies(secret):
-            wrong.add(job)
+        faults = {
+            "id": call.id != f"msg_{job}",
+            "type": body["type"] != f"job.{state}",
+            f"state {state} of {sorted(endings)}": state not in endings,
+            "signature": not call.verifies(secret),
+        }
+        wrong |= {f"{job}: {name}" for name, found in faults.items() if found}
         bodies[job].add(call.body)
     # A job that was queued again after Redis was emptied ended again, too.
-    wrong |= {job for job in bodies if len(bodies[job]) > max(1, _records(journal, job))}
+    for job, different in bodies.items():
+        if len(different) > max(1, _records(journal, job)):
+            wrong.add(f"{job}: {len(different)} bodies {sorted(different)}")
     return wrong
 
 

@@ -263,7 +263,6 @@ def run_python(lines: str, folder: Path) -> None:
 
 
 def run_node(lines: str, folder: Path) -> None:
-    (folder / "darkroom.js").write_bytes((ROOT / "service/pages/darkroom.js").read_bytes())
-    (folder / "package.json").write_text('{"type": "module"}', "utf-8")
-    (folder / "run.js").write_text(lines, "utf-8")
-    subprocess.run([NODE_PROGRAM, "run.js"], cwd=folder, check=True)
+    (folder / "darkroom.mjs").write_bytes((ROOT / "service/pages/darkroom.js").read_bytes())
+    (folder / "run.mjs").write_text(lines, "utf-8")
+    subprocess.run([NODE_PROGRAM, "run.mjs"], cwd=folder, check=True)

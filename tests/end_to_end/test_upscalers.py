@@ -58,7 +58,7 @@ def image_of(response: httpx.Response) -> Image.Image:
 
 
 def test_model_lists_the_upscalers(url: str) -> None:
-    [card] = httpx.get(f"{url}/v1/models").json()["models"]
+    [card] = httpx.get(f"{url}/v1/models", timeout=60).json()["models"]
     assert card["upscalers"] == [
         {"name": "RealESRGAN_x2tiny", "scale": 2},
         {"name": "realesr-tiny", "scale": 4},

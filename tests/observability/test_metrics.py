@@ -48,7 +48,7 @@ LABELS = {
 
 
 def scraped(address: str) -> str:
-    response = httpx.get(f"http://{address}/metrics")
+    response = httpx.get(f"http://{address}/metrics", timeout=60)
     response.raise_for_status()
     return response.text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,11 +34,14 @@ class Import:
         return f"{self.file}:{self.line} imports {self.package}"
 
 
-def imports_of(folder: str) -> Iterator[Import]:
-    """Yield every import below `folder`."""
+@cache
+def imports_of(folder: str) -> tuple[Import, ...]:
+    """Return every import below `folder`, which is read once."""
+    found: list[Import] = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
-        yield from _imports(tree, path.relative_to(ROOT).as_posix(), False)
+        found += _imports(tree, path.relative_to(ROOT).as_posix(), False)
+    return tuple(found)
 
 
 def _imports(node: ast.AST, file: str, when_called: bool) -> Iterator[Import]:

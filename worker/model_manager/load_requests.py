@@ -55,8 +55,9 @@ class LoadRequests:
 
     def check(self) -> None:
         """Publish the models' states and the loading progress, and update what is to be loaded."""
-        self.heartbeat.update_models(self.manager.reports())
+        # First, so that a command by someone who has seen the report is not from before the start.
         self._obey_commands()
+        self.heartbeat.update_models(self.manager.reports())
         absent = self.manager.absent
         if not absent and not self._since:
             return

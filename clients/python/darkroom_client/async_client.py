@@ -47,7 +47,7 @@ class AsyncClient:
         http: sends the requests, in place of a new client of httpx; it is closed with this one.
 
     Raises:
-        ValueError: the key has characters that no header can hold.
+        ValueError: the address is none, or the key has characters that no header can hold.
     """
 
     def __init__(

@@ -1,6 +1,5 @@
 """Requests to one server: address, key, errors, and further tries."""
 
-import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -35,6 +34,18 @@ EVENT_TIMEOUT_S = 60.0  # between two pieces of a stream; a server sends comment
 T = TypeVar("T")
 
 
+def usable_url(url: str | None) -> str:
+    """Return the address without a slash at its end. Raises ValueError if it is none."""
+    url = (url or LOCAL).rstrip("/")
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"url is {url}, but must be an http or https URL")
+    return url
+
+
 def usable_key(key: str | None) -> str | None:
     """Return the key, else that of `DARKROOM_API_KEY`, else None.
 
@@ -61,7 +72,7 @@ class Connection:
     ) -> None:
         key = usable_key(key)
         self.transport = transport
-        self.url = (url or LOCAL).rstrip("/")
+        self.url = usable_url(url)
         self.retries = retries
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
@@ -90,7 +101,8 @@ class Connection:
         request = self._build(method, path, timeout_s, headers, json=json, params=params)
         repeatable = method != "POST" or IDEMPOTENCY_KEY in request.headers
         limit = self.retries if retries is None else retries
-        for tried in itertools.count():
+        tried = 0
+        while True:
             try:
                 return await self._send(request)
             except DarkroomError as error:
@@ -99,8 +111,8 @@ class Connection:
                     raise
                 if not (repeatable or isinstance(error, ProblemError)):
                     raise
+            tried += 1
             await self.transport.sleep(wait_s)
-        raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def events(self, path: str, last_id: str) -> AsyncIterator[AsyncIterator[Event] | None]:

@@ -283,11 +283,17 @@ class StoreUnavailable(Unavailable):
 
 
 BY_STATUS: dict[int, type[ProblemError]] = {
+    400: MalformedBody,
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
+    406: NotAcceptable,
+    408: TooSlow,
     409: Conflict,
     410: Gone,
+    413: PayloadTooLarge,
+    415: UnsupportedMediaType,
+    421: UnknownHost,
     422: InvalidRequest,
     429: LimitReached,
     503: Unavailable,

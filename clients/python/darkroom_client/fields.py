@@ -5,7 +5,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias, TypedDict, Union
 
 from darkroom_client.records import ExtraFile, GeneratedImage
 
@@ -24,7 +24,7 @@ Task = Literal[
     "semantic",
 ]
 # A file: its bytes, its path (no plain string), an open binary file, an image of Pillow or ours.
-ImageInput: TypeAlias = "bytes | os.PathLike[str] | BinaryIO | Image | GeneratedImage | ExtraFile"
+ImageInput: TypeAlias = Union[bytes, os.PathLike[str], BinaryIO, "Image", GeneratedImage, ExtraFile]
 
 
 class _Named(TypedDict):

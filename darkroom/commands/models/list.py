@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from darkroom_client import Model, ServerUnreachable
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +14,7 @@ from darkroom.arguments import server
 from darkroom.client import connect
 from darkroom.signals import run_until_signal
 from darkroom.terminal import TextConsole
+from darkroom_client import Model, ServerUnreachable
 from protocol.registry.models_config import InvalidModelsConfig, read_models_config
 from protocol.request.fields import normal_form
 from protocol.settings import Settings

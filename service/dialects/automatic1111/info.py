@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from protocol.recipes.a1111_names import sampler_label
-from protocol.recipes.infotext import parse_infotext
-from protocol.recipes.request_infotext import program_version, request_infotext
+from protocol.recipes.infotext import write_infotext
+from protocol.recipes.request_infotext import infotext_of, program_version
 from protocol.request.request import GenerationRequest
 from service.dialects.automatic1111.options import Options
 from service.dialects.automatic1111.requests import Generation, ImageToImage
@@ -32,8 +33,7 @@ def info_of(
 
     `parameters` are those of the answer.
     """
-    infotexts = [request_infotext(request, seed) for seed in seeds]
-    shown: Mapping[str, str] = parse_infotext(infotexts[0]).parameters
+    infotexts = [infotext_of(request, seed) for seed in seeds]
     second = request.enlargement
     prompt, negative_prompt = parameters["prompt"], parameters["negative_prompt"]
     return {
@@ -62,10 +62,10 @@ def info_of(
         "seed_resize_from_h": parameters["seed_resize_from_h"],
         "denoising_strength": second.strength if second else request.strength,
         "extra_generation_params": {
-            key: text for key, text in shown.items() if key not in NOT_EXTRA
+            key: text for key, text in infotexts[0].parameters.items() if key not in NOT_EXTRA
         },
         "index_of_first_image": 0,
-        "infotexts": infotexts,
+        "infotexts": [*map(write_infotext, infotexts)],
         "styles": [],
         "job_timestamp": time.strftime(TIMESTAMP),
         "clip_skip": request.clip_skip + 1,
@@ -74,13 +74,18 @@ def info_of(
     }
 
 
+def info_json(info: Mapping[str, Any]) -> bytes:
+    """Return the `info` of an answer as JSON: a string that holds JSON."""
+    return json.dumps(json.dumps(info, ensure_ascii=False), ensure_ascii=False).encode()
+
+
 def parameters_of(body: Generation, request: GenerationRequest) -> dict[str, Any]:
     """Return the request as it was understood.
 
     It has no fields that this API does not know, which may be secret. Images are null, unless they
     are asked for.
     """
-    echoed = body.model_dump(mode="json") | {
+    given = _without_files(body.model_dump(mode="json", exclude_unset=True)) | {
         "prompt": body.prompt or request.prompt,
         "negative_prompt": body.negative_prompt or request.negative_prompt,
         "width": request.width,
@@ -94,12 +99,17 @@ def parameters_of(body: Generation, request: GenerationRequest) -> dict[str, Any
             if name in Options.model_fields
         },
     }
-    images = {name: echoed[name] for name in IMAGES if name in echoed}
-    keeps = isinstance(body, ImageToImage) and body.include_init_images
-    text = json.dumps(_without_files(echoed), ensure_ascii=False)
     # Text that is no Unicode is replaced: what no schema checks may hold half of a character.
-    without_files: dict[str, Any] = json.loads(text.encode(errors="replace"))
-    return without_files | (images if keeps else dict.fromkeys(images))
+    text = json.dumps(given, ensure_ascii=False).encode(errors="replace")
+    parameters = _defaults(type(body)) | json.loads(text)
+    images = {name: getattr(body, name) for name in IMAGES if name in parameters}
+    keeps = isinstance(body, ImageToImage) and body.include_init_images
+    return parameters | (images if keeps else dict.fromkeys(images))
+
+
+@cache
+def _defaults(kind: type[Generation]) -> dict[str, Any]:
+    return kind().model_dump(mode="json")
 
 
 def image_texts(parameters: Mapping[str, Any]) -> Iterator[str]:
@@ -113,13 +123,10 @@ def image_texts(parameters: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _without_files(value: Any) -> Any:
-    """Return a JSON value with null for long texts other than prompts."""
+    """Return a JSON value with null for long texts."""
     match value:
         case dict():
-            return {
-                key: text if key in ("prompt", "negative_prompt") else _without_files(text)
-                for key, text in value.items()
-            }
+            return {key: _without_files(part) for key, part in value.items()}
         case list():
             return [_without_files(part) for part in value]
         case str() if len(value) > MAX_ECHOED:

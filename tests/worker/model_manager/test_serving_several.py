@@ -15,7 +15,7 @@ from redis import Redis
 from protocol.queue.job import JobState, Phase
 from protocol.queue.job_queue import JobQueue
 from protocol.registry.model_commands import Action, ModelCommands
-from protocol.registry.presence import ModelState, Presence, WorkerReport, WorkerState
+from protocol.registry.presence import ModelReport, ModelState, Presence, WorkerReport, WorkerState
 from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import client, job_queue, outcome, request, settings, wait_for
 from tests.worker.fake_engine import FakeEngine
@@ -369,6 +369,37 @@ def test_operator_unloads_and_loads_a_model(redis: Redis, queue: JobQueue) -> No
         commands.give("unknown", Action.LOAD)
         commands.give("other", Action.LOAD)
         wait_for(lambda: served.engine.models == {"kept", "other"})
+
+
+class PromptOperator(Heartbeat):
+    """A heartbeat whose operator commands as soon as the first report of the models is there."""
+
+    def __init__(self, presence: Presence, commands: ModelCommands) -> None:
+        super().__init__(presence, NAME)
+        self.commands = commands
+
+    def update_models(self, models: tuple[ModelReport, ...]) -> None:
+        super().update_models(models)
+        if not self.commands.all():
+            self.commands.give("other", Action.LOAD)
+
+
+def test_command_is_obeyed_by_a_worker_whose_models_were_just_reported(redis: Redis) -> None:
+    entries = {"kept": ModelEntry(1, resident=True), "other": ModelEntry(1)}
+    engine, metrics, disk = HoldingEngine(), Metrics(), Disk()
+    manager = ModelManager(engine, disk.load, EvictionPolicy(entries, inf, 0.2), {}, metrics)
+    manager.load_first(lambda name, share, part: None)
+    heartbeat = PromptOperator(Presence(redis), ModelCommands(redis))
+    queue = RqJobSource(redis, NAME, [*entries], settings("redis://unused"))
+    requests = LoadRequests(manager, queue, redis, heartbeat, metrics, 0.2)
+
+    def has_loaded() -> bool:
+        requests.check()
+        manager.update(())
+        return engine.models == {"kept", "other"}
+
+    wait_for(has_loaded)
+    manager.close()
 
 
 def test_model_with_running_jobs_is_unloaded_after_them(redis: Redis, queue: JobQueue) -> None:
