@@ -11,7 +11,14 @@ from playwright.sync_api import Browser, Page, expect
 from protocol.queue.job import FinishReason
 from protocol.registry.presence import ModelReport, ModelState, WorkerReport, WorkerState
 from protocol.request.tasks import Task
-from tests.end_to_end.browser import drag, generate, image_file, image_sizes, opened_page, select_task
+from tests.end_to_end.browser import (
+    drag,
+    generate,
+    image_file,
+    image_sizes,
+    opened_page,
+    select_task,
+)
 from tests.service.conftest import ABLE, running
 from tests.service.fake_worker import NAME
 

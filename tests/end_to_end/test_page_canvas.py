@@ -19,8 +19,8 @@ CLASSES = ("sky", "grass", "castle", "sea")
 MARKED = """(canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
   .filter((value, index) => index % 4 === 3 && value > 127).length"""
 # The number of different levels of its marked pixels.
-LEVELS = """(canvas) => new Set(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
-  .data.filter((value, index) => index % 4 === 3)).size"""
+LEVELS = """(canvas) => new Set(canvas.getContext("2d")
+  .getImageData(0, 0, canvas.width, canvas.height).data.filter((_, index) => index % 4 === 3)).size"""
 
 
 @pytest.fixture(scope="module")

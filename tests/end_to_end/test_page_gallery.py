@@ -37,7 +37,9 @@ DROP = """([target, base64]) => {
   document.body.dispatchEvent(new DragEvent("dragenter", options));
   document.querySelector(target).dispatchEvent(new DragEvent("drop", options));
 }"""
-INFOTEXT = "a cat\nNegative prompt: dogs\nSteps: 3, Sampler: Euler a, CFG scale: 2.5, Seed: 5, Size: 32x32"
+INFOTEXT = (
+    "a cat\nNegative prompt: dogs\nSteps: 3, Sampler: Euler a, CFG scale: 2.5, Seed: 5, Size: 32x32"
+)
 
 
 @pytest.fixture
@@ -254,7 +256,9 @@ def save_inputs(page: Page, folder: Path) -> None:
 
 
 def run_curl(lines: str, folder: Path) -> None:
-    subprocess.run(["sh", "-e"], input=lines, text=True, cwd=folder, check=True, capture_output=True)
+    subprocess.run(
+        ["sh", "-e"], input=lines, text=True, cwd=folder, check=True, capture_output=True
+    )
 
 
 def run_python(lines: str, folder: Path) -> None:
