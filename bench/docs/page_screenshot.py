@@ -10,10 +10,12 @@ import io
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+Scheme = Literal["light", "dark"]
 FOLDER = Path(__file__).parents[2] / "docs/images"
 URL = "http://127.0.0.1:8000"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -45,10 +47,9 @@ def main() -> None:
         browser.close()
 
 
-def generated(browser: Browser, url: str, size: ViewportSize, scheme: str) -> Page:
+def generated(browser: Browser, url: str, size: ViewportSize, scheme: Scheme) -> Page:
     """Open the page in a layout and generate some images."""
-    light_or_dark = "dark" if scheme == "dark" else "light"
-    page = browser.new_page(viewport=size, color_scheme=light_or_dark)
+    page = browser.new_page(viewport=size, color_scheme=scheme)
     page.goto(url)
     expect(page.locator("#health")).to_have_text("ready")
     settings = page.locator("#settings")

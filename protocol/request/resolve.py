@@ -213,7 +213,7 @@ def _check_prompt(
 def prompt_tokens(
     text: str, syntax: PromptSyntax, card: ModelCard, count_tokens: TokenCounter
 ) -> int:
-    """Return the length of a prompt as `card.max_prompt_tokens` bounds it, without words of LoRAs."""
+    """Return the length of a prompt in tokens, without the words that LoRAs bring along."""
     return parse_prompt(text, syntax).tokens(count_tokens, card.chunk_tokens)
 
 

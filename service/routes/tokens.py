@@ -29,7 +29,15 @@ BODY: dict[str, Any] = {
         },
     },
 }
-PROBLEMS = problem_responses(*ACCESS_STATUSES, *SERVER_STATUSES, 400, 408, 413, 415, 422)
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The number of tokens.",
+        "content": {
+            JSON_TYPE: {"example": {"model": "sdxl-base", "tokens": 3, "max_tokens": 225}},
+        },
+    },
+    **problem_responses(*ACCESS_STATUSES, *SERVER_STATUSES, 400, 408, 413, 415, 422),
+}
 router = APIRouter(tags=["models"])
 
 
@@ -43,7 +51,7 @@ class TokensResponse(BaseModel):
     max_tokens: int = Field(description="The longest prompt that the model takes, in tokens.")
 
 
-@router.post(PATH, openapi_extra=BODY, responses=PROBLEMS)
+@router.post(PATH, openapi_extra=BODY, responses=RESPONSES)
 async def count_tokens(request: Request, services: ServicesDep) -> TokensResponse:
     """Count the tokens of a prompt with the tokenizer of a model.
 

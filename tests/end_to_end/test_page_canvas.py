@@ -20,7 +20,8 @@ MARKED = """(canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width,
   .filter((value, index) => index % 4 === 3 && value > 127).length"""
 # The number of different levels of its marked pixels.
 LEVELS = """(canvas) => new Set(canvas.getContext("2d")
-  .getImageData(0, 0, canvas.width, canvas.height).data.filter((_, index) => index % 4 === 3)).size"""
+  .getImageData(0, 0, canvas.width, canvas.height).data
+  .filter((value, index) => index % 4 === 3)).size"""
 
 
 @pytest.fixture(scope="module")

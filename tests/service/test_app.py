@@ -77,7 +77,7 @@ def test_responses_have_request_id_and_security_headers(service: Running) -> Non
     assert len(replaced.headers["x-request-id"]) == 32
 
 
-ASSET = re.compile(r'(?:src|href)="(/pages/[^"]+)"|(?:from |import\()"(\.[^"]+)"')
+ASSET = re.compile(r'(?:src|href)="(/pages/[^"]+)"|(?:from |import\()"(\.[^"]+\.js)"')
 # Names of no request: that of SVG, and the address of a local service in examples.
 NAMES = re.compile(r"http://www\.w3\.org/2000/svg|http://127\.0\.0\.1:8000")
 

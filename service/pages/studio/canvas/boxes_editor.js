@@ -1,4 +1,4 @@
-// Boxes of layout to image: drawn on the canvas with the pointer, or typed in a list.
+// Boxes of layout to image: dragged open on the canvas with the pointer, or typed in a list.
 
 import { $, element, iconButton } from "../base/dom.js";
 import { ClassPicker, className } from "../form/classes.js";

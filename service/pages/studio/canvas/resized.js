@@ -1,6 +1,6 @@
 // The input image as image to image uses it: in the size of the result.
 
-/** Draw the bitmap on the canvas in its size: "crop" its centre, "fill" by continued edges, or "stretch". */
+/** Render the bitmap on the canvas in its size: "crop" its centre, "fill" by continued edges, or "stretch". */
 export function renderResized(canvas, bitmap, mode) {
   const { width, height } = canvas;
   const scales = [width / bitmap.width, height / bitmap.height];
