@@ -59,7 +59,6 @@ from models.networks.safety_checker import SafetyChecker, VisionConfig, ships_sa
 from models.networks.text_encoder import TextEncoder
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
-from models.samplers.noise_schedule import NoiseSchedule
 from models.upscalers.other_architectures import OtherUpscaler
 from models.upscalers.registry import build_upscaler, load_upscaler
 
@@ -293,18 +292,13 @@ def _facts(skeleton: LatentDiffusion) -> dict[str, Any]:
     return {
         "title": _title(skeleton),
         "side": skeleton.unet.config.sample_size * factor,
-        "prediction": _prediction(skeleton.noise_schedule),
+        "prediction": skeleton.noise_schedule.description,
         "notes": scheduler_notes(skeleton.folder),
         "weights": {
             name: weights_bytes(skeleton, dtype, safety=ships_safety_checker(skeleton.folder))
             for name, dtype in (("fp16", torch.float16), ("fp32", torch.float32))
         },
     }
-
-
-def _prediction(schedule: NoiseSchedule) -> str:
-    zero_snr = ", with zero terminal SNR" if schedule.rescale_betas_zero_snr else ""
-    return f"{schedule.prediction_type}{zero_snr}"
 
 
 def _title(skeleton: LatentDiffusion) -> str:

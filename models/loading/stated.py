@@ -14,7 +14,7 @@ from typing import Any, get_args
 from models.checkpoints.checkpoint import read_json
 from models.checkpoints.errors import UnsupportedConfig
 from models.samplers.noise_schedule import PredictionType
-from models.samplers.scheduler_config import has_zero_snr
+from models.samplers.scheduler_config import has_zero_snr, training_of
 
 STATED_FILE = "darkroom.json"
 STATED_FIELDS = frozenset({"prediction_type", "zero_terminal_snr"})
@@ -55,6 +55,11 @@ class Stated:
             config["prediction_type"] = self.prediction_type
         if self.zero_terminal_snr is not None:
             config["rescale_betas_zero_snr"] = self.zero_terminal_snr
+            if self.zero_terminal_snr and training_of(config) != "betas":
+                raise UnsupportedConfig(
+                    f"zero_terminal_snr is true, and the noise levels of {config['_class_name']} "
+                    "are not of betas"
+                )
             if self.zero_terminal_snr and not has_zero_snr(config):
                 config["_class_name"] = "DDIMScheduler"
         return config

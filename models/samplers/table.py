@@ -17,22 +17,15 @@ that undoes the one before it also removes that row's noise: see `carried_noise`
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
-from models.samplers.noise_schedule import FloatArray
+from models.samplers.noise_schedule import FloatArray, Level
 
 # The number of predictions that a row can use, its own first. Four-step Adams-Bashforth needs four,
 # and PLMS evaluates its second level twice, which puts one unused prediction in between.
 HISTORY = 5
-
-
-class Level(NamedTuple):
-    """A noise level in a sampler's own space: x = signal * z0 + noise * unit noise."""
-
-    signal: float
-    noise: float
 
 
 CLEAN = Level(signal=1.0, noise=0.0)

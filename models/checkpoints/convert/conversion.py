@@ -19,7 +19,7 @@ from models.checkpoints.detect.configs import clip_config, tiny_config
 from models.checkpoints.detect.detected_file import DetectedFile, detect_file
 from models.checkpoints.detect.kinds import CLASS_KINDS, OTHER_UPSCALER, Kind
 from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
-from models.checkpoints.detect.original_plans import SCALE_FACTOR
+from models.checkpoints.detect.original_plans import NUMBERS
 from models.checkpoints.detect.training_facts import (
     POOLED,
     configuration_file,
@@ -143,8 +143,9 @@ class Conversion:
             )
         configuration = configuration_file(self.source)
         name = self.source.stem if family.is_ambiguous else None
-        training = training_facts(configuration, file.shapes, self._metadata(), name)
-        write_model_json(self.target, file, _scale_factor(tensors), training)
+        numbers = _numbers(tensors)
+        training = training_facts(configuration, file.shapes, self._metadata(), name, numbers)
+        write_model_json(self.target, file, numbers, training)
         done = Converted("model", family.title, notes=list(training.notes))
         total = sum(_bytes(tensors, plan) for plan in file.held.values())
         parts = ((component, tensors, plan) for component, plan in file.held.items())
@@ -387,12 +388,14 @@ def _bytes(tensors: Tensors, plan: KeyPlan) -> int:
     return sum(tensors[key].array.nbytes for key in {source.key for source in plan.values()})
 
 
-def _scale_factor(tensors: Tensors) -> float | None:
-    """Return the buffer `scale_factor`, where it is one number."""
-    scale = tensors.get(SCALE_FACTOR)
-    if scale is None or scale.array.size != 1 or scale.dtype == "BF16":
-        return None
-    return float(scale.array.reshape(-1)[0])
+def _numbers(tensors: Tensors) -> dict[str, float]:
+    """Return the numbers that a file holds beside its weights."""
+    found = {key: tensors[key] for key in NUMBERS if key in tensors}
+    return {
+        key: float(one.array.reshape(-1)[0])
+        for key, one in found.items()
+        if one.array.size == 1 and one.dtype != "BF16"
+    }
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

@@ -312,6 +312,9 @@ def _family_first_stage(shapes: Shapes, family: Family, scaling_factor: float | 
     config = first_stage_config(shapes, scaling_factor=scaling_factor)
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     config["sample_size"] = family.sample_size * factor
+    if family.latents_mean and family.latents_std:
+        config["latents_mean"] = list(family.latents_mean)
+        config["latents_std"] = list(family.latents_std)
     return config | ({"force_upcast": True} if family.force_upcast else {})
 
 

@@ -185,8 +185,6 @@ def test_single_file_of_another_unet_is_refused_by_name(
 @pytest.mark.parametrize(
     ("markers", "name"),
     [
-        (("edm_mean", "edm_std"), "Playground v2.5, trained with EDM preconditioning"),
-        (("edm_vpred.sigma_max",), "CosXL, trained with EDM preconditioning"),
         (("embedder.model.visual.proj",), "unCLIP"),
     ],
 )

@@ -82,6 +82,19 @@ UNEVEN_UNET: dict[str, Any] = SD1_UNET | {
 }
 V_PREDICTION = {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
 EULER = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+# Of Playground v2.5 and CosXL, without the fields that have their defaults.
+EDM_DPM = {"_class_name": "EDMDPMSolverMultistepScheduler", "sigma_data": 0.5, "sigma_max": 80.0}
+EDM_EULER = {
+    "_class_name": "EDMEulerScheduler",
+    "sigma_data": 1.0,
+    "sigma_max": 120.0,
+    "sigma_min": 0.002,
+    "prediction_type": "v_prediction",
+    "sigma_schedule": "exponential",
+}
+_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+FLOW_DPM = {"_class_name": "DPMSolverMultistepScheduler", **_FLOW}
+FLOW_UNIPC = {"_class_name": "UniPCMultistepScheduler", **_FLOW}
 
 
 @dataclass(frozen=True)

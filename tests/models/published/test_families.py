@@ -26,8 +26,13 @@ from models.pipeline import LatentDiffusion
 from tests.models.pipeline.test_pipeline import as_tensor, assert_same_image, ours, photo
 from tests.models.published.families import (
     BK_SDM_SMALL_UNET,
+    EDM_DPM,
+    EDM_EULER,
     EULER,
+    FLOW_DPM,
+    FLOW_UNIPC,
     KOALA_UNET,
+    SD1_UNET,
     SD2_UNET,
     SDXL_UNET,
     SSD_1B_UNET,
@@ -52,9 +57,16 @@ NORMALISED = {
     "latents_std": [8.4927, 5.9022, 6.5498, 5.2299],
 }
 NORMALISING = Published("normalised", SDXL, SDXL_UNET, EULER, "euler", vae=NORMALISED)
+PLAYGROUND = Published(
+    "playground-v2.5", SDXL, SDXL_UNET, EDM_DPM, "dpmpp_2m", "karras", NORMALISED
+)
 
 FAMILIES = (
     NORMALISING,
+    PLAYGROUND,
+    Published("cosxl", SDXL, SDXL_UNET, EDM_EULER, "euler", "exponential"),
+    Published("sd1-flow", "StableDiffusionPipeline", SD1_UNET, FLOW_DPM, "dpmpp_2m", "flow-dpm"),
+    Published("sdxl-flow", SDXL, SDXL_UNET, FLOW_UNIPC, "unipc", "flow-unipc"),
     Published("sd2-base", "StableDiffusionPipeline", SD2_UNET | {"sample_size": 64}),
     Published(
         "sd2", "StableDiffusionPipeline", SD2_UNET | {"sample_size": 96}, V_PREDICTION, "ddim"
@@ -127,10 +139,13 @@ def test_parameters_at_the_published_size_are_those_of_diffusers(published: Publ
     assert {name: tensor.shape for name, tensor in unet.state_dict().items()} == expected
 
 
-def test_latents_of_an_image_are_normalised_as_by_diffusers(tmp_path: Path) -> None:
-    folder = write(NORMALISING, tmp_path)
+@pytest.mark.parametrize("published", [NORMALISING, PLAYGROUND], ids=str)
+def test_latents_of_an_image_are_normalised_as_by_diffusers(
+    published: Published, tmp_path: Path
+) -> None:
+    folder = write(published, tmp_path)
     params = replace(
-        params_of(NORMALISING), image=as_tensor(photo(SIZE, SIZE)), strength=0.5, steps=6
+        params_of(published), image=as_tensor(photo(SIZE, SIZE)), strength=0.5, steps=6
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

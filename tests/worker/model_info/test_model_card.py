@@ -13,7 +13,7 @@ import pytest
 from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, SCHEDULES, compile_table
 from models.samplers.noise_schedule import NoiseSchedule
-from models.samplers.schedules.registry import schedules_of
+from models.samplers.schedules.registry import FLOW_SCHEDULES, schedules_of
 from protocol.request.samplers import SAMPLER_TITLES, SCHEDULE_TITLES, evaluations
 from worker.model_info.model_card import model_card, model_name
 from worker.model_info.published_sampler import _SAMPLERS, published_sampler
@@ -113,7 +113,8 @@ def test_table_names_schedulers_of_diffusers_and_known_samplers() -> None:
 
 
 def test_align_your_steps_is_listed_for_its_own_family_only() -> None:
-    assert set(schedules_of(sdxl=True)) ^ set(schedules_of(sdxl=False)) == {
+    levels = NoiseSchedule()
+    assert set(schedules_of(levels, sdxl=True)) ^ set(schedules_of(levels, sdxl=False)) == {
         "align-your-steps",
         "align-your-steps-xl",
     }
@@ -121,7 +122,7 @@ def test_align_your_steps_is_listed_for_its_own_family_only() -> None:
 
 def test_every_sampler_and_schedule_has_a_title() -> None:
     assert sorted(SAMPLER_TITLES) == sorted(SAMPLERS)
-    assert list(SCHEDULE_TITLES) == list(SCHEDULES)
+    assert list(SCHEDULE_TITLES) == [*SCHEDULES, *FLOW_SCHEDULES]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
