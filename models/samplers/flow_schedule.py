@@ -72,5 +72,9 @@ class FlowSchedule(NoiseLevels):
         return Level(signal, sigma * signal)
 
     @property
+    def default_sampler(self) -> tuple[str, str]:
+        return "dpmpp_2m", "flow-dpm"
+
+    @property
     def description(self) -> str:
         return f"{self.prediction_type}, shift {self.shift:g}"

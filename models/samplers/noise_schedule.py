@@ -106,6 +106,11 @@ class NoiseLevels(ABC):
         """Return what the network predicts, in words."""
         return self.prediction_type
 
+    @property
+    def default_sampler(self) -> tuple[str, str]:
+        """Return a sampler and a schedule that fit the levels, for measurements."""
+        return "dpmpp_2m", "trailing"
+
 
 @dataclass(frozen=True)
 class NoiseSchedule(NoiseLevels):

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from models.checkpoints.errors import UnsupportedConfig
+from models.denoising.sampling_params import SamplingParams
 from models.loading.inspection import inspect_checkpoint
 from models.loading.loader import load_model
 from models.loading.stated import NOTHING_STATED, Stated
+from models.samplers.flow_schedule import FlowSchedule
 from tests.models.loading.test_replacements import CPU, latents_of
 from tests.support.tiny_models import write_tiny_sd
 
@@ -21,6 +23,8 @@ ZERO_SNR: dict[str, Any] = {
     "prediction_type": "v_prediction",
     "rescale_betas_zero_snr": True,
 }
+FLOW: dict[str, Any] = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+EDM: dict[str, Any] = {"_class_name": "EDMEulerScheduler"}
 
 
 def state(folder: Path, **entries: Any) -> None:
@@ -76,13 +80,54 @@ def test_report_has_what_is_stated(tmp_path: Path) -> None:
         ({"prediction_type": 3}, "prediction_type is 3"),
         ({"zero_terminal_snr": "yes"}, "zero_terminal_snr is 'yes', not true or false"),
         ({"zero_terminal_snr": True}, "rescale_betas_zero_snr with prediction_type 'epsilon'"),
+        ({"flow_shift": 3.0}, "flow_shift is 3.0, and DDIMScheduler is configured for no flow"),
+        ({"flow_shift": 0}, "flow_shift is 0, not 0.01 to 100"),
+        ({"flow_shift": "3"}, "flow_shift is '3'"),
     ],
 )
 def test_bad_statement_is_refused_by_name(
     entries: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    folder = write_tiny_sd(tmp_path)
+    folder = write_tiny_sd(tmp_path, _class_name="DDIMScheduler")
     state(folder, **entries)
     with pytest.raises(UnsupportedConfig, match=message):
         load_model(str(folder), torch.device("meta"))
     assert Stated() == NOTHING_STATED
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "entries", "message"),
+    [
+        (FLOW, {"prediction_type": "epsilon"}, "FlowMatchEulerDiscreteScheduler is configured for"),
+        (FLOW, {"zero_terminal_snr": True}, "noise levels of FlowMatchEulerDiscreteScheduler are"),
+        (EDM, {"zero_terminal_snr": True}, "noise levels of EDMEulerScheduler are not of betas"),
+        (EDM, {"prediction_type": "sample"}, "prediction_type is 'sample', not one of"),
+    ],
+)
+def test_statement_that_the_noise_levels_contradict_is_refused(
+    scheduler: dict[str, Any], entries: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = write_tiny_sd(tmp_path, **scheduler)
+    state(folder, **entries)
+    with pytest.raises(UnsupportedConfig, match=message):
+        load_model(str(folder), torch.device("meta"))
+
+
+def test_operator_states_a_flow(tmp_path: Path) -> None:
+    plain = write_tiny_sd(tmp_path / "plain")
+    says_it = load_model(str(write_tiny_sd(tmp_path / "says", **FLOW, shift=3.0)), CPU)
+    stated = Stated(prediction_type="flow_prediction", flow_shift=3.0)
+    model = load_model(str(plain), CPU, stated=stated)
+    assert model.noise_schedule == says_it.noise_schedule
+    params = SamplingParams(
+        "a cat", width=32, height=32, steps=2, sampler="euler", schedule="flow", guidance_scale=1.0
+    )
+    one, other = (list(m.generate([params]))[-1][0].x for m in (model, says_it))
+    assert torch.equal(one, other)
+    state(plain, prediction_type="flow_prediction")
+    assert load_model(str(plain), CPU).noise_schedule == FlowSchedule()
+    state(plain, prediction_type="flow_prediction", flow_shift=2.0)
+    shifted = load_model(str(plain), CPU, stated=Stated(flow_shift=3.0))
+    assert shifted.noise_schedule == says_it.noise_schedule
+    report = inspect_checkpoint(str(plain))
+    assert report.prediction == "flow_prediction, shift 2"

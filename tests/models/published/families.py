@@ -94,7 +94,15 @@ EDM_EULER = {
 }
 _FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
 FLOW_DPM = {"_class_name": "DPMSolverMultistepScheduler", **_FLOW}
+FLOW_MATCH = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
 FLOW_UNIPC = {"_class_name": "UniPCMultistepScheduler", **_FLOW}
+
+# The latents of Playground v2.5, normalised by the statistics of each channel.
+NORMALISED = {
+    "scaling_factor": 0.5,
+    "latents_mean": [-1.6574, 1.886, -1.383, 2.5155],
+    "latents_std": [8.4927, 5.9022, 6.5498, 5.2299],
+}
 
 
 @dataclass(frozen=True)
