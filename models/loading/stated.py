@@ -18,7 +18,7 @@ from models.samplers.noise_schedule import PredictionType
 from models.samplers.scheduler_config import has_zero_snr, training_of
 
 STATED_FILE = "darkroom.json"
-STATED_FIELDS = frozenset({"prediction_type", "zero_terminal_snr", "flow_shift"})
+STATED_FIELDS = frozenset({"prediction_type", "zero_terminal_snr", "flow_shift", "ema"})
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class Stated:
     """Facts of a training; None: not stated.
 
     prediction_type: "flow_prediction" for a flow-matched model. zero_terminal_snr: True if the last
-    noise level has no signal. flow_shift: of a flow's noise levels, 1 if the files say none.
+    noise level has no signal. flow_shift: of a flow's noise levels, 1 if the files say none. ema:
+    True for the UNet's weights that were averaged over the training, False for those of its last
+    step.
     """
 
     prediction_type: str | None = None
     zero_terminal_snr: bool | None = None
     flow_shift: float | None = None
+    ema: bool | None = None
 
     def __post_init__(self) -> None:
         known = get_args(PredictionType)
@@ -39,10 +42,10 @@ class Stated:
             raise UnsupportedConfig(
                 f"prediction_type is {self.prediction_type!r}, not one of {', '.join(known)}"
             )
-        if self.zero_terminal_snr not in (None, True, False):
-            raise UnsupportedConfig(
-                f"zero_terminal_snr is {self.zero_terminal_snr!r}, not true or false"
-            )
+        for name in ("zero_terminal_snr", "ema"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, bool):
+                raise UnsupportedConfig(f"{name} is {value!r}, not true or false")
         if self.flow_shift is not None:
             try:
                 FlowSchedule(shift=self.flow_shift)
@@ -55,6 +58,7 @@ class Stated:
             other.prediction_type if self.prediction_type is None else self.prediction_type,
             other.zero_terminal_snr if self.zero_terminal_snr is None else self.zero_terminal_snr,
             other.flow_shift if self.flow_shift is None else self.flow_shift,
+            other.ema if self.ema is None else self.ema,
         )
 
     def applied(self, scheduler: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ of deviation 1, and `preconditioned` changes the units.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import log
 from typing import Any, Self
 
 import numpy as np
@@ -69,8 +70,8 @@ class EdmSchedule(NoiseLevels):
 
     @cached_property
     def sigmas(self) -> FloatArray:
-        ends = np.log([self.sigma_min / self.sigma_data, self.sigma_max / self.sigma_data])
-        return frozen(np.exp(np.linspace(*ends, self.num_train_timesteps)))
+        low, high = (log(end / self.sigma_data) for end in (self.sigma_min, self.sigma_max))
+        return frozen(np.exp(np.linspace(low, high, self.num_train_timesteps)))
 
     def sigmas_at(self, timesteps: FloatArray) -> FloatArray:
         trained = np.arange(self.num_train_timesteps)

@@ -28,6 +28,7 @@ def main() -> int:
         tokenizer=_path(job["tokenizer"]),
         within=_path(job["within"]),
         pools=job.get("pools"),
+        ema=job.get("ema"),
         report=lambda done, total, what: _send(done=done, total=total, what=what),
     )
     try:

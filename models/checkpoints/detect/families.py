@@ -112,8 +112,7 @@ def _family(name: str, entry: dict[str, Any], schedules: Mapping[str, dict[str, 
         scheduler=schedules[entry.pop("schedule")],
         heads_at_each_level=entry.pop("heads", None),
         components=tuple(entry.pop("components")),
-        **{key: tuple(entry.pop(key)) for key in _LISTS if key in entry},
-        **entry,
+        **{key: tuple(value) if key in _LISTS else value for key, value in entry.items()},
     )
 
 

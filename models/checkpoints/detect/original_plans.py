@@ -79,10 +79,20 @@ def unused_in_model(keys: Collection[str], used: Collection[str]) -> Callable[[s
     return lambda key: _UNUSED.fullmatch(key) or key.startswith(prefixes)
 
 
-def _unet(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
-    plan = prefixed(unet_plan(below(UNET, shapes), family.heads), UNET)
+def last_step_plan(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
+    """Return the key plan of the UNet's weights of the last training step."""
+    return prefixed(unet_plan(below(UNET, shapes), family.heads), UNET)
+
+
+def averaged_plan(shapes: Mapping[str, Shape], family: Family) -> KeyPlan | None:
+    """Return the key plan of the UNet's averaged weights; None for a file without all of them."""
+    plan = last_step_plan(shapes, family)
     averaged = {name: KeySource(_averaged(part.key), part.cut) for name, part in plan.items()}
-    return averaged if all(part.key in shapes for part in averaged.values()) else plan
+    return averaged if all(part.key in shapes for part in averaged.values()) else None
+
+
+def _unet(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
+    return averaged_plan(shapes, family) or last_step_plan(shapes, family)
 
 
 def _averaged(key: str) -> str:

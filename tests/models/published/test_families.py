@@ -125,7 +125,7 @@ def test_image_of_a_folder_equals_diffusers(published: Published, tmp_path: Path
     assert_equal_images(model, pipe, params_of(published))
 
 
-class FlowScheduler(diffusers.FlowMatchEulerDiscreteScheduler):
+class FlowScheduler(diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
     """With what pipelines of Stable Diffusion read: the noise and the input are as they are."""
 
     init_noise_sigma = 1.0

@@ -128,8 +128,7 @@ class Perfect:
                 return (signal * x - Z0) / noise
             case "sample":
                 return Z0
-            case "epsilon":
-                return (x - signal * Z0) / noise
+        return (x - signal * Z0) / noise
 
 
 @settings(max_examples=200, deadline=None)
