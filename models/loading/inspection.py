@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.autoencoders.registry import build_first_stage
+from models.autoencoders.registry import FIRST_STAGES, build_first_stage
 from models.checkpoints.checkpoint import (
     CheckpointError,
     CheckpointMissing,
@@ -45,7 +45,7 @@ from models.loading.checkpoint_report import CheckpointReport, ComponentReport
 from models.loading.footprint import META, network_bytes, weights_bytes
 from models.loading.loader import BUNDLED, load_model
 from models.loading.pipelines import pipeline_of
-from models.loading.scheduler import scheduler_notes
+from models.loading.scheduler import read_noise_schedule, scheduler_notes
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.controlnet import ControlNet, ControlNetConfig
@@ -61,6 +61,11 @@ from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
 from models.upscalers.other_architectures import OtherUpscaler
 from models.upscalers.registry import build_upscaler, load_upscaler
+
+# A note on a model without a first stage.
+NO_FIRST_STAGE = (
+    "it holds no first stage: to serve it, name another model's as `vae` in the models config"
+)
 
 PRECISIONS = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
@@ -216,10 +221,13 @@ def _model(files: StoredFiles) -> CheckpointReport:
     components = tuple(
         _component(files, name) for name in _BUILD if _has(files.folder, index, name)
     )
-    problems = [f"{name} is not named in model_index.json" for name in _absent(index)]
+    problems = []
     described: dict[str, Any] = {}
     try:
-        described = _facts(load_model(str(files.folder), META, torch.float32))
+        if _lacks_first_stage(files.folder, index):
+            described = _facts_without_first_stage(files.folder)
+        else:
+            described = _facts(load_model(str(files.folder), META, torch.float32))
     except CheckpointError as error:
         problems.append(str(error))
     reported = {problem for component in components for problem in component.problems}
@@ -230,21 +238,16 @@ def _model(files: StoredFiles) -> CheckpointReport:
     )
 
 
-def _absent(index: Mapping[str, Any]) -> list[str]:
-    """Return the required components that model_index.json does not name."""
-    first_stages = ("vae", "vqvae")
-    wanted = {"unet": ["unet"], "vae": first_stages}
-    return [
-        name
-        for name, any_of in wanted.items()
-        if not any(component_class(index, component) for component in any_of)
-    ]
+def _lacks_first_stage(folder: Path, index: Mapping[str, Any]) -> bool:
+    """Return True for a model that neither names nor holds a first stage."""
+    return not any(component_class(index, n) or (folder / n).is_dir() for n in FIRST_STAGES)
 
 
 def _has(folder: Path, index: Mapping[str, Any], name: str) -> bool:
     if name == "safety_checker":
         return ships_safety_checker(folder)
-    return component_class(index, name) is not None
+    config = folder / name / "config.json"
+    return component_class(index, name) is not None or (name not in index and config.is_file())
 
 
 def _component(files: StoredFiles, name: str) -> ComponentReport:
@@ -290,7 +293,7 @@ def _facts(skeleton: LatentDiffusion) -> dict[str, Any]:
     """Return the facts that a model without weights gives."""
     factor = skeleton.autoencoder.config.factor
     return {
-        "title": _title(skeleton),
+        "title": _title(skeleton.unet, skeleton.folder),
         "side": skeleton.unet.config.sample_size * factor,
         "prediction": skeleton.noise_schedule.description,
         "notes": scheduler_notes(skeleton.folder),
@@ -301,10 +304,19 @@ def _facts(skeleton: LatentDiffusion) -> dict[str, Any]:
     }
 
 
-def _title(skeleton: LatentDiffusion) -> str:
+def _facts_without_first_stage(folder: Path) -> dict[str, Any]:
+    """Return the facts of a model that another first stage has to serve. Raises CheckpointError."""
+    return {
+        "title": _title(build_on_meta(folder / "unet/config.json", _BUILD["unet"]), folder),
+        "prediction": read_noise_schedule(folder).description,
+        "notes": (NO_FIRST_STAGE, *scheduler_notes(folder)),
+    }
+
+
+def _title(unet: nn.Module, folder: Path) -> str:
     """Return the title of the model's family, or its pipeline's name if it is of none."""
-    shapes = {name: tuple(t.shape) for name, t in skeleton.unet.state_dict().items()}
+    shapes = {name: tuple(t.shape) for name, t in unet.state_dict().items()}
     try:
         return detect_family(shapes).title
     except CheckpointError:
-        return str(read_json(skeleton.folder / "model_index.json")["_class_name"])
+        return str(read_json(folder / "model_index.json")["_class_name"])

@@ -105,6 +105,7 @@ _LISTS = ("marks", "latents_mean", "latents_std")
 
 
 def _family(name: str, entry: dict[str, Any], schedules: Mapping[str, dict[str, Any]]) -> Family:
+    entry |= {key: tuple(entry[key]) for key in _LISTS if key in entry}
     signature = Signature(entry.pop("in_channels"), entry.pop("width"), entry.pop("context"))
     return Family(
         name=name,
@@ -112,7 +113,7 @@ def _family(name: str, entry: dict[str, Any], schedules: Mapping[str, dict[str, 
         scheduler=schedules[entry.pop("schedule")],
         heads_at_each_level=entry.pop("heads", None),
         components=tuple(entry.pop("components")),
-        **{key: tuple(value) if key in _LISTS else value for key, value in entry.items()},
+        **entry,
     )
 
 
