@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from models.checkpoints.checkpoint import (
     differences,
     read_json,
 )
+from models.checkpoints.convert.outline import is_pickle, outline_of
 from models.checkpoints.detect.detected_file import detect_file
 from models.checkpoints.detect.families import detect_family
 from models.checkpoints.detect.kinds import CLASS_KINDS, OTHER_UPSCALER, Kind
@@ -67,6 +70,9 @@ NO_FIRST_STAGE = (
     "it holds no first stage: to serve it, name another model's as `vae` in the models config"
 )
 
+# A note on a file that has to be converted.
+PICKLE = "it is a pickle, which is not served: `darkroom models add` converts it"
+
 PRECISIONS = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 Build = Callable[[dict[str, Any]], nn.Module]
@@ -101,8 +107,8 @@ _TITLES: Mapping[Kind, str] = {
 def inspect_checkpoint(path_or_id: str) -> CheckpointReport:
     """Return the report of a model or an extra network, with all its problems.
 
-    path_or_id: a folder, a safetensors file, a hub id or "bundled". Of a hub id only the small
-    files and the headers of the weights are fetched.
+    path_or_id: a folder, a safetensors file, a pickle, a hub id or "bundled". Of a hub id only the
+    small files and the headers of the weights are fetched.
 
     Raises CheckpointError for a source that is not a checkpoint at all.
     """
@@ -116,10 +122,12 @@ def _inspect(path_or_id: str) -> CheckpointReport:
         return _folder(LocalFiles(path))
     if is_single_file(path):
         return _file(path)
+    if is_pickle(path):
+        return _pickle(path)
     if path.exists():
         raise CheckpointError(
-            f"{path} is no safetensors file, and is not opened: `darkroom models add {path}` "
-            "converts it"
+            f"{path} is neither a safetensors file nor a pickle, and is not opened: `darkroom "
+            f"models add {path}` converts other formats"
         )
     if not is_hub_id(path_or_id):
         raise CheckpointMissing(
@@ -129,7 +137,19 @@ def _inspect(path_or_id: str) -> CheckpointReport:
     return _folder(hub_files(path_or_id))
 
 
-def _file(path: Path) -> CheckpointReport:
+def _pickle(path: Path) -> CheckpointReport:
+    """Report a pickle by its outline. The served models that it fits are found when it is added."""
+    with TemporaryDirectory(prefix="darkroom-") as made:
+        outline = outline_of(path, Path(made))
+        try:
+            report = _file(outline, Path(made))
+        except CheckpointError as error:
+            raise type(error)(str(error).replace(str(outline), str(path))) from error
+    return replace(report, folder=None, kind=None, notes=(*report.notes, PICKLE))
+
+
+def _file(path: Path, cache: Path | None = None) -> CheckpointReport:
+    """Report a safetensors file. cache: see `single_file_folder`."""
     file = detect_file(read_header(path).shapes)
     if file.kind == "lora":
         problems = tuple(_unsupported(file.shapes))
@@ -137,7 +157,7 @@ def _file(path: Path) -> CheckpointReport:
     if file.kind == "embedding":
         notes = tuple(_placeholder_notes(file.shapes))
         return CheckpointReport(_TITLES[file.kind], notes=notes, kind=file.kind)
-    return _folder(LocalFiles(single_file_folder(path)))
+    return _folder(LocalFiles(single_file_folder(path, cache)))
 
 
 def _unsupported(keys: Collection[str]) -> Iterator[str]:

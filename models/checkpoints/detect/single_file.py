@@ -37,13 +37,15 @@ def is_single_file(path: Path) -> bool:
     return path.suffix == ".safetensors" and path.is_file()
 
 
-def single_file_folder(path: Path) -> Path:
+def single_file_folder(path: Path, cache: Path | None = None) -> Path:
     """Return a folder in the diffusers layout whose weights are those of the file at `path`.
+
+    cache: the folder to make it in, by default one in the user's cache.
 
     Raises UnknownFamily, Malformed and other CheckpointErrors, each naming the file.
     """
     source = _Source(path.absolute())
-    folder = _user_cache() / f"{default_name(source.path.name)}-{source.identity}"
+    folder = (cache or _user_cache()) / f"{default_name(source.path.name)}-{source.identity}"
     if folder.is_dir():
         return folder
     try:

@@ -173,9 +173,9 @@ def test_file_that_is_no_model_is_reported(tmp_path: Path) -> None:
     embedding = tmp_path / "token.safetensors"
     write_header(embedding, {"emb_params": ("F16", (2, 768))})
     assert inspect_checkpoint(str(embedding)).lines() == ["a textual inversion embedding", "valid"]
-    (tmp_path / "model.ckpt").write_bytes(b"PK")
+    (tmp_path / "model.pdparams").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="models add"):
-        inspect_checkpoint(str(tmp_path / "model.ckpt"))
+        inspect_checkpoint(str(tmp_path / "model.pdparams"))
     with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
         inspect_checkpoint(str(tmp_path))
     with pytest.raises(CheckpointError, match="nor the name of an added one"):
