@@ -153,7 +153,9 @@ def controlnet_config(shapes: Shapes, family: Family) -> Config:
     widths = _widths(shapes, levels)
     blocks = range(0, _count(shapes, "controlnet_cond_embedding.blocks"), 2)
     hint = [f"controlnet_cond_embedding.blocks.{i}.weight" for i in blocks]
-    return _conditional(shapes, family, widths) | {
+    encoder = _conditional(shapes, family, widths)
+    encoder.pop("reverse_transformer_layers_per_block", None)  # of a decoder, which it has not
+    return encoder | {
         "_class_name": "ControlNetModel",
         "in_channels": _size(shapes, "conv_in.weight", 1),
         "block_out_channels": widths,
