@@ -56,7 +56,8 @@ class SamplerTable:
     """The coefficients of a sampler. Columns are read-only float64.
 
     All are (rows,) except `history`, (rows, HISTORY): weights on d_now, d_-1, d_-2, ... `timestep`
-    is the network's input, in [0, T - 1], and not always a whole number.
+    is the network's input, and not always a whole number: in [0, T - 1] for levels of betas, in
+    (0, T] for a flow, and ln(sigma) / 4 for EDM's.
     """
 
     start_signal: float
