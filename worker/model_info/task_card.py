@@ -14,6 +14,7 @@ from models.conditioners.concat_conditioning import (
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.loading.pipelines import PIPELINES
 from models.pipeline import LatentDiffusion
+from models.samplers.edm_schedule import EdmSchedule
 
 LARGEST_UPSCALED = 2048  # side in pixels of the largest square image that may be upscaled
 
@@ -41,6 +42,8 @@ _DISTILLED = {
     "default_sampler": "lcm",
     "default_schedule": "lcm",
 }
+# Playground v2.5 (Li et al. 2024): the defaults of its published card.
+_PLAYGROUND = {"default_steps": 50, "default_guidance_scale": 3.0}
 _UNGUIDED = {"default_guidance_scale": 1.0, "max_guidance_scale": 1.0}
 
 
@@ -70,6 +73,8 @@ def task_fields(model: LatentDiffusion) -> dict[str, Any]:
             }
     if model.unet.config.time_cond_proj_dim is not None:
         fields |= _DISTILLED
+    if isinstance(model.noise_schedule, EdmSchedule) and model.autoencoder.config.statistics:
+        fields |= _PLAYGROUND
     if model.is_inpainting:
         fields["default_strength"] = 1.0
     return fields
