@@ -26,7 +26,7 @@ DownloadProgress = Callable[[int, int], None]
 CONVERTIBLE = (*SAFE, ".bin", ".pdparams")
 
 _SMALL = re.compile(
-    r"model_index\.json|(?:scheduler|feature_extractor)/[\w-]+\.json"
+    r"model_index\.json|(?:scheduler|low_res_scheduler|feature_extractor)/[\w-]+\.json"
     r"|tokenizer(?:_2)?/[\w.-]+\.(?:json|txt|model)"
 )
 # Of a word-piece tokenizer; each holds a part of it, or all of it in another form.

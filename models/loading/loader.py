@@ -24,6 +24,7 @@ from models.checkpoints.checkpoint import (
     resolve,
 )
 from models.checkpoints.hub import fetch
+from models.conditioners.concat_conditioning import ConcatConditioning
 from models.conditioners.textual_inversion import with_embeddings
 from models.executors.eager import eager_executors
 from models.loading.pipelines import ModelFiles, pipeline_of
@@ -50,6 +51,7 @@ _SHARED = (
     "addition_embed_type",
     "addition_time_embed_dim",
     "projection_class_embeddings_input_dim",
+    "num_class_embeds",
 )
 
 
@@ -103,6 +105,7 @@ def load_model(
     report(0.5, "unet")
     ema = stated.before(stated_in(folder)).ema
     denoiser = _unet(folder / "unet", unet, dtype, device, ema)
+    _check_channels(denoiser, autoencoder, concat_conditioning)
     schedule = read_noise_schedule(folder, stated)
     for note in scheduler_notes(folder, stated) if device.type != "meta" else ():
         log.warning("%s: %s", path_or_id, note)
@@ -165,6 +168,19 @@ def _unet(
     if wrong := mismatch(pairs):
         raise CheckpointError(f"{other} does not fit the model: {wrong}")
     return unet
+
+
+def _check_channels(
+    unet: UNet, first_stage: FirstStage, concat_conditioning: ConcatConditioning | None
+) -> None:
+    """Raise CheckpointError if the UNet takes other channels than it is given at every step."""
+    latents, taken = first_stage.config.latent_channels, unet.config.in_channels
+    further = 0 if concat_conditioning is None else concat_conditioning.count(latents)
+    if taken != latents + further:
+        raise CheckpointError(
+            f"its UNet takes {taken} channels, but gets {latents} of the latents and {further} of "
+            "its pipeline's inputs"
+        )
 
 
 class Fetching:

@@ -29,6 +29,7 @@ _SHARED = (
     "addition_embed_type",
     "addition_time_embed_dim",
     "projection_class_embeddings_input_dim",
+    "num_class_embeds",
 )
 # Keys of a UNet's configuration that its encoder does not use.
 _UNET_ONLY = (

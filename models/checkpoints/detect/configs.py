@@ -62,9 +62,24 @@ def _conditional(shapes: Shapes, family: Family, widths: list[int]) -> Config:
                 shapes, "add_embedding.linear_1.weight", 1
             ),
         }
+    if "class_embedding.weight" in shapes:
+        config["num_class_embeds"] = _size(shapes, "class_embedding.weight", 0)
+    context_only = [_attends_to_context_only(shapes, i, widths) for i in range(len(widths))]
+    if any(context_only):
+        config["only_cross_attention"] = context_only
     if "time_embedding.cond_proj.weight" in shapes:
         config["time_cond_proj_dim"] = _size(shapes, "time_embedding.cond_proj.weight", 1)
     return config
+
+
+def _attends_to_context_only(shapes: Shapes, level: int, widths: list[int]) -> bool:
+    """Return True if the first attention of a level's transformers reads the context.
+
+    Of a context as wide as the level this cannot be told: it is taken for self-attention.
+    """
+    name = f"down_blocks.{level}.attentions.0.transformer_blocks.0.attn1.to_k.weight"
+    shape = shapes.get(name, ())
+    return len(shape) == 2 and shape[1] != widths[level]
 
 
 def _projects_linearly(shapes: Shapes) -> bool:

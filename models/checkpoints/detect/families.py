@@ -58,6 +58,8 @@ class Family:
     tokenizer: str = "clip"
     # The first text encoder is open_clip's, of which the last layer but one is read.
     open_clip: bool = False
+    # Of the noise that is added to an image before it is upscaled.
+    image_scheduler: Mapping[str, Any] | None = field(default=None, repr=False)
     # The prediction type is not the same for all: see `training_facts`.
     sample_size_of_epsilon: int | None = None
     # Keys of a file that tell this family from others with the same signature.
@@ -111,6 +113,7 @@ def _family(name: str, entry: dict[str, Any], schedules: Mapping[str, dict[str, 
         name=name,
         signature=signature,
         scheduler=schedules[entry.pop("schedule")],
+        image_scheduler=schedules.get(entry.pop("image_schedule", "")),
         heads_at_each_level=entry.pop("heads", None),
         components=tuple(entry.pop("components")),
         **entry,

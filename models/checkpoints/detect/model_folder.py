@@ -68,6 +68,10 @@ def write_model_json(
             open_clip = family.open_clip or component == "text_encoder_2"
             pad = {"pad": "!"} if open_clip else {}
             write_clip_tokenizer(folder / _TOKENIZERS[component], **pad)
+    if family.image_scheduler is not None:
+        name = "low_res_scheduler"
+        index[name] = ["diffusers", family.image_scheduler["_class_name"]]
+        write_json(folder / name / "scheduler_config.json", family.image_scheduler)
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     write_json(folder / "model_index.json", index)
 

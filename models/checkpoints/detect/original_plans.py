@@ -44,6 +44,7 @@ _UNUSED = re.compile(
     r"|posterior_\w+|logvar|lvlb_weights|denoiser\.sigmas|scale_factor|v_pred|ztsnr"
     r"|edm_mean|edm_std|edm_vpred\.sigma_(?:max|min)"
     r"|model_ema\..*"
+    r"|(?:depth_model|low_scale_model)\..*"
     r"|.*\.position_ids"
     r"|.*\.logit_scale|cond_stage_model\.transformer\.to_logits\.\w+"
     r"|(?:cond_stage_model|conditioner\.embedders\.0)\.transformer\.text_projection\.weight"

@@ -18,7 +18,7 @@ from models.checkpoints.detect.families import Family
 from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.text_encoder import TextEncoder
-from models.networks.unet import UNet
+from models.networks.unet import AddedConditioning, UNet
 from tests.models.checkpoints.networks import component
 from tests.models.checkpoints.references import (
     CONTEXT,
@@ -161,8 +161,12 @@ def check_unet(theirs: nn.Module, family: Family, ours: UNet) -> None:
     t = torch.tensor([3, 771])
     context = torch.randn(2, 5, CONTEXT) if family.signature.context else None
     # The package's transformers need a context for each of their blocks.
-    expected = theirs(x, t, context=context if context is None else [context] * depth_of(theirs))
-    assert close(ours(x, t, context), expected)
+    given: dict[str, Any] = {"context": None if context is None else [context] * depth_of(theirs)}
+    added = None
+    if ours.config.num_class_embeds is not None:
+        labels = torch.tensor([20, 349])
+        given["y"], added = labels, AddedConditioning(labels=labels.float())
+    assert close(ours(x, t, context, added), theirs(x, t, **given))
 
 
 def depth_of(unet: nn.Module) -> int:

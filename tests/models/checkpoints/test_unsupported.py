@@ -163,10 +163,6 @@ def test_folder_of_the_transformer_alone_is_refused(class_name: str, tmp_path: P
 @pytest.mark.parametrize(
     ("channels", "width", "context", "name"),
     [
-        (8, 320, 768, "instruct-pix2pix"),
-        (8, 320, 2048, "instruct-pix2pix"),
-        (5, 320, 1024, "Stable Diffusion 2 depth-to-image"),
-        (7, 256, 1024, "Stable Diffusion x4 upscaler"),
         (8, 320, 1024, "Stable Video Diffusion"),
     ],
 )
@@ -202,10 +198,6 @@ def test_marker_of_another_training_is_refused_by_name(
 @pytest.mark.parametrize(
     ("pipeline", "name"),
     [
-        ("StableDiffusionInstructPix2PixPipeline", "instruct-pix2pix"),
-        ("StableDiffusionXLInstructPix2PixPipeline", "instruct-pix2pix"),
-        ("StableDiffusionDepth2ImgPipeline", "Stable Diffusion 2 depth-to-image"),
-        ("StableDiffusionUpscalePipeline", "Stable Diffusion x4 upscaler"),
         ("StableDiffusionImageVariationPipeline", "Stable Diffusion image variations"),
         ("StableUnCLIPImg2ImgPipeline", "unCLIP"),
         ("KandinskyV22Pipeline", "Kandinsky"),
