@@ -75,11 +75,11 @@ def test_batch_and_list(node: ClientProcess, stack_url: str) -> None:
 
 
 def test_progress_with_previews(node: ClientProcess, service: Running) -> None:
-    answer = node("watch", url=service.url, fields={"previews": True, "audio_format": None})
-    assert answer["seen"][-1]["state"] == "finished"
-    previews = [one["preview"] for one in answer["seen"] if one.get("preview")]
-    assert previews
-    assert all(base64.b64decode(preview)[:3] == b"\xff\xd8\xff" for preview in previews)
+    service.worker.hold_at_step = 2
+    service.worker.hold()
+    last = node("watch", url=service.url)[-1]
+    assert (last["state"], last["steps"]) == ("running", 4)
+    assert base64.b64decode(last["preview"])[:3] == b"\xff\xd8\xff"
 
 
 @pytest.mark.parametrize(
