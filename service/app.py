@@ -284,7 +284,8 @@ def _cors(settings: ServiceSettings) -> list[Middleware]:
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=[
-                *("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer"),
+                *("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"),
+                *("Last-Event-ID", "Prefer"),
                 *("X-API-Key", "X-Request-Id", "X-Fal-Target-URL", "X-Fal-Queue-Priority"),
             ],
             expose_headers=[

@@ -13,6 +13,7 @@ from openapi_spec_validator import validate as validate_description
 from protocol.errors import DarkroomError
 from service.app import create_app
 from service.dialects.registry import DIALECTS
+from service.openapi import EXAMPLES
 from service.schemas.problem import MEDIA_TYPE
 from service.schemas.problem_responses import CAUSES, ERRORS
 from service.schemas.problems import STATUSES, problem_of
@@ -324,3 +325,29 @@ def test_examples_of_the_documents_match_a_schema() -> None:
     assert len(examples) >= 6
     for example in examples:
         assert any(schema.is_valid(example) for schema in schemas), example
+
+
+def test_every_route_has_examples() -> None:
+    """Of its JSON body, and of what it answers in JSON; the other contents are files."""
+    missing = [
+        f"{name} {part}"
+        for name, operation in OPERATIONS.items()
+        for part, examples in {
+            "body": [operation.get("requestBody", {}).get("content", {}).get(JSON, {"example": 0})],
+            "response": [
+                response.get("content", {}).get(JSON, {"example": 0})
+                for status, response in responses(operation).items()
+                if status[0] == "2"
+            ],
+        }.items()
+        if not any(EXAMPLES & content.keys() for content in examples)
+    ]
+    assert missing == []
+
+
+def test_every_dialect_has_one_tag() -> None:
+    tags = [tag["name"] for tag in DESCRIPTION["tags"]]
+    assert len(set(tags)) == len(tags)
+    assert all(len(operation["tags"]) == 1 for operation in OPERATIONS.values())
+    assert {operation["tags"][0] for operation in OPERATIONS.values()} == set(tags)
+    assert set(DIALECTS) <= set(tags)
