@@ -117,7 +117,7 @@ def test_operations_are_named_by_their_functions() -> None:
         submit_batch get_batch cancel_batch get_webhook_secret get_file_content
         list_models list_samplers load_model unload_model
         install_model list_installs get_install cancel_install
-        read_recipe
+        read_recipe count_tokens
         openai_generations openai_edits openai_variations get_model
         healthz readyz metrics
         openai_generations openai_edits openai_variations get_model
@@ -166,7 +166,12 @@ def test_every_route_of_the_api_is_described() -> None:
     paths = {path if path == "/openapi.json" else re.sub(r"\.\w+$", "", path) for path in found}
     paths -= {f"/api{path}" for path in paths}
     paths -= {"/v1/jobs/{job_id}/ws", "/ws"}  # OpenAPI has no WebSockets
-    assert paths == DESCRIPTION["paths"].keys() | {"/", "/docs", "/openapi.json", "/pages/{name}"}
+    assert paths == DESCRIPTION["paths"].keys() | {
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/pages/{name:path}",
+    }
 
 
 def test_every_operation_has_a_described_tag() -> None:
