@@ -24,6 +24,8 @@ export async function appendInputImage(form) {
   }
   if (takes("mask")) form.append("image", await toFile($("image")), "image.png");
   else if (takes("image") || takes("file")) form.append("image", original, "image");
+  const [depth] = $("depth_map").files;
+  if (depth && !$("depth_map").closest("[hidden]")) form.append("depth_map", depth, "depth");
   if (takes("mask") && $("mask_source").value !== "alpha") form.append("mask", await toFile(maskCanvas()), "mask.png");
 }
 

@@ -15,10 +15,10 @@ const NEW_CONTENT = [["fill", "fill: colours around it"], ["noise", "noise"], ["
 
 // The condition under which each setting is visible; others always are.
 const VISIBLE = {
-  prompt: () => takes("prompt"),
-  negative_prompt: () => takes("prompt"),
-  prompt_syntax: () => takes("prompt"),
-  clip_skip: ({ max_clip_skip }) => takes("prompt") && max_clip_skip > 0,
+  prompt: () => takes("prompt") && denoises(),
+  negative_prompt: () => takes("prompt") && denoises(),
+  prompt_syntax: () => takes("prompt") && denoises(),
+  clip_skip: ({ max_clip_skip }) => takes("prompt") && denoises() && max_clip_skip > 0,
   size: () => takes("size") || isBySize(),
   image: () => takes("image") || takes("file"),
   strength: () => takes("strength"),
@@ -52,6 +52,11 @@ const VISIBLE = {
   upscaler_2: () => !denoises(),
   upscaler_blend: () => !denoises() && isSet("upscaler_2"),
   sampling: denoises,
+  image_guidance_scale: ({ default_image_guidance_scale }) =>
+    task() === "img2img" && default_image_guidance_scale !== null,
+  noise_level: ({ default_noise_level }) =>
+    task() === "upscale" && denoises() && default_noise_level !== null,
+  depth_map: ({ reads_depth_map }) => task() === "img2img" && reads_depth_map,
   guidance_rescale: denoises,
   audio_format: ({ outputs }) => denoises() && outputs.includes("sound"),
   audio_stereo: ({ outputs }) => denoises() && outputs.includes("sound") && isSet("audio_format"),
@@ -100,6 +105,9 @@ export function applyDefaults(card) {
   $("n").max = card.max_images;
   $("clip_skip").max = card.max_clip_skip;
   $("eta").placeholder = card.default_eta;
+  $("noise_level").placeholder = card.default_noise_level;
+  $("noise_level").max = card.max_noise_level;
+  $("image_guidance_scale").placeholder = card.default_image_guidance_scale;
   for (const field of document.querySelectorAll(".group [name]")) {
     if (field.matches("select")) field.selectedIndex = 0;
     else Object.assign(field, { value: "", checked: false });
