@@ -214,6 +214,7 @@ class JobSubmitter:
             _record(mask),
             records,
             prepared.paste,
+            _record(prepared.depth_map),
         )
         others = [control for control in controls if control is not image]
         return Prepared(request, [*prepared.files, *others], prepared.warnings + more)

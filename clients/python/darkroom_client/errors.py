@@ -13,7 +13,7 @@ DarkroomError
     ├── NotFound                  404
     │   └── UnknownJob, UnknownBatch, UnknownModel, UnknownInstall, UnknownFile, UnknownImage
     ├── Conflict                  409
-    │   └── JobCancelled, NotRetryable
+    │   └── JobCancelled, NotRetryable, OptionsChanged
     ├── Gone                      410
     │   └── JobDeleted, InputsGone
     ├── InvalidRequest            422
@@ -184,6 +184,10 @@ class JobCancelled(Conflict):
 
 class NotRetryable(Conflict):
     """The job has not failed, so there is nothing to retry."""
+
+
+class OptionsChanged(Conflict):
+    """The options of the client were changed meanwhile: send the request again."""
 
 
 class Gone(ProblemError):

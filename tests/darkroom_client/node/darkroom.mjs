@@ -64,11 +64,17 @@ serve({
   async call({ url, method, files = [], values = [], options }) {
     return described(await client(url)[method](...values, ...files.map(file), options));
   },
-  async watch({ url, fields }) {
+  // The states of a job that is cancelled at its first preview.
+  async watch({ url }) {
+    const controller = new AbortController();
     const seen = [];
-    const onProgress = (status) => seen.push(progress(status));
-    const result = await client(url).generate("a cat", { ...fields, onProgress });
-    return { seen: await Promise.all(seen), result: await described(result) };
+    const onProgress = (status) => {
+      seen.push(progress(status));
+      if (status.preview) controller.abort();
+    };
+    const options = { previews: true, signal: controller.signal, onProgress };
+    await client(url).generate("a cat", options).catch(() => {});
+    return Promise.all(seen);
   },
   // Image to image of a generated image, given as each kind of input.
   async inputs({ url }) {

@@ -18,6 +18,9 @@ export function applyDefaults(card) {
   $("n").value ||= 1;
   $("clip_skip").max = card.max_clip_skip;
   $("eta").placeholder = card.default_eta;
+  $("image_guidance_scale").placeholder = card.default_image_guidance_scale;
+  $("noise_level").placeholder = card.default_noise_level;
+  $("noise_level").max = card.max_noise_level;
   for (const field of document.querySelectorAll(".group [name]")) {
     if (field.matches("select")) field.selectedIndex = 0;
     else Object.assign(field, { value: "", checked: false });

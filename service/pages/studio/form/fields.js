@@ -50,6 +50,8 @@ const FIELDS = {
   aesthetic_score: number(0, 10, 0.5),
   prompt_syntax: select,
   clip_skip: number(0, 12),
+  image_guidance_scale: number(1, 20, 0.1),
+  noise_level: number(0, 1000),
   guidance_rescale: number(0, 1, 0.1),
   guidance_start: number(0, 1, 0.05),
   guidance_end: number(0, 1, 0.05),

@@ -20,10 +20,13 @@ const INPAINTING = ["mask_source", "mask_mode", "mask_blur", "mask_grow", "mask_
 
 // The condition under which each setting is visible; others always are.
 const VISIBLE = {
-  prompt: () => takes("prompt"),
-  negative_prompt: () => takes("prompt"),
-  prompt_syntax: () => takes("prompt"),
-  clip_skip: ({ max_clip_skip }) => takes("prompt") && max_clip_skip > 0,
+  prompt: () => takes("prompt") && denoises(),
+  negative_prompt: () => takes("prompt") && denoises(),
+  prompt_syntax: () => takes("prompt") && denoises(),
+  clip_skip: ({ max_clip_skip }) => takes("prompt") && denoises() && max_clip_skip > 0,
+  image_guidance_scale: ({ default_image_guidance_scale: scale }) => task() === "img2img" && scale !== null,
+  noise_level: ({ default_noise_level: level }) => task() === "upscale" && denoises() && level !== null,
+  depth_map: ({ reads_depth_map }) => task() === "img2img" && reads_depth_map,
   size: () => (takes("size") && !usesOwnSize() && !isTiled()) || isBySize(),
   aspect: () => takes("size"),
   size_source: () => takes("image") && Boolean(inputImage()),

@@ -10,7 +10,7 @@ const INPUTS = {
   img2img: ["prompt", "size", "controls", "image", "strength", "tiles"],
   inpaint: ["prompt", "size", "controls", "image", "mask", "strength"],
   outpaint: ["prompt", "file", "strength", "border"],
-  upscale: ["file", "upscaler"],
+  upscale: ["prompt", "file", "upscaler"],
   unconditional: ["size"],
   class: ["size", "class_id"],
   layout: ["size", "boxes"],

@@ -40,6 +40,8 @@ async function formRequest() {
   }
   const mask = await maskFile();
   if (mask) files.mask = mask;
+  const [depth] = $("depth_map").files;
+  if (depth && !$("depth_map").closest("[hidden]")) files.depth_map = depth;
   if (takes("map")) files.image = await mapFile();
   if (takes("controls")) addControls(fields, files);
   return { fields, files };
