@@ -23,6 +23,8 @@ export interface Fields {
   schedule?: string;
   guidance_scale?: number;
   strength?: number;
+  /** For models that are conditioned on the depth of the image. */
+  depth_map?: ImageInput;
   loras?: { name: string; weight?: number; [field: string]: unknown }[];
   controls?: { model: string; image?: ImageInput; weight?: number; [field: string]: unknown }[];
   hires_scale?: number;

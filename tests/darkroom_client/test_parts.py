@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from darkroom_client import AsyncClient, Client, ProblemError, UnexpectedAnswer, errors
 from darkroom_client.errors import BY_KIND, DarkroomError, Problem, ServerUnreachable, error_of
 from darkroom_client.events import Event, EventDecoder
+from darkroom_client.inputs import encoded
 from darkroom_client.retries import LONGEST_WAIT_S, wait_before_retry
 from protocol.errors import DarkroomError as ServerSideError
 from protocol.errors import InvalidRequest
 from service.schemas.problem import MEDIA_TYPE
 from service.schemas.problem_responses import ERRORS
 from service.schemas.problems import STATUSES, problem_of
+from service.schemas.requests import REQUESTS
 
 NAMES = {ServerSideError: "ServerError"}  # "internal" has the class of its status
 
@@ -142,3 +144,19 @@ def test_stream_that_ends_with_a_problem_raises_it_without_further_tries() -> No
     ):
         list(client.job("0123").events())
     assert caught.value.retry_after_s == 0.01
+
+
+def test_every_file_of_a_request_is_sent_as_base64() -> None:
+    files = {
+        name
+        for schema in REQUESTS.values()
+        for name, field in schema.model_fields.items()
+        if field.annotation is bytes or "bytes" in str(field.annotation)
+    } - {"controls"}
+    assert files >= {"image", "mask"}
+    assert {name: encoded({name: b"x"}) for name in files} == {
+        name: {name: "eA=="} for name in files
+    }
+    assert encoded({"controls": [{"model": "a", "image": b"x"}], "seed": None}) == {
+        "controls": [{"model": "a", "image": "eA=="}]
+    }

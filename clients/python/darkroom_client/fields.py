@@ -77,10 +77,13 @@ class Fields(TypedDict, total=False):
     guidance_rescale: float
     guidance_start: float
     guidance_end: float
+    image_guidance_scale: float
     seed: int
     n: int
     strength: float
     noise_multiplier: float
+    noise_level: int
+    depth_map: ImageInput
     resize_mode: Literal["stretch", "crop", "fill"]
     mask_blur: int
     mask_grow: int

@@ -10,7 +10,7 @@ from typing import Any
 
 from darkroom_client.records import ExtraFile, GeneratedImage
 
-FILES = ("image", "mask")
+FILES = ("image", "mask", "depth_map")
 
 
 def encoded(fields: Mapping[str, Any]) -> dict[str, Any]:
