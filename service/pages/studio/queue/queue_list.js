@@ -35,7 +35,8 @@ function showQueue(changed) {
   document.title = open.length ? text.title_progress(Math.round(100 * share(open[0])), open.length) : text.title;
   if (open.length === 0) return;
   $("progress").value = share(open[0]);
-  if (changed === open[0]) showStatus(stateText(changed));
+  const isNews = changed === open[0] || $("status").textContent === text.sending;
+  if (isNews) showStatus(stateText(open[0]));
 }
 
 function rowOf(job) {
