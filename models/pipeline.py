@@ -38,7 +38,7 @@ from models.executors.controlled import ControlledRuns
 from models.executors.tiling import bands, in_place_of
 from models.networks.unet import AddedConditioning, UNet, guidance_embedding
 from models.samplers import SamplerTable
-from models.samplers.noise_schedule import NoiseSchedule
+from models.samplers.noise_schedule import NoiseLevels
 from models.samplers.partial import compile_part
 
 _NUMBERS = count()
@@ -61,7 +61,7 @@ class LatentDiffusion:
     unet: UNet
     autoencoder: FirstStage
     executors: Executors
-    noise_schedule: NoiseSchedule
+    noise_schedule: NoiseLevels
     device: torch.device
     dtype: torch.dtype
     folder: Path

@@ -29,7 +29,7 @@ from models.conditioners.textual_inversion import with_embeddings
 from models.executors.eager import eager_executors
 from models.loading.pipelines import ModelFiles, pipeline_of
 from models.loading.scheduler import read_noise_schedule, scheduler_notes
-from models.loading.stated import NOTHING_STATED, Stated
+from models.loading.stated import NOTHING_STATED, Stated, stated_in
 from models.networks.config import UNetConfig, mismatch
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
@@ -91,7 +91,7 @@ def load_model(
     dtype = dtype or default_dtype(device)
     report(0.0, "finding files")
     half = dtype != torch.float32
-    download = partial(fetch, half=half, report=Fetching(report))
+    download = partial(fetch, half=half, report=Fetching(report), ema=stated.ema)
     folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id, download)
     index = read_json(folder / "model_index.json")
     spec = pipeline_of(index, path_or_id)
@@ -103,7 +103,8 @@ def load_model(
     report(0.3, "autoencoder")
     autoencoder = _first_stage(folder, first_stage, dtype, device)
     report(0.5, "unet")
-    denoiser = _unet(folder / "unet", unet, dtype, device)
+    ema = stated.before(stated_in(folder)).ema
+    denoiser = _unet(folder / "unet", unet, dtype, device, ema)
     _check_channels(denoiser, autoencoder, concat_conditioning)
     schedule = read_noise_schedule(folder, stated)
     for note in scheduler_notes(folder, stated) if device.type != "meta" else ():
@@ -147,12 +148,19 @@ def _first_stage(
     return load_compatible(other, own, dtype, device)
 
 
-def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.device) -> UNet:
+def _unet(
+    own: Path, other: Path | None, dtype: torch.dtype, device: torch.device, ema: bool | None
+) -> UNet:
     """Load the model's own UNet, or another with the same conditioning and latents.
+
+    ema: which weights of the model's own, see `load_component`.
 
     Raises CheckpointError for one that does not fit.
     """
-    unet = load_component(other or own, lambda c: UNet(UNetConfig.from_dict(c)), dtype, device)
+    which = ema if other is None else None
+    unet = load_component(
+        other or own, lambda c: UNet(UNetConfig.from_dict(c)), dtype, device, which
+    )
     if other is None:
         return unet
     replaced = UNetConfig.from_dict(read_json(own / "config.json"))

@@ -31,7 +31,7 @@ from protocol.request.multi_pass import (
     resolve_refinement,
 )
 from protocol.request.outpainting import Outpainting
-from protocol.request.prompts import parse_prompt
+from protocol.request.prompts import PromptSyntax, parse_prompt
 from protocol.request.request import Decoder, GenerationRequest
 from protocol.request.samplers import resolve_eta
 from protocol.request.sizes import Size, target_size, upscaled_size
@@ -214,13 +214,19 @@ def _check_prompt(
 ) -> None:
     if "\0" in text:
         raise InvalidRequest(field, text, "free of NUL characters", "text-not-printable")
-    parsed = parse_prompt(text, params.prompt_syntax)
-    tokens = parsed.tokens(count_tokens, card.chunk_tokens)
+    tokens = prompt_tokens(text, params.prompt_syntax, card, count_tokens)
     tokens += further_tokens(text, params.loras, card)
     if tokens > card.max_prompt_tokens:
         raise InvalidRequest(
             field, f"{tokens} tokens", f"at most {card.max_prompt_tokens} tokens", "prompt-too-long"
         )
+
+
+def prompt_tokens(
+    text: str, syntax: PromptSyntax, card: ModelCard, count_tokens: TokenCounter
+) -> int:
+    """Return the length of a prompt in tokens, without the words that LoRAs bring along."""
+    return parse_prompt(text, syntax).tokens(count_tokens, card.chunk_tokens)
 
 
 def _outpainting(

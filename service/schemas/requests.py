@@ -16,8 +16,9 @@ from pydantic import (
 from protocol.record import Bool, Text
 from protocol.request.classes import AskedBoxes, ClassRef
 from protocol.request.client_record import ClientRecord
-from protocol.request.fields import Prompt
+from protocol.request.fields import Name, Prompt
 from protocol.request.generation_params import GenerationParams
+from protocol.request.prompts import PromptSyntax
 from protocol.request.tasks import Task
 from service.outbound import MAX_URL_LENGTH, URL, Rejected, parse_url
 from service.schemas.controls import ControlFiles
@@ -208,6 +209,18 @@ class ReadRequest(ClientRecord):
             "Where the service takes images by URL, `image_url` may be given instead."
         ),
     ]
+
+
+class TokensRequest(ClientRecord):
+    """A prompt whose tokens are to be counted."""
+
+    model: Name | None = Field(
+        default=None, description="A name from /v1/models; default: the model that is served."
+    )
+    prompt: Prompt = Field(description="The prompt, or the negative prompt.")
+    prompt_syntax: PromptSyntax = Field(
+        default=PromptSyntax.WEIGHTS, description="As in the request that is to be sent."
+    )
 
 
 REQUESTS: dict[Task, type[TaskRequest]] = {

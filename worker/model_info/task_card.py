@@ -16,6 +16,7 @@ from models.conditioners.concat_conditioning import (
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.loading.pipelines import PIPELINES
 from models.pipeline import LatentDiffusion
+from models.samplers.edm_schedule import EdmSchedule
 
 LARGEST_UPSCALED = 2048  # side in pixels of the largest square image that may be upscaled
 
@@ -43,6 +44,8 @@ _DISTILLED = {
     "default_sampler": "lcm",
     "default_schedule": "lcm",
 }
+# Playground v2.5 (Li et al. 2024): the defaults of its published card.
+_PLAYGROUND = {"default_steps": 50, "default_guidance_scale": 3.0}
 # Brooks et al. 2023, and diffusers' pipelines for both networks that edit images.
 _EDIT = {"default_steps": 100, "default_image_guidance_scale": 1.5, "default_strength": 1.0}
 _EDIT_SDXL_GUIDANCE_SCALE = 5.0
@@ -90,6 +93,8 @@ def task_fields(model: LatentDiffusion) -> dict[str, Any]:
             fields |= _upscaling(model) | _UPSCALER | levels
     if model.unet.config.time_cond_proj_dim is not None:
         fields |= _DISTILLED
+    if isinstance(model.noise_schedule, EdmSchedule) and model.autoencoder.config.statistics:
+        fields |= _PLAYGROUND
     if model.is_edit:
         fields |= _EDIT
         if model.is_sdxl:

@@ -168,7 +168,9 @@ def controlnet_config(shapes: Shapes, family: Family) -> Config:
     widths = _widths(shapes, levels)
     blocks = range(0, _count(shapes, "controlnet_cond_embedding.blocks"), 2)
     hint = [f"controlnet_cond_embedding.blocks.{i}.weight" for i in blocks]
-    return _conditional(shapes, family, widths) | {
+    encoder = _conditional(shapes, family, widths)
+    encoder.pop("reverse_transformer_layers_per_block", None)  # of a decoder, which it has not
+    return encoder | {
         "_class_name": "ControlNetModel",
         "in_channels": _size(shapes, "conv_in.weight", 1),
         "block_out_channels": widths,
@@ -327,6 +329,9 @@ def _family_first_stage(shapes: Shapes, family: Family, scaling_factor: float | 
     config = first_stage_config(shapes, scaling_factor=scaling_factor)
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     config["sample_size"] = family.sample_size * factor
+    if family.latents_mean and family.latents_std:
+        config["latents_mean"] = list(family.latents_mean)
+        config["latents_std"] = list(family.latents_std)
     return config | ({"force_upcast": True} if family.force_upcast else {})
 
 

@@ -62,6 +62,10 @@ class Family:
     image_scheduler: Mapping[str, Any] | None = field(default=None, repr=False)
     # The prediction type is not the same for all: see `training_facts`.
     sample_size_of_epsilon: int | None = None
+    # Keys of a file that tell this family from others with the same signature.
+    marks: tuple[str, ...] = ()
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
 
     @property
     def is_ambiguous(self) -> bool:
@@ -85,7 +89,9 @@ def families() -> tuple[Family, ...]:
 
 
 def _scheduler(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a scheduler's configuration: the settings that all families share, and its own."""
+    """Return a scheduler's configuration: the settings that all with betas share, and its own."""
+    if "sigma_data" in given:
+        return dict(given)
     return {
         "beta_schedule": "scaled_linear",
         "num_train_timesteps": 1000,
@@ -97,7 +103,11 @@ def _scheduler(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_LISTS = ("marks", "latents_mean", "latents_std")
+
+
 def _family(name: str, entry: dict[str, Any], schedules: Mapping[str, dict[str, Any]]) -> Family:
+    entry |= {key: tuple(entry[key]) for key in _LISTS if key in entry}
     signature = Signature(entry.pop("in_channels"), entry.pop("width"), entry.pop("context"))
     return Family(
         name=name,
@@ -116,9 +126,10 @@ def detect_family(shapes: Mapping[str, Shape]) -> Family:
     Raises UnknownFamily.
     """
     found = _signature(shapes)
-    for family in families():
-        if family.signature == found:
-            return family
+    alike = [family for family in families() if family.signature == found]
+    fitting = [family for family in alike if all(mark in shapes for mark in family.marks)]
+    if fitting:
+        return max(fitting, key=lambda family: len(family.marks))
     refuse_unet(found.in_channels, found.width, found.context)
     known = "; ".join(f"{family.title}: {family.signature}" for family in families())
     raise UnknownFamily(f"its UNet has {found}, and is none of these: {known}")

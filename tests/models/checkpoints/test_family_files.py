@@ -19,7 +19,9 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoints.checkpoint import resolve
+from models.checkpoints.checkpoint import read_json, resolve
+from models.checkpoints.convert.conversion import Conversion
+from models.checkpoints.detect.families import families
 from models.loading.loader import load_model
 from tests.models.checkpoints.published import mapping
 from tests.models.checkpoints.references import (
@@ -48,6 +50,10 @@ from tests.models.published.test_families import (
     theirs,
 )
 from tests.support.published import SDXL
+
+# Tensors that mark the training of two models, and are no weights.
+PLAYGROUND = {"edm_mean": torch.zeros(4), "edm_std": torch.ones(4)}
+COSXL = {"edm_vpred.sigma_max": torch.tensor(120.0), "edm_vpred.sigma_min": torch.tensor(0.002)}
 
 VOCABULARY = 49408  # of CLIP's tokenizer, which a single file does not hold
 COMPONENTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
@@ -119,10 +125,56 @@ def test_image_of_stable_diffusion_2_equals_diffusers(
 def test_image_of_sdxl_and_its_derivatives_equals_diffusers(
     name: str, pipeline: str, changes: dict[str, Any], only: Only, tmp_path: Path
 ) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(sdxl_state(name, only, changes), path)
+    published = Published(name, pipeline, {}, {}, "euler")
+    pipe = from_single_file(published.pipeline, path)
+    assert_equal_images(load_model(str(path), torch.device("cpu")), pipe, params_of(published))
+
+
+@pytest.mark.parametrize(
+    ("name", "marks", "sampler", "schedule", "scheduler"),
+    [
+        ("sdxl-playground", PLAYGROUND, "dpmpp_2m", "karras", "EDMDPMSolverMultistepScheduler"),
+        ("sdxl", COSXL, "euler", "exponential", "EDMEulerScheduler"),
+    ],
+    ids=["playground", "cosxl"],
+)
+def test_image_of_a_model_with_edm_preconditioning_equals_diffusers(
+    name: str,
+    marks: dict[str, Tensor],
+    sampler: str,
+    schedule: str,
+    scheduler: str,
+    only: Only,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(sdxl_state(name, only) | marks, path)
+    published = Published(name, "StableDiffusionXLPipeline", {}, {}, sampler, schedule)
+    pipe = from_single_file(published.pipeline, path)
+    assert type(pipe.scheduler).__name__ == scheduler
+    model = load_model(str(path), torch.device("cpu"))
+    assert_equal_images(model, pipe, params_of(published))
+    added = Conversion(path, tmp_path / "added")
+    assert added.run().title == model_title(name)
+    folder = resolve(str(path))
+    for part in ("scheduler/scheduler_config.json", "vae/config.json"):
+        assert read_json(tmp_path / "added" / part) == read_json(folder / part)
+
+
+def model_title(name: str) -> str:
+    return next(family.title for family in families() if family.name == name)
+
+
+def sdxl_state(
+    name: str, only: Only, changes: Mapping[str, Any] | None = None
+) -> dict[str, Tensor]:
+    """Return the tensors of a file of SDXL with few channels, and make its family the only one."""
     torch.manual_seed(4)
     # diffusers tells the two encoders apart by their widths.
     context = 64 + 2 * POOLED
-    config = narrow(SDXL, 6) | changes | {"cross_attention_dim": context}
+    config = narrow(SDXL, 6) | dict(changes or {}) | {"cross_attention_dim": context}
     only(narrow_family(name, context))
     where = mapping("sdxl-base.unet")
     unet = shaken(UNet2DConditionModel.from_config(config)).state_dict()
@@ -132,11 +184,7 @@ def test_image_of_sdxl_and_its_derivatives_equals_diffusers(
     }
     state = {where[key]: tensor for key, tensor in unet.items()} | first_stage_state()
     state |= {prefix + key: value for prefix, part in texts.items() for key, value in part.items()}
-    path = tmp_path / "model.safetensors"
-    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
-    published = Published(name, pipeline, {}, {}, "euler")
-    pipe = from_single_file(published.pipeline, path)
-    assert_equal_images(load_model(str(path), torch.device("cpu")), pipe, params_of(published))
+    return {key: tensor.clone().contiguous() for key, tensor in state.items()}
 
 
 def test_image_of_instruct_pix2pix_equals_diffusers(only: Only, tmp_path: Path) -> None:

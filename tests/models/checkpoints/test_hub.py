@@ -254,6 +254,10 @@ def test_one_variant_of_each_component_is_chosen() -> None:
         "depth_estimator/model.safetensors",
         "vae_1_0/diffusion_pytorch_model.safetensors",
     ]
+    last_step = set(model_files(files, half=True, suffixes=SAFE, ema=False))
+    assert "unet/diffusion_pytorch_model.non_ema.safetensors" in last_step
+    assert "unet/diffusion_pytorch_model.fp16.safetensors" not in last_step
+    assert "vae/diffusion_pytorch_model.fp16.safetensors" in last_step
     full = set(model_files(files, half=False, suffixes=SAFE))
     small = set(model_files(files, half=True, suffixes=SAFE))
     always = {

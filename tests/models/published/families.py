@@ -103,6 +103,27 @@ IMAGE_NOISE = {"_class_name": "DDPMScheduler", "beta_schedule": "scaled_linear"}
 V_PREDICTION = {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
 EULER_ANCESTRAL = {"_class_name": "EulerAncestralDiscreteScheduler"}
 EULER = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+# Of Playground v2.5 and CosXL, without the fields that have their defaults.
+EDM_DPM = {"_class_name": "EDMDPMSolverMultistepScheduler", "sigma_data": 0.5, "sigma_max": 80.0}
+EDM_EULER = {
+    "_class_name": "EDMEulerScheduler",
+    "sigma_data": 1.0,
+    "sigma_max": 120.0,
+    "sigma_min": 0.002,
+    "prediction_type": "v_prediction",
+    "sigma_schedule": "exponential",
+}
+_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+FLOW_DPM = {"_class_name": "DPMSolverMultistepScheduler", **_FLOW}
+FLOW_MATCH = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+FLOW_UNIPC = {"_class_name": "UniPCMultistepScheduler", **_FLOW}
+
+# The latents of Playground v2.5, normalised by the statistics of each channel.
+NORMALISED = {
+    "scaling_factor": 0.5,
+    "latents_mean": [-1.6574, 1.886, -1.383, 2.5155],
+    "latents_std": [8.4927, 5.9022, 6.5498, 5.2299],
+}
 
 
 @dataclass(frozen=True)
