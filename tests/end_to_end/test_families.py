@@ -82,7 +82,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     for published in FAMILIES:
         (folder / model_name(published)).mkdir()
         source = write(published, folder / model_name(published))
-        entries.append(f'[models.{model_name(published)}]\nsource = "{source}"\n')
+        entries.append(f'[models."{model_name(published)}"]\nsource = "{source}"\n')
     config = folder / "models.toml"
     config.write_text("\n".join(entries), "utf-8")
     with serving(Hub({f"owner/{name}": repository(name) for name in WORDS})) as hub:
