@@ -50,6 +50,8 @@ def write_model_json(
     if scaling_factor is None:
         raise CheckpointError(f"{family.title}: the file does not hold its scale_factor")
     index: dict[str, Any] = {"_class_name": family.pipeline, **_pipeline_options(family)}
+    if training.scheduler is not None and family.name == "sdxl-edit":
+        index["is_cosxl_edit"] = True  # the latents of the image to edit are scaled
     scheduler = _scheduler(family, training)
     index["scheduler"] = ["diffusers", scheduler["_class_name"]]
     for component, plan in file.plans.items():

@@ -137,8 +137,9 @@ def test_image_of_sdxl_and_its_derivatives_equals_diffusers(
     [
         ("sdxl-playground", PLAYGROUND, "dpmpp_2m", "karras", "EDMDPMSolverMultistepScheduler"),
         ("sdxl", COSXL, "euler", "exponential", "EDMEulerScheduler"),
+        ("sdxl-edit", COSXL, "euler", "exponential", "EDMEulerScheduler"),
     ],
-    ids=["playground", "cosxl"],
+    ids=["playground", "cosxl", "cosxl-edit"],
 )
 def test_image_of_a_model_with_edm_preconditioning_equals_diffusers(
     name: str,
@@ -150,8 +151,10 @@ def test_image_of_a_model_with_edm_preconditioning_equals_diffusers(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "model.safetensors"
-    save_file(sdxl_state(name, only) | marks, path)
-    published = Published(name, "StableDiffusionXLPipeline", {}, {}, sampler, schedule)
+    edits = name == "sdxl-edit"
+    save_file(sdxl_state(name, only, {"in_channels": 8} if edits else {}) | marks, path)
+    pipeline = f"StableDiffusionXL{'InstructPix2Pix' if edits else ''}Pipeline"
+    published = Published(name, pipeline, {}, {}, sampler, schedule)
     pipe = from_single_file(published.pipeline, path)
     assert type(pipe.scheduler).__name__ == scheduler
     model = load_model(str(path), torch.device("cpu"))
