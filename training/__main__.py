@@ -5,6 +5,7 @@
     python -m training diffusion     stage two
     python -m training decoder       the decoder alone, once more
     python -m training export        write the published layout
+    python -m training enlarge       a first stage for images of twice the side
     python -m training sample "red heart" pizza
 
 Every stage can be stopped at any time, and resumes where it was when called again.
@@ -27,12 +28,14 @@ from training.autoencoder_stage import AutoencoderStage, trained_autoencoder, wi
 from training.card import StageRecord, card, licences
 from training.decoder_stage import DecoderStage, muted_hues, refine
 from training.diffusion_stage import DiffusionStage, Examples, generate_grid
+from training.enlarged import first_stage
 from training.export import export
 from training.latents import Latents
 from training.presets import BUNDLED
 from training.runner import run
 from training.tokens import CaptionTokens
 
+BUNDLED_FOLDER = Path(models.__file__).parent / "bundled"
 AUTOENCODER_BATCH = 16
 DIFFUSION_BATCH = 32
 
@@ -41,6 +44,7 @@ class WorkFolder:
     """Paths of the files that each step writes and later steps read."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.packages = root / "icons"
         self.data = root / f"data-{BUNDLED.image_size}"
         self.tokenizer = root / "tokenizer"
@@ -129,6 +133,13 @@ def export_model(work: WorkFolder, options: argparse.Namespace) -> None:
     (options.to / "LICENSES.md").write_text(text, encoding="utf-8")
 
 
+def enlarge(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Train a first stage for images of twice the side, on the latents of the present one."""
+    art = data.kept_images(work.root, 2 * BUNDLED.image_size)
+    folders = first_stage.Folders(options.model, work.root)
+    first_stage.train(folders, art, options.steps, options.encoder_steps)
+
+
 def sample(work: WorkFolder, options: argparse.Namespace) -> None:
     """Generate an image for each prompt with the last checkpoint."""
     grid = generate_grid(
@@ -169,7 +180,11 @@ def parser() -> argparse.ArgumentParser:
     third = add("decoder", train_decoder)
     third.add_argument("--steps", type=_steps, default=4000)
     written = add("export", export_model)
-    written.add_argument("--to", type=Path, default=Path(models.__file__).parent / "bundled")
+    written.add_argument("--to", type=Path, default=BUNDLED_FOLDER)
+    larger = add("enlarge", enlarge)
+    larger.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="to start from")
+    larger.add_argument("--steps", type=_steps, default=8000, help="of the decoder")
+    larger.add_argument("--encoder-steps", type=_steps, default=1500)
     sampled = add("sample", sample)
     sampled.add_argument("prompts", nargs="+")
     sampled.add_argument("--seed", type=int, default=0)

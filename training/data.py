@@ -16,24 +16,41 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.captions import Labels, captions, is_kept, plain_name, weight
-from training.icons import ICON_SETS, Icon, labels_folder, read_icons, read_json, set_folder
+from training.icons import (
+    ICON_SETS,
+    Icon,
+    fetch_packages,
+    labels_folder,
+    read_icons,
+    read_json,
+    set_folder,
+)
 
-_SUPERSAMPLING = 4
+# Icons are rendered with at least this side, and at least twice the side of the result.
+_RENDERED_SIDE = 256
 
 
 @dataclass(frozen=True)
 class EmojiImages:
-    """Pixels (N, S, S, 3) uint8 on white, with N lists of captions and N sampling weights."""
+    """Pixels (N, S, S, 3) uint8 on white, with N lists of captions and N sampling weights.
+
+    The first caption of an image is its plain name. `styles` holds the N style words.
+    """
 
     pixels: npt.NDArray[np.uint8]
     captions: list[list[str]]
     weights: npt.NDArray[np.float64]
+    styles: list[str]
 
     def save(self, folder: Path) -> None:
         """Write `pixels.npy` and `captions.json` into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "pixels.npy", self.pixels)
-        record = {"captions": self.captions, "weights": self.weights.tolist()}
+        record = {
+            "captions": self.captions,
+            "weights": self.weights.tolist(),
+            "styles": self.styles,
+        }
         (folder / "captions.json").write_text(json.dumps(record), encoding="utf-8")
 
     @classmethod
@@ -41,7 +58,7 @@ class EmojiImages:
         """Read the files of `save`. Raises FileNotFoundError before the data step has run."""
         record = read_json(folder / "captions.json")
         pixels = np.load(folder / "pixels.npy")
-        return cls(pixels, record["captions"], np.array(record["weights"]))
+        return cls(pixels, record["captions"], np.array(record["weights"]), record["styles"])
 
 
 def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
@@ -49,7 +66,8 @@ def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
 
     It is rendered larger and averaged down, because direct rendering breaks up thin outlines.
     """
-    side = size * _SUPERSAMPLING
+    factor = max(2, _RENDERED_SIDE // size)
+    side = size * factor
     longest = max(icon.width, icon.height)
     try:
         png = resvg_py.svg_to_bytes(
@@ -64,7 +82,7 @@ def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
     image = Image.open(BytesIO(bytes(png))).convert("RGB")
     canvas = Image.new("RGB", (side, side), "white")
     canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return np.asarray(canvas.reduce(_SUPERSAMPLING))
+    return np.asarray(canvas.reduce(factor))
 
 
 def _render_job(job: tuple[Icon, int]) -> npt.NDArray[np.uint8] | None:
@@ -82,7 +100,7 @@ def read_labels(packages: Path) -> Labels:
 
 
 def select_icons(packages: Path) -> list[Icon]:
-    """Read the icons of all sets except skin-tone variants, flags and keycaps."""
+    """Read the icons of all sets except skin-tone variants."""
     kept = []
     for icon_set in ICON_SETS:
         icons = read_icons(icon_set, read_json(set_folder(packages, icon_set) / "icons.json"))
@@ -107,4 +125,14 @@ def build(packages: Path, size: int) -> EmojiImages:
         pixels=np.stack([pixels for pixels, _, _ in named]),
         captions=[captions(plain, style, labels) for _, plain, style in named],
         weights=np.array([weight(plain, style, labels) for _, plain, style in named]),
+        styles=[style for _, _, style in named],
     )
+
+
+def kept_images(root: Path, size: int) -> EmojiImages:
+    """Return the images of the work folder `root`; the first call fetches and renders the icons."""
+    folder = root / f"data-{size}"
+    if not folder.exists():
+        fetch_packages(root / "icons")
+        build(root / "icons", size).save(folder)
+    return EmojiImages.load(folder)

@@ -69,22 +69,38 @@ class DecoderStage:
     def parts(self) -> Mapping[str, Stateful]:
         return {"decoder": self.decoder, "ema": self.ema, "optimizer": self.optimizer}
 
-    def step(self, step: int, total_steps: int) -> dict[str, float]:
-        set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE, 50))
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return random images (B, 3, S, S) in [-1, 1], and unscaled samples of their latents."""
         chosen = torch.multinomial(self.weights, self.batch_size, True, generator=self.generator)
         images = from_pixels(self.pixels[chosen.numpy()])
-        z = self.latents.sample(chosen, self.generator) / self.latents.scaling_factor
+        return images, self.latents.sample(chosen, self.generator) / self.latents.scaling_factor
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode unscaled latents with the network that is trained, in bfloat16."""
         with torch.autocast("cpu", torch.bfloat16):
-            decoded = self.autoencoder.decode(z).float()
+            return self.autoencoder.decode(z).float()
+
+    def reconstruction(self, decoded: Tensor, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of decoded images, and its parts to log."""
         l1 = F.l1_loss(decoded, images)
         colour = colour_loss(decoded, images, self.autoencoder.config.factor)
         loss = l1 + edge_loss(decoded, images) + COLOUR_WEIGHT * colour
+        return loss, {"l1": l1.item(), "colour": colour.item()}
+
+    def update(self, loss: Tensor) -> None:
+        """Take one step of the optimiser."""
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
         self.optimizer.step()
         self.ema.update()
-        return {"l1": l1.item(), "colour": colour.item()}
+
+    def step(self, step: int, total_steps: int) -> dict[str, float]:
+        set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE, 50))
+        images, z = self.batch()
+        loss, losses = self.reconstruction(self.decode(z), images)
+        self.update(loss)
+        return losses
 
     @torch.no_grad()
     def grid(self) -> Image.Image:

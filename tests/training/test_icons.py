@@ -64,9 +64,12 @@ def test_attribution_is_read_from_the_package(tmp_path: Path) -> None:
 
 def test_cache_returns_the_saved_data(tmp_path: Path) -> None:
     pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
-    art = EmojiImages(pixels, [["pizza", "a pizza"], ["cat"]], np.array([8.0, 0.25]))
+    art = EmojiImages(
+        pixels, [["pizza", "a pizza"], ["cat"]], np.array([8.0, 0.25]), ["flat", "noto"]
+    )
     art.save(tmp_path)
     loaded = EmojiImages.load(tmp_path)
     assert (loaded.pixels == pixels).all()
     assert loaded.captions == art.captions
     assert (loaded.weights == art.weights).all()
+    assert loaded.styles == art.styles
