@@ -34,13 +34,15 @@ _RENDERED_SIDE = 256
 class EmojiImages:
     """Pixels (N, S, S, 3) uint8 on white, with N lists of captions and N sampling weights.
 
-    The first caption of an image is its plain name. `styles` holds the N style words.
+    The first caption of an image is its plain name. `styles` holds the N style words, `groups` the
+    numbers of Emojibase's groups, None for names that it lacks.
     """
 
     pixels: npt.NDArray[np.uint8]
     captions: list[list[str]]
     weights: npt.NDArray[np.float64]
     styles: list[str]
+    groups: list[int | None]
 
     def save(self, folder: Path) -> None:
         """Write `pixels.npy` and `captions.json` into `folder`."""
@@ -50,6 +52,7 @@ class EmojiImages:
             "captions": self.captions,
             "weights": self.weights.tolist(),
             "styles": self.styles,
+            "groups": self.groups,
         }
         (folder / "captions.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -58,7 +61,8 @@ class EmojiImages:
         """Read the files of `save`. Raises FileNotFoundError before the data step has run."""
         record = read_json(folder / "captions.json")
         pixels = np.load(folder / "pixels.npy")
-        return cls(pixels, record["captions"], np.array(record["weights"]), record["styles"])
+        weights = np.array(record["weights"])
+        return cls(pixels, record["captions"], weights, record["styles"], record["groups"])
 
 
 def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
@@ -126,6 +130,7 @@ def build(packages: Path, size: int) -> EmojiImages:
         captions=[captions(plain, style, labels) for _, plain, style in named],
         weights=np.array([weight(plain, style, labels) for _, plain, style in named]),
         styles=[style for _, _, style in named],
+        groups=[labels.group(plain) for _, plain, _ in named],
     )
 
 

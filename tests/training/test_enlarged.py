@@ -76,7 +76,7 @@ def test_a_run_goes_on_from_the_weights_that_another_wrote(
     save_component(trained, trained.config.to_dict(), first.model / "vae", stem, torch.float16)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 255, (4, SIDE, SIDE, 3), dtype=np.uint8)
-    art = EmojiImages(pixels, [["cat"]] * 4, np.ones(4), ["flat"] * 4)
+    art = EmojiImages(pixels, [["cat"]] * 4, np.ones(4), ["flat"] * 4, [3] * 4)
     for folders in (first, second):
         folders.work.mkdir()
 

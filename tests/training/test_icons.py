@@ -72,4 +72,4 @@ def test_cache_returns_the_saved_data(tmp_path: Path) -> None:
     assert (loaded.pixels == pixels).all()
     assert loaded.captions == art.captions
     assert (loaded.weights == art.weights).all()
-    assert loaded.styles == art.styles
+    assert (loaded.styles, loaded.groups) == (art.styles, art.groups)

@@ -1,1 +1,1 @@
-"""Evaluation of the bundled model: is the image what its prompt says, and is it sharp."""
+"""Evaluation of the bundled model: correctness and sharpness of its images."""

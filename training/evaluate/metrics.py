@@ -10,7 +10,8 @@ from torch import Tensor
 
 def top_shares(logits: Tensor, classes: Tensor, counts: tuple[int, ...] = (1, 5)) -> list[float]:
     """Return the share of images whose class is among the highest 1, and 5, of logits (N, K)."""
-    ranked = logits.topk(max(counts), dim=1).indices == classes[:, None]
+    best = logits.topk(min(max(counts), logits.shape[1]), dim=1).indices
+    ranked = best == classes[:, None]
     return [ranked[:, :count].any(1).double().mean().item() for count in counts]
 
 
