@@ -6,6 +6,8 @@
     python -m training decoder       the decoder alone, once more
     python -m training export        write the published layout
     python -m training enlarge       a first stage for images of twice the side
+    python -m training continue      stage two once more, from the weights of the bundled model
+    python -m training pack          images as one archive, for `training/h200.sh`
     python -m training sample "red heart" pizza
 
 Every stage can be stopped at any time, and resumes where it was when called again.
@@ -26,6 +28,7 @@ from models.text.tokenizer import Tokenizer
 from training import checkpointing, data, icons, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder, with_scaling_factor
 from training.card import StageRecord, card, licences
+from training.continued import continue_training
 from training.decoder_stage import DecoderStage, muted_hues, refine
 from training.diffusion_stage import DiffusionStage, Examples, generate_grid
 from training.enlarged import first_stage
@@ -37,6 +40,7 @@ from training.tokens import CaptionTokens
 
 BUNDLED_FOLDER = Path(models.__file__).parent / "bundled"
 AUTOENCODER_BATCH = 16
+ENLARGED_BATCH = 8
 DIFFUSION_BATCH = 32
 
 
@@ -137,7 +141,20 @@ def enlarge(work: WorkFolder, options: argparse.Namespace) -> None:
     """Train a first stage for images of twice the side, on the latents of the present one."""
     art = data.kept_images(work.root, 2 * BUNDLED.image_size)
     folders = first_stage.Folders(options.model, work.root)
-    first_stage.train(folders, art, options.steps, options.encoder_steps)
+    steps = first_stage.Steps(options.steps, options.encoder_steps, options.batch)
+    first_stage.train(folders, art, steps)
+
+
+def continue_diffusion(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Train the diffusion model of a folder further, with a fresh optimiser."""
+    art = data.kept_images(work.root, options.size)
+    continue_training(options.model, art, work.root / "continued", options.steps, options.batch)
+
+
+def pack(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Pack the images of twice the side for a machine that cannot render them."""
+    data.kept_images(work.root, 2 * BUNDLED.image_size).pack(data.PACKED)
+    print(f"{data.PACKED}: {data.PACKED.stat().st_size / 2**20:.1f} MiB")
 
 
 def sample(work: WorkFolder, options: argparse.Namespace) -> None:
@@ -185,6 +202,13 @@ def parser() -> argparse.ArgumentParser:
     larger.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="to start from")
     larger.add_argument("--steps", type=_steps, default=8000, help="of the decoder")
     larger.add_argument("--encoder-steps", type=_steps, default=1500)
+    larger.add_argument("--batch", type=_steps, default=ENLARGED_BATCH)
+    further = add("continue", continue_diffusion)
+    further.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="to start from")
+    further.add_argument("--steps", type=_steps, default=8000)
+    further.add_argument("--batch", type=_steps, default=DIFFUSION_BATCH)
+    further.add_argument("--size", type=_steps, default=BUNDLED.image_size, help="of its images")
+    add("pack", pack)
     sampled = add("sample", sample)
     sampled.add_argument("prompts", nargs="+")
     sampled.add_argument("--seed", type=int, default=0)

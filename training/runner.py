@@ -76,10 +76,11 @@ def stop_request() -> Iterator[Event]:
             signal.signal(number, handler)
 
 
-def run(stage: Stage, folder: Path, total_steps: int, cadence: Cadence | None = None) -> None:
+def run(stage: Stage, folder: Path, total_steps: int, cadence: Cadence | None = None) -> int:
     """Train `stage` up to `total_steps`, starting from the last checkpoint in `folder`.
 
-    On SIGINT or SIGTERM, finish the step, save a checkpoint and return.
+    Return the steps that were done. On SIGINT or SIGTERM, finish the step, save a checkpoint and
+    return.
     """
     cadence = cadence or Cadence()
     checkpoint = folder / "checkpoint.pt"
@@ -102,4 +103,5 @@ def run(stage: Stage, folder: Path, total_steps: int, cadence: Cadence | None = 
                 checkpointing.save(checkpoint, done, stage.generator, stage.parts())
                 saved_at = time.monotonic()
             if last:
-                return
+                return done
+    return start

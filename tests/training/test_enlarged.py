@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.checkpoints.checkpoint import save_component
-from training.data import EmojiImages
-from training.enlarged.first_stage import Folders, averaged, images_seen, load_autoencoder, train
+from training.checkpointing import images_seen
+from training.data import EmojiImages, averaged
+from training.enlarged.first_stage import Folders, Steps, load_autoencoder, train
 from training.enlarged.growth import enlarge
 from training.presets import MINIATURE
 
@@ -80,15 +81,18 @@ def test_a_run_goes_on_from_the_weights_that_another_wrote(
     for folders in (first, second):
         folders.work.mkdir()
 
-    train(first, art, decoder_steps=2, encoder_steps=1)
+    train(first, art, Steps(decoder=2, encoder=1, batch=8))
     assert load_autoencoder(first.result).config.sample_size == SIDE
-    assert images_seen(first.result) == {"decoder": 16, "encoder": 8}
+    assert images_seen(first.result) == {"enlarged decoder": 16, "enlarged encoder": 8}
 
     second.model.mkdir()
+    (first.result / "training.json").rename(second.model / "training.json")
     first.result.rename(second.model / "vae")
-    train(second, art, decoder_steps=1, encoder_steps=1)
-    assert images_seen(second.result) == {"decoder": 24, "encoder": 16}
-    assert json.dumps({"decoder": 16, "encoder": 8}) in capsys.readouterr().out.replace("'", '"')
+    train(second, art, Steps(decoder=1, encoder=1, batch=8))
+    assert images_seen(second.result) == {"enlarged decoder": 24, "enlarged encoder": 16}
+    assert json.dumps(
+        {"enlarged decoder": 16, "enlarged encoder": 8}
+    ) in capsys.readouterr().out.replace("'", '"')
     before, after = (load_autoencoder(path) for path in (second.model / "vae", second.result))
     moved = [
         (a - b).abs().max() for a, b in zip(before.parameters(), after.parameters(), strict=True)

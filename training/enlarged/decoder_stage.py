@@ -16,6 +16,7 @@ from torch import Tensor
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from training.checkpointing import Stateful
 from training.decoder_stage import DecoderStage
+from training.device import autocast, channels_last
 from training.discriminator import (
     adaptive_weight,
     discriminator_loss,
@@ -23,7 +24,6 @@ from training.discriminator import (
     patch_discriminator,
 )
 from training.latents import Latents
-from training.layout import channels_last
 from training.runner import learning_rate, set_learning_rate
 
 LEARNING_RATE = 5e-4
@@ -48,7 +48,7 @@ class SharpDecoderStage(DecoderStage):
     ) -> None:
         torch.manual_seed(seed)
         super().__init__(autoencoder, latents, pixels, weights, batch_size, seed)
-        self.discriminator = patch_discriminator()
+        self.discriminator = patch_discriminator().to(self.device)
         channels_last(self.discriminator)
         self.judge_optimizer = torch.optim.AdamW(
             self.discriminator.parameters(), lr=3e-4, betas=(0.5, 0.9), fused=True
@@ -62,7 +62,8 @@ class SharpDecoderStage(DecoderStage):
         images, z = super().batch()
         deviation = torch.rand(len(z), 1, 1, 1, generator=self.generator)
         deviation = deviation * LATENT_NOISE / self.latents.scaling_factor
-        return images, z + deviation * torch.randn(z.shape, generator=self.generator)
+        noise = deviation * torch.randn(z.shape, generator=self.generator)
+        return images, z + noise.to(self.device)
 
     def step(self, step: int, total_steps: int) -> dict[str, float]:
         set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE, 50))
@@ -77,7 +78,7 @@ class SharpDecoderStage(DecoderStage):
 
     def adversarial(self, reconstruction: Tensor, decoded: Tensor) -> Tensor:
         """Return the weighted adversarial loss of the decoded images."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(self.device):
             logits = self.discriminator(decoded)
         loss = generator_loss(logits.float())
         weight = adaptive_weight(reconstruction, loss, self.autoencoder.decoder.conv_out.weight)
@@ -85,7 +86,7 @@ class SharpDecoderStage(DecoderStage):
 
     def train_discriminator(self, images: Tensor, decoded: Tensor) -> float:
         """Train the discriminator for one step and return its loss."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(self.device):
             logits = self.discriminator(torch.cat([images, decoded])).float()
         loss = discriminator_loss(*logits.chunk(2))
         self.judge_optimizer.zero_grad()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from training.autoencoder_stage import COLUMNS, in_rows
 from training.checkpointing import Stateful
+from training.device import autocast, training_device
 from training.ema import EMA
 from training.grids import from_pixels, grid, to_pixels
 from training.latents import Latents
@@ -39,8 +40,9 @@ class EncoderStage:
         batch_size: int,
         seed: int = 0,
     ) -> None:
-        self.autoencoder, self.latents, self.pixels = autoencoder, latents, pixels
-        self.batch_size = batch_size
+        self.device = training_device()
+        self.autoencoder = autoencoder.to(self.device)
+        self.latents, self.pixels, self.batch_size = latents, pixels, batch_size
         self.generator = torch.Generator().manual_seed(seed)
         self.encoder = nn.ModuleList([autoencoder.encoder, autoencoder.quant_conv])
         self.encoder.requires_grad_(True)
@@ -54,12 +56,15 @@ class EncoderStage:
 
     def loss(self, chosen: Tensor) -> Tensor:
         """Return the mean squared error of scaled means and of logarithmic deviations."""
-        images = from_pixels(self.pixels[chosen.numpy()])
-        with torch.autocast("cpu", torch.bfloat16):
+        images = from_pixels(self.pixels[chosen.numpy()]).to(self.device)
+        with autocast(self.device):
             moments = self.autoencoder.moments(images).float()
         mean, logvar = moments.chunk(2, dim=1)
-        error = (mean - self.latents.mean[chosen]) * self.latents.scaling_factor
-        deviations = F.mse_loss(0.5 * logvar, self.latents.std[chosen].log())
+        expected, deviation = (
+            t[chosen].to(self.device) for t in (self.latents.mean, self.latents.std)
+        )
+        error = (mean - expected) * self.latents.scaling_factor
+        deviations = F.mse_loss(0.5 * logvar, deviation.log())
         return error.square().mean() + DEVIATION_WEIGHT * deviations
 
     def step(self, step: int, total_steps: int) -> dict[str, float]:
@@ -79,7 +84,8 @@ class EncoderStage:
         """Return rows of images, each above its reconstructions by the averaged encoder."""
         pixels = self.pixels[:: max(1, len(self.pixels) // 32)][:32]
         self.ema.swap()
-        decoded = self.autoencoder.decode(self.autoencoder.encode(from_pixels(pixels)).mode())
+        images = from_pixels(pixels).to(self.device)
+        decoded = self.autoencoder.decode(self.autoencoder.encode(images).mode())
         self.ema.swap()
         pairs = zip(in_rows(pixels), in_rows(to_pixels(decoded)), strict=True)
         return grid(np.concatenate([row for pair in pairs for row in pair]), COLUMNS)

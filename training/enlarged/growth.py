@@ -13,7 +13,7 @@ from torch import nn
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.autoencoders.first_stage_config import AutoencoderConfig
-from training.layout import channels_last
+from training.device import channels_last
 
 
 def enlarged_config(config: AutoencoderConfig) -> AutoencoderConfig:

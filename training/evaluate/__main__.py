@@ -26,6 +26,7 @@ from models.conditioners.clip import text_stages
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from training.data import EmojiImages, kept_images
+from training.device import training_device
 from training.evaluate import classifier as icon_classifier
 from training.evaluate.classifier import SIDE, Classifier
 from training.evaluate.figures import figures
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if given.quick:
         names, how = sample_names(names, QUICK_NAMES), QUICK
-    model = load_model(given.model, torch.device("cpu"), first_stage=given.first_stage)
+    model = load_model(given.model, training_device(), torch.float32, first_stage=given.first_stage)
     folder = given.work / "evaluation"
     latents = kept_latents(model, names, how, folder)
     pixels = decode(model, latents)
@@ -116,7 +117,7 @@ def kept_latents(
     fingerprint = sha256(repr((how, [name.prompt for name in names])).encode())
     (stage,) = text_stages(model.conditioner)
     for parameter in (*model.unet.parameters(), *stage.encoder.parameters()):
-        fingerprint.update(parameter.detach().numpy().tobytes())
+        fingerprint.update(parameter.detach().cpu().numpy().tobytes())
     file = folder / f"latents-{fingerprint.hexdigest()[:16]}.pt"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

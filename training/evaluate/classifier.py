@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from training.device import channels_last
 from training.grids import from_pixels
-from training.layout import channels_last
 from training.runner import learning_rate, set_learning_rate
 
 #: Side of the images that it is trained on.

@@ -42,13 +42,15 @@ def generate(model: LatentDiffusion, prompts: list[str], how: Generation) -> Ten
     latents = []
     for start in tqdm(range(0, len(params), _BATCH), desc="generating", unit="batch"):
         *_, batch = model.generate(params[start : start + _BATCH])
-        latents += [state.x for state in batch]
+        latents += [state.x.cpu() for state in batch]
     return torch.stack(latents)
 
 
 def decode(model: LatentDiffusion, latents: Tensor) -> npt.NDArray[np.uint8]:
     """Return the pixels (N, H, W, 3) of latents."""
-    return np.concatenate([model.decode(part).numpy() for part in latents.split(_BATCH)])
+    return np.concatenate(
+        [model.decode(part.to(model.device)).numpy() for part in latents.split(_BATCH)]
+    )
 
 
 def resized(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:

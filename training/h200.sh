@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Trains the bundled model on a machine with a GPU, for minutes, and measures it:
+#
+#     python -m training pack      where icons can be fetched; writes build/training-images.zip
+#     training/h200.sh [--smoke]   on the GPU machine, with a copy of that file
+#
+# It enlarges the first stage to 128 x 128, then trains the diffusion model further, both from the
+# weights in models/bundled, within ENLARGE_S and DIFFUSION_S seconds. A stage that runs out of time
+# saves a checkpoint and stops. If $OUT is a folder, the weights, logs and figures are copied there.
+# --smoke takes two steps of each, needs no GPU, and stores nothing.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-$(command -v .venv/bin/python || command -v python3)}
+export PYTHONUNBUFFERED=1
+
+work=var/gpu-training
+enlarge_s=${ENLARGE_S:-150} diffusion_s=${DIFFUSION_S:-240}
+enlarge=(--steps 3000 --encoder-steps 1000 --batch 64)
+diffusion=(--steps 6000 --batch 512)
+quick=()
+if [ "${1:-}" = --smoke ]; then
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  enlarge=(--steps 2 --encoder-steps 2 --batch 2) diffusion=(--steps 2 --batch 2)
+  quick=(--quick)
+fi
+
+failed=()
+# limited SECONDS COMMAND...: SIGTERM makes a stage save its checkpoint and write its result.
+limited() {
+  local limit=$1
+  shift
+  echo "== $*"
+  timeout --kill-after 60 "$limit" "$python" -m "$@" || failed+=("$*")
+}
+
+limited "$enlarge_s" training --work "$work" enlarge "${enlarge[@]}"
+limited "$diffusion_s" training --work "$work" continue "${diffusion[@]}"
+
+model=$work/continued/model
+[ -d "$model" ] || model=models/bundled
+limited 120 training.evaluate --work "$work" --model "$model" \
+  --first-stage "$work/enlarged-vae" "${quick[@]}" | tee "$work/evaluation.json"
+
+if [ -n "${OUT:-}" ] && [ -z "${quick[*]}" ]; then
+  tar -czf "$OUT/training.tar.gz" -C "$work" \
+    $(cd "$work" && ls -d enlarged-vae continued/model */log.jsonl evaluation/*.png evaluation.json \
+      2>/dev/null)
+fi
+
+[ -z "${failed[*]}" ] || { printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; }
