@@ -16,6 +16,7 @@ Every stage can be stopped at any time, and resumes where it was when called aga
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ from training.enlarged import first_stage
 from training.export import export
 from training.latents import Latents
 from training.presets import BUNDLED
-from training.runner import run
+from training.runner import Cadence, run
 from training.tokens import CaptionTokens
 
 BUNDLED_FOLDER = Path(models.__file__).parent / "bundled"
@@ -133,6 +134,8 @@ def export_model(work: WorkFolder, options: argparse.Namespace) -> None:
     third = StageRecord.read(work.decoder / "log.jsonl", AUTOENCODER_BATCH)
     text = card(model, first, second, third, images)
     (options.to / "README.md").write_text(text, encoding="utf-8")
+    seen = {"autoencoder": first.seen, "diffusion": second.seen, "decoder": third.seen}
+    checkpointing.write_images_seen(options.to, seen)
     text = licences(work.packages, BUNDLED.image_size)
     (options.to / "LICENSES.md").write_text(text, encoding="utf-8")
 
@@ -141,14 +144,18 @@ def enlarge(work: WorkFolder, options: argparse.Namespace) -> None:
     """Train a first stage for images of twice the side, on the latents of the present one."""
     art = data.kept_images(work.root, 2 * BUNDLED.image_size)
     folders = first_stage.Folders(options.model, work.root)
-    steps = first_stage.Steps(options.steps, options.encoder_steps, options.batch)
-    first_stage.train(folders, art, steps)
+    budget = first_stage.Budget(
+        options.steps, options.encoder_steps, options.batch, options.seconds
+    )
+    first_stage.train(folders, art, budget)
 
 
 def continue_diffusion(work: WorkFolder, options: argparse.Namespace) -> None:
     """Train the diffusion model of a folder further, with a fresh optimiser."""
     art = data.kept_images(work.root, options.size)
-    continue_training(options.model, art, work.root / "continued", options.steps, options.batch)
+    folder = work.root / "continued"
+    cadence = Cadence(limit_s=options.seconds)
+    continue_training(options.model, art, folder, options.steps, options.batch, cadence)
 
 
 def pack(work: WorkFolder, options: argparse.Namespace) -> None:
@@ -203,10 +210,12 @@ def parser() -> argparse.ArgumentParser:
     larger.add_argument("--steps", type=_steps, default=8000, help="of the decoder")
     larger.add_argument("--encoder-steps", type=_steps, default=1500)
     larger.add_argument("--batch", type=_steps, default=ENLARGED_BATCH)
+    larger.add_argument("--seconds", type=float, default=math.inf, help="at most")
     further = add("continue", continue_diffusion)
     further.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="to start from")
     further.add_argument("--steps", type=_steps, default=8000)
     further.add_argument("--batch", type=_steps, default=DIFFUSION_BATCH)
+    further.add_argument("--seconds", type=float, default=math.inf, help="at most")
     further.add_argument("--size", type=_steps, default=BUNDLED.image_size, help="of its images")
     add("pack", pack)
     sampled = add("sample", sample)

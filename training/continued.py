@@ -20,7 +20,7 @@ from training.diffusion_stage import DiffusionStage, Examples
 from training.export import export
 from training.latents import Latents
 from training.presets import Preset
-from training.runner import run
+from training.runner import Cadence, run
 from training.tokens import CaptionTokens
 
 
@@ -50,13 +50,18 @@ def continued_stage(folder: Path, art: EmojiImages, batch_size: int) -> Diffusio
 
 
 def continue_training(
-    folder: Path, art: EmojiImages, work: Path, steps: int, batch_size: int
+    folder: Path,
+    art: EmojiImages,
+    work: Path,
+    steps: int,
+    batch_size: int,
+    cadence: Cadence | None = None,
 ) -> None:
     """Train the model in `folder` for more steps and write the result to `work`/model."""
     seen = images_seen(folder)
     print(f"starts from {folder}; images seen by earlier runs: {seen or 'none'}")
     stage = continued_stage(folder, art, batch_size)
-    done = run(stage, work, steps)
+    done = run(stage, work, steps, cadence)
     stage.ema.swap()
     result = work / "model"
     export(stage.model(), folder / "tokenizer", result)

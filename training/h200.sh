@@ -5,8 +5,8 @@
 #     training/h200.sh [--smoke]   on the GPU machine, with a copy of that file
 #
 # It enlarges the first stage to 128 x 128, then trains the diffusion model further, both from the
-# weights in models/bundled, within ENLARGE_S and DIFFUSION_S seconds. A stage that runs out of time
-# saves a checkpoint and stops. If $OUT is a folder, the weights, logs and figures are copied there.
+# weights in models/bundled, in at most ENLARGE_S and DIFFUSION_S seconds, after which a stage stops
+# and writes what it has. If $OUT is a folder, the weights, logs and figures are copied there.
 # --smoke takes two steps of each, needs no GPU, and stores nothing.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -26,20 +26,17 @@ if [ "${1:-}" = --smoke ]; then
 fi
 
 failed=()
-# limited SECONDS COMMAND...: SIGTERM makes a stage save its checkpoint and write its result.
-limited() {
-  local limit=$1
-  shift
+stage() {
   echo "== $*"
-  timeout --kill-after 60 "$limit" "$python" -m "$@" || failed+=("$*")
+  "$python" -m "$@" || failed+=("$*")
 }
 
-limited "$enlarge_s" training --work "$work" enlarge "${enlarge[@]}"
-limited "$diffusion_s" training --work "$work" continue "${diffusion[@]}"
+stage training --work "$work" enlarge --seconds "$enlarge_s" "${enlarge[@]}"
+stage training --work "$work" continue --seconds "$diffusion_s" "${diffusion[@]}"
 
 model=$work/continued/model
 [ -d "$model" ] || model=models/bundled
-limited 120 training.evaluate --work "$work" --model "$model" \
+stage training.evaluate --work "$work" --model "$model" \
   --first-stage "$work/enlarged-vae" "${quick[@]}" | tee "$work/evaluation.json"
 
 if [ -n "${OUT:-}" ] && [ -z "${quick[*]}" ]; then

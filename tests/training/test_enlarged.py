@@ -1,6 +1,5 @@
 """The first stage for images of twice the side: its start, and a run from committed weights."""
 
-import json
 from pathlib import Path
 
 import diffusers
@@ -13,7 +12,7 @@ from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.checkpoints.checkpoint import save_component
 from training.checkpointing import images_seen
 from training.data import EmojiImages, averaged
-from training.enlarged.first_stage import Folders, Steps, load_autoencoder, train
+from training.enlarged.first_stage import Budget, Folders, load_autoencoder, train
 from training.enlarged.growth import enlarge
 from training.presets import MINIATURE
 
@@ -81,18 +80,17 @@ def test_a_run_goes_on_from_the_weights_that_another_wrote(
     for folders in (first, second):
         folders.work.mkdir()
 
-    train(first, art, Steps(decoder=2, encoder=1, batch=8))
+    train(first, art, Budget(decoder_steps=2, encoder_steps=1, batch=8))
     assert load_autoencoder(first.result).config.sample_size == SIDE
     assert images_seen(first.result) == {"enlarged decoder": 16, "enlarged encoder": 8}
 
     second.model.mkdir()
     (first.result / "training.json").rename(second.model / "training.json")
     first.result.rename(second.model / "vae")
-    train(second, art, Steps(decoder=1, encoder=1, batch=8))
+    train(second, art, Budget(decoder_steps=1, encoder_steps=1, batch=8))
     assert images_seen(second.result) == {"enlarged decoder": 24, "enlarged encoder": 16}
-    assert json.dumps(
-        {"enlarged decoder": 16, "enlarged encoder": 8}
-    ) in capsys.readouterr().out.replace("'", '"')
+    printed = capsys.readouterr().out
+    assert "earlier runs: {'enlarged decoder': 16, 'enlarged encoder': 8}" in printed
     before, after = (load_autoencoder(path) for path in (second.model / "vae", second.result))
     moved = [
         (a - b).abs().max() for a, b in zip(before.parameters(), after.parameters(), strict=True)

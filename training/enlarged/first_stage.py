@@ -6,6 +6,7 @@ from any version that was committed. `training.json` beside the weights counts t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from training.enlarged.decoder_stage import SharpDecoderStage
 from training.enlarged.encoder_stage import EncoderStage
 from training.enlarged.growth import enlarge
 from training.latents import Latents
-from training.runner import run
+from training.runner import Cadence, run
+
+ENCODER_SHARE = 0.25  # of the time
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,17 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Steps of the decoder and of the encoder, and the images of each."""
+class Budget:
+    """Steps of the decoder and of the encoder, images of each, and seconds of the whole."""
 
-    decoder: int
-    encoder: int
+    decoder_steps: int
+    encoder_steps: int
     batch: int
+    limit_s: float = math.inf
+
+    def cadence(self, share: float) -> Cadence:
+        """Return the cadence of a stage that may use a share of the time."""
+        return Cadence(limit_s=share * self.limit_s)
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL:
@@ -66,7 +74,7 @@ def load_autoencoder(folder: Path) -> AutoencoderKL:
     )
 
 
-def train(folders: Folders, art: EmojiImages, steps: Steps) -> None:
+def train(folders: Folders, art: EmojiImages, budget: Budget) -> None:
     """Train the decoder, then the encoder, from the model's weights or the last checkpoints."""
     trained = load_autoencoder(folders.model / "vae").to(training_device())
     side = art.pixels.shape[1]
@@ -74,13 +82,13 @@ def train(folders: Folders, art: EmojiImages, steps: Steps) -> None:
     network = trained if trained.config.sample_size == side else enlarge(trained)
     seen = images_seen(folders.model)
     print(f"starts from {folders.model}; images seen by earlier runs: {seen or 'none'}")
-    decoder = SharpDecoderStage(network, latents, art.pixels, muted_hues(art.pixels), steps.batch)
-    run(decoder, folders.decoder, steps.decoder)
+    decoder = SharpDecoderStage(network, latents, art.pixels, muted_hues(art.pixels), budget.batch)
+    run(decoder, folders.decoder, budget.decoder_steps, budget.cadence(1 - ENCODER_SHARE))
     refine(network, folders.decoder / "checkpoint.pt")
     network.requires_grad_(False)
-    encoder = EncoderStage(network, latents, art.pixels, steps.batch)
-    run(encoder, folders.encoder, steps.encoder)
-    write(folders, network, seen, steps.batch)
+    encoder = EncoderStage(network, latents, art.pixels, budget.batch)
+    run(encoder, folders.encoder, budget.encoder_steps, budget.cadence(ENCODER_SHARE))
+    write(folders, network, seen, budget.batch)
 
 
 def encoded(autoencoder: AutoencoderKL, art: EmojiImages, file: Path) -> Latents:
