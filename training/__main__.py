@@ -142,7 +142,7 @@ def export_model(work: WorkFolder, options: argparse.Namespace) -> None:
 
 def enlarge(work: WorkFolder, options: argparse.Namespace) -> None:
     """Train a first stage for images of twice the side, on the latents of the present one."""
-    art = data.kept_images(work.root, 2 * BUNDLED.image_size)
+    art = data.kept_images(work.root, 2 * BUNDLED.image_size).every(options.every)
     folders = first_stage.Folders(options.model, work.root)
     budget = first_stage.Budget(
         options.steps, options.encoder_steps, options.batch, options.seconds
@@ -152,7 +152,7 @@ def enlarge(work: WorkFolder, options: argparse.Namespace) -> None:
 
 def continue_diffusion(work: WorkFolder, options: argparse.Namespace) -> None:
     """Train the diffusion model of a folder further, with a fresh optimiser."""
-    art = data.kept_images(work.root, options.size)
+    art = data.kept_images(work.root, options.size).every(options.every)
     folder = work.root / "continued"
     cadence = Cadence(limit_s=options.seconds)
     continue_training(options.model, art, folder, options.steps, options.batch, cadence)
@@ -217,6 +217,8 @@ def parser() -> argparse.ArgumentParser:
     further.add_argument("--batch", type=_steps, default=DIFFUSION_BATCH)
     further.add_argument("--seconds", type=float, default=math.inf, help="at most")
     further.add_argument("--size", type=_steps, default=BUNDLED.image_size, help="of its images")
+    for step in (larger, further):
+        step.add_argument("--every", type=_steps, default=1, help="use each N-th image only")
     add("pack", pack)
     sampled = add("sample", sample)
     sampled.add_argument("prompts", nargs="+")

@@ -79,6 +79,16 @@ class EmojiImages:
             ]
         return cls._of(np.stack(pixels), record)
 
+    def every(self, number: int) -> EmojiImages:
+        """Return every `number`-th image, for a quick run."""
+        return EmojiImages(
+            self.pixels[::number],
+            self.captions[::number],
+            self.weights[::number],
+            self.styles[::number],
+            self.groups[::number],
+        )
+
     def _record(self) -> str:
         lists = (self.captions, self.weights.tolist(), self.styles, self.groups)
         return json.dumps(dict(zip(_LISTS, lists, strict=True)))

@@ -21,7 +21,8 @@ quick=()
 if [ "${1:-}" = --smoke ]; then
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  enlarge=(--steps 2 --encoder-steps 2 --batch 2) diffusion=(--steps 2 --batch 2)
+  enlarge=(--steps 2 --encoder-steps 2 --batch 2 --every 500)
+  diffusion=(--steps 2 --batch 2 --every 500)
   quick=(--quick)
 fi
 

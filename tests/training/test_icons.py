@@ -86,6 +86,8 @@ def test_packed_images_are_the_same(tmp_path: Path) -> None:
     assert unpacked.captions == art.captions
     assert (unpacked.weights == art.weights).all()
     assert (unpacked.styles, unpacked.groups) == (art.styles, art.groups)
+    assert unpacked.every(2).captions == [["pizza"]]
+    assert (unpacked.every(2).pixels == pixels[:1]).all()
 
 
 def test_images_are_kept_after_the_archive_is_unpacked(
