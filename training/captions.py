@@ -74,11 +74,6 @@ class Labels:
         """Return the label for a name written as words, or None if Emojibase has none."""
         return self.by_slug.get(slug(words))
 
-    def group(self, words: str) -> int | None:
-        """Return the number of Emojibase's group for a name; None for names that it lacks."""
-        label = self.find(words)
-        return label.group if label else None
-
 
 def is_kept(name: str, names_of_set: Collection[str]) -> bool:
     """Return False for skin-tone variants, which repeat an icon in up to 25 colours.

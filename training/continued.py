@@ -17,6 +17,7 @@ from training.checkpointing import images_seen, write_images_seen
 from training.data import EmojiImages
 from training.device import training_device
 from training.diffusion_stage import DiffusionStage, Examples
+from training.enlarged.growth import config_of
 from training.export import export
 from training.latents import Latents
 from training.presets import Preset
@@ -30,16 +31,17 @@ def continued_stage(folder: Path, art: EmojiImages, batch_size: int) -> Diffusio
     autoencoder = model.autoencoder
     assert isinstance(autoencoder, AutoencoderKL)
     (text,) = text_stages(model.conditioner)
+    config = config_of(autoencoder)
     preset = Preset(
-        image_size=autoencoder.config.sample_size,
+        image_size=config.sample_size,
         vocab_size=text.encoder.config.vocab_size,
-        autoencoder=autoencoder.config,
+        autoencoder=config,
         unet=model.unet.config,
         text_encoder=text.encoder.config,
     )
     encoded = Latents.encode(autoencoder.to(training_device()), art.pixels)
     # The UNet was trained with this factor; that of other images would be slightly different.
-    latents = Latents(encoded.mean, encoded.std, autoencoder.config.scaling_factor)
+    latents = Latents(encoded.mean, encoded.std, config.scaling_factor)
     captions = CaptionTokens.encode(text.tokenizer, art.captions)
     examples = Examples(latents, captions, torch.from_numpy(art.weights))
     stage = DiffusionStage(preset, examples, autoencoder, text.tokenizer, batch_size)

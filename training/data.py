@@ -29,7 +29,7 @@ from training.icons import (
 #: Images for a machine that cannot fetch or render the icons, see `training/h200.sh`.
 PACKED = Path("build/training-images.zip")
 
-_LISTS = ("captions", "weights", "styles", "groups")
+_LISTS = ("captions", "weights", "styles")
 # Icons are rendered with at least this side, and at least twice the side of the result.
 _RENDERED_SIDE = 256
 
@@ -38,15 +38,13 @@ _RENDERED_SIDE = 256
 class EmojiImages:
     """Pixels (N, S, S, 3) uint8 on white, with N lists of captions and N sampling weights.
 
-    The first caption of an image is its plain name. `styles` holds the N style words, `groups` the
-    numbers of Emojibase's groups, None for names that it lacks.
+    The first caption of an image is its plain name. `styles` holds the N style words.
     """
 
     pixels: npt.NDArray[np.uint8]
     captions: list[list[str]]
     weights: npt.NDArray[np.float64]
     styles: list[str]
-    groups: list[int | None]
 
     def save(self, folder: Path) -> None:
         """Write `pixels.npy` and `captions.json` into `folder`."""
@@ -86,17 +84,16 @@ class EmojiImages:
             self.captions[::number],
             self.weights[::number],
             self.styles[::number],
-            self.groups[::number],
         )
 
     def _record(self) -> str:
-        lists = (self.captions, self.weights.tolist(), self.styles, self.groups)
+        lists = (self.captions, self.weights.tolist(), self.styles)
         return json.dumps(dict(zip(_LISTS, lists, strict=True)))
 
     @classmethod
     def _of(cls, pixels: npt.NDArray[np.uint8], record: dict[str, Any]) -> Self:
-        captions, weights, styles, groups = (record[name] for name in _LISTS)
-        return cls(pixels, captions, np.array(weights), styles, groups)
+        captions, weights, styles = (record[name] for name in _LISTS)
+        return cls(pixels, captions, np.array(weights), styles)
 
 
 def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
@@ -166,7 +163,6 @@ def build(packages: Path, size: int) -> EmojiImages:
         captions=[captions(plain, style, labels) for _, plain, style in named],
         weights=np.array([weight(plain, style, labels) for _, plain, style in named]),
         styles=[style for _, _, style in named],
-        groups=[labels.group(plain) for _, plain, _ in named],
     )
 
 

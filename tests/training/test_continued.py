@@ -27,7 +27,7 @@ SIDE = MINIATURE.image_size
 @pytest.fixture
 def art() -> EmojiImages:
     pixels = np.random.default_rng(0).integers(0, 255, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    return EmojiImages(pixels, CAPTIONS, np.ones(3), ["flat"] * 3, [0, 4, 5])
+    return EmojiImages(pixels, CAPTIONS, np.ones(3), ["flat"] * 3)
 
 
 @pytest.fixture

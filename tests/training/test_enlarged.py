@@ -13,7 +13,7 @@ from models.checkpoints.checkpoint import save_component
 from training.checkpointing import images_seen
 from training.data import EmojiImages, averaged
 from training.enlarged.first_stage import Budget, Folders, load_autoencoder, train
-from training.enlarged.growth import enlarge
+from training.enlarged.growth import config_of, enlarge
 from training.presets import MINIATURE
 
 SIDE = 2 * MINIATURE.image_size
@@ -76,12 +76,12 @@ def test_a_run_goes_on_from_the_weights_that_another_wrote(
     save_component(trained, trained.config.to_dict(), first.model / "vae", stem, torch.float16)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 255, (4, SIDE, SIDE, 3), dtype=np.uint8)
-    art = EmojiImages(pixels, [["cat"]] * 4, np.ones(4), ["flat"] * 4, [3] * 4)
+    art = EmojiImages(pixels, [["cat"]] * 4, np.ones(4), ["flat"] * 4)
     for folders in (first, second):
         folders.work.mkdir()
 
     train(first, art, Budget(decoder_steps=2, encoder_steps=1, batch=8))
-    assert load_autoencoder(first.result).config.sample_size == SIDE
+    assert config_of(load_autoencoder(first.result)).sample_size == SIDE
     assert images_seen(first.result) == {"enlarged decoder": 16, "enlarged encoder": 8}
 
     second.model.mkdir()

@@ -33,7 +33,7 @@ def art(side: int = 128) -> EmojiImages:
             pixels.append(image)
             captions.append([name, f"a {name}"])
             styles.append(style)
-    return EmojiImages(np.stack(pixels), captions, np.ones(len(pixels)), styles, [3] * len(pixels))
+    return EmojiImages(np.stack(pixels), captions, np.ones(len(pixels)), styles)
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +57,10 @@ def test_the_committed_classifier_knows_every_name() -> None:
 
 def test_classes_need_three_training_styles_and_one_that_is_held_out() -> None:
     icons = EmojiImages(
-        pixels=np.zeros((11, 2, 2, 3), np.uint8),
-        captions=[[name] for name in "aaaabbbdddd"],
-        weights=np.ones(11),
-        styles=[*ALL, *ALL[:3], *ALL],
-        groups=[3] * 7 + [1] * 4,
+        pixels=np.zeros((7, 2, 2, 3), np.uint8),
+        captions=[[name] for name in "aaaabbb"],
+        weights=np.ones(7),
+        styles=[*ALL, *ALL[:3]],
     )
     assert class_names(icons) == ["a"]
     found = IconClasses.of(icons, ["a"])
@@ -136,9 +135,9 @@ def test_quick_evaluation_of_the_bundled_model(
     names = sample_names(read_names(), 12)
     icons = art()
     chosen = [names[i % len(names)].label for i in range(len(icons.captions))]
-    EmojiImages(
-        icons.pixels, [[name] for name in chosen], icons.weights, icons.styles, icons.groups
-    ).save(tmp_path / "data-128")
+    EmojiImages(icons.pixels, [[name] for name in chosen], icons.weights, icons.styles).save(
+        tmp_path / "data-128"
+    )
     main(["--quick", "--work", str(tmp_path)])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["names"] == len(names)

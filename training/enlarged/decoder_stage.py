@@ -55,8 +55,11 @@ class SharpDecoderStage(DecoderStage):
         )
 
     def parts(self) -> Mapping[str, Stateful]:
-        judge = {"discriminator": self.discriminator, "judge_optimizer": self.judge_optimizer}
-        return {**super().parts(), **judge}
+        return {
+            **super().parts(),
+            "discriminator": self.discriminator,
+            "judge_optimizer": self.judge_optimizer,
+        }
 
     def batch(self) -> tuple[Tensor, Tensor]:
         images, z = super().batch()

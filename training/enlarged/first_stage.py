@@ -23,7 +23,7 @@ from training.device import training_device
 from training.ema import EMA
 from training.enlarged.decoder_stage import SharpDecoderStage
 from training.enlarged.encoder_stage import EncoderStage
-from training.enlarged.growth import enlarge
+from training.enlarged.growth import config_of, enlarge
 from training.latents import Latents
 from training.runner import Cadence, run
 
@@ -79,7 +79,7 @@ def train(folders: Folders, art: EmojiImages, budget: Budget) -> None:
     trained = load_autoencoder(folders.model / "vae").to(training_device())
     side = art.pixels.shape[1]
     latents = encoded(trained, art, folders.work / "enlarged-latents.pt")
-    network = trained if trained.config.sample_size == side else enlarge(trained)
+    network = trained if config_of(trained).sample_size == side else enlarge(trained)
     seen = images_seen(folders.model)
     print(f"starts from {folders.model}; images seen by earlier runs: {seen or 'none'}")
     decoder = SharpDecoderStage(network, latents, art.pixels, muted_hues(art.pixels), budget.batch)
@@ -94,7 +94,7 @@ def train(folders: Folders, art: EmojiImages, budget: Budget) -> None:
 def encoded(autoencoder: AutoencoderKL, art: EmojiImages, file: Path) -> Latents:
     """Return the latents of all images in the size of `autoencoder`; the first call stores them."""
     if not file.exists():
-        factor = art.pixels.shape[1] // autoencoder.config.sample_size
+        factor = art.pixels.shape[1] // config_of(autoencoder).sample_size
         Latents.encode(autoencoder, averaged(art.pixels, factor)).save(file)
     return Latents.load(file)
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.autoencoders.first_stage_config import AutoencoderConfig
+from models.networks.layers import ResnetBlock
 from training.device import channels_last
 
 
@@ -27,20 +28,27 @@ def enlarged_config(config: AutoencoderConfig) -> AutoencoderConfig:
     )
 
 
+def config_of(autoencoder: AutoencoderKL) -> AutoencoderConfig:
+    """Return the configuration of an autoencoder, by its own type."""
+    assert isinstance(autoencoder.config, AutoencoderConfig)
+    return autoencoder.config
+
+
 @torch.no_grad()
 def enlarge(trained: AutoencoderKL) -> AutoencoderKL:
     """Return an autoencoder with one more level and the weights of `trained` in all others."""
-    network = AutoencoderKL(enlarged_config(trained.config))
+    network = AutoencoderKL(enlarged_config(config_of(trained)))
     weights = network.state_dict()
     for name, value in trained.state_dict().items():
         weights[_below(name)].copy_(value)
-    decoder, encoder = network.decoder, network.encoder
-    for level in (decoder.up_blocks[-1], encoder.down_blocks[0]):
-        for resnet in level.resnets:
-            nn.init.zeros_(resnet.conv2.weight)
-            nn.init.zeros_(resnet.conv2.bias)
-    _pass_through(decoder.up_blocks[-2].upsamplers[0].conv, rows=[1], columns=[1])
-    _pass_through(encoder.down_blocks[0].downsamplers[0].conv, rows=[0, 1], columns=[0, 1])
+    levels = len(network.decoder.up_blocks)
+    added = (network.decoder.up_blocks[-1], network.encoder.down_blocks[0])
+    for resnet in (part for level in added for part in level.modules()):
+        if isinstance(resnet, ResnetBlock):
+            for parameter in resnet.conv2.parameters():
+                nn.init.zeros_(parameter)
+    _pass_through(network, f"decoder.up_blocks.{levels - 2}.upsamplers.0.conv", [1])
+    _pass_through(network, "encoder.down_blocks.0.downsamplers.0.conv", [0, 1])
     channels_last(network)
     return network.eval().requires_grad_(False)
 
@@ -54,11 +62,12 @@ def _below(name: str) -> str:
     return f"{prefix}{int(level) + 1}.{rest}"
 
 
-def _pass_through(conv: nn.Conv2d, rows: list[int], columns: list[int]) -> None:
-    """Make a 3x3 convolution average each channel over the taps in `rows` and `columns`."""
-    nn.init.zeros_(conv.weight)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
-    for row in rows:
-        for column in columns:
-            conv.weight[:, :, row, column].fill_diagonal_(1 / (len(rows) * len(columns)))
+def _pass_through(network: AutoencoderKL, name: str, taps: list[int]) -> None:
+    """Make a 3x3 convolution average each channel over the rows and columns of `taps`."""
+    conv = network.get_submodule(name)
+    assert isinstance(conv, nn.Conv2d)
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
+    for row in taps:
+        for column in taps:
+            conv.weight[:, :, row, column].fill_diagonal_(1 / len(taps) ** 2)

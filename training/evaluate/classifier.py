@@ -64,7 +64,7 @@ class Classifier(nn.Module):
     @classmethod
     def load(cls, file: Path) -> Classifier:
         """Read the file of `save`, in single precision."""
-        with safe_open(file, "pt") as stored:  # type: ignore[no-untyped-call]
+        with safe_open(file, "pt") as stored:
             network = cls(stored.metadata()["names"].split("\n"))
         network.load_state_dict(load_file(file))
         return network.eval().requires_grad_(False)

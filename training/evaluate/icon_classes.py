@@ -11,21 +11,15 @@ import numpy.typing as npt
 from training.data import EmojiImages
 
 #: Styles whose icons the classifier never sees in training.
-HELD_OUT_STYLES = frozenset({"twemoji", "firefox"})
+HELD_OUT_STYLES = frozenset({"twemoji", "emojione"})
 MIN_TRAINING_STYLES = 3
-#: Groups of Emojibase: smileys and hearts, nature, food, places, activities, objects.
-GROUPS = frozenset({0, 3, 4, 5, 6, 7})
 
 
 def class_names(art: EmojiImages) -> list[str]:
-    """Return the names that at least three training styles and one that is held out have.
-
-    People and symbols are left out: many of them differ by a detail only.
-    """
+    """Return the names that at least three training styles and one that is held out have."""
     styles = defaultdict(set)
-    for captions, style, group in zip(art.captions, art.styles, art.groups, strict=True):
-        if group in GROUPS:
-            styles[captions[0]].add(style)
+    for captions, style in zip(art.captions, art.styles, strict=True):
+        styles[captions[0]].add(style)
     return sorted(
         name
         for name, found in styles.items()
