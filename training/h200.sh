@@ -4,8 +4,8 @@
 #     python -m training pack      where icons can be fetched; writes build/training-images.zip
 #     training/h200.sh [--smoke]   on the GPU machine, with a copy of that file
 #
-# It enlarges the first stage to 128 x 128, then trains the diffusion model further, both from the
-# weights in models/bundled, in at most ENLARGE_S and DIFFUSION_S seconds, after which a stage stops
+# It trains the diffusion model further, then enlarges the first stage to 128 x 128, both from the
+# weights in models/bundled, in at most DIFFUSION_S and ENLARGE_S seconds, after which a stage stops
 # and writes what it has. If $OUT is a folder, the weights, logs and figures are copied there.
 # --smoke takes two steps of each, needs no GPU, and stores nothing.
 set -uo pipefail
@@ -32,17 +32,16 @@ stage() {
   "$python" -m "$@" || failed+=("$*")
 }
 
-stage training --work "$work" enlarge --seconds "$enlarge_s" "${enlarge[@]}"
 stage training --work "$work" continue --seconds "$diffusion_s" "${diffusion[@]}"
-
 model=$work/continued/model
 [ -d "$model" ] || model=models/bundled
-stage training.evaluate --work "$work" --model "$model" \
-  --first-stage "$work/enlarged-vae" "${quick[@]}" | tee "$work/evaluation.json"
+stage training --work "$work" enlarge --model "$model" --seconds "$enlarge_s" "${enlarge[@]}"
+stage training.evaluate --work "$work" --model "$work/enlarged-model" "${quick[@]}" |
+  tee "$work/evaluation.json"
 
 if [ -n "${OUT:-}" ] && [ -z "${quick[*]}" ]; then
   tar -czf "$OUT/training.tar.gz" -C "$work" \
-    $(cd "$work" && ls -d enlarged-vae continued/model */log.jsonl evaluation/*.png evaluation.json \
+    $(cd "$work" && ls -d enlarged-model */log.jsonl evaluation/*.png evaluation.json \
       2>/dev/null)
 fi
 

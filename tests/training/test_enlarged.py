@@ -81,17 +81,15 @@ def test_a_run_goes_on_from_the_weights_that_another_wrote(
         folders.work.mkdir()
 
     train(first, art, Budget(decoder_steps=2, encoder_steps=1, batch=8))
-    assert config_of(load_autoencoder(first.result)).sample_size == SIDE
+    assert config_of(load_autoencoder(first.result / "vae")).sample_size == SIDE
     assert images_seen(first.result) == {"enlarged decoder": 16, "enlarged encoder": 8}
 
-    second.model.mkdir()
-    (first.result / "training.json").rename(second.model / "training.json")
-    first.result.rename(second.model / "vae")
+    first.result.rename(second.model)
     train(second, art, Budget(decoder_steps=1, encoder_steps=1, batch=8))
     assert images_seen(second.result) == {"enlarged decoder": 24, "enlarged encoder": 16}
     printed = capsys.readouterr().out
     assert "earlier runs: {'enlarged decoder': 16, 'enlarged encoder': 8}" in printed
-    before, after = (load_autoencoder(path) for path in (second.model / "vae", second.result))
+    before, after = (load_autoencoder(path / "vae") for path in (second.model, second.result))
     moved = [
         (a - b).abs().max() for a, b in zip(before.parameters(), after.parameters(), strict=True)
     ]

@@ -7,6 +7,7 @@ from any version that was committed. `training.json` beside the weights counts t
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ ENCODER_SHARE = 0.25  # of the time
 
 @dataclass(frozen=True)
 class Folders:
-    """Folders of a run: the model it starts from, checkpoints, and the network it writes."""
+    """Folders of a run: the model it starts from, checkpoints, and the model it writes."""
 
     model: Path
     work: Path
@@ -47,7 +48,7 @@ class Folders:
 
     @property
     def result(self) -> Path:
-        return self.work / "enlarged-vae"
+        return self.work / "enlarged-model"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def encoded(autoencoder: AutoencoderKL, art: EmojiImages, file: Path) -> Latents
 
 
 def write(folders: Folders, network: AutoencoderKL, seen: dict[str, int], batch: int) -> None:
-    """Write the network with the averaged weights of the last checkpoints, and its record."""
+    """Write the model with the averaged weights of the last checkpoints, and its record."""
     parts = {
         "enlarged decoder": (
             folders.decoder,
@@ -112,7 +113,10 @@ def write(folders: Folders, network: AutoencoderKL, seen: dict[str, int], batch:
     for name, (folder, part) in parts.items():
         record[name] = seen.get(name, 0) + load_average(part, folder / "checkpoint.pt") * batch
     config = network.config.to_dict()
-    save_component(network, config, folders.result, "diffusion_pytorch_model", torch.float16)
+    shutil.copytree(folders.model, folders.result, dirs_exist_ok=True)
+    save_component(
+        network, config, folders.result / "vae", "diffusion_pytorch_model", torch.float16
+    )
     write_images_seen(folders.result, record)
     print(f"{folders.result}: images seen: {record}")
 

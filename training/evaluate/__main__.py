@@ -1,8 +1,8 @@
 """Measure the bundled model: what its images show, how sharp they are, how near to icons.
 
-    python -m training.evaluate                    the bundled model
-    python -m training.evaluate --first-stage F    with another first stage, in the folder F
-    python -m training.evaluate --quick            a few names, to see that it works
+    python -m training.evaluate              the bundled model
+    python -m training.evaluate --model F    that of the folder F
+    python -m training.evaluate --quick      a few names, to see that it works
 
 It generates four images for each of 300 names, which takes some minutes; latents are kept in the
 work folder and used again while the networks that made them are the same. It prints the figures as
@@ -50,7 +50,6 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("--model", default="bundled", help="folder of the model")
-    options.add_argument("--first-stage", type=Path, help="folder of another first stage")
     options.add_argument("--steps", type=int, default=Generation.steps)
     options.add_argument("--guidance-scale", type=float, default=Generation.guidance_scale)
     options.add_argument("--sampler", default=Generation.sampler)
@@ -77,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if given.quick:
         names, how = sample_names(names, QUICK_NAMES), QUICK
-    model = load_model(given.model, training_device(), torch.float32, first_stage=given.first_stage)
+    model = load_model(given.model, training_device(), torch.float32)
     folder = given.work / "evaluation"
     latents = kept_latents(model, names, how, folder)
     pixels = decode(model, latents)
