@@ -31,7 +31,8 @@ FROM base AS api
 COPY protocol protocol
 COPY service service
 COPY darkroom darkroom
-RUN python -m compileall -q protocol service darkroom
+COPY clients/python/darkroom_client darkroom_client
+RUN python -m compileall -q protocol service darkroom darkroom_client
 USER 10001:10001
 ENV HOST=0.0.0.0 PORT=8000 OBJECT_STORE_URL=file:///images
 EXPOSE 8000
@@ -61,7 +62,8 @@ COPY protocol protocol
 COPY models models
 COPY worker worker
 COPY darkroom darkroom
-RUN python -m compileall -q protocol models worker darkroom
+COPY clients/python/darkroom_client darkroom_client
+RUN python -m compileall -q protocol models worker darkroom darkroom_client
 USER 10001:10001
 
 FROM any-worker AS worker-gpu
@@ -77,5 +79,6 @@ COPY protocol protocol
 COPY models models
 COPY worker worker
 COPY darkroom darkroom
-RUN python -m compileall -q protocol models worker darkroom
+COPY clients/python/darkroom_client darkroom_client
+RUN python -m compileall -q protocol models worker darkroom darkroom_client
 USER 10001:10001

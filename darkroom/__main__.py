@@ -6,10 +6,9 @@ import sys
 from functools import partial
 from typing import NoReturn
 
-from darkroom.client import Refused, ServerUnreachable
 from darkroom.commands import api, certificate, generate, keys, models, up, worker
 from darkroom.commands.certificate import CannotCertify
-from darkroom.commands.generate import CannotWrite
+from darkroom.commands.generated_files import CannotWrite
 from darkroom.commands.keys import NoSuchKey, RedisUnreachable
 from darkroom.commands.models.add import CannotAdd
 from darkroom.commands.models.check import CannotCheck
@@ -18,6 +17,7 @@ from darkroom.processes.embedded_redis import EmbeddedRedisError
 from darkroom.processes.process import ProgramFailed
 from darkroom.processes.server_binary import NoServerBinary
 from darkroom.terminal import flushed_output, open_missing_streams
+from darkroom_client import DarkroomError as ClientError
 from protocol.errors import DarkroomError
 from protocol.startup import INVALID, exit_status, one_line
 from protocol.variables import misspelled
@@ -40,6 +40,7 @@ USER_ERRORS = (
     CannotCertify,
     CannotCheck,
     CannotWrite,
+    ClientError,
     DarkroomError,
     EmbeddedRedisError,
     NoDevices,
@@ -48,8 +49,6 @@ USER_ERRORS = (
     OSError,
     ProgramFailed,
     RedisUnreachable,
-    Refused,
-    ServerUnreachable,
 )
 
 

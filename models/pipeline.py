@@ -21,7 +21,7 @@ from models.autoencoders.overflow import Overflows, overflowed, single_precision
 from models.autoencoders.pixels import from_bytes, to_bytes
 from models.autoencoders.preview import LinearPreview, decode_preview, project_preview
 from models.conditioners import Conditioner
-from models.conditioners.concat_conditioning import ConcatConditioning
+from models.conditioners.concat_conditioning import ConcatConditioning, EditConditioning
 from models.denoising.denoiser import Conditioning, Control, Controls, DenoisingState, advance
 from models.denoising.masks import (
     MaskedContent,
@@ -38,7 +38,7 @@ from models.executors.controlled import ControlledRuns
 from models.executors.tiling import bands, in_place_of
 from models.networks.unet import AddedConditioning, UNet, guidance_embedding
 from models.samplers import SamplerTable
-from models.samplers.noise_schedule import NoiseSchedule
+from models.samplers.noise_schedule import NoiseLevels
 from models.samplers.partial import compile_part
 
 _NUMBERS = count()
@@ -61,7 +61,7 @@ class LatentDiffusion:
     unet: UNet
     autoencoder: FirstStage
     executors: Executors
-    noise_schedule: NoiseSchedule
+    noise_schedule: NoiseLevels
     device: torch.device
     dtype: torch.dtype
     folder: Path
@@ -82,6 +82,11 @@ class LatentDiffusion:
     def is_inpainting(self) -> bool:
         """Return True if the UNet is conditioned on the masked image and the mask."""
         return self.concat_conditioning is not None and self.concat_conditioning.is_inpainting
+
+    @property
+    def is_edit(self) -> bool:
+        """Return True if the UNet edits the image that it is conditioned on."""
+        return isinstance(self.concat_conditioning, EditConditioning)
 
     # -- images ---------------------------------------------------------------------------------
 
@@ -202,13 +207,15 @@ class LatentDiffusion:
 
     def starts_from_image(self, params: SamplingParams) -> bool:
         """Return False if the initial image is given to the UNet only."""
-        return not (self.is_inpainting and params.strength == 1 and not params.soft_mask)
+        known = self.concat_conditioning is not None and self.concat_conditioning.holds_image
+        return not (known and params.strength == 1 and not params.soft_mask)
 
     def begin(
         self, params: SamplingParams, noise: ImageNoise, source: Tensor | None = None
     ) -> DenoisingState:
         """Return one image before its first step, from noise or from `source` latents (C, h, w)."""
         positive, negative = self.conditionings(params)
+        concat = self._concat_channels(params, noise, first=True)
         state = DenoisingState.start(
             self.table(params, from_noise=source is None),
             noise,
@@ -224,9 +231,12 @@ class LatentDiffusion:
             guidance_rescale=params.guidance_rescale,
             guidance_interval=params.guidance_interval,
             controls=tuple(self.embed_control(control, params) for control in params.controls),
+            image_guidance_scale=self.image_guidance_scale(params),
         )
-        # After the start, because it may take noise too, and the initial noise comes first.
-        state.concat = self._concat_channels(params, noise)
+        # It may take noise, too: before or after the initial noise.
+        state.concat = (
+            self._concat_channels(params, noise, first=False) if concat is None else concat
+        )
         return state
 
     def conditionings(self, params: SamplingParams) -> tuple[Conditioning, Conditioning | None]:
@@ -238,8 +248,27 @@ class LatentDiffusion:
         positive, width = self.conditioner.positive(params), self.unet.config.time_cond_proj_dim
         if width is not None:
             guidance = guidance_embedding(params.guidance_scale, width).to(self.device)
-            return replace(positive, guidance=guidance), None
-        return positive, self.conditioner.negative(params) if params.guidance_scale > 1 else None
+            return self._labelled(replace(positive, guidance=guidance), params), None
+        negative = self.conditioner.negative(params) if params.guidance_scale > 1 else None
+        negative = negative and self._labelled(negative, params)
+        return self._labelled(positive, params), negative
+
+    def _labelled(self, conditioning: Conditioning, params: SamplingParams) -> Conditioning:
+        """Return the conditioning with the noise level of the image, if the network reads it."""
+        if self.unet.config.num_class_embeds is None:
+            return conditioning
+        label = torch.tensor(float(params.noise_level), device=self.device)
+        return replace(conditioning, label=label)
+
+    def image_guidance_scale(self, params: SamplingParams) -> float:
+        """Return the image guidance scale for networks that edit images, 1 for all others."""
+        return params.image_guidance_scale if self.is_edit else 1.0
+
+    def guided_rows(self, params: SamplingParams) -> int:
+        """Return the rows of the network for one image or tile at a step with guidance."""
+        if params.guidance_scale <= 1:
+            return 1
+        return 2 + (self.image_guidance_scale(params) != 1.0)
 
     @torch.inference_mode()
     def embed_control(self, control: ControlImage, params: SamplingParams) -> Control:
@@ -272,9 +301,14 @@ class LatentDiffusion:
         mask = None if params.masked_noise is None else self._latent_mask(params)
         return None if mask is None else MaskedContent(mask, params.masked_noise or 0.0)
 
-    def _concat_channels(self, params: SamplingParams, noise: ImageNoise) -> Tensor | None:
-        """Return the further input channels of the UNet, (K, h, w), if it has any."""
-        if self.concat_conditioning is None:
+    def _concat_channels(
+        self, params: SamplingParams, noise: ImageNoise, *, first: bool
+    ) -> Tensor | None:
+        """Return the further input channels of the UNet, (K, h, w), if it has any.
+
+        first: those whose noise comes before the initial noise; otherwise the others.
+        """
+        if self.concat_conditioning is None or self.concat_conditioning.comes_first != first:
             return None
         size = self.latent_shape(params.width, params.height)[1:]
         if params.soft_mask and params.mask is not None:  # whatever may change is marked
@@ -349,8 +383,13 @@ class _ImageEncoder:
     noise: ImageNoise
 
     def mode(self, image: Tensor) -> Tensor:
-        mode = self.model.encode_image(image).mode()[0]
-        return self.model.autoencoder.scaled(mode)
+        return self.model.autoencoder.scaled(self.unscaled_mode(image))
+
+    def unscaled_mode(self, image: Tensor) -> Tensor:
+        return self.model.encode_image(image).mode()[0]
+
+    def fresh_noise(self, shape: tuple[int, int, int]) -> Tensor:
+        return self.noise.resized(shape).sample(self.model.device)
 
     def sample(self, image: Tensor) -> Tensor:
         return self.model.sample_latents(self.model.encode_image(image), self.noise)

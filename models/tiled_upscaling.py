@@ -174,6 +174,7 @@ class TiledPass:
             whole.concat,
             guidance_interval=whole.guidance_interval,
             controls=tuple(_without_hint(control) for control in self.controls),
+            image_guidance_scale=whole.image_guidance_scale,
             grid=self._grid,
             tile_controls=partial(self._controls_of, pixels) if self.controls else no_controls,
         )

@@ -428,6 +428,13 @@ class JobDeleted(DarkroomError):
         self.job_id = job_id
 
 
+class OptionsChanged(DarkroomError):
+    """The options of a client were changed after its request had been read by them."""
+
+    def __init__(self) -> None:
+        super().__init__("your options were changed meanwhile; send the request again")
+
+
 class NotRetryable(DarkroomError):
     """A job that has not failed: `state` is its state."""
 

@@ -77,6 +77,7 @@ from service.routes import (
     models,
     pages,
     recipes,
+    tokens,
     webhooks,
 )
 from service.routes.deps import Services
@@ -125,7 +126,7 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
             Middleware(
                 AuthenticationMiddleware,
                 settings=settings,
-                uncounted=frozenset[str]().union(*(dialect.uncounted for dialect in dialects)),
+                uncounted=frozenset({tokens.PATH}).union(*(each.uncounted for each in dialects)),
             ),
             Middleware(BodyLimitMiddleware, settings=settings),
             Middleware(HeadMiddleware),
@@ -135,7 +136,7 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
     app.router.default = _not_found
     for routes in (
         *(generation, recipes, batches, job_list, jobs, job_events, files, webhooks),
-        *(models, installs, health, pages),
+        *(models, tokens, installs, health, pages),
     ):
         app.include_router(routes.router)
     for dialect in dialects:
@@ -284,7 +285,8 @@ def _cors(settings: ServiceSettings) -> list[Middleware]:
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=[
-                *("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer"),
+                *("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"),
+                *("Last-Event-ID", "Prefer"),
                 *("X-API-Key", "X-Request-Id", "X-Fal-Target-URL", "X-Fal-Queue-Priority"),
             ],
             expose_headers=[

@@ -9,8 +9,10 @@ from fastapi.routing import APIRoute
 
 from service.dialects.dialect import Dialect
 from service.middleware.public_paths import HEALTH, METRICS
+from service.schemas.body_parser import JSON_TYPE
 from service.schemas.problem_responses import problem_components
 from service.schemas.request_bodies import PARAMETERS, request_schemas
+from service.schemas.response_examples import response_examples
 from service.settings import ServiceSettings
 
 TITLE = "Darkroom"
@@ -38,6 +40,8 @@ REQUEST_ID = {
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$"},
 }
 
+EXAMPLES = {"example", "examples"}
+
 Schema = dict[str, Any]
 
 
@@ -59,6 +63,7 @@ def openapi_schema(app: FastAPI, settings: ServiceSettings, dialects: Iterable[D
         )
         schema["components"] = _components(schema["components"]["schemas"], settings)
         _add_security(schema, settings)
+        _add_examples(schema)
         for response in _responses(schema):
             _complete(response)
         app.openapi_schema = schema
@@ -82,6 +87,22 @@ def _add_security(schema: Schema, settings: ServiceSettings) -> None:
     schema["security"] = keys if settings.keys_needed else [NO_KEY, *keys]
     for path in HEALTH | ({METRICS} if settings.public_metrics else set()):
         schema["paths"][path]["get"]["security"] = []
+
+
+def _add_examples(schema: Schema) -> None:
+    """Add an example to the JSON response of each operation that has none."""
+    examples = response_examples()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for content in _json_successes(operation):
+                if operation["operationId"] in examples and not EXAMPLES & content.keys():
+                    content["example"] = examples[operation["operationId"]]
+
+
+def _json_successes(operation: Schema) -> Iterator[Schema]:
+    for status, response in operation["responses"].items():
+        if status.startswith("2") and JSON_TYPE in response.get("content", {}):
+            yield response["content"][JSON_TYPE]
 
 
 def _responses(schema: Schema) -> Iterator[Schema]:

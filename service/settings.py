@@ -266,7 +266,8 @@ class ServiceSettings(Settings):
     )
     image_urls: bool = Field(
         default=False,
-        description="Whether requests may give images by address (image_url, mask_url).",
+        description="Whether requests may give images by address (image_url, mask_url, "
+        "depth_map_url).",
     )
     file_ttl_s: int = Field(
         default=86_400, ge=60, description="Seconds for which a file that a client uploads is kept."

@@ -17,18 +17,22 @@ MAY_IMPORT = {
     "worker": {"protocol", "models"},
     "models": set[str](),
     "training": {"models"},
-    "darkroom": {"protocol"},
+    "clients/python": {"darkroom_client"},
+    "darkroom": {"protocol", "darkroom_client"},
     "bench": {"protocol", "service", "worker", "models", "training", "darkroom", "tests"},
 }
 
 # Commands that run a program in their own process import it inside a function.
 MAY_IMPORT_WHEN_CALLED = {"darkroom": {"service", "worker", "models"}}
 
+OWN = {*MAY_IMPORT, "darkroom_client", "tests"}  # the client is below clients/python
+
 # Folder -> third-party packages that it must not import.
 NEVER = {
     "protocol": {"torch", "fastapi", "starlette", "uvicorn", "PIL", "numpy"},
     "service": {"torch", "numpy", "safetensors", "huggingface_hub"},
     "darkroom": {"torch", "fastapi", "starlette", "uvicorn", "PIL", "numpy"},
+    "clients/python": {"pydantic", "rich"},
     "models": {"redis", "rq", "fastapi", "pydantic", "diffusers", "transformers"},
     "models/samplers": {"torch"},
     "worker": {"fastapi", "starlette", "uvicorn", "diffusers", "transformers"},
@@ -78,6 +82,7 @@ EXTRAS = {
     "protocol": {"tracing"},
     "service": {"heic", "provenance"},
     "darkroom": {"provenance"},
+    "clients/python": set[str](),
     "worker": {"worker", "gpu", "provenance"},
     "models": {"worker", "gpu", "upscalers"},
     "training": {"worker", "training"},
@@ -90,13 +95,12 @@ ELSEWHERE = "tests/clients/python/"
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_folder_imports_allowed_folders_only(folder: str) -> None:
-    own = {*MAY_IMPORT, "tests"}
     allowed = {folder} | MAY_IMPORT[folder]
     allowed_when_called = allowed | MAY_IMPORT_WHEN_CALLED.get(folder, set())
     wrong = [
         str(found)
         for found in imports_of(folder)
-        if found.package in own
+        if found.package in OWN
         and found.package not in (allowed_when_called if found.when_called else allowed)
     ]
     assert wrong == []
@@ -126,7 +130,7 @@ def test_imported_packages_are_declared(folder: str) -> None:
     undeclared = [
         str(found)
         for found in imports_of(folder)
-        if found.package not in {*MAY_IMPORT, "tests", *sys.stdlib_module_names}
+        if found.package not in {*OWN, *sys.stdlib_module_names}
         and not found.file.startswith(ELSEWHERE)
         # A package that is not installed, such as optional kernels, has the name of its import.
         and not declared

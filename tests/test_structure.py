@@ -14,7 +14,10 @@ import pytest
 
 from tests.support.imports import ROOT, imports_of
 
-PACKAGES = ("protocol", "service", "worker", "models", "training", "darkroom", "bench")
+PACKAGES = (
+    *("protocol", "service", "worker", "models", "training"),
+    *("clients/python", "darkroom", "bench"),
+)
 MAX_MODULES = 24  # in one folder
 
 # Package -> its layers from the lowest to the highest. A subpackage imports its own modules and
@@ -64,7 +67,7 @@ LAYERS = {
     ),
     "darkroom": (
         {
-            *("__init__", "addresses", "arguments", "client", "display", "responses"),
+            *("__init__", "addresses", "arguments", "client", "display"),
             *("development_certificate", "signals", "terminal"),
         },
         {"processes"},
@@ -81,6 +84,7 @@ LAYERS = {
 
 
 def module_name(file: str) -> str:
+    file = file.removeprefix("clients/python/")
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 

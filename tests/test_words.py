@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("protocol", "service", "worker", "models", "training", "darkroom", "bench", "tests")
+PACKAGES = (
+    *("protocol", "service", "worker", "models", "training"),
+    *("clients", "darkroom", "bench", "tests"),
+)
 FOLDERS = (
     "protocol",
     "service",
@@ -18,6 +21,7 @@ FOLDERS = (
     "models",
     "training",
     "darkroom",
+    "clients",
     "bench",
     "deploy",
     "docs",

@@ -54,8 +54,8 @@ class JobListener(ABC):
 class AdmittedJob:
     """A job in the engine: its request and input files, and the engine's counters.
 
-    image, mask, controls: PNGs. priority: 0 high, 1 normal, 2 low. deadline_at: the time after
-    which the result is no longer needed, on `time.monotonic`'s clock.
+    image, mask, controls, depth_map: PNGs. priority: 0 high, 1 normal, 2 low. deadline_at: the time
+    after which the result is no longer needed, on `time.monotonic`'s clock.
     """
 
     id: str
@@ -66,6 +66,7 @@ class AdmittedJob:
     priority: int = 1
     deadline_at: float | None = None
     controls: tuple[bytes, ...] = ()
+    depth_map: bytes | None = None
 
     # Kept by the engine.
     steps: int = field(default=0, init=False)  # of all its images and passes

@@ -20,7 +20,7 @@ from models.pipeline import LatentDiffusion
 from protocol.request.generation_params import GenerationParams
 from service.images.inpainting import InpaintingOptions, ShapedMask, compose
 from worker.engine.inputs import MASKED_NOISE
-from worker.engine.pixels import image_tensor, mask_tensor
+from worker.engine.pixels import grey_tensor, image_tensor
 from worker.model_info.model_card import model_card
 from worker.output.paste import paste
 
@@ -84,7 +84,7 @@ def inpainted(
     changed = replace(
         params,
         image=image_tensor(found.image.png),
-        mask=mask_tensor(found.mask.png),
+        mask=grey_tensor(found.mask.png),
         soft_mask=options.soft,
         masked_noise=MASKED_NOISE.get(asked.masked_content),
     )

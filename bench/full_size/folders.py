@@ -73,7 +73,8 @@ def _unet(config: dict[str, Any], kind: str) -> Network:
     width = published.cross_attention_dim
     context = None if kind == "UNet2DModel" or width is None else random(1, 77, width)
     ids = 0 if published.addition_embed_type is None else 6
-    added, added_kwargs = None, {}
+    added: AddedConditioning | None = None
+    added_kwargs: dict[str, Any] = {}
     if ids:
         whole, each = (
             published.projection_class_embeddings_input_dim or 0,
@@ -83,6 +84,9 @@ def _unet(config: dict[str, Any], kind: str) -> Network:
         added = AddedConditioning(random(1, whole - ids * each), 100 * random(1, ids).abs())
         cond = {"text_embeds": added.pooled, "time_ids": added.time_ids}
         added_kwargs = {"added_cond_kwargs": cond}
+    if published.num_class_embeds is not None:
+        labels = torch.tensor([published.num_class_embeds // 3])
+        added, added_kwargs = AddedConditioning(labels=labels.float()), {"class_labels": labels}
 
     def run_theirs(unet: Any) -> list[Tensor]:
         out = unet(x, t) if context is None else unet(x, t, context, **added_kwargs)

@@ -8,29 +8,26 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from darkroom.addresses import server_url
 from darkroom.arguments import server
-from darkroom.client import Client, GeneratedImage, GenerationResult, JobProgress, ServerUnreachable
+from darkroom.client import connect
 from darkroom.commands.generate_args import GenerateArgs, add_generate_args, read_generate_args
+from darkroom.commands.generated_files import write_images
+from darkroom.commands.generation_progress import GenerationProgress
 from darkroom.display import BufferedDisplay
 from darkroom.processes.process import ProgramFailed
 from darkroom.processes.stack import LocalStack, check_stack_settings, local_stack
 from darkroom.signals import run_until_signal
 from darkroom.terminal import TextConsole
-from protocol.folder import Folder
-from protocol.queue.job import JobState
+from darkroom_client import AsyncClient, ServerUnreachable, TaskFields
 from protocol.setting_types import expanded
 from protocol.settings import Settings
 from protocol.startup import InvalidSettings, check_writable_folder, read_settings
 
 HELP = "generate images"
+IN_FLIGHT = 8  # jobs at a time, so that the server can batch them
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".avif": "avif"}
-
-
-class CannotWrite(RuntimeError):
-    """An image cannot be written, although the folder could be written to before."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="output file; its ending (.png, .jpg, .webp, .avif) sets the format "
         "(default: out.png); "
-        "several images become out-1.png, out-2.png and so on, and depth or sound out-depth.png "
-        "or out-sound.wav",
+        "several images become out-1.png, out-2.png and so on, in the order of the prompts, and "
+        "depth or sound out-depth.png or out-sound.wav",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print a line of JSON for each image: its file, its seed and its recipe",
     )
     parser.add_argument(
         "--url", type=server, help="address of the server (default: this machine's, by HOST, PORT)"
@@ -67,32 +69,57 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _generate(arguments: argparse.Namespace, console: Console) -> bool:
-    output: Path = arguments.output
-    generate_args = read_generate_args(arguments)
-    generate_args.fields["output_format"] = FORMATS[output.suffix.lower()]
+    generate_args = read_generate_args(arguments, FORMATS[arguments.output.suffix.lower()])
     async with _client(arguments.url, console) as client:
-        result = await _result(client, generate_args, console)
-    for path, image in zip(_paths(output, len(result.images)), result.images, strict=True):
-        _write(path, image, console)
-    for warning in result.warnings:
-        console.print(f"warning: {warning}", soft_wrap=True)
+        with GenerationProgress(console, len(generate_args.requests)) as progress:
+            await _Generation(arguments, generate_args, client, progress, console).run()
     return True
 
 
-def _write(path: Path, image: GeneratedImage, console: Console) -> None:
-    """Write the image and its extra files next to it: out.png, out-depth.png."""
-    files = {path: image.content} | {
-        path.with_name(f"{path.stem}-{ending}"): content for ending, content in image.extras.items()
-    }
-    for file, content in files.items():
+class _Generation:
+    """The jobs of one command, of which some run at a time. An error ends the others."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        generate_args: GenerateArgs,
+        client: AsyncClient,
+        progress: GenerationProgress,
+        console: Console,
+    ) -> None:
+        self._output: Path = arguments.output
+        self._images_each: int = arguments.n or 1
+        self._reader = client if arguments.json else None
+        self._args = generate_args
+        self._client = client
+        self._progress = progress
+        self._console = console
+        self._turns = asyncio.Semaphore(IN_FLIGHT)
+
+    async def run(self) -> None:
         try:
-            # By another name first: if the disk is full, an older file stays as it is.
-            Folder(file.parent).write(file.name, content)
-        except OSError as error:
-            raise CannotWrite(f"{file} cannot be written: {error.strerror}") from error
-        console.print(f"wrote {file}", soft_wrap=True)
-    if image.flagged:
-        console.print(f"{path}: the model's safety checker has flagged it", soft_wrap=True)
+            async with asyncio.TaskGroup() as group:
+                for number, fields in enumerate(self._args.requests):
+                    group.create_task(self._generate(number, fields))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _generate(self, number: int, fields: TaskFields) -> None:
+        """Generate and write the images of one request."""
+        async with self._turns:
+            result = await self._client.run(
+                self._args.task, on_progress=self._progress.update, **fields
+            )
+        first = number * self._images_each + 1
+        paths = [self._path(first + index) for index, _ in enumerate(result.images)]
+        await write_images(paths, result, self._reader, self._console)
+        self._progress.finish_one()
+
+    def _path(self, number: int) -> Path:
+        """Return the path of an image, which has a number if there are several."""
+        if len(self._args.requests) * self._images_each == 1:
+            return self._output
+        return self._output.with_stem(f"{self._output.stem}-{number}")
 
 
 def _check_output(output: Path) -> None:
@@ -103,18 +130,11 @@ def _check_output(output: Path) -> None:
     check_writable_folder("the folder of --output", output.parent, longest_name=output.name)
 
 
-def _paths(output: Path, count: int) -> list[Path]:
-    """Return the paths of `count` images."""
-    if count == 1:
-        return [output]
-    return [output.with_stem(f"{output.stem}-{number}") for number in range(1, count + 1)]
-
-
 @asynccontextmanager
-async def _client(url: str | None, console: Console) -> AsyncIterator[Client]:
+async def _client(url: str | None, console: Console) -> AsyncIterator[AsyncClient]:
     """Connect to the server at `url`, else to this machine's, else to a temporary local stack."""
     settings = read_settings(Settings)
-    async with Client.connected(url or server_url(settings)) as client:
+    async with connect(url or server_url(settings)) as client:
         if await client.is_reachable():
             yield client
             return
@@ -124,7 +144,7 @@ async def _client(url: str | None, console: Console) -> AsyncIterator[Client]:
     console.print("No Darkroom is running: starting a temporary one.", soft_wrap=True)
     async with (
         _temporary_stack(settings, BufferedDisplay(console)) as stack,
-        Client.connected(stack.url) as client,
+        connect(stack.url) as client,
     ):
         yield client
 
@@ -143,46 +163,6 @@ async def _temporary_stack(
             raise
         finally:
             display.close()
-
-
-async def _result(
-    client: Client, generate_args: GenerateArgs, console: Console
-) -> GenerationResult:
-    """Submit the job, show its progress and fetch its result. If stopped, cancel the job."""
-    submitting = asyncio.ensure_future(client.submit(generate_args.task, generate_args.fields))
-    try:
-        job = await asyncio.shield(submitting)
-        await _show_progress(client.follow(job), console)
-    except asyncio.CancelledError:
-        # If stopped before the response arrived, the job may be queued all the same.
-        await client.cancel(await submitting)
-        raise
-    return await client.result(job)
-
-
-async def _show_progress(updates: AsyncIterator[JobProgress], console: Console) -> None:
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
-    with bar:
-        task = bar.add_task("waiting", total=None)
-        async for update in updates:
-            bar.update(task, description=_status_text(update))
-            if update.steps:
-                bar.update(task, completed=update.step, total=update.steps)
-        # The last step and the end may come in one event, which then has no progress.
-        bar.update(task, completed=bar.tasks[task].total)
-
-
-def _status_text(progress: JobProgress) -> str:
-    state = progress.state
-    if state is JobState.QUEUED and progress.position:
-        return f"waiting, {progress.position} ahead"
-    return {JobState.QUEUED: "waiting", JobState.RUNNING: "generating"}.get(state, state)
 
 
 def _output(text: str) -> Path:

@@ -4,15 +4,17 @@ The server validates the fields. Only values that cannot be sent are refused her
 """
 
 import argparse
-import base64
 import re
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from darkroom.arguments import number, text
+from darkroom_client import Task, TaskFields
 from protocol.request.object_keys import AudioFormat
 from protocol.request.outpainting import Anchor
-from protocol.request.tasks import Task
 
 BORDERS = ("left", "right", "top", "bottom")
 LONGEST_FILE = 2**27  # bytes; also an endless file such as /dev/zero must end
@@ -20,15 +22,22 @@ LONGEST_FILE = 2**27  # bytes; also an endless file such as /dev/zero must end
 
 @dataclass(frozen=True)
 class GenerateArgs:
-    """A task and its request fields; the server chooses the fields that are absent."""
+    """A task, and the fields of each request; the server chooses the fields that are absent."""
 
     task: Task
-    fields: dict[str, object]
+    requests: Sequence[TaskFields]
 
 
 def add_generate_args(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that describe the images."""
-    parser.add_argument("prompt", nargs="?", type=text, help='prompt, such as "red heart"')
+    prompts = parser.add_mutually_exclusive_group()
+    prompts.add_argument("prompt", nargs="?", type=text, help='prompt, such as "red heart"')
+    prompts.add_argument(
+        "--prompts",
+        type=_prompts,
+        metavar="FILE",
+        help="file with a prompt on each line, or - for standard input",
+    )
     parser.add_argument(
         "--negative", dest="negative_prompt", type=text, metavar="TEXT", help="negative prompt"
     )
@@ -141,8 +150,8 @@ def _add_upscaling_args(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_generate_args(arguments: argparse.Namespace) -> GenerateArgs:
-    """Return the task and fields of the arguments that `add_generate_args` added."""
+def read_generate_args(arguments: argparse.Namespace, output_format: str) -> GenerateArgs:
+    """Return the task and the requests of the arguments that `add_generate_args` added."""
     width, height = arguments.size or (None, None)
     named = (
         *("prompt", "negative_prompt", "model", "steps", "seed", "n", "sampler", "schedule"),
@@ -153,17 +162,19 @@ def read_generate_args(arguments: argparse.Namespace) -> GenerateArgs:
     fields = {name: getattr(arguments, name) for name in named}
     fields |= {"width": width, "height": height}
     given = {name: value for name, value in fields.items() if value is not None}
-    return GenerateArgs(_task(arguments), given)
+    given["output_format"] = output_format
+    requests = [{**given, "prompt": prompt} for prompt in arguments.prompts or ()]
+    return GenerateArgs(_task(arguments), cast(list[TaskFields], requests or [given]))
 
 
 def _task(arguments: argparse.Namespace) -> Task:
     if arguments.upscale or (arguments.upscaler and arguments.tile_size is None):
-        return Task.UPSCALE
+        return "upscale"
     if arguments.outpaint:
-        return Task.OUTPAINT
+        return "outpaint"
     if arguments.mask is not None:
-        return Task.INPAINT
-    return Task.TXT2IMG if arguments.image is None else Task.IMG2IMG
+        return "inpaint"
+    return "txt2img" if arguments.image is None else "img2img"
 
 
 def _size(value: str) -> tuple[int, int]:
@@ -183,8 +194,20 @@ def _lora(value: str) -> dict[str, object]:
         raise argparse.ArgumentTypeError(f"{value} is not NAME:WEIGHT, as in pencil:0.8") from None
 
 
-def _file(name: str) -> str:
-    """Return the content of a file as base64."""
+def _prompts(name: str) -> list[str]:
+    """Return the lines of a file that are not empty."""
+    try:
+        lines = (sys.stdin.buffer.read() if name == "-" else _file(name)).decode().splitlines()
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{name} is not text in UTF-8") from None
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise argparse.ArgumentTypeError(f"{name} has no prompt")
+    return prompts
+
+
+def _file(name: str) -> bytes:
+    """Return the content of a file."""
     try:
         with Path(name).open("rb") as file:
             content = file.read(LONGEST_FILE + 1)
@@ -192,4 +215,4 @@ def _file(name: str) -> str:
         raise argparse.ArgumentTypeError(f"{name} cannot be read: {error.strerror}") from None
     if len(content) > LONGEST_FILE:
         raise argparse.ArgumentTypeError(f"{name} must have at most {LONGEST_FILE} bytes")
-    return base64.b64encode(content).decode()
+    return content

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.autoencoders.first_stage import FirstStage
 from models.autoencoders.pixels import RGB, to_bytes
 from models.samplers import SamplerTable
-from models.samplers.noise_schedule import PredictionType
+from models.samplers.noise_schedule import Level, NoiseLevels
 
 MAX_SIDE = 256  # of a preview, in pixels
 
@@ -25,7 +25,7 @@ _FIT_SIDE = 16  # latents along each side of the samples that the map is fitted 
 
 
 def clean_latents(
-    table: SamplerTable, row: int, kind: PredictionType, x: Tensor, prediction: Tensor
+    table: SamplerTable, row: int, noise_schedule: NoiseLevels, x: Tensor, prediction: Tensor
 ) -> Tensor | None:
     """Return the clean latents that the network predicts at `row`; all tensors have one shape.
 
@@ -40,11 +40,7 @@ def clean_latents(
     if row == 0:
         return None
     s, n = table.known_signal[row - 1], table.known_noise[row - 1]
-    output = {  # the shares of z0 and of e in the network's output
-        "epsilon": (0.0, 1.0),
-        "sample": (1.0, 0.0),
-        "v_prediction": (-n / (s * s + n * n) ** 0.5, s / (s * s + n * n) ** 0.5),
-    }[kind]
+    output = noise_schedule.output_at(Level(float(s), float(n)))
     of_x, of_output = table.predict_x[row], table.predict_output[row]
     a, b = of_x * s + of_output * output[0], of_x * n + of_output * output[1]
     determinant = b * s - n * a

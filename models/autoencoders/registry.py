@@ -28,6 +28,7 @@ from models.checkpoints.checkpoint import (
     load_component,
     read_json,
 )
+from models.checkpoints.detect.unsupported import refuse_network
 
 # `_class_name` of a config.json -> network.
 _KINDS: dict[str, Callable[[Mapping[str, Any]], FirstStage]] = {
@@ -41,12 +42,16 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], FirstStage]] = {
 _NORMALISING = ("shift_factor", "latents_mean", "latents_std")
 
 
+# The folders of a model's first stage; the second in models of the paper.
+FIRST_STAGES = ("vae", "vqvae")
+
+
 def first_stage_folder(model: Path) -> Path:
-    """Return the folder of a model's first stage: `vae`, or `vqvae` in models of the paper.
+    """Return the folder of a model's first stage.
 
     Raises CheckpointMissing if there is neither.
     """
-    for name in ("vae", "vqvae"):
+    for name in FIRST_STAGES:
         if (model / name).is_dir():
             return model / name
     raise CheckpointMissing(
@@ -58,10 +63,12 @@ def first_stage_folder(model: Path) -> Path:
 def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
     """Build the network that a config.json describes, without its weights.
 
-    Raises CheckpointError for an unknown class and UnsupportedConfig for unsupported options.
+    Raises CheckpointError for an unknown class, by what it is where that is known, and
+    UnsupportedConfig for unsupported options.
     """
     build = _KINDS.get(str(config.get("_class_name")))
     if build is None:
+        refuse_network(str(config.get("_class_name")))
         raise CheckpointError(
             f"first stage {config.get('_class_name')!r} is not supported; have {', '.join(_KINDS)}"
         )

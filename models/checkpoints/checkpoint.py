@@ -27,7 +27,13 @@ from models.checkpoints.errors import (
     CheckpointMissing,
     UnsupportedConfig,
 )
-from models.checkpoints.files import os_errors_of, read_json, user_path, weight_files
+from models.checkpoints.files import (
+    is_last_step,
+    os_errors_of,
+    read_json,
+    user_path,
+    weight_files,
+)
 from models.checkpoints.hub import Download, fetch, is_hub_id
 from models.checkpoints.key_plan import Shape
 from models.checkpoints.weights import Weights
@@ -70,11 +76,17 @@ def resolve(path_or_id: str, download: Download = fetch) -> Path:
 
 
 def load_component(
-    folder: Path, build: Callable[[dict[str, Any]], M], dtype: torch.dtype, device: torch.device
+    folder: Path,
+    build: Callable[[dict[str, Any]], M],
+    dtype: torch.dtype,
+    device: torch.device,
+    ema: bool | None = None,
 ) -> M:
     """Load the network of `folder`/config.json: `build(config)` with the folder's weights.
 
-    On the meta device it is built without weights, whose files may be missing.
+    ema: True for weights that were averaged over the training, False for those of its last step;
+    None for the averaged ones where there is a choice. On the meta device it is built without
+    weights, whose files may be missing.
 
     Raises CheckpointError and its subclasses.
     """
@@ -83,7 +95,9 @@ def load_component(
         return module.eval().requires_grad_(False)
     half = dtype in (torch.float16, torch.bfloat16)
     with os_errors_of(folder):
-        weights = Weights.open(folder.name, weight_files(folder, half=half), device)
+        files = weight_files(folder, half=half, ema=ema)
+        chosen = None if ema is False and is_last_step(files[0].name) else ema
+        weights = Weights.open(folder.name, files, device, chosen)
         assign_strictly(module, weights, dtype)
     return module.eval().requires_grad_(False)
 

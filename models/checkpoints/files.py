@@ -19,6 +19,7 @@ from models.checkpoints.names import by_name
 
 SAFE = (".safetensors",)
 STEMS = ("diffusion_pytorch_model", "model")
+_LAST_STEP = ".non_ema"
 _OTHER_STEMS = ("pytorch_model", "model_state")  # of pickles and of Paddle
 
 # What PEFT's `save_pretrained` writes, for LoRAs and other adapters; diffusers has the
@@ -66,13 +67,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def weight_files(folder: Path, *, half: bool) -> list[Path]:
+def weight_files(folder: Path, *, half: bool, ema: bool | None = None) -> list[Path]:
     """Return the safetensors files of a component: one, or the shards that its index names.
 
-    half: prefer the fp16 variant to the full one; otherwise the reverse.
+    half: prefer the fp16 variant to the full one; otherwise the reverse. ema False: prefer the
+    weights of the last training step.
     """
     names = {path.name for path in folder.glob("*.*") if path.is_file()}
-    chosen = component_files(names, half=half, suffixes=SAFE, stems=STEMS)
+    chosen = component_files(names, half=half, suffixes=SAFE, stems=STEMS, ema=ema)
     if not chosen:
         wanted = [f"{stem}{variant}{SAFE[0]}" for variant in _variants(half) for stem in STEMS]
         raise CheckpointMissing(f"{folder} has no weights: looked for {', '.join(wanted)}")
@@ -86,12 +88,15 @@ def component_files(
     half: bool,
     suffixes: Iterable[str],
     stems: Sequence[str] = (*STEMS, *_OTHER_STEMS),
+    ema: bool | None = None,
 ) -> list[str]:
     """Return the files of one variant of a component: a single one, or an index and its shards.
 
-    names: the files in the component's folder. half: prefer the fp16 variant.
+    names: the files in the component's folder. half: prefer the fp16 variant. ema False: prefer the
+    weights of the last training step, which some repositories hold beside the averaged ones.
     """
-    for suffix, variant, stem in product(suffixes, _variants(half), stems):
+    variants = (_LAST_STEP, *_variants(half)) if ema is False else _variants(half)
+    for suffix, variant, stem in product(suffixes, variants, stems):
         single = f"{stem}{variant}{suffix}"
         if single in names:
             return [single]
@@ -100,6 +105,11 @@ def component_files(
             shard = re.compile(_shard(stem, variant, suffix))
             return [index, *sorted(name for name in names if shard.fullmatch(name))]
     return []
+
+
+def is_last_step(name: str) -> bool:
+    """Return True for the name of a file with the weights of the last training step."""
+    return f"{_LAST_STEP}." in name or f"{_LAST_STEP}-" in name
 
 
 def _variants(half: bool) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,7 +26,7 @@ DownloadProgress = Callable[[int, int], None]
 CONVERTIBLE = (*SAFE, ".bin", ".pdparams")
 
 _SMALL = re.compile(
-    r"model_index\.json|(?:scheduler|feature_extractor)/[\w-]+\.json"
+    r"model_index\.json|(?:scheduler|low_res_scheduler|feature_extractor)/[\w-]+\.json"
     r"|tokenizer(?:_2)?/[\w.-]+\.(?:json|txt|model)"
 )
 # Of a word-piece tokenizer; each holds a part of it, or all of it in another form.
@@ -60,15 +61,16 @@ def fetch(
     half: bool = False,
     suffixes: Collection[str] = SAFE,
     report: DownloadProgress | None = None,
+    ema: bool | None = None,
 ) -> Path:
     """Fetch the missing files of a hub model and return its folder in the cache.
 
-    half: prefer fp16 variants. report: called from other threads with the bytes present and the
-    total.
+    half: prefer fp16 variants. ema False: prefer the UNet's weights of the last training step.
+    report: called from other threads with the bytes present and the total.
 
     Raises CheckpointMissing, and CheckpointError for a repository without weights.
     """
-    return _fetch(repository, model_files, half, suffixes, report)
+    return _fetch(repository, partial(model_files, ema=ema), half, suffixes, report)
 
 
 def _refuse_transformer(repository: str, files: Collection[str]) -> None:
@@ -157,19 +159,28 @@ def _no_weights(repository: str, files: Collection[str], suffixes: Collection[st
     return f"{repository} holds no model: there are {', '.join(sorted(files)[:5]) or 'no files'}"
 
 
-def model_files(files: Collection[str], *, half: bool, suffixes: Collection[str]) -> list[str]:
-    """Return the files of a repository that a model needs: small ones, and weights once each."""
+def model_files(
+    files: Collection[str], *, half: bool, suffixes: Collection[str], ema: bool | None = None
+) -> list[str]:
+    """Return the files of a repository that a model needs: small ones, and weights once each.
+
+    ema: which weights of the UNet, see `component_files`.
+    """
     chosen = [name for name in files if _SMALL.fullmatch(name)]
     for component in COMPONENTS:
         prefix = f"{component}/"
         inside = {name.removeprefix(prefix) for name in files if name.startswith(prefix)}
-        chosen += [prefix + name for name in _network_files(inside, half=half, suffixes=suffixes)]
+        which = ema if component == "unet" else None
+        found = _network_files(inside, half=half, suffixes=suffixes, ema=which)
+        chosen += [prefix + name for name in found]
     return sorted(chosen)
 
 
-def _network_files(inside: Collection[str], *, half: bool, suffixes: Iterable[str]) -> list[str]:
+def _network_files(
+    inside: Collection[str], *, half: bool, suffixes: Iterable[str], ema: bool | None = None
+) -> list[str]:
     """Return the weights and the configuration of a network; none without weights."""
-    weights = component_files(inside, half=half, suffixes=suffixes)
+    weights = component_files(inside, half=half, suffixes=suffixes, ema=ema)
     # Paddle's text encoders have the second.
     configs = [name for name in ("config.json", "model_config.json") if name in inside]
     return [*weights, *configs] if weights else []

@@ -22,10 +22,11 @@ _SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _WEIGHTS = {*_SINGLE, *CONVERTIBLE}
 
 
-def fetch_source(source: str) -> Path:
+def fetch_source(source: str, ema: bool | None = None) -> Path:
     """Fetch the source of `darkroom models add`: the folder of owner/name, or a file of it.
 
-    Of a repository without components, its only file of weights is returned.
+    Of a repository without components, its only file of weights is returned. ema: which weights of
+    a model's UNet, see `models.checkpoints.hub.fetch`.
 
     Raises CheckpointError.
     """
@@ -34,8 +35,8 @@ def fetch_source(source: str) -> Path:
     if file:
         return download(repository, [file, *_neighbours(file, files or ())]) / file
     if files is None:
-        return fetch(repository, suffixes=CONVERTIBLE)
-    return _fetch_kind(repository, files, CONVERTIBLE, None)
+        return fetch(repository, suffixes=CONVERTIBLE, ema=ema)
+    return _fetch_kind(repository, files, CONVERTIBLE, None, ema)
 
 
 def fetch_safetensors(repository: str, report: DownloadProgress | None = None) -> Path:
@@ -68,10 +69,11 @@ def _fetch_kind(
     files: Collection[str],
     suffixes: Collection[str],
     report: DownloadProgress | None,
+    ema: bool | None = None,
 ) -> Path:
     """Fetch a model, a component, an adapter of PEFT or a single file, by what is in `files`."""
     if "model_index.json" in files:
-        return fetch(repository, suffixes=suffixes, report=report)
+        return fetch(repository, suffixes=suffixes, report=report, ema=ema)
     if "config.json" in files:
         return fetch_component(repository, suffixes=suffixes, report=report)
     if PEFT_CONFIG in files:

@@ -34,8 +34,14 @@ class Weights:
     _open_files: Mapping[str, Any]
 
     @classmethod
-    def open(cls, component: str, files: Sequence[Path], device: torch.device) -> Weights:
-        """Open the weights of `component` (unet, vae, …) in `files`.
+    def open(
+        cls,
+        component: str,
+        files: Sequence[Path],
+        device: torch.device,
+        ema: bool | None = None,
+    ) -> Weights:
+        """Open the weights of `component` (unet, vae, …) in `files`. ema: see `load_component`.
 
         Raises Malformed for a damaged file or two files with the same key, and CheckpointError for
         files without that component.
@@ -50,7 +56,7 @@ class Weights:
             opened |= dict.fromkeys(shapes, _safe_open(path, device))
         source = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
         try:
-            plan = detect_file(keys).plan(component)
+            plan = detect_file(keys).chosen(ema).plan(component)
         except CheckpointError as error:
             raise type(error)(f"{files[0]}: {error}") from error
         return cls(source, plan, keys, opened)

@@ -50,7 +50,8 @@ def autotune_slot_update(
     x = torch.randn(slots, *shape, device=device)
     history = x[:, None].repeat(1, HISTORY, 1, 1, 1)
     coefficients = torch.randn(slots, COLUMNS + HISTORY, device=device)
-    arguments = (x, x.half(), x.half(), history, x, torch.ones_like(x[:, :1]), x, x, coefficients)
+    outputs = (x.half(), x.half(), x.half())
+    arguments = (x, *outputs, history, x, torch.ones_like(x[:, :1]), x, x, coefficients)
     kernels: dict[str, SlotUpdate] = {"torch": slot_update, "triton": fused.slot_update}
     calls = {name: partial(kernel, *arguments) for name, kernel in kernels.items()}
     return kernels[fastest(calls, device, "slot update")]

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from models.denoising.masks import MaskedContent, first_rows
 from models.denoising.noise import ImageNoise
-from models.denoising.slot_update import SlotUpdate, slot_update
+from models.denoising.slot_update import SlotUpdate, guided_output, slot_update
 from models.networks.controlnet import ControlNet
 from models.networks.unet import AddedConditioning
 from models.samplers.table import HISTORY, SamplerTable
 
 # The column of the weight on the network's output, in the result of `coefficients_of`.
-_PREDICT_OUTPUT = 4
+_PREDICT_OUTPUT = 5
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,15 @@ class Conditioning:
     """Conditioning of the network: context (T, D), None for a network without cross-attention.
 
     For SDXL also pooled text (P,) and time_ids: (6,) of sizes and crop, or (5,) for the refiner.
-    For networks distilled with guidance also the embedded guidance scale (G,).
+    For networks distilled with guidance also the embedded guidance scale (G,), and for those with
+    labels the number of one, ().
     """
 
     context: Tensor | None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
     guidance: Tensor | None = None
+    label: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,24 @@ class Controls:
     weights: Tensor
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """The network's outputs (N, C, h, w) for a batch of N images.
+
+    positive: with the prompt; negative: with the negative prompt; blank: with the negative prompt
+    and no concat conditioning. An image that is not guided by one of them has the one before in its
+    place.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    blank: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.positive, self.negative, self.blank
+
+
 class Denoiser(Protocol):
     """The network of a step.
 
@@ -114,7 +134,8 @@ class DenoisingState:
     `guidance_interval`, two shares of the rows, because it matters least at both ends (Kynkäänniemi
     et al. 2024, "Applying Guidance in a Limited Interval"). `guidance_rescale` in [0, 1] pulls the
     standard deviation of the guided output towards that of the output with the prompt: Lin et al.
-    2023, section 3.4.
+    2023, section 3.4. A guided image whose `image_guidance_scale` is not 1 is also guided by its
+    concat conditioning, which takes a third network row (Brooks et al. 2023, section 3.2.1).
     """
 
     table: SamplerTable
@@ -128,6 +149,7 @@ class DenoisingState:
     known: Known | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Control, ...] = ()
+    image_guidance_scale: float = 1.0
     row: int = 0
 
     def __post_init__(self) -> None:
@@ -152,6 +174,7 @@ class DenoisingState:
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         controls: tuple[Control, ...] = (),
+        image_guidance_scale: float = 1.0,
     ) -> DenoisingState:
         """Return a state at row 0: the initial noise, mixed with the `source` latents if given.
 
@@ -178,6 +201,7 @@ class DenoisingState:
             known=known,
             guidance_interval=guidance_interval,
             controls=controls,
+            image_guidance_scale=image_guidance_scale,
         )
 
     @property
@@ -200,6 +224,11 @@ class DenoisingState:
         """Return the negative conditioning if this row is guided."""
         first, last = self.guidance_interval
         return self.negative if first <= self.row / self.steps < last else None
+
+    @property
+    def is_guided_by_image(self) -> bool:
+        """Return True if this row is guided by the concat conditioning, too."""
+        return self.guidance is not None and self.image_guidance_scale != 1.0
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -256,7 +285,7 @@ class DenoisingState:
     @property
     def least_rows(self) -> int:
         """Return the number of rows that cannot be divided: of one image or tile."""
-        return 1 if self.guidance is None else 2
+        return 1 + (self.guidance is not None) + self.is_guided_by_image
 
 
 @torch.inference_mode()
@@ -273,8 +302,8 @@ def advance(
     """
     x = torch.stack([t.x for t in batch])
     coefficients = coefficients_of(batch, x)
-    positive, negative = predict(denoise, batch, x, coefficients, dtype)
-    advance_with(batch, x, coefficients, positive, negative, update)
+    predictions = predict(denoise, batch, x, coefficients, dtype)
+    advance_with(batch, x, coefficients, predictions, update)
 
 
 def predict(
@@ -283,21 +312,46 @@ def predict(
     x: Tensor,
     coefficients: Tensor,
     dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
+) -> Predictions:
     """Return the network's outputs for the latents x (N, C, h, w) of the states.
 
-    With the positive and the negative conditioning; both are the same without guidance.
+    The network runs once, on the positive rows of all images, followed by the negative rows of
+    those that are guided and the blank rows of those that are guided by an image.
     """
     timestep, scale = coefficients[:, 0], coefficients[:, 1, None, None, None]
-    return _predictions(denoise, batch, _inputs(batch, scale * x), timestep, dtype)
+    guided = [i for i, t in enumerate(batch) if t.guidance is not None]
+    by_image = [i for i in guided if batch[i].is_guided_by_image]
+    order = [*range(len(batch)), *guided, *by_image]
+    unprompted = [batch[i].guidance for i in (*guided, *by_image)]
+    rows = [t.positive for t in batch] + [c for c in unprompted if c is not None]
+    inputs = _inputs(batch, scale * x)[order]
+    inputs[len(order) - len(by_image) :, x.shape[1] :] = 0
+    output = denoise(
+        inputs.to(dtype),
+        timestep[order],
+        _contexts(rows, batch, dtype),
+        _added(rows),
+        _controls([batch[i] for i in order], len(batch), dtype),
+    )
+    positive, negative, blank = output.split([len(batch), len(guided), len(by_image)])
+    negative = _replaced(positive, guided, negative)
+    return Predictions(positive, negative, _replaced(negative, by_image, blank))
+
+
+def _replaced(all_rows: Tensor, places: list[int], rows: Tensor) -> Tensor:
+    """Return `all_rows` with `rows` at `places`, without a copy if there are none."""
+    if not places:
+        return all_rows
+    replaced = all_rows.clone()
+    replaced[places] = rows
+    return replaced
 
 
 def advance_with(
     batch: list[DenoisingState],
     x: Tensor,
     coefficients: Tensor,
-    positive: Tensor,
-    negative: Tensor,
+    predictions: Predictions,
     update: SlotUpdate,
 ) -> None:
     """Advance every state of `batch` by one row, in place, by the network's outputs for it.
@@ -305,14 +359,14 @@ def advance_with(
     `coefficients` are used up.
     """
     history = torch.stack([t.history for t in batch])
-    _rescale(coefficients, positive, negative, batch)
+    _rescale(coefficients, predictions, batch)
     fresh = torch.stack([t.fresh_noise() for t in batch])
     known = [t.known or _nothing_known(t.x) for t in batch]
     mask = torch.stack([k.mask_at(t.row) for k, t in zip(known, batch, strict=True)])
     latents = torch.stack([k.latents for k in known])
     noise = torch.stack([k.noise for k in known])
     x, history = update(
-        x, positive, negative, history, fresh, mask, latents, noise, coefficients[:, 2:]
+        x, *predictions.tensors, history, fresh, mask, latents, noise, coefficients[:, 2:]
     )
     for i, state in enumerate(batch):
         state.x, state.history = x[i], history[i]
@@ -327,9 +381,10 @@ def coefficients_of(batch: list[DenoisingState], like: Tensor) -> Tensor:
     names = ("predict_x", "predict_output", "keep_x", "noise", "known_signal", "known_noise")
     rows = []
     for t in batch:
-        first = (t.table.timestep[t.row], t.table.input_scale[t.row], t.guidance_scale)
+        first = (t.table.timestep[t.row], t.table.input_scale[t.row])
+        guidance = (t.guidance_scale, t.image_guidance_scale)
         columns = (getattr(t.table, name)[t.row] for name in names)
-        rows.append([*first, *columns, *t.table.history[t.row]])
+        rows.append([*first, *guidance, *columns, *t.table.history[t.row]])
     return torch.tensor(rows, dtype=torch.float64).to(like)
 
 
@@ -339,35 +394,7 @@ def _inputs(batch: list[DenoisingState], x: Tensor) -> Tensor:
     return torch.cat([x, torch.stack(further)], dim=1) if further else x
 
 
-def _predictions(
-    denoise: Denoiser, batch: list[DenoisingState], x: Tensor, timestep: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Return the network's outputs with the positive and the negative conditioning.
-
-    Both are the same for images without guidance. The network runs once, on the positive rows of
-    all images followed by the negative rows of those that are guided.
-    """
-    guided = [i for i, t in enumerate(batch) if t.guidance is not None]
-    order = [*range(len(batch)), *guided]
-    rows = [t.positive for t in batch] + [n for i in guided if (n := batch[i].guidance)]
-    output = denoise(
-        x[order].to(dtype),
-        timestep[order],
-        _contexts(rows, batch, dtype),
-        _added(rows),
-        _controls([batch[i] for i in order], len(batch), dtype),
-    )
-    positive = output[: len(batch)]
-    if not guided:
-        return positive, positive
-    negative = positive.clone()
-    negative[guided] = output[len(batch) :]
-    return positive, negative
-
-
-def _rescale(
-    coefficients: Tensor, positive: Tensor, negative: Tensor, batch: list[DenoisingState]
-) -> None:
+def _rescale(coefficients: Tensor, predictions: Predictions, batch: list[DenoisingState]) -> None:
     """Rescale the guidance of images that request it: Lin et al. 2023, equations 15 and 16.
 
     The guided output gets the standard deviation of the output with the prompt. The factor is
@@ -377,10 +404,12 @@ def _rescale(
     for i, t in enumerate(batch):
         if t.guidance is None or not t.guidance_rescale:
             continue
-        cond, uncond = positive[i].float(), negative[i].float()
-        guided = uncond + t.guidance_scale * (cond - uncond)
+        positive, negative, blank = (output[i].float() for output in predictions.tensors)
+        scales = (t.guidance_scale, t.image_guidance_scale)
+        guided = guided_output(positive, negative, blank, *scales)
         share = t.guidance_rescale
-        coefficients[i, _PREDICT_OUTPUT] *= share * (cond.std() / guided.std()) + (1.0 - share)
+        ratio = positive.std() / guided.std()
+        coefficients[i, _PREDICT_OUTPUT] *= share * ratio + (1.0 - share)
 
 
 def _contexts(
@@ -403,6 +432,7 @@ def _added(rows: list[Conditioning]) -> AddedConditioning | None:
         _stacked([c.pooled for c in rows]),
         _stacked([c.time_ids for c in rows]),
         _stacked([c.guidance for c in rows]),
+        _stacked([c.label for c in rows]),
     )
     return added if added.tensors else None
 

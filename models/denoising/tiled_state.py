@@ -8,7 +8,7 @@ tiles in a run changes no bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -19,6 +19,7 @@ from models.denoising.denoiser import (
     Control,
     Denoiser,
     DenoisingState,
+    Predictions,
     advance_with,
     coefficients_of,
     predict,
@@ -50,7 +51,7 @@ class TiledState(DenoisingState):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._blended = 0  # tiles of this row
-        self._positive = self._negative = torch.empty(0)
+        self._outputs: list[Tensor] = []  # of this row, as far as they are blended
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -98,18 +99,19 @@ class TiledState(DenoisingState):
             concat=None if self.concat is None else self.concat[place],
             guidance_interval=self.guidance_interval,
             controls=self.tile_controls(window) if self.active_controls else (),
+            image_guidance_scale=self.image_guidance_scale,
             row=self.row,
         )
 
-    def blend(self, positive: Tensor, negative: Tensor) -> None:
-        """Add the network's outputs (tiles, C, h, w) for the tiles of this run."""
+    def blend(self, predictions: Sequence[Tensor]) -> None:
+        """Add the network's outputs (tiles, C, h, w), with each conditioning, for these tiles."""
         if self._blended == 0:
-            self._positive, self._negative = torch.zeros_like(self.x), torch.zeros_like(self.x)
-        for n, with_prompt, without in zip(self._next(), positive, negative, strict=True):
-            place = (slice(None), *self.grid.windows[n])
-            weight = self.grid.weights[n].to(self.x.device)
-            self._positive[place] += weight * with_prompt
-            self._negative[place] += weight * without
+            self._outputs = [torch.zeros_like(self.x) for _ in predictions]
+        for whole, tiles in zip(self._outputs, predictions, strict=True):
+            for n, tile in zip(self._next(), tiles, strict=True):
+                whole[(slice(None), *self.grid.windows[n])] += (
+                    self.grid.weights[n].to(self.x.device) * tile
+                )
         self._blended = self._next().stop
 
     def complete_row(self, update: SlotUpdate) -> None:
@@ -117,8 +119,8 @@ class TiledState(DenoisingState):
         if self._blended < len(self.grid.windows):
             return
         x = self.x[None]
-        outputs = self._positive[None], self._negative[None]
-        advance_with([self], x, coefficients_of([self], x), *outputs, update)
+        predictions = Predictions(*(output[None] for output in self._outputs))
+        advance_with([self], x, coefficients_of([self], x), predictions, update)
         self._blended = 0
 
 
@@ -137,10 +139,10 @@ def advance_tiles(
     together = [tile for of in tiles for tile in of]
     if together:
         x = torch.stack([tile.x for tile in together])
-        outputs = predict(denoise, together, x, coefficients_of(together, x), dtype)
+        predictions = predict(denoise, together, x, coefficients_of(together, x), dtype)
         sizes = [len(of) for of in tiles]
-        parts = zip(batch, *(output.split(sizes) for output in outputs), strict=True)
-        for state, positive, negative in parts:
-            state.blend(positive, negative)
+        parts = zip(*(output.split(sizes) for output in predictions.tensors), strict=True)
+        for state, part in zip(batch, parts, strict=True):
+            state.blend(part)
     for state in batch:
         state.complete_row(update)

@@ -109,8 +109,8 @@ def denoiser(unet: UNet) -> Network:
     """Return the network (x, timestep, …) -> prediction.
 
     After the timestep come the context, if the UNet has one, and the `AddedConditioning.tensors` of
-    SDXL and of networks distilled with guidance. x has all input channels of the UNet: latents and
-    concat conditioning.
+    SDXL, of networks distilled with guidance and of those with labels. x has all input channels of
+    the UNet: latents and concat conditioning.
     """
     config = unet.config
     weight = unet.conv_in.weight
@@ -133,6 +133,9 @@ def denoiser(unet: UNet) -> Network:
             inputs += [random(config.pooled_dim), ids.expand(rows, -1)]
         if config.time_cond_proj_dim is not None:
             inputs += [random(config.time_cond_proj_dim)]
+        if config.num_class_embeds is not None:
+            last = config.num_class_embeds - 1
+            inputs += [torch.linspace(0, last, rows, device=weight.device).round()]
         return tuple(inputs)
 
     free: tuple[tuple[int, ...], ...] = ((0, 2, 3), (0,))
@@ -141,6 +144,8 @@ def denoiser(unet: UNet) -> Network:
     if config.pooled_dim is not None:
         free += ((0,), (0,))
     if config.time_cond_proj_dim is not None:
+        free += ((0,),)
+    if config.num_class_embeds is not None:
         free += ((0,),)
     return Network("denoiser", _Denoise(unet), examples, free)
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
 
-from models.autoencoders.registry import build_first_stage
+from models.autoencoders.registry import FIRST_STAGES, build_first_stage
 from models.checkpoints.checkpoint import (
     CheckpointError,
     CheckpointMissing,
@@ -22,6 +24,7 @@ from models.checkpoints.checkpoint import (
     differences,
     read_json,
 )
+from models.checkpoints.convert.outline import is_pickle, outline_of
 from models.checkpoints.detect.detected_file import detect_file
 from models.checkpoints.detect.families import detect_family
 from models.checkpoints.detect.kinds import CLASS_KINDS, OTHER_UPSCALER, Kind
@@ -45,7 +48,7 @@ from models.loading.checkpoint_report import CheckpointReport, ComponentReport
 from models.loading.footprint import META, network_bytes, weights_bytes
 from models.loading.loader import BUNDLED, load_model
 from models.loading.pipelines import pipeline_of
-from models.loading.scheduler import scheduler_notes
+from models.loading.scheduler import read_noise_schedule, scheduler_notes
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.controlnet import ControlNet, ControlNetConfig
@@ -59,9 +62,16 @@ from models.networks.safety_checker import SafetyChecker, VisionConfig, ships_sa
 from models.networks.text_encoder import TextEncoder
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
-from models.samplers.noise_schedule import NoiseSchedule
 from models.upscalers.other_architectures import OtherUpscaler
 from models.upscalers.registry import build_upscaler, load_upscaler
+
+# A note on a model without a first stage.
+NO_FIRST_STAGE = (
+    "it holds no first stage: to serve it, name another model's as `vae` in the models config"
+)
+
+# A note on a file that has to be converted.
+PICKLE = "it is a pickle, which is not served: `darkroom models add` converts it"
 
 PRECISIONS = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
@@ -97,8 +107,8 @@ _TITLES: Mapping[Kind, str] = {
 def inspect_checkpoint(path_or_id: str) -> CheckpointReport:
     """Return the report of a model or an extra network, with all its problems.
 
-    path_or_id: a folder, a safetensors file, a hub id or "bundled". Of a hub id only the small
-    files and the headers of the weights are fetched.
+    path_or_id: a folder, a safetensors file, a pickle, a hub id or "bundled". Of a hub id only the
+    small files and the headers of the weights are fetched.
 
     Raises CheckpointError for a source that is not a checkpoint at all.
     """
@@ -112,10 +122,12 @@ def _inspect(path_or_id: str) -> CheckpointReport:
         return _folder(LocalFiles(path))
     if is_single_file(path):
         return _file(path)
+    if is_pickle(path):
+        return _pickle(path)
     if path.exists():
         raise CheckpointError(
-            f"{path} is no safetensors file, and is not opened: `darkroom models add {path}` "
-            "converts it"
+            f"{path} is neither a safetensors file nor a pickle, and is not opened: `darkroom "
+            f"models add {path}` converts other formats"
         )
     if not is_hub_id(path_or_id):
         raise CheckpointMissing(
@@ -125,7 +137,19 @@ def _inspect(path_or_id: str) -> CheckpointReport:
     return _folder(hub_files(path_or_id))
 
 
-def _file(path: Path) -> CheckpointReport:
+def _pickle(path: Path) -> CheckpointReport:
+    """Report a pickle by its outline. The served models that it fits are found when it is added."""
+    with TemporaryDirectory(prefix="darkroom-") as made:
+        outline = outline_of(path, Path(made))
+        try:
+            report = _file(outline, Path(made))
+        except CheckpointError as error:
+            raise type(error)(str(error).replace(str(outline), str(path))) from error
+    return replace(report, folder=None, kind=None, notes=(*report.notes, PICKLE))
+
+
+def _file(path: Path, cache: Path | None = None) -> CheckpointReport:
+    """Report a safetensors file. cache: see `single_file_folder`."""
     file = detect_file(read_header(path).shapes)
     if file.kind == "lora":
         problems = tuple(_unsupported(file.shapes))
@@ -133,7 +157,7 @@ def _file(path: Path) -> CheckpointReport:
     if file.kind == "embedding":
         notes = tuple(_placeholder_notes(file.shapes))
         return CheckpointReport(_TITLES[file.kind], notes=notes, kind=file.kind)
-    return _folder(LocalFiles(single_file_folder(path)))
+    return _folder(LocalFiles(single_file_folder(path, cache)))
 
 
 def _unsupported(keys: Collection[str]) -> Iterator[str]:
@@ -217,10 +241,13 @@ def _model(files: StoredFiles) -> CheckpointReport:
     components = tuple(
         _component(files, name) for name in _BUILD if _has(files.folder, index, name)
     )
-    problems = [f"{name} is not named in model_index.json" for name in _absent(index)]
+    problems = []
     described: dict[str, Any] = {}
     try:
-        described = _facts(load_model(str(files.folder), META, torch.float32))
+        if _lacks_first_stage(files.folder, index):
+            described = _facts_without_first_stage(files.folder)
+        else:
+            described = _facts(load_model(str(files.folder), META, torch.float32))
     except CheckpointError as error:
         problems.append(str(error))
     reported = {problem for component in components for problem in component.problems}
@@ -231,21 +258,16 @@ def _model(files: StoredFiles) -> CheckpointReport:
     )
 
 
-def _absent(index: Mapping[str, Any]) -> list[str]:
-    """Return the required components that model_index.json does not name."""
-    first_stages = ("vae", "vqvae")
-    wanted = {"unet": ["unet"], "vae": first_stages}
-    return [
-        name
-        for name, any_of in wanted.items()
-        if not any(component_class(index, component) for component in any_of)
-    ]
+def _lacks_first_stage(folder: Path, index: Mapping[str, Any]) -> bool:
+    """Return True for a model that neither names nor holds a first stage."""
+    return not any(component_class(index, n) or (folder / n).is_dir() for n in FIRST_STAGES)
 
 
 def _has(folder: Path, index: Mapping[str, Any], name: str) -> bool:
     if name == "safety_checker":
         return ships_safety_checker(folder)
-    return component_class(index, name) is not None
+    config = folder / name / "config.json"
+    return component_class(index, name) is not None or (name not in index and config.is_file())
 
 
 def _component(files: StoredFiles, name: str) -> ComponentReport:
@@ -291,9 +313,9 @@ def _facts(skeleton: LatentDiffusion) -> dict[str, Any]:
     """Return the facts that a model without weights gives."""
     factor = skeleton.autoencoder.config.factor
     return {
-        "title": _title(skeleton),
+        "title": _title(skeleton.unet, skeleton.folder),
         "side": skeleton.unet.config.sample_size * factor,
-        "prediction": _prediction(skeleton.noise_schedule),
+        "prediction": skeleton.noise_schedule.description,
         "notes": scheduler_notes(skeleton.folder),
         "weights": {
             name: weights_bytes(skeleton, dtype, safety=ships_safety_checker(skeleton.folder))
@@ -302,15 +324,19 @@ def _facts(skeleton: LatentDiffusion) -> dict[str, Any]:
     }
 
 
-def _prediction(schedule: NoiseSchedule) -> str:
-    zero_snr = ", with zero terminal SNR" if schedule.rescale_betas_zero_snr else ""
-    return f"{schedule.prediction_type}{zero_snr}"
+def _facts_without_first_stage(folder: Path) -> dict[str, Any]:
+    """Return the facts of a model that another first stage has to serve. Raises CheckpointError."""
+    return {
+        "title": _title(build_on_meta(folder / "unet/config.json", _BUILD["unet"]), folder),
+        "prediction": read_noise_schedule(folder).description,
+        "notes": (NO_FIRST_STAGE, *scheduler_notes(folder)),
+    }
 
 
-def _title(skeleton: LatentDiffusion) -> str:
+def _title(unet: nn.Module, folder: Path) -> str:
     """Return the title of the model's family, or its pipeline's name if it is of none."""
-    shapes = {name: tuple(t.shape) for name, t in skeleton.unet.state_dict().items()}
+    shapes = {name: tuple(t.shape) for name, t in unet.state_dict().items()}
     try:
         return detect_family(shapes).title
     except CheckpointError:
-        return str(read_json(skeleton.folder / "model_index.json")["_class_name"])
+        return str(read_json(folder / "model_index.json")["_class_name"])

@@ -24,11 +24,12 @@ from models.checkpoints.checkpoint import (
     resolve,
 )
 from models.checkpoints.hub import fetch
+from models.conditioners.concat_conditioning import ConcatConditioning
 from models.conditioners.textual_inversion import with_embeddings
 from models.executors.eager import eager_executors
 from models.loading.pipelines import ModelFiles, pipeline_of
 from models.loading.scheduler import read_noise_schedule, scheduler_notes
-from models.loading.stated import NOTHING_STATED, Stated
+from models.loading.stated import NOTHING_STATED, Stated, stated_in
 from models.networks.config import UNetConfig, mismatch
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
@@ -50,6 +51,7 @@ _SHARED = (
     "addition_embed_type",
     "addition_time_embed_dim",
     "projection_class_embeddings_input_dim",
+    "num_class_embeds",
 )
 
 
@@ -89,7 +91,7 @@ def load_model(
     dtype = dtype or default_dtype(device)
     report(0.0, "finding files")
     half = dtype != torch.float32
-    download = partial(fetch, half=half, report=Fetching(report))
+    download = partial(fetch, half=half, report=Fetching(report), ema=stated.ema)
     folder = BUNDLED if path_or_id == "bundled" else resolve(path_or_id, download)
     index = read_json(folder / "model_index.json")
     spec = pipeline_of(index, path_or_id)
@@ -101,7 +103,9 @@ def load_model(
     report(0.3, "autoencoder")
     autoencoder = _first_stage(folder, first_stage, dtype, device)
     report(0.5, "unet")
-    denoiser = _unet(folder / "unet", unet, dtype, device)
+    ema = stated.before(stated_in(folder)).ema
+    denoiser = _unet(folder / "unet", unet, dtype, device, ema)
+    _check_channels(denoiser, autoencoder, concat_conditioning)
     schedule = read_noise_schedule(folder, stated)
     for note in scheduler_notes(folder, stated) if device.type != "meta" else ():
         log.warning("%s: %s", path_or_id, note)
@@ -144,12 +148,19 @@ def _first_stage(
     return load_compatible(other, own, dtype, device)
 
 
-def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.device) -> UNet:
+def _unet(
+    own: Path, other: Path | None, dtype: torch.dtype, device: torch.device, ema: bool | None
+) -> UNet:
     """Load the model's own UNet, or another with the same conditioning and latents.
+
+    ema: which weights of the model's own, see `load_component`.
 
     Raises CheckpointError for one that does not fit.
     """
-    unet = load_component(other or own, lambda c: UNet(UNetConfig.from_dict(c)), dtype, device)
+    which = ema if other is None else None
+    unet = load_component(
+        other or own, lambda c: UNet(UNetConfig.from_dict(c)), dtype, device, which
+    )
     if other is None:
         return unet
     replaced = UNetConfig.from_dict(read_json(own / "config.json"))
@@ -157,6 +168,19 @@ def _unet(own: Path, other: Path | None, dtype: torch.dtype, device: torch.devic
     if wrong := mismatch(pairs):
         raise CheckpointError(f"{other} does not fit the model: {wrong}")
     return unet
+
+
+def _check_channels(
+    unet: UNet, first_stage: FirstStage, concat_conditioning: ConcatConditioning | None
+) -> None:
+    """Raise CheckpointError if the UNet takes other channels than it is given at every step."""
+    latents, taken = first_stage.config.latent_channels, unet.config.in_channels
+    further = 0 if concat_conditioning is None else concat_conditioning.count(latents)
+    if taken != latents + further:
+        raise CheckpointError(
+            f"its UNet takes {taken} channels, but gets {latents} of the latents and {further} of "
+            "its pipeline's inputs"
+        )
 
 
 class Fetching:

@@ -17,20 +17,24 @@ from torch import nn
 
 from models.checkpoints.checkpoint import CheckpointError, load_component, read_json
 from models.checkpoints.detect.unsupported import refuse_pipeline
-from models.checkpoints.errors import UnknownFamily
+from models.checkpoints.errors import UnknownFamily, UnsupportedConfig
 from models.checkpoints.model_index import component_class
 from models.conditioners import Conditioner
 from models.conditioners.bert import BertConditioner
 from models.conditioners.clip import ClipConditioner, TextStage
 from models.conditioners.concat_conditioning import (
     ConcatConditioning,
+    DepthConditioning,
+    EditConditioning,
     LowResolutionConditioning,
+    NoisyImageConditioning,
     PaperInpaintingConditioning,
     SemanticMapConditioning,
     StableInpaintingConditioning,
 )
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner, Unconditional
 from models.denoising.patches import Patches
+from models.loading.scheduler import read_image_noise_schedule
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import TextEncoderConfig
 from models.networks.embedders import (
@@ -41,6 +45,8 @@ from models.networks.embedders import (
 )
 from models.networks.text_encoder import TextEncoder
 from models.text.tokenizer import Tokenizer
+
+MAX_NOISE_LEVEL = 350  # of the x4 upscaler's file without one, as in diffusers
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -117,6 +123,19 @@ def _stable_inpainting(files: ModelFiles) -> ConcatConditioning | None:
     return StableInpaintingConditioning() if unet.get("in_channels") == 9 else None
 
 
+def _edit(files: ModelFiles) -> EditConditioning:
+    return EditConditioning(scaled=bool(files.index.get("is_cosxl_edit", False)))
+
+
+def _noisy_image(files: ModelFiles) -> NoisyImageConditioning:
+    schedule = read_image_noise_schedule(files.folder)
+    most = files.index.get("max_noise_level", MAX_NOISE_LEVEL)
+    if type(most) is not int or not 0 <= most < schedule.num_train_timesteps:
+        bound = f"a whole number below {schedule.num_train_timesteps}"
+        raise UnsupportedConfig(f"model_index.json: max_noise_level={most!r} is not {bound}")
+    return NoisyImageConditioning(files.device, schedule, most)
+
+
 def _class_map(files: ModelFiles) -> SemanticMapConditioning:
     rescaler = files.network(
         "rescaler", lambda c: SpatialRescaler(SpatialRescalerConfig.from_dict(c))
@@ -139,6 +158,7 @@ class PipelineSpec:
 
 
 _FROM_TEXT = ("txt2img", "img2img", "inpaint", "outpaint")
+_FROM_IMAGE = ("img2img",)
 
 PIPELINES: Mapping[str, PipelineSpec] = {
     "StableDiffusionPipeline": PipelineSpec(_FROM_TEXT, _clip),
@@ -153,6 +173,15 @@ PIPELINES: Mapping[str, PipelineSpec] = {
     "StableDiffusionXLPipeline": PipelineSpec(_FROM_TEXT, _clip),
     "StableDiffusionXLImg2ImgPipeline": PipelineSpec(_FROM_TEXT, _clip),
     "StableDiffusionXLInpaintPipeline": PipelineSpec(_FROM_TEXT, _clip, _stable_inpainting),
+    "StableDiffusionInstructPix2PixPipeline": PipelineSpec(_FROM_IMAGE, _clip, _edit),
+    "StableDiffusionXLInstructPix2PixPipeline": PipelineSpec(_FROM_IMAGE, _clip, _edit),
+    # Its estimator of depth is not loaded: clients send the map.
+    "StableDiffusionDepth2ImgPipeline": PipelineSpec(
+        _FROM_IMAGE, _clip, lambda files: DepthConditioning(files.device)
+    ),
+    "StableDiffusionUpscalePipeline": PipelineSpec(
+        ("upscale",), _clip, _noisy_image, Patches(128, 64)
+    ),
     "LDMPipeline": PipelineSpec(("unconditional",), _nothing),
     "LDMTextToImagePipeline": PipelineSpec(_FROM_TEXT, _bert),
     "LDMSuperResolutionPipeline": PipelineSpec(

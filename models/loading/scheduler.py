@@ -15,9 +15,11 @@ from models.checkpoints.detect.training_facts import NOTES
 from models.checkpoints.errors import UnsupportedConfig
 from models.checkpoints.model_index import component_class
 from models.loading.stated import NOTHING_STATED, Stated, stated_in
-from models.samplers.noise_schedule import NoiseSchedule
+from models.samplers.noise_schedule import NoiseLevels, NoiseSchedule
+from models.samplers.published_levels import published_levels
 
 _STABLE_DIFFUSION = {"steps_offset": 1, "clip_sample": False}
+_NOISE_LEVELS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
 _SET_BY_PIPELINE: Mapping[str, Mapping[str, Any]] = {
     "StableDiffusionPipeline": _STABLE_DIFFUSION,
     "StableDiffusionImg2ImgPipeline": _STABLE_DIFFUSION,
@@ -61,12 +63,31 @@ def scheduler_notes(folder: Path, stated: Stated = NOTHING_STATED) -> tuple[str,
     return (*([classes] if differs else []), *map(str, notes))
 
 
-def read_noise_schedule(folder: Path, stated: Stated = NOTHING_STATED) -> NoiseSchedule:
-    """Return the noise schedule of a model folder. stated: see `read_scheduler`.
+def read_noise_schedule(folder: Path, stated: Stated = NOTHING_STATED) -> NoiseLevels:
+    """Return the noise levels of a model folder. stated: see `read_scheduler`.
 
     Raises CheckpointMissing, and UnsupportedConfig for one that is computed differently here.
     """
     try:
-        return NoiseSchedule.from_config(read_scheduler(folder, stated))
+        return published_levels(read_scheduler(folder, stated))
     except (ArithmeticError, TypeError, ValueError) as error:
         raise UnsupportedConfig(f"{folder / 'scheduler'}: {error}") from error
+
+
+def read_image_noise_schedule(folder: Path) -> NoiseSchedule:
+    """Return the schedule of the noise that is added to an image before it is upscaled.
+
+    Nothing is sampled by it, so of `low_res_scheduler` only the noise levels matter. Raises
+    CheckpointMissing and UnsupportedConfig.
+    """
+    path = folder / "low_res_scheduler" / "scheduler_config.json"
+    config = read_json(path)
+    if config.get("rescale_betas_zero_snr"):
+        raise UnsupportedConfig(f"{path}: rescale_betas_zero_snr is not supported")
+    given = {key: config[key] for key in _NOISE_LEVELS if config.get(key) is not None}
+    if isinstance(given.get("trained_betas"), list):
+        given["trained_betas"] = tuple(given["trained_betas"])
+    try:
+        return NoiseSchedule(**given)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise UnsupportedConfig(f"{path}: {error}") from error

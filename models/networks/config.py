@@ -81,6 +81,8 @@ _CONDITIONAL_ONLY = (
     "addition_time_embed_dim",
     "projection_class_embeddings_input_dim",
     "time_cond_proj_dim",
+    "num_class_embeds",
+    "only_cross_attention",
 )
 _UNCONDITIONAL_ONLY = (
     "add_attention",
@@ -118,7 +120,9 @@ class UNetConfig:
     of the embedded guidance scale, for networks that were distilled with guidance. `mid_block_type`
     and `add_attention`: see `mid_resnets` and `mid_attends`. Networks that were distilled block by
     block have another number of transformer blocks after each resnet; their decoder's, coarsest
-    level first, are `reverse_transformer_layers_per_block`.
+    level first, are `reverse_transformer_layers_per_block`. `num_class_embeds` is the number of
+    labels that may be added to the time embedding. In levels with `only_cross_attention`, finest
+    first, both attentions of a transformer block read the context.
     """
 
     sample_size: int = 64
@@ -148,6 +152,8 @@ class UNetConfig:
     addition_time_embed_dim: int | None = None
     projection_class_embeddings_input_dim: int | None = None
     time_cond_proj_dim: int | None = None
+    num_class_embeds: int | None = None
+    only_cross_attention: bool | tuple[bool, ...] = False
 
     def __post_init__(self) -> None:
         if self.addition_embed_type not in (None, "text_time"):
@@ -196,6 +202,7 @@ class UNetConfig:
             "layers_per_block",
             "transformer_layers_per_block",
             "reverse_transformer_layers_per_block",
+            "only_cross_attention",
         ):
             value = getattr(self, key)
             if isinstance(value, tuple) and len(value) != len(self.block_out_channels):
@@ -291,6 +298,11 @@ class UNetConfig:
             return tuple(c // dim if isinstance(dim, int) else 1 for c in self.block_out_channels)
         assert dim is not None  # __post_init__ has refused it
         return _per_level(dim, levels)
+
+    def attends_to_context_only(self, index: int) -> bool:
+        """Return True if a level, counted from the finest, has no attention among its pixels."""
+        only = self.only_cross_attention
+        return only if isinstance(only, bool) else only[index]
 
     @property
     def layers(self) -> tuple[int, ...]:

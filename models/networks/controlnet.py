@@ -29,6 +29,7 @@ _SHARED = (
     "addition_embed_type",
     "addition_time_embed_dim",
     "projection_class_embeddings_input_dim",
+    "num_class_embeds",
 )
 # Keys of a UNet's configuration that its encoder does not use.
 _UNET_ONLY = (
@@ -76,6 +77,7 @@ class ControlNetConfig:
             **left,
             "_class_name": "UNet2DConditionModel",
             "up_block_types": _mirrored(left.get("down_block_types", UNetConfig.down_block_types)),
+            "reverse_transformer_layers_per_block": _any_depths(left),
         }
         return cls(UNetConfig.from_dict(unet), **own)
 
@@ -102,6 +104,13 @@ def _mirrored(down_block_types: object) -> object:
     if not isinstance(down_block_types, list | tuple):
         return down_block_types
     return [str(kind).replace("Down", "Up") for kind in reversed(down_block_types)]
+
+
+def _any_depths(data: Mapping[str, Any]) -> object:
+    """Return the depths of a decoder, which is not built, where an encoder's do not give them."""
+    depths = data.get("transformer_layers_per_block")
+    nested = isinstance(depths, list | tuple) and any(isinstance(d, list | tuple) for d in depths)
+    return [1] * len(depths) if nested and isinstance(depths, list | tuple) else None
 
 
 class HintEmbedding(nn.Module):

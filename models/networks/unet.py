@@ -36,24 +36,28 @@ class AddedConditioning:
     """Further conditioning of some networks, added to the embedding of the time.
 
     SDXL: pooled text (B, P) and time ids, (B, 6) of sizes and crop; for the refiner (B, 5), with an
-    aesthetic score. Networks distilled with guidance: the embedded guidance scale (B, G).
+    aesthetic score. Networks distilled with guidance: the embedded guidance scale (B, G). Networks
+    with labels: their numbers (B,), as floats.
     """
 
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
     guidance: Tensor | None = None
+    labels: Tensor | None = None
 
     @classmethod
     def of(cls, config: UNetConfig, tensors: Sequence[Tensor]) -> Self | None:
         """Return the conditioning of a UNet of this configuration from its tensors, or None."""
         names = ["pooled", "time_ids"] if config.addition_embed_type else []
         names += ["guidance"] if config.time_cond_proj_dim else []
+        names += ["labels"] if config.num_class_embeds else []
         return cls(**dict(zip(names, tensors, strict=True))) if names else None
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Return the tensors that are not None, in a fixed order."""
-        return tuple(t for t in (self.pooled, self.time_ids, self.guidance) if t is not None)
+        all_of_them = (self.pooled, self.time_ids, self.guidance, self.labels)
+        return tuple(t for t in all_of_them if t is not None)
 
 
 @dataclass(frozen=True)
@@ -153,19 +157,23 @@ def _added_embedding(config: UNetConfig) -> TimestepEmbedding:
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention to the context, feed-forward; x (B, T, dim)."""
+    """Self-attention, cross-attention to the context, feed-forward; x (B, T, dim).
 
-    def __init__(self, dim: int, heads: int, context_dim: int) -> None:
+    context_only: the first attention reads the context, too.
+    """
+
+    def __init__(self, dim: int, heads: int, context_dim: int, *, context_only: bool) -> None:
         super().__init__()
+        self.context_only = context_only
         self.norm1 = nn.LayerNorm(dim)
-        self.attn1 = Attention(dim, heads)
+        self.attn1 = Attention(dim, heads, context_dim if context_only else None)
         self.norm2 = nn.LayerNorm(dim)
         self.attn2 = Attention(dim, heads, context_dim)
         self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn1(self.norm1(x), context if self.context_only else None)
         x = x + self.attn2(self.norm2(x), context)
         out: Tensor = x + self.ff(self.norm3(x))
         return out
@@ -174,7 +182,9 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the pixels of a feature map (B, C, H, W), with a residual."""
 
-    def __init__(self, channels: int, heads: int, depth: int, config: UNetConfig) -> None:
+    def __init__(
+        self, channels: int, heads: int, depth: int, config: UNetConfig, *, context_only: bool
+    ) -> None:
         super().__init__()
         self.linear = config.use_linear_projection
         self.norm = nn.GroupNorm(config.norm_num_groups, channels, eps=1e-6)
@@ -182,7 +192,8 @@ class SpatialTransformer(nn.Module):
         width = config.cross_attention_dim
         assert width is not None  # only networks with a context have such blocks
         self.transformer_blocks = nn.ModuleList(
-            TransformerBlock(channels, heads, width) for _ in range(depth)
+            TransformerBlock(channels, heads, width, context_only=context_only)
+            for _ in range(depth)
         )
         self.proj_out = self._projection(channels)
 
@@ -214,7 +225,11 @@ def _attentions(kind: str, index: int, depths: Sequence[int], config: UNetConfig
     """Build the layers after each resnet of a level: transformers, attention, or nothing."""
     channels, heads = config.block_out_channels[index], config.heads[index]
     if kind.startswith("CrossAttn"):
-        return nn.ModuleList(SpatialTransformer(channels, heads, depth, config) for depth in depths)
+        context_only = config.attends_to_context_only(index)
+        return nn.ModuleList(
+            SpatialTransformer(channels, heads, depth, config, context_only=context_only)
+            for depth in depths
+        )
     if kind.startswith("Attn"):
         groups, eps = config.norm_num_groups, config.norm_eps
         return nn.ModuleList(SpatialAttention(channels, heads, groups, eps) for _ in depths)
@@ -327,7 +342,7 @@ def _mid_attention(config: UNetConfig) -> nn.Module:
     if config.is_unconditional:
         groups = config.attn_norm_num_groups or config.norm_num_groups
         return SpatialAttention(channels, heads, groups, config.norm_eps)
-    return SpatialTransformer(channels, heads, config.mid_depth, config)
+    return SpatialTransformer(channels, heads, config.mid_depth, config, context_only=False)
 
 
 class UNetEncoder(nn.Module):
@@ -343,6 +358,8 @@ class UNetEncoder(nn.Module):
         )
         if config.addition_embed_type == "text_time":
             self.add_embedding = _added_embedding(config)
+        if config.num_class_embeds is not None:
+            self.class_embedding = nn.Embedding(config.num_class_embeds, 4 * channels[0])
         self.down_blocks = nn.ModuleList(DownLevel(i, config) for i in range(len(channels)))
         self.mid_block = MidBlock(config)
 
@@ -371,6 +388,8 @@ class UNetEncoder(nn.Module):
         added = added or AddedConditioning()
         position = self._position(timestep, self.config.block_out_channels[0])
         time: Tensor = self.time_embedding(position.to(dtype), self._guidance(added, dtype))
+        if self.config.num_class_embeds is not None:
+            time = time + self.class_embedding(self._labels(added)).to(dtype)
         if self.config.addition_embed_type is None:
             return time
         return time + self.add_embedding(self._pooled_and_ids(added).to(dtype))
@@ -382,6 +401,11 @@ class UNetEncoder(nn.Module):
         if added.guidance is None:
             raise ValueError("this UNet needs added conditioning: its guidance")
         return added.guidance.to(dtype)
+
+    def _labels(self, added: AddedConditioning) -> Tensor:
+        if added.labels is None:
+            raise ValueError("this UNet needs added conditioning: its labels")
+        return added.labels.long()
 
     def _pooled_and_ids(self, added: AddedConditioning) -> Tensor:
         """Return the input of `add_embedding`, (B, P + ids·D)."""

@@ -10,12 +10,15 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from models.samplers import methods
-from models.samplers.noise_schedule import NoiseSchedule
+from models.samplers.edm_schedule import EdmSchedule, preconditioned
+from models.samplers.flow_schedule import FlowSchedule
+from models.samplers.noise_schedule import NoiseLevels
 from models.samplers.plan import Plan
-from models.samplers.schedules.registry import SCHEDULES, Schedule
+from models.samplers.schedules.registry import SCHEDULES, Schedule, fitting_schedules
 from models.samplers.table import HISTORY, SamplerTable
 
 __all__ = ["HISTORY", "SAMPLERS", "SCHEDULES", "Plan", "SamplerTable", "Schedule", "compile_table"]
+__all__ += ["fitting_samplers"]
 
 Sampler = Callable[[Plan], SamplerTable]
 
@@ -29,12 +32,26 @@ def _listed() -> Iterator[tuple[str, Sampler]]:
 
 SAMPLERS: dict[str, Sampler] = dict(sorted(_listed()))
 
+# The samplers that diffusers has for flows.
+_OF_FLOWS = {"euler", "dpmpp_2m", "dpmpp_2m_sde", "unipc"}
+# Those for models distilled from betas, and PLMS, which adds up velocities of different levels.
+_OF_BETAS = {"lcm", "tcd", "plms"}
+
+
+def fitting_samplers(noise_schedule: NoiseLevels) -> dict[str, Sampler]:
+    """Return the samplers that a model with these noise levels can have, by name."""
+    if isinstance(noise_schedule, FlowSchedule):
+        return {name: one for name, one in SAMPLERS.items() if name in _OF_FLOWS}
+    if isinstance(noise_schedule, EdmSchedule):
+        return {name: one for name, one in SAMPLERS.items() if name not in _OF_BETAS}
+    return SAMPLERS
+
 
 def compile_table(
     sampler: str,
     schedule: str,
     steps: int,
-    noise_schedule: NoiseSchedule,
+    noise_schedule: NoiseLevels,
     strength: float | None = None,
     eta: float = 0.0,
 ) -> SamplerTable:
@@ -47,19 +64,23 @@ def compile_table(
     steps, and up to twice as many for samplers that evaluate a step twice. Raises ValueError for
     arguments out of bounds, with name, value and bound.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler is {sampler!r}, not one of {', '.join(SAMPLERS)}")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule is {schedule!r}, not one of {', '.join(SCHEDULES)}")
+    samplers, schedules = fitting_samplers(noise_schedule), fitting_schedules(noise_schedule)
+    if sampler not in samplers:
+        raise ValueError(f"sampler is {sampler!r}, not one of {', '.join(samplers)}")
+    if schedule not in schedules:
+        raise ValueError(f"schedule is {schedule!r}, not one of {', '.join(schedules)}")
     if not 1 <= steps <= noise_schedule.num_train_timesteps:
         raise ValueError(f"steps is {steps}, not in 1..{noise_schedule.num_train_timesteps}")
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta is {eta}, not in 0..1")
     if eta and sampler != "ddim":
         raise ValueError(f"eta is {eta} with {sampler}, but only ddim has it")
-    return _compiled(sampler, Plan(noise_schedule, SCHEDULES[schedule], steps, strength, eta))
+    return _compiled(sampler, Plan(noise_schedule, schedules[schedule], steps, strength, eta))
 
 
 @lru_cache(maxsize=256)
 def _compiled(sampler: str, plan: Plan) -> SamplerTable:
-    return SAMPLERS[sampler](plan)
+    table = SAMPLERS[sampler](plan)
+    if isinstance(plan.noise_schedule, EdmSchedule):
+        return preconditioned(table, plan.noise_schedule)
+    return table

@@ -10,22 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.samplers.noise_schedule import FloatArray, NoiseSchedule, PredictionType
+from models.samplers.flow_schedule import FlowSchedule
+from models.samplers.noise_schedule import FloatArray, Level, NoiseLevels, PredictionType
 from models.samplers.schedules.registry import Schedule
 from models.samplers.spacing import (
-    sigmas_at,
     spaced_timesteps,
     stride,
-    timesteps_at,
     within_training,
 )
-from models.samplers.table import CLEAN, Level
-
-
-def level(sigma: float) -> Level:
-    """Return the noise level with this ratio of noise to signal, and variance 1."""
-    signal = (sigma**2 + 1.0) ** -0.5
-    return Level(signal, sigma * signal)
+from models.samplers.table import CLEAN
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class SigmaLevels:
     sigmas: FloatArray
 
 
-def sigma_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) -> SigmaLevels:
+def sigma_levels(schedule: Schedule, steps: int, noise_schedule: NoiseLevels) -> SigmaLevels:
     """Return the levels of samplers in sigma space.
 
     Both ends of a spacing are visited, and timesteps may be fractions.
@@ -47,35 +40,40 @@ def sigma_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) 
     if schedule.grid:
         return _grid_levels(schedule.grid(noise_schedule, steps), noise_schedule)
     timesteps = spaced_timesteps(schedule.spacing, steps, noise_schedule)
-    sigmas = sigmas_at(timesteps, noise_schedule)
+    sigmas = noise_schedule.sigmas_at(timesteps)
     if schedule.curve:
-        sigmas = schedule.curve(sigmas[0], sigmas[-1], steps)
-        timesteps = timesteps_at(sigmas, noise_schedule)
+        sigmas = schedule.curve(*noise_schedule.curve_ends(sigmas), steps)
+        timesteps = noise_schedule.timesteps_at(sigmas)
     return SigmaLevels(within_training(timesteps, noise_schedule), np.append(sigmas, 0.0))
 
 
-def multistep_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) -> SigmaLevels:
+def multistep_levels(schedule: Schedule, steps: int, noise_schedule: NoiseLevels) -> SigmaLevels:
     """Return the levels of multistep solvers: whole timesteps without the clean end.
 
     One timestep more is spaced and the cleanest dropped, except for "trailing", which stops short
-    of the clean end by itself. Curves span the whole noise schedule with every spacing.
+    of the clean end by itself. Curves span the whole noise schedule with every spacing. Of flows,
+    the network gets the whole timestep below each level, as in diffusers.
     """
+    if isinstance(noise_schedule, FlowSchedule):
+        sigmas = schedule.flow_levels(noise_schedule, steps)
+        timesteps = np.floor(noise_schedule.num_train_timesteps * sigmas)
+        return SigmaLevels(timesteps, np.append(noise_schedule.ratios(sigmas), 0.0))
     if schedule.grid:
         return _grid_levels(schedule.grid(noise_schedule, steps), noise_schedule)
     if schedule.curve:
         trained = noise_schedule.sigmas
         sigmas = schedule.curve(trained[-1], trained[0], steps)
-        timesteps = timesteps_at(sigmas, noise_schedule).round()
+        timesteps = noise_schedule.trained_timesteps(noise_schedule.timesteps_at(sigmas))
     else:
         extra = 0 if schedule.spacing == "trailing" else 1
         timesteps = spaced_timesteps(schedule.spacing, steps + extra, noise_schedule)
         timesteps = timesteps[:steps].round()
-        sigmas = sigmas_at(timesteps, noise_schedule)
+        sigmas = noise_schedule.sigmas_at(timesteps)
     return SigmaLevels(within_training(timesteps, noise_schedule), np.append(sigmas, 0.0))
 
 
-def _grid_levels(sigmas: FloatArray, noise_schedule: NoiseSchedule) -> SigmaLevels:
-    return SigmaLevels(timesteps_at(sigmas, noise_schedule), np.append(sigmas, 0.0))
+def _grid_levels(sigmas: FloatArray, noise_schedule: NoiseLevels) -> SigmaLevels:
+    return SigmaLevels(noise_schedule.timesteps_at(sigmas), np.append(sigmas, 0.0))
 
 
 @dataclass(frozen=True)
@@ -89,11 +87,11 @@ class ListedLevels:
     levels: list[Level]
 
 
-def listed_levels(schedule: Schedule, steps: int, noise_schedule: NoiseSchedule) -> ListedLevels:
+def listed_levels(schedule: Schedule, steps: int, noise_schedule: NoiseLevels) -> ListedLevels:
     """Return the levels of samplers that visit a list of timesteps, and then the clean end."""
     if schedule.in_sigmas:
         found = sigma_levels(schedule, steps, noise_schedule)
-        return ListedLevels(found.timesteps, [level(float(sigma)) for sigma in found.sigmas])
+        return ListedLevels(found.timesteps, [noise_schedule.level(float(s)) for s in found.sigmas])
     timesteps = spaced_timesteps(schedule.spacing, steps, noise_schedule).round()
     timesteps = within_training(timesteps, noise_schedule)
     alphas = noise_schedule.alphas_cumprod[timesteps.astype(int)]
@@ -127,7 +125,7 @@ class StrideLevels:
 
 
 def stride_levels(
-    schedule: Schedule, steps: int, noise_schedule: NoiseSchedule, alpha_to_one: bool
+    schedule: Schedule, steps: int, noise_schedule: NoiseLevels, alpha_to_one: bool
 ) -> StrideLevels:
     """Return the levels of DDIM and PLMS.
 
@@ -154,7 +152,7 @@ def stride_levels(
 
 
 def predict_x0(before: Level, prediction_type: PredictionType) -> tuple[float, float]:
-    """Return the weights on x and on the output that give x0, for x of variance 1."""
+    """Return the weights on x and on the output that give x0, for x as the network gets it."""
     match prediction_type:
         case "v_prediction":
             return before.signal, -before.noise
@@ -162,10 +160,12 @@ def predict_x0(before: Level, prediction_type: PredictionType) -> tuple[float, f
             return 0.0, 1.0
         case "epsilon":
             return 1.0 / before.signal, -before.noise / before.signal
+        case "flow_prediction":
+            return 1.0, -before.noise
 
 
 def predict_noise(before: Level, prediction_type: PredictionType) -> tuple[float, float]:
-    """Return the weights on x and on the output that give the noise in x, of variance 1."""
+    """Return the weights on x and on the output that give the unit noise in x, likewise."""
     match prediction_type:
         case "v_prediction":
             return before.noise, before.signal
@@ -173,13 +173,16 @@ def predict_noise(before: Level, prediction_type: PredictionType) -> tuple[float
             return 1.0 / before.noise, -before.signal / before.noise
         case "epsilon":
             return 0.0, 1.0
+        case "flow_prediction":
+            return 1.0, before.signal
 
 
 def transfer(before: Level, after: Level, prediction_type: PredictionType) -> tuple[float, float]:
     """Return the weights on x and on the output that take x from one level to another.
 
     Song et al. 2021, eq. 12 without its noise: x0 and the noise are computed from x and the output
-    and mixed at the new level. The level before has variance 1, the level after may have less.
+    and mixed at the new level. The level before is as the network gets it, the level after may have
+    less variance.
     """
     x0 = predict_x0(before, prediction_type)
     noise = predict_noise(before, prediction_type)

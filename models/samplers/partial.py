@@ -7,8 +7,10 @@ part has at least one step.
 
 from dataclasses import replace
 
+import numpy as np
+
 from models.samplers import compile_table
-from models.samplers.noise_schedule import NoiseSchedule
+from models.samplers.noise_schedule import NoiseLevels
 from models.samplers.table import SamplerTable
 
 
@@ -16,7 +18,7 @@ def compile_part(
     sampler: str,
     schedule: str,
     steps: int,
-    noise_schedule: NoiseSchedule,
+    noise_schedule: NoiseLevels,
     strength: float | None = None,
     *,
     denoising_end: float = 1.0,
@@ -37,7 +39,7 @@ def compile_rest(
     sampler: str,
     schedule: str,
     steps: int,
-    noise_schedule: NoiseSchedule,
+    noise_schedule: NoiseLevels,
     denoising_start: float,
     eta: float = 0.0,
 ) -> SamplerTable:
@@ -51,7 +53,7 @@ def compile_rest(
 
 
 def steps_before(
-    sampler: str, schedule: str, steps: int, noise_schedule: NoiseSchedule, share: float
+    sampler: str, schedule: str, steps: int, noise_schedule: NoiseLevels, share: float
 ) -> int:
     """Return the number of steps that begin before `share` of the noise schedule.
 
@@ -60,7 +62,8 @@ def steps_before(
     """
     if steps < 2:
         raise ValueError(f"steps is {steps}, but two models share 2 at least")
-    cut = round(noise_schedule.num_train_timesteps * (1.0 - share))
+    position = round(noise_schedule.num_train_timesteps * (1.0 - share))
+    cut = noise_schedule.network_timesteps(np.array([float(position)]))[0]
     low, high = 1, steps - 1
     while low < high:  # bisection, because steps begin at falling timesteps
         middle = (low + high) // 2
@@ -75,7 +78,7 @@ def _skip(
     sampler: str,
     schedule: str,
     steps: int,
-    noise_schedule: NoiseSchedule,
+    noise_schedule: NoiseLevels,
     count: int,
     eta: float = 0.0,
 ) -> SamplerTable:

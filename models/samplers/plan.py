@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.samplers.noise_schedule import NoiseSchedule, PredictionType
+from models.samplers.noise_schedule import NoiseLevels, PredictionType
 from models.samplers.schedules.registry import Schedule
 from models.samplers.spacing import rows_skipped
 
@@ -15,7 +15,7 @@ class Plan:
     steps are then left out. eta in [0, 1] is DDIM's share of fresh noise.
     """
 
-    noise_schedule: NoiseSchedule
+    noise_schedule: NoiseLevels
     schedule: Schedule
     steps: int
     strength: float | None = None

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 Values = tuple[Any, ...]
+Training = Literal["betas", "edm", "flow"]
 
 CURVES = {
     "use_karras_sigmas": "karras",
@@ -39,7 +40,8 @@ class SchedulerClass:
     its other fields, each with the values that are computed; every other value is refused. curves:
     those of the fields `CURVES` that are computed; empty for a class without such fields.
     whole_range: curves span all trained levels, with any spacing. zero_snr: it has
-    `rescale_betas_zero_snr`.
+    `rescale_betas_zero_snr`. training: the noise levels that it is for. flow: the schedule of a
+    flow, where it has one.
     """
 
     defaults: Mapping[str, Any]
@@ -48,17 +50,25 @@ class SchedulerClass:
     curves: tuple[str, ...] = ()
     whole_range: bool = False
     zero_snr: bool = False
+    training: Training = "betas"
+    flow: str | None = None
 
 
 _OTHER_BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
 _DISTILLED_BETAS = {**_OTHER_BETAS, "beta_schedule": "scaled_linear"}
 _KDPM2 = SchedulerClass(_OTHER_BETAS, {}, curves=_KDPM2_CURVES)
-_FLOW: dict[str, Values] = {"use_flow_sigmas": _OFF}
 _DDIM = SchedulerClass({"clip_sample": True}, _CLIPPING, "leading", zero_snr=True)
 # The two small variances are the same, one of them computed from its logarithm.
 _DDPM_NEUTRAL = {**_CLIPPING, "variance_type": ("fixed_small", "fixed_small_log", None)}
 _DDPM = SchedulerClass({"clip_sample": True}, _DDPM_NEUTRAL, "leading", zero_snr=True)
 _DISTILLED_STEPS = {**_CLIPPING, "original_inference_steps": (50,)}
+
+_EDM: dict[str, Values] = {
+    "thresholding": _OFF,
+    "rho": (7.0,),
+    "final_sigmas_type": ("zero",),
+    "sigma_schedule": ("karras", "exponential"),
+}
 
 # Names of other solvers stand for the class's own: diffusers replaces them.
 SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
@@ -69,7 +79,7 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
     "DEISMultistepScheduler": SchedulerClass(
         {},
         {
-            **_FLOW,
+            "use_flow_sigmas": _OFF,
             "solver_order": (2,),
             "thresholding": _OFF,
             "algorithm_type": ("deis", "dpmsolver", "dpmsolver++"),
@@ -82,7 +92,6 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
     "DPMSolverMultistepScheduler": SchedulerClass(
         {},
         {
-            **_FLOW,
             "solver_order": (2,),
             "thresholding": _OFF,
             "algorithm_type": ("dpmsolver++", "sde-dpmsolver++"),
@@ -94,10 +103,23 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
         curves=_MULTISTEP_CURVES,
         whole_range=True,
         zero_snr=True,
+        flow="flow-dpm",
     ),
     "DPMSolverSDEScheduler": SchedulerClass(
         _OTHER_BETAS, {"noise_sampler_seed": (None,)}, curves=tuple(CURVES)
     ),
+    "EDMDPMSolverMultistepScheduler": SchedulerClass(
+        {},
+        {
+            **_EDM,
+            "solver_order": (2,),
+            "algorithm_type": ("dpmsolver++", "sde-dpmsolver++"),
+            "solver_type": ("midpoint", "logrho", "bh1", "bh2"),
+        },
+        spacing=None,
+        training="edm",
+    ),
+    "EDMEulerScheduler": SchedulerClass({}, _EDM, spacing=None, training="edm"),
     "EulerAncestralDiscreteScheduler": SchedulerClass({}, {}, zero_snr=True),
     "EulerDiscreteScheduler": SchedulerClass(
         {},
@@ -108,6 +130,19 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
         },
         curves=tuple(CURVES),
         zero_snr=True,
+    ),
+    "FlowMatchEulerDiscreteScheduler": SchedulerClass(
+        {},
+        {
+            **dict.fromkeys(CURVES, _OFF),
+            "use_dynamic_shifting": _OFF,
+            "invert_sigmas": _OFF,
+            "shift_terminal": (None,),
+            "stochastic_sampling": _OFF,
+        },
+        spacing=None,
+        training="flow",
+        flow="flow",
     ),
     "HeunDiscreteScheduler": SchedulerClass(
         _OTHER_BETAS, {"clip_sample": _OFF}, curves=tuple(CURVES)
@@ -131,7 +166,6 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
     "UniPCMultistepScheduler": SchedulerClass(
         {},
         {
-            **_FLOW,
             "solver_order": (2,),
             "thresholding": _OFF,
             "predict_x0": (True,),
@@ -146,6 +180,7 @@ SCHEDULER_CLASSES: Mapping[str, SchedulerClass] = {
         curves=_MULTISTEP_CURVES,
         whole_range=True,
         zero_snr=True,
+        flow="flow-unipc",
     ),
 }
 
@@ -160,7 +195,6 @@ _UNNAMED = SchedulerClass(
 _ALWAYS: dict[str, Values] = {
     "thresholding": _OFF,
     "timestep_type": ("discrete", None),
-    "use_flow_sigmas": _OFF,
 }
 
 # Fields of `NoiseSchedule`, and the spacing.
@@ -250,11 +284,32 @@ def check_scheduler(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if not _same_result(chosen, key, value, config):
             raise ValueError(f"{name}: {key} = {value!r} is not supported")
+    if chosen.training == "betas" and training_of(config) == "flow":
+        _check_flow(name, config)
+        return
     if chosen.spacing and config["timestep_spacing"] not in SPACINGS:
         spacing = config["timestep_spacing"]
         raise ValueError(f"{name}: timestep_spacing is {spacing!r}, not one of {SPACINGS}")
     if chosen.curves:
         _check_curve(name, chosen, config)
+
+
+def training_of(config: Mapping[str, Any]) -> Training:
+    """Return the kind of noise levels of a configuration. Raises ValueError for another class."""
+    chosen = scheduler_class(config)
+    return "flow" if chosen.flow and config.get("use_flow_sigmas") else chosen.training
+
+
+def _check_flow(name: str, config: Mapping[str, Any]) -> None:
+    """Raise ValueError for `use_flow_sigmas` with what diffusers computes for no flow."""
+    kind = config.get("prediction_type", "epsilon")
+    if kind != "flow_prediction":
+        raise ValueError(
+            f"{name}: use_flow_sigmas = True with prediction_type = {kind!r} is not supported"
+        )
+    for curve in CURVES:
+        if config.get(curve):
+            raise ValueError(f"{name}: use_flow_sigmas and {curve}, of which there can be one")
 
 
 def _same_result(
@@ -265,6 +320,8 @@ def _same_result(
         return True
     if key == "rescale_betas_zero_snr":
         return chosen.zero_snr or value in _OFF
+    if key == "use_flow_sigmas":
+        return value in _OFF or (value is True and chosen.flow is not None)
     if key in _COMPUTED:
         return True
     if key in chosen.neutral:
@@ -302,7 +359,12 @@ def _check_curve(name: str, chosen: SchedulerClass, config: Mapping[str, Any]) -
 
 def published_schedule(config: Mapping[str, Any]) -> str:
     """Return the schedule of a configuration. Raises ValueError for an unsupported class."""
-    chosen = scheduler_class(config)
+    chosen, training = scheduler_class(config), training_of(config)
+    if training == "flow":
+        assert chosen.flow is not None
+        return chosen.flow
+    if training == "edm":
+        return str(config.get("sigma_schedule", "karras"))
     if chosen.spacing is None:
         return "lcm"
     full = with_defaults(config)

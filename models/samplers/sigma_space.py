@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 
 from models.samplers.levels import SigmaLevels, sigma_levels
-from models.samplers.noise_schedule import NoiseSchedule, PredictionType
+from models.samplers.noise_schedule import Level, NoiseLevels, PredictionType
 from models.samplers.plan import Plan
-from models.samplers.spacing import timesteps_at
-from models.samplers.table import Level
 
 # (sigma, next sigma) -> (sigma at the end of the step, weight of fresh noise added after it)
 Split = Callable[[float, float], tuple[float, float]]
+
+# `compile_table` refuses it: sigma is infinite where flows begin.
+_NO_FLOW = "flows are not sampled in sigma space"
 
 
 def deterministic_split(sigma: float, sigma_next: float) -> tuple[float, float]:
@@ -73,9 +74,9 @@ def input_scale(sigma: float) -> float:
     return (sigma**2 + 1.0) ** -0.5
 
 
-def timestep_at(sigma: float, noise_schedule: NoiseSchedule) -> float:
+def timestep_at(sigma: float, noise_schedule: NoiseLevels) -> float:
     """Return the timestep at a level between two of the schedule's."""
-    return float(timesteps_at(np.array([sigma]), noise_schedule)[0])
+    return float(noise_schedule.timesteps_at(np.array([sigma]))[0])
 
 
 def derivative(sigma: float, prediction_type: PredictionType) -> tuple[float, float]:
@@ -90,6 +91,8 @@ def derivative(sigma: float, prediction_type: PredictionType) -> tuple[float, fl
             return 1.0 / sigma, -1.0 / sigma
         case "epsilon":
             return 0.0, 1.0
+        case "flow_prediction":
+            raise AssertionError(_NO_FLOW)
 
 
 def denoised(sigma: float, prediction_type: PredictionType) -> tuple[float, float]:
@@ -101,3 +104,5 @@ def denoised(sigma: float, prediction_type: PredictionType) -> tuple[float, floa
             return 0.0, 1.0
         case "epsilon":
             return 1.0, -sigma
+        case "flow_prediction":
+            raise AssertionError(_NO_FLOW)

@@ -1,4 +1,4 @@
-"""Evenly spaced timesteps, and the conversion between timesteps and noise levels.
+"""Evenly spaced timesteps, and noise levels at timesteps.
 
 "leading", "linspace" and "trailing" are the three spacings of table 2 in Lin et al. 2023.
 """
@@ -7,17 +7,17 @@ from typing import Literal
 
 import numpy as np
 
-from models.samplers.noise_schedule import FloatArray, NoiseSchedule
+from models.samplers.noise_schedule import FloatArray, NoiseLevels
 
 Spacing = Literal["leading", "linspace", "trailing"]
 
 
-def stride(count: int, noise_schedule: NoiseSchedule) -> int:
+def stride(count: int, noise_schedule: NoiseLevels) -> int:
     """Return the whole timesteps between two of `count` leading ones; at least 1."""
     return max(noise_schedule.num_train_timesteps // count, 1)
 
 
-def spaced_timesteps(spacing: Spacing, count: int, noise_schedule: NoiseSchedule) -> FloatArray:
+def spaced_timesteps(spacing: Spacing, count: int, noise_schedule: NoiseLevels) -> FloatArray:
     """Return (count,) timesteps, noisiest first; "linspace" ones are not rounded.
 
     A single "leading" or "linspace" timestep is the clean end, as in diffusers: those spacings fix
@@ -37,27 +37,15 @@ def spaced_timesteps(spacing: Spacing, count: int, noise_schedule: NoiseSchedule
             return np.round(descending) - 1.0
 
 
-def within_training(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
+def within_training(timesteps: FloatArray, noise_schedule: NoiseLevels) -> FloatArray:
     """Return the timesteps, limited to the last that the network was trained on."""
     return np.minimum(timesteps, noise_schedule.num_train_timesteps - 1)
 
 
-def sigmas_at(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
-    """Return the noise levels at timesteps, linear between the trained ones, constant beyond."""
-    trained = np.arange(noise_schedule.num_train_timesteps)
-    return np.interp(timesteps, trained, noise_schedule.sigmas)
-
-
-def log_sigmas_at(timesteps: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
+def log_sigmas_at(timesteps: FloatArray, noise_schedule: NoiseLevels) -> FloatArray:
     """Return the noise levels at timesteps, their logarithms linear between the trained ones."""
     trained = np.arange(noise_schedule.num_train_timesteps)
     return np.exp(np.interp(timesteps, trained, np.log(noise_schedule.sigmas)))
-
-
-def timesteps_at(sigmas: FloatArray, noise_schedule: NoiseSchedule) -> FloatArray:
-    """Return the timesteps at noise levels, linear in log sigma between the trained ones."""
-    trained = np.arange(noise_schedule.num_train_timesteps, dtype=np.float64)
-    return np.interp(np.log(sigmas), np.log(noise_schedule.sigmas), trained)
 
 
 def rows_skipped(steps: int, strength: float | None) -> int:

@@ -17,22 +17,15 @@ that undoes the one before it also removes that row's noise: see `carried_noise`
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
-from models.samplers.noise_schedule import FloatArray
+from models.samplers.noise_schedule import FloatArray, Level
 
 # The number of predictions that a row can use, its own first. Four-step Adams-Bashforth needs four,
 # and PLMS evaluates its second level twice, which puts one unused prediction in between.
 HISTORY = 5
-
-
-class Level(NamedTuple):
-    """A noise level in a sampler's own space: x = signal * z0 + noise * unit noise."""
-
-    signal: float
-    noise: float
 
 
 CLEAN = Level(signal=1.0, noise=0.0)
@@ -63,7 +56,8 @@ class SamplerTable:
     """The coefficients of a sampler. Columns are read-only float64.
 
     All are (rows,) except `history`, (rows, HISTORY): weights on d_now, d_-1, d_-2, ... `timestep`
-    is the network's input, in [0, T - 1], and not always a whole number.
+    is the network's input, and not always a whole number: in [0, T - 1] for levels of betas, in
+    (0, T] for a flow, and ln(sigma) / 4 for EDM's.
     """
 
     start_signal: float

@@ -38,9 +38,17 @@ STEPS = 8
 
 
 def _generate(model: LatentDiffusion, size: tuple[int, int]) -> Tensor:
-    width, height = size
+    (width, height), (sampler, schedule) = size, model.noise_schedule.default_sampler
     params = [
-        SamplingParams(prompt, width=width, height=height, steps=STEPS, seed=seed)
+        SamplingParams(
+            prompt,
+            width=width,
+            height=height,
+            steps=STEPS,
+            sampler=sampler,
+            schedule=schedule,
+            seed=seed,
+        )
         for seed, prompt in enumerate(PROMPTS)
     ]
     last = list(model.generate(params))[-1]

@@ -20,6 +20,7 @@ from protocol.errors import (
     DeadlineExceeded,
     JobDeleted,
     JobFailed,
+    OptionsChanged,
     QueueFull,
     StoreUnavailable,
     TooManyJobs,
@@ -50,11 +51,19 @@ FAST = 1  # zlib's level: a prompt is short, and each request takes this time
 
 
 @dataclass(frozen=True)
+class OptionsVersion:
+    """The version of a client's options, and the key of the hash that has them."""
+
+    key: str
+    version: str
+
+
+@dataclass(frozen=True)
 class Submission:
     """A job to submit. Submitting the same `job_id` again changes nothing.
 
     `client` is an opaque name of the client, "" for none. `idempotency` is the digest of its
-    Idempotency-Key, "" for none.
+    Idempotency-Key, "" for none. `options`: those by which the request was read, if they count.
     """
 
     request: GenerationRequest
@@ -65,6 +74,7 @@ class Submission:
     warnings: Warnings = ()
     webhook: WebhookTarget | None = None
     idempotency: str = ""
+    options: OptionsVersion | None = None
     dialect_object: DialectObject | None = None
 
 
@@ -94,6 +104,8 @@ def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
             *(submission.dialect_object.job_fields() if submission.dialect_object else ()),
         ],
         "data": call_data(submission.request),
+        "options": submission.options and submission.options.key,
+        "options_version": submission.options and submission.options.version,
     }
 
 
@@ -185,6 +197,8 @@ def outcome(
             return exceeded.error(wait_ms)
         case [b"deleted"]:
             return JobDeleted(submission.job_id)
+        case [b"changed"]:
+            return OptionsChanged()
         case [b"deleting"]:
             return StoreUnavailable()
         case _:

@@ -53,7 +53,8 @@ class WebhookTarget(Record):
 class Delivery:
     """A call that is due: `attempts` were made, with `body` if it is not empty.
 
-    `told`: what the last call before the end was about, "" before the first.
+    `told`: what the last call before the end was about, "" before the first. `lease`: the claim by
+    which a process has it.
     """
 
     job_id: str
@@ -61,6 +62,7 @@ class Delivery:
     attempts: int
     body: bytes
     told: str = ""
+    lease: str = ""
 
 
 def delivery_key(job_id: str) -> str:
@@ -74,6 +76,7 @@ class WebhookQueue:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._claim = PipelinedScript(redis, "webhooks_due")
+        self._keep_body = PipelinedScript(redis, "webhook_keep_body")
         self._postpone = PipelinedScript(redis, "webhook_postpone")
 
     def claim(self, most: int, lease_s: float) -> list[Delivery]:
@@ -81,19 +84,23 @@ class WebhookQueue:
         with redis_errors():
             found = self._claim(most=most, lease_s=lease_s)
         deliveries = []
-        for job_id, target, attempts, body, told in found:
+        for job_id, target, attempts, body, told, lease in found:
             try:
                 read = WebhookTarget.model_validate_json(target)
             except ValidationError:  # written by another version
                 self.remove(job_id.decode())
                 continue
-            deliveries.append(Delivery(job_id.decode(), read, int(attempts), body, told.decode()))
+            texts = told.decode(), lease.decode()
+            deliveries.append(Delivery(job_id.decode(), read, int(attempts), body, *texts))
         return deliveries
 
-    def keep_body(self, job_id: str, body: bytes) -> None:
-        """Keep the body of a call, so that every try sends the same."""
+    def keep_body(self, delivery: Delivery, body: bytes) -> bool:
+        """Keep the body of a call, so that every try sends the same.
+
+        Return False if the delivery is no longer this process': nothing may be sent then.
+        """
         with redis_errors():
-            self._redis.hset(delivery_key(job_id), "body", body)
+            return bool(self._keep_body(id=delivery.job_id, lease=delivery.lease, data=body))
 
     def remove(self, job_id: str) -> None:
         """Remove a delivery that was made or is given up."""

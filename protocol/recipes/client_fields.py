@@ -26,7 +26,7 @@ def client_fields(request: GenerationRequest) -> Fields:
     if request.upscaling is not None:
         return _common(request, _OF_UPSCALERS) | _upscaling(request)
     fields = _common(request, frozenset(GenerationParams.model_fields) - _EXCEPT)
-    if request.task.takes("prompt"):
+    if request.task.requires_prompt:
         fields = {"prompt": request.prompt, **fields}
     if request.sampler != WITH_ETA:
         fields.pop("eta", None)
@@ -41,6 +41,8 @@ def needed_files(request: GenerationRequest) -> list[str]:
     names = [name for name in ("image", "mask") if request.task.takes(name)]
     if request.mask_source is MaskSource.ALPHA:
         names.remove("mask")
+    if request.depth_map_key is not None:
+        names.append("depth_map")
     return [*names, *(f"controls.{i}.image" for i, _ in enumerate(request.controls))]
 
 

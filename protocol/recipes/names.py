@@ -25,7 +25,8 @@ MASKED_CONTENT = {
 FILTER_LABELS = {"lanczos": "Lanczos", "nearest": "Nearest"}
 TASKS_OF_A1111 = frozenset({Task.TXT2IMG, Task.IMG2IMG, Task.INPAINT})
 
-# Names of ours, for what AUTOMATIC1111 does not have. "Noise multiplier" is one of its own.
+# Names of ours, for what AUTOMATIC1111 does not have. "Noise multiplier" and "Image CFG scale" are
+# its own.
 TASK, SCHEDULE, LORAS, QUALITY = "Task", "Schedule", "Loras", "Quality"
 PADDED = "Padded"  # the image kept its own size, in a larger one
 TILE_SIZE, TILE_OVERLAP, UPSCALER = "Tile size", "Tile overlap", "Upscaler"
@@ -33,6 +34,7 @@ BLEND = "Postprocess upscaler blend"
 OWN_FIELDS = {
     "Noise multiplier": "noise_multiplier",
     "Prompt syntax": "prompt_syntax",
+    "Image CFG scale": "image_guidance_scale",
     "Guidance rescale": "guidance_rescale",
     "Guidance start": "guidance_start",
     "Guidance end": "guidance_end",
@@ -40,6 +42,7 @@ OWN_FIELDS = {
     "Mask grow": "mask_grow",
     "Mask source": "mask_source",
     "Mask greys": "mask_mode",
+    "Noise level": "noise_level",
     "Class": "class_id",
     "Decoder": "decoder",
     "Aesthetic score": "aesthetic_score",

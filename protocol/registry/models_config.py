@@ -73,9 +73,9 @@ class ModelConfig(Record):
 
     `source` is a folder, a file, a hub id or the name of an installed model. `vae` and `unet` are
     the same, in place of the model's own; `tiny_vae` is a fast decoder in addition to it.
-    `prediction_type`, `zero_terminal_snr` and `family` decide in place of its files. `defaults` are
-    fields of its card. `refiner` names another entry, which is in memory whenever
-    this model is.
+    `prediction_type`, `zero_terminal_snr`, `flow_shift`, `ema` and `family` decide in place of its
+    files. `defaults` are fields of its card. `refiner` names another entry, which is in memory
+    whenever this model is.
     """
 
     source: Text = Field(min_length=1)
@@ -86,8 +86,10 @@ class ModelConfig(Record):
     vae: Text | None = Field(default=None, min_length=1)
     tiny_vae: Text | None = Field(default=None, min_length=1)
     unet: Text | None = Field(default=None, min_length=1)
-    prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
+    prediction_type: Literal["epsilon", "v_prediction", "sample", "flow_prediction"] | None = None
     zero_terminal_snr: bool | None = None
+    ema: bool | None = None
+    flow_shift: Annotated[Float, Field(ge=0.01, le=100)] | None = None
     family: Text | None = Field(default=None, min_length=1)
     refiner: ServedName | None = None
     defaults: Annotated[dict[str, Any], AfterValidator(_card_entries)] = Field(default_factory=dict)

@@ -19,8 +19,10 @@ MAX_STEPS = 1000
 MAX_SIDE = 16384  # pixels
 MAX_IMAGES = 64
 MAX_GUIDANCE_SCALE = 100.0
+MAX_IMAGE_GUIDANCE_SCALE = 20.0
 MAX_PROMPT_LENGTH = 20_000  # characters
 MAX_CLIP_SKIP = 12
+MAX_NOISE_LEVEL = 1000
 MAX_DEADLINE_S = 7 * 86400.0
 MAX_CLASSES = 100_000
 MAX_BOXES = 256
@@ -79,12 +81,14 @@ Side = Annotated[Int, Field(ge=1, le=MAX_SIDE), WHOLE]
 Overlap = Annotated[Int, Field(ge=0, le=MAX_SIDE), WHOLE]
 Steps = Annotated[Int, Field(ge=1, le=MAX_STEPS), WHOLE]
 GuidanceScale = Annotated[Float, Field(ge=0, le=MAX_GUIDANCE_SCALE)]
+ImageGuidanceScale = Annotated[Float, Field(ge=1, le=MAX_IMAGE_GUIDANCE_SCALE)]
 Seed = Annotated[Int, Field(ge=0, lt=SEED_LIMIT), WHOLE]
 AskedSeed = Annotated[
     Int, Field(ge=RANDOM_SEED, lt=SEED_LIMIT), WHOLE, AfterValidator(_seed_or_none)
 ]
 ImageCount = Annotated[Int, Field(ge=1, le=MAX_IMAGES), WHOLE]
 ClipSkip = Annotated[Int, Field(ge=0, le=MAX_CLIP_SKIP), WHOLE]
+NoiseLevel = Annotated[Int, Field(ge=0, le=MAX_NOISE_LEVEL), WHOLE]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Extent = Annotated[Float, Field(gt=0, le=1)]
 Strength = Annotated[Float, Field(gt=0, le=1)]

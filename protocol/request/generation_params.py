@@ -70,6 +70,11 @@ class GenerationParams(ClientRecord):
         default=None,
         description="Strength of classifier-free guidance; 1 or less turns it off.",
     )
+    image_guidance_scale: fields.ImageGuidanceScale | None = Field(
+        default=None,
+        description="img2img by a model that edits images by instructions only: how closely the "
+        "result follows the image. 1 turns this guidance off; a guidance_scale of 1 or less, too.",
+    )
     guidance_rescale: fields.Share = Field(
         default=0.0,
         description="Rescaling of guidance against too much contrast, from none (0) to full (1).",
@@ -161,6 +166,11 @@ class GenerationParams(ClientRecord):
         default=None,
         description="outpaint only: pixels of the image at the edges with a border that are "
         "blended with it. Default: a sixteenth of the model's size, or less for small images.",
+    )
+    noise_level: fields.NoiseLevel | None = Field(
+        default=None,
+        description="upscale by a model that adds noise to the image first only: how much. More "
+        "lets the model invent more.",
     )
     class_id: ClassRef | None = Field(
         default=None,

@@ -50,8 +50,11 @@ class ModelCard(Record):
     `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
     `loras`, `embeddings` (words in prompts) and `controlnets` are those the operator has added
     that are compatible with it; `misfits` are the reasons that others are not, by kind and name.
-    `lora_info` is what is known of some LoRAs. `upscalers` are those of its workers. `aliases` are
-    further names of the model.
+    `lora_info` is what is known of some LoRAs. A `default_image_guidance_scale` is of models that
+    edit images by instructions. One that `reads_depth_map` needs a map of the image's depth.
+    A `default_noise_level` is of models that upscale an image with noise of a level up to
+    `max_noise_level`. `upscalers` are those of its workers. `aliases` are further names of the
+    model.
     """
 
     name: fields.ServedName
@@ -69,6 +72,7 @@ class ModelCard(Record):
     max_steps: fields.Steps = 150
     default_guidance_scale: fields.GuidanceScale = 7.5
     max_guidance_scale: fields.GuidanceScale = 30.0
+    default_image_guidance_scale: fields.ImageGuidanceScale | None = None
     default_strength: fields.Strength = 0.75
     max_images: fields.ImageCount = 10
     samplers: tuple[fields.Name, ...]
@@ -83,6 +87,8 @@ class ModelCard(Record):
     class_names: tuple[fields.Name, ...] = ()
     max_boxes: Count = 0
     upscale_factor: Positive = 1
+    default_noise_level: fields.NoiseLevel | None = None
+    max_noise_level: fields.NoiseLevel = 0
     decoders: tuple[Decoder, ...] = (Decoder.FULL,)
     outputs: tuple[fields.Name, ...] = ("image",)
     refiners: tuple[fields.Name, ...] = ()
@@ -93,6 +99,7 @@ class ModelCard(Record):
     misfits: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     upscalers: tuple[UpscalerInfo, ...] = ()
     reads_aesthetic_score: bool = False
+    reads_depth_map: bool = False
     scaling_factor: Float | None = None
     tokenizer_sha256: str = ""
 

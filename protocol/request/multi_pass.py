@@ -121,15 +121,6 @@ def least_steps(strength: float) -> int:
     return steps if int(steps * strength) >= 1 else steps + 1
 
 
-def checked_aesthetic_score(params: GenerationParams, card: ModelCard) -> float | None:
-    """Return the aesthetic score. Raises `InvalidRequest` if no network reads it."""
-    score = params.aesthetic_score
-    if score is not None and params.refiner is None and not card.reads_aesthetic_score:
-        bound = f"absent: {card.name} reads none"
-        raise InvalidRequest("aesthetic_score", score, bound, "not-for-this-model")
-    return score
-
-
 def check_absent(params: GenerationParams, fields: tuple[str, ...], without: str) -> None:
     """Raise `InvalidRequest` for the fields that have no effect without the field `without`."""
     for field in fields:

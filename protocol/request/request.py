@@ -182,11 +182,12 @@ class GenerationRequest(Record):
 
     The image at `index` is generated from `image_seed(index)`. Which of the optional fields are
     there depends on the task (`protocol.request.tasks`).
-    Input images are PNGs in the object store, exactly width x height: RGB the image, L the mask
-    (white = repaint) and the map of classes. Only the image to upscale has a size of its own: it is
-    smaller by the model's factor, or by any with `upscaling` or `tiles`; so have control images
-    with `tiles`; and that to outpaint has the size of its place in `outpainting`, in RGB or RGBA.
-    `paste` makes the result of what was generated, if that is not all of it.
+    Input images are PNGs in the object store, exactly width x height: RGB the image and its depth
+    map, L the mask (white = repaint) and the map of classes. Only the image to upscale has a size
+    of its own: it is smaller by the model's factor, or by any with `upscaling` or `tiles`; so have
+    control images and the depth map with `tiles`; and that to outpaint has the size of its place in
+    `outpainting`, in RGB or RGBA. `paste` makes the result of what was generated, if that is not
+    all of it.
     Guidance is applied from `guidance_start` up to `guidance_end`, as shares of the steps.
     `deadline_s` counts from acceptance: after that the job is dropped.
 
@@ -246,6 +247,9 @@ class GenerationRequest(Record):
     upscaling: Upscaling | None = Field(default=None, exclude_if=_is_none)
     tiles: Tiles | None = Field(default=None, exclude_if=_is_none)
     outpainting: Outpainting | None = Field(default=None, exclude_if=_is_none)
+    image_guidance_scale: Annotated[fields.ImageGuidanceScale | None, _OPTION] = None
+    depth_map_key: Annotated[fields.InputKey | None, _OPTION] = None
+    noise_level: Annotated[fields.NoiseLevel | None, _OPTION] = None
 
     @model_validator(mode="after")
     def _inputs_fit_the_task(self) -> Self:
@@ -253,8 +257,9 @@ class GenerationRequest(Record):
             name = f"{field}_key" if field in ("image", "mask") else field
             if (getattr(self, name) is not None) != self.task.takes(field):
                 raise ValueError(f"{name} and task {self.task} do not go together")
-        if self.controls and not self.task.takes("controls"):
-            raise ValueError(f"controls and task {self.task} do not go together")
+        for field, given in (("controls", self.controls), ("depth_map", self.depth_map_key)):
+            if given and not self.task.takes(field):
+                raise ValueError(f"{field} and task {self.task} do not go together")
         if self.upscaling is not None and self.task is not Task.UPSCALE:
             raise ValueError(f"upscaling and task {self.task} do not go together")
         if self.tiles is not None and self.task is not Task.IMG2IMG:
@@ -268,7 +273,8 @@ class GenerationRequest(Record):
     @property
     def input_keys(self) -> tuple[str, ...]:
         """Keys of all input images in the object store."""
-        own = (key for key in (self.image_key, self.mask_key) if key is not None)
+        files = (self.image_key, self.mask_key, self.depth_map_key)
+        own = (key for key in files if key is not None)
         pasted = self.paste.input_keys if self.paste else ()
         return *own, *pasted, *(control.image_key for control in self.controls)
 
@@ -289,7 +295,9 @@ class GenerationRequest(Record):
     def work(self) -> float:
         """The work to do: rows of the network x pixels, in `UNIT_OF_WORK`s; above 0."""
         guided = self.guidance_end - self.guidance_start if self.guidance_scale > 1 else 0.0
-        rows = self.n * (1 + guided)
+        # A third row for guidance by an image: see `DenoisingState.is_guided_by_image`.
+        by_image = guided if self.image_guidance_scale not in (None, 1.0) else 0.0
+        rows = self.n * (1 + guided + by_image)
         pixels = evaluations(self.sampler, self.steps) * self._area
         if second := self.enlargement:
             steps = max(1, int(second.steps * second.strength))

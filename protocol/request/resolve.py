@@ -18,15 +18,20 @@ from protocol.request.generation_params import GenerationParams, InputImage
 from protocol.request.inpainting import MaskedContent, Paste, check_area
 from protocol.request.loras.resolution import further_tokens, resolve_loras
 from protocol.request.model_card import ModelCard, canonical_name
+from protocol.request.model_fields import (
+    check_depth_map,
+    checked_aesthetic_score,
+    checked_image_guidance_scale,
+    checked_noise_level,
+)
 from protocol.request.multi_pass import (
     check_strength,
-    checked_aesthetic_score,
     least_steps,
     resolve_hires_fix,
     resolve_refinement,
 )
 from protocol.request.outpainting import Outpainting
-from protocol.request.prompts import parse_prompt
+from protocol.request.prompts import PromptSyntax, parse_prompt
 from protocol.request.request import Decoder, GenerationRequest
 from protocol.request.samplers import resolve_eta
 from protocol.request.sizes import Size, target_size, upscaled_size
@@ -117,6 +122,7 @@ def resolve(
     mask: InputImage | None = None,
     controls: Sequence[InputImage] = (),
     paste: Paste | None = None,
+    depth_map: InputImage | None = None,
 ) -> GenerationRequest:
     """Return the request for `params` within the bounds of `card`, a model that can do the task.
 
@@ -125,7 +131,8 @@ def resolve(
 
     Raises `InvalidRequest` with the name of the first field that is out of its bounds.
     """
-    _check_task_fields(task, params, image, mask)
+    _check_task_fields(task, params, {"image": image, "mask": mask, "depth_map": depth_map})
+    check_depth_map(depth_map is not None, task, card)
     if task is Task.UPSCALE and image is not None:
         if params.upscaler is not None:
             return resolve_upscaling(params, card, image)
@@ -153,6 +160,7 @@ def resolve(
         "strength": strength,
         "image_key": image.key if image else None,
         "mask_key": mask.key if mask else None,
+        "depth_map_key": depth_map.key if depth_map else None,
         "paste": paste,
         "class_id": resolve_class(params.class_id, card),
         "boxes": resolve_boxes(params.boxes, card),
@@ -164,16 +172,20 @@ def resolve(
         "outpainting": outpainting,
         "masked_content": params.masked_content or (MaskedContent.FILL if outpainting else None),
         "aesthetic_score": checked_aesthetic_score(params, card),
+        "noise_level": checked_noise_level(task, params, card),
+        "image_guidance_scale": checked_image_guidance_scale(task, params, card),
         "audio_format": checked_audio_format(params, card, width),
     }
     return GenerationRequest.model_validate(common_fields(params, GenerationRequest) | changed)
 
 
 def _check_task_fields(
-    task: Task, params: GenerationParams, image: InputImage | None, mask: InputImage | None
+    task: Task, params: GenerationParams, files: Mapping[str, InputImage | None]
 ) -> None:
-    """Check that the fields that the task requires are given, and none that it does not take."""
-    files = {"image": image, "mask": mask}
+    """Check that the fields that the task requires are given, and none that it does not take.
+
+    files: the input images by their fields.
+    """
     for field in sorted(TASK_FIELDS):
         value = files[field] if field in files else getattr(params, field)
         if value in (None, ""):
@@ -187,7 +199,7 @@ def _check_task_fields(
 def _check_prompts(
     task: Task, params: GenerationParams, card: ModelCard, count_tokens: TokenCounter
 ) -> None:
-    if card.reads_prompts and task.takes("prompt") and "prompt" not in params.model_fields_set:
+    if card.reads_prompts and task.requires_prompt and "prompt" not in params.model_fields_set:
         raise InvalidRequest("prompt", None, f"given for {task.value}", "missing-field")
     for field, text in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt)):
         if card.reads_prompts:
@@ -202,13 +214,19 @@ def _check_prompt(
 ) -> None:
     if "\0" in text:
         raise InvalidRequest(field, text, "free of NUL characters", "text-not-printable")
-    parsed = parse_prompt(text, params.prompt_syntax)
-    tokens = parsed.tokens(count_tokens, card.chunk_tokens)
+    tokens = prompt_tokens(text, params.prompt_syntax, card, count_tokens)
     tokens += further_tokens(text, params.loras, card)
     if tokens > card.max_prompt_tokens:
         raise InvalidRequest(
             field, f"{tokens} tokens", f"at most {card.max_prompt_tokens} tokens", "prompt-too-long"
         )
+
+
+def prompt_tokens(
+    text: str, syntax: PromptSyntax, card: ModelCard, count_tokens: TokenCounter
+) -> int:
+    """Return the length of a prompt in tokens, without the words that LoRAs bring along."""
+    return parse_prompt(text, syntax).tokens(count_tokens, card.chunk_tokens)
 
 
 def _outpainting(

@@ -66,6 +66,9 @@ SCHEDULE_TITLES = {
     "lcm": "LCM",
     "align-your-steps": "Align Your Steps",
     "align-your-steps-xl": "Align Your Steps, SDXL",
+    "flow": "Flow",
+    "flow-dpm": "Flow, DPM-Solver",
+    "flow-unipc": "Flow, UniPC",
 }
 
 WITH_ETA = "ddim"

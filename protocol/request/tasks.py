@@ -22,6 +22,11 @@ class Task(StrEnum):
         return field in FIELDS_OF[self]
 
     @property
+    def requires_prompt(self) -> bool:
+        """Return True if models that read prompts need one; to upscale, it is optional."""
+        return self.takes("prompt") and self is not Task.UPSCALE
+
+    @property
     def takes_image(self) -> bool:
         return self.takes("image")
 
@@ -49,6 +54,7 @@ _MASK = frozenset(
         "masked_content",
     }
 )
+_OF_SOME_MODELS = frozenset({"image_guidance_scale", "depth_map"})
 _TILES = frozenset({"tile_size", "tile_overlap", "upscaler", "scale"})
 
 # The image of `semantic` is a map of class numbers. `upscale` multiplies its image's size, with an
@@ -56,10 +62,11 @@ _TILES = frozenset({"tile_size", "tile_overlap", "upscaler", "scale"})
 # in tiles.
 FIELDS_OF: Mapping[Task, frozenset[str]] = {
     Task.TXT2IMG: _PROMPTS | _SIZE | _CONTROLS | {"refiner", "hires_scale"},
-    Task.IMG2IMG: _PROMPTS | _SIZE | _CONTROLS | _TILES | _FROM_IMAGE | _RESIZED,
+    Task.IMG2IMG: _PROMPTS | _SIZE | _CONTROLS | _TILES | _FROM_IMAGE | _RESIZED | _OF_SOME_MODELS,
     Task.INPAINT: _PROMPTS | _SIZE | _CONTROLS | _FROM_IMAGE | _RESIZED | _MASK,
     Task.OUTPAINT: _PROMPTS | _SIZE | _FROM_IMAGE | _BORDER,
-    Task.UPSCALE: frozenset({"image", "upscaler", "upscaler_2", "upscaler_blend", "scale"}),
+    Task.UPSCALE: _PROMPTS
+    | {"image", "noise_level", "upscaler", "upscaler_2", "upscaler_blend", "scale"},
     Task.UNCONDITIONAL: _SIZE,
     Task.CLASS: _SIZE | {"class_id"},
     Task.LAYOUT: _SIZE | {"boxes"},

@@ -18,8 +18,11 @@ FILTER_SCALE = 4  # where the request names none
 MAX_PASSES = 3  # of a network that is smaller than the scale
 BLEND = 0.5
 
-# Fields of sampling, which have no effect on an upscaler.
+# Fields of models, which have no effect on an upscaler.
 _SAMPLING = (
+    "prompt",
+    "negative_prompt",
+    "noise_level",
     "steps",
     "sampler",
     "schedule",
@@ -114,7 +117,8 @@ def _check_fields(params: GenerationParams) -> None:
     for field in _SAMPLING:
         value = getattr(params, field)
         if value not in (None, type(params).model_fields[field].default):
-            shown = value if isinstance(value, int | float | str) else "given"
+            is_text = field in ("prompt", "negative_prompt")  # which no error shows
+            shown = value if isinstance(value, int | float | str) and not is_text else "given"
             raise InvalidRequest(
                 field, shown, "absent: it has no effect on an upscaler", "not-for-this-task"
             )

@@ -32,6 +32,7 @@ class PreparedImages:
     """Image, mask and control images in the size that is generated, and what is pasted.
 
     `region`: the part of the image that is generated, if it is not the whole in its own size.
+    `depth_map`: of the image, resized and cut with it.
     """
 
     image: CanonicalImage | None = None
@@ -40,10 +41,12 @@ class PreparedImages:
     pasted: tuple[CanonicalImage, ...] = ()
     region: Region | None = None
     warnings: Warnings = ()
+    depth_map: CanonicalImage | None = None
 
     @property
     def files(self) -> Sequence[CanonicalImage]:
-        return [*(file for file in (self.image, self.mask) if file), *self.pasted]
+        own = (self.image, self.mask, self.depth_map)
+        return [*(file for file in own if file), *self.pasted]
 
 
 def prepare_images(
@@ -71,7 +74,8 @@ def prepare_images(
         return PreparedImages(images.image(image, image.size), warnings=image.warnings)
     if task is Task.IMG2IMG and params.tile_size is not None:
         tiled_size(params, card, image.size)
-        return PreparedImages(images.image(image, image.size), warnings=image.warnings)
+        own_size = Placement(image.size, image.size)
+        return _with_depth(images, image, own_size, params, warnings=image.warnings)
     if task is Task.OUTPAINT:
         check_sides(image)
         resolve_outpainting(params, card, image.size)
@@ -91,8 +95,29 @@ def _image_to_image(
         paste = Paste(width=image.size[0], height=image.size[1], used=place.used, box=place.used)
         region = Region((0, 0, *image.size), place)
     warnings = image.warnings + _stretched(image.size, place.target, params, card)
+    return _with_depth(images, image, place, params, paste, region, warnings)
+
+
+def _with_depth(
+    images: InputImages,
+    image: ImageFile,
+    place: Placement,
+    params: TaskRequest,
+    paste: Paste | None = None,
+    region: Region | None = None,
+    warnings: Warnings = (),
+) -> PreparedImages:
+    """Return an image in its place, with its depth map if there is one."""
+    data, depth_map = getattr(params, "depth_map", None), None
+    if data is not None:
+        file = images.open("depth_map", data)
+        depth_map, warnings = images.placed(file, place), warnings + file.warnings
     return PreparedImages(
-        images.placed(image, place), paste=paste, region=region, warnings=warnings
+        images.placed(image, place),
+        paste=paste,
+        region=region,
+        warnings=warnings,
+        depth_map=depth_map,
     )
 
 

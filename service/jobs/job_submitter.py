@@ -16,6 +16,7 @@ from protocol.queue.idempotency import (
 )
 from protocol.queue.job import JobState, JobView, Warnings
 from protocol.queue.job_queue import Submission
+from protocol.queue.submission import OptionsVersion
 from protocol.queue.webhooks import WebhookTarget
 from protocol.request.generation_params import InputImage
 from protocol.request.inpainting import ResizeMode
@@ -89,6 +90,7 @@ class JobSubmitter:
         webhook: WebhookTarget | None = None,
         on_resolved: Callable[[GenerationRequest], None] | None = None,
         dialect_object: DialectObject | None = None,
+        options: OptionsVersion | None = None,
     ) -> JobView:
         """Validate the request, store its input images, queue the job and return it as queued.
 
@@ -96,7 +98,7 @@ class JobSubmitter:
         `waited_s`: the part of the client's deadline that has passed already. `before_queued` is
         called with the id before the job is queued, so that a subscriber misses no message;
         `on_resolved` with the complete request. Raises `InvalidRequest` and other errors before
-        anything is stored.
+        anything is stored, and `OptionsChanged` if the client's options are no longer `options`.
         """
         card = await self._card(task, params)
         prepared = await self._resolve(task, params, card)
@@ -124,6 +126,7 @@ class JobSubmitter:
             warnings=warnings,
             webhook=webhook,
             dialect_object=dialect_object,
+            options=options,
         )
         return await self._queue(submission, idempotency_key)
 
@@ -211,6 +214,7 @@ class JobSubmitter:
             _record(mask),
             records,
             prepared.paste,
+            _record(prepared.depth_map),
         )
         others = [control for control in controls if control is not image]
         return Prepared(request, [*prepared.files, *others], prepared.warnings + more)

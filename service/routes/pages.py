@@ -1,4 +1,4 @@
-"""The HTML pages: the playground at /, the API reference at /docs and what they load."""
+"""The HTML pages: the studio at /, the API reference at /docs and what they load."""
 
 from http import HTTPStatus
 
@@ -26,8 +26,8 @@ OF_ONE_CLIENT = f"private, {REVALIDATED}"
 
 
 @router.get("/")
-async def playground(request: Request) -> Response:
-    return _page(request, "playground.html")
+async def studio(request: Request) -> Response:
+    return _page(request, "studio/studio.html")
 
 
 @router.get("/docs")
@@ -43,7 +43,7 @@ async def openapi(request: Request, services: ServicesDep) -> Response:
     return _cached(request, bytes(content), "application/json", {"Cache-Control": OF_ONE_CLIENT})
 
 
-@router.get(PREFIX + "{name}")
+@router.get(PREFIX + "{name:path}")
 async def asset(request: Request, name: str) -> Response:
     """Return a script or a stylesheet."""
     content, content_type = page_files().get(name), media_type(name)

@@ -25,6 +25,7 @@ from protocol.errors import (
 from protocol.queue.dialect_jobs import DialectObject
 from protocol.queue.idempotency import HEADER
 from protocol.queue.job import ImageResult, JobState, JobView
+from protocol.queue.submission import OptionsVersion
 from protocol.queue.webhooks import WebhookTarget
 from protocol.request.generation_params import parse_params
 from protocol.request.request import GenerationRequest
@@ -111,13 +112,15 @@ async def submit(
     on_resolved: Callable[[GenerationRequest], None] | None = None,
     dialect_object: DialectObject | None = None,
     webhook: WebhookTarget | None = None,
+    options: OptionsVersion | None = None,
 ) -> JobView:
     """Queue the job of a request and return it; `waits`: the client waits for its images.
 
     `waited_s`: the seconds that it has waited for a model. `on_resolved` is called with the
     complete request before the job is queued. `dialect_object` is kept with the job, and `webhook`
-    takes the place of the webhook in our own form. Afterwards the body is no longer in memory, and
-    the path of the job is in `scope["job"]`.
+    takes the place of the webhook in our own form. `options`: those of the client, if the request
+    was read by them; raises `OptionsChanged` if they are others now. Afterwards the body is no
+    longer in memory, and the path of the job is in `scope["job"]`.
     """
     user: User = request.scope["user"]
     body: LimitedBody = request.scope["limited_body"]
@@ -134,6 +137,7 @@ async def submit(
         webhook=target,
         on_resolved=on_resolved,
         dialect_object=dialect_object,
+        options=options,
     )
     body.release()
     request.scope["job"] = path_of(request, "get_job", job_id=job.id)

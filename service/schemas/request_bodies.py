@@ -14,7 +14,13 @@ from service.schemas.batches import BatchRequest
 from service.schemas.body_parser import FORM_TYPE, JSON_TYPE
 from service.schemas.controls import FILE_DESCRIPTION, FILE_FIELDS
 from service.schemas.examples import REQUEST_EXAMPLES
-from service.schemas.requests import INPUT_FILES, REQUESTS, URL_FIELDS, ReadRequest
+from service.schemas.requests import (
+    INPUT_FILES,
+    REQUESTS,
+    URL_FIELDS,
+    ReadRequest,
+    TokensRequest,
+)
 
 Schema = dict[str, Any]
 
@@ -86,7 +92,7 @@ def request_schemas(image_urls: bool) -> dict[str, Schema]:
     `image_urls`: whether the service takes addresses of images.
     """
     bodies: list[type[BaseModel]] = [*REQUESTS.values(), ReadRequest]
-    described: list[type[BaseModel]] = [*bodies, BatchRequest, InstallRequest]
+    described: list[type[BaseModel]] = [*bodies, BatchRequest, InstallRequest, TokensRequest]
     _, document = models_json_schema(
         [(body, "validation") for body in described], ref_template=REFERENCE
     )

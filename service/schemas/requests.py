@@ -16,16 +16,17 @@ from pydantic import (
 from protocol.record import Bool, Text
 from protocol.request.classes import AskedBoxes, ClassRef
 from protocol.request.client_record import ClientRecord
-from protocol.request.fields import Prompt
+from protocol.request.fields import Name, Prompt
 from protocol.request.generation_params import GenerationParams
+from protocol.request.prompts import PromptSyntax
 from protocol.request.tasks import Task
 from service.outbound import MAX_URL_LENGTH, URL, Rejected, parse_url
 from service.schemas.controls import ControlFiles
 from service.schemas.data_uri import decode_file
 
 # Fields that may give the address of an image in place of the image, if the service takes any.
-URL_FIELDS = {"image_url": "image", "mask_url": "mask"}
-INPUT_FILES = ("image", "mask")  # of some tasks
+URL_FIELDS = {"image_url": "image", "mask_url": "mask", "depth_map_url": "depth_map"}
+INPUT_FILES = ("image", "mask", "depth_map")  # of some tasks
 UNSET = (None, "")  # null in JSON, an empty field in a form
 
 
@@ -68,6 +69,11 @@ MASK_DESCRIPTION = (
     "else gets a warning. Required unless mask_source is alpha."
 )
 MaskFile = Annotated[bytes, BeforeValidator(_file), _file_schema(MASK_DESCRIPTION)]
+DEPTH_MAP_DESCRIPTION = (
+    "The depth of the image, sent like it: the nearer the brighter. Required by models that are "
+    "conditioned on it, and resized with the image."
+)
+DepthMapFile = Annotated[bytes, BeforeValidator(_file), _file_schema(DEPTH_MAP_DESCRIPTION)]
 BorderedFile = Annotated[
     bytes,
     BeforeValidator(_file),
@@ -144,6 +150,7 @@ class ImageToImageRequest(TextToImageRequest):
     """An image-to-image request: an image and a prompt."""
 
     image: ImageFile
+    depth_map: DepthMapFile | None = Field(default=None, description=DEPTH_MAP_DESCRIPTION)
 
 
 class InpaintRequest(TaskRequest):
@@ -202,6 +209,18 @@ class ReadRequest(ClientRecord):
             "Where the service takes images by URL, `image_url` may be given instead."
         ),
     ]
+
+
+class TokensRequest(ClientRecord):
+    """A prompt whose tokens are to be counted."""
+
+    model: Name | None = Field(
+        default=None, description="A name from /v1/models; default: the model that is served."
+    )
+    prompt: Prompt = Field(description="The prompt, or the negative prompt.")
+    prompt_syntax: PromptSyntax = Field(
+        default=PromptSyntax.WEIGHTS, description="As in the request that is to be sent."
+    )
 
 
 REQUESTS: dict[Task, type[TaskRequest]] = {

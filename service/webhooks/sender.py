@@ -119,7 +119,10 @@ class WebhookSender:
             log.error("webhook failed", extra={"job": delivery.job_id, "error": str(error)})
 
     async def _first_body(self, delivery: Delivery) -> bytes:
-        """Return the body for the end of a job, and keep it; b"" if there is no such call yet."""
+        """Return the body for the end of a job, and keep it; b"" if there is no such call.
+
+        The state of a job whose record was lost meanwhile is not known, so nothing is told of it.
+        """
         job = await self.watcher.view_or_last(delivery.job_id)
         told = await self._tell(job, delivery) if delivery.target.watches else ""
         if job.state not in TERMINAL:
@@ -131,8 +134,7 @@ class WebhookSender:
             await run_in_threadpool(self.queue.remove, delivery.job_id)
             return b""
         body = await run_in_threadpool(self.bodies[delivery.target.form], job, delivery)
-        await run_in_threadpool(self.queue.keep_body, delivery.job_id, body)
-        return body
+        return body if await run_in_threadpool(self.queue.keep_body, delivery, body) else b""
 
     async def _tell(self, job: JobView, delivery: Delivery) -> str:
         """Make the call about a job before its end, if one is due; return what was told last.

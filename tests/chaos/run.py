@@ -74,7 +74,7 @@ def run(plan: Plan, folder: Path) -> Report:
         Receiver(*webhooks.STATUSES) as receiver,
         chaos_stack(folder, plan.appendfsync, **settings) as stack,
     ):
-        secret = httpx.get(f"{stack.urls[0]}/v1/webhooks/secret").json()["key"]
+        secret = httpx.get(f"{stack.urls[0]}/v1/webhooks/secret", timeout=60).json()["key"]
         requests = random_requests(rng, plan.requests, (3, plan.most_steps), receiver.url)
         references = asyncio.run(generate_references(stack.urls[0], requests))
         load = Load(stack.urls, requests, references, plan.jobs, plan.clients, rng)

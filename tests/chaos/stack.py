@@ -152,7 +152,7 @@ class ChaosStack:
         crashed = [program for program in self.programs if program.crashed]
         assert not crashed, "".join(program.log.read_text() for program in crashed)
         try:
-            response = httpx.get(f"{url}/readyz")
+            response = httpx.get(f"{url}/readyz", timeout=60)
         except httpx.TransportError:
             return 0
         if not response.is_success:

@@ -22,12 +22,14 @@ SUBMISSION = b"failure_ttl"  # part of the request that queues a job
 
 def post(url: str, key: str) -> Any:
     headers = {"Prefer": "respond-async", "Idempotency-Key": key}
-    return httpx.post(f"{url}/v1/txt2img", json={"prompt": "a cat"}, headers=headers).json()
+    return httpx.post(
+        f"{url}/v1/txt2img", json={"prompt": "a cat"}, headers=headers, timeout=60
+    ).json()
 
 
 def is_reachable(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz").is_success
+        return httpx.get(f"{url}/healthz", timeout=60).is_success
     except httpx.TransportError:
         return False
 

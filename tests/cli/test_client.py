@@ -7,13 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from json import dumps
 from pathlib import Path
 
-import httpx
 import pytest
 
 from darkroom.__main__ import main
-from darkroom.client import Client, Refused
 
 HEALTH = '{"status": "ok"}'
 HTML = "<html>Welcome to nginx!</html>"
@@ -66,11 +65,17 @@ def darkroom(**answers: str) -> Answers:
         "/v1/txt2img": json(answers.get("submitted", f'{{"id": "{JOB}"}}'), 202),
         f"/v1/jobs/{JOB}/events": (
             *(200, "text/event-stream"),
-            answers.get("events", 'data: {"state": "finished"}\n\n'),
+            answers.get("events", f'data: {{"id": "{JOB}", "state": "finished"}}\n\n'),
         ),
-        f"/v1/jobs/{JOB}": json(answers.get("job", '{"state": "finished"}')),
+        f"/v1/jobs/{JOB}": json(answers.get("job", f'{{"id": "{JOB}", "state": "finished"}}')),
         "": json(answers.get("other", "image")),
     }
+
+
+def finished(**fields: object) -> str:
+    """Return a finished job with one image."""
+    image = {"index": 0, "seed": 1, "width": 8, "height": 8, "format": "png", **fields}
+    return dumps({"id": JOB, "state": "finished", "result": {"images": [image]}})
 
 
 @pytest.mark.parametrize(
@@ -95,15 +100,12 @@ def darkroom(**answers: str) -> Answers:
         (darkroom(submitted="[]"), "not as Darkroom does"),
         (darkroom(events="data: nonsense\n\n"), "not as Darkroom does"),
         (darkroom(events='data: {"state": "on fire"}\n\n'), "not as Darkroom does"),
-        (darkroom(events='data: {"state": "failed"}\n\n'), "the job is failed"),
-        (darkroom(events=""), "the job is finished"),
-        (
-            darkroom(
-                job='{"state": "finished", "result": {"images": [{"index": 0, "extras": '
-                '[{"kind": "../x", "format": "png"}]}]}}'
-            ),
-            "not as Darkroom does",
-        ),
+        (darkroom(job=f'{{"id": "{JOB}", "state": "failed"}}'), "the job is failed"),
+        (darkroom(), "the job is finished"),
+        (darkroom(events=""), "have ended early"),
+        (darkroom(job=finished(index="../x")), "not as Darkroom does"),
+        (darkroom(job=finished(format="../x")), "not as Darkroom does"),
+        (darkroom(job=finished(extras=[{"kind": "../x", "format": "png"}])), "not as Darkroom"),
     ],
 )
 def test_generate_tells_wrong_answers(
@@ -131,8 +133,7 @@ def test_image_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> Non
     """A limit on the size of files stands for a full disk."""
     output = tmp_path / "out.png"
     output.write_text("old")
-    result = '{"state": "finished", "result": {"images": [{"index": 0}]}}'
-    with server(darkroom(job=result, other="image" * 1000)) as url:
+    with server(darkroom(job=finished(), other="image" * 1000)) as url:
         command = [
             sys.executable,
             "-m",
@@ -149,24 +150,3 @@ def test_image_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> Non
     assert ran.returncode == 1
     assert ran.stderr.splitlines()[-1] == f"darkroom: {output} cannot be written: File too large"
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
-
-
-EVENTS = """event: queued
-data: {"id": "1", "state": "queued", "position": 0}
-
-event: problem
-data: {"title": "Service stopping", "status": 503, "detail": "the service is stopping"}
-retry: 5000
-
-"""
-
-
-async def states(client: Client) -> list[str]:
-    return [progress.state async for progress in client.follow("/v1/jobs/1")]
-
-
-async def test_stream_that_ends_with_a_problem_is_refused() -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=EVENTS))
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-        with pytest.raises(Refused, match="the service is stopping"):
-            await states(Client(http))

@@ -93,6 +93,6 @@ def running(command: list[str], environment: dict[str, str]) -> Iterator[subproc
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz").is_success
+        return httpx.get(f"{url}/healthz", timeout=60).is_success
     except httpx.TransportError:
         return False

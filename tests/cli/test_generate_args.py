@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from darkroom.__main__ import main
+from protocol.errors import JobFailed
 from protocol.queue.job import FinishReason
 from protocol.request.model_card import UpscalerInfo
 from protocol.request.request import (
@@ -185,3 +188,58 @@ def test_error_names_field_value_and_bound(
     printed = capsys.readouterr().err.replace('"', "")
     assert f"darkroom: {field} is {value}, but must be {bound}" in printed
     assert not output.exists()
+
+
+def test_prompts_of_a_file_become_numbered_files(service: Running, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a cat\n\n  a dog  \na fish\n")
+    output = tmp_path / "out.png"
+    request_of(service, output, "--prompts", str(prompts), "-n", "2", "--seed", "5")
+    assert sorted(request.prompt for request in service.worker.seen) == ["a cat", "a dog", "a fish"]
+    written = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert written == [f"out-{number}.png" for number in range(1, 7)]
+
+
+def test_prompts_of_standard_input(
+    service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a cat\r\na dog")))
+    request_of(service, tmp_path / "out.png", "--prompts", "-")
+    assert {request.prompt for request in service.worker.seen} == {"a cat", "a dog"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\n \n", "has no prompt"), (b"\xff", "is not text in UTF-8")]
+)
+def test_prompts_that_cannot_be_used(
+    content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_bytes(content)
+    for arguments in (["--prompts", str(prompts)], ["a cat", "--prompts", str(prompts)]):
+        with pytest.raises(SystemExit):
+            main(["generate", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_failing_prompt_ends_the_others(
+    service: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.worker.error = JobFailed("out of memory")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a cat\na dog")
+    output, url = str(tmp_path / "out.png"), service.url
+    assert main(["generate", "--prompts", str(prompts), "-o", output, "--url", url]) == 1
+    assert "darkroom: the job failed: out of memory" in capsys.readouterr().err.splitlines()
+
+
+def test_json_is_a_line_for_each_image(
+    service: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files of the fake worker have no recipe."""
+    request_of(service, tmp_path / "out.png", "a cat", "-n", "2", "--seed", "5", "--json")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["seed"] for line in lines] == [5, 6]
+    assert [Path(line["file"]).name for line in lines] == ["out-1.png", "out-2.png"]
+    assert {line["job"] for line in lines} == set(service.worker.jobs)
+    assert [line["request"] for line in lines] == [None, None]

@@ -105,9 +105,20 @@ def test_check_reports_the_problems_of_a_checkpoint(
 def test_check_of_an_unconverted_file_names_models_add(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "model.pdparams").write_bytes(b"PK")
+    assert main(["models", "check", str(tmp_path / "model.pdparams")]) == 1
+    assert "darkroom models add" in capsys.readouterr().err
+
+
+def test_check_of_a_pickle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"emb_params": torch.zeros(2, 768)}, tmp_path / "word.pt")
+    assert main(["models", "check", str(tmp_path / "word.pt")]) == 0
+    printed = capsys.readouterr().out
+    assert "a textual inversion embedding" in printed
+    assert "`darkroom models add` converts it" in printed
     (tmp_path / "model.ckpt").write_bytes(b"PK")
     assert main(["models", "check", str(tmp_path / "model.ckpt")]) == 1
-    assert "darkroom models add" in capsys.readouterr().err
+    assert "model.ckpt" in capsys.readouterr().err
 
 
 def test_models_config_is_listed_by_name(

@@ -106,8 +106,8 @@ def generate(url: str, model: Path, output: Path, *options: str) -> None:
 def test_start_generate_and_ctrl_c(home: Path, model: Path, tmp_path: Path) -> None:
     """With a Redis of the user's own, which replaces the embedded server."""
     with RedisServer() as server, up(home, model, REDIS_URL=server.url) as stack:
-        assert httpx.get(f"{stack.url}/healthz").is_success
-        assert httpx.get(f"{stack.url}/readyz").is_success
+        assert httpx.get(f"{stack.url}/healthz", timeout=60).is_success
+        assert httpx.get(f"{stack.url}/readyz", timeout=60).is_success
         assert not (home / "redis").exists()
 
         first, again = tmp_path / "first.png", tmp_path / "again.png"
@@ -173,6 +173,6 @@ def test_generate_starts_a_temporary_stack(model: Path, tmp_path: Path) -> None:
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz").is_success
+        return httpx.get(f"{url}/readyz", timeout=60).is_success
     except httpx.TransportError:
         return False

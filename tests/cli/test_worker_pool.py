@@ -91,7 +91,7 @@ def test_killed_workers_are_restarted_and_sigterm_stops_all(
     port = free_port()
     with running_pool(redis_url, model, tmp_path, DARKROOM_WORKER_METRICS_PORT=str(port)) as pool:
         for offset in (0, 1):
-            answer = httpx.get(f"http://127.0.0.1:{port + offset}/metrics")
+            answer = httpx.get(f"http://127.0.0.1:{port + offset}/metrics", timeout=60)
             assert "darkroom_worker" in answer.text
         before = pool.serving()
         for pid in pool.workers():

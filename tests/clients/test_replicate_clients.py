@@ -32,7 +32,7 @@ def that(action: Action) -> pytest.MarkDecorator:
 
 def read(url: str) -> Any:
     """Return the image at an address, which needs no key."""
-    return opened(httpx.get(url).raise_for_status().content)
+    return opened(httpx.get(url, timeout=60).raise_for_status().content)
 
 
 @that(Action.RUN)

@@ -55,10 +55,10 @@ class LoraStack:
     def file(self, **fields: Any) -> bytes:
         image = self.image(**fields)
         assert image["finish_reason"] == "success"
-        return httpx.get(image["url"]).content
+        return httpx.get(image["url"], timeout=60).content
 
     def listed(self) -> list[str]:
-        [card] = httpx.get(f"{self.url}/v1/models").json()["models"]
+        [card] = httpx.get(f"{self.url}/v1/models", timeout=60).json()["models"]
         return list(card["loras"])
 
     def add(self, name: str, seed: int) -> None:
@@ -179,7 +179,7 @@ def test_only_flagged_image_is_marked_and_blanked(stack: LoraStack) -> None:
     assert stack.image(**FINE)["finish_reason"] == "success"
     image = stack.image(**FLAGGED)
     assert image["finish_reason"] == "content_filtered"
-    with Image.open(io.BytesIO(httpx.get(image["url"]).content)) as opened:
+    with Image.open(io.BytesIO(httpx.get(image["url"], timeout=60).content)) as opened:
         pixels = np.asarray(opened.convert("RGB"))
         info = opened.info
     assert pixels.shape == (32, 32, 3)

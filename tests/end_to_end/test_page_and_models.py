@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from models.loading.loader import load_model
 from models.lora.merging import layers_of
 from protocol.request.object_keys import Extra
-from tests.end_to_end.browser import generate, image_sizes, opened_page
+from tests.end_to_end.browser import generate, image_sizes, opened_page, select_task
 from tests.end_to_end.test_tasks import encoded
 from tests.models.lora import spellings
 from tests.support.local_stack import running_stack
@@ -118,14 +118,14 @@ def api_image(stack: str, **fields: Any) -> dict[str, Any]:
 
 
 def saved(page: Page, link: str = "Save") -> str:
-    """Return the file of a link below the newest image, in base64."""
+    """Return the file of a link below the shown image, in base64."""
     with page.expect_download() as download:
         newest(page).get_by_role("link", name=link, exact=True).click()
     return base64.b64encode(download.value.path().read_bytes()).decode()
 
 
 def newest(page: Page) -> Locator:
-    return page.locator("#gallery .set").first.locator("figure").first
+    return page.locator("#stage")
 
 
 def page_image(page: Page) -> str:
@@ -139,8 +139,10 @@ def visible_settings(page: Page) -> set[str]:
     names: list[str] = page.locator("[data-setting]:visible").evaluate_all(
         "(settings) => settings.map((setting) => setting.dataset.setting)"
     )
-    common = {"prompt", "negative_prompt", "size", "sampling", "prompt_syntax", "clip_skip"}
-    common |= {"guidance_rescale"}
+    common = {"prompt", "negative_prompt", "prompt_syntax", "clip_skip", "size", "aspect"}
+    common |= {"width", "height", "n", "sampling", "steps", "sampler", "schedule"}
+    common |= {"guidance_scale", "guidance_rescale", "guidance_start", "guidance_end"}
+    common |= {"output_format", "metadata", "priority"}
     return set(names) - common
 
 
@@ -148,14 +150,14 @@ def test_settings_follow_the_model(page: Page) -> None:
     able = {"loras", "controls", "hires_scale", "eta", "decoder"}
     assert visible_settings(page) == able
     expect(page.locator("#model-state")).to_have_text("It has everything.")
-    page.get_by_text("Inpaint").click()
+    select_task(page, "Inpaint")
     of_masks = {
         *("mask_source", "mask_mode", "mask_blur", "mask_grow", "mask_invert"),
         *("inpaint_area", "masked_content", "noise_multiplier"),
     }
     assert visible_settings(page) == able - {"hires_scale"} | {"image", "strength"} | of_masks
     select_model(page, "base")
-    page.get_by_text("Text to image").click()
+    select_task(page, "Text to image")
     assert visible_settings(page) == {"refiner", "hires_scale", "eta"}
     page.locator("#refiner").select_option("refiner")
     assert visible_settings(page) == {"refiner", "refiner_start", "aesthetic_score", "eta"}
@@ -170,7 +172,7 @@ def test_settings_follow_the_model(page: Page) -> None:
 
 def test_loras_and_embeddings(page: Page, stack: str) -> None:
     page.locator("#prompt").fill("the red")
-    page.get_by_role("button", name="my-cat").click()
+    page.get_by_role("button", name="my-cat", exact=True).click()
     assert page.locator("#prompt").input_value() == "the red my-cat"
     for name in ("oil.paint", "pencil"):
         page.locator("#loras").select_option(name)
@@ -236,7 +238,9 @@ def test_sound_and_depth_are_shown(page: Page, stack: str) -> None:
     page_image(page)
     (extra,) = api_image(stack, model="deep")["extras"]
     assert (extra["kind"], extra["base64"]) == (Extra.DEPTH, saved(page, "Save depth"))
-    assert image_sizes(page)[:2] == [[32, 32], [32, 32]]
+    assert image_sizes(page)[0] == [32, 32]
+    depth = newest(page).get_by_role("img", name="Depth")
+    assert depth.evaluate("async (i) => (await i.decode(), i.naturalWidth)") == 32
 
 
 @pytest.mark.parametrize(

@@ -94,11 +94,11 @@ def test_each_task_generates_an_image(
 
 
 def test_unsupported_task_is_refused_with_the_models_that_support_it(url: str) -> None:
-    cards = httpx.get(f"{url}/v1/models").json()["models"]
+    cards = httpx.get(f"{url}/v1/models", timeout=60).json()["models"]
     tasks = {card["name"]: card["tasks"] for card in cards}
     assert tasks["large"] == ["upscale"]
     assert tasks["text"] == ["txt2img", "img2img", "inpaint", "outpaint"]
-    response = httpx.post(f"{url}/v1/class", json={"class_id": 1, "model": "large"})
+    response = httpx.post(f"{url}/v1/class", json={"class_id": 1, "model": "large"}, timeout=60)
     problem = response.json()
     assert response.status_code == 422
     assert problem["type"] == "urn:darkroom:problem:unsupported-task"

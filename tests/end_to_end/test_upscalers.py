@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, expect
 
 from models.checkpoints.convert.install import install
 from models.checkpoints.convert.model_store import ModelStore
-from tests.end_to_end.browser import generate, image_sizes, opened_page
+from tests.end_to_end.browser import generate, image_sizes, opened_page, select_task
 from tests.models.upscalers.reference import compact, current, rrdb, save_pth
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
@@ -58,7 +58,7 @@ def image_of(response: httpx.Response) -> Image.Image:
 
 
 def test_model_lists_the_upscalers(url: str) -> None:
-    [card] = httpx.get(f"{url}/v1/models").json()["models"]
+    [card] = httpx.get(f"{url}/v1/models", timeout=60).json()["models"]
     assert card["upscalers"] == [
         {"name": "RealESRGAN_x2tiny", "scale": 2},
         {"name": "realesr-tiny", "scale": 4},
@@ -185,7 +185,7 @@ def test_form_with_a_file(url: str) -> None:
 def test_page_upscales_and_sends_no_settings_of_sampling(url: str, browser: Browser) -> None:
     file = {"name": "a.png", "mimeType": "image/png", "buffer": base64.b64decode(encoded(IMAGE))}
     with opened_page(browser, url) as page:
-        page.get_by_text("Upscale", exact=True).click()
+        select_task(page, "Upscale")
         page.locator("#file").set_input_files(file)  # type: ignore[arg-type]
         page.locator("#upscaler").select_option("realesr-tiny")
         assert not page.locator("#steps").is_visible()
@@ -194,14 +194,14 @@ def test_page_upscales_and_sends_no_settings_of_sampling(url: str, browser: Brow
         page.locator("#generate").click()
         expect(page.locator("#status")).to_contain_text("Done")
         assert image_sizes(page) == [[60, 36]]
-        page.get_by_text("Text to image").click()
+        select_task(page, "Text to image")
         assert page.locator("#steps").is_visible()
         page.locator("#hires_scale").fill("2")
         page.locator("#hires_upscaler").select_option("realesr-tiny")
         page.locator("#steps").fill("2")
         generate(page, "a cat")
         assert image_sizes(page)[0] == [64, 64]
-        page.get_by_text("Image to image").click()
+        select_task(page, "Image to image")
         page.locator("#tile_size").fill("32")
         page.locator("#tile_size").press("Tab")
         page.locator("#scale").fill("2")

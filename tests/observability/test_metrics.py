@@ -48,7 +48,7 @@ LABELS = {
 
 
 def scraped(address: str) -> str:
-    response = httpx.get(f"http://{address}/metrics")
+    response = httpx.get(f"http://{address}/metrics", timeout=60)
     response.raise_for_status()
     return response.text
 
@@ -86,6 +86,20 @@ def test_labels_contain_no_client_data(stack: ObservedStack) -> None:
     # Families without samples yet are missing.
     assert LABELS.keys() - found.keys() <= {"darkroom_redis_errors"}
     assert 'method="other"' in text
+
+
+def test_counts_of_the_engine_are_scraped(stack: ObservedStack) -> None:
+    stack.generate().raise_for_status()
+    families = text_string_to_metric_families(scraped(stack.workers[0].address))
+    counts = {
+        sample.name: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+    assert counts["darkroom_worker_decoded_again_total"] == 1  # by the fake worker's engine
+    assert counts["darkroom_worker_prompt_cache_hits_total"] > 0
+    assert counts["darkroom_worker_prompt_cache_misses_total"] > 0
 
 
 def test_scrape_has_no_side_effects(stack: ObservedStack) -> None:

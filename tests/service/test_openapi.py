@@ -13,6 +13,7 @@ from openapi_spec_validator import validate as validate_description
 from protocol.errors import DarkroomError
 from service.app import create_app
 from service.dialects.registry import DIALECTS
+from service.openapi import EXAMPLES
 from service.schemas.problem import MEDIA_TYPE
 from service.schemas.problem_responses import CAUSES, ERRORS
 from service.schemas.problems import STATUSES, problem_of
@@ -116,7 +117,7 @@ def test_operations_are_named_by_their_functions() -> None:
         submit_batch get_batch cancel_batch get_webhook_secret get_file_content
         list_models list_samplers load_model unload_model
         install_model list_installs get_install cancel_install
-        read_recipe
+        read_recipe count_tokens
         openai_generations openai_edits openai_variations get_model
         healthz readyz metrics
         openai_generations openai_edits openai_variations get_model
@@ -165,7 +166,12 @@ def test_every_route_of_the_api_is_described() -> None:
     paths = {path if path == "/openapi.json" else re.sub(r"\.\w+$", "", path) for path in found}
     paths -= {f"/api{path}" for path in paths}
     paths -= {"/v1/jobs/{job_id}/ws", "/ws"}  # OpenAPI has no WebSockets
-    assert paths == DESCRIPTION["paths"].keys() | {"/", "/docs", "/openapi.json", "/pages/{name}"}
+    assert paths == DESCRIPTION["paths"].keys() | {
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/pages/{name:path}",
+    }
 
 
 def test_every_operation_has_a_described_tag() -> None:
@@ -242,7 +248,7 @@ def test_each_task_has_its_own_fields() -> None:
     schemas = DESCRIPTION["components"]["schemas"]
     upscale, txt2img = schemas["UpscaleRequest"], schemas["TextToImageRequest"]
     assert {"image", "steps", "seed"} <= upscale["properties"].keys()
-    for name in ("prompt", "width", "strength", "class_id", "boxes"):
+    for name in ("width", "strength", "class_id", "boxes", "depth_map"):
         assert upscale["properties"][name]["description"] == "Not for this task."
     assert txt2img["required"] == ["prompt"]
     for name in ("image", "mask"):
@@ -324,3 +330,29 @@ def test_examples_of_the_documents_match_a_schema() -> None:
     assert len(examples) >= 6
     for example in examples:
         assert any(schema.is_valid(example) for schema in schemas), example
+
+
+def test_every_route_has_examples() -> None:
+    """Of its JSON body, and of what it answers in JSON; the other contents are files."""
+    missing = [
+        f"{name} {part}"
+        for name, operation in OPERATIONS.items()
+        for part, examples in {
+            "body": [operation.get("requestBody", {}).get("content", {}).get(JSON, {"example": 0})],
+            "response": [
+                response.get("content", {}).get(JSON, {"example": 0})
+                for status, response in responses(operation).items()
+                if status[0] == "2"
+            ],
+        }.items()
+        if not any(EXAMPLES & content.keys() for content in examples)
+    ]
+    assert missing == []
+
+
+def test_every_dialect_has_one_tag() -> None:
+    tags = [tag["name"] for tag in DESCRIPTION["tags"]]
+    assert len(set(tags)) == len(tags)
+    assert all(len(operation["tags"]) == 1 for operation in OPERATIONS.values())
+    assert {operation["tags"][0] for operation in OPERATIONS.values()} == set(tags)
+    assert set(DIALECTS) <= set(tags)

@@ -39,7 +39,7 @@ def release_when_stopping(service: Running) -> None:
     """Let the job run once the service accepts no more connections."""
     with suppress(httpx.ConnectError):
         while True:
-            httpx.get(f"{service.url}/healthz")
+            httpx.get(f"{service.url}/healthz", timeout=60)
             time.sleep(0.01)
     service.worker.release()
 

@@ -22,8 +22,8 @@ class FileSchedule(LoadFileScheduling):  # type: ignore[misc]  # xdist has no ty
 
 
 def process_count() -> int:
-    """Return one more than there are processors, because many tests wait for other programs."""
-    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
+    """Return two more than there are processors, because many tests wait for other programs."""
+    return min((os.cpu_count() or 1) + 2, MOST_PROCESSES)
 
 
 def files_from_own_start(folders: Sequence[str], process: str, processes: int) -> list[str]:

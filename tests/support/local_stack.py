@@ -67,7 +67,7 @@ def running_program(
 def wait_until_ready(url: str, programs: Mapping[ForkedProgram, Path]) -> None:
     """Wait until the API has a worker; `programs` have their outputs."""
     deadline = time.monotonic() + READY_WITHIN_S
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=60) as client:
         while time.monotonic() < deadline:
             for program, output in programs.items():
                 assert program.poll() is None, output.read_text()

@@ -93,11 +93,41 @@ def write_tiny_vae(folder: Path, levels: int = 3) -> None:
 
 def write_tiny_inpainting(folder: Path, **scheduler: Any) -> Path:
     """Write a tiny Stable Diffusion inpainting model, with nine input channels."""
+    return _with_channels(write_tiny_sd(folder, **scheduler), 9, "StableDiffusionInpaintPipeline")
+
+
+def write_tiny_edit(folder: Path, **scheduler: Any) -> Path:
+    """Write a tiny instruct-pix2pix, with eight input channels."""
+    pipeline = "StableDiffusionInstructPix2PixPipeline"
+    return _with_channels(write_tiny_sd(folder, **scheduler), 8, pipeline)
+
+
+def write_tiny_depth(folder: Path, **scheduler: Any) -> Path:
+    """Write a tiny depth-to-image model, with five input channels."""
+    return _with_channels(write_tiny_sd(folder, **scheduler), 5, "StableDiffusionDepth2ImgPipeline")
+
+
+def write_tiny_upscaling(folder: Path, **scheduler: Any) -> Path:
+    """Write a tiny x4 upscaler: seven input channels, and a label for the noise level."""
     write_tiny_sd(folder, **scheduler)
+    pipeline = "StableDiffusionUpscalePipeline"
+    settings = {"num_class_embeds": 1000, "only_cross_attention": [True, False]}
+    image_noise = {"_class_name": "DDPMScheduler", "beta_schedule": "scaled_linear"}
+    _write(folder / "low_res_scheduler/scheduler_config.json", image_noise)
+    _with_channels(folder, 7, pipeline, **settings)
     index = json.loads((folder / "model_index.json").read_text("utf-8"))
-    index["_class_name"] = "StableDiffusionInpaintPipeline"
+    index |= {"low_res_scheduler": ["diffusers", "DDPMScheduler"], "max_noise_level": 350}
     _write(folder / "model_index.json", index)
-    config = json.loads((folder / "unet/config.json").read_text("utf-8")) | {"in_channels": 9}
+    _write_vae(folder, replace(AUTOENCODER, scaling_factor=0.08333))
+    return folder
+
+
+def _with_channels(folder: Path, channels: int, pipeline: str, **settings: Any) -> Path:
+    """Replace the UNet of the model in `folder` by one with concat conditioning."""
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    _write(folder / "model_index.json", index | {"_class_name": pipeline})
+    config = json.loads((folder / "unet/config.json").read_text("utf-8"))
+    config |= {"in_channels": channels, **settings}
     unet = UNet(UNetConfig.from_dict(config))
     save_component(unet, config, folder / "unet", "diffusion_pytorch_model", torch.float32)
     return folder

@@ -122,6 +122,7 @@ class JobRun(JobListener):
                 priority=list(Priority).index(request.priority),
                 deadline_at=None if left_s is None else self._began + left_s,
                 controls=tuple(self._inputs[control.image_key] for control in request.controls),
+                depth_map=self._inputs.get(request.depth_map_key or ""),
             )
             self._context.engine.admit(job)
         except DarkroomError as error:

@@ -35,7 +35,7 @@ class Candidate(Protocol):
 
     @property
     def rows(self) -> int:
-        """Rows of the network that one step takes: 2 if guided, else 1."""
+        """Rows of the network that one step takes: 2 if guided, 3 if by an image too, else 1."""
 
     @property
     def admitted_at(self) -> float: ...

@@ -298,8 +298,8 @@ class DiffusionEngine(Engine):
         """Return True if there is memory for each pass of the slot."""
         sizes = [slot.group, *((name, 0, *later.shape) for name, later in slot.later)]
         # An image that is upscaled first does not tell the rows of the passes that follow.
-        guided = isinstance(slot.state, TileWork) and slot.params.guidance_scale > 1
-        rows = 2 if guided else slot.rows
+        is_upscaled = isinstance(slot.state, TileWork)
+        rows = slot.model.guided_rows(slot.params) if is_upscaled else slot.rows
         return all(self._limits.profile(size).fits(size, rows) for size in sizes)
 
     def cancel(self, job_id: str) -> None:

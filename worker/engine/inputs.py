@@ -15,9 +15,9 @@ from protocol.request.inpainting import MaskedContent, MaskMode
 from protocol.request.tasks import Task
 from worker.engine.pixels import (
     grey_pixels,
+    grey_tensor,
     image_tensor,
     label_tensor,
-    mask_tensor,
     rgb_pixels,
 )
 from worker.interfaces import AdmittedJob
@@ -44,11 +44,13 @@ def inputs_of(job: AdmittedJob) -> dict[str, Any]:
             case _:
                 fields["image"] = image_tensor(job.image)
     if job.mask is not None:
-        fields["mask"] = mask_tensor(job.mask)
+        fields["mask"] = grey_tensor(job.mask)
         fields["soft_mask"] = request.mask_mode is MaskMode.SOFT
         if job.image is not None and request.masked_content is MaskedContent.FILL:
             fields["image"] = _filled(job.image, job.mask, soft=fields["soft_mask"])
     fields["masked_noise"] = MASKED_NOISE.get(request.masked_content)
+    if job.depth_map is not None:
+        fields["depth"] = grey_tensor(job.depth_map)
     if request.class_id is not None:
         fields["class_id"] = request.class_id
     if request.boxes is not None:

@@ -49,8 +49,8 @@ def control_tensor(png: bytes) -> Tensor:
     return _tensor(png, "RGB")
 
 
-def mask_tensor(png: bytes) -> Tensor:
-    """Decode a grey PNG -> (1, H, W) float32 in [0, 1]; 1 (white) is repainted."""
+def grey_tensor(png: bytes) -> Tensor:
+    """Decode a mask or a depth map, in grey or RGB -> (1, H, W) float32 in [0, 1]; 1 is white."""
     return _tensor(png, "L")
 
 

@@ -58,7 +58,7 @@ def _preview(snapshot: Snapshot) -> Pixels | None:
     latents = clean_latents(
         state.table,
         snapshot.row,
-        model.noise_schedule.prediction_type,
+        model.noise_schedule,
         snapshot.x,
         state.history[0],
     )

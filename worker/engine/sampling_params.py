@@ -39,6 +39,10 @@ def sampling_params_of(job: AdmittedJob) -> SamplingParams:
         noise_multiplier=1.0 if request.noise_multiplier is None else request.noise_multiplier,
         **inputs_of(job),
     )
+    if request.image_guidance_scale is not None:
+        params = replace(params, image_guidance_scale=request.image_guidance_scale)
+    if request.noise_level is not None:
+        params = replace(params, noise_level=request.noise_level)
     if request.refinement is not None:
         params = replace(params, denoising_end=request.refinement.start)
     if request.aesthetic_score is not None:

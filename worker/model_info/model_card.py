@@ -16,6 +16,7 @@ from models.conditioners.clip import embedding_names, max_clip_skip
 from models.loading.scheduler import read_scheduler
 from models.loading.stated import NOTHING_STATED, STATED_FIELDS, STATED_FILE, Stated
 from models.pipeline import LatentDiffusion
+from models.samplers import fitting_samplers
 from models.samplers.schedules.registry import schedules_of
 from protocol.request.fields import MAX_CLIP_SKIP
 from protocol.request.model_card import ModelCard
@@ -65,6 +66,7 @@ def model_card(
     coarsest = factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
     tokenizer = model.conditioner.tokenizer
     chunk = 0 if tokenizer is None else tokenizer.chunk
+    levels = model.noise_schedule
     sampler, schedule = published_sampler(read_scheduler(model.folder, stated))
     card: dict[str, Any] = {
         "name": model_name(path_or_id),
@@ -75,8 +77,8 @@ def model_card(
         "min_side": coarsest,
         "max_side": 4 * side,
         "max_pixels": LARGEST_AREA * side * side,
-        "samplers": tuple(SAMPLERS),
-        "schedules": schedules_of(sdxl=model.is_sdxl),
+        "samplers": tuple(name for name in SAMPLERS if name in fitting_samplers(levels)),
+        "schedules": schedules_of(levels, sdxl=model.is_sdxl),
         "default_sampler": sampler,
         "default_schedule": schedule,
         "max_prompt_tokens": LONGEST_PROMPT_CHUNKS * chunk,

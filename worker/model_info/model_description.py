@@ -190,7 +190,7 @@ def _describe(
 
 def stated_by(config: ModelConfig) -> Stated:
     """Return what an entry of the models config states in place of the model's files."""
-    return Stated(config.prediction_type, config.zero_terminal_snr)
+    return Stated(config.prediction_type, config.zero_terminal_snr, config.flow_shift, config.ema)
 
 
 def _skeleton(config: ModelConfig, source: str, settings: WorkerSettings) -> LatentDiffusion:

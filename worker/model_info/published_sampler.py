@@ -8,9 +8,16 @@ from typing import Any
 from models.samplers.scheduler_config import published_schedule
 from protocol.request.samplers import SAMPLERS
 
-# By scheduler class of diffusers. The parallel classes compute the same steps for several images.
+# By scheduler class of diffusers. The parallel classes compute the same steps for several images;
+# others take the same steps between noise levels of another training.
 _SAMPLERS = {info.scheduler: name for name, info in SAMPLERS.items() if info.scheduler}
-_PARALLEL = {"DDIMParallelScheduler": "ddim", "DDPMParallelScheduler": "ddpm"}
+_OTHER_CLASSES = {
+    "DDIMParallelScheduler": "ddim",
+    "DDPMParallelScheduler": "ddpm",
+    "EDMDPMSolverMultistepScheduler": "dpmpp_2m",
+    "EDMEulerScheduler": "euler",
+    "FlowMatchEulerDiscreteScheduler": "euler",
+}
 _UNNAMED = "dpmpp_2m"  # for a configuration without a class
 
 
@@ -21,7 +28,7 @@ def published_sampler(config: Mapping[str, Any]) -> tuple[str, str]:
     """
     schedule = published_schedule(config)
     name = str(config.get("_class_name"))
-    sampler = _SAMPLERS.get(name) or _PARALLEL.get(name) or _UNNAMED
+    sampler = _SAMPLERS.get(name) or _OTHER_CLASSES.get(name) or _UNNAMED
     if sampler == "dpmpp_2m" and config.get("algorithm_type") == "sde-dpmsolver++":
         sampler = "dpmpp_2m_sde"
     return sampler, schedule

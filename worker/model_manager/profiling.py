@@ -70,8 +70,15 @@ def measure(
     Images are guided if the model supports it. The smallest batch is always timed.
     """
     width, height = size
+    sampler, schedule = model.noise_schedule.default_sampler
     params = SamplingParams(
-        "", width=width, height=height, steps=STEPS, sampler="ddim", guidance_scale=2.0
+        "",
+        width=width,
+        height=height,
+        steps=STEPS,
+        sampler=sampler,
+        schedule=schedule,
+        guidance_scale=2.0,
     )
     group = model.latent_shape(width, height)
     [one] = model.start(params, [0])

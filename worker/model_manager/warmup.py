@@ -156,7 +156,16 @@ def _use_attention(model: LatentDiffusion, attention: str) -> None:
 
 def _run_one_step(model: LatentDiffusion, size: Size) -> None:
     width, height = size
-    params = SamplingParams("", width=width, height=height, steps=1, guidance_scale=2.0)
+    sampler, schedule = model.noise_schedule.default_sampler
+    params = SamplingParams(
+        "",
+        width=width,
+        height=height,
+        steps=1,
+        sampler=sampler,
+        schedule=schedule,
+        guidance_scale=2.0,
+    )
     last = list(model.generate([params]))[-1]
     model.decode(torch.stack([state.x for state in last]))
 

@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="average the residuals of a ControlNet over the image, as the published shuffle "
         "ControlNet does (default: by its configuration, or by its name)",
     )
+    parser.add_argument(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        help="take the weights of a model's UNet that were averaged over the training, or those of "
+        "its last step (default: the averaged ones, where the source holds both)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
                 kind=arguments.kind,
                 tokenizer=arguments.tokenizer,
                 pools=arguments.global_pool_conditions,
+                ema=arguments.ema,
                 report=_progress_callback(progress),
                 validate=validator,
             )

@@ -20,13 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Read the headers and configuration files of a model or extra network. Report its kind, "
         "the memory of its weights, the served models that it fits, and every key that is missing, "
         "unexpected or of the wrong shape. No weights are read; from the hub only the small files "
-        "and the headers are downloaded."
+        "and the headers are downloaded. A pickle (.ckpt, .pt, .pth, .bin) is read in a separate "
+        "process with resource limits, and no code in it is executed."
     )
     parser.epilog = "exit status: 0 if the checkpoint is sound, else 1"
     parser.add_argument(
         "source",
         type=text,
-        help="a folder, a .safetensors file, owner/name of the hub, or name of an added model",
+        help="a folder, a .safetensors file, a pickle, owner/name of the hub, or name of an added "
+        "model",
     )
 
 

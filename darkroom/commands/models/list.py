@@ -11,10 +11,10 @@ from rich.table import Table
 
 from darkroom.addresses import server_url
 from darkroom.arguments import server
-from darkroom.client import Client, ServerUnreachable
-from darkroom.responses import ModelAnswer
+from darkroom.client import connect
 from darkroom.signals import run_until_signal
 from darkroom.terminal import TextConsole
+from darkroom_client import Model, ServerUnreachable
 from protocol.registry.models_config import InvalidModelsConfig, read_models_config
 from protocol.request.fields import normal_form
 from protocol.settings import Settings
@@ -57,12 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _served(url: str) -> tuple[ModelAnswer, ...]:
-    async with Client.connected(url) as client:
+async def _served(url: str) -> tuple[Model, ...]:
+    async with connect(url) as client:
         return await client.models()
 
 
-def _table(models: Sequence[ModelAnswer]) -> Table:
+def _table(models: Sequence[Model]) -> Table:
     table = Table("model", "size", "tasks", "by default", "state", box=None, header_style="bold")
     for model in models:
         table.add_row(
@@ -75,7 +75,7 @@ def _table(models: Sequence[ModelAnswer]) -> Table:
     return table
 
 
-def _state(model: ModelAnswer) -> str:
+def _state(model: Model) -> str:
     if model.ready:
         return "ready"
     if model.loading is not None:

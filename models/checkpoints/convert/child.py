@@ -14,13 +14,31 @@ from typing import Any
 
 from models.checkpoints.convert.conversion import Conversion
 from models.checkpoints.convert.limits import ChildLimits
+from models.checkpoints.convert.outline import make_outline
 from models.checkpoints.errors import CheckpointError
 
 
 def main() -> int:
-    """Convert one source; return 0 if it succeeded, 1 if the source was refused."""
+    """Convert or outline one source; return 0 if it succeeded, 1 if the source was refused."""
     job: dict[str, Any] = json.loads(sys.stdin.readline())
     ChildLimits(**job["limits"]).impose()
+    try:
+        _send(**(_outline(job) if "outline" in job else _conversion(job)))
+    except CheckpointError as error:
+        _send(refused=str(error), error=type(error).__name__)
+        return 1
+    except MemoryError:
+        _send(refused="reading it takes more memory than a file of its size can need")
+        return 1
+    return 0
+
+
+def _outline(job: dict[str, Any]) -> dict[str, Any]:
+    make_outline(Path(job["source"]), Path(job["outline"]))
+    return {"kind": "outline"}
+
+
+def _conversion(job: dict[str, Any]) -> dict[str, Any]:
     conversion = Conversion(
         source=Path(job["source"]),
         target=Path(job["target"]),
@@ -28,18 +46,11 @@ def main() -> int:
         tokenizer=_path(job["tokenizer"]),
         within=_path(job["within"]),
         pools=job.get("pools"),
+        ema=job.get("ema"),
         report=lambda done, total, what: _send(done=done, total=total, what=what),
     )
-    try:
-        made = conversion.run()
-    except CheckpointError as error:
-        _send(refused=str(error), error=type(error).__name__)
-        return 1
-    except MemoryError:
-        _send(refused="reading it takes more memory than a file of its size can need")
-        return 1
-    _send(kind=made.kind, title=made.title, hashes=made.hashes, notes=made.notes)
-    return 0
+    made = conversion.run()
+    return {"kind": made.kind, "title": made.title, "hashes": made.hashes, "notes": made.notes}
 
 
 def _path(name: str | None) -> Path | None:

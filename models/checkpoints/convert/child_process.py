@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,19 +35,30 @@ def convert(
 
     Raises the CheckpointError that the child sent, or Malformed if it ended without a result.
     """
-    limits = limits or ChildLimits.for_input(_size(conversion.source))
-    job = json.dumps({**conversion.job(), "limits": asdict(limits)})
-    child = _start(conversion.target)
+    return run_child(conversion.job(), conversion.source, conversion.target, limits, report)
+
+
+def run_child(
+    job: Mapping[str, Any],
+    source: Path,
+    folder: Path,
+    limits: ChildLimits | None = None,
+    report: InstallProgress = lambda share, what: None,
+) -> dict[str, Any]:
+    """Run a job on `source` in a child process that works in `folder`. See `convert`."""
+    limits = limits or ChildLimits.for_input(_size(source))
+    child = _start(folder)
     timer = threading.Timer(limits.wall_s, child.kill)
     timer.start()
     with child:  # which closes its pipes
         try:
-            last = _exchange(child, job, report)
+            line = json.dumps({**job, "limits": asdict(limits)})
+            last = _exchange(child, line, report)
         finally:
             timer.cancel()
             child.kill()
             child.wait()
-        return _result(conversion.source, last, child)
+        return _result(source, last, child)
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:

@@ -19,7 +19,7 @@ from models.checkpoints.detect.configs import clip_config, tiny_config
 from models.checkpoints.detect.detected_file import DetectedFile, detect_file
 from models.checkpoints.detect.kinds import CLASS_KINDS, OTHER_UPSCALER, Kind
 from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
-from models.checkpoints.detect.original_plans import SCALE_FACTOR
+from models.checkpoints.detect.original_plans import NUMBERS
 from models.checkpoints.detect.training_facts import (
     POOLED,
     configuration_file,
@@ -34,6 +34,7 @@ from models.checkpoints.files import (
     PEFT_WEIGHTS,
     SAFE,
     component_files,
+    is_last_step,
     read_json,
 )
 from models.checkpoints.hub import CONVERTIBLE, TOKENIZER_FILES, model_files
@@ -72,7 +73,8 @@ class Conversion:
     kind: the kind that the operator expects; the keys must agree. tokenizer: a folder with a
     vocabulary that the source itself does not hold. within: the folder that links in a source
     folder must not leave. pools: whether a ControlNet averages its residuals over the image; None
-    for what its files or its name tell.
+    for what its files or its name tell. ema: which weights of a model's UNet, see
+    `models.checkpoints.checkpoint.load_component`.
     """
 
     source: Path
@@ -81,6 +83,7 @@ class Conversion:
     tokenizer: Path | None = None
     within: Path | None = None
     pools: bool | None = None
+    ema: bool | None = None
     report: ConversionProgress = lambda done, total, what: None
 
     def job(self) -> dict[str, str | bool | None]:
@@ -92,7 +95,7 @@ class Conversion:
             "within": self.within,
         }
         strings = {name: None if path is None else str(path) for name, path in paths.items()}
-        return {"kind": self.kind, "pools": self.pools, **strings}
+        return {"kind": self.kind, "pools": self.pools, "ema": self.ema, **strings}
 
     def run(self) -> Converted:
         """Convert the source. Raises CheckpointError and all its subclasses."""
@@ -110,6 +113,10 @@ class Conversion:
             raise CheckpointError(
                 f"{self.source.name} is a {found}: only a ControlNet has global_pool_conditions"
             )
+        if self.ema is not None and found != "model":
+            raise CheckpointError(
+                f"{self.source.name} is a {found}: only a whole model has averaged weights (ema)"
+            )
 
     # -- single files ---------------------------------------------------------------------------
 
@@ -124,7 +131,7 @@ class Conversion:
             return self._network("upscaler", tensors, plan, {"_class_name": OTHER_UPSCALER})
         self._expect(file.kind)
         if file.kind == "model":
-            return self._whole_model(tensors, file)
+            return self._whole_model(tensors, file.chosen(self.ema))
         if file.kind in ("lora", "embedding"):
             return self._flat(file.kind, tensors)
         config = file.config(file.kind)
@@ -143,8 +150,9 @@ class Conversion:
             )
         configuration = configuration_file(self.source)
         name = self.source.stem if family.is_ambiguous else None
-        training = training_facts(configuration, file.shapes, self._metadata(), name)
-        write_model_json(self.target, file, _scale_factor(tensors), training)
+        numbers = _numbers(tensors)
+        training = training_facts(configuration, file.shapes, self._metadata(), name, numbers)
+        write_model_json(self.target, file, numbers, training)
         done = Converted("model", family.title, notes=list(training.notes))
         total = sum(_bytes(tensors, plan) for plan in file.held.values())
         parts = ((component, tensors, plan) for component, plan in file.held.items())
@@ -282,12 +290,14 @@ class Conversion:
         refuse_pipeline(str(index.get("_class_name")), index)
         done = Converted("model", str(index.get("_class_name")))
         components: dict[str, list[Path]] = {}
-        for name in model_files(names, half=False, suffixes=CONVERTIBLE):
+        for name in model_files(names, half=False, suffixes=CONVERTIBLE, ema=self.ema):
             component, _, rest = name.partition("/")
             if rest.endswith(CONVERTIBLE):
                 components.setdefault(component, []).append(self._inside(name))
             elif rest and ".index" not in rest and rest not in ("config.json", "model_config.json"):
                 self._copy_small(name)
+        if self.ema is False and not any(is_last_step(p.name) for p in components.get("unet", ())):
+            raise CheckpointError(f"ema is false, and {self.source.name} holds one set of weights")
         self._convert_components(components, done)
         if "safety_checker" in index and "safety_checker" not in components:
             index["safety_checker"] = [None, None]
@@ -387,12 +397,14 @@ def _bytes(tensors: Tensors, plan: KeyPlan) -> int:
     return sum(tensors[key].array.nbytes for key in {source.key for source in plan.values()})
 
 
-def _scale_factor(tensors: Tensors) -> float | None:
-    """Return the buffer `scale_factor`, where it is one number."""
-    scale = tensors.get(SCALE_FACTOR)
-    if scale is None or scale.array.size != 1 or scale.dtype == "BF16":
-        return None
-    return float(scale.array.reshape(-1)[0])
+def _numbers(tensors: Tensors) -> dict[str, float]:
+    """Return the numbers that a file holds beside its weights."""
+    found = {key: tensors[key] for key in NUMBERS if key in tensors}
+    return {
+        key: float(one.array.reshape(-1)[0])
+        for key, one in found.items()
+        if one.array.size == 1 and one.dtype != "BF16"
+    }
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

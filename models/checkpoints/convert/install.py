@@ -44,22 +44,24 @@ def install(
     kind: Kind | None = None,
     tokenizer: str | None = None,
     pools: bool | None = None,
+    ema: bool | None = None,
     report: InstallProgress = lambda share, what: None,
     validate: Validate = lambda converted: None,
 ) -> Installed:
     """Install `source`, a file, a folder or a hub id (also owner/name/file), in `store`.
 
     pools: whether a ControlNet averages its residuals over the image; None for what its files tell.
+    ema: which weights of a model's UNet, see `models.checkpoints.checkpoint.load_component`.
     validate: called before the files are moved into place.
 
     Raises CheckpointError and all its subclasses; then nothing was installed.
     """
     name = checked_name(name or default_name(source))
-    path, within = _locate(source)
+    path, within = _locate(source, ema)
     vocabulary = None if tokenizer is None else _tokenizer(tokenizer)
     entry = {"name": name, "source": source}
     with _staging(store) as staging:
-        conversion = Conversion(path, staging, kind, vocabulary, within, pools)
+        conversion = Conversion(path, staging, kind, vocabulary, within, pools, ema)
         return _install(conversion, store, entry, report, validate)
 
 
@@ -134,7 +136,7 @@ def _staging(store: ModelStore, part: str = "") -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _locate(source: str) -> tuple[Path, Path | None]:
+def _locate(source: str, ema: bool | None) -> tuple[Path, Path | None]:
     """Return the path of the source, fetched if it is on the hub, and the root for links in it."""
     with os_errors_of(source):
         path = user_path(source)
@@ -142,7 +144,7 @@ def _locate(source: str) -> tuple[Path, Path | None]:
             return path.absolute(), None
     if source.count("/") < 1 or source.startswith((".", "/", "~")):
         raise CheckpointMissing(f"{source!r} is neither a file, a folder, nor a hub id")
-    fetched = fetch_source(source)
+    fetched = fetch_source(source, ema)
     return fetched, _links_root(fetched)
 
 

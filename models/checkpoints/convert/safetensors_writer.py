@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,23 @@ def write_safetensors(
             digest.update(raw)
             progress(len(raw))
     return digest.hexdigest()
+
+
+def write_outline(path: Path, tensors: Tensors, kept: Collection[str]) -> None:
+    """Write a file with the header of `tensors`, and a hole in place of all but those `kept`.
+
+    `path` must not exist.
+    """
+    header = _header(tensors, {})
+    at = len(header)
+    with path.open("xb") as file:
+        file.write(header)
+        for name, typed in tensors.items():
+            if name in kept:
+                file.seek(at)
+                file.write(np.ascontiguousarray(typed.array).tobytes())
+            at += typed.array.nbytes
+        file.truncate(at)
 
 
 def _header(tensors: Tensors, metadata: Mapping[str, str]) -> bytes:

@@ -62,9 +62,24 @@ def _conditional(shapes: Shapes, family: Family, widths: list[int]) -> Config:
                 shapes, "add_embedding.linear_1.weight", 1
             ),
         }
+    if "class_embedding.weight" in shapes:
+        config["num_class_embeds"] = _size(shapes, "class_embedding.weight", 0)
+    context_only = [_attends_to_context_only(shapes, i, widths) for i in range(len(widths))]
+    if any(context_only):
+        config["only_cross_attention"] = context_only
     if "time_embedding.cond_proj.weight" in shapes:
         config["time_cond_proj_dim"] = _size(shapes, "time_embedding.cond_proj.weight", 1)
     return config
+
+
+def _attends_to_context_only(shapes: Shapes, level: int, widths: list[int]) -> bool:
+    """Return True if the first attention of a level's transformers reads the context.
+
+    Of a context as wide as the level this cannot be told: it is taken for self-attention.
+    """
+    name = f"down_blocks.{level}.attentions.0.transformer_blocks.0.attn1.to_k.weight"
+    shape = shapes.get(name, ())
+    return len(shape) == 2 and shape[1] != widths[level]
 
 
 def _projects_linearly(shapes: Shapes) -> bool:
@@ -153,7 +168,9 @@ def controlnet_config(shapes: Shapes, family: Family) -> Config:
     widths = _widths(shapes, levels)
     blocks = range(0, _count(shapes, "controlnet_cond_embedding.blocks"), 2)
     hint = [f"controlnet_cond_embedding.blocks.{i}.weight" for i in blocks]
-    return _conditional(shapes, family, widths) | {
+    encoder = _conditional(shapes, family, widths)
+    encoder.pop("reverse_transformer_layers_per_block", None)  # of a decoder, which it has not
+    return encoder | {
         "_class_name": "ControlNetModel",
         "in_channels": _size(shapes, "conv_in.weight", 1),
         "block_out_channels": widths,
@@ -312,6 +329,9 @@ def _family_first_stage(shapes: Shapes, family: Family, scaling_factor: float | 
     config = first_stage_config(shapes, scaling_factor=scaling_factor)
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     config["sample_size"] = family.sample_size * factor
+    if family.latents_mean and family.latents_std:
+        config["latents_mean"] = list(family.latents_mean)
+        config["latents_std"] = list(family.latents_std)
     return config | ({"force_upcast": True} if family.force_upcast else {})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from models.checkpoints.detect.configs import Config, component_config, first_stage_config
@@ -13,7 +13,9 @@ from models.checkpoints.detect.original_plans import (
     COMPONENT_PLANS,
     FIRST_STAGE,
     UNUSED_IN_FIRST_STAGE,
+    averaged_plan,
     first_stage_plan,
+    last_step_plan,
     unused_in_model,
 )
 from models.checkpoints.detect.upscalers import upscaler_config
@@ -48,10 +50,29 @@ class DetectedFile:
     """The contents of one file, or of the shards of one component.
 
     shapes: of the file's tensors, by key. Every other fact is derived from them once, on its first
-    use: a component's file in a model folder has a plan, but no kind and often no family.
+    use: a component's file in a model folder has a plan, but no kind and often no family. ema: see
+    `chosen`.
     """
 
     shapes: Mapping[str, Shape]
+    ema: bool | None = None
+
+    def chosen(self, ema: bool | None) -> DetectedFile:
+        """Return the record with the averaged weights of the UNet, or those of the last step.
+
+        ema: True, False, or None for the averaged ones where the file holds them. In the layout of
+        diffusers a file holds one set, which is taken for the averaged one.
+
+        Raises CheckpointError for a file that does not hold what is chosen.
+        """
+        if ema is None or (ema and network_prefix(self.shapes) != UNET):
+            return self
+        if network_prefix(self.shapes) != UNET or averaged_plan(self.shapes, self.family) is None:
+            raise CheckpointError(
+                f"ema is {str(ema).lower()}, and the file holds one set of weights, not both of "
+                "model.diffusion_model.* and model_ema.*"
+            )
+        return replace(self, ema=ema)
 
     @cached_property
     def kind(self) -> Kind:
@@ -72,7 +93,9 @@ class DetectedFile:
         network, first_stage = network_prefix(self.shapes), self._first_stage_prefix
         if network == UNET:
             names = self.family.components
-            return {name: COMPONENT_PLANS[name](self.shapes, self.family) for name in names}
+            plans = {name: COMPONENT_PLANS[name](self.shapes, self.family) for name in names}
+            last_step = {"unet": last_step_plan(self.shapes, self.family)}
+            return plans | last_step if self.ema is False else plans
         if network is not None:
             plan = prefixed(unet_plan(below(network, self.shapes), self.family.heads), network)
         elif first_stage is not None:

@@ -58,8 +58,14 @@ class Family:
     tokenizer: str = "clip"
     # The first text encoder is open_clip's, of which the last layer but one is read.
     open_clip: bool = False
+    # Of the noise that is added to an image before it is upscaled.
+    image_scheduler: Mapping[str, Any] | None = field(default=None, repr=False)
     # The prediction type is not the same for all: see `training_facts`.
     sample_size_of_epsilon: int | None = None
+    # Keys of a file that tell this family from others with the same signature.
+    marks: tuple[str, ...] = ()
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
 
     @property
     def is_ambiguous(self) -> bool:
@@ -83,7 +89,9 @@ def families() -> tuple[Family, ...]:
 
 
 def _scheduler(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a scheduler's configuration: the settings that all families share, and its own."""
+    """Return a scheduler's configuration: the settings that all with betas share, and its own."""
+    if "sigma_data" in given:
+        return dict(given)
     return {
         "beta_schedule": "scaled_linear",
         "num_train_timesteps": 1000,
@@ -95,12 +103,17 @@ def _scheduler(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_LISTS = ("marks", "latents_mean", "latents_std")
+
+
 def _family(name: str, entry: dict[str, Any], schedules: Mapping[str, dict[str, Any]]) -> Family:
+    entry |= {key: tuple(entry[key]) for key in _LISTS if key in entry}
     signature = Signature(entry.pop("in_channels"), entry.pop("width"), entry.pop("context"))
     return Family(
         name=name,
         signature=signature,
         scheduler=schedules[entry.pop("schedule")],
+        image_scheduler=schedules.get(entry.pop("image_schedule", "")),
         heads_at_each_level=entry.pop("heads", None),
         components=tuple(entry.pop("components")),
         **entry,
@@ -113,9 +126,10 @@ def detect_family(shapes: Mapping[str, Shape]) -> Family:
     Raises UnknownFamily.
     """
     found = _signature(shapes)
-    for family in families():
-        if family.signature == found:
-            return family
+    alike = [family for family in families() if family.signature == found]
+    fitting = [family for family in alike if all(mark in shapes for mark in family.marks)]
+    if fitting:
+        return max(fitting, key=lambda family: len(family.marks))
     refuse_unet(found.in_channels, found.width, found.context)
     known = "; ".join(f"{family.title}: {family.signature}" for family in families())
     raise UnknownFamily(f"its UNet has {found}, and is none of these: {known}")

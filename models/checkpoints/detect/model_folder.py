@@ -11,6 +11,7 @@ from models.checkpoints.detect.clip_tokenizer import write_clip_tokenizer
 from models.checkpoints.detect.configs import Config
 from models.checkpoints.detect.detected_file import DetectedFile
 from models.checkpoints.detect.families import Family
+from models.checkpoints.detect.original_plans import SCALE_FACTOR
 from models.checkpoints.detect.training_facts import NOTES, UNKNOWN_TRAINING, TrainingFacts
 from models.checkpoints.errors import CheckpointError
 
@@ -34,17 +35,18 @@ def weights_name(component: str) -> str:
 def write_model_json(
     folder: Path,
     file: DetectedFile,
-    scale_factor: float | None,
+    numbers: Mapping[str, float],
     training: TrainingFacts = UNKNOWN_TRAINING,
 ) -> None:
     """Write all files of a model's folder but its weights and the vocabulary of the paper's models.
 
-    scale_factor: the buffer of that name in the file, used where the family's own factor is 0.
+    numbers: those in the file by their keys; of them, `scale_factor` is used where the family's own
+    factor is 0.
 
     Raises CheckpointError for a model without a component or scale factor.
     """
     family = file.family
-    scaling_factor = family.scaling_factor or scale_factor
+    scaling_factor = family.scaling_factor or numbers.get(SCALE_FACTOR)
     if scaling_factor is None:
         raise CheckpointError(f"{family.title}: the file does not hold its scale_factor")
     index: dict[str, Any] = {"_class_name": family.pipeline, **_pipeline_options(family)}
@@ -66,6 +68,10 @@ def write_model_json(
             open_clip = family.open_clip or component == "text_encoder_2"
             pad = {"pad": "!"} if open_clip else {}
             write_clip_tokenizer(folder / _TOKENIZERS[component], **pad)
+    if family.image_scheduler is not None:
+        name = "low_res_scheduler"
+        index[name] = ["diffusers", family.image_scheduler["_class_name"]]
+        write_json(folder / name / "scheduler_config.json", family.image_scheduler)
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     write_json(folder / "model_index.json", index)
 
@@ -89,7 +95,7 @@ def _pipeline_options(family: Family) -> Config:
 
 def _scheduler(family: Family, training: TrainingFacts) -> Config:
     """Return the scheduler's configuration: the family's, and what is known of the training."""
-    config = {**family.scheduler, **training.settings}
+    config = {**(training.scheduler or family.scheduler), **training.settings}
     if config.get("rescale_betas_zero_snr") and config["_class_name"] == "PNDMScheduler":
         config["_class_name"] = "DDIMScheduler"  # which has that field
     if training.notes:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 
+from models.checkpoints.detect.edm_marks import SIGMA_MAX, SIGMA_MIN
 from models.checkpoints.detect.families import UNET, Family
 from models.checkpoints.key_plan import KeyPlan, KeySource, Shape, below, prefixed
 from models.checkpoints.keys.autoencoder import autoencoder_plan
@@ -30,6 +31,8 @@ from models.checkpoints.keys.text import (
 from models.checkpoints.keys.unet import unet_plan
 
 SCALE_FACTOR = "scale_factor"
+# Tensors of one number that are no weights.
+NUMBERS = (SCALE_FACTOR, SIGMA_MAX, SIGMA_MIN)
 FIRST_STAGE = "first_stage_model."
 _COND = "cond_stage_model."
 _OPEN_CLIP = f"{_COND}model."
@@ -39,7 +42,9 @@ _EMA = "model_ema."
 _UNUSED = re.compile(
     r"(?:betas|(?:sqrt_|log_|one_minus_|recip_|recipm1_)*alphas_cumprod(?:_prev)?"
     r"|posterior_\w+|logvar|lvlb_weights|denoiser\.sigmas|scale_factor|v_pred|ztsnr"
+    r"|edm_mean|edm_std|edm_vpred\.sigma_(?:max|min)"
     r"|model_ema\..*"
+    r"|(?:depth_model|low_scale_model)\..*"
     r"|.*\.position_ids"
     r"|.*\.logit_scale|cond_stage_model\.transformer\.to_logits\.\w+"
     r"|(?:cond_stage_model|conditioner\.embedders\.0)\.transformer\.text_projection\.weight"
@@ -75,10 +80,20 @@ def unused_in_model(keys: Collection[str], used: Collection[str]) -> Callable[[s
     return lambda key: _UNUSED.fullmatch(key) or key.startswith(prefixes)
 
 
-def _unet(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
-    plan = prefixed(unet_plan(below(UNET, shapes), family.heads), UNET)
+def last_step_plan(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
+    """Return the key plan of the UNet's weights of the last training step."""
+    return prefixed(unet_plan(below(UNET, shapes), family.heads), UNET)
+
+
+def averaged_plan(shapes: Mapping[str, Shape], family: Family) -> KeyPlan | None:
+    """Return the key plan of the UNet's averaged weights; None for a file without all of them."""
+    plan = last_step_plan(shapes, family)
     averaged = {name: KeySource(_averaged(part.key), part.cut) for name, part in plan.items()}
-    return averaged if all(part.key in shapes for part in averaged.values()) else plan
+    return averaged if all(part.key in shapes for part in averaged.values()) else None
+
+
+def _unet(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
+    return averaged_plan(shapes, family) or last_step_plan(shapes, family)
 
 
 def _averaged(key: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from models.checkpoints.detect.detected_file import DetectedFile, detect_file
 from models.checkpoints.detect.kinds import CLASS_KINDS
 from models.checkpoints.detect.model_folder import weights_name, write_json, write_model_json
-from models.checkpoints.detect.original_plans import SCALE_FACTOR
+from models.checkpoints.detect.original_plans import NUMBERS
 from models.checkpoints.detect.training_facts import (
     configuration_file,
     pools_conditions,
@@ -29,7 +29,7 @@ from models.checkpoints.readers.headers import Header, read_header
 
 # Changed whenever other JSON files are derived from the same file, so that none of an older version
 # is used.
-_LAYOUT = 4
+_LAYOUT = 5
 
 
 def is_single_file(path: Path) -> bool:
@@ -37,13 +37,15 @@ def is_single_file(path: Path) -> bool:
     return path.suffix == ".safetensors" and path.is_file()
 
 
-def single_file_folder(path: Path) -> Path:
+def single_file_folder(path: Path, cache: Path | None = None) -> Path:
     """Return a folder in the diffusers layout whose weights are those of the file at `path`.
+
+    cache: the folder to make it in, by default one in the user's cache.
 
     Raises UnknownFamily, Malformed and other CheckpointErrors, each naming the file.
     """
     source = _Source(path.absolute())
-    folder = _user_cache() / f"{default_name(source.path.name)}-{source.identity}"
+    folder = (cache or _user_cache()) / f"{default_name(source.path.name)}-{source.identity}"
     if folder.is_dir():
         return folder
     try:
@@ -119,20 +121,23 @@ def _write_model(source: _Source, header: Header, file: DetectedFile, folder: Pa
             "hold: add it with `darkroom models add --tokenizer`"
         )
     name = source.given.stem if file.family.is_ambiguous else None
-    training = training_facts(source.configuration, header.shapes, header.metadata, name)
-    write_model_json(folder, file, _scale_factor(source.path, header), training)
+    numbers = _numbers(source.path, header)
+    training = training_facts(source.configuration, header.shapes, header.metadata, name, numbers)
+    write_model_json(folder, file, numbers, training)
     for component in file.held:
         (folder / component / weights_name(component)).symlink_to(source.path)
 
 
-def _scale_factor(path: Path, header: Header) -> float | None:
-    """Return the buffer `scale_factor`, which some models of the paper hold with their weights."""
-    entry = header.entries.get(SCALE_FACTOR)
-    if entry is None:
-        return None
+def _numbers(path: Path, header: Header) -> dict[str, float]:
+    """Return the numbers that the file holds beside its weights. Raises CheckpointError."""
+    return {key: _number(path, header, key) for key in NUMBERS if key in header.entries}
+
+
+def _number(path: Path, header: Header, key: str) -> float:
+    entry = header.entries[key]
     code = {"F64": "<d", "F32": "<f", "F16": "<e"}.get(entry.dtype)
     if code is None or entry.end - entry.begin != struct.calcsize(code):
-        raise CheckpointError(f"{SCALE_FACTOR} is {entry.dtype} {entry.shape}, not one number")
+        raise CheckpointError(f"{key} is {entry.dtype} {entry.shape}, not one number")
     with path.open("rb") as file:
         file.seek(entry.begin)
         value: float = struct.unpack(code, file.read(entry.end - entry.begin))[0]

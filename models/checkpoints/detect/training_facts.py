@@ -1,6 +1,7 @@
 """Facts about the training of a single file that its shapes do not contain.
 
-Four sources, of which the first that states a fact decides:
+The noise levels of CosXL (`edm_marks`) decide everything. Otherwise there are four sources, of
+which the first that states a fact decides:
 
     name.yaml next to name.safetensors    model.params.parameterization, linear_start, …
     marker tensors of the file            v_pred, ztsnr
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.checkpoints.detect.edm_marks import edm_scheduler
 from models.checkpoints.errors import CheckpointError
 from models.checkpoints.files import STEMS
 from models.checkpoints.readers.yaml_file import read_yaml
@@ -62,13 +64,18 @@ _BETAS = {
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """settings: of `scheduler_config.json`, in place of the family's. notes: contradictions."""
+    """settings: of `scheduler_config.json`, in place of the family's. notes: contradictions.
+
+    scheduler: all of its settings, where the training was another than the family's.
+    """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    scheduler: Mapping[str, Any] | None = None
 
 
 UNKNOWN_TRAINING = TrainingFacts()
+NO_NUMBERS: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -85,14 +92,17 @@ def training_facts(
     keys: Collection[str],
     metadata: Mapping[str, str],
     ambiguous_name: str | None = None,
+    numbers: Mapping[str, float] = NO_NUMBERS,
 ) -> TrainingFacts:
     """Return the facts about a file with the tensors `keys`.
 
     configuration: the YAML file next to it, if there is one. ambiguous_name: its name, if files of
-    its family have either prediction type.
+    its family have either prediction type. numbers: those that the file holds beside its weights.
 
     Raises CheckpointError for a statement that is not understood, naming its source.
     """
+    if scheduler := edm_scheduler(numbers):
+        return TrainingFacts(scheduler=scheduler)
     config = (configuration.name, read_yaml(configuration)) if configuration else None
     statements = [
         *([_of_yaml(*config)] if config else []),

@@ -8,8 +8,9 @@ same; one to eight steps, with their own schedule "lcm".
 import numpy as np
 
 from models.samplers.levels import listed_levels, predict_x0, transfer
+from models.samplers.noise_schedule import Level
 from models.samplers.plan import Plan
-from models.samplers.table import PURE_NOISE, Level, Row, SamplerTable
+from models.samplers.table import PURE_NOISE, Row, SamplerTable
 
 # The boundary condition: Luo et al. 2023, appendix (sigma_data), and its factor of timesteps.
 _SIGMA_DATA = 0.5

@@ -1,8 +1,9 @@
 """DDIM: Song et al. 2021, "Denoising Diffusion Implicit Models", eq. 12."""
 
 from models.samplers.levels import fresh_noise, stride_levels, transfer
+from models.samplers.noise_schedule import Level
 from models.samplers.plan import Plan
-from models.samplers.table import CLEAN, PURE_NOISE, Level, Row, SamplerTable
+from models.samplers.table import CLEAN, PURE_NOISE, Row, SamplerTable
 
 
 def ddim(plan: Plan) -> SamplerTable:

@@ -5,8 +5,9 @@ of the two variances of section 3.2).
 """
 
 from models.samplers.levels import fresh_noise, listed_levels, transfer
+from models.samplers.noise_schedule import Level
 from models.samplers.plan import Plan
-from models.samplers.table import PURE_NOISE, Level, Row, SamplerTable
+from models.samplers.table import PURE_NOISE, Row, SamplerTable
 
 
 def ddpm(plan: Plan) -> SamplerTable:

@@ -9,7 +9,7 @@ from math import log
 import numpy as np
 
 from models.samplers import log_snr
-from models.samplers.levels import level, multistep_levels, predict_noise
+from models.samplers.levels import multistep_levels, predict_noise
 from models.samplers.noise_schedule import FloatArray
 from models.samplers.plan import Plan
 from models.samplers.table import CLEAN, Row, SamplerTable
@@ -23,7 +23,7 @@ def deis(plan: Plan) -> SamplerTable:
     sigmas = np.append(levels.sigmas[:-1], plan.noise_schedule.sigmas[0])
     rows = []
     for index in range(plan.skipped, plan.steps):
-        before, after = level(float(sigmas[index])), level(float(sigmas[index + 1]))
+        before, after = (plan.noise_schedule.level(float(s)) for s in sigmas[index : index + 2])
         predict_x, predict_output = predict_noise(before, plan.prediction_type)
         rows.append(
             Row(

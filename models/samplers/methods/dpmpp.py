@@ -1,7 +1,7 @@
 """DPM-Solver++ 2M: Lu et al. 2022, "DPM-Solver++", algorithm 2, midpoint form."""
 
 from models.samplers import log_snr
-from models.samplers.levels import level, multistep_levels, predict_x0
+from models.samplers.levels import multistep_levels, predict_x0
 from models.samplers.noise_schedule import FloatArray
 from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
@@ -12,17 +12,18 @@ def dpmpp_2m(plan: Plan) -> SamplerTable:
     rows = []
     for index in range(plan.skipped, plan.steps):
         sigma, sigma_next = float(levels.sigmas[index]), float(levels.sigmas[index + 1])
-        predict_x, predict_output = predict_x0(level(sigma), plan.prediction_type)
-        gain = log_snr.gain(sigma, sigma_next)
+        before, after = (plan.noise_schedule.level(s) for s in (sigma, sigma_next))
+        predict_x, predict_output = predict_x0(before, plan.prediction_type)
+        gain = log_snr.gain(sigma, sigma_next, after)
         combination = _combination(levels.sigmas, index, first=plan.skipped)
         rows.append(
             Row(
                 timestep=levels.timesteps[index],
                 predict_x=predict_x,
                 predict_output=predict_output,
-                keep_x=log_snr.keep(sigma, sigma_next),
+                keep_x=log_snr.keep(before, after),
                 history=tuple(gain * share for share in combination),
-                known=level(sigma_next),
+                known=after,
             )
         )
     return SamplerTable.from_rows(log_snr.start(levels, plan), rows)

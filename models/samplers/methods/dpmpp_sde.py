@@ -7,7 +7,7 @@ k-diffusion's, by Crowson. h is the step in lambda = -log(sigma), and the SDE de
 from math import exp, expm1, log
 
 from models.samplers import log_snr
-from models.samplers.levels import level, multistep_levels, predict_x0
+from models.samplers.levels import multistep_levels, predict_x0
 from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
 
@@ -25,7 +25,7 @@ def _compile(plan: Plan, order: int) -> SamplerTable:
     sigmas = [float(sigma) for sigma in levels.sigmas]
     rows = []
     for index in range(plan.skipped, plan.steps):
-        before, after = level(sigmas[index]), level(sigmas[index + 1])
+        before, after = (plan.noise_schedule.level(s) for s in sigmas[index : index + 2])
         keep_x, noise = 0.0, 0.0
         history: tuple[float, ...] = (1.0,)
         if sigmas[index + 1]:

@@ -9,7 +9,7 @@ is in the history.
 from math import expm1, log
 
 from models.samplers import log_snr
-from models.samplers.levels import level, multistep_levels, predict_x0
+from models.samplers.levels import multistep_levels, predict_x0
 from models.samplers.noise_schedule import FloatArray
 from models.samplers.plan import Plan
 from models.samplers.table import Row, SamplerTable
@@ -20,27 +20,28 @@ def unipc(plan: Plan) -> SamplerTable:
     rows = []
     for index in range(plan.skipped, plan.steps):
         sigma, sigma_next = float(levels.sigmas[index]), float(levels.sigmas[index + 1])
-        predict_x, predict_output = predict_x0(level(sigma), plan.prediction_type)
-        keep_x = log_snr.keep(sigma, sigma_next)
+        before, after = (plan.noise_schedule.level(s) for s in (sigma, sigma_next))
+        predict_x, predict_output = predict_x0(before, plan.prediction_type)
+        keep_x = log_snr.keep(before, after)
         rows.append(
             Row(
                 timestep=levels.timesteps[index],
                 predict_x=predict_x,
                 predict_output=predict_output,
                 keep_x=keep_x,
-                history=_history(levels.sigmas, index, plan.skipped, keep_x),
-                known=level(sigma_next),
+                history=_history(levels.sigmas, index, plan, keep_x),
+                known=after,
             )
         )
     return SamplerTable.from_rows(log_snr.start(levels, plan), rows)
 
 
-def _history(sigmas: FloatArray, index: int, first: int, keep_x: float) -> tuple[float, ...]:
+def _history(sigmas: FloatArray, index: int, plan: Plan, keep_x: float) -> tuple[float, ...]:
     """Return keep_x * (the corrector's addition to x) + the predictor's addition after it."""
-    correction = _correction(sigmas, index, first)
+    correction = _correction(sigmas, index, plan)
     sigma, sigma_next = float(sigmas[index]), float(sigmas[index + 1])
-    gain = log_snr.gain(sigma, sigma_next)
-    prediction = (*_combination(sigmas, index, first), 0.0, 0.0)
+    gain = log_snr.gain(sigma, sigma_next, plan.noise_schedule.level(sigma_next))
+    prediction = (*_combination(sigmas, index, plan.skipped), 0.0, 0.0)
     return tuple(
         keep_x * corrected + gain * predicted
         for corrected, predicted in zip(correction, prediction, strict=False)
@@ -60,17 +61,17 @@ def _combination(sigmas: FloatArray, index: int, first: int) -> tuple[float, flo
     return log_snr.extrapolation(*(float(sigma) for sigma in sigmas[index - 1 : index + 2]))
 
 
-def _correction(sigmas: FloatArray, index: int, first: int) -> tuple[float, float, float]:
+def _correction(sigmas: FloatArray, index: int, plan: Plan) -> tuple[float, float, float]:
     """Return corrected x minus predicted x, in the x0s predicted now and twice before.
 
     Of the order of the step before. Both are the same integral of x0 over that step: the
     predictor's from the x0s known at its start, the corrector's also from this row's.
     """
-    if index == first or sigmas[index - 1] == sigmas[index]:
+    if index == plan.skipped or sigmas[index - 1] == sigmas[index]:
         return 0.0, 0.0, 0.0
     before, sigma = float(sigmas[index - 1]), float(sigmas[index])
-    gain = log_snr.gain(before, sigma)
-    if not _is_second_order(sigmas, index - 1, first):
+    gain = log_snr.gain(before, sigma, plan.noise_schedule.level(sigma))
+    if not _is_second_order(sigmas, index - 1, plan.skipped):
         return gain / 2, -gain / 2, 0.0
     h = log(before / sigma)
     r = -log(float(sigmas[index - 2]) / before) / h  # position of the x0 before in steps, negative

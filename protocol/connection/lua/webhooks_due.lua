@@ -1,4 +1,5 @@
--- Claim webhooks that are due. Args: most, lease_s. Returns for each: job id, target, attempts, body, told.
+-- Claim webhooks that are due. Args: most, lease_s. Returns for each: job id, target, attempts, body, told,
+-- lease (a text that no other claim has).
 -- One that is being called stays claimed, also if its job ends meanwhile: calls are made one by one.
 local now = server_time()
 local claimed = {}
@@ -14,7 +15,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', webhooks_key, '-inf', now, 'LIMI
   else
     redis.call('ZADD', webhooks_key, now + args.lease_s, id)
     redis.call('HSET', webhook_key(id), 'leased_until', now + args.lease_s)
-    claimed[#claimed + 1] = {id, target, attempts or '0', body or '', told or ''}
+    local lease = redis.call('HGET', webhook_key(id), 'leased_until')
+    claimed[#claimed + 1] = {id, target, attempts or '0', body or '', told or '', lease}
   end
 end
 return claimed

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, BackgroundTasks, Request, Response
 
+from protocol.clients.options import ChosenOptions
 from protocol.clients.tasks import ClientTask
-from protocol.errors import JobCancelled
+from protocol.errors import DarkroomError, JobCancelled
 from protocol.queue.job import JobView
 from protocol.request.request import GenerationRequest
 from service.dialects.automatic1111.description import READ, WAIT, WRITE, body, errors
-from service.dialects.automatic1111.info import image_texts, info_of, parameters_of
-from service.dialects.automatic1111.options import Options, effective_options, model_named
+from service.dialects.automatic1111.info import image_texts, info_json, info_of, parameters_of
+from service.dialects.automatic1111.options import effective_options, model_named
 from service.dialects.automatic1111.requests import (
     Generation,
     ImageToImage,
@@ -48,13 +49,19 @@ G = TypeVar("G", bound=Generation)
 
 @dataclass(frozen=True)
 class Accepted:
-    """A queued job, and what its answer needs of the request; not the files, unless asked for."""
+    """A queued job, and what its answer needs of the request; not the files, unless asked for.
+
+    `parameters_json` and `info_json` are those parts of the answer, written while the worker
+    generates.
+    """
 
     job: JobView
     task: ClientTask
     request: GenerationRequest
     parameters: Mapping[str, Any]
+    parameters_json: bytes
     info: Mapping[str, Any]
+    info_json: bytes
     send_images: bool
 
 
@@ -109,37 +116,65 @@ async def _accepted(kind: type[G], request: Request, services: Services) -> Acce
     """Read and translate the body, and queue the job."""
     resolved: list[GenerationRequest] = []
     async with invalid_counted(request, services):
-        fields, chosen = await asyncio.gather(
-            read_json(request, services.decoding),
-            services.options.read(request.scope["user"].client),
-        )
-        asked = parse_body(kind, fields)
-        options = effective_options(chosen, asked)
+        asked = parse_body(kind, await read_json(request, services.decoding))
         await wait_for_model(request, services, services.settings.max_wait_s)
-        job = await _submit(asked, options, request, services, resolved)
+        job = await _queue(asked, request, services, resolved)
     parameters = parameters_of(asked, resolved[0])
     request.scope["limited_body"].reserve(sum(map(len, image_texts(parameters))))
     seeds = [*map(resolved[0].image_seed, range(resolved[0].n))]
-    info = info_of(parameters, resolved[0], seeds)  # while the worker generates
-    return Accepted(job, _task(asked, job), resolved[0], parameters, info, asked.send_images)
+    info = info_of(parameters, resolved[0], seeds)
+    return Accepted(
+        job,
+        _task(asked, job),
+        resolved[0],
+        parameters,
+        json.dumps(parameters, ensure_ascii=False).encode(),
+        info,
+        info_json(info),
+        asked.send_images,
+    )
+
+
+async def _queue(
+    asked: Generation, request: Request, services: Services, resolved: list[GenerationRequest]
+) -> JobView:
+    """Queue the job, by the options that this process has seen last, or else by newer ones."""
+    chosen = services.options.last_seen(request.scope["user"].client)
+    while True:
+        try:
+            return await _submit(asked, chosen, request, services, resolved)
+        except DarkroomError:  # newer options may be why, or make it right
+            before, chosen = chosen, await services.options.read(chosen.client)
+            if chosen == before:
+                raise
 
 
 async def _submit(
     asked: Generation,
-    options: Options,
+    chosen: ChosenOptions,
     request: Request,
     services: Services,
     resolved: list[GenerationRequest],
 ) -> JobView:
-    """Queue the job, and append its complete request to `resolved`."""
+    """Queue the job, and put its complete request into `resolved`."""
     request.scope["field_names"] = CLIENT_NAMES
+    options = effective_options(chosen.values, asked)
     task, models = task_of(asked), services.submitter.models
     title = options.sd_model_checkpoint
     model = model_named(title, await models.cards()) if title else None
     translated = translate(asked, options, model, await models.card(task, model))
     request.scope["field_names"] = translated.names
     params = await parse_task(task, translated.fields, request, services)
-    return await submit(task, params, request, services, waits=True, on_resolved=resolved.append)
+    resolved.clear()
+    return await submit(
+        task,
+        params,
+        request,
+        services,
+        waits=True,
+        on_resolved=resolved.append,
+        options=chosen.expected,
+    )
 
 
 def _task(asked: Generation, queued: JobView) -> ClientTask:
@@ -151,17 +186,14 @@ def _task(asked: Generation, queued: JobView) -> ClientTask:
 
 
 def _answer(accepted: Accepted, images: Sequence[GeneratedImage]) -> Response:
-    info = accepted.info
+    info, written = accepted.info, accepted.info_json
     if images:
         seeds, first = [image.record.seed for image in images], images[0].record
         if seeds != info["all_seeds"]:  # a retry got the job of an earlier request
             info = info_of(accepted.parameters, accepted.request, seeds)
         info = {**info, "width": first.width, "height": first.height}
+        written = written if info == accepted.info else info_json(info)
     sent = images if accepted.send_images else ()
-    answer = GenerationAnswer(
-        images=[base64.b64encode(image.data).decode() for image in sent],
-        parameters=accepted.parameters,
-        info=json.dumps(info, ensure_ascii=False),
-    )
-    # Without FastAPI's second validation of it.
-    return Response(answer.model_dump_json(), media_type="application/json")
+    files = json.dumps([base64.b64encode(image.data).decode() for image in sent]).encode()
+    body = b'{"images":%b,"parameters":%b,"info":%b}' % (files, accepted.parameters_json, written)
+    return Response(body, media_type="application/json")

@@ -74,6 +74,11 @@ def info_of(
     }
 
 
+def info_json(info: Mapping[str, Any]) -> bytes:
+    """Return the `info` of an answer as JSON: a string that holds JSON."""
+    return json.dumps(json.dumps(info, ensure_ascii=False), ensure_ascii=False).encode()
+
+
 def parameters_of(body: Generation, request: GenerationRequest) -> dict[str, Any]:
     """Return the request as it was understood.
 

@@ -28,7 +28,7 @@ async def webui_options(services: ServicesDep, user: UserDep) -> dict[str, Any]:
     `sd_model_checkpoint` is the title of the model of its next requests.
     """
     chosen = await services.options.read(user.client)
-    shown = Options.model_validate(chosen).model_dump(include=SHOWN)
+    shown = Options.model_validate(chosen.values).model_dump(include=SHOWN)
     if not shown[CHECKPOINT]:
         shown[CHECKPOINT] = await _default_title(services)
     return {**shown, "sd_checkpoint_hash": ""}

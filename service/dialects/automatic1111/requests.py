@@ -141,7 +141,7 @@ class ImageToImage(Generation):
     )
     resize_mode: int = Field(default=0, ge=0, le=3, description="0 stretch, 1 crop, 2 fill.")
     image_cfg_scale: float | None = Field(
-        default=None, description="Ignored: no model here reads it."
+        default=None, description="Ignored by models that do not edit images by instructions."
     )
     mask: str = Field(default="", description="White is inpainted.")
     latent_mask: str = Field(default="", description="The same as mask only.")

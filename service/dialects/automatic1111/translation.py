@@ -29,6 +29,7 @@ from service.schemas.body_parser import Fields
 CLIENT_NAMES = {
     "n": "batch_size",
     "guidance_scale": "cfg_scale",
+    "image_guidance_scale": "image_cfg_scale",
     "sampler": "sampler_name",
     "schedule": "scheduler",
     "strength": "denoising_strength",
@@ -100,6 +101,8 @@ def translate(
         fields |= hires_fields(body, card)
     if isinstance(body, ImageToImage):
         fields |= image_fields(body, options)
+        if card.default_image_guidance_scale is not None and body.image_cfg_scale is not None:
+            fields["image_guidance_scale"] = body.image_cfg_scale
     return Translation(fields, CLIENT_NAMES | names)
 
 

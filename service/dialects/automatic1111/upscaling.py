@@ -95,7 +95,7 @@ async def _fields(
         "image": data,
         "upscaler": our_upscaler(asked.upscaler_1),
         "scale": resizing.scale,
-        **({} if resizing.cut else file_fields(parse_body(Options, dict(chosen)))),
+        **({} if resizing.cut else file_fields(parse_body(Options, dict(chosen.values)))),
     }
     blend = asked.extras_upscaler_2_visibility
     if asked.upscaler_2.lower() not in NONE and blend:

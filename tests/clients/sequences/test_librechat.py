@@ -80,4 +80,4 @@ def test_dalle3_by_a_proxy(stack: Stack) -> None:
     with at(stack.v1, bearer(stack.key)) as client:
         url = ok(client.post("images/generations", json=body))["data"][0]["url"]
     assert FILE_NAME.search(httpx.URL(url).path)
-    assert opened(httpx.get(url).raise_for_status().content).size == (1024, 1024)
+    assert opened(httpx.get(url, timeout=60).raise_for_status().content).size == (1024, 1024)

@@ -88,7 +88,7 @@ def test_sdcpp(stack: Stack, sampler: str, scheduler: str) -> None:
     Samplers and schedules have the names of stable-diffusion.cpp.
     """
     for url in (stack.url, stack.open_url):
-        assert httpx.options(f"{url}/v1/images/generations").is_success
+        assert httpx.options(f"{url}/v1/images/generations", timeout=60).is_success
     with at(stack.open_url) as client:
         models = [model["id"] for model in ok(client.get("/v1/models"))["data"]]
         body = {
@@ -111,8 +111,8 @@ def test_sdcpp(stack: Stack, sampler: str, scheduler: str) -> None:
 
 def test_drawthings(stack: Stack) -> None:
     """Its ping is HEAD of the root; the model that GET of the root may name is optional."""
-    assert httpx.head(stack.url).is_success
-    assert httpx.get(stack.url).is_success
+    assert httpx.head(stack.url, timeout=60).is_success
+    assert httpx.get(stack.url, timeout=60).is_success
     body = {
         "prompt": "a red heart",
         "negative_prompt": "blue",

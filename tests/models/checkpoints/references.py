@@ -30,6 +30,7 @@ WIDTH, CONTEXT, HEAD_WIDTH, HEADS = 32, 48, 16, 4
 _UNETS: dict[str, dict[str, Any]] = {
     "sd1": {"attention_resolutions": [2, 1], "channel_mult": (1, 2, 2), "num_heads": HEADS},
     "sd1-inpainting": {"attention_resolutions": [1], "channel_mult": (1, 2), "num_heads": HEADS},
+    "sd1-edit": {"attention_resolutions": [1], "channel_mult": (1, 2), "num_heads": HEADS},
     "sd2": {
         "attention_resolutions": [2, 1],
         "channel_mult": (1, 2, 2),
@@ -38,6 +39,19 @@ _UNETS: dict[str, dict[str, Any]] = {
     "sd2-inpainting": {
         "attention_resolutions": [1],
         "channel_mult": (1, 2),
+        "use_linear_in_transformer": True,
+    },
+    "sd2-depth": {
+        "attention_resolutions": [1],
+        "channel_mult": (1, 2),
+        "use_linear_in_transformer": True,
+    },
+    "sd2-upscaler": {
+        "attention_resolutions": [2, 4],
+        "channel_mult": (1, 2, 4),
+        "num_heads": HEADS,
+        "num_classes": 1000,
+        "disable_self_attentions": [True, True, False],
         "use_linear_in_transformer": True,
     },
     "ldm-unconditional": {"attention_resolutions": [4, 2], "channel_mult": (1, 2, 3)},
@@ -118,7 +132,10 @@ def compvis_unet(family: Family) -> nn.Module:
     }
     if family.signature.context:
         # A context for each block: the package requires it for more than one block.
-        arguments |= {"use_spatial_transformer": True, "context_dim": [CONTEXT] * depth}
+        arguments |= {
+            "use_spatial_transformer": True,
+            "context_dim": [family.signature.context] * depth,
+        }
     lists = types.ModuleType("omegaconf.listconfig")
     lists.__dict__["ListConfig"] = tuple  # the list class of the package's configurations
     with pytest.MonkeyPatch.context() as patch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoints.checkpoint import resolve
+from models.checkpoints.checkpoint import read_json, resolve
+from models.checkpoints.convert.conversion import Conversion
+from models.checkpoints.detect.families import families
 from models.loading.loader import load_model
 from tests.models.checkpoints.published import mapping
 from tests.models.checkpoints.references import (
@@ -37,11 +40,23 @@ from tests.models.checkpoints.test_sdxl_files import (
     narrow,
     narrow_family,
 )
+from tests.models.pipeline.test_pipeline import as_tensor, assert_same_image, ours, photo
 from tests.models.published.families import SDXL_UNET, SSD_1B_UNET, VEGA_UNET, Published
-from tests.models.published.test_families import assert_equal_images, params_of
+from tests.models.published.test_families import (
+    ESTIMATOR,
+    SIZE,
+    assert_equal_images,
+    params_of,
+    theirs,
+)
 from tests.support.published import SDXL
 
+# Tensors that mark the training of two models, and are no weights.
+PLAYGROUND = {"edm_mean": torch.zeros(4), "edm_std": torch.ones(4)}
+COSXL = {"edm_vpred.sigma_max": torch.tensor(120.0), "edm_vpred.sigma_min": torch.tensor(0.002)}
+
 VOCABULARY = 49408  # of CLIP's tokenizer, which a single file does not hold
+COMPONENTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 Only = Callable[..., None]
 
 # The package of CompVis' UNet calls a deprecated function of torch.
@@ -101,18 +116,65 @@ def test_image_of_stable_diffusion_2_equals_diffusers(
     ("name", "pipeline", "changes"),
     [
         ("sdxl-inpainting", "StableDiffusionXLInpaintPipeline", {"in_channels": 9}),
+        ("sdxl-edit", "StableDiffusionXLInstructPix2PixPipeline", {"in_channels": 8}),
         ("sdxl", "StableDiffusionXLPipeline", distilled(SSD_1B_UNET)),
         ("sdxl", "StableDiffusionXLPipeline", distilled(VEGA_UNET)),
     ],
-    ids=["sdxl-inpainting", "ssd-1b", "segmind-vega"],
+    ids=["sdxl-inpainting", "sdxl-edit", "ssd-1b", "segmind-vega"],
 )
 def test_image_of_sdxl_and_its_derivatives_equals_diffusers(
     name: str, pipeline: str, changes: dict[str, Any], only: Only, tmp_path: Path
 ) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(sdxl_state(name, only, changes), path)
+    published = Published(name, pipeline, {}, {}, "euler")
+    pipe = from_single_file(published.pipeline, path)
+    assert_equal_images(load_model(str(path), torch.device("cpu")), pipe, params_of(published))
+
+
+@pytest.mark.parametrize(
+    ("name", "marks", "sampler", "schedule", "scheduler"),
+    [
+        ("sdxl-playground", PLAYGROUND, "dpmpp_2m", "karras", "EDMDPMSolverMultistepScheduler"),
+        ("sdxl", COSXL, "euler", "exponential", "EDMEulerScheduler"),
+    ],
+    ids=["playground", "cosxl"],
+)
+def test_image_of_a_model_with_edm_preconditioning_equals_diffusers(
+    name: str,
+    marks: dict[str, Tensor],
+    sampler: str,
+    schedule: str,
+    scheduler: str,
+    only: Only,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(sdxl_state(name, only) | marks, path)
+    published = Published(name, "StableDiffusionXLPipeline", {}, {}, sampler, schedule)
+    pipe = from_single_file(published.pipeline, path)
+    assert type(pipe.scheduler).__name__ == scheduler
+    model = load_model(str(path), torch.device("cpu"))
+    assert_equal_images(model, pipe, params_of(published))
+    added = Conversion(path, tmp_path / "added")
+    assert added.run().title == model_title(name)
+    folder = resolve(str(path))
+    for part in ("scheduler/scheduler_config.json", "vae/config.json"):
+        assert read_json(tmp_path / "added" / part) == read_json(folder / part)
+
+
+def model_title(name: str) -> str:
+    return next(family.title for family in families() if family.name == name)
+
+
+def sdxl_state(
+    name: str, only: Only, changes: Mapping[str, Any] | None = None
+) -> dict[str, Tensor]:
+    """Return the tensors of a file of SDXL with few channels, and make its family the only one."""
     torch.manual_seed(4)
     # diffusers tells the two encoders apart by their widths.
     context = 64 + 2 * POOLED
-    config = narrow(SDXL, 6) | changes | {"cross_attention_dim": context}
+    config = narrow(SDXL, 6) | dict(changes or {}) | {"cross_attention_dim": context}
     only(narrow_family(name, context))
     where = mapping("sdxl-base.unet")
     unet = shaken(UNet2DConditionModel.from_config(config)).state_dict()
@@ -122,11 +184,57 @@ def test_image_of_sdxl_and_its_derivatives_equals_diffusers(
     }
     state = {where[key]: tensor for key, tensor in unet.items()} | first_stage_state()
     state |= {prefix + key: value for prefix, part in texts.items() for key, value in part.items()}
-    path = tmp_path / "model.safetensors"
+    return {key: tensor.clone().contiguous() for key, tensor in state.items()}
+
+
+def test_image_of_instruct_pix2pix_equals_diffusers(only: Only, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    family = small("sd1-edit")
+    family = replace(family, signature=replace(family.signature, context=64))
+    only(family)
+    parts = {
+        "model.diffusion_model.": compvis_unet(family).state_dict(),
+        "first_stage_model.": compvis_first_stage(family).state_dict(),
+        "cond_stage_model.transformer.": clip_state(clip_text(VOCABULARY)),
+    }
+    state = {prefix + key: value for prefix, part in parts.items() for key, value in part.items()}
+    path = tmp_path / "instruct-pix2pix.safetensors"
     save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
-    published = Published(name, pipeline, {}, {}, "euler")
-    pipe = from_single_file(published.pipeline, path)
-    assert_equal_images(load_model(str(path), torch.device("cpu")), pipe, params_of(published))
+    model = load_model(str(path), torch.device("cpu"))
+    pipeline, sampler = "StableDiffusionInstructPix2PixPipeline", "euler_ancestral"
+    published = Published("sd1-edit", pipeline, {}, sampler=sampler, schedule="linspace")
+    pipe = from_single_file(pipeline, path, safety_checker=None)
+    assert_equal_images(model, pipe, params_of(published))
+
+
+def test_image_of_depth_to_image_equals_diffusers(only: Only, tmp_path: Path) -> None:
+    only(small("sd2-depth"))
+    path = tmp_path / "512-depth-ema.safetensors"
+    state = sd2_state("sd2-depth") | {"depth_model.model.scratch.output.bias": torch.zeros(1)}
+    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
+    model = load_model(str(path), torch.device("cpu"))
+    read = from_single_file("StableDiffusionPipeline", path, safety_checker=None)
+    parts = {name: read.components[name] for name in COMPONENTS} | dict.fromkeys(ESTIMATOR)
+    pipe = diffusers.StableDiffusionDepth2ImgPipeline(**parts)
+    published = Published("sd2-depth", "StableDiffusionDepth2ImgPipeline", {})
+    assert_equal_images(model, pipe, params_of(published))
+
+
+def test_image_of_the_x4_upscaler_equals_diffusers(only: Only, tmp_path: Path) -> None:
+    family = small("sd2-upscaler")
+    only(family)
+    path = tmp_path / "x4-upscaler-ema.safetensors"
+    state = sd2_state("sd2-upscaler") | {"low_scale_model.betas": torch.zeros(1000)}
+    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
+    model = load_model(str(path), torch.device("cpu"))
+    factor = model.autoencoder.config.factor  # 2, of a first stage with two levels
+    image = photo(SIZE // factor, SIZE // factor)
+    params = replace(
+        params_of(Published("sd2-upscaler", "StableDiffusionUpscalePipeline", {}, sampler="ddim")),
+        low_res=as_tensor(image),
+    )
+    pipe = from_single_file("StableDiffusionUpscalePipeline", path, safety_checker=None)
+    assert_same_image(ours(model, params), theirs(pipe, params, image=image))
 
 
 def from_single_file(pipeline: str, path: Path, **more: Any) -> Any:

@@ -60,8 +60,8 @@ print(status.split("VmHWM:")[1].split()[0])
 """
 
 
-def run_child(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the child's last line for a file, and its peak memory in bytes."""
+def run_child(path: Path, **more: str) -> tuple[dict[str, Any], int]:
+    """Return the child's last line for a file, and its peak memory in bytes. more: of the job."""
     if not Path("/proc/self/status").exists():
         pytest.skip("no /proc here, which has the memory of a process")
     (path.parent / "target").mkdir()
@@ -72,6 +72,7 @@ def run_child(path: Path) -> tuple[dict[str, Any], int]:
         "tokenizer": None,
         "within": None,
         "limits": asdict(ChildLimits.for_input(path.stat().st_size)),
+        **more,
     }
     ran = subprocess.run(
         [sys.executable, "-c", MEASURED],
@@ -86,9 +87,9 @@ def run_child(path: Path) -> tuple[dict[str, Any], int]:
     return json.loads(answer), int(kibibytes) * 1024
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, **more: str) -> str:
     """Return the refusal; check that no code ran, no file was written, and memory is small."""
-    answer, peak = run_child(path)
+    answer, peak = run_child(path, **more)
     assert peak < MAX_MEMORY
     assert not (path.parent / "owned").exists()
     assert list((path.parent / "target").iterdir()) == []
@@ -215,6 +216,14 @@ BOMBS = {
 def test_pickle_bomb_is_refused_in_little_memory(name: str, tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").write_bytes(archive(BOMBS[name]))
     assert "holds no" in refusal(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("name", ["half a million nested lists", "dictionaries that share"])
+def test_pickle_bomb_is_checked_in_little_memory(name: str, tmp_path: Path) -> None:
+    """`darkroom models check` reads a pickle in the same process, and writes only its outline."""
+    (tmp_path / "x.ckpt").write_bytes(archive(BOMBS[name]))
+    outline = str(tmp_path / "target/x.safetensors")
+    assert "holds no" in refusal(tmp_path / "x.ckpt", outline=outline)
 
 
 GIGA = 1_000_000_000

@@ -249,8 +249,15 @@ def test_one_variant_of_each_component_is_chosen() -> None:
         "text_encoder/model.fp16-00001-of-00001.safetensors",
         "tokenizer/vocab.json",
         "tokenizer/run.py",
+        "low_res_scheduler/scheduler_config.json",
+        "depth_estimator/config.json",
+        "depth_estimator/model.safetensors",
         "vae_1_0/diffusion_pytorch_model.safetensors",
     ]
+    last_step = set(model_files(files, half=True, suffixes=SAFE, ema=False))
+    assert "unet/diffusion_pytorch_model.non_ema.safetensors" in last_step
+    assert "unet/diffusion_pytorch_model.fp16.safetensors" not in last_step
+    assert "vae/diffusion_pytorch_model.fp16.safetensors" in last_step
     full = set(model_files(files, half=False, suffixes=SAFE))
     small = set(model_files(files, half=True, suffixes=SAFE))
     always = {
@@ -260,6 +267,7 @@ def test_one_variant_of_each_component_is_chosen() -> None:
         "vae/diffusion_pytorch_model.fp16.safetensors",
         "text_encoder/config.json",
         "tokenizer/vocab.json",
+        "low_res_scheduler/scheduler_config.json",
     }
     assert full == always | {
         "unet/diffusion_pytorch_model.safetensors",

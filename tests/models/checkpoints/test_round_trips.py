@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.autoencoders.first_stage import FirstStage
-from models.checkpoints.checkpoint import resolve
+from models.checkpoints.checkpoint import CheckpointError, load_component, resolve
 from models.checkpoints.convert.conversion import Conversion
 from models.checkpoints.detect.families import Family
 from models.loading.loader import load_model
-from models.networks.config import TextEncoderConfig
+from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.text_encoder import TextEncoder
-from models.networks.unet import UNet
+from models.networks.unet import AddedConditioning, UNet
 from tests.models.checkpoints.networks import component
 from tests.models.checkpoints.references import (
     CONTEXT,
@@ -161,8 +161,12 @@ def check_unet(theirs: nn.Module, family: Family, ours: UNet) -> None:
     t = torch.tensor([3, 771])
     context = torch.randn(2, 5, CONTEXT) if family.signature.context else None
     # The package's transformers need a context for each of their blocks.
-    expected = theirs(x, t, context=context if context is None else [context] * depth_of(theirs))
-    assert close(ours(x, t, context), expected)
+    given: dict[str, Any] = {"context": None if context is None else [context] * depth_of(theirs)}
+    added = None
+    if ours.config.num_class_embeds is not None:
+        labels = torch.tensor([20, 349])
+        given["y"], added = labels, AddedConditioning(labels=labels.float())
+    assert close(ours(x, t, context, added), theirs(x, t, **given))
 
 
 def depth_of(unet: nn.Module) -> int:
@@ -212,6 +216,52 @@ def test_averaged_weights_are_used_where_a_file_holds_them(only: Only, tmp_path:
     made.state |= average | last_step
     check_unet(made.unet, made.family, component(as_lightning_checkpoint(made, tmp_path), "unet"))
     check_unet(made.unet, made.family, component(as_single_safetensors(made, tmp_path), "unet"))
+
+
+def with_averages(only: Only) -> tuple[Original, dict[str, Tensor]]:
+    """Return a model whose file holds both, and the weights of its last step in the UNet's names.
+
+    The network of the original code has the averaged ones.
+    """
+    made = original("sd1-inpainting")
+    only(made.family)
+    last = {
+        key: 0.7 * tensor
+        for key, tensor in made.state.items()
+        if key.startswith("model.diffusion_model.")
+    }
+    made.state |= averaged(made.unet) | last
+    return made, {key.removeprefix("model.diffusion_model."): t for key, t in last.items()}
+
+
+def unet_of(folder: Path, ema: bool | None) -> UNet:
+    return load_component(
+        folder / "unet", lambda config: UNet(UNetConfig.from_dict(config)), FLOAT, CPU, ema
+    )
+
+
+def test_operator_chooses_the_weights_of_the_last_step(only: Only, tmp_path: Path) -> None:
+    made, last = with_averages(only)
+    folder = as_single_safetensors(made, tmp_path)
+    check_unet(made.unet, made.family, unet_of(folder, ema=True))
+    chosen = unet_of(folder, ema=False)
+    made.unet.load_state_dict(last)
+    check_unet(made.unet, made.family, chosen)
+    path, target = tmp_path / "model.ckpt", tmp_path / "last"
+    save_lightning(made.state, path)
+    Conversion(path, target, ema=False).run()
+    check_unet(made.unet, made.family, unet_of(target, ema=None))
+
+
+def test_choice_of_weights_that_a_file_does_not_hold_is_refused(only: Only, tmp_path: Path) -> None:
+    made = original("sd1-inpainting")
+    only(made.family)
+    folder = as_single_safetensors(made, tmp_path)
+    for ema in (True, False):
+        with pytest.raises(CheckpointError, match=f"ema is {ema}, and the file holds one".lower()):
+            unet_of(folder, ema)
+        with pytest.raises(CheckpointError, match=f"ema is {ema}, and".lower()):
+            Conversion(tmp_path / "single.safetensors", tmp_path / f"no-{ema}", ema=ema).run()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -43,9 +43,9 @@ KERNELS: list[tuple[Any, dict[str, str], dict[str, int]]] = [
     (geglu._geglu, {"projected": HALF, "out": HALF}, {"BLOCK": 1024}),
     (
         slot_update._update,
-        dict.fromkeys(slot_update._update.arg_names[:11], FLOAT)
-        | {"positive": HALF, "negative": HALF},
-        {"COLUMNS": 7, "DEPTH": 5, "BLOCK": 512},
+        dict.fromkeys(slot_update._update.arg_names[:12], FLOAT)
+        | {"positive": HALF, "negative": HALF, "blank": HALF},
+        {"COLUMNS": 8, "DEPTH": 5, "BLOCK": 512},
     ),
     (quantise._quantise, {"x": HALF, "out": "*fp8e4nv", "scales": FLOAT}, {"BLOCK": 2048}),
 ]  # fmt: skip

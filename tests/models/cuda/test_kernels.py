@@ -87,10 +87,10 @@ def test_slot_update(size: tuple[int, int], dtype: torch.dtype) -> None:
     from models.cuda.kernels.slot_update import slot_update as fused
 
     shape = (3, 4, *size)
-    x, positive, negative, fresh, latents, unit = (random(*shape, seed=s) for s in range(6))
+    x, positive, negative, blank, fresh, latents, unit = (random(*shape, seed=s) for s in range(7))
     history = random(3, HISTORY, 4, *size, seed=6)
     mask = (random(3, 1, *size, seed=7) > 0).float()
-    outputs = (positive.to(dtype), negative.to(dtype))
+    outputs = (positive.to(dtype), negative.to(dtype), blank.to(dtype))
     coefficients = random(3, COLUMNS + HISTORY, seed=8)
     rest = (history, fresh, mask, latents, unit, coefficients)
     ours = fused(x, *outputs, *rest)

@@ -17,6 +17,7 @@ from models.checkpoints.readers.headers import ITEM_BYTES, read_header
 from models.loading.inspection import inspect_checkpoint
 from models.networks.controlnet import ControlNet, ControlNetConfig
 from tests.models.checkpoints.test_controlnet_files import CANNY, original_name
+from tests.models.published.small_models import write_unconditional
 from tests.support.published import key_list, published
 from tests.support.shared_files import shared_file
 from tests.support.tiny_models import write_tiny_controlnet, write_tiny_sd, write_tiny_sdxl
@@ -125,6 +126,31 @@ def test_all_problems_are_reported_at_once(tiny: Path) -> None:
     assert "its tensors end" in problems["unet"]
 
 
+def test_model_without_a_first_stage_is_valid_with_a_note(tiny: Path) -> None:
+    """As a file of it is: the models config names another's."""
+    shutil.rmtree(tiny / "vae")
+    index = json.loads((tiny / "model_index.json").read_text()) | {"vae": [None, None]}
+    (tiny / "model_index.json").write_text(json.dumps(index))
+    report = inspect_checkpoint(str(tiny))
+    assert report.all_problems == ()
+    [note] = report.notes
+    assert "it holds no first stage: to serve it, name another model's as `vae`" in note
+    assert [part.name for part in report.components] == ["text_encoder", "unet"]
+    assert report.prediction == "epsilon"
+    (tiny / "scheduler/scheduler_config.json").unlink()
+    [problem] = inspect_checkpoint(str(tiny)).all_problems
+    assert "scheduler_config.json is missing" in problem
+
+
+def test_components_that_the_index_does_not_name_are_compared(tmp_path: Path) -> None:
+    folder = write_unconditional(tmp_path / "model")  # its index names none
+    report = inspect_checkpoint(str(folder))
+    assert report.valid
+    assert [part.name for part in report.components] == ["vqvae", "unet"]
+    changed(folder / UNET, lambda tensors: tensors.pop("conv_in.bias"))
+    assert inspect_checkpoint(str(folder)).all_problems == ("unet: missing: conv_in.bias",)
+
+
 def test_unknown_pipeline_is_a_problem(tiny: Path) -> None:
     (tiny / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     report = inspect_checkpoint(str(tiny))
@@ -147,9 +173,9 @@ def test_file_that_is_no_model_is_reported(tmp_path: Path) -> None:
     embedding = tmp_path / "token.safetensors"
     write_header(embedding, {"emb_params": ("F16", (2, 768))})
     assert inspect_checkpoint(str(embedding)).lines() == ["a textual inversion embedding", "valid"]
-    (tmp_path / "model.ckpt").write_bytes(b"PK")
+    (tmp_path / "model.pdparams").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="models add"):
-        inspect_checkpoint(str(tmp_path / "model.ckpt"))
+        inspect_checkpoint(str(tmp_path / "model.pdparams"))
     with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
         inspect_checkpoint(str(tmp_path))
     with pytest.raises(CheckpointError, match="nor the name of an added one"):

@@ -28,18 +28,24 @@ from models.samplers.noise_schedule import NoiseSchedule
 from tests.models.published import small_models
 from tests.support.tiny_models import (
     write_tiny_controlnet,
+    write_tiny_depth,
     write_tiny_distilled,
+    write_tiny_edit,
     write_tiny_inpainting,
     write_tiny_ldm3d,
     write_tiny_refiner,
     write_tiny_sd,
     write_tiny_sdxl,
+    write_tiny_upscaling,
     write_tiny_vae,
 )
 
 CPU, FLOAT = torch.device("cpu"), torch.float32
 TOLERANCE = 1e-5
 PROMPTS = ("", "a red cat", "The CAT, (at) the <|endoftext|>!  “café”")
+
+DEPTH_TO_IMAGE = "StableDiffusionDepth2ImgPipeline"
+ESTIMATOR = ("depth_estimator", "feature_extractor")  # which clients replace by a depth map
 
 Write = Callable[[Path], Path]
 
@@ -52,6 +58,9 @@ WRITERS: dict[str, Write] = {
     "sd": write_tiny_sd,
     "v-prediction": partial(write_tiny_sd, prediction_type="v_prediction"),
     "inpainting": write_tiny_inpainting,
+    "instruct-pix2pix": write_tiny_edit,
+    "depth-to-image": write_tiny_depth,
+    "x4 upscaler": write_tiny_upscaling,
     "distilled": distilled,
     "ldm3d": write_tiny_ldm3d,
     "sdxl": write_tiny_sdxl,
@@ -70,7 +79,9 @@ def saved(source: Path, folder: Path, **options: Any) -> Path:
 def pipeline(source: Path) -> Any:
     """Return the pipeline of a folder, with the classes of diffusers and transformers."""
     if (source / "vae").is_dir():
-        return diffusers.DiffusionPipeline.from_pretrained(source)
+        name = read_json(source / "model_index.json")["_class_name"]
+        left_out = dict.fromkeys(ESTIMATOR) if name == DEPTH_TO_IMAGE else {}
+        return diffusers.DiffusionPipeline.from_pretrained(source, **left_out)
     # A folder of the paper's models names our own classes.
     classes = {
         "unet": getattr(diffusers, read_json(source / "unet/config.json")["_class_name"]),

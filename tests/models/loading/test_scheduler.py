@@ -66,8 +66,8 @@ def test_fields_are_those_of_the_pipeline(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler"),
-        ({"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler"),
+        ({"_class_name": "FlowMatchHeunDiscreteScheduler"}, "FlowMatchHeunDiscreteScheduler"),
+        ({"_class_name": "EDMEulerScheduler", "rho": 3.0}, "rho = 3.0"),
         ({"_class_name": "CMStochasticIterativeScheduler"}, "CMStochasticIterativeScheduler"),
         ({"_class_name": "HeunDiscreteScheduler", "clip_sample": True}, None),
         ({"_class_name": "UniPCMultistepScheduler", "solver_order": 3}, "solver_order = 3"),
@@ -91,9 +91,10 @@ def test_unsupported_scheduler_is_a_problem(
 def test_class_is_read_from_the_index_if_the_file_names_none(tmp_path: Path) -> None:
     folder = write_tiny_sd(tmp_path / "model")
     edit(folder / SCHEDULER, _class_name=None)
-    edit(folder / "model_index.json", scheduler=["diffusers", "EDMEulerScheduler"])
+    edit(folder / "model_index.json", scheduler=["diffusers", "CMStochasticIterativeScheduler"])
     assert any(
-        "EDMEulerScheduler" in problem for problem in inspect_checkpoint(str(folder)).problems
+        "CMStochasticIterativeScheduler" in problem
+        for problem in inspect_checkpoint(str(folder)).problems
     )
     edit(folder / "model_index.json", scheduler=[None])
     [problem] = inspect_checkpoint(str(folder)).problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any
 
 import diffusers
@@ -10,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints.detect.detected_file import detect_file
 from models.checkpoints.errors import UnsupportedConfig
 from models.networks.config import UNetConfig
 from models.networks.controlnet import ControlNet, ControlNetConfig
 from models.networks.unet import AddedConditioning, Residuals, UNet
+from tests.models.published.families import SSD_1B_UNET, VEGA_UNET, narrow
 from tests.support.published import SD15, SDXL, published, small_unet
 
 TOLERANCE = 1e-5  # relative to the largest value of the reference
@@ -55,6 +58,43 @@ def test_parameters_are_those_of_diffusers_at_the_published_configuration() -> N
     assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
     assert len(ours) == 340
     assert sum(t.numel() for t in ours.values()) == 361_279_120
+
+
+@pytest.mark.parametrize("unet", [SSD_1B_UNET, VEGA_UNET], ids=["ssd-1b", "segmind-vega"])
+def test_parameters_for_networks_distilled_block_by_block(unet: dict[str, Any]) -> None:
+    """With another number of transformer blocks after each resnet; also as of a single file."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = diffusers.UNet2DConditionModel.from_config(unet)
+        theirs = diffusers.ControlNetModel.from_unet(reference, load_weights_from_unet=False)
+        config = {**theirs.config}
+        expected = {n: tuple(t.shape) for n, t in theirs.state_dict().items()}
+        detected = detect_file(expected).config("controlnet")
+        for one in (config, detected):
+            ours = ControlNet(ControlNetConfig.from_dict(one)).state_dict()
+            assert {n: tuple(t.shape) for n, t in ours.items()} == expected
+    assert "reverse_transformer_layers_per_block" not in detected
+    assert json.loads(json.dumps(ControlNetConfig.from_dict(config).to_dict()))
+
+
+@pytest.mark.parametrize("unet", [SSD_1B_UNET, VEGA_UNET], ids=["ssd-1b", "segmind-vega"])
+def test_residuals_for_networks_distilled_block_by_block(unet: dict[str, Any]) -> None:
+    small = narrow(unet)
+    config = small_controlnet(small) | {"mid_block_type": small["mid_block_type"]}
+    theirs = randomised(diffusers.ControlNetModel.from_config(config))
+    net = ControlNet(ControlNetConfig.from_dict(config)).eval()
+    net.load_state_dict(theirs.state_dict())
+    x, timestep, image = seeded(1, 4, 16, 24), torch.tensor([500.0]), seeded(1, 3, 128, 192)
+    context = seeded(1, 77, small["cross_attention_dim"])
+    width = small["projection_class_embeddings_input_dim"] - 6 * small["addition_time_embed_dim"]
+    pooled, ids = seeded(1, width), torch.tensor([[1024.0, 768, 0, 8, 1024, 768]])
+    kwargs = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
+    with torch.no_grad():
+        expected = theirs(x, timestep, context, image, **kwargs)
+        ours = net(x, timestep, context, net.embed(image), AddedConditioning(pooled, ids))
+    for mine, its in zip(ours.skips, expected.down_block_res_samples, strict=True):
+        assert close(mine, its)
+    assert close(ours.mid, expected.mid_block_res_sample)
 
 
 @pytest.mark.parametrize("model", [SD15, SDXL])

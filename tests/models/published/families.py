@@ -80,13 +80,55 @@ UNEVEN_UNET: dict[str, Any] = SD1_UNET | {
     "transformer_layers_per_block": [[2], [1, 3], 1, 1],
     "reverse_transformer_layers_per_block": [1, [2, 1], 2, [1, 2]],
 }
+UPSCALER_UNET: dict[str, Any] = {
+    "sample_size": 128,
+    "in_channels": 7,
+    "block_out_channels": [256, 512, 512, 1024],
+    "down_block_types": [_PLAIN, _CROSS, _CROSS, _CROSS],
+    "up_block_types": [_UP_CROSS, _UP_CROSS, _UP_CROSS, _UP_PLAIN],
+    "attention_head_dim": 8,
+    "cross_attention_dim": 1024,
+    "num_class_embeds": 1000,
+    "only_cross_attention": [True, True, True, False],
+    "use_linear_projection": True,
+}
+UPSCALER = {
+    "_class_name": "DDIMScheduler",
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+}
+IMAGE_NOISE = {"_class_name": "DDPMScheduler", "beta_schedule": "scaled_linear"}
 V_PREDICTION = {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+EULER_ANCESTRAL = {"_class_name": "EulerAncestralDiscreteScheduler"}
 EULER = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+# Of Playground v2.5 and CosXL, without the fields that have their defaults.
+EDM_DPM = {"_class_name": "EDMDPMSolverMultistepScheduler", "sigma_data": 0.5, "sigma_max": 80.0}
+EDM_EULER = {
+    "_class_name": "EDMEulerScheduler",
+    "sigma_data": 1.0,
+    "sigma_max": 120.0,
+    "sigma_min": 0.002,
+    "prediction_type": "v_prediction",
+    "sigma_schedule": "exponential",
+}
+_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+FLOW_DPM = {"_class_name": "DPMSolverMultistepScheduler", **_FLOW}
+FLOW_MATCH = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+FLOW_UNIPC = {"_class_name": "UniPCMultistepScheduler", **_FLOW}
+
+# The latents of Playground v2.5, normalised by the statistics of each channel.
+NORMALISED = {
+    "scaling_factor": 0.5,
+    "latents_mean": [-1.6574, 1.886, -1.383, 2.5155],
+    "latents_std": [8.4927, 5.9022, 6.5498, 5.2299],
+}
 
 
 @dataclass(frozen=True)
 class Published:
-    """A family: its pipeline, and its entries of the scheduler, UNet and text encoder."""
+    """A family: its pipeline, and its entries of the scheduler, UNet, first stage and index."""
 
     name: str
     pipeline: str
@@ -95,6 +137,7 @@ class Published:
     sampler: str = "plms"
     schedule: str = "leading"
     vae: Mapping[str, Any] = field(default_factory=dict)
+    index: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_sdxl(self) -> bool:
@@ -103,6 +146,18 @@ class Published:
     @property
     def is_inpainting(self) -> bool:
         return "Inpaint" in self.pipeline
+
+    @property
+    def is_edit(self) -> bool:
+        return "Pix2Pix" in self.pipeline
+
+    @property
+    def reads_depth(self) -> bool:
+        return "Depth2Img" in self.pipeline
+
+    @property
+    def upscales(self) -> bool:
+        return "Upscale" in self.pipeline
 
     def __str__(self) -> str:
         return self.name
@@ -134,6 +189,11 @@ def write(published: Published, folder: Path) -> Path:
         path = folder / "scheduler/scheduler_config.json"
         _write(path, _read(path) | dict(published.scheduler))
     index = _read(folder / "model_index.json") | {"_class_name": published.pipeline}
+    index |= published.index
+    if published.upscales:
+        index["low_res_scheduler"] = ["diffusers", IMAGE_NOISE["_class_name"]]
+        (folder / "low_res_scheduler").mkdir()
+        _write(folder / "low_res_scheduler/scheduler_config.json", IMAGE_NOISE)
     index["scheduler"] = [
         "diffusers",
         _read(folder / "scheduler/scheduler_config.json")["_class_name"],

@@ -14,6 +14,7 @@ from models.denoising.patches import Patches
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from tests.models.published import small_models
+from tests.support.tiny_models import write_tiny_upscaling
 
 PATCHES = Patches(side=8, stride=4)
 
@@ -117,3 +118,21 @@ def test_large_image_is_nearly_that_without_patches(tmp_path: Path) -> None:
     decoded = [m.decode(latents[0][None]).float() for m in (whole, inside)]
     assert 0 < apart(*decoded) < 0.25
     assert torch.equal(latents[0], list(model.generate([params]))[-1][0].x)  # one patch is enough
+
+
+def test_guided_and_labelled_rows_in_patches(tmp_path: Path) -> None:
+    """The x4 upscaler: every patch of a row has the row's prompt and noise level."""
+    model = load_model(str(write_tiny_upscaling(tmp_path)), torch.device("cpu"))
+    assert model.patches == Patches(side=128, stride=64)
+    params = SamplingParams(
+        "the red cat", width=112, height=96, steps=3, sampler="ddim", schedule="leading",
+        guidance_scale=3.0, seed=1, noise_level=20,
+        low_res=F.interpolate(random(1, 3, 3, 4), size=(24, 28), mode="bicubic")[0].clamp(-1, 1),
+    )  # fmt: skip
+    whole, inside = (
+        replace(model, patches=patches) for patches in (None, Patches(side=16, stride=8))
+    )
+    first, second = (list(m.generate([params]))[-1][0].x for m in (whole, inside))
+    assert 0 < apart(first, second) < 0.15
+    noisier = replace(params, noise_level=300)
+    assert apart(second, list(inside.generate([noisier]))[-1][0].x) > 0.05

@@ -8,7 +8,6 @@ import pytest
 
 from models.samplers import SamplerTable, compile_table
 from models.samplers.noise_schedule import NoiseSchedule
-from models.samplers.spacing import sigmas_at
 from tests.models.samplers.toy import SD15
 from tests.support.shared_files import shared_file
 
@@ -61,7 +60,7 @@ def test_noise_levels(name: str) -> None:
         return
     reached = table.known_noise / table.known_signal
     assert reached == pytest.approx(fact["sigmas"][1:], rel=5e-6)
-    assert sigmas_at(table.timestep, noise_schedule) == pytest.approx(fact["sigmas"][:-1], rel=5e-6)
+    assert noise_schedule.sigmas_at(table.timestep) == pytest.approx(fact["sigmas"][:-1], rel=5e-6)
 
 
 @pytest.mark.parametrize("name", RECORDED)

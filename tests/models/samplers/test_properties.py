@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import protocol.request.samplers
 from models.samplers import HISTORY, SAMPLERS, SCHEDULES, Plan, SamplerTable, compile_table
 from models.samplers.noise_schedule import FloatArray, NoiseSchedule
-from models.samplers.spacing import log_sigmas_at, sigmas_at
+from models.samplers.spacing import log_sigmas_at
 from models.samplers.table import apply, known
 from tests.models.samplers.toy import SD15, SHAPE, VELOCITY, X0, unit_noise, walk
 
@@ -115,7 +115,7 @@ class Perfect:
         elif SCHEDULES[schedule].in_sigmas:  # with a timestep between trained ones, by log sigma
             self.sigmas = log_sigmas_at(table.timestep, noise_schedule)
         else:
-            self.sigmas = sigmas_at(table.timestep, noise_schedule)
+            self.sigmas = noise_schedule.sigmas_at(table.timestep)
         self.prediction_type = noise_schedule.prediction_type
         self.row = 0
 
@@ -128,8 +128,7 @@ class Perfect:
                 return (signal * x - Z0) / noise
             case "sample":
                 return Z0
-            case "epsilon":
-                return (x - signal * Z0) / noise
+        return (x - signal * Z0) / noise
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,10 +6,14 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from protocol.clients.options import ClientOptions, options_key
+from protocol.clients import options as client_options
+from protocol.clients.options import ChosenOptions, ClientOptions, options_key
 from protocol.clients.tasks import MAX_ENDED, MAX_TASKS, ClientTask, ClientTasks
 from protocol.connection.redis_client import connect, connect_async
+from protocol.errors import DarkroomError, OptionsChanged
+from protocol.queue.submission import Submission
 from protocol.request.object_keys import new_job_id
+from tests.worker.consumer.harness import job_queue, request
 
 
 @pytest.fixture
@@ -38,14 +42,14 @@ async def test_options_are_added_up_and_belong_to_one_client(
     redis: Redis, async_redis: AsyncRedis
 ) -> None:
     options = ClientOptions(redis, async_redis)
-    assert await options.read("one") == {}
+    assert (await options.read("one")).values == {}
     options.choose("one", {"a": 1, "b": ["x", None]})
     options.choose("one", {"a": 2.5})
     options.choose("one", {})
     options.choose("", {"a": "other"})
-    assert await options.read("one") == {"a": 2.5, "b": ["x", None]}
-    assert await options.read("") == {"a": "other"}
-    assert await options.read("two") == {}
+    assert (await options.read("one")).values == {"a": 2.5, "b": ["x", None]}
+    assert (await options.read("")).values == {"a": "other"}
+    assert (await options.read("two")).values == {}
     assert keys_without_expiry(redis) == []
 
 
@@ -54,9 +58,43 @@ async def test_options_are_read_though_a_connection_was_closed(
 ) -> None:
     options = ClientOptions(redis, async_redis)
     options.choose("one", {"a": 1})
-    assert await options.read("one") == {"a": 1}
+    assert (await options.read("one")).values == {"a": 1}
     redis.client_kill_filter(_type="normal", skipme=True)
-    assert await options.read("one") == {"a": 1}
+    assert (await options.read("one")).values == {"a": 1}
+
+
+async def test_job_is_refused_if_its_options_were_changed(
+    redis: Redis, redis_url: str, async_redis: AsyncRedis
+) -> None:
+    queue = job_queue(redis_url)
+    here, elsewhere = (ClientOptions(redis, async_redis) for _ in range(2))
+
+    def submit(options: ChosenOptions) -> str | DarkroomError:
+        [answer] = queue.submit_many([Submission(request(), options=options.expected)])
+        return answer
+
+    assert isinstance(submit(here.last_seen("one")), str)
+    elsewhere.choose("one", {"a": 1})
+    assert isinstance(submit(here.last_seen("one")), OptionsChanged)
+    assert (await here.read("one")).values == here.last_seen("one").values == {"a": 1}
+    assert isinstance(submit(here.last_seen("one")), str)
+    elsewhere.choose("one", {"a": 1})  # the same again
+    assert isinstance(submit(here.last_seen("one")), OptionsChanged)
+    assert isinstance(submit(here.last_seen("two")), str)
+    redis.delete(options_key("one"))  # expired
+    assert isinstance(submit(here.last_seen("one")), OptionsChanged)
+
+
+async def test_options_of_a_bounded_number_of_clients_are_remembered(
+    redis: Redis, async_redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_options, "MAX_SEEN", 2)
+    options = ClientOptions(redis, async_redis)
+    for client in ("one", "two", "one", "three"):
+        options.choose(client, {"a": client})
+        await options.read(client)
+    assert options.last_seen("two").values == {}
+    assert options.last_seen("one").values == {"a": "one"}
 
 
 async def test_options_are_kept_while_tasks_begin(redis: Redis, async_redis: AsyncRedis) -> None:

@@ -43,6 +43,9 @@ ABLE = CARD.model_copy(
         "max_boxes": 4,
         "upscale_factor": 2,
         "reads_aesthetic_score": True,
+        "default_image_guidance_scale": 1.5,
+        "default_noise_level": 20,
+        "max_noise_level": 350,
     }
 )
 IMAGE = InputImage(key=input_key(b"image"), width=64, height=48)
@@ -68,6 +71,8 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "schedule": st.sampled_from(ABLE.schedules),
     "eta": shares,
     "guidance_scale": st.floats(0, 30),
+    "image_guidance_scale": st.floats(1, 20),
+    "noise_level": st.integers(0, 350),
     "guidance_rescale": shares,
     "guidance_start": st.floats(0, 0.5),
     "guidance_end": st.floats(0.5, 1),

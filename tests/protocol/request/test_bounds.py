@@ -37,6 +37,8 @@ FIELDS = [
     "steps",
     "eta",
     "guidance_scale",
+    "image_guidance_scale",
+    "noise_level",
     "guidance_rescale",
     "guidance_start",
     "guidance_end",

@@ -34,6 +34,7 @@ EXAMPLES: list[DarkroomError] = [
     errors.TooManyInstalls(16, 16),
     errors.NotAcceptable("Accept", "image/gif", "image/png"),
     errors.JobDeleted("0" * 32),
+    errors.OptionsChanged(),
     errors.NotRetryable("0" * 32, "running"),
     errors.InputsGone("0" * 32),
     errors.Overloaded(),

@@ -151,7 +151,13 @@ def test_each_task_requires_its_own_fields(task: Task) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("prompt", "x"), ("width", 64), ("strength", 0.5), ("class_id", 1), ("boxes", [box()])],
+    [
+        ("image_guidance_scale", 2),
+        ("width", 64),
+        ("strength", 0.5),
+        ("class_id", 1),
+        ("boxes", [box()]),
+    ],
 )
 def test_fields_of_other_tasks_are_refused(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:

@@ -57,14 +57,18 @@ def test_signed_url_opens_its_own_image_only(store: ObjectStore) -> None:
     store.put(OTHER_KEY, b"two", "image/png")
     url = store.presign(KEY, 60)
     assert url is not None
-    answer = httpx.get(url)
+    answer = httpx.get(url, timeout=60)
     assert (answer.status_code, answer.content) == (200, b"one")
     assert answer.headers["Content-Type"] == "image/png"
     another = url.replace("/0.png", "/1.png")
     for_longer = url.replace("X-Amz-Expires=60", "X-Amz-Expires=6000")
-    assert httpx.get(another).status_code == httpx.get(for_longer).status_code == 403
-    assert not httpx.get(url.partition("?")[0]).is_success
-    assert httpx.put(url, content=b"three").status_code == 403
+    assert (
+        httpx.get(another, timeout=60).status_code
+        == httpx.get(for_longer, timeout=60).status_code
+        == 403
+    )
+    assert not httpx.get(url.partition("?")[0], timeout=60).is_success
+    assert httpx.put(url, content=b"three", timeout=60).status_code == 403
     assert store.get(KEY) == b"one"
 
 
@@ -84,7 +88,7 @@ def test_wrong_credentials_are_refused(
         unauthorized.put(OTHER_KEY, b"three", "image/png")
     url = unauthorized.presign(KEY, 60)
     assert url is not None
-    assert httpx.get(url).status_code == 403
+    assert httpx.get(url, timeout=60).status_code == 403
 
 
 def test_local_stack_stores_its_images_in_the_bucket(
@@ -102,8 +106,8 @@ def test_local_stack_stores_its_images_in_the_bucket(
         answer = httpx.post(f"{stack}/v1/img2img", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         job, [image] = answer.json()["id"], answer.json()["images"]
-        again = httpx.get(f"{stack}/v1/jobs/{job}/images/0")
-    signed = httpx.get(image["url"])  # from the bucket itself: the stack is stopped
+        again = httpx.get(f"{stack}/v1/jobs/{job}/images/0", timeout=60)
+    signed = httpx.get(image["url"], timeout=60)  # from the bucket itself: the stack is stopped
     key = result_key(job, 0, OutputFormat.PNG)
     assert urlsplit(image["url"]).path == f"/images/studio/{key}"
     assert signed.status_code == 200
@@ -123,7 +127,7 @@ def test_service_without_signed_urls_returns_the_files(
     with running_stack(DARKROOM_MODEL=str(model), **settings) as stack:
         [image] = httpx.post(f"{stack}/v1/txt2img", json=body, timeout=60).json()["images"]
         assert image["url"].startswith(stack)
-        assert httpx.get(image["url"]).content.startswith(b"\x89PNG")
+        assert httpx.get(image["url"], timeout=60).content.startswith(b"\x89PNG")
 
 
 def test_program_that_used_the_bucket_exits_normally(s3: dict[str, str]) -> None:

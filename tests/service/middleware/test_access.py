@@ -367,7 +367,7 @@ def started(redis_url: str, folder: Path, **environment: str) -> tuple[int, str]
     with ForkedProgram("darkroom", "api", environment=variables, output=output) as program:
         while program.poll() is None:
             try:
-                httpx.get(f"http://127.0.0.1:{port}/healthz")
+                httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=60)
             except httpx.TransportError:
                 time.sleep(0.05)
             else:

@@ -70,7 +70,7 @@ def test_known_content_is_not_sent_again(service: Running) -> None:
 
 
 def test_page_files_are_kept_and_checked(service: Running) -> None:
-    for name in ("theme.css", "api.js"):
+    for name in ("studio/styles/theme.css", "studio/main.js"):
         response = service.client.get(f"/pages/{name}")
         assert response.headers["cache-control"] == "no-cache"
         assert is_unchanged(service.client, f"/pages/{name}", response.headers["etag"])

@@ -64,8 +64,8 @@ def test_file_is_read_by_its_owner_and_the_operator_only(
 
 def test_signed_address_needs_no_key(secured: Running, kept: ClientFile) -> None:
     query = secured.app.state.services.url_signer.query(path_of(kept))
-    assert httpx.get(f"{secured.url}{path_of(kept)}{query}").content == PNG
-    assert httpx.get(f"{secured.url}{path_of(kept)}{query}0").status_code == 401
+    assert httpx.get(f"{secured.url}{path_of(kept)}{query}", timeout=60).content == PNG
+    assert httpx.get(f"{secured.url}{path_of(kept)}{query}0", timeout=60).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["content.jpeg", "content.png.exe"])
@@ -88,7 +88,9 @@ def test_address_of_a_file_or_result_is_an_input_of_its_owner(
     answer = img2img(secured, f"{secured.url}{path_of(kept)}?signature=ignored", ann)
     assert answer.status_code == 200, answer.text
     image_url = answer.json()["images"][0]["url"]
-    assert same(opened(httpx.get(image_url).content), gradient())  # the fake worker returns it
+    assert same(
+        opened(httpx.get(image_url, timeout=60).content), gradient()
+    )  # the fake worker returns it
     assert img2img(secured, image_url, ann).status_code == 200
     for url in (f"{secured.url}{path_of(kept)}", image_url):
         refused = img2img(secured, url, bob)

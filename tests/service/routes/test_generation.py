@@ -67,7 +67,7 @@ def test_every_field_reaches_the_worker(service: Running) -> None:
 def test_images_by_url(service: Running, kind: str) -> None:
     fields = {"prompt": "x", "response": "url", "output_format": kind}
     (image,) = service.client.post("/v1/txt2img", json=fields).json()["images"]
-    response = httpx.get(image["url"])
+    response = httpx.get(image["url"], timeout=60)
     assert response.status_code == 200
     assert response.headers["content-type"] == f"image/{kind}"
     assert response.headers["x-content-type-options"] == "nosniff"
@@ -148,7 +148,7 @@ def test_respond_async_gives_a_job(service: Running) -> None:
         events.read()
     result = service.client.get(location).json()["result"]
     assert result["images"][0]["seed"] == 1
-    assert opened(httpx.get(result["images"][0]["url"]).content).size == (64, 64)
+    assert opened(httpx.get(result["images"][0]["url"], timeout=60).content).size == (64, 64)
 
 
 def test_respond_async_with_wait(service: Running) -> None:

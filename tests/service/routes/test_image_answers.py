@@ -39,7 +39,7 @@ def test_accepted_image_is_the_response(service: Running, kind: OutputFormat) ->
     assert response.headers["cache-control"] == "no-store"
     assert Image.open(io.BytesIO(response.content)).format == kind.upper()
     job = service.client.get(f"/v1/jobs/{response.headers['darkroom-job']}").json()
-    assert httpx.get(job["result"]["images"][0]["url"]).content == response.content
+    assert httpx.get(job["result"]["images"][0]["url"], timeout=60).content == response.content
 
 
 @pytest.mark.parametrize(

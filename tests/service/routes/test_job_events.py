@@ -264,7 +264,7 @@ def test_connections_are_limited(redis_url: str) -> None:
             assert json.loads(first.recv()) == json.loads(second.recv())
             problem = refused(service, path)
             assert problem["type"].endswith(":too-many-connections")
-            assert httpx.get(f"{service.url}/healthz").status_code == 200
+            assert httpx.get(f"{service.url}/healthz", timeout=60).status_code == 200
 
 
 def test_offer_elsewhere_and_broken_offers_are_no_websockets(service: Running) -> None:
@@ -315,7 +315,9 @@ def test_client_that_answers_no_ping_is_cut_off(redis_url: str) -> None:
     ):
         worker.hold()
         headers = {"Prefer": "respond-async"}
-        queued = httpx.post(f"{url}/v1/txt2img", json={"prompt": "x"}, headers=headers).json()
+        queued = httpx.post(
+            f"{url}/v1/txt2img", json={"prompt": "x"}, headers=headers, timeout=60
+        ).json()
         watcher = app.state.services.watcher
         port = int(url.rpartition(":")[2])
         with closing(socket.create_connection(("127.0.0.1", port))) as connection:

@@ -116,7 +116,9 @@ def test_waiting_client_gets_the_cancellation(service: Running) -> None:
     service.worker.hold()
     responses: list[httpx.Response] = []
     url = f"{service.url}/v1/txt2img"
-    client = Thread(target=lambda: responses.append(httpx.post(url, json={"prompt": "x"})))
+    client = Thread(
+        target=lambda: responses.append(httpx.post(url, json={"prompt": "x"}, timeout=60))
+    )
     client.start()
     while not (job_ids := service.worker.waiting()):
         time.sleep(0.01)

@@ -87,7 +87,7 @@ def test_file_has_the_warnings_in_a_header(service: Running) -> None:
     mask = Image.new("RGB", (64, 64))
     ImageDraw.Draw(mask).line((5, 5, 40, 40), (200, 0, 0), 5)
     response = service.client.post("/v1/inpaint", json=body(mask, response="url")).json()
-    header = httpx.get(response["images"][0]["url"]).headers[WARNINGS_HEADER]
+    header = httpx.get(response["images"][0]["url"], timeout=60).headers[WARNINGS_HEADER]
     # A list of structured fields (RFC 9651): no detail has a quotation mark or a backslash.
     expected = [
         f'{warning["code"]};field="mask";detail="{warning["detail"]}"'

@@ -65,6 +65,7 @@ def test_number_fields_of_each_request() -> None:
     }
     numbers |= {"aesthetic_score", "hires_scale", "hires_steps", "hires_strength"}
     numbers |= {"eta", "guidance_rescale", "scale", "upscaler_blend", "tile_size", "tile_overlap"}
+    numbers |= {"image_guidance_scale", "noise_level"}
     numbers |= {"left", "right", "top", "bottom", "edge_blend"}
     numbers |= {"mask_blur", "mask_grow", "mask_padding", "noise_multiplier"}
     for schema in REQUESTS.values():

@@ -67,7 +67,9 @@ def test_finished_job_is_told_once_with_its_images(secured: Running) -> None:
     assert told["data"] == secured.client.get(f"/v1/jobs/{job_id}", headers=ADMIN).json() | {
         "result": told["data"]["result"]
     }
-    image = httpx.get(told["data"]["result"]["images"][0]["url"])  # signed: no key is needed
+    image = httpx.get(
+        told["data"]["result"]["images"][0]["url"], timeout=60
+    )  # signed: no key is needed
     assert (image.status_code, image.headers["content-type"]) == (200, "image/png")
 
 
@@ -196,12 +198,41 @@ def test_call_of_a_process_that_died_is_due_again(redis_url: str) -> None:
     assert (delivery.job_id, delivery.target, delivery.attempts) == ("a", TARGET, 0)
     assert queue.claim(8, lease_s=60) == []
     redis.zadd(DUE, {"a": 0})  # its lease has ended
-    queue.keep_body("a", b"body")
+    assert queue.keep_body(delivery, b"body")
     queue.postpone("a", 0.0, 1)
     [again] = queue.claim(8, lease_s=60)
     assert (again.body, again.attempts) == (b"body", 1)
     queue.remove("a")
     assert queue.waiting() == 0
+
+
+@pytest.mark.parametrize("queued_again", [False, True])
+def test_delivery_that_was_lost_with_redis_has_no_call(redis_url: str, queued_again: bool) -> None:
+    """The state of its job can no longer be read, so a call would tell a wrong one."""
+    redis = connect(redis_url)
+    queue = WebhookQueue(redis)
+    redis.zadd(DUE, {"a": 0})
+    redis.hset(delivery_key("a"), "target", TARGET.model_dump_json())
+    [delivery] = queue.claim(8, lease_s=60)
+    redis.flushall()
+    if queued_again:  # by a retry of its client
+        redis.hset(delivery_key("a"), "target", TARGET.model_dump_json())
+    assert not queue.keep_body(delivery, b"failed")
+    assert redis.hget(delivery_key("a"), "body") is None
+    assert redis.exists(delivery_key("a")) == queued_again
+
+
+def test_process_whose_lease_has_ended_makes_no_call(redis_url: str) -> None:
+    redis = connect(redis_url)
+    queue = WebhookQueue(redis)
+    redis.zadd(DUE, {"a": 0})
+    redis.hset(delivery_key("a"), "target", TARGET.model_dump_json())
+    [frozen] = queue.claim(8, lease_s=0)
+    redis.zadd(DUE, {"a": 0})
+    [other] = queue.claim(8, lease_s=60)
+    assert not queue.keep_body(frozen, b"late")
+    assert queue.keep_body(other, b"body")
+    assert redis.hget(delivery_key("a"), "body") == b"body"
 
 
 def test_record_of_another_version_is_dropped(redis_url: str) -> None:

@@ -9,12 +9,24 @@ from pathlib import Path
 
 import diffusers
 import pytest
+import torch
 
+from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from models.samplers import SAMPLERS, SCHEDULES, compile_table
 from models.samplers.noise_schedule import NoiseSchedule
-from models.samplers.schedules.registry import schedules_of
+from models.samplers.schedules.registry import FLOW_SCHEDULES, schedules_of
 from protocol.request.samplers import SAMPLER_TITLES, SCHEDULE_TITLES, evaluations
+from tests.models.published.families import (
+    EDM_DPM,
+    EDM_EULER,
+    FLOW_MATCH,
+    NORMALISED,
+    SDXL_UNET,
+    Published,
+    write,
+)
+from tests.support.tiny_models import write_tiny_sd
 from worker.model_info.model_card import model_card, model_name
 from worker.model_info.published_sampler import _SAMPLERS, published_sampler
 
@@ -112,8 +124,30 @@ def test_table_names_schedulers_of_diffusers_and_known_samplers() -> None:
         assert sampler in SAMPLERS
 
 
+def test_playground_has_its_published_defaults(tmp_path: Path) -> None:
+    published = Published("playground", "StableDiffusionXLPipeline", SDXL_UNET, EDM_DPM)
+    folder = write(replace(published, vae=NORMALISED), tmp_path)
+    card = model_card(load_model(str(folder), torch.device("meta")), "playground-v2.5")
+    assert (card.default_steps, card.default_guidance_scale) == (50, 3.0)
+    assert (card.default_sampler, card.default_schedule) == ("dpmpp_2m", "karras")
+    assert set(SAMPLERS) - set(card.samplers) == {"lcm", "tcd", "plms"}
+    assert "align-your-steps-xl" not in card.schedules
+
+
+def test_cosxl_and_flows_have_the_samplers_of_their_training(tmp_path: Path) -> None:
+    cosxl = write_tiny_sd(tmp_path / "cosxl", **EDM_EULER)
+    card = model_card(load_model(str(cosxl), torch.device("meta")), "cosxl")
+    assert (card.default_sampler, card.default_schedule) == ("euler", "exponential")
+    flow = write_tiny_sd(tmp_path / "flow", **FLOW_MATCH)
+    card = model_card(load_model(str(flow), torch.device("meta")), "flow")
+    assert (card.default_sampler, card.default_schedule) == ("euler", "flow")
+    assert set(card.samplers) == {"euler", "dpmpp_2m", "dpmpp_2m_sde", "unipc"}
+    assert card.schedules == ("flow", "flow-dpm", "flow-unipc")
+
+
 def test_align_your_steps_is_listed_for_its_own_family_only() -> None:
-    assert set(schedules_of(sdxl=True)) ^ set(schedules_of(sdxl=False)) == {
+    levels = NoiseSchedule()
+    assert set(schedules_of(levels, sdxl=True)) ^ set(schedules_of(levels, sdxl=False)) == {
         "align-your-steps",
         "align-your-steps-xl",
     }
@@ -121,7 +155,7 @@ def test_align_your_steps_is_listed_for_its_own_family_only() -> None:
 
 def test_every_sampler_and_schedule_has_a_title() -> None:
     assert sorted(SAMPLER_TITLES) == sorted(SAMPLERS)
-    assert list(SCHEDULE_TITLES) == list(SCHEDULES)
+    assert list(SCHEDULE_TITLES) == [*SCHEDULES, *FLOW_SCHEDULES]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -16,6 +16,7 @@ from models.checkpoints.convert.install import install
 from models.checkpoints.convert.model_store import ModelStore
 from models.checkpoints.errors import CheckpointError
 from models.networks.safety_checker import load_safety_checker
+from models.samplers.noise_schedule import NoiseSchedule
 from protocol.registry.models_config import InvalidModelsConfig
 from tests.support.tiny_models import write_tiny_distilled, write_tiny_sd, write_tiny_sdxl
 from tests.support.tiny_safety import write_tiny_safety
@@ -124,6 +125,7 @@ def test_entry_states_what_the_files_do_not_say(folder: Path, tmp_path: Path) ->
     found = described(folder, entries)
     described_v = found.descriptions["v"]
     schedule = described_v.skeleton.noise_schedule
+    assert isinstance(schedule, NoiseSchedule)
     assert (schedule.prediction_type, schedule.rescale_betas_zero_snr) == ("v_prediction", True)
     assert (described_v.card.family, described_v.card.default_sampler) == ("pony", "ddim")
     assert found.descriptions["bare"].skeleton.autoencoder.config.scaling_factor == 0.18215

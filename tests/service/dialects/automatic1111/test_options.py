@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.service.conftest import Running, running
+from service.app import create_app
+from tests.service.conftest import Running, running, serving, settings_for
 from tests.service.dialects.automatic1111.webui import WEBUI_CARD, get, info, post
 from tests.service.keys import ADMIN_KEY, key_for
 from tests.support.redis_server import RedisServer
@@ -22,7 +23,7 @@ def webui(redis_server: RedisServer) -> Iterator[Running]:
 @pytest.fixture
 def client(webui: Running) -> Iterator[httpx.Client]:
     """A client with a key of its own."""
-    with httpx.Client(base_url=webui.url, headers=key_for(webui)) as client:
+    with httpx.Client(base_url=webui.url, headers=key_for(webui), timeout=60) as client:
         yield client
 
 
@@ -48,7 +49,7 @@ def test_options_change_the_next_requests_of_this_client_only(
     assert get(client, "options")["CLIP_stop_at_last_layers"] == 2
     assert info(post(client, "txt2img", prompt="x"))["clip_skip"] == 2
     assert webui.worker.seen[-1].output_format == "jpeg"
-    with httpx.Client(base_url=webui.url, headers=key_for(webui)) as other:
+    with httpx.Client(base_url=webui.url, headers=key_for(webui), timeout=60) as other:
         assert get(other, "options")["CLIP_stop_at_last_layers"] == 1
         assert info(post(other, "txt2img", prompt="x"))["clip_skip"] == 1
     overridden = post(
@@ -56,6 +57,24 @@ def test_options_change_the_next_requests_of_this_client_only(
     )
     assert info(overridden)["clip_skip"] == 1
     assert get(client, "options")["CLIP_stop_at_last_layers"] == 2
+
+
+def test_options_that_were_chosen_at_another_replica_count_at_once(
+    webui: Running, redis_server: RedisServer
+) -> None:
+    settings, key = settings_for(redis_server.url, auth="required"), key_for(webui)
+    with (
+        serving(create_app(settings, webui.store), settings) as url,
+        httpx.Client(base_url=webui.url, headers=key, timeout=60) as here,
+        httpx.Client(base_url=url, headers=key, timeout=60) as there,
+    ):
+        for skipped in (1, 2, 3, 2):
+            post(there, "options", CLIP_stop_at_last_layers=skipped)
+            for client in (here, there, here):
+                assert info(post(client, "txt2img", prompt="x"))["clip_skip"] == skipped
+        post(there, "options", samples_format="jpg")
+        invalid = {"prompt": "x", "sampler_name": "none-such"}  # whatever the options
+        assert here.post("/sdapi/v1/txt2img", json=invalid).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -80,14 +99,14 @@ def test_wrong_options_are_refused_and_change_nothing(
 
 def test_a_refused_key_is_said_as_the_original_does(webui: Running) -> None:
     for path in ("/sdapi/v1/options", "/controlnet/version", "/config", "/internal/pending-tasks"):
-        response = httpx.get(webui.url + path, auth=("user", "wrong"))
+        response = httpx.get(webui.url + path, auth=("user", "wrong"), timeout=60)
         assert response.status_code == 401
         assert response.json() == {"detail": "Incorrect username or password"}
         assert response.headers["www-authenticate"].startswith("Basic")
 
 
 def test_a_key_is_the_password_of_basic_authentication(webui: Running) -> None:
-    response = httpx.get(f"{webui.url}/sdapi/v1/options", auth=("anybody", ADMIN_KEY))
+    response = httpx.get(f"{webui.url}/sdapi/v1/options", auth=("anybody", ADMIN_KEY), timeout=60)
     assert response.status_code == 200
 
 

@@ -34,6 +34,14 @@ def img2img(**sent: Any) -> dict[str, Any]:
     return translated(ImageToImage, **{"init_images": [IMAGE], **sent})
 
 
+def test_image_guidance_is_for_models_that_edit_images() -> None:
+    body = parse_body(ImageToImage, {"init_images": [IMAGE], "image_cfg_scale": 1.7})
+    assert "image_guidance_scale" not in img2img(image_cfg_scale=1.7)
+    edits = WEBUI_CARD.model_copy(update={"default_image_guidance_scale": 1.5})
+    fields = translate(body, effective_options({}, body), None, edits).fields
+    assert fields["image_guidance_scale"] == 1.7
+
+
 def inpaint(**sent: Any) -> dict[str, Any]:
     """Return our fields without image and mask."""
     fields = img2img(mask=MASK, **sent)

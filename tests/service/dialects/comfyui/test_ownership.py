@@ -30,8 +30,10 @@ def users(secured: Running) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """Return clients with two keys; the second sends its key as a password."""
     one, two = key_for(secured), key_for(secured)
     with (
-        httpx.Client(base_url=secured.url, headers=one, event_hooks=HOOKS) as first,
-        httpx.Client(base_url=secured.url, headers=as_password(two), event_hooks=HOOKS) as second,
+        httpx.Client(base_url=secured.url, headers=one, event_hooks=HOOKS, timeout=60) as first,
+        httpx.Client(
+            base_url=secured.url, headers=as_password(two), event_hooks=HOOKS, timeout=60
+        ) as second,
     ):
         yield first, second
 
@@ -150,7 +152,7 @@ def test_sockets_are_checked_like_requests(secured: Running, path: str) -> None:
 
 
 def test_refused_keys_and_scopes(secured: Running) -> None:
-    with httpx.Client(base_url=secured.url, event_hooks=HOOKS) as client:
+    with httpx.Client(base_url=secured.url, event_hooks=HOOKS, timeout=60) as client:
         for method, path in (
             ("GET", "/object_info"),
             ("POST", "/prompt"),
@@ -171,7 +173,7 @@ def test_free_is_for_admins(secured: Running, users: tuple[httpx.Client, httpx.C
     mine, _ = users
     assert mine.post("/free", json={"unload_models": True}).status_code == 200
     assert commands.all() == {}
-    with httpx.Client(base_url=secured.url, headers=ADMIN) as admin:
+    with httpx.Client(base_url=secured.url, headers=ADMIN, timeout=60) as admin:
         assert admin.post("/free").status_code == 200
         assert commands.all() == {}
         assert admin.post("/free", json={"unload_models": True}).status_code == 200

@@ -54,7 +54,7 @@ def test_the_form_of_the_images(openai: Running, fields: dict[str, object], is_u
     assert request.model == "tiny"
     if is_url:
         assert image["url"].endswith(".png")
-        assert opened(httpx.get(image["url"]).content).size == (64, 64)
+        assert opened(httpx.get(image["url"], timeout=60).content).size == (64, 64)
 
 
 def test_the_names_of_openais_models_mean_the_default(openai: Running) -> None:

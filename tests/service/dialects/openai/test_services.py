@@ -14,7 +14,7 @@ def test_an_image_by_url_needs_no_key(redis_url: str) -> None:
         fields = {"prompt": "a cat", "response_format": "url"}
         headers = {"Authorization": f"Bearer {key}"}
         answer = service.client.post(PATH, json=fields, headers=headers).json()
-        assert opened(httpx.get(answer["data"][0]["url"]).content).size == (64, 64)
+        assert opened(httpx.get(answer["data"][0]["url"], timeout=60).content).size == (64, 64)
         response = service.client.post(PATH, json=fields)
         assert response.status_code == 401
         assert response.json()["error"]["code"] == "invalid_api_key"
@@ -67,6 +67,6 @@ def test_a_failed_and_a_cancelled_job(redis_url: str) -> None:
 
 def test_without_the_dialect_there_is_no_route(redis_url: str) -> None:
     with running(redis_url, dialects="automatic1111") as service:
-        response = httpx.post(f"{service.url}{PATH}", json={"prompt": "a cat"})
+        response = httpx.post(f"{service.url}{PATH}", json={"prompt": "a cat"}, timeout=60)
         assert response.status_code == 404
         assert response.headers["content-type"] == "application/problem+json"

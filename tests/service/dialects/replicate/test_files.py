@@ -43,11 +43,11 @@ def test_file_is_described(replicate: Running, metadata: Any) -> None:
 def test_file_and_output_are_inputs(replicate: Running) -> None:
     """No address of another machine is taken by this service."""
     url = upload(replicate).json()["urls"]["get"]
-    assert httpx.get(url).content == PNG
+    assert httpx.get(url, timeout=60).content == PNG
     found, _ = generated(replicate, image=url)
     assert found["input"]["image"] == url
     [output] = found["output"]
-    assert same(opened(httpx.get(output).content), gradient())
+    assert same(opened(httpx.get(output, timeout=60).content), gradient())
     generated(replicate, image=output, mask=url)
 
 
@@ -56,7 +56,7 @@ def test_deleted_file_is_gone(replicate: Running) -> None:
     assert replicate.client.delete(f"{PATH}/{found['id']}").status_code == 204
     assert replicate.client.get(f"{PATH}/{found['id']}").status_code == 404
     assert replicate.client.delete(f"{PATH}/{found['id']}").status_code == 404
-    assert httpx.get(found["urls"]["get"]).status_code == 404
+    assert httpx.get(found["urls"]["get"], timeout=60).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,6 @@ def test_rate_of_a_key_refuses_creation_but_not_cancelling(secured: Running) -> 
 def test_images_and_stream_need_no_key(secured: Running, ann: dict[str, str]) -> None:
     found = create(secured, {"prompt": "x"}, ann | WAIT).json()
     [url] = found["output"]
-    assert httpx.get(url).headers["content-type"] == "image/png"
+    assert httpx.get(url, timeout=60).headers["content-type"] == "image/png"
     assert httpx.URL(url).path.endswith(".png")
-    assert httpx.get(found["urls"]["get"]).status_code == 401
+    assert httpx.get(found["urls"]["get"], timeout=60).status_code == 401

@@ -49,7 +49,7 @@ def test_prediction_that_is_waited_for_has_its_images(replicate: Running) -> Non
     assert len(found["output"]) == request.n == 2
     for url in found["output"]:
         assert re.fullmatch(rf"{replicate.url}/v1/jobs/{found['id']}/images/\d\.png", url)
-        assert opened(httpx.get(url).content).size == (64, 64)
+        assert opened(httpx.get(url, timeout=60).content).size == (64, 64)
     assert get(replicate, found["id"]) == found
 
 

@@ -21,7 +21,9 @@ def events(text: str) -> list[tuple[str, str]]:
 
 def test_stream_has_logs_images_and_the_end(replicate: Running) -> None:
     found, _ = generated(replicate, num_outputs=2)
-    text = httpx.get(found["urls"]["stream"], headers={"Accept": "text/event-stream"}).text
+    text = httpx.get(
+        found["urls"]["stream"], headers={"Accept": "text/event-stream"}, timeout=60
+    ).text
     outputs = [("output", url) for url in found["output"]]
     assert events(text) == [("logs", found["logs"]), *outputs, ("done", "{}")]
 
@@ -53,7 +55,7 @@ def test_failed_and_cancelled_predictions_end_their_stream(replicate: Running) -
         failed = create(replicate, {"prompt": "x"}, WAIT).json()
     finally:
         replicate.worker.error = None
-    told = events(httpx.get(failed["urls"]["stream"]).text)
+    told = events(httpx.get(failed["urls"]["stream"], timeout=60).text)
     assert told == [("error", failed["error"]), ("done", '{"reason":"error"}')]
     replicate.worker.hold()
     try:
@@ -61,7 +63,7 @@ def test_failed_and_cancelled_predictions_end_their_stream(replicate: Running) -
         replicate.client.post(f"/v1/predictions/{cancelled['id']}/cancel")
     finally:
         replicate.worker.release()
-    told = events(httpx.get(cancelled["urls"]["stream"]).text)
+    told = events(httpx.get(cancelled["urls"]["stream"], timeout=60).text)
     assert told == [("done", '{"reason":"canceled"}')]
 
 
@@ -71,6 +73,6 @@ def test_address_of_a_stream_is_signed(
 ) -> None:
     found = create(secured, {"prompt": "x"}, ann | WAIT).json()
     url = found["urls"]["stream"]
-    assert events(httpx.get(url).text)[-1] == ("done", "{}")
+    assert events(httpx.get(url, timeout=60).text)[-1] == ("done", "{}")
     other = url.replace(found["id"], changed) if changed else url.partition("?")[0]
-    assert httpx.get(other).status_code == 401
+    assert httpx.get(other, timeout=60).status_code == 401

@@ -58,7 +58,7 @@ def test_last_call_is_the_prediction_with_readable_images(
     shown = secured.client.get(f"/v1/predictions/{told['id']}", headers=ann).json()
     signed = ("output", "urls")  # their signatures are of other times
     assert {**told, **dict.fromkeys(signed)} == {**shown, **dict.fromkeys(signed)}
-    assert httpx.get(told["output"][0]).headers["content-type"] == "image/png"
+    assert httpx.get(told["output"][0], timeout=60).headers["content-type"] == "image/png"
 
 
 def test_running_prediction_is_told_of(secured: Running, ann: dict[str, str]) -> None:

@@ -101,6 +101,6 @@ def test_upscaling_by_a_model(redis_url: str) -> None:
 def test_without_the_dialect_there_is_no_route(redis_url: str) -> None:
     with running(redis_url, MODEL_CARD, dialects="openai") as service:
         for path in PATHS:
-            response = httpx.post(f"{service.url}{path}", json=BODY)
+            response = httpx.post(f"{service.url}{path}", json=BODY, timeout=60)
             assert response.status_code == 404
             assert response.headers["content-type"] == "application/problem+json"
