@@ -5,6 +5,9 @@
     python -m training diffusion     stage two
     python -m training decoder       the decoder alone, once more
     python -m training export        write the published layout
+    python -m training enlarge       a first stage for images of twice the side
+    python -m training continue      stage two once more, from the weights of the bundled model
+    python -m training pack          images as one archive, for `training/h200.sh`
     python -m training sample "red heart" pizza
 
 Every stage can be stopped at any time, and resumes where it was when called again.
@@ -13,6 +16,7 @@ Every stage can be stopped at any time, and resumes where it was when called aga
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,15 +29,19 @@ from models.text.tokenizer import Tokenizer
 from training import checkpointing, data, icons, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder, with_scaling_factor
 from training.card import StageRecord, card, licences
+from training.continued import continue_training
 from training.decoder_stage import DecoderStage, muted_hues, refine
 from training.diffusion_stage import DiffusionStage, Examples, generate_grid
+from training.enlarged import first_stage
 from training.export import export
 from training.latents import Latents
 from training.presets import BUNDLED
-from training.runner import run
+from training.runner import Cadence, run
 from training.tokens import CaptionTokens
 
+BUNDLED_FOLDER = Path(models.__file__).parent / "bundled"
 AUTOENCODER_BATCH = 16
+ENLARGED_BATCH = 8
 DIFFUSION_BATCH = 32
 
 
@@ -41,6 +49,7 @@ class WorkFolder:
     """Paths of the files that each step writes and later steps read."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.packages = root / "icons"
         self.data = root / f"data-{BUNDLED.image_size}"
         self.tokenizer = root / "tokenizer"
@@ -125,8 +134,34 @@ def export_model(work: WorkFolder, options: argparse.Namespace) -> None:
     third = StageRecord.read(work.decoder / "log.jsonl", AUTOENCODER_BATCH)
     text = card(model, first, second, third, images)
     (options.to / "README.md").write_text(text, encoding="utf-8")
+    seen = {"autoencoder": first.seen, "diffusion": second.seen, "decoder": third.seen}
+    checkpointing.write_images_seen(options.to, seen)
     text = licences(work.packages, BUNDLED.image_size)
     (options.to / "LICENSES.md").write_text(text, encoding="utf-8")
+
+
+def enlarge(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Train a first stage for images of twice the side, on the latents of the present one."""
+    art = data.kept_images(work.root, 2 * BUNDLED.image_size).every(options.every)
+    folders = first_stage.Folders(options.model, work.root)
+    budget = first_stage.Budget(
+        options.steps, options.encoder_steps, options.batch, options.seconds
+    )
+    first_stage.train(folders, art, budget)
+
+
+def continue_diffusion(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Train the diffusion model of a folder further, with a fresh optimiser."""
+    art = data.kept_images(work.root, options.size).every(options.every)
+    folder = work.root / "continued"
+    cadence = Cadence(limit_s=options.seconds)
+    continue_training(options.model, art, folder, options.steps, options.batch, cadence)
+
+
+def pack(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Pack the images of twice the side for a machine that cannot render them."""
+    data.kept_images(work.root, 2 * BUNDLED.image_size).pack(data.PACKED)
+    print(f"{data.PACKED}: {data.PACKED.stat().st_size / 2**20:.1f} MiB")
 
 
 def sample(work: WorkFolder, options: argparse.Namespace) -> None:
@@ -169,7 +204,22 @@ def parser() -> argparse.ArgumentParser:
     third = add("decoder", train_decoder)
     third.add_argument("--steps", type=_steps, default=4000)
     written = add("export", export_model)
-    written.add_argument("--to", type=Path, default=Path(models.__file__).parent / "bundled")
+    written.add_argument("--to", type=Path, default=BUNDLED_FOLDER)
+    larger = add("enlarge", enlarge)
+    larger.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="to start from")
+    larger.add_argument("--steps", type=_steps, default=8000, help="of the decoder")
+    larger.add_argument("--encoder-steps", type=_steps, default=1500)
+    larger.add_argument("--batch", type=_steps, default=ENLARGED_BATCH)
+    larger.add_argument("--seconds", type=float, default=math.inf, help="at most")
+    further = add("continue", continue_diffusion)
+    further.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="to start from")
+    further.add_argument("--steps", type=_steps, default=8000)
+    further.add_argument("--batch", type=_steps, default=DIFFUSION_BATCH)
+    further.add_argument("--seconds", type=float, default=math.inf, help="at most")
+    further.add_argument("--size", type=_steps, default=BUNDLED.image_size, help="of its images")
+    for step in (larger, further):
+        step.add_argument("--every", type=_steps, default=1, help="use each N-th image only")
+    add("pack", pack)
     sampled = add("sample", sample)
     sampled.add_argument("prompts", nargs="+")
     sampled.add_argument("--seed", type=int, default=0)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from training.checkpointing import Stateful
+from training.device import autocast, channels_last, training_device
 from training.discriminator import (
     adaptive_weight,
     discriminator_loss,
@@ -27,7 +28,6 @@ from training.discriminator import (
 )
 from training.ema import EMA
 from training.grids import from_pixels, grid, to_pixels
-from training.layout import channels_last
 from training.presets import Preset
 from training.runner import learning_rate, set_learning_rate
 
@@ -65,8 +65,9 @@ class AutoencoderStage:
         torch.manual_seed(seed)
         self.pixels, self.batch_size = pixels, batch_size
         self.generator = torch.Generator().manual_seed(seed)
-        self.autoencoder = AutoencoderKL(preset.autoencoder)
-        self.discriminator = patch_discriminator()
+        self.device = training_device()
+        self.autoencoder = AutoencoderKL(preset.autoencoder).to(self.device)
+        self.discriminator = patch_discriminator().to(self.device)
         for network in (self.autoencoder, self.discriminator):
             channels_last(network)
         self.ema = EMA([self.autoencoder], decay=0.999)
@@ -91,16 +92,16 @@ class AutoencoderStage:
         chosen = torch.randint(len(self.pixels), (self.batch_size,), generator=self.generator)
         images = from_pixels(self.pixels[chosen.numpy()])
         mirrored = torch.rand(self.batch_size, 1, 1, 1, generator=self.generator) < 0.5
-        return torch.where(mirrored, images.flip(-1), images)
+        return torch.where(mirrored, images.flip(-1), images).to(self.device)
 
     def step(self, step: int, total_steps: int) -> dict[str, float]:
         images = self.batch()
         set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(self.device):
             posterior = self.autoencoder.encode(images)
         side = posterior.mean.shape
-        noise = torch.randn(side, generator=self.generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        noise = torch.randn(side, generator=self.generator).to(self.device)
+        with autocast(self.device):
             decoded = self.autoencoder.decode(posterior.sample(noise)).float()
         l1 = F.l1_loss(decoded, images)
         reconstruction = l1 + EDGE_WEIGHT * edge_loss(decoded, images)
@@ -121,7 +122,7 @@ class AutoencoderStage:
 
     def adversarial(self, reconstruction: Tensor, decoded: Tensor) -> Tensor:
         """Return the weighted adversarial loss of the decoded images, which trains the decoder."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(self.device):
             logits = self.discriminator(decoded)
         adversarial_loss = generator_loss(logits.float())
         weight = adaptive_weight(
@@ -131,7 +132,7 @@ class AutoencoderStage:
 
     def train_discriminator(self, images: Tensor, decoded: Tensor) -> float:
         """Train the discriminator for one step and return its loss."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(self.device):
             logits = self.discriminator(torch.cat([images, decoded])).float()
         loss = discriminator_loss(*logits.chunk(2))
         self.judge_optimizer.zero_grad()
@@ -144,7 +145,8 @@ class AutoencoderStage:
         """Return rows of images, each above its reconstructions by the averaged weights."""
         pixels = self.pixels[:: max(1, len(self.pixels) // 32)][:32]
         self.ema.swap()
-        decoded = self.autoencoder.decode(self.autoencoder.encode(from_pixels(pixels)).mode())
+        images = from_pixels(pixels).to(self.device)
+        decoded = self.autoencoder.decode(self.autoencoder.encode(images).mode())
         self.ema.swap()
         pairs = zip(in_rows(pixels), in_rows(to_pixels(decoded)), strict=True)
         return grid(np.concatenate([row for pair in pairs for row in pair]), COLUMNS)
@@ -161,7 +163,7 @@ def trained_autoencoder(preset: Preset, checkpoint: Path) -> AutoencoderKL:
     """Load the averaged autoencoder of a checkpoint. Raises FileNotFoundError before stage one."""
     autoencoder = AutoencoderKL(preset.autoencoder)
     ema = EMA([autoencoder], decay=0.0)
-    ema.load_state_dict(torch.load(checkpoint, weights_only=True)["ema"])
+    ema.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"])
     ema.swap()
     channels_last(autoencoder)
     return autoencoder.eval().requires_grad_(False)

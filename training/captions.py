@@ -12,11 +12,12 @@ from typing import Any, Self
 
 from training.everyday import EVERYDAY, FAVOURITES, SYNONYMS
 
-_SKIN_TONE = re.compile(r"skin-tone|-tone\d")
+_SKIN_TONE = re.compile(r"-(?:medium-light|medium-dark|light|medium|dark)-skin-tone|-tone\d")
 _TONE_SUFFIX = re.compile(r"-(medium-light|medium-dark|light|medium|dark)$")
-_FLAG_OR_KEYCAP = re.compile(
-    r"^flag-|flag$|^keycap|^regional-?indicator|^\d+$|^[a-z]$|^hash$|^(number-sign|asterisk)$"
-)
+# Sets name a national flag `flag-france`, `flag-for-france`, `flag-for-flag-france`, `franceflag`.
+_FLAG_FOR = re.compile(r"^flag-for-(flag-)?")
+_FLAG_SUFFIX = re.compile(r"^([a-z]+)flag$")
+_NATIONAL_FLAG = "flag: "
 
 # Emojibase groups with many near-identical images (professions, buttons), which would otherwise be
 # most of the training: people, components, symbols and flags.
@@ -75,12 +76,12 @@ class Labels:
 
 
 def is_kept(name: str, names_of_set: Collection[str]) -> bool:
-    """Return False for skin-tone variants, flags and keycaps.
+    """Return False for skin-tone variants, which repeat an icon in up to 25 colours.
 
     Fluent marks tones by a bare suffix, with which `police-car-light` also ends: a name is a
     variant only if `names_of_set` has its medium-dark form.
     """
-    if _SKIN_TONE.search(name) or _FLAG_OR_KEYCAP.search(name):
+    if _SKIN_TONE.search(name):
         return False
     bare = _TONE_SUFFIX.sub("", name)
     return bare == name or f"{bare}-medium-dark" not in names_of_set
@@ -104,6 +105,7 @@ def split_words(text: str, words: Collection[str]) -> str:
 
 def plain_name(name: str, labels: Labels) -> str:
     """Return an icon's name in words, in Emojibase's spelling if it has the label."""
+    name = _FLAG_SUFFIX.sub(r"\1-flag", _FLAG_FOR.sub("flag-", name))
     words = name.replace("-", " ")
     if " " not in words and words not in labels.words:
         words = split_words(words, labels.words)
@@ -118,6 +120,9 @@ def captions(plain: str, style: str, labels: Labels) -> list[str]:
     """
     label = labels.find(plain)
     names = [plain, *SYNONYMS.get(plain, ())]
+    if plain.startswith(_NATIONAL_FLAG):
+        country = plain.removeprefix(_NATIONAL_FLAG)
+        names += [f"flag of {country}", f"{country} flag"]
     article = "an" if names[-1][0] in "aeiou" else "a"
     written = [*names, f"{article} {names[-1]}", f"{names[-1]}, {style} style"]
     if label and label.tags:

@@ -35,7 +35,7 @@ _ENTRY = """## {title}
 - Author: {author} <{author_url}>
 - Licence: {licence} <{licence_url}>
 - npm package: `{package}` {version}
-- Changes: rendered at {size}×{size} pixels on white; skin-tone variants, flags and keycaps left out
+- Changes: rendered at {size}×{size} pixels on white; skin-tone variants left out
 """
 
 _LABELS_ENTRY = """## {title}

@@ -4,44 +4,96 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import numpy.typing as npt
-import resvg_py
 from PIL import Image
 from tqdm import tqdm
 
 from training.captions import Labels, captions, is_kept, plain_name, weight
-from training.icons import ICON_SETS, Icon, labels_folder, read_icons, read_json, set_folder
+from training.icons import (
+    ICON_SETS,
+    Icon,
+    fetch_packages,
+    labels_folder,
+    read_icons,
+    read_json,
+    set_folder,
+)
 
-_SUPERSAMPLING = 4
+#: Images for a machine that cannot fetch or render the icons, see `training/h200.sh`.
+PACKED = Path("build/training-images.zip")
+
+_LISTS = ("captions", "weights", "styles")
+# Icons are rendered with at least this side, and at least twice the side of the result.
+_RENDERED_SIDE = 256
 
 
 @dataclass(frozen=True)
 class EmojiImages:
-    """Pixels (N, S, S, 3) uint8 on white, with N lists of captions and N sampling weights."""
+    """Pixels (N, S, S, 3) uint8 on white, with N lists of captions and N sampling weights.
+
+    The first caption of an image is its plain name. `styles` holds the N style words.
+    """
 
     pixels: npt.NDArray[np.uint8]
     captions: list[list[str]]
     weights: npt.NDArray[np.float64]
+    styles: list[str]
 
     def save(self, folder: Path) -> None:
         """Write `pixels.npy` and `captions.json` into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "pixels.npy", self.pixels)
-        record = {"captions": self.captions, "weights": self.weights.tolist()}
-        (folder / "captions.json").write_text(json.dumps(record), encoding="utf-8")
+        (folder / "captions.json").write_text(self._record(), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read the files of `save`. Raises FileNotFoundError before the data step has run."""
-        record = read_json(folder / "captions.json")
-        pixels = np.load(folder / "pixels.npy")
-        return cls(pixels, record["captions"], np.array(record["weights"]))
+        return cls._of(np.load(folder / "pixels.npy"), read_json(folder / "captions.json"))
+
+    def pack(self, file: Path) -> None:
+        """Write one archive with a lossless WebP file for each image, a twelfth of the size."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with ZipFile(file, "w") as archive:
+            archive.writestr("captions.json", self._record(), ZIP_DEFLATED)
+            for i, pixels in enumerate(self.pixels):
+                with archive.open(f"{i}.webp", "w") as entry:
+                    Image.fromarray(pixels).save(entry, "WEBP", lossless=True, method=4)
+
+    @classmethod
+    def unpack(cls, file: Path) -> Self:
+        """Read the archive of `pack`."""
+        with ZipFile(file) as archive:
+            record = json.loads(archive.read("captions.json"))
+            pixels = [
+                np.asarray(Image.open(BytesIO(archive.read(f"{i}.webp"))))
+                for i in range(len(record["captions"]))
+            ]
+        return cls._of(np.stack(pixels), record)
+
+    def every(self, number: int) -> EmojiImages:
+        """Return every `number`-th image, for a quick run."""
+        return EmojiImages(
+            self.pixels[::number],
+            self.captions[::number],
+            self.weights[::number],
+            self.styles[::number],
+        )
+
+    def _record(self) -> str:
+        lists = (self.captions, self.weights.tolist(), self.styles)
+        return json.dumps(dict(zip(_LISTS, lists, strict=True)))
+
+    @classmethod
+    def _of(cls, pixels: npt.NDArray[np.uint8], record: dict[str, Any]) -> Self:
+        captions, weights, styles = (record[name] for name in _LISTS)
+        return cls(pixels, captions, np.array(weights), styles)
 
 
 def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
@@ -49,7 +101,10 @@ def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
 
     It is rendered larger and averaged down, because direct rendering breaks up thin outlines.
     """
-    side = size * _SUPERSAMPLING
+    import resvg_py  # machines that train on packed images lack it
+
+    factor = max(2, _RENDERED_SIDE // size)
+    side = size * factor
     longest = max(icon.width, icon.height)
     try:
         png = resvg_py.svg_to_bytes(
@@ -64,7 +119,7 @@ def render(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
     image = Image.open(BytesIO(bytes(png))).convert("RGB")
     canvas = Image.new("RGB", (side, side), "white")
     canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return np.asarray(canvas.reduce(_SUPERSAMPLING))
+    return np.asarray(canvas.reduce(factor))
 
 
 def _render_job(job: tuple[Icon, int]) -> npt.NDArray[np.uint8] | None:
@@ -82,7 +137,7 @@ def read_labels(packages: Path) -> Labels:
 
 
 def select_icons(packages: Path) -> list[Icon]:
-    """Read the icons of all sets except skin-tone variants, flags and keycaps."""
+    """Read the icons of all sets except skin-tone variants."""
     kept = []
     for icon_set in ICON_SETS:
         icons = read_icons(icon_set, read_json(set_folder(packages, icon_set) / "icons.json"))
@@ -107,4 +162,30 @@ def build(packages: Path, size: int) -> EmojiImages:
         pixels=np.stack([pixels for pixels, _, _ in named]),
         captions=[captions(plain, style, labels) for _, plain, style in named],
         weights=np.array([weight(plain, style, labels) for _, plain, style in named]),
+        styles=[style for _, _, style in named],
     )
+
+
+def averaged(pixels: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """Return images (N, S, S, 3) uint8 averaged over squares of `factor` pixels."""
+    count, side, _, channels = pixels.shape
+    squares = pixels.reshape(count, side // factor, factor, side // factor, factor, channels)
+    return np.rint(squares.mean((2, 4), dtype=np.float32)).astype(np.uint8)
+
+
+def kept_images(root: Path, size: int) -> EmojiImages:
+    """Return the images of the work folder `root`, which the first call stores there.
+
+    They are unpacked from `PACKED` if that file exists, else the icons are fetched and rendered.
+    """
+    folder = root / f"data-{size}"
+    if folder.exists():
+        return EmojiImages.load(folder)
+    if PACKED.exists():
+        art = EmojiImages.unpack(PACKED)
+        factor = art.pixels.shape[1] // size
+        replace(art, pixels=averaged(art.pixels, factor)).save(folder)
+    else:
+        fetch_packages(root / "icons")
+        build(root / "icons", size).save(folder)
+    return EmojiImages.load(folder)

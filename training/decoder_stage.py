@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from training.autoencoder_stage import COLUMNS, edge_loss, in_rows
 from training.checkpointing import Stateful
+from training.device import autocast, training_device
 from training.ema import EMA
 from training.grids import from_pixels, grid, to_pixels
 from training.latents import Latents
@@ -56,7 +57,9 @@ class DecoderStage:
         batch_size: int,
         seed: int = 0,
     ) -> None:
-        self.autoencoder, self.latents, self.pixels = autoencoder, latents, pixels
+        self.device = training_device()
+        self.autoencoder = autoencoder.to(self.device)
+        self.latents, self.pixels = latents, pixels
         self.weights, self.batch_size = weights, batch_size
         self.generator = torch.Generator().manual_seed(seed)
         self.decoder = nn.ModuleList([autoencoder.post_quant_conv, autoencoder.decoder])
@@ -69,22 +72,39 @@ class DecoderStage:
     def parts(self) -> Mapping[str, Stateful]:
         return {"decoder": self.decoder, "ema": self.ema, "optimizer": self.optimizer}
 
-    def step(self, step: int, total_steps: int) -> dict[str, float]:
-        set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE, 50))
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return random images (B, 3, S, S) in [-1, 1], and unscaled samples of their latents."""
         chosen = torch.multinomial(self.weights, self.batch_size, True, generator=self.generator)
         images = from_pixels(self.pixels[chosen.numpy()])
         z = self.latents.sample(chosen, self.generator) / self.latents.scaling_factor
-        with torch.autocast("cpu", torch.bfloat16):
-            decoded = self.autoencoder.decode(z).float()
+        return images.to(self.device), z.to(self.device)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode unscaled latents with the network that is trained, in bfloat16."""
+        with autocast(self.device):
+            return self.autoencoder.decode(z).float()
+
+    def reconstruction(self, decoded: Tensor, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of decoded images, and its parts to log."""
         l1 = F.l1_loss(decoded, images)
         colour = colour_loss(decoded, images, self.autoencoder.config.factor)
         loss = l1 + edge_loss(decoded, images) + COLOUR_WEIGHT * colour
+        return loss, {"l1": l1.item(), "colour": colour.item()}
+
+    def update(self, loss: Tensor) -> None:
+        """Take one step of the optimiser."""
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
         self.optimizer.step()
         self.ema.update()
-        return {"l1": l1.item(), "colour": colour.item()}
+
+    def step(self, step: int, total_steps: int) -> dict[str, float]:
+        set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE, 50))
+        images, z = self.batch()
+        loss, losses = self.reconstruction(self.decode(z), images)
+        self.update(loss)
+        return losses
 
     @torch.no_grad()
     def grid(self) -> Image.Image:
@@ -92,7 +112,7 @@ class DecoderStage:
         chosen = torch.arange(0, len(self.pixels), max(1, len(self.pixels) // 32))[:32]
         pixels = self.pixels[chosen.numpy()]
         self.ema.swap()
-        decoded = self.autoencoder.decode(self.latents.mean[chosen])
+        decoded = self.autoencoder.decode(self.latents.mean[chosen].to(self.device))
         self.ema.swap()
         pairs = zip(in_rows(pixels), in_rows(to_pixels(decoded)), strict=True)
         return grid(np.concatenate([row for pair in pairs for row in pair]), COLUMNS)
@@ -102,5 +122,5 @@ def refine(autoencoder: AutoencoderKL, checkpoint: Path) -> None:
     """Load the averaged decoder of a checkpoint into `autoencoder`, in place."""
     decoder = nn.ModuleList([autoencoder.post_quant_conv, autoencoder.decoder])
     ema = EMA([decoder], decay=0.0)
-    ema.load_state_dict(torch.load(checkpoint, weights_only=True)["ema"])
+    ema.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"])
     ema.swap()

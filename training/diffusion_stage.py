@@ -28,10 +28,10 @@ from models.samplers.noise_schedule import NoiseSchedule
 from models.text.tokenizer import Tokenizer
 from training.attention import use_training_kernel
 from training.checkpointing import Stateful
+from training.device import autocast, channels_last, training_device
 from training.ema import EMA
 from training.grids import grid
 from training.latents import Latents
-from training.layout import channels_last
 from training.parallel import PartialGradients
 from training.presets import Preset
 from training.runner import learning_rate, set_learning_rate
@@ -83,6 +83,11 @@ class Batch:
     timestep: Tensor
     ids: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """Move the batch to a device."""
+        fields = (self.x_0, self.noise, self.timestep, self.ids)
+        return Batch(*(field.to(device) for field in fields))
+
     def split(self, count: int) -> list[Batch]:
         """Split the batch into `count` equal batches, in order."""
         fields = (self.x_0, self.noise, self.timestep, self.ids)
@@ -116,14 +121,16 @@ class DiffusionStage:
         self.examples, self.batch_size, self.image_size = examples, batch_size, preset.image_size
         self.tokenizer = tokenizer
         self.generator = torch.Generator().manual_seed(seed)
-        self.unet = UNet(preset.unet)
-        self.text_encoder = TextEncoder(preset.text_encoder)
+        self.device = training_device()
+        self.unet = UNet(preset.unet).to(self.device)
+        self.text_encoder = TextEncoder(preset.text_encoder).to(self.device)
         initialise(self.unet, self.text_encoder)
         channels_last(self.unet)
         use_training_kernel(self.unet, self.text_encoder)
-        self.autoencoder = autoencoder
+        self.autoencoder = autoencoder.to(self.device)
         self.noise_schedule = NoiseSchedule.from_config(SCHEDULER)
-        self.alphas_cumprod = torch.tensor(self.noise_schedule.alphas_cumprod).float()
+        alphas_cumprod = torch.tensor(self.noise_schedule.alphas_cumprod).float()
+        self.alphas_cumprod = alphas_cumprod.to(self.device)
         networks = (self.unet, self.text_encoder)
         self.ema = EMA(networks, decay=0.998)
         self.gradients = PartialGradients(self.ema.parameters)
@@ -165,7 +172,7 @@ class DiffusionStage:
         alpha_bar = self.alphas_cumprod[batch.timestep].view(-1, 1, 1, 1)
         signal, noisiness = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         x = signal * batch.x_0 + noisiness * batch.noise
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(self.device):
             context = self.text_encoder(batch.ids).last
             x = x.contiguous(memory_format=torch.channels_last)
             v = self.unet(x, batch.timestep.float(), context)
@@ -173,7 +180,7 @@ class DiffusionStage:
 
     def step(self, step: int, total_steps: int) -> dict[str, float]:
         set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE))
-        parts = self.batch(step / total_steps).split(PARTS)
+        parts = self.batch(step / total_steps).to(self.device).split(PARTS)
         loss = self.gradients.backward([partial(self.loss, part) for part in parts])
         torch.nn.utils.clip_grad_norm_(self.ema.parameters, 1.0)
         self.optimizer.step()
@@ -184,13 +191,13 @@ class DiffusionStage:
         """Return the current model, which shares the networks that are trained."""
         return LatentDiffusion(
             conditioner=ClipConditioner(
-                (TextStage(self.tokenizer, self.text_encoder),), torch.device("cpu")
+                (TextStage(self.tokenizer, self.text_encoder),), self.device
             ),
             unet=self.unet,
             autoencoder=self.autoencoder,
             executors=eager_executors(self.unet, self.autoencoder),
             noise_schedule=self.noise_schedule,
-            device=torch.device("cpu"),
+            device=self.device,
             dtype=torch.float32,
             folder=Path(),  # no files exist yet
         )

@@ -33,6 +33,12 @@ class EMA:
             parameter.copy_(average)
             average.copy_(previous)
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begin the averages anew, at the present parameters."""
+        self.steps = 0
+        torch._foreach_copy_(self.averages, [p.detach() for p in self.parameters])
+
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "averages": self.averages}
 

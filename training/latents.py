@@ -19,10 +19,14 @@ from training.grids import from_pixels
 
 @dataclass(frozen=True)
 class Latents:
-    """Posterior mean and standard deviation of every image, each (N, C, h, w), unscaled."""
+    """Posterior mean and standard deviation of every image, each (N, C, h, w), unscaled.
+
+    `scale` is the scaling factor, where it is given and not to be measured.
+    """
 
     mean: Tensor
     std: Tensor
+    scale: float | None = None
 
     @classmethod
     @torch.no_grad()
@@ -31,10 +35,12 @@ class Latents:
     ) -> Self:
         """Encode pixels (N, S, S, 3) uint8 with a trained autoencoder."""
         means, stds = [], []
+        device = next(autoencoder.parameters()).device
         for start in tqdm(range(0, len(pixels), batch_size), desc="encoding", unit="batch"):
-            posterior = autoencoder.encode(from_pixels(pixels[start : start + batch_size]))
-            means.append(posterior.mean)
-            stds.append((0.5 * posterior.logvar).exp())
+            images = from_pixels(pixels[start : start + batch_size]).to(device)
+            posterior = autoencoder.encode(images)
+            means.append(posterior.mean.cpu())
+            stds.append((0.5 * posterior.logvar).exp().cpu())
         return cls(torch.cat(means), torch.cat(stds))
 
     @cached_property
@@ -44,6 +50,8 @@ class Latents:
         It is cached, because it takes a quarter of a second over all latents and every batch uses
         it.
         """
+        if self.scale is not None:
+            return self.scale
         variance = self.mean.double().var() + self.std.double().square().mean()
         return float(variance.rsqrt())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -39,11 +40,15 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Cadence:
-    """Intervals of a run's files: grids and log lines in steps, checkpoints in seconds."""
+    """Intervals of a run's files: grids and log lines in steps, checkpoints in seconds.
+
+    After `limit_s` seconds a run ends as on a signal.
+    """
 
     grid_steps: int = 500
     save_s: float = 180.0
     log_steps: int = 20
+    limit_s: float = math.inf
 
 
 def learning_rate(
@@ -76,16 +81,17 @@ def stop_request() -> Iterator[Event]:
             signal.signal(number, handler)
 
 
-def run(stage: Stage, folder: Path, total_steps: int, cadence: Cadence | None = None) -> None:
+def run(stage: Stage, folder: Path, total_steps: int, cadence: Cadence | None = None) -> int:
     """Train `stage` up to `total_steps`, starting from the last checkpoint in `folder`.
 
-    On SIGINT or SIGTERM, finish the step, save a checkpoint and return.
+    Return the steps that were done. On SIGINT or SIGTERM, or when its time is over, finish the
+    step, save a checkpoint and return.
     """
     cadence = cadence or Cadence()
     checkpoint = folder / "checkpoint.pt"
     start = checkpointing.resume(checkpoint, stage.generator, stage.parts())
     (folder / "grids").mkdir(parents=True, exist_ok=True)
-    saved_at = time.monotonic()
+    started = saved_at = time.monotonic()
     with stop_request() as stop, (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         bar = tqdm(range(start, total_steps), initial=start, total=total_steps, desc=folder.name)
         for step in bar:
@@ -95,11 +101,13 @@ def run(stage: Stage, folder: Path, total_steps: int, cadence: Cadence | None = 
                 bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()})
                 log.write(json.dumps({"step": done, "time": time.time(), **losses}) + "\n")
                 log.flush()
-            last = done == total_steps or stop.is_set()
+            late = time.monotonic() - started > cadence.limit_s
+            last = done == total_steps or late or stop.is_set()
             if done % cadence.grid_steps == 0 or done == total_steps:
                 stage.grid().save(folder / "grids" / f"{done:07d}.png")
             if last or time.monotonic() - saved_at > cadence.save_s:
                 checkpointing.save(checkpoint, done, stage.generator, stage.parts())
                 saved_at = time.monotonic()
             if last:
-                return
+                return done
+    return start

@@ -23,6 +23,7 @@ EMOJIS = [
     {"label": "woman’s hat", "tags": ["hat"], "group": 7},
     {"label": "input symbols", "tags": ["symbols"], "group": 8},
     {"label": "crescent moon", "tags": [], "group": 5},
+    {"label": "flag: France", "tags": ["FR"], "group": 9},
 ]
 LABELS = Labels.from_emojibase(EMOJIS, ["SLICE OF PIZZA", "beach-umbrella"])
 
@@ -31,26 +32,34 @@ LABELS = Labels.from_emojibase(EMOJIS, ["SLICE OF PIZZA", "beach-umbrella"])
     "name",
     [
         "waving-hand-medium-skin-tone",
+        "couple-with-heart-woman-man-dark-skin-tone-light-skin-tone",
         "man-climbing-tone1",
         "technologist-dark",
-        "flag-for-malta",
-        "franceflag",
-        "keycap-pound",
-        "keycap-1",
-        "regionalindicatorb",
-        "0",
     ],
 )
-def test_variants_flags_and_keycaps_are_left_out(name: str) -> None:
+def test_skin_tone_variants_are_left_out(name: str) -> None:
     siblings = {"technologist", "technologist-dark", "technologist-medium-dark"}
     assert not is_kept(name, siblings)
 
 
 @pytest.mark.parametrize(
-    "name", ["red-heart", "police-car-light", "flashlight", "chequered-flag-on-post", "e-mail"]
+    "name",
+    [
+        *("red-heart", "police-car-light", "flashlight", "e-mail"),
+        *("chequered-flag", "flag-in-hole", "closed-mailbox-with-raised-flag", "pirate-flag"),
+        *("flag-france", "flag-for-malta", "flag-for-flag-spain", "franceflag"),
+        *("keycap-1", "regionalindicatorb", "0", "hash", "asterisk"),
+    ],
 )
-def test_other_icons_are_kept(name: str) -> None:
+def test_all_other_icons_are_kept(name: str) -> None:
     assert is_kept(name, {"police-car", "police-car-light", name})
+
+
+@pytest.mark.parametrize("name", ["flag-france", "flag-for-france", "flag-for-flag-france"])
+def test_a_national_flag_has_one_name_in_all_sets(name: str) -> None:
+    plain = plain_name(name, LABELS)
+    assert plain == "flag: france"
+    assert {"flag of france", "france flag"} <= set(captions(plain, "noto", LABELS))
 
 
 @pytest.mark.parametrize(
@@ -63,6 +72,8 @@ def test_other_icons_are_kept(name: str) -> None:
         ("smiling-face-with-heart-eyes", "smiling face with heart-eyes"),
         ("womans-hat", "woman’s hat"),
         ("qqq", "qqq"),
+        ("japanflag", "japan flag"),
+        ("flag-in-hole", "flag in hole"),
     ],
 )
 def test_names_become_words(name: str, words: str) -> None:

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from training import data
 from training.data import EmojiImages, render
 from training.icons import read_attribution, read_icons
 
@@ -64,9 +66,38 @@ def test_attribution_is_read_from_the_package(tmp_path: Path) -> None:
 
 def test_cache_returns_the_saved_data(tmp_path: Path) -> None:
     pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
-    art = EmojiImages(pixels, [["pizza", "a pizza"], ["cat"]], np.array([8.0, 0.25]))
+    art = EmojiImages(
+        pixels, [["pizza", "a pizza"], ["cat"]], np.array([8.0, 0.25]), ["flat", "noto"]
+    )
     art.save(tmp_path)
     loaded = EmojiImages.load(tmp_path)
     assert (loaded.pixels == pixels).all()
     assert loaded.captions == art.captions
     assert (loaded.weights == art.weights).all()
+    assert loaded.styles == art.styles
+
+
+def test_packed_images_are_the_same(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3), dtype=np.uint8)
+    art = EmojiImages(pixels, [["pizza"], ["cat"]], np.array([8.0, 0.25]), ["flat", "noto"])
+    art.pack(tmp_path / "packed" / "images.zip")
+    unpacked = EmojiImages.unpack(tmp_path / "packed" / "images.zip")
+    assert (unpacked.pixels == pixels).all()
+    assert unpacked.captions == art.captions
+    assert (unpacked.weights == art.weights).all()
+    assert unpacked.styles == art.styles
+    assert unpacked.every(2).captions == [["pizza"]]
+    assert (unpacked.every(2).pixels == pixels[:1]).all()
+
+
+def test_images_are_kept_after_the_archive_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.full((1, 8, 8, 3), 200, np.uint8)
+    pixels[0, ::2] = 100
+    art = EmojiImages(pixels, [["pizza"]], np.ones(1), ["flat"])
+    monkeypatch.setattr(data, "PACKED", tmp_path / "images.zip")
+    art.pack(data.PACKED)
+    assert (data.kept_images(tmp_path, 4).pixels == 150).all()
+    data.PACKED.unlink()
+    assert (data.kept_images(tmp_path, 4).pixels == 150).all()

@@ -13,6 +13,9 @@ from training import checkpointing, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder
 from training.decoder_stage import DecoderStage, refine
 from training.diffusion_stage import DiffusionStage, Examples
+from training.enlarged.decoder_stage import SharpDecoderStage
+from training.enlarged.encoder_stage import EncoderStage
+from training.enlarged.growth import enlarge
 from training.latents import Latents
 from training.presets import MINIATURE
 from training.runner import Cadence, Stage, run
@@ -55,13 +58,33 @@ def decoder_stage() -> DecoderStage:
     return DecoderStage(autoencoder, latents, pixels(), torch.ones(3), BATCH)
 
 
-@pytest.fixture(params=["autoencoder", "diffusion", "decoder"])
+def enlarged() -> tuple[AutoencoderKL, Latents, np.ndarray]:
+    """Return an enlarged autoencoder, the latents of the one before, and larger pixels."""
+    torch.manual_seed(0)
+    autoencoder = AutoencoderKL(MINIATURE.autoencoder).requires_grad_(False)
+    latents = Latents.encode(autoencoder, pixels())
+    return enlarge(autoencoder), latents, pixels().repeat(2, 1).repeat(2, 2)
+
+
+def sharp_decoder_stage() -> SharpDecoderStage:
+    return SharpDecoderStage(*enlarged(), torch.ones(3), BATCH)
+
+
+def encoder_stage() -> EncoderStage:
+    return EncoderStage(*enlarged(), BATCH)
+
+
+@pytest.fixture(params=["autoencoder", "diffusion", "decoder", "sharp decoder", "encoder"])
 def make_stage(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Callable[[], Stage]:
     match request.param:
         case "autoencoder":
             return autoencoder_stage
         case "decoder":
             return decoder_stage
+        case "sharp decoder":
+            return sharp_decoder_stage
+        case "encoder":
+            return encoder_stage
         case _:
             return lambda: diffusion_stage(tokenizer)
 

@@ -1,0 +1,1 @@
+"""Evaluation of the bundled model: correctness and sharpness of its images."""
