@@ -1,8 +1,8 @@
 """The prompts of the evaluation, which were chosen before training.
 
 `names.json` has two halves of 150: one may be looked at while settings are tuned, the other only to
-report. Each half has 60 everyday emoji and 60 others from the catalogue, the first by the SHA-256 of
-their names, and 30 phrases of an attribute and an object.
+report. Each half has 60 everyday emoji and 60 others from the catalogue, the first by the SHA-256
+of their names, and 30 phrases of an attribute and an object.
 """
 
 from __future__ import annotations
