@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from models.autoencoders.asymmetric import AsymmetricAutoencoderKL, AsymmetricConfig
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.autoencoders.first_stage import FirstStage
 from models.autoencoders.first_stage_config import (
@@ -33,6 +34,9 @@ from models.checkpoints.detect.unsupported import refuse_network
 # `_class_name` of a config.json -> network.
 _KINDS: dict[str, Callable[[Mapping[str, Any]], FirstStage]] = {
     "AutoencoderKL": lambda config: AutoencoderKL(AutoencoderConfig.from_dict(config)),
+    "AsymmetricAutoencoderKL": lambda config: AsymmetricAutoencoderKL(
+        AsymmetricConfig.from_dict(config)
+    ),
     "VQModel": lambda config: VQModel(VQConfig.from_dict(config)),
     "AutoencoderTiny": lambda config: AutoencoderTiny(TinyConfig.from_dict(config)),
 }
