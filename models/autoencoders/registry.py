@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from models.autoencoders.asymmetric import AsymmetricAutoencoderKL, AsymmetricConfig
+from models.autoencoders.asymmetric import AsymmetricAutoencoderKL
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.autoencoders.first_stage import FirstStage
 from models.autoencoders.first_stage_config import (
     SD_SCALING_FACTOR,
     SDXL_SCALING_FACTOR,
+    AsymmetricConfig,
     AutoencoderConfig,
     FirstStageConfig,
     TinyConfig,

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from tokenizers import pre_tokenizers
 
-from models.autoencoders.asymmetric import AsymmetricAutoencoderKL, AsymmetricConfig
+from models.autoencoders.asymmetric import AsymmetricAutoencoderKL
 from models.autoencoders.autoencoder_kl import AutoencoderKL
-from models.autoencoders.first_stage_config import AutoencoderConfig, TinyConfig
+from models.autoencoders.first_stage_config import AsymmetricConfig, AutoencoderConfig, TinyConfig
 from models.autoencoders.tiny_autoencoder import AutoencoderTiny
 from models.checkpoints.checkpoint import save_component
 from models.networks.config import TextEncoderConfig, UNetConfig

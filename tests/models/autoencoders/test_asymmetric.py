@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from models.autoencoders.asymmetric import AsymmetricAutoencoderKL, AsymmetricConfig
+from models.autoencoders.asymmetric import AsymmetricAutoencoderKL
+from models.autoencoders.first_stage_config import AsymmetricConfig
 from models.autoencoders.pixels import to_bytes
 from models.autoencoders.registry import build_first_stage
 from models.checkpoints.detect.single_file import single_file_folder
