@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,18 @@ def test_single_file_serves_as_the_first_stage_of_a_model(
     assert isinstance(served.autoencoder, AsymmetricAutoencoderKL)
     for params in (PARAMS, INPAINTING):
         np.testing.assert_array_equal(generated(served, params), generated(model, params))
+
+
+def test_scale_that_a_single_file_does_not_have_is_that_of_the_model(tmp_path: Path) -> None:
+    model = write_tiny_asymmetric(write_tiny_sdxl(tmp_path))
+    path = model / "vae/config.json"
+    own = json.loads(path.read_text("utf-8")) | {"scaling_factor": 0.13025, "force_upcast": True}
+    path.write_text(json.dumps(own), "utf-8")
+    file = model / "vae/diffusion_pytorch_model.safetensors"
+    served = load_model(str(model), CPU, torch.float16, first_stage=single_file_folder(file))
+    assert isinstance(served.autoencoder, AsymmetricAutoencoderKL)
+    assert served.autoencoder.config.scaling_factor == 0.13025
+    assert served.autoencoder.dtype == torch.float32
 
 
 def test_model_and_first_stage_are_valid(folder: Path) -> None:
