@@ -7,7 +7,7 @@ the same parts, with images that join and leave the batch between steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from pathlib import Path
@@ -144,7 +144,8 @@ class LatentDiffusion:
         z, run = self.autoencoder.unscaled(latents), self.executors.decoder
         if params is not None and (conditioned := self._conditioned(z, params)) is not None:
             # Not in the executor, which is made for latents alone.
-            z, run = conditioned, in_place_of(run, OneByOne(self.autoencoder.decode))
+            eager: Callable[..., Tensor] = self.autoencoder.decode
+            z, run = conditioned, in_place_of(run, OneByOne(eager))
         for index, band in enumerate(self._decoded(run, z.to(self.autoencoder.dtype))):
             if overflowed(band):
                 yield from self._decode_again(z, index)

@@ -31,8 +31,9 @@ class ConditionEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features of each layer, the coarsest last."""
-        features = [self.layers[0](image)]
-        for layer in self.layers[1:]:
+        first, *others = self.layers
+        features = [first(image)]
+        for layer in others:
             features.append(layer(F.relu(features[-1])))
         return features
 

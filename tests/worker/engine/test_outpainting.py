@@ -14,7 +14,7 @@ from PIL import Image
 
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
-from models.outpainting import Canvas, faded
+from models.outpainting import Canvas, Composition, faded
 from models.outpainting import Outpainting as Rounds
 from protocol.request.inpainting import MaskedContent
 from protocol.request.outpainting import Outpainting, outpainting
@@ -214,6 +214,7 @@ def test_decoder_reads_what_is_known_before_the_end_of_a_round(engine: Diffusion
     rounds = Rounds(model, params, canvas, [window], decode)
     (state,) = model.start(rounds.round_params(window), [3])
     (composition,) = (later.begin(state) for later in rounds.passes(2))
+    assert isinstance(composition, Composition)
     while not composition.done:
         composition.advance()
     [one] = given
