@@ -139,13 +139,16 @@ def test_job_shows_progress_and_can_be_cancelled(page: Page) -> None:
     progress = page.locator("#progress")
     expect(progress).to_be_visible()
     expect(progress).not_to_have_attribute("value", "0")
-    preview = page.locator("#preview")
-    expect(preview).to_be_visible()
-    assert preview.evaluate("async (i) => (await i.decode(), i.naturalWidth)") == 8
+    previews = page.locator("#previews img")
+    expect(previews).to_have_count(4)
+    for index in range(4):
+        preview = page.get_by_alt_text(f"Preview of image {index + 1}")
+        expect(preview).to_be_visible()
+        assert preview.evaluate("async (i) => (await i.decode(), i.naturalWidth)") == 8
     page.locator("#cancel").click()
     expect(page.locator("#status")).to_contain_text(re.compile("cancelled", re.IGNORECASE))
     expect(page.locator("#cancel")).to_be_hidden()
-    expect(preview).to_be_hidden()
+    expect(previews).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

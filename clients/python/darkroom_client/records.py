@@ -44,7 +44,8 @@ class JobStatus:
 
     `step` of `steps` denoising steps are done; in the phase "load", so many percent of the model
     are loaded. `position` jobs are ahead of it in the queue, which take `eta_s` seconds. `preview`
-    is a small JPEG, with an event that has a new one.
+    is a small JPEG of the first unfinished image, with an event that has a new one; `previews` of a
+    job of several images has one of each image by its index, if there is a new one.
     """
 
     id: str
@@ -55,6 +56,7 @@ class JobStatus:
     position: int | None = None
     eta_s: float | None = None
     preview: bytes | None = None
+    previews: Mapping[int, bytes] = field(default_factory=dict)
     error: Problem | None = None
     warnings: tuple[Warning, ...] = ()
     model: str | None = None

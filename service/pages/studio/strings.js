@@ -277,6 +277,7 @@ export const text = {
   failed: "Failed",
   went_wrong: "Something went wrong.",
   preview: "Preview",
+  preview_of: (number) => `Preview of image ${number}`,
   cancel_job: (name) => `Cancel: ${name}`,
   dismiss_job: (name) => `Remove from the list: ${name}`,
   title_progress: (percent, jobs) => `${percent} %${jobs > 1 ? `, ${jobs} jobs` : ""} · Darkroom`,

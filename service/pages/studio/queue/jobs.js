@@ -8,7 +8,7 @@ const MAX_STREAMS = 3;       // browsers open six connections to a host, also fo
 const POLL_MS = 2000;        // of a job without a stream
 const RECONNECT_MS = 1000;   // after the client has given up
 
-export const jobs = [];      // {id, task, fields, files, created, status, preview, startedAt}
+export const jobs = [];      // {id, task, fields, files, created, status, preview, previews, startedAt}
 export const changes = new EventTarget();  // "change", and "end" with the job as detail
 let streams = 0;
 
@@ -31,7 +31,7 @@ export async function resume() {
 }
 
 function start(job) {
-  jobs.push({ ...job, status: { state: "queued" } });
+  jobs.push({ ...job, status: { state: "queued" }, previews: [] });
   announce("change", jobs.at(-1));
   follow(jobs.at(-1));
 }
@@ -53,6 +53,7 @@ async function follow(job) {
       }
     }
   }
+  job.previews.forEach((url) => URL.revokeObjectURL(url));
   await database.remove("jobs", job.id);
   announce("end", job);
 }
@@ -75,6 +76,10 @@ function update(job, status) {
   if (status.preview) {
     URL.revokeObjectURL(job.preview);
     job.preview = URL.createObjectURL(status.preview);
+  }
+  for (const { index, blob } of status.previews ?? []) {
+    URL.revokeObjectURL(job.previews[index]);
+    job.previews[index] = URL.createObjectURL(blob);
   }
   if (status.state === "running" && status.step > 0) job.startedAt ??= { time: Date.now(), step: status.step };
   announce("change", job);
