@@ -7,6 +7,7 @@ a message with a terminal state. So a lost message causes a delay, never a lost 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pydantic import ValidationError
 from redis import Redis
@@ -69,7 +70,9 @@ class ProgressBoard:
                 if made.first is not None:
                     pipe.set(_preview(job_id), made.first, ex=PREVIEW_TTL_S)
                 if made.each:
-                    numbered = {n: b"%d %b" % (made.number, jpeg) for n, jpeg in made.each.items()}
+                    numbered: dict[Any, Any] = {
+                        index: b"%d %b" % (made.number, jpeg) for index, jpeg in made.each.items()
+                    }
                     pipe.hset(_previews(job_id), mapping=numbered)
                     pipe.expire(_previews(job_id), PREVIEW_TTL_S)
             for progress in updates:

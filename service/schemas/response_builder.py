@@ -1,7 +1,7 @@
 """Builds the responses of the generation and job routes from the records of the queue."""
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,8 +28,7 @@ from service.schemas.responses import (
 
 MAX_BASE64 = 64_000_000  # characters of all files in an answer
 
-Previews = Mapping[str, str | list[PreviewResponse] | None]  # fields of `ProgressResponse`
-NO_PREVIEWS: Previews = {}
+Previews = dict[str, str | list[PreviewResponse] | None]  # fields of `ProgressResponse`
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,10 @@ class ResponseBuilder:
         with suppress(QueueUnavailable):
             first, each = self.board.preview(job_id), self.board.previews(job_id, seen)
             images = [PreviewResponse(index=n, base64=_base64(one)) for n, one in each.items()]
-            return {"preview": first and _base64(first), "previews": images or None}
+            return {"preview": _base64(first) if first else None, "previews": images or None}
         return {}
 
-    def job_now(self, view: JobView, previews: Previews = NO_PREVIEWS) -> JobResponse:
+    def job_now(self, view: JobView, previews: Previews | None = None) -> JobResponse:
         """Return a job; for one that has finished it blocks."""
         error = view.error and problem_of(DarkroomError.from_record(view.error))
         return JobResponse(
@@ -72,7 +71,7 @@ class ResponseBuilder:
             state=view.state,
             position=view.position,
             eta_s=view.eta_s,
-            progress=_progress(view, previews),
+            progress=_progress(view, previews or {}),
             result=self.images(view, ResponseKind.URL) if view.result else None,
             error=error,
             warnings=view.warnings,

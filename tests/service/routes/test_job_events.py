@@ -137,7 +137,7 @@ def test_previews_are_those_that_no_earlier_event_has_sent(service: Running) -> 
     for seen, indices in ((0, [0, 1]), (1, [1]), (2, None)):
         found = asyncio.run(builder.job(view, seen)).progress
         assert found is not None
-        assert (found.previews and [one.index for one in found.previews]) == indices
+        assert [one.index for one in found.previews or ()] == (indices or [])
         assert (found.preview is None) == (indices is None)
 
 
