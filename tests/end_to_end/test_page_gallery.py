@@ -162,6 +162,7 @@ def test_gallery_of_several_images(page: Page) -> None:
     page.locator("#favourites-only").click()
     expect(thumbnails(page)).to_have_count(1)
     page.locator("#favourites-only").click()
+    expect(thumbnails(page)).to_have_count(3)
     for index in (0, 2):
         page.get_by_label("Select: the red cat").nth(index).check(force=True)
     expect(page.locator("#selected-count")).to_have_text("2 selected")
