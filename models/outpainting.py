@@ -55,6 +55,10 @@ class Canvas:
         """The part of the canvas that is asked for."""
         return self._pixels[self._result]
 
+    def pixels(self, window: Window) -> Pixels:
+        """Return a window whose unknown pixels are black."""
+        return self._pixels[window]
+
     def filled(self, window: Window) -> Pixels:
         """Return a window whose unknown pixels have the colours of those around them."""
         mask = 255 * self._unknown[window].astype(np.uint8)
@@ -101,14 +105,14 @@ class Outpainting:
     """The rounds of one image.
 
     params: of every round, in the size of the windows, without an image. decode: finished latents
-    (1, C, h, w) to (1, H, W, C).
+    (1, C, h, w), and parameters with what is known of their window, to (1, H, W, C).
     """
 
     model: LatentDiffusion
     params: SamplingParams
     canvas: Canvas
     windows: Sequence[Window]
-    decode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor, SamplingParams], Tensor]
 
     def round_params(self, window: Window) -> SamplingParams:
         """Return the parameters of a round, with the image and mask of now.
@@ -123,6 +127,11 @@ class Outpainting:
             mask=self.canvas.shares(window) if soft else self.canvas.unknown(window),
             soft_mask=soft,
         )
+
+    def known_params(self, window: Window) -> SamplingParams:
+        """Return the parameters with what is known of a window before its round has ended."""
+        image = from_bytes(channels_first(self.canvas.pixels(window)))
+        return replace(self.params, image=image, mask=self.canvas.unknown(window))
 
     def passes(self, steps: int) -> list[Pass]:
         """Return what follows the first round; a round takes `steps`."""
@@ -149,7 +158,8 @@ class Composition(TileWork):
         self.method = f"{outpainting.model.number}: decoder"
         self.shape = latents.shape[-2], latents.shape[-1]
         yield
-        pixels = outpainting.decode(latents[None])[0, ..., :RGB].numpy()
+        decoded = outpainting.decode(latents[None], outpainting.known_params(window))
+        pixels = decoded[0, ..., :RGB].numpy()
         outpainting.canvas.put(window, pixels)
 
 

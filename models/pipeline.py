@@ -7,7 +7,7 @@ the same parts, with images that join and leave the batch between steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from models.denoising.masks import (
     MaskedContent,
     latent_mask,
     latent_strengths,
+    marked,
     restore_unmarked,
 )
 from models.denoising.noise import ImageNoise
@@ -35,6 +36,7 @@ from models.denoising.sampling_params import ControlImage, SamplingParams
 from models.denoising.tiled_state import TiledState, advance_tiles
 from models.executors.base import Executors, Run
 from models.executors.controlled import ControlledRuns
+from models.executors.eager import OneByOne
 from models.executors.tiling import bands, in_place_of
 from models.networks.unet import AddedConditioning, UNet, guidance_embedding
 from models.samplers import SamplerTable
@@ -122,27 +124,40 @@ class LatentDiffusion:
         sample = posterior.sample(noise.sample(self.device)[None])
         return self.autoencoder.scaled(sample[0])
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, params: SamplingParams | None = None) -> Tensor:
         """Decode scaled latents (B, C, h, w) to images (B, H, W, 3), uint8 on the CPU.
 
-        Models that also predict depth give (B, H, W, 5), see `models.autoencoders.pixels`.
+        Models that also predict depth give (B, H, W, 5), see `models.autoencoders.pixels`. params:
+        of the images, whose image and mask some first stages read for inpainting.
         """
-        return torch.cat([*self.decode_bands(latents)], dim=1)
+        return torch.cat([*self.decode_bands(latents, params)], dim=1)
 
     @torch.inference_mode()
-    def decode_bands(self, latents: Tensor) -> Iterator[Tensor]:
+    def decode_bands(
+        self, latents: Tensor, params: SamplingParams | None = None
+    ) -> Iterator[Tensor]:
         """Yield the bands of the result of `decode`, from top to bottom.
 
         Each as bytes, because the floats of a large image take four times as much memory. From the
         first band on that overflows in half precision, the bands are decoded in single precision.
         """
-        z = self.autoencoder.unscaled(latents)
-        run = self.executors.decoder
+        z, run = self.autoencoder.unscaled(latents), self.executors.decoder
+        if params is not None and (conditioned := self._conditioned(z, params)) is not None:
+            # Not in the executor, which is made for latents alone.
+            eager: Callable[..., Tensor] = self.autoencoder.decode
+            z, run = conditioned, in_place_of(run, OneByOne(eager))
         for index, band in enumerate(self._decoded(run, z.to(self.autoencoder.dtype))):
             if overflowed(band):
                 yield from self._decode_again(z, index)
                 return
             yield to_bytes(band.float()).cpu()
+
+    def _conditioned(self, z: Tensor, params: SamplingParams) -> Tensor | None:
+        """Return `z` with what the first stage reads for inpainting; None if that is nothing."""
+        if params.image is None or params.mask is None:
+            return None
+        mask = params.mask > 0 if params.soft_mask else marked(params.mask)
+        return self.autoencoder.conditioned(z, params.image, mask.float())
 
     def _decoded(self, run: Run, z: Tensor) -> Iterator[Tensor]:
         """Yield the bands of decoded latents."""

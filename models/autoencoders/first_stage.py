@@ -111,3 +111,10 @@ class FirstStage(nn.Module):
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """Decode unscaled latents (B, C, h, w) to image (B, C', H, W) in about [-1, 1]."""
+
+    def conditioned(self, z: Tensor, image: Tensor, mask: Tensor) -> Tensor | None:
+        """Return `z` as `decode` takes it for inpainting; None if that reads the latents alone.
+
+        image (3, H, W) in [-1, 1], and mask (1, H, W), 1 where it is inpainted and else 0.
+        """
+        return None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from models.autoencoders.pixels import RGB
 from models.checkpoints.config_fields import select
 from models.checkpoints.errors import UnsupportedConfig
 
@@ -145,6 +146,78 @@ class AutoencoderConfig(EncoderDecoderConfig):
 
     def to_dict(self) -> dict[str, Any]:
         return {"_class_name": "AutoencoderKL", "act_fn": "silu", **asdict(self)}
+
+
+_ASYMMETRIC_LEVELS = 4  # the condition encoder halves the image three times
+# diffusers repeats the decoder's widths when it saves; no computation reads the size.
+_ASYMMETRIC_IRRELEVANT = {"block_out_channels", "sample_size"}
+
+
+@dataclass(frozen=True)
+class AsymmetricConfig(FirstStageConfig):
+    """An encoder (`down_…`) and a larger decoder (`up_…`) that reads images, too (Zhu et al. 2023).
+
+    The widths of both begin with the finest level.
+    """
+
+    scaling_factor: float = SD_SCALING_FACTOR
+    down_block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",) * _ASYMMETRIC_LEVELS
+    layers_per_down_block: int = 2
+    up_block_out_channels: tuple[int, ...] = (192, 384, 768, 768)
+    up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",) * _ASYMMETRIC_LEVELS
+    layers_per_up_block: int = 3
+    norm_num_groups: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("in_channels", "out_channels"):
+            if getattr(self, name) != RGB:
+                raise UnsupportedConfig(f"{name}={getattr(self, name)}: {RGB} are needed")
+        first, last = self.up_block_out_channels[0], self.up_block_out_channels[-1]
+        widths = tuple(min(first << level, last) for level in range(_ASYMMETRIC_LEVELS))
+        if self.up_block_out_channels != widths or first == last:
+            # Only of these widths does the condition encoder give the decoder's.
+            raise UnsupportedConfig(
+                f"up_block_out_channels={self.up_block_out_channels}: {_ASYMMETRIC_LEVELS} are "
+                "needed, each twice the one before, or the last"
+            )
+        _ = self.encoder, self.decoder  # their lists have as many levels, or are refused
+
+    @property
+    def encoder(self) -> EncoderDecoderConfig:
+        """Return the configuration of the encoder. Raises UnsupportedConfig."""
+        return self._half(self.down_block_out_channels, self.layers_per_down_block)
+
+    @property
+    def decoder(self) -> EncoderDecoderConfig:
+        """Return the configuration of the decoder. Raises UnsupportedConfig."""
+        return self._half(self.up_block_out_channels, self.layers_per_up_block)
+
+    def _half(self, widths: tuple[int, ...], layers: int) -> EncoderDecoderConfig:
+        return EncoderDecoderConfig(
+            latent_channels=self.latent_channels,
+            block_out_channels=widths,
+            down_block_types=self.down_block_types,
+            up_block_types=self.up_block_types,
+            layers_per_block=layers,
+            norm_num_groups=self.norm_num_groups,
+        )
+
+    @property
+    def factor(self) -> int:
+        return 1 << (_ASYMMETRIC_LEVELS - 1)
+
+    @property
+    def max_channels(self) -> int:
+        return self.decoder.max_channels
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        kept = {key: value for key, value in data.items() if key not in _ASYMMETRIC_IRRELEVANT}
+        return cls(**select(cls, kept, {"act_fn": ("silu",)}))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"_class_name": "AsymmetricAutoencoderKL", "act_fn": "silu", **asdict(self)}
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
+from models.autoencoders.asymmetric import AsymmetricAutoencoderKL
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.autoencoders.first_stage import FirstStage
 from models.autoencoders.first_stage_config import (
     SD_SCALING_FACTOR,
     SDXL_SCALING_FACTOR,
+    AsymmetricConfig,
     AutoencoderConfig,
     FirstStageConfig,
     TinyConfig,
@@ -33,10 +35,15 @@ from models.checkpoints.detect.unsupported import refuse_network
 # `_class_name` of a config.json -> network.
 _KINDS: dict[str, Callable[[Mapping[str, Any]], FirstStage]] = {
     "AutoencoderKL": lambda config: AutoencoderKL(AutoencoderConfig.from_dict(config)),
+    "AsymmetricAutoencoderKL": lambda config: AsymmetricAutoencoderKL(
+        AsymmetricConfig.from_dict(config)
+    ),
     "VQModel": lambda config: VQModel(VQConfig.from_dict(config)),
     "AutoencoderTiny": lambda config: AutoencoderTiny(TinyConfig.from_dict(config)),
 }
 
+# The classes whose latents are scaled; a single file does not say by how much.
+_SCALED = ("AutoencoderKL", "AsymmetricAutoencoderKL")
 
 # With the scale, these say how latents are normalised.
 _NORMALISING = ("shift_factor", "latents_mean", "latents_std")
@@ -98,10 +105,11 @@ def load_compatible(
     """
     config = read_json(folder / "config.json")
     missing: dict[str, Any] = {}
-    if config.get("_class_name") == "AutoencoderKL":
+    if (kind := config.get("_class_name")) in _SCALED:
         keys = ("scaling_factor", "force_upcast")
         missing = {key: getattr(like, key) for key in keys if key not in config}
-        if "scaling_factor" in missing and isinstance(like, AutoencoderConfig):
+        normalises = kind == "AutoencoderKL" and isinstance(like, AutoencoderConfig)
+        if normalises and "scaling_factor" in missing:
             missing |= {key: getattr(like, key) for key in _NORMALISING}
     upcast = missing.get("force_upcast", False)
     stage = load_first_stage(folder, torch.float32 if upcast else dtype, device)

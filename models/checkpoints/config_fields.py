@@ -32,6 +32,8 @@ _MAX_LENGTH = 16  # of a list: the levels of a network
 _ANY_SIZE = (1, 1 << 20)
 _BOUNDS: Mapping[str, tuple[int, int]] = {
     "layers_per_block": (1, 8),
+    "layers_per_down_block": (1, 8),
+    "layers_per_up_block": (1, 8),
     "transformer_layers_per_block": (1, 16),
     "reverse_transformer_layers_per_block": (1, 16),
     "num_encoder_blocks": (0, 16),

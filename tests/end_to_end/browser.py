@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from PIL import Image
-from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Locator, Page, expect
 
 # Chromium otherwise connects to servers of its vendor, which a closed network rejects.
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
@@ -23,14 +23,20 @@ def opened_page(browser: Browser, url: str) -> Iterator[Page]:
     """
     page = browser.new_page()
     errors: list[str] = []
-    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+
+    def note(line: ConsoleMessage) -> None:
+        if line.type == "error":
+            errors.append(f"{line.text} {line.location['url']}")
+
+    page.on("console", note)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(url)
     expect(page.locator("#health")).to_have_text("ready")
     unfold(page)
     yield page
     page.close()
-    assert [text for text in errors if "422" not in text] == []
+    wrong = [text for text in errors if "422" not in text]
+    assert not wrong, wrong
 
 
 def unfold(page: Page) -> None:

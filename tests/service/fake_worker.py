@@ -60,6 +60,9 @@ def preview(step: int) -> bytes:
     return buffer.getvalue()
 
 
+PRESENT_S = 3600.0  # it reports once, and a test may take longer than a worker may be silent
+
+
 class FakeWorker:
     """Serves one model from a thread, within `with`. `hold` pauses it."""
 
@@ -69,7 +72,7 @@ class FakeWorker:
         self.redis: Redis = connect(redis_url)
         self.store = store
         self.card = ModelRegistry(self.redis).publish(card, tokenizer_json)
-        self.presence = Presence(self.redis)
+        self.presence = Presence(self.redis, PRESENT_S)
         self.board = ProgressBoard(self.redis)
         self.seen: list[GenerationRequest] = []
         self.jobs: list[str] = []  # their ids

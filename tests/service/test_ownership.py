@@ -197,7 +197,7 @@ def test_owner_sees_its_jobs_by_the_same_requests(secured: Running) -> None:
     shown = set()
     for context in iter_route_contexts(secured.app.routes):
         if "GET" in (context.methods or ()) and context.path and "/events" not in context.path:
-            names = re.findall(r"{(\w+)}", context.path)
+            names = re.findall(r"{(\w+)(?::\w+)?}", context.path)
             known = {"job_id": owner.finished, "batch_id": owner.batch, "index": "0"}
             if set(names) <= known.keys():
                 answer = secured.client.get(context.path.format(**known), headers=owner.key)

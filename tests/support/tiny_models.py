@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from tokenizers import pre_tokenizers
 
+from models.autoencoders.asymmetric import AsymmetricAutoencoderKL
 from models.autoencoders.autoencoder_kl import AutoencoderKL
-from models.autoencoders.first_stage_config import AutoencoderConfig, TinyConfig
+from models.autoencoders.first_stage_config import AsymmetricConfig, AutoencoderConfig, TinyConfig
 from models.autoencoders.tiny_autoencoder import AutoencoderTiny
 from models.checkpoints.checkpoint import save_component
 from models.networks.config import TextEncoderConfig, UNetConfig
@@ -130,6 +131,23 @@ def _with_channels(folder: Path, channels: int, pipeline: str, **settings: Any) 
     config |= {"in_channels": channels, **settings}
     unet = UNet(UNetConfig.from_dict(config))
     save_component(unet, config, folder / "unet", "diffusion_pytorch_model", torch.float32)
+    return folder
+
+
+def write_tiny_asymmetric(folder: Path) -> Path:
+    """Replace the first stage of the model in `folder` by an asymmetric one, of factor 8."""
+    torch.manual_seed(6)
+    config = AsymmetricConfig(
+        down_block_out_channels=(32, 32, 32, 64),
+        layers_per_down_block=1,
+        up_block_out_channels=(32, 64, 64, 64),
+        layers_per_up_block=1,
+    )
+    network, stem = AsymmetricAutoencoderKL(config), "diffusion_pytorch_model"
+    save_component(network, config.to_dict(), folder / "vae", stem, torch.float32)
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    index["vae"] = ["diffusers", "AsymmetricAutoencoderKL"]
+    _write(folder / "model_index.json", index)
     return folder
 
 

@@ -10,8 +10,8 @@ from models.multi_pass import Pass
 from models.outpainting import Canvas, Outpainting, Window
 from models.pipeline import LatentDiffusion
 from protocol.request.inpainting import PixelBox
-from protocol.request.request import Decoder
 from worker.engine.pixels import opaque_pixels
+from worker.engine.slots import decoder_of
 from worker.interfaces import AdmittedJob
 
 
@@ -24,7 +24,7 @@ def outpaintings_of(
     assert asked is not None
     params = replace(params, width=asked.window_width, height=asked.window_height)
     windows = [_window(box) for box in asked.rounds]
-    decode = model.decode_tiny if request.decoder is Decoder.TINY else model.decode
+    decode = decoder_of(model, request)
     shape, image = (asked.height, asked.width), opaque_pixels(job.image)
     outpaintings = [
         Outpainting(

@@ -14,7 +14,7 @@ from models.denoising.tiled_state import TiledState
 from models.multi_pass import Pass, State
 from models.pipeline import LatentDiffusion
 from models.upscalers.tile_work import TileWork
-from protocol.request.request import Decoder
+from protocol.request.request import Decoder, GenerationRequest
 from worker.engine.merged_loras import Timeline
 from worker.interfaces import AdmittedJob
 
@@ -42,8 +42,8 @@ class Slot:
     @property
     def decode(self) -> Callable[[Tensor], Tensor]:
         """The decoder that the request asks for: latents -> image."""
-        tiny = self.job.request.decoder is Decoder.TINY
-        return self.model.decode_tiny if tiny else self.model.decode
+        decode, params = decoder_of(self.model, self.job.request), self.params
+        return lambda latents: decode(latents, params)
 
     def needs(self, model: str) -> bool:
         """Return True if a pass uses the model of that name, now or later."""
@@ -94,6 +94,15 @@ class Slot:
     @property
     def deadline_at(self) -> float | None:
         return self.job.deadline_at
+
+
+def decoder_of(
+    model: LatentDiffusion, request: GenerationRequest
+) -> Callable[[Tensor, SamplingParams], Tensor]:
+    """Return the decoder that a request asks for: latents and their parameters -> image."""
+    if request.decoder is Decoder.TINY:
+        return lambda latents, _: model.decode_tiny(latents)
+    return model.decode
 
 
 def denoised(slot: Slot) -> DenoisingState:

@@ -184,7 +184,7 @@ def controlnet_config(shapes: Shapes, family: Family) -> Config:
 
 
 def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -> Config:
-    """Return the configuration of AutoencoderKL, or of VQModel where there is a codebook.
+    """Return the configuration of AutoencoderKL, or of another class by the tensors it has.
 
     scaling_factor: None for a first stage on its own, which has none.
 
@@ -195,6 +195,8 @@ def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -
             "its first stage has no encoder, without which no image can be the start of another: "
             "the file that it was taken from holds both halves"
         )
+    if any(key.startswith("decoder.condition_encoder.") for key in shapes):
+        return _asymmetric_config(shapes)
     levels = _levels(shapes, "encoder.down_blocks")
     config: Config = {
         "_class_name": "AutoencoderKL",
@@ -220,6 +222,29 @@ def first_stage_config(shapes: Shapes, *, scaling_factor: float | None = None) -
     if scaling_factor is not None:
         config["scaling_factor"] = scaling_factor
     return config
+
+
+def _asymmetric_config(shapes: Shapes) -> Config:
+    """Return the configuration of AsymmetricAutoencoderKL, whose latents are Stable Diffusion's."""
+    levels = _levels(shapes, "encoder.down_blocks")
+    ups = [f"decoder.up_blocks.{i}" for i in levels]
+    return {
+        "_class_name": "AsymmetricAutoencoderKL",
+        "act_fn": "silu",
+        "in_channels": _size(shapes, "encoder.conv_in.weight", 1),
+        "out_channels": _size(shapes, "decoder.conv_out.weight", 0),
+        "latent_channels": _size(shapes, "decoder.conv_in.weight", 1),
+        "down_block_out_channels": _widths(shapes, levels, "encoder."),
+        "down_block_types": [
+            _encoder_decoder_type(shapes, f"encoder.down_blocks.{i}") for i in levels
+        ],
+        "layers_per_down_block": _count(shapes, "encoder.down_blocks.0.resnets"),
+        "up_block_out_channels": [
+            _size(shapes, f"{up}.resnets.0.conv1.weight", 0) for up in reversed(ups)
+        ],
+        "up_block_types": [_encoder_decoder_type(shapes, up) for up in ups],
+        "layers_per_up_block": _count(shapes, "decoder.up_blocks.0.resnets") - 1,
+    }
 
 
 def tiny_config(shapes: Shapes) -> Config:

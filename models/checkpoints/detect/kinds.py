@@ -23,6 +23,7 @@ OTHER_UPSCALER = "OtherUpscaler"
 # Networks with a folder of their own, by the `_class_name` of their config.json.
 CLASS_KINDS: Mapping[str, Kind] = {
     "AutoencoderKL": "vae",
+    "AsymmetricAutoencoderKL": "vae",
     "VQModel": "vae",
     "AutoencoderTiny": "vae",
     "ControlNetModel": "controlnet",

@@ -52,9 +52,10 @@ _UNUSED = re.compile(
     r"|cond_stage_model\.(?:encoder|decoder|quant_conv|post_quant_conv|quantize)\..*"
     r")"
 )
-# Unused in the file of a first stage: its training loss, and the counters of averaged weights.
+# Unused in the file of a first stage: its training loss, the counters of averaged weights, and
+# layers of the asymmetric autoencoder that diffusers leaves out, too.
 UNUSED_IN_FIRST_STAGE = re.compile(
-    r"(?:first_stage_model\.)?loss\..*|model_ema\.(?:decay|num_updates)"
+    r"(?:first_stage_model\.)?loss\..*|model_ema\.(?:decay|num_updates)|decoder\.up_layers\..*"
 )
 
 _Plans = Callable[[Mapping[str, Shape], Family], KeyPlan]

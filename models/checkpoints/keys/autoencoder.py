@@ -18,7 +18,7 @@ _MAPS = {"q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 
 
 def autoencoder_plan(keys: Collection[str]) -> KeyPlan:
-    """Return the plan of our AutoencoderKL or VQModel; keys are without prefix."""
+    """Return the plan of our first stage of any class; keys are without prefix."""
     ups = [int(m[1]) for key in keys if (m := re.match(r"decoder\.up\.([0-9])\.", key))]
     return apply(_rules(max(ups, default=0)), keys)
 
@@ -31,6 +31,7 @@ def _rules(coarsest: int) -> list[Rule]:
     rules = [
         Rule(rf"(?P<rest>{_SAME})", r"\g<rest>"),
         Rule(r"(encoder|decoder)\.norm_out\.(.*)", r"\1.conv_norm_out.\2"),
+        Rule(r"decoder\.encoder\.(layers\..*)", r"decoder.condition_encoder.\1"),
     ]
     for old, new in levels:
         rules += _resnet(rf"{old}\.block\.(\d+)", rf"{new}.resnets.\1")

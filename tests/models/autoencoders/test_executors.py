@@ -20,7 +20,17 @@ TINY = {
     "num_encoder_blocks": [1, 2, 1],
     "num_decoder_blocks": [2, 1, 1],
 }
-KINDS = {name: CONFIGS[name] for name in ("vq-attention",)} | {"tiny": TINY}
+ASYMMETRIC = {
+    "_class_name": "AsymmetricAutoencoderKL",
+    "down_block_out_channels": [32, 32, 32, 64],
+    "up_block_out_channels": [32, 64, 64, 64],
+    "layers_per_up_block": 1,
+}
+KINDS = {
+    "vq-attention": CONFIGS["vq-attention"],
+    "tiny": TINY,
+    "asymmetric": ASYMMETRIC,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -92,7 +92,7 @@ def sd2_state(name: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("name", "file", "prediction"),
     [
-        ("sd2", "512-base-ema", "epsilon"),
+        pytest.param("sd2", "512-base-ema", "epsilon", marks=pytest.mark.long),
         ("sd2", "v2-1_768-ema-pruned", "v_prediction"),
         ("sd2-inpainting", "512-inpainting-ema", "epsilon"),
     ],
@@ -116,9 +116,14 @@ def test_image_of_stable_diffusion_2_equals_diffusers(
     ("name", "pipeline", "changes"),
     [
         ("sdxl-inpainting", "StableDiffusionXLInpaintPipeline", {"in_channels": 9}),
-        ("sdxl-edit", "StableDiffusionXLInstructPix2PixPipeline", {"in_channels": 8}),
+        pytest.param(
+            *("sdxl-edit", "StableDiffusionXLInstructPix2PixPipeline", {"in_channels": 8}),
+            marks=pytest.mark.long,
+        ),
         ("sdxl", "StableDiffusionXLPipeline", distilled(SSD_1B_UNET)),
-        ("sdxl", "StableDiffusionXLPipeline", distilled(VEGA_UNET)),
+        pytest.param(
+            "sdxl", "StableDiffusionXLPipeline", distilled(VEGA_UNET), marks=pytest.mark.long
+        ),
     ],
     ids=["sdxl-inpainting", "sdxl-edit", "ssd-1b", "segmind-vega"],
 )
@@ -136,7 +141,9 @@ def test_image_of_sdxl_and_its_derivatives_equals_diffusers(
     ("name", "marks", "sampler", "schedule", "scheduler"),
     [
         ("sdxl-playground", PLAYGROUND, "dpmpp_2m", "karras", "EDMDPMSolverMultistepScheduler"),
-        ("sdxl", COSXL, "euler", "exponential", "EDMEulerScheduler"),
+        pytest.param(
+            *("sdxl", COSXL, "euler", "exponential", "EDMEulerScheduler"), marks=pytest.mark.long
+        ),
         ("sdxl-edit", COSXL, "euler", "exponential", "EDMEulerScheduler"),
     ],
     ids=["playground", "cosxl", "cosxl-edit"],

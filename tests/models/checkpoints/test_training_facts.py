@@ -135,10 +135,10 @@ def test_metadata_state_the_prediction_type(
     ("yaml", "prediction", "zero_snr"),
     [
         (COMPVIS, "v_prediction", False),
-        (COMPVIS.replace('"v"', "eps"), "epsilon", False),
+        pytest.param(COMPVIS.replace('"v"', "eps"), "epsilon", False, marks=pytest.mark.long),
         (COMPVIS.replace('"v"', "v\n    zero_snr: true"), "v_prediction", True),
-        ("parameterization: v\n", "v_prediction", False),
-        (SGM % ("VScaling", LEGACY), "v_prediction", False),
+        pytest.param("parameterization: v\n", "v_prediction", False, marks=pytest.mark.long),
+        pytest.param(SGM % ("VScaling", LEGACY), "v_prediction", False, marks=pytest.mark.long),
         (SGM % ("EpsScaling", LEGACY), "epsilon", False),
     ],
 )
@@ -226,12 +226,16 @@ def test_what_is_not_understood_is_refused(
     ("name", "facts", "prediction", "size"),
     [
         ("v2-1_768-ema-pruned", {}, "v_prediction", 96),
-        ("768-v-ema", {}, "v_prediction", 96),
-        ("512-base-ema", {}, "epsilon", 64),
+        pytest.param("768-v-ema", {}, "v_prediction", 96, marks=pytest.mark.long),
+        pytest.param("512-base-ema", {}, "epsilon", 64, marks=pytest.mark.long),
         ("v2-1_512-ema-pruned", {}, "epsilon", 64),
-        ("mine", {"yaml": "parameterization: eps"}, "epsilon", 64),
+        pytest.param(
+            "mine", {"yaml": "parameterization: eps"}, "epsilon", 64, marks=pytest.mark.long
+        ),
         ("mine", {"yaml": "parameterization: v"}, "v_prediction", 96),
-        ("mine", {"metadata": {PREDICTION: "epsilon"}}, "epsilon", 64),
+        pytest.param(
+            "mine", {"metadata": {PREDICTION: "epsilon"}}, "epsilon", 64, marks=pytest.mark.long
+        ),
         ("mine", {"metadata": {PREDICTION: "v"}}, "v_prediction", 96),
         ("512-base", {"metadata": {PREDICTION: "v"}}, "v_prediction", 96),
     ],

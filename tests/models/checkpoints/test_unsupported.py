@@ -18,7 +18,6 @@ from models.checkpoints.detect.kinds import detect_kind
 from models.checkpoints.errors import UnknownFamily
 from models.loading.inspection import inspect_checkpoint
 from models.loading.loader import load_model
-from tests.support.tiny_models import write_tiny_sd
 
 ONLY = "only latent diffusion models with a UNet are supported"
 SMALL = {"num_layers": 1, "attention_head_dim": 8, "num_attention_heads": 2}
@@ -211,19 +210,3 @@ def test_folder_of_another_task_is_refused_by_name(
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
     with pytest.raises(UnknownFamily, match=f"{pipeline} is {name}, which is not supported$"):
         load_model(str(tmp_path), torch.device("cpu"))
-
-
-def test_asymmetric_autoencoder_is_refused_by_name(tmp_path: Path) -> None:
-    """Alone, in a model, and as a file. It reads the masked image while it decodes."""
-    folder = write_tiny_sd(tmp_path / "model")
-    sizes = {"down_block_out_channels": (32,), "up_block_out_channels": (32,)}
-    diffusers.AsymmetricAutoencoderKL(**sizes).save_pretrained(folder / "vae")
-    sentence = "is an asymmetric autoencoder, whose decoder reads the image and the mask, which is"
-    with pytest.raises(UnknownFamily, match=f"^AsymmetricAutoencoderKL {sentence}"):
-        inspect_checkpoint(str(folder / "vae"))
-    with pytest.raises(UnknownFamily, match=sentence):
-        load_model(str(folder), torch.device("meta"))
-    assert any(sentence in problem for problem in inspect_checkpoint(str(folder)).all_problems)
-    file = folder / "vae/diffusion_pytorch_model.safetensors"
-    with pytest.raises(UnknownFamily, match=f"it {sentence}"):
-        inspect_checkpoint(str(file))

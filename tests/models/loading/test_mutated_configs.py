@@ -22,7 +22,7 @@ from models.text.tokenizer import Tokenizer
 from tests.models.published import small_models
 from tests.models.text.test_vocabularies import write_sentence_pieces
 from tests.support.shared_files import SHARED, shared_file
-from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
+from tests.support.tiny_models import write_tiny_asymmetric, write_tiny_sd, write_tiny_sdxl
 
 RUNS = settings(
     max_examples=40,
@@ -99,6 +99,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         small_models.write_text_to_image(root / "text"),
         small_models.write_unconditional(root / "unconditional"),
         write_tiny_sd(root / "json"),
+        write_tiny_asymmetric(write_tiny_sd(root / "asymmetric")),
     ]
     tokenizer = root / "json/tokenizer"
     vocab = json.loads((tokenizer / "vocab.json").read_text())

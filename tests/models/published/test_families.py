@@ -170,7 +170,18 @@ def assert_equal_images(model: LatentDiffusion, pipe: Any, params: SamplingParam
     assert_same_image(ours(model, params), theirs(pipe, params))
 
 
-@pytest.mark.parametrize("published", FAMILIES, ids=str)
+# Their parts are those of other families here, or of single files in test_family_files.py.
+LONG = {
+    *("normalised", "sd2-base", "cosxl", "sdxl-flow", "sdxl-inpainting", "sdxl-instruct-pix2pix"),
+    *("segmind-vega", "koala", "bk-sdm-small"),
+}
+
+
+@pytest.mark.parametrize(
+    "published",
+    [pytest.param(each, marks=pytest.mark.long if each.name in LONG else ()) for each in FAMILIES],
+    ids=str,
+)
 def test_image_of_a_folder_equals_diffusers(published: Published, tmp_path: Path) -> None:
     folder = write(published, tmp_path)
     assert inspect_checkpoint(str(folder)).valid
@@ -196,7 +207,9 @@ class FlowScheduler(diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[
     "published",
     [
         Published("sd1", "StableDiffusionPipeline", SD1_UNET, FLOW_MATCH, "euler", "flow"),
-        Published("sdxl", SDXL, SDXL_UNET, FLOW_MATCH, "euler", "flow"),
+        pytest.param(
+            Published("sdxl", SDXL, SDXL_UNET, FLOW_MATCH, "euler", "flow"), marks=pytest.mark.long
+        ),
     ],
     ids=str,
 )
@@ -226,7 +239,9 @@ def test_parameters_at_the_published_size_are_those_of_diffusers(published: Publ
     assert {name: tensor.shape for name, tensor in unet.state_dict().items()} == expected
 
 
-@pytest.mark.parametrize("published", [NORMALISING, PLAYGROUND], ids=str)
+@pytest.mark.parametrize(
+    "published", [pytest.param(NORMALISING, marks=pytest.mark.long), PLAYGROUND], ids=str
+)
 def test_latents_of_an_image_are_normalised_as_by_diffusers(
     published: Published, tmp_path: Path
 ) -> None:

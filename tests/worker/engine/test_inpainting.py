@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from protocol.request.samplers import SAMPLER_TITLES
 from tests.models.lora import spellings
 from tests.models.published import small_models
 from tests.support.tiny_models import (
+    write_tiny_asymmetric,
     write_tiny_controlnet,
     write_tiny_inpainting,
     write_tiny_sd,
@@ -37,10 +38,11 @@ from worker.engine.engine import DiffusionEngine
 from worker.engine.inputs import inputs_of
 from worker.engine.loaded_model import unmeasured
 from worker.engine.merged_loras import MIB, MergedLoras
+from worker.engine.sampling_params import sampling_params_of
 from worker.interfaces import AdmittedJob, Pixels
 from worker.model_manager.tiling import with_tiles
 
-FACTOR = 4  # pixels along a side of a latent, of all these models
+FACTOR = 4  # pixels along a side of a latent; of the asymmetric autoencoder 8
 Mask = NDArray[np.uint8]
 
 
@@ -66,6 +68,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> DiffusionEngine:
         ("paper", small_models.write_inpainting),
     ):
         models[name] = load_model(str(write(folder / name)), torch.device("cpu"))
+    write_tiny_asymmetric(write_tiny_sd(folder / "asymmetric"))
+    asymmetric = load_model(str(folder / "asymmetric"), torch.device("cpu"))
+    models["asymmetric"] = with_tiles(asymmetric, 32)
     return DiffusionEngine(
         {name: unmeasured(model, 4) for name, model in models.items()},
         max_slots=4,
@@ -120,6 +125,7 @@ EXTRAS: dict[str, list[dict[str, Any]]] = {
     "nine": [{}, {"guidance_scale": 1.0}],
     "xl": [{}],
     "paper": [{"prompt": "", "guidance_scale": 1.0}],
+    "asymmetric": [{}, {"mask_mode": "soft"}],
 }
 
 
@@ -209,7 +215,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("model", ["four", "nine"])
+@pytest.mark.parametrize("model", ["four", "nine", "asymmetric"])
 def test_a_crowd_gives_each_request_the_bytes_it_has_alone(
     engine: DiffusionEngine, model: str
 ) -> None:
@@ -228,6 +234,35 @@ def test_a_crowd_gives_each_request_the_bytes_it_has_alone(
     for mine, other in zip(together, alone, strict=True):
         np.testing.assert_array_equal(mine, other)
     assert len({pixels.tobytes() for pixels in alone}) == len(crowd)
+
+
+def test_decoders_condition_is_that_of_the_request_alone(engine: DiffusionEngine) -> None:
+    """Images with and without a mask, whose decoder reads the mask of those that have one."""
+    half = np.zeros((32, 48), np.uint8)
+    half[:, 24:] = 255
+    fields = {"model": "asymmetric", "seed": 5}
+    inpaintings = [Inpainting(noise(48, 32, n), half, fields) for n in range(2)]
+    plain = request(**fields, width=48, height=32)
+    alone = [one.run(engine)[0] for one in inpaintings]
+    listeners = [RecordingListener() for _ in range(4)]
+    engine.admit(AdmittedJob("alone", plain, None, None, listeners[0]))
+    run(engine)
+    alone.append(listeners[0].images[0][0])
+    for n, one in enumerate(inpaintings):
+        engine.admit(one.job(f"job{n}", listeners[1 + n]))
+    engine.admit(AdmittedJob("plain", plain, None, None, listeners[3]))
+    run(engine)
+    for listener, pixels in zip(listeners[1:], alone, strict=True):
+        np.testing.assert_array_equal(listener.images[0][0], pixels)
+    model = engine.models["asymmetric"].model
+    params = sampling_params_of(inpaintings[0].job("job", listeners[0]))
+    (last,) = list(model.generate([replace(params, seed=5)]))[-1]
+    with_mask, without = (
+        model.postprocess(params, model.decode(last.x[None], given)[0]).numpy()
+        for given in (params, None)
+    )
+    np.testing.assert_array_equal(alone[0], with_mask)
+    assert not np.array_equal(with_mask, without)
 
 
 def test_with_a_paste_the_engine_returns_all_that_it_generated(engine: DiffusionEngine) -> None:

@@ -12,13 +12,20 @@ import pytest
 import torch
 from PIL import Image
 
+from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
-from models.outpainting import faded
+from models.outpainting import Canvas, Composition, faded
+from models.outpainting import Outpainting as Rounds
 from protocol.request.inpainting import MaskedContent
 from protocol.request.outpainting import Outpainting, outpainting
 from protocol.request.request import Decoder, Task
 from tests.models.published import small_models
-from tests.support.tiny_models import write_tiny_inpainting, write_tiny_sd, write_tiny_vae
+from tests.support.tiny_models import (
+    write_tiny_asymmetric,
+    write_tiny_inpainting,
+    write_tiny_sd,
+    write_tiny_vae,
+)
 from tests.worker.engine.test_engine import KEY, RecordingListener, request, run
 from worker.engine.engine import DiffusionEngine
 from worker.engine.loaded_model import unmeasured
@@ -35,9 +42,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> DiffusionEngine:
     write_tiny_vae(folder / "four/tiny_vae")
     write_tiny_inpainting(folder / "nine")
     small_models.write_inpainting(folder / "paper")
+    write_tiny_asymmetric(write_tiny_sd(folder / "asymmetric"))
     models = {
         name: unmeasured(load_model(str(folder / name), torch.device("cpu")), 4)
-        for name in ("four", "nine", "paper")
+        for name in ("four", "nine", "paper", "asymmetric")
     }
     return DiffusionEngine(models, max_slots=4)
 
@@ -105,6 +113,7 @@ ALL = [
     {"model": "nine", "strength": 1.0},
     {"model": "nine", "masked_content": MaskedContent.NOTHING},
     {"model": "paper", "strength": 1.0, "prompt": "", "guidance_scale": 1.0},
+    {"model": "asymmetric"},
 ]
 
 
@@ -171,9 +180,12 @@ def test_cancelled_between_rounds(engine: DiffusionEngine) -> None:
     assert not listener.images
 
 
-def test_a_crowd_gives_each_request_the_bytes_it_has_alone(engine: DiffusionEngine) -> None:
+@pytest.mark.parametrize("model", ["four", "asymmetric"])
+def test_a_crowd_gives_each_request_the_bytes_it_has_alone(
+    engine: DiffusionEngine, model: str
+) -> None:
     crowd = [
-        Job(noise(36, 29, seed), borders, {"model": "four", "seed": seed, "n": 1 + seed % 2})
+        Job(noise(36, 29, seed), borders, {"model": model, "seed": seed, "n": 1 + seed % 2})
         for seed, borders in enumerate(BORDERS)
     ]
     alone = [job.run(engine) for job in crowd]
@@ -185,6 +197,34 @@ def test_a_crowd_gives_each_request_the_bytes_it_has_alone(engine: DiffusionEngi
     for listener, images in zip(listeners, alone, strict=True):
         for index, pixels in enumerate(images):
             np.testing.assert_array_equal(listener.images[index][0], pixels)
+
+
+def test_decoder_reads_what_is_known_before_the_end_of_a_round(engine: DiffusionEngine) -> None:
+    """The asymmetric autoencoder is conditioned on it, see its tests."""
+    model, image = engine.models["asymmetric"].model, noise(20, 32)
+    window = slice(0, 32), slice(0, 32)
+    canvas = Canvas(image, (slice(0, 32), slice(12, 32)), (32, 32), window, 2)
+    given: list[SamplingParams] = []
+
+    def decode(latents: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+        given.append(params)
+        return model.decode(latents, params)
+
+    params = SamplingParams(width=32, height=32, steps=2, strength=1.0, guidance_scale=1.0)
+    rounds = Rounds(model, params, canvas, [window], decode)
+    (state,) = model.start(rounds.round_params(window), [3])
+    (composition,) = (later.begin(state) for later in rounds.passes(2))
+    assert isinstance(composition, Composition)
+    while not composition.done:
+        composition.advance()
+    [one] = given
+    assert one.image is not None
+    assert one.mask is not None
+    unknown = one.mask[0].numpy() == 1
+    assert unknown[:, :12].all()
+    assert not unknown[:, 12:].any()
+    known = ((one.image / 2 + 0.5) * 255).round().byte().movedim(0, -1).numpy()
+    np.testing.assert_array_equal(known[:, 12:], image)
 
 
 def test_transparent_image_keeps_its_alpha_and_colours() -> None:
