@@ -78,8 +78,8 @@ def test_three_jobs_are_queued_and_found_again_after_a_reload(page: Page) -> Non
     expect(thumbnails(page)).to_have_count(8)
     expect(rows).to_have_count(0)
     expect(page).to_have_title("Darkroom")
-    assert page.locator("#prompt").input_value() == "the red cat"
-    assert page.locator("#steps").input_value() == "148"
+    expect(page.locator("#prompt")).to_have_value("the red cat")
+    expect(page.locator("#steps")).to_have_value("148")
 
 
 def test_escape_cancels(page: Page) -> None:
