@@ -74,6 +74,7 @@ from service.routes import (
     job_events,
     job_list,
     jobs,
+    keys,
     models,
     pages,
     recipes,
@@ -136,7 +137,7 @@ def create_app(settings: ServiceSettings, store: ObjectStore | None = None) -> F
     app.router.default = _not_found
     for routes in (
         *(generation, recipes, batches, job_list, jobs, job_events, files, webhooks),
-        *(models, tokens, installs, health, pages),
+        *(models, tokens, installs, keys, health, pages),
     ):
         app.include_router(routes.router)
     for dialect in dialects:

@@ -27,6 +27,7 @@ TAGS = [
     {"name": "jobs", "description": "Jobs and their images."},
     {"name": "files", "description": "Files that clients have uploaded."},
     {"name": "models", "description": "The models, and what they can do."},
+    {"name": "keys", "description": "The API key of a client."},
     {"name": "health", "description": "For monitoring."},
 ]
 SECURITY_SCHEMES = {

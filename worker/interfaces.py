@@ -5,7 +5,7 @@ them. The tests of each replace the other by a few lines.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,14 +25,14 @@ class JobListener(ABC):
     """Callbacks for one job, called from the thread that calls `admit` or `step`.
 
     Exactly one of `on_done` and `on_error` is called, and nothing after it. All return at once.
-    A listener may leave out `on_progress` and `on_preview`.
+    A listener may leave out `on_progress` and `on_previews`.
     """
 
     def on_progress(self, step: int, steps: int) -> None:  # noqa: B027 - optional
         """Note that `step` of `steps` denoising steps are done, over all images of the job."""
 
-    def on_preview(self, pixels: Pixels) -> None:  # noqa: B027 - optional
-        """Take a small preview (H, W, 3) of the job's first unfinished image."""
+    def on_previews(self, pixels: Mapping[int, Pixels]) -> None:  # noqa: B027 - optional
+        """Take small previews (H, W, 3) of unfinished images of the job, by their index."""
 
     @abstractmethod
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
@@ -76,7 +76,6 @@ class AdmittedJob:
     decode_s: float = field(default=0.0, init=False)
     first_step_at: float | None = field(default=None, init=False)
     last_step_at: float = field(default=0.0, init=False)
-    next_preview_at: float = field(default=0.0, init=False)
 
     def count_steps(self, steps: int, started_at: float, ended_at: float) -> None:
         """Count steps of one of the job's images."""

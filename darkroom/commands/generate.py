@@ -89,7 +89,7 @@ class _Generation:
     ) -> None:
         self._output: Path = arguments.output
         self._images_each: int = arguments.n or 1
-        self._reader = client if arguments.json else None
+        self._as_json: bool = arguments.json
         self._args = generate_args
         self._client = client
         self._progress = progress
@@ -112,7 +112,7 @@ class _Generation:
             )
         first = number * self._images_each + 1
         paths = [self._path(first + index) for index, _ in enumerate(result.images)]
-        await write_images(paths, result, self._reader, self._console)
+        await write_images(paths, result, self._as_json, self._console)
         self._progress.finish_one()
 
     def _path(self, number: int) -> Path:

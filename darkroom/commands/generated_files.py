@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from darkroom_client import AsyncClient, GeneratedImage, Recipe, Result
+from darkroom_client import AsyncResult, ImageFile, Recipe
 from protocol.folder import Folder
 
 
@@ -16,22 +16,21 @@ class CannotWrite(RuntimeError):
 
 
 async def write_images(
-    paths: Sequence[Path], result: Result, reader: AsyncClient | None, console: Console
+    paths: Sequence[Path], result: AsyncResult, as_json: bool, console: Console
 ) -> None:
     """Write the images of a job with their extra files, next to them: out.png, out-depth.png.
 
-    With a `reader`, the recipe of each image is printed to standard output. Raises CannotWrite.
+    `as_json`: the recipe of each image is printed to standard output. Raises CannotWrite.
     """
     for path, image in zip(paths, result.images, strict=True):
         _write(path, image, console)
-        if reader is not None:
-            recipe = await reader.read_recipe(image)
-            print(json.dumps(_line(path, image, result, recipe)), flush=True)
+        if as_json:
+            print(json.dumps(_line(path, image, result, await image.recipe())), flush=True)
     for warning in result.warnings:
         console.print(f"warning: {warning.detail}", soft_wrap=True)
 
 
-def _line(path: Path, image: GeneratedImage, result: Result, recipe: Recipe) -> dict[str, Any]:
+def _line(path: Path, image: ImageFile, result: AsyncResult, recipe: Recipe) -> dict[str, Any]:
     """Return what is printed of an image; `request` can be sent again as it is."""
     return {
         "file": str(path),
@@ -46,7 +45,7 @@ def _line(path: Path, image: GeneratedImage, result: Result, recipe: Recipe) -> 
     }
 
 
-def _write(path: Path, image: GeneratedImage, console: Console) -> None:
+def _write(path: Path, image: ImageFile, console: Console) -> None:
     files = {path: image.content} | {
         path.with_name(f"{path.stem}-{extra.kind}.{extra.format}"): extra.content
         for extra in image.extras.values()

@@ -99,9 +99,9 @@ class JobResult(Record):
 class Progress(Record):
     """The progress of a job: `step` of `steps` denoising steps, over all its images together.
 
-    For a waiting job: the progress of loading its model, in percent. `previews` counts the previews
-    so far, of which the latest is stored separately. The message that it has finished may carry
-    its `result`.
+    For a waiting job: the progress of loading its model, in percent. `previews` counts the times
+    that previews were made, of which the latest are stored separately. The message that it has
+    finished may carry its `result`.
     """
 
     job_id: JobId

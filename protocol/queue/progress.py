@@ -6,6 +6,8 @@ a message with a terminal state. So a lost message causes a delay, never a lost 
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pydantic import ValidationError
 from redis import Redis
@@ -15,11 +17,31 @@ from protocol.connection.keyspace import key
 from protocol.connection.redis_client import redis_errors
 from protocol.queue.job import Phase, Progress
 
-__all__ = ["Phase", "Progress", "ProgressBoard", "channel", "progress_messages"]
+__all__ = ["Phase", "Previews", "Progress", "ProgressBoard", "channel", "progress_messages"]
 
 TTL_S = 3600
 PREVIEW_TTL_S = 300
-NO_PREVIEWS: Mapping[str, bytes] = {}
+
+
+@dataclass(frozen=True)
+class Previews:
+    """JPEGs of the images of a job that runs.
+
+    `first` is of its first unfinished image, if that has a new one. `each` has those of all images
+    by their index; it is empty for a job of one image. `number` counts the times that previews of
+    the job were made.
+    """
+
+    first: bytes | None
+    each: Mapping[int, bytes] = field(default_factory=dict)
+    number: int = 1
+
+    def after(self, before: "Previews") -> "Previews":
+        """Return these, with those of other images from `before`, which were not sent."""
+        return replace(self, first=self.first or before.first, each={**before.each, **self.each})
+
+
+NO_PREVIEWS: Mapping[str, Previews] = {}
 
 
 class ProgressBoard:
@@ -37,15 +59,22 @@ class ProgressBoard:
         self.publish_all([progress])
 
     def publish_all(
-        self, updates: Sequence[Progress], previews: Mapping[str, bytes] = NO_PREVIEWS
+        self, updates: Sequence[Progress], previews: Mapping[str, Previews] = NO_PREVIEWS
     ) -> None:
         """Do the same for many jobs in one round trip, as after every denoising step.
 
-        `previews` are JPEGs by job id.
+        `previews` are by job id. Of each image the latest is kept.
         """
         with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for job_id, jpeg in previews.items():
-                pipe.set(_preview(job_id), jpeg, ex=PREVIEW_TTL_S)
+            for job_id, made in previews.items():
+                if made.first is not None:
+                    pipe.set(_preview(job_id), made.first, ex=PREVIEW_TTL_S)
+                if made.each:
+                    numbered: dict[Any, Any] = {
+                        index: b"%d %b" % (made.number, jpeg) for index, jpeg in made.each.items()
+                    }
+                    pipe.hset(_previews(job_id), mapping=numbered)
+                    pipe.expire(_previews(job_id), PREVIEW_TTL_S)
             for progress in updates:
                 message = progress.model_dump_json()
                 pipe.set(channel(progress.job_id), message, ex=self._ttl_s)
@@ -59,14 +88,32 @@ class ProgressBoard:
         return None if found is None else Progress.model_validate_json(found)
 
     def preview(self, job_id: str) -> bytes | None:
-        """Return the latest preview of a job, a JPEG, None if there was none lately."""
+        """Return the latest preview of a job's first unfinished image, a JPEG; None without one."""
         with redis_errors():
             found: bytes | None = self._redis.get(_preview(job_id))  # type: ignore[assignment]  # sync client
         return found
 
+    def previews(self, job_id: str, seen: int) -> dict[int, bytes]:
+        """Return the latest previews of a job of several images, JPEGs by index.
+
+        Those whose number is at most `seen` are left out.
+        """
+        with redis_errors():
+            found: dict[bytes, bytes] = self._redis.hgetall(_previews(job_id))  # type: ignore[assignment]  # sync client
+        numbered = {int(index): value.partition(b" ") for index, value in found.items()}
+        return {
+            index: jpeg
+            for index, (number, _, jpeg) in sorted(numbered.items())
+            if int(number) > seen
+        }
+
 
 def _preview(job_id: str) -> str:
     return key("preview", job_id)
+
+
+def _previews(job_id: str) -> str:
+    return key("previews", job_id)
 
 
 def channel(job_id: str) -> str:

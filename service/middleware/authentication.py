@@ -12,7 +12,7 @@ from service.auth.signed_urls import READER
 from service.auth.subprotocol_key import headers_with_key
 from service.middleware.errors import send_error
 from service.middleware.path_prefix import path_pattern
-from service.middleware.public_paths import HEALTH, METRICS, PAGES, SAFE_METHODS
+from service.middleware.public_paths import HEALTH, METRICS, OWN_KEY, PAGES, SAFE_METHODS
 from service.settings import ServiceSettings
 
 GENERATES = "POST"  # the method of every route that generates
@@ -56,7 +56,8 @@ class AuthenticationMiddleware:
                 return READER
         headers = headers_with_key(scope)
         user: User = await services.api_keys.authenticate(headers)
-        user.require(required_scope(method, scope["path"]))
+        if not (method in SAFE_METHODS and scope["path"] == OWN_KEY):
+            user.require(required_scope(method, scope["path"]))
         if method == GENERATES and not self._is_uncounted(scope["path"]):
             await services.admission.check(user, headers.get(HEADER))
         return user

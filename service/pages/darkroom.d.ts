@@ -75,8 +75,10 @@ export interface JobStatus {
   step: number;
   steps: number;
   phase?: string;
-  /** A small JPEG, with an event that has a new one. */
+  /** A small JPEG of the first unfinished image, with an event that has a new one. */
   preview?: Blob;
+  /** Of a job of several images: one of each image that has a new one. */
+  previews?: { index: number; blob: Blob }[];
   error?: Problem;
   result?: Record<string, unknown>;
   warnings: Warning[];

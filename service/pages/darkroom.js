@@ -376,11 +376,15 @@ function resultOf(client, { id, state, error, result, warnings }) {
   return { id, images, timings: result.timings, warnings };
 }
 
-/** Return a job as the server describes it with its progress: `step` of `steps`, a preview as a Blob. */
+/** Return a job as the server describes it with its progress: `step` of `steps`, previews as Blobs. */
 function statusOf({ progress = {}, ...job }) {
-  const { step = 0, steps = 0, phase, preview } = progress;
-  const blob = preview && new Blob([bytesOf(preview)], { type: "image/jpeg" });
-  return { ...job, step, steps, phase, ...(blob && { preview: blob }) };
+  const { step = 0, steps = 0, phase, preview, previews } = progress;
+  const blobOf = (base64) => new Blob([bytesOf(base64)], { type: "image/jpeg" });
+  return {
+    ...job, step, steps, phase,
+    ...(preview && { preview: blobOf(preview) }),
+    ...(previews && { previews: previews.map(({ index, base64 }) => ({ index, blob: blobOf(base64) })) }),
+  };
 }
 
 /** Yield the events of a stream (text/event-stream). `onChunk` is called whenever something arrives. */

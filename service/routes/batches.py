@@ -17,6 +17,7 @@ from service.routes.links import path_of
 from service.routes.submission import invalid_counted, wait_for_model, webhook_target
 from service.schemas.batches import BatchRequest, BatchResponse
 from service.schemas.body_parser import JSON_TYPE, read_fields
+from service.schemas.examples import JOB
 from service.schemas.problem_responses import ACCESS_STATUSES, SERVER_STATUSES, problem_responses
 from service.schemas.request_bodies import REFERENCE, parameters
 from service.schemas.response_builder import ResponseBuilder
@@ -40,7 +41,7 @@ BODY: dict[str, Any] = {
         },
     },
 }
-BatchId = Annotated[str, Path(pattern=JOB_ID, description="32 hexadecimal digits.")]
+BatchId = Annotated[str, Path(pattern=JOB_ID, description="32 hexadecimal digits.", examples=[JOB])]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Jobs of the page.")]
 Cursor = Annotated[
     str | None, Query(pattern="^[0-9]{1,4}$", description="`next` of the page before.")

@@ -35,6 +35,7 @@ from service.jobs.job_watcher import JobWatcher
 from service.jobs.model_directory import ModelDirectory
 from service.jobs.readiness import Readiness
 from service.routes.links import base_url_of
+from service.schemas.examples import JOB
 from service.schemas.response_builder import ResponseBuilder
 from service.settings import ServiceSettings
 from service.telemetry.metrics import Metrics
@@ -99,7 +100,9 @@ async def _user(connection: HTTPConnection) -> User:
 
 ServicesDep = Annotated[Services, Depends(_services)]
 UserDep = Annotated[User, Depends(_user)]
-JobIdPath = Annotated[str, Path(pattern=JOB_ID, description="32 hexadecimal digits.")]
+JobIdPath = Annotated[
+    str, Path(pattern=JOB_ID, description="32 hexadecimal digits.", examples=[JOB])
+]
 
 
 async def _job(job_id: JobIdPath, services: ServicesDep, user: UserDep) -> JobView:

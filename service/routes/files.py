@@ -11,12 +11,15 @@ from service.images.image_file import FORMATS
 from service.routes.client_files import HEIC_TYPE, ending_of
 from service.routes.deps import ServicesDep, UserDep
 from service.routes.endings import with_endings
+from service.schemas.examples import JOB
 from service.schemas.file_responses import CACHED, FILE_HEADERS
 from service.schemas.problem_responses import ACCESS_STATUSES, SERVER_STATUSES, problem_responses
 from service.schemas.request_bodies import BINARY
 
 TYPES = (*(f"image/{name.lower()}" for name in FORMATS), HEIC_TYPE)
-FileIdPath = Annotated[str, Path(pattern=JOB_ID, description="32 hexadecimal digits.")]
+FileIdPath = Annotated[
+    str, Path(pattern=JOB_ID, description="32 hexadecimal digits.", examples=[JOB])
+]
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 

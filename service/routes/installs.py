@@ -33,7 +33,14 @@ BODY: dict[str, Any] = {
         },
     },
 }
-InstallId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="16 hexadecimal digits.")]
+InstallId = Annotated[
+    str,
+    Path(
+        pattern="^[0-9a-f]{16}$",
+        description="16 hexadecimal digits.",
+        examples=["0123456789abcdef"],
+    ),
+]
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 

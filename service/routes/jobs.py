@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 PROBLEMS = problem_responses(*ACCESS_STATUSES, *SERVER_STATUSES, 404, 422)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
-IndexPath = Annotated[int, Path(ge=0, le=9999, description="From 0, in order of the seeds.")]
+IndexPath = Annotated[
+    int, Path(ge=0, le=9999, description="From 0, in order of the seeds.", examples=[0])
+]
 HEADERS = {
     **DESCRIPTIONS,
     "ETag": {"description": "For `If-None-Match`.", "schema": {"type": "string"}},

@@ -22,7 +22,9 @@ PROBLEMS = problem_responses(*ACCESS_STATUSES, *SERVER_STATUSES)
 COMMAND_PROBLEMS = problem_responses(*ACCESS_STATUSES, *SERVER_STATUSES, 404, 422, 429)
 OWNER = "darkroom"  # of all models, where an API wants one
 LOADABLE = (ModelState.READY, ModelState.LOADING, ModelState.ON_DEMAND)
-ModelName = Annotated[str, Path(min_length=1, max_length=200, description="Its name, or an alias.")]
+ModelName = Annotated[
+    str, Path(min_length=1, max_length=200, description="Its name, or an alias.", examples=["tiny"])
+]
 router = APIRouter(prefix="/v1", tags=["models"], responses=PROBLEMS)
 
 

@@ -22,10 +22,13 @@ from service.schemas.responses import (
     GenerationResponse,
     ImageResponse,
     JobResponse,
+    PreviewResponse,
     ProgressResponse,
 )
 
 MAX_BASE64 = 64_000_000  # characters of all files in an answer
+
+Previews = dict[str, str | list[PreviewResponse] | None]  # fields of `ProgressResponse`
 
 
 @dataclass(frozen=True)
@@ -41,25 +44,26 @@ class ResponseBuilder:
     link: Callable[[str, int, str], str]
 
     async def job(self, view: JobView, seen: int = 0) -> JobResponse:
-        """Return a job, with its latest preview if it has made more of them than `seen`.
+        """Return a job, with its latest previews if they were made more often than `seen`.
 
-        Blocking calls, for the preview and for a finished job, run in a thread.
+        Blocking calls, for the previews and for a finished job, run in a thread.
         """
-        preview = None
+        previews: Previews = {}
         if previews_of(view) > seen:
-            preview = await run_in_threadpool(self._preview, view.id)
+            previews = await run_in_threadpool(self._previews, view.id, seen)
         if view.result is None:
-            return self.job_now(view, preview)
+            return self.job_now(view, previews)
         return await run_in_threadpool(self.job_now, view)
 
-    def _preview(self, job_id: str) -> str | None:
-        """Return a preview in base64; None during an outage, which must not end a stream."""
+    def _previews(self, job_id: str, seen: int) -> Previews:
+        """Return fields of the progress; none during an outage, which must not end a stream."""
         with suppress(QueueUnavailable):
-            if jpeg := self.board.preview(job_id):
-                return base64.b64encode(jpeg).decode()
-        return None
+            first, each = self.board.preview(job_id), self.board.previews(job_id, seen)
+            images = [PreviewResponse(index=n, base64=_base64(one)) for n, one in each.items()]
+            return {"preview": _base64(first) if first else None, "previews": images or None}
+        return {}
 
-    def job_now(self, view: JobView, preview: str | None = None) -> JobResponse:
+    def job_now(self, view: JobView, previews: Previews | None = None) -> JobResponse:
         """Return a job; for one that has finished it blocks."""
         error = view.error and problem_of(DarkroomError.from_record(view.error))
         return JobResponse(
@@ -67,7 +71,7 @@ class ResponseBuilder:
             state=view.state,
             position=view.position,
             eta_s=view.eta_s,
-            progress=_progress(view, preview),
+            progress=_progress(view, previews or {}),
             result=self.images(view, ResponseKind.URL) if view.result else None,
             error=error,
             warnings=view.warnings,
@@ -132,7 +136,7 @@ class ResponseBuilder:
     def _file(self, key: str, link: str, kind: ResponseKind) -> dict[str, str]:
         match kind:
             case ResponseKind.BASE64:
-                return {"base64": base64.b64encode(self.store.get(key)).decode()}
+                return {"base64": _base64(self.store.get(key))}
             case ResponseKind.URL:
                 return {"url": self._presigned(key) or link}
 
@@ -165,13 +169,17 @@ def json_response(
 
 
 def previews_of(view: JobView) -> int:
-    """Return the number of previews that a running job has made; 0 in other states."""
+    """Return how often a running job has made previews; 0 in other states."""
     return view.progress.previews if view.progress and view.state is JobState.RUNNING else 0
 
 
-def _progress(view: JobView, preview: str | None) -> ProgressResponse | None:
+def _base64(file: bytes) -> str:
+    return base64.b64encode(file).decode()
+
+
+def _progress(view: JobView, previews: Previews) -> ProgressResponse | None:
     """Return the progress of a job; None while the number of steps is unknown."""
     if view.progress is None or view.progress.steps == 0:
         return None
     fields = view.progress.model_dump(include={"step", "steps", "phase"})
-    return ProgressResponse.model_validate(fields | {"preview": preview})
+    return ProgressResponse.model_validate(fields | previews)

@@ -55,6 +55,13 @@ class GenerationResponse(BaseModel):
     warnings: ResponseWarnings = ()
 
 
+class PreviewResponse(BaseModel):
+    """A small JPEG of the image with this index."""
+
+    index: int
+    base64: str = Field(json_schema_extra={"contentEncoding": "base64"})
+
+
 class ProgressResponse(BaseModel):
     """Denoising steps done and in total; in phase `load`, how much of the model is loaded."""
 
@@ -63,8 +70,13 @@ class ProgressResponse(BaseModel):
     phase: Phase | None = None
     preview: str | None = Field(
         default=None,
-        description="A preview of the image as a JPEG, if the request asked for previews.",
+        description="A preview of the first unfinished image as a JPEG, if the request asked for "
+        "previews.",
         json_schema_extra={"contentEncoding": "base64"},
+    )
+    previews: list[PreviewResponse] | None = Field(
+        default=None,
+        description="Of a job of several images: the previews of all that have a new one.",
     )
 
 

@@ -16,6 +16,7 @@ from darkroom_client import (
     Forbidden,
     JobFailed,
     JobState,
+    JobStatus,
     ServerUnreachable,
     Unauthorized,
     UnknownModel,
@@ -28,6 +29,7 @@ from protocol.request import tasks
 from service.schemas.requests import REQUESTS
 from tests.darkroom_client.flaky_transport import AsyncFlakyTransport, FlakyTransport, Losses
 from tests.service.conftest import ABLE, Running, running
+from tests.service.fake_worker import preview
 from tests.service.keys import ADMIN_KEY
 from tests.service.sample_images import gradient, packed
 
@@ -171,6 +173,21 @@ def test_previews_are_jpeg_files(service: Running) -> None:
                 service.worker.release()
     assert previews
     assert {preview[:3] for preview in previews} == {b"\xff\xd8\xff"}
+
+
+def test_job_of_several_images_has_previews_of_each(service: Running) -> None:
+    service.worker.hold_at_step = 2
+    service.worker.hold()
+    seen: list[JobStatus] = []
+    with Client(service.url) as client:
+        for status in client.submit("txt2img", prompt="a cat", n=3, previews=True).events():
+            seen.append(status)
+            if status.step == 2:
+                service.worker.release()
+    held = next(status for status in seen if status.step == 2)
+    assert held.previews == {index: preview(2 + index) for index in range(3)}
+    assert held.preview == held.previews[0]
+    assert not seen[-1].previews
 
 
 def test_failed_job_raises_its_reason(service: Running) -> None:

@@ -80,9 +80,11 @@ def test_batch_and_list(node: ClientProcess, stack_url: str) -> None:
 def test_progress_with_previews(node: ClientProcess, service: Running) -> None:
     service.worker.hold_at_step = 2
     service.worker.hold()
-    last = node("watch", url=service.url)[-1]
+    last = node("watch", url=service.url, fields={"n": 2})[-1]
     assert (last["state"], last["steps"]) == ("running", 4)
     assert base64.b64decode(last["preview"])[:3] == b"\xff\xd8\xff"
+    assert [one["index"] for one in last["previews"]] == [0, 1]
+    assert last["previews"][0]["base64"] == last["preview"] != last["previews"][1]["base64"]
 
 
 @pytest.mark.parametrize(

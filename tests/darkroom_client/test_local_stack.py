@@ -23,6 +23,7 @@ from darkroom_client import (
     JobStatus,
     UnknownJob,
     async_client,
+    records,
 )
 from darkroom_client import client as client_module
 from darkroom_client.fields import ImageInput
@@ -39,7 +40,8 @@ def test_images_with_seed_progress_and_recipe(stack_url: str) -> None:
         assert {image.pil().size for image in result.images} == {(32, 32)}
         assert seen[-1].state is JobState.FINISHED
         assert result.timings["total"] > 0
-        recipe = client.read_recipe(result.images[1])
+        recipe = result.images[1].recipe()
+        assert recipe == client.read_recipe(result.images[1].content)
         assert (recipe.source, recipe.task, recipe.needs) == ("darkroom", "txt2img", ())
         assert recipe.request is not None
         again = client.run("txt2img", **recipe.request)
@@ -51,8 +53,14 @@ async def test_both_clients_give_the_same_bytes(stack_url: str) -> None:
         first, second = await asyncio.gather(
             *(client.generate("a cat", steps=4, seed=seed) for seed in (1, 2))
         )
+        recipe = await second.image.recipe()
+    assert recipe.request is not None
+    assert (recipe.request["prompt"], recipe.request["seed"]) == ("a cat", 2)
     with Client(stack_url) as blocking:
-        assert blocking.generate("a cat", steps=4, seed=1).image.content == first.image.content
+        again = blocking.generate("a cat", steps=4, seed=1)
+        assert again.image.content == first.image.content
+        waited = blocking.job(first.id).wait()
+        assert waited.image.recipe() == again.image.recipe()
     assert first.image.content != second.image.content
 
 
@@ -177,7 +185,7 @@ def test_page_has_examples() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [client_module, async_client], ids=lambda module: module.__name__
+    "module", [client_module, async_client, records], ids=lambda module: module.__name__
 )
 def test_examples_of_docstrings(
     stack_url: str, module: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

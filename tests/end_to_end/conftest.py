@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from bench.docs.page_screenshot import chromium
-from tests.end_to_end.browser import DONE_WITHIN_MS, QUIET
+from tests.end_to_end.browser import DONE_WITHIN_MS, QUIET, opened_page
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import write_tiny_sd
 
@@ -39,3 +39,17 @@ def browser() -> Iterator[Browser]:
         expect.set_options(timeout=DONE_WITHIN_MS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def page_url(darkroom_url: str) -> str:
+    """Return the address that `page` opens; modules with a service of their own replace it."""
+    return darkroom_url
+
+
+@pytest.fixture
+def page(browser: Browser, page_url: str) -> Iterator[Page]:
+    """Open the page, and choose few steps."""
+    with opened_page(browser, page_url) as page:
+        page.locator("#steps").fill("2")
+        yield page

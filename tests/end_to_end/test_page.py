@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from protocol.auth.api_keys import Scope
 from protocol.queue.job import FinishReason
 from protocol.registry.presence import ModelReport, ModelState, WorkerReport, WorkerState
 from protocol.request.tasks import Task
@@ -21,19 +21,12 @@ from tests.end_to_end.browser import (
 )
 from tests.service.conftest import ABLE, running
 from tests.service.fake_worker import NAME
-
-
-@pytest.fixture
-def page(browser: Browser, darkroom_url: str) -> Iterator[Page]:
-    """Open the page and choose settings that generate fast."""
-    with opened_page(browser, darkroom_url) as page:
-        page.locator("#steps").fill("3")
-        page.locator("#sampler").select_option("ddim")
-        yield page
+from tests.service.keys import ADMIN_KEY, key_for
 
 
 def test_prompt_gives_images_with_their_settings(page: Page) -> None:
     page.locator("#seed").fill("41")
+    page.locator("#sampler").select_option("ddim")
     page.locator("#n").fill("2")
     generate(page, "the red cat")
     assert image_sizes(page) == [[32, 32], [32, 32]]
@@ -139,13 +132,16 @@ def test_job_shows_progress_and_can_be_cancelled(page: Page) -> None:
     progress = page.locator("#progress")
     expect(progress).to_be_visible()
     expect(progress).not_to_have_attribute("value", "0")
-    preview = page.locator("#preview")
-    expect(preview).to_be_visible()
-    assert preview.evaluate("async (i) => (await i.decode(), i.naturalWidth)") == 8
+    previews = page.locator("#previews img")
+    expect(previews).to_have_count(4)
+    for index in range(4):
+        preview = page.get_by_alt_text(f"Preview of image {index + 1}")
+        expect(preview).to_be_visible()
+        assert preview.evaluate("async (i) => (await i.decode(), i.naturalWidth)") == 8
     page.locator("#cancel").click()
     expect(page.locator("#status")).to_contain_text(re.compile("cancelled", re.IGNORECASE))
     expect(page.locator("#cancel")).to_be_hidden()
-    expect(preview).to_be_hidden()
+    expect(previews).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -240,15 +236,28 @@ def test_state_of_the_model_is_shown(
         page.close()
 
 
-def test_api_key_is_entered_once(browser: Browser, redis_url: str) -> None:
-    key = "an-admin-key-of-32-characters-or-more"
-    with running(redis_url, auth="required", admin_key=key) as service:
+def test_api_key_is_entered_once_and_says_what_it_may_do(browser: Browser, redis_url: str) -> None:
+    with running(redis_url, auth="required", admin_key=ADMIN_KEY) as service:
+        reads = key_for(service, Scope.READ)["Authorization"].removeprefix("Bearer ")
+        header = key_for(service, images_per_day=1500)["Authorization"]
+        key = header.removeprefix("Bearer ")
         page = browser.new_page()
         page.goto(service.url)
+        about = page.locator("#key-about")
+        page.locator("#key").fill(reads)
+        page.keyboard.press("Enter")
+        expect(about).to_have_text(
+            "The key “a client” may see the models, its own jobs and images. It has no limits."
+        )
+        expect(page.locator("#key-form")).to_be_visible()
         page.locator("#key").fill(key)
         page.keyboard.press("Enter")
         expect(page.locator("#health")).to_have_text("ready")
         expect(page.locator("#key-form")).to_be_hidden()
+        page.get_by_role("button", name="API key").click()
+        expect(about).to_contain_text("may submit jobs and cancel its own, see the models")
+        expect(about).to_contain_text("Its limits: 1,500 images a day.")
+        page.get_by_role("button", name="API key").click()
         generate(page, "a cat")
         assert image_sizes(page) == [[64, 64]]
         assert key not in page.url

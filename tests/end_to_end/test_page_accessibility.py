@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -35,13 +33,6 @@ def axe() -> str:
         return (installed("node-page") / "node_modules/axe-core/axe.min.js").read_text("utf-8")
     except RegistryUnreachable as error:
         pytest.skip(f"axe-core cannot be installed here: {error}")
-
-
-@pytest.fixture
-def page(browser: Browser, darkroom_url: str) -> Iterator[Page]:
-    with opened_page(browser, darkroom_url) as page:
-        page.locator("#steps").fill("2")
-        yield page
 
 
 def violations(page: Page, axe: str) -> list[str]:

@@ -12,23 +12,26 @@ import httpx
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 from safetensors.torch import save_file
 
 from models.loading.loader import load_model
 from models.lora.merging import layers_of
 from protocol.request.object_keys import Extra
-from tests.end_to_end.browser import generate, image_sizes, opened_page, select_task
+from tests.end_to_end.browser import generate, image_sizes, select_task
 from tests.end_to_end.test_tasks import encoded
 from tests.models.lora import spellings
 from tests.support.local_stack import running_stack
 from tests.support.tiny_models import (
     CONTEXT,
     write_tiny_controlnet,
+    write_tiny_depth,
+    write_tiny_edit,
     write_tiny_ldm3d,
     write_tiny_refiner,
     write_tiny_sd,
     write_tiny_sdxl,
+    write_tiny_upscaling,
     write_tiny_vae,
 )
 
@@ -46,6 +49,15 @@ refiner = "refiner"
 [models.deep]
 source = "./deep"
 
+[models.depth]
+source = "./depth"
+
+[models.edit]
+source = "./edit"
+
+[models.larger]
+source = "./larger"
+
 [models.refiner]
 source = "./refiner"
 
@@ -54,12 +66,14 @@ source = "./tunes"
 """
 PROMPT = "the red cat"
 SETTINGS: dict[str, Any] = {"steps": 2, "sampler": "ddim", "schedule": "leading", "seed": 9}
+SQUARE = Image.radial_gradient("L").resize((32, 32)).convert("RGB")
+DEPTH = Image.linear_gradient("L").resize((32, 32))
 LINES = Image.linear_gradient("L").resize((40, 24)).convert("RGB")
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a local stack with five models and extra networks; yields its URL."""
+    """Run a local stack with eight models and extra networks; yields its URL."""
     folder: Path = tmp_path_factory.mktemp("everything")
     home = folder / "home"
     write_extra_networks(home, write_tiny_sd(home / "models/able"))
@@ -67,6 +81,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_tiny_sdxl(folder / "base")
     write_tiny_refiner(folder / "refiner")
     write_tiny_ldm3d(folder / "deep")
+    write_tiny_depth(folder / "depth")
+    write_tiny_edit(folder / "edit")
+    write_tiny_upscaling(folder / "larger")
     tunes = write_tiny_sd(folder / "tunes")
     (tunes / "darkroom.json").write_text(json.dumps({"family": "riffusion"}), "utf-8")
     (folder / "models.toml").write_text(MODELS_TOML, "utf-8")
@@ -94,10 +111,15 @@ def write_extra_networks(home: Path, model: Path) -> None:
 
 
 @pytest.fixture
-def page(browser: Browser, stack: str) -> Iterator[Page]:
-    with opened_page(browser, stack) as page:
-        select_model(page, "able")
-        yield page
+def page_url(stack: str) -> str:
+    return stack
+
+
+@pytest.fixture
+def page(page: Page) -> Page:
+    """Choose the first model."""
+    select_model(page, "able")
+    return page
 
 
 def select_model(page: Page, model: str) -> None:
@@ -108,10 +130,10 @@ def select_model(page: Page, model: str) -> None:
         page.locator(f"#{name}").select_option(str(SETTINGS[name]))
 
 
-def api_image(stack: str, **fields: Any) -> dict[str, Any]:
+def api_image(stack: str, task: str = "txt2img", **fields: Any) -> dict[str, Any]:
     """Return the image of the API for the same settings."""
     body = {"model": "able", "prompt": PROMPT} | SETTINGS | fields
-    response = httpx.post(f"{stack}/v1/txt2img", json=body, timeout=60)
+    response = httpx.post(f"{stack}/v1/{task}", json=body, timeout=60)
     assert response.status_code == 200, response.text
     image: dict[str, Any] = response.json()["images"][0]
     return image
@@ -241,6 +263,43 @@ def test_sound_and_depth_are_shown(page: Page, stack: str) -> None:
     assert image_sizes(page)[0] == [32, 32]
     depth = newest(page).get_by_role("img", name="Depth")
     assert depth.evaluate("async (i) => (await i.decode(), i.naturalWidth)") == 32
+
+
+def file_of(image: Image.Image) -> FilePayload:
+    return {
+        "name": "a.png",
+        "mimeType": "image/png",
+        "buffer": base64.b64decode(encoded(image)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "field", "value", "other"),
+    [
+        ("edit", "img2img", "image_guidance_scale", 1.8, 3.0),
+        ("larger", "upscale", "noise_level", 40, 90),
+        ("depth", "img2img", "depth_map", DEPTH, SQUARE),
+    ],
+)
+def test_field_of_a_special_model_is_shown_and_sent(
+    page: Page, stack: str, model: str, task: str, field: str, value: Any, other: Any
+) -> None:
+    title = {"img2img": "Image to image", "upscale": "Upscale"}[task]
+    select_task(page, "Image to image")
+    expect(page.locator(f"#{field}")).to_be_hidden()
+    select_model(page, model)
+    select_task(page, title)
+    page.locator("#file").set_input_files(file_of(SQUARE))
+    expect(page.locator(f"#{field}")).to_be_visible()
+    if isinstance(value, Image.Image):
+        page.locator(f"#{field}").set_input_files(file_of(value))
+        value, other = encoded(value), encoded(other)
+    else:
+        page.locator(f"#{field}").fill(str(value))
+    fields = {"model": model, "image": encoded(SQUARE)}
+    shown = page_image(page)
+    assert shown == api_image(stack, task, **fields, **{field: value})["base64"]
+    assert shown != api_image(stack, task, **fields, **{field: other})["base64"]
 
 
 @pytest.mark.parametrize(

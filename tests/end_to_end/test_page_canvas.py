@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from protocol.request.tasks import Task
-from tests.end_to_end.browser import drag, generate, image_file, opened_page, select_task
+from tests.end_to_end.browser import drag, generate, image_file, select_task
 from tests.service.conftest import ABLE, Running, running
 from tests.support.redis_server import RedisServer
 
@@ -33,10 +33,9 @@ def service() -> Iterator[Running]:
 
 
 @pytest.fixture
-def page(browser: Browser, service: Running) -> Iterator[Page]:
+def page_url(service: Running) -> str:
     service.worker.report()
-    with opened_page(browser, service.url) as page:
-        yield page
+    return service.url
 
 
 def marked(page: Page) -> int:

@@ -36,7 +36,7 @@ from protocol.queue.job import (
     Timings,
 )
 from protocol.queue.job_queue import CANCEL_FIELD, ERROR_FIELD, REQUEST, queue_name
-from protocol.queue.progress import ProgressBoard
+from protocol.queue.progress import Previews, ProgressBoard
 from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence, WorkerReport, WorkerState
 from protocol.request.model_card import ModelCard
@@ -56,7 +56,7 @@ def _now() -> str:
 def preview(step: int) -> bytes:
     """Return a preview of a step: a grey JPEG."""
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), (16 * step, 16 * step, 16 * step)).save(buffer, "JPEG", quality=95)
+    Image.new("RGB", (8, 8), 3 * (min(16 * step, 255),)).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
 
 
@@ -140,7 +140,9 @@ class FakeWorker:
         if self.redis.hexists(webhooks.delivery_key(job_id), "watches"):
             self.redis.zadd(webhooks.DUE, {job_id: 0}, xx=True)
         for step in range(request.steps + 1):
-            self._publish(job_id, JobState.RUNNING, step, request.steps, request.previews)
+            self._publish(
+                job_id, JobState.RUNNING, step, request.steps, request.n if request.previews else 0
+            )
             if step == self.hold_at_step:
                 while not self.released.wait(0.005) and not self._cancelled(job):
                     pass
@@ -163,21 +165,26 @@ class FakeWorker:
         self._publish(job_id, JobState.FINISHED, request.steps, request.steps)
 
     def _publish(
-        self, job_id: str, state: JobState, step: int, steps: int, previews: bool = False
+        self, job_id: str, state: JobState, step: int, steps: int, previewed: int = 0
     ) -> None:
-        """Publish the progress, with a preview whose grey level is that of its step."""
+        """Publish the progress, with previews of so many images.
+
+        That of the first has the grey level of its step, those of the others that of the next ones.
+        """
         progress = Progress(
             job_id=job_id,
             state=state,
             step=step,
             steps=steps,
             phase=Phase.DENOISE if state is JobState.RUNNING else None,
-            previews=step + 1 if previews else 0,
+            previews=step + 1 if previewed else 0,
         )
         if state in TERMINAL:  # as the script that ends a job does
             self.redis.hset(f"rq:job:{job_id}", "ended_at", _now())
             self.redis.zadd(webhooks.DUE, {job_id: 0}, xx=True)
-        self.board.publish_all([progress], {job_id: preview(step)} if previews else {})
+        each = {index: preview(step + index) for index in range(previewed if previewed > 1 else 0)}
+        made = Previews(preview(step), each, step + 1)
+        self.board.publish_all([progress], {job_id: made} if previewed else {})
 
     def _cancelled(self, job: Job) -> bool:
         return bool(self.redis.hexists(job.key, CANCEL_FIELD))

@@ -90,7 +90,7 @@ def with_parameters(path: str, operation: Description) -> str:
     """Return a path with the example of each parameter in its place."""
     for parameter in operation.get("parameters", ()):
         if parameter.get("in") == "path":
-            path = path.replace(f"{{{parameter['name']}}}", parameter["schema"]["examples"][0])
+            path = path.replace(f"{{{parameter['name']}}}", str(parameter["schema"]["examples"][0]))
     return path
 
 
@@ -117,7 +117,7 @@ def test_operations_are_named_by_their_functions() -> None:
         submit_batch get_batch cancel_batch get_webhook_secret get_file_content
         list_models list_samplers load_model unload_model
         install_model list_installs get_install cancel_install
-        read_recipe count_tokens
+        read_recipe count_tokens get_key
         openai_generations openai_edits openai_variations get_model
         healthz readyz metrics
         openai_generations openai_edits openai_variations get_model
@@ -348,6 +348,22 @@ def test_every_route_has_examples() -> None:
         if not any(EXAMPLES & content.keys() for content in examples)
     ]
     assert missing == []
+
+
+def test_every_parameter_of_a_path_has_valid_examples() -> None:
+    """A choice among a few words needs none."""
+    checked = 0
+    for name, operation in OPERATIONS.items():
+        for parameter in operation.get("parameters", ()):
+            if parameter.get("in") != "path" or "enum" in resolved(
+                parameter["schema"], DESCRIPTION
+            ):
+                continue
+            assert parameter["schema"].get("examples"), (name, parameter["name"])
+            for example in parameter["schema"]["examples"]:
+                assert validator(parameter["schema"], DESCRIPTION).is_valid(example), name
+                checked += 1
+    assert checked > 20
 
 
 def test_every_dialect_has_one_tag() -> None:

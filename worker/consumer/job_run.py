@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from enum import Enum, auto
 
 from protocol.errors import DarkroomError, DeadlineExceeded
 from protocol.queue.job import ImageResult, JobResult, JobState, Phase, Progress, Timings
+from protocol.queue.progress import Previews
 from protocol.request.request import GenerationRequest, Priority
 from worker.consumer.context import WorkerContext
 from worker.consumer.leases import Claim
@@ -63,7 +64,7 @@ class JobRun(JobListener):
         self._inputs_read: Future[None] | None = None
         self._images: dict[int, Future[ImageResult]] = {}
         self._previews = 0
-        self._preview_sent: Future[None] | None = None
+        self._previews_sent: Future[None] | None = None
 
     @property
     def queued_s(self) -> float:
@@ -147,16 +148,25 @@ class JobRun(JobListener):
         self.trace.stepped(step)
         self._report(Phase.DENOISE if step < steps else Phase.DECODE, step, steps)
 
-    def on_preview(self, pixels: Pixels) -> None:
+    def on_previews(self, pixels: Mapping[int, Pixels]) -> None:
         if self._context.engine.may_hide(self.request):
             return
         # One at a time, so that they do not pile up behind a slow store or a slow Redis.
-        if self._preview_sent is None or self._preview_sent.done():
-            self._preview_sent = self._context.output.submit(self._send_preview, pixels)
+        if self._previews_sent is None or self._previews_sent.done():
+            self._previews_sent = self._context.output.submit(
+                self._send_previews, pixels, self._first_unfinished
+            )
 
-    def _send_preview(self, pixels: Pixels) -> None:
-        self._context.reporter.show(self.claim.job_id, encode_preview(pixels))
-        self._previews += 1
+    @property
+    def _first_unfinished(self) -> int:
+        return next(index for index in range(self.request.n) if index not in self._images)
+
+    def _send_previews(self, pixels: Mapping[int, Pixels], first: int) -> None:
+        number = self._previews + 1
+        jpegs = {index: encode_preview(image) for index, image in pixels.items()}
+        each = jpegs if self.request.n > 1 else {}
+        self._context.reporter.show(self.claim.job_id, Previews(jpegs.get(first), each, number))
+        self._previews = number
 
     def on_image(self, index: int, pixels: Pixels, seed: int) -> None:
         self._images[index] = self._context.output.submit(self._write, index, pixels, seed)

@@ -3,7 +3,7 @@
 import threading
 
 from protocol.queue.job import Progress
-from protocol.queue.progress import ProgressBoard
+from protocol.queue.progress import Previews, ProgressBoard
 
 
 class ProgressReporter:
@@ -12,7 +12,7 @@ class ProgressReporter:
     def __init__(self, board: ProgressBoard) -> None:
         self._board = board
         self._progress: dict[str, Progress] = {}
-        self._previews: dict[str, bytes] = {}
+        self._previews: dict[str, Previews] = {}
         self._lock = threading.Lock()
         # Held while sending, so that nothing of a forgotten job is on its way.
         self._sending = threading.Lock()
@@ -22,10 +22,11 @@ class ProgressReporter:
         with self._lock:
             self._progress[progress.job_id] = progress
 
-    def show(self, job_id: str, jpeg: bytes) -> None:
-        """Keep this preview of a job; it is sent with the job's next progress at the latest."""
+    def show(self, job_id: str, previews: Previews) -> None:
+        """Keep these previews of a job; they are sent with its next progress at the latest."""
         with self._lock:
-            self._previews[job_id] = jpeg
+            before = self._previews.get(job_id)
+            self._previews[job_id] = previews.after(before) if before else previews
 
     def flush(self) -> None:
         """Send what is new. Raises QueueUnavailable; what could not be sent is dropped."""

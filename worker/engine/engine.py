@@ -36,7 +36,7 @@ from worker.engine.loaded_model import TILE_WORK, LimitsByModel, LoadedModel
 from worker.engine.memory import free_bytes
 from worker.engine.merged_loras import MergedLoras, Timeline
 from worker.engine.outpainting import outpaintings_of
-from worker.engine.previews import Snapshot, send_preview, snapshots
+from worker.engine.previews import Snapshot, send_previews, snapshots
 from worker.engine.sampling_params import passes_of, sampling_params_of
 from worker.engine.slots import Slot, advance
 from worker.engine.tiled_upscaling import tile_upscaling_of, tiled_pass_of
@@ -365,8 +365,7 @@ class DiffusionEngine(Engine):
             slot.job.count_steps(left - slot.evaluations_left, started, ended)
         for job in dict.fromkeys(slot.job for slot in batch):
             job.listener.on_progress(job.steps_done, job.steps)
-        for snapshot in self._snapshots:
-            send_preview(snapshot)
+        send_previews(self._snapshots)
         self._begin_next_passes(batch)
         self._slots = [slot for slot in self._slots if not slot.state.done]
         for slot in batch:

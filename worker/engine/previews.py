@@ -1,13 +1,13 @@
 """Small previews of unfinished images, for the jobs that ask for them.
 
-Their cost is bounded: one image of a job at a time, at most one in half a second, and at most a
-twentieth of the time in all.
+Their cost is bounded: each image has one in half a second at most, and those of a job take a
+twentieth of the time at most.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -32,25 +32,34 @@ class Snapshot:
 
 
 def snapshots(batch: Iterable[Slot], now: float) -> list[Snapshot]:
-    """Return the images to preview after the step that begins at `now`, one of a job at most."""
-    found: dict[str, Snapshot] = {}
+    """Return the images to preview after the step that begins at `now`."""
+    found = []
     for slot in batch:
-        job, state = slot.job, slot.state
+        state = slot.state
         if not isinstance(state, DenoisingState) or not state.ends_row:
             continue
-        if job.request.previews and job.id not in found and job.next_preview_at <= now:
-            found[job.id] = Snapshot(slot, state, state.row, state.x)
-    return list(found.values())
+        if slot.job.request.previews and slot.next_preview_at <= now:
+            found.append(Snapshot(slot, state, state.row, state.x))
+    return found
 
 
-def send_preview(snapshot: Snapshot) -> None:
-    """Pass a preview of the image after the step to the job's listener."""
-    job = snapshot.slot.job
-    started = time.monotonic()
-    if (pixels := _preview(snapshot)) is not None:
-        spent = time.monotonic() - started
-        job.next_preview_at = started + max(EVERY_S, spent / SHARE)
-        job.listener.on_preview(pixels)
+def send_previews(snapshots: Sequence[Snapshot]) -> None:
+    """Pass previews of the images after the step to the listeners of their jobs."""
+    for job in dict.fromkeys(snapshot.slot.job for snapshot in snapshots):
+        _send([snapshot for snapshot in snapshots if snapshot.slot.job is job])
+
+
+def _send(of_job: Sequence[Snapshot]) -> None:
+    job = of_job[0].slot.job
+    made = {}
+    for snapshot in of_job:
+        started = time.monotonic()
+        if (pixels := _preview(snapshot)) is not None:
+            spent = job.images_left * (time.monotonic() - started)
+            snapshot.slot.next_preview_at = started + max(EVERY_S, spent / SHARE)
+            made[snapshot.slot.index] = pixels
+    if made:
+        job.listener.on_previews(made)
 
 
 def _preview(snapshot: Snapshot) -> Pixels | None:

@@ -37,6 +37,7 @@ class Slot:
     later: list[tuple[str, Pass]]
     timeline: Timeline = ()
     admitted_at: float = field(default_factory=time.monotonic)
+    next_preview_at: float = 0.0
 
     @property
     def decode(self) -> Callable[[Tensor], Tensor]:

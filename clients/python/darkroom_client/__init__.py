@@ -39,9 +39,12 @@ from darkroom_client.errors import (
 from darkroom_client.fields import Box, Control, Fields, ImageInput, Lora, Task, TaskFields
 from darkroom_client.jobs import AsyncBatch, AsyncJob
 from darkroom_client.records import (
+    AsyncGeneratedImage,
+    AsyncResult,
     BatchStatus,
     ExtraFile,
     GeneratedImage,
+    ImageFile,
     JobState,
     JobStatus,
     Model,
@@ -54,7 +57,9 @@ from darkroom_client.records import (
 __all__ = [
     "AsyncBatch",
     "AsyncClient",
+    "AsyncGeneratedImage",
     "AsyncJob",
+    "AsyncResult",
     "BadRequest",
     "Batch",
     "BatchStatus",
@@ -69,6 +74,7 @@ __all__ = [
     "Forbidden",
     "GeneratedImage",
     "Gone",
+    "ImageFile",
     "ImageInput",
     "InvalidRequest",
     "Job",

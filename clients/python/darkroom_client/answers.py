@@ -81,6 +81,10 @@ def read_job(answer: Answer) -> JobStatus:
         position=typed(answer.get("position"), int, None),
         eta_s=typed(answer.get("eta_s"), NUMBER, None),
         preview=base64.b64decode(preview) if preview else None,
+        previews={
+            typed(one["index"], int): base64.b64decode(typed(one["base64"], str))
+            for one in typed(progress.get("previews"), list, [])
+        },
         error=read_problem(error) if error else None,
         warnings=read_warnings(answer),
         model=typed(answer.get("model"), str, None),

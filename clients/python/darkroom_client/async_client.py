@@ -15,15 +15,14 @@ from darkroom_client.answers import (
     read_jobs,
     read_model,
     read_models,
-    read_recipe,
     read_samplers,
 )
 from darkroom_client.connection import IDEMPOTENCY_KEY, SUBMIT_TIMEOUT_S, Connection
 from darkroom_client.errors import DarkroomError, ProblemError, ServerUnreachable, UnexpectedAnswer
 from darkroom_client.fields import Box, Fields, ImageInput, Task, TaskFields
 from darkroom_client.inputs import encoded
-from darkroom_client.jobs import PAGE, AsyncBatch, AsyncJob, OnProgress, cancel_quietly
-from darkroom_client.records import JobState, JobStatus, Model, Recipe, Result, Samplers
+from darkroom_client.jobs import PAGE, AsyncBatch, AsyncJob, OnProgress, cancel_quietly, recipe_in
+from darkroom_client.records import AsyncResult, JobState, JobStatus, Model, Recipe, Samplers
 from darkroom_client.retries import RETRIES, new_key
 from darkroom_client.transports import AsyncTransport, Transport
 
@@ -89,7 +88,7 @@ class AsyncClient:
 
     async def generate(
         self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Unpack[Fields]
-    ) -> Result:
+    ) -> AsyncResult:
         """Generate images from a prompt."""
         return await self.run("txt2img", on_progress=on_progress, prompt=prompt, **fields)
 
@@ -100,7 +99,7 @@ class AsyncClient:
         *,
         on_progress: OnProgress | None = None,
         **fields: Unpack[Fields],
-    ) -> Result:
+    ) -> AsyncResult:
         """Generate images from an image and a prompt."""
         return await self.run(
             "img2img", on_progress=on_progress, prompt=prompt, image=image, **fields
@@ -114,7 +113,7 @@ class AsyncClient:
         *,
         on_progress: OnProgress | None = None,
         **fields: Unpack[Fields],
-    ) -> Result:
+    ) -> AsyncResult:
         """Generate the white part of the mask again; without one, see `mask_source`."""
         return await self.run(
             "inpaint", on_progress=on_progress, prompt=prompt, image=image, mask=mask, **fields
@@ -127,7 +126,7 @@ class AsyncClient:
         *,
         on_progress: OnProgress | None = None,
         **fields: Unpack[Fields],
-    ) -> Result:
+    ) -> AsyncResult:
         """Continue an image over its edges, by `left` and so on or up to `width` and `height`."""
         return await self.run(
             "outpaint", on_progress=on_progress, prompt=prompt, image=image, **fields
@@ -140,7 +139,7 @@ class AsyncClient:
         prompt: str | None = None,
         on_progress: OnProgress | None = None,
         **fields: Unpack[Fields],
-    ) -> Result:
+    ) -> AsyncResult:
         """Upscale an image: with `upscaler` by any `scale`, else by a latent diffusion model."""
         return await self.run(
             "upscale", on_progress=on_progress, image=image, prompt=prompt, **fields
@@ -148,7 +147,7 @@ class AsyncClient:
 
     async def unconditional(
         self, *, on_progress: OnProgress | None = None, **fields: Unpack[Fields]
-    ) -> Result:
+    ) -> AsyncResult:
         """Generate images like those that the model was trained on."""
         return await self.run("unconditional", on_progress=on_progress, **fields)
 
@@ -158,7 +157,7 @@ class AsyncClient:
         *,
         on_progress: OnProgress | None = None,
         **fields: Unpack[Fields],
-    ) -> Result:
+    ) -> AsyncResult:
         """Generate images of a class, which has a number and maybe a name."""
         return await self.run("class", on_progress=on_progress, class_id=class_id, **fields)
 
@@ -168,7 +167,7 @@ class AsyncClient:
         *,
         on_progress: OnProgress | None = None,
         **fields: Unpack[Fields],
-    ) -> Result:
+    ) -> AsyncResult:
         """Generate images with objects in boxes, whose sides are shares of those of the image."""
         return await self.run("layout", on_progress=on_progress, boxes=boxes, **fields)
 
@@ -178,13 +177,13 @@ class AsyncClient:
         *,
         on_progress: OnProgress | None = None,
         **fields: Unpack[Fields],
-    ) -> Result:
+    ) -> AsyncResult:
         """Generate images from a class map: a PNG whose pixel values are class numbers."""
         return await self.run("semantic", on_progress=on_progress, image=image, **fields)
 
     async def run(
         self, task: Task, *, on_progress: OnProgress | None = None, **fields: Unpack[TaskFields]
-    ) -> Result:
+    ) -> AsyncResult:
         """Run a task and return its images. If the caller is interrupted, the job is cancelled."""
         submission = self.submit(task, **fields)
         job = await self._connection.transport.uninterrupted(submission, cancel_quietly)
@@ -262,9 +261,7 @@ class AsyncClient:
 
     async def read_recipe(self, image: ImageInput) -> Recipe:
         """Return the recipe in an image file: the request that generates it again."""
-        return await self._connection.read(
-            read_recipe, "POST", "/v1/read", json=encoded({"image": image})
-        )
+        return await recipe_in(self._connection, image)
 
     async def models(self) -> tuple[Model, ...]:
         """Return the models, the default first."""

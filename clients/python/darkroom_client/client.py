@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from dataclasses import fields as fields_of
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
@@ -11,7 +12,10 @@ from darkroom_client.async_client import AsyncClient
 from darkroom_client.fields import Box, Fields, ImageInput, Task, TaskFields
 from darkroom_client.jobs import AsyncBatch, AsyncJob, OnProgress
 from darkroom_client.records import (
+    AsyncGeneratedImage,
+    AsyncResult,
     BatchStatus,
+    GeneratedImage,
     JobState,
     JobStatus,
     Model,
@@ -59,11 +63,11 @@ class Job:
 
         `on_progress` is called with each change. Raises JobFailed, JobCancelled and others.
         """
-        return run(self._job.wait(on_progress))
+        return _result(self._job.wait(on_progress))
 
     def result(self) -> Result:
         """Return the images of a job that has finished."""
-        return run(self._job.result())
+        return _result(self._job.result())
 
     def events(self) -> Generator[JobStatus]:
         """Yield the state of the job at each change, up to the last.
@@ -106,7 +110,7 @@ class Batch:
         `on_progress` is called with the number of jobs that have finished, and of all. Raises the
         error of the first job without images.
         """
-        return run(self._batch.wait(on_progress))
+        return [_blocking(result) for result in run(self._batch.wait(on_progress))]
 
     def cancel(self) -> BatchStatus:
         """Cancel the jobs that have not ended."""
@@ -183,7 +187,7 @@ class Client:
             ServerUnreachable: no server answers.
             DarkroomError: the base of these and all other errors.
         """
-        return run(self._client.generate(prompt, on_progress=on_progress, **fields))
+        return _result(self._client.generate(prompt, on_progress=on_progress, **fields))
 
     def img2img(
         self,
@@ -201,7 +205,7 @@ class Client:
             >>> (blue.width, blue.height) == (heart.width, heart.height)
             True
         """
-        return run(self._client.img2img(prompt, image, on_progress=on_progress, **fields))
+        return _result(self._client.img2img(prompt, image, on_progress=on_progress, **fields))
 
     def inpaint(
         self,
@@ -213,7 +217,7 @@ class Client:
         **fields: Unpack[Fields],
     ) -> Result:
         """Generate the white part of the mask again; without one, see `mask_source`."""
-        return run(self._client.inpaint(prompt, image, mask, on_progress=on_progress, **fields))
+        return _result(self._client.inpaint(prompt, image, mask, on_progress=on_progress, **fields))
 
     def outpaint(
         self,
@@ -224,7 +228,7 @@ class Client:
         **fields: Unpack[Fields],
     ) -> Result:
         """Continue an image over its edges, by `left` and so on or up to `width` and `height`."""
-        return run(self._client.outpaint(prompt, image, on_progress=on_progress, **fields))
+        return _result(self._client.outpaint(prompt, image, on_progress=on_progress, **fields))
 
     def upscale(
         self,
@@ -241,13 +245,15 @@ class Client:
             >>> client.upscale(heart, upscaler="lanczos", scale=2).image.width == 2 * heart.width
             True
         """
-        return run(self._client.upscale(image, prompt=prompt, on_progress=on_progress, **fields))
+        return _result(
+            self._client.upscale(image, prompt=prompt, on_progress=on_progress, **fields)
+        )
 
     def unconditional(
         self, *, on_progress: OnProgress | None = None, **fields: Unpack[Fields]
     ) -> Result:
         """Generate images like those that the model was trained on."""
-        return run(self._client.unconditional(on_progress=on_progress, **fields))
+        return _result(self._client.unconditional(on_progress=on_progress, **fields))
 
     def class_to_image(
         self,
@@ -257,7 +263,7 @@ class Client:
         **fields: Unpack[Fields],
     ) -> Result:
         """Generate images of a class, which has a number and maybe a name."""
-        return run(self._client.class_to_image(class_id, on_progress=on_progress, **fields))
+        return _result(self._client.class_to_image(class_id, on_progress=on_progress, **fields))
 
     def layout_to_image(
         self,
@@ -267,7 +273,7 @@ class Client:
         **fields: Unpack[Fields],
     ) -> Result:
         """Generate images with objects in boxes, whose sides are shares of those of the image."""
-        return run(self._client.layout_to_image(boxes, on_progress=on_progress, **fields))
+        return _result(self._client.layout_to_image(boxes, on_progress=on_progress, **fields))
 
     def semantic_to_image(
         self,
@@ -277,13 +283,13 @@ class Client:
         **fields: Unpack[Fields],
     ) -> Result:
         """Generate images from a class map: a PNG whose pixel values are class numbers."""
-        return run(self._client.semantic_to_image(image, on_progress=on_progress, **fields))
+        return _result(self._client.semantic_to_image(image, on_progress=on_progress, **fields))
 
     def run(
         self, task: Task, *, on_progress: OnProgress | None = None, **fields: Unpack[TaskFields]
     ) -> Result:
         """Run a task and return its images. If the caller is interrupted, the job is cancelled."""
-        return run(self._client.run(task, on_progress=on_progress, **fields))
+        return _result(self._client.run(task, on_progress=on_progress, **fields))
 
     def submit(
         self, task: Task, *, idempotency_key: str | None = None, **fields: Unpack[TaskFields]
@@ -342,7 +348,7 @@ class Client:
 
         Examples:
             >>> heart = client.generate("red heart", steps=4)
-            >>> recipe = client.read_recipe(heart.image)
+            >>> recipe = client.read_recipe(heart.image.content)
             >>> recipe.task, recipe.request["prompt"], recipe.request["steps"]
             ('txt2img', 'red heart', 4)
             >>> client.run(recipe.task, **recipe.request).image.content == heart.image.content
@@ -386,6 +392,21 @@ class Client:
     ) -> httpx.Response:
         """Send a request to any route, such as "/v1/models/installs", and return its answer."""
         return run(self._client.request(method, path, json=json, params=params, headers=headers))
+
+
+def _result(coroutine: Coroutine[Any, Any, AsyncResult]) -> Result:
+    return _blocking(run(coroutine))
+
+
+def _blocking(result: AsyncResult) -> Result:
+    """Return the same images, whose recipes are read without `await`."""
+    images = tuple(_blocking_image(image) for image in result.images)
+    return Result(result.id, images, result.timings, result.warnings)
+
+
+def _blocking_image(image: AsyncGeneratedImage) -> GeneratedImage:
+    values = {each.name: getattr(image, each.name) for each in fields_of(image)}
+    return GeneratedImage(**{**values, "read": lambda content: run(image.read(content))})
 
 
 def _items(items: AsyncGenerator[T]) -> Generator[T]:

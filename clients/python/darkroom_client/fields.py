@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias, TypedDict, Union
 
-from darkroom_client.records import ExtraFile, GeneratedImage
+from darkroom_client.records import ExtraFile, ImageFile
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +24,7 @@ Task = Literal[
     "semantic",
 ]
 # A file: its bytes, its path (no plain string), an open binary file, an image of Pillow or ours.
-ImageInput: TypeAlias = Union[bytes, os.PathLike[str], BinaryIO, "Image", GeneratedImage, ExtraFile]
+ImageInput: TypeAlias = Union[bytes, os.PathLike[str], BinaryIO, "Image", ImageFile, ExtraFile]
 
 
 class _Named(TypedDict):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from darkroom_client.records import ExtraFile, GeneratedImage
+from darkroom_client.records import ExtraFile, ImageFile
 
 FILES = ("image", "mask", "depth_map")
 
@@ -34,7 +34,7 @@ def _base64(name: str, value: object) -> str:
 
 
 def _content(name: str, value: Any) -> bytes:
-    if isinstance(value, GeneratedImage | ExtraFile):
+    if isinstance(value, ImageFile | ExtraFile):
         return value.content
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 
-from darkroom_client.answers import read_batch, read_id, read_job, read_jobs
+from darkroom_client.answers import read_batch, read_id, read_job, read_jobs, read_recipe
 from darkroom_client.connection import IDEMPOTENCY_KEY, Connection
 from darkroom_client.errors import DarkroomError, ProblemError, ServerUnreachable
-from darkroom_client.records import BatchStatus, JobStatus, Result
+from darkroom_client.fields import ImageInput
+from darkroom_client.inputs import encoded
+from darkroom_client.records import AsyncResult, BatchStatus, JobStatus, Recipe
 from darkroom_client.results import Listing, read_listing, reason_of
 from darkroom_client.retries import new_key, wait_before_retry
 
@@ -51,7 +54,7 @@ class AsyncJob:
             self._connection, await self._connection.read(read_id, "POST", path, headers=headers)
         )
 
-    async def wait(self, on_progress: OnProgress | None = None) -> Result:
+    async def wait(self, on_progress: OnProgress | None = None) -> AsyncResult:
         """Wait until the job has finished and return its images.
 
         `on_progress` is called with each change. Raises JobFailed, JobCancelled and others.
@@ -62,7 +65,7 @@ class AsyncJob:
                     on_progress(status)
         return await self.result()
 
-    async def result(self) -> Result:
+    async def result(self) -> AsyncResult:
         """Return the images of a job that has finished.
 
         Raises the reason for which there are none, such as JobFailed or JobCancelled.
@@ -73,7 +76,7 @@ class AsyncJob:
         contents = [
             (await self._connection.request("GET", path)).content for path in listing.paths()
         ]
-        return listing.result(contents)
+        return listing.result(contents, partial(recipe_in, self._connection))
 
     async def events(self) -> AsyncGenerator[JobStatus]:
         """Yield the state of the job at each change, up to the last.
@@ -130,13 +133,15 @@ class AsyncBatch:
             if cursor is None:
                 return
 
-    async def wait(self, on_progress: Callable[[int, int], object] | None = None) -> list[Result]:
+    async def wait(
+        self, on_progress: Callable[[int, int], object] | None = None
+    ) -> list[AsyncResult]:
         """Wait for all jobs and return their images in the order of the prompts.
 
         `on_progress` is called with the number of jobs that have finished, and of all. Raises the
         error of the first job without images.
         """
-        results: list[Result] = []
+        results: list[AsyncResult] = []
         async with aclosing(self.jobs()) as jobs:
             async for job in jobs:
                 results.append(await job.wait())
@@ -153,3 +158,9 @@ async def cancel_quietly(job: AsyncJob) -> None:
     """Cancel a job whose caller is being interrupted; if that fails, the job goes on."""
     with suppress(DarkroomError):
         await job.cancel()
+
+
+async def recipe_in(connection: Connection, image: ImageInput) -> Recipe:
+    """Return the recipe in an image file, which the server reads."""
+    body = encoded({"image": image})
+    return await connection.read(read_recipe, "POST", "/v1/read", json=body)

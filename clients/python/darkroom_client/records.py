@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from darkroom_client.errors import Problem
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+ImageT = TypeVar("ImageT", bound="ImageFile")
 
 
 class JobState(StrEnum):
@@ -44,7 +46,8 @@ class JobStatus:
 
     `step` of `steps` denoising steps are done; in the phase "load", so many percent of the model
     are loaded. `position` jobs are ahead of it in the queue, which take `eta_s` seconds. `preview`
-    is a small JPEG, with an event that has a new one.
+    is a small JPEG of the first unfinished image, with an event that has a new one; `previews` of a
+    job of several images has one of each image by its index, if there is a new one.
     """
 
     id: str
@@ -55,6 +58,7 @@ class JobStatus:
     position: int | None = None
     eta_s: float | None = None
     preview: bytes | None = None
+    previews: Mapping[int, bytes] = field(default_factory=dict)
     error: Problem | None = None
     warnings: tuple[Warning, ...] = ()
     model: str | None = None
@@ -72,8 +76,8 @@ class ExtraFile:
 
 
 @dataclass(frozen=True)
-class GeneratedImage:
-    """An image file.
+class ImageFile:
+    """An image file of a job.
 
     `seed` generates exactly this image, with n = 1. `flagged`: the model's safety checker has
     flagged it. `extras` are its extra files by their kind: "depth" or "sound".
@@ -100,21 +104,6 @@ class GeneratedImage:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The images of a job, the seconds that each phase took, and warnings about the request."""
-
-    id: str
-    images: tuple[GeneratedImage, ...]
-    timings: Mapping[str, float]
-    warnings: tuple[Warning, ...] = ()
-
-    @property
-    def image(self) -> GeneratedImage:
-        """Return the first image."""
-        return self.images[0]
-
-
-@dataclass(frozen=True)
 class Recipe:
     """The recipe in an image file.
 
@@ -130,6 +119,60 @@ class Recipe:
     texts: Mapping[str, str]
     digital_source_type: str | None = None
     content_credentials: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class GeneratedImage(ImageFile):
+    """An image file that a `Client` has fetched. `read` reads the recipe in a file."""
+
+    read: Callable[[bytes], Recipe] = field(kw_only=True, repr=False, compare=False)
+
+    def recipe(self) -> Recipe:
+        """Ask the server for the recipe in the file: what to send for the same image.
+
+        Examples:
+            >>> heart = client.generate("red heart", steps=4, seed=7).image
+            >>> recipe = heart.recipe()
+            >>> recipe.task, recipe.request["seed"]
+            ('txt2img', 7)
+        """
+        return self.read(self.content)
+
+
+@dataclass(frozen=True)
+class AsyncGeneratedImage(ImageFile):
+    """An image file that an `AsyncClient` has fetched. `read` reads the recipe in a file."""
+
+    read: Callable[[bytes], Coroutine[Any, Any, Recipe]] = field(
+        kw_only=True, repr=False, compare=False
+    )
+
+    async def recipe(self) -> Recipe:
+        """Ask the server for the recipe in the file: what to send for the same image."""
+        return await self.read(self.content)
+
+
+@dataclass(frozen=True)
+class ResultOf(Generic[ImageT]):
+    """The images of a job, the seconds that each phase took, and warnings about the request."""
+
+    id: str
+    images: tuple[ImageT, ...]
+    timings: Mapping[str, float]
+    warnings: tuple[Warning, ...] = ()
+
+    @property
+    def image(self) -> ImageT:
+        """Return the first image."""
+        return self.images[0]
+
+
+class Result(ResultOf[GeneratedImage]):
+    """The images of a job of a `Client`."""
+
+
+class AsyncResult(ResultOf[AsyncGeneratedImage]):
+    """The images of a job of an `AsyncClient`."""
 
 
 @dataclass(frozen=True)

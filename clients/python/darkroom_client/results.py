@@ -1,12 +1,21 @@
 """The result of a finished job: which files it has, and the images made of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from darkroom_client.answers import Answer, read_job, read_warnings, typed, word
 from darkroom_client.errors import JobCancelled, JobFailed, Problem, error_of
-from darkroom_client.records import ExtraFile, GeneratedImage, JobState, JobStatus, Result
+from darkroom_client.records import (
+    AsyncGeneratedImage,
+    AsyncResult,
+    ExtraFile,
+    JobState,
+    JobStatus,
+    Recipe,
+)
+
+ReadRecipe = Callable[[bytes], Coroutine[Any, Any, Recipe]]
 
 
 @dataclass(frozen=True)
@@ -23,12 +32,12 @@ class Listing:
             yield path
             yield from (f"{path}/{extra['kind']}" for extra in image["extras"])
 
-    def result(self, contents: list[bytes]) -> Result:
+    def result(self, contents: list[bytes], read: ReadRecipe) -> AsyncResult:
         """Return the images, whose files are `contents` in the order of `paths`."""
         remaining = iter(contents)
-        return Result(
+        return AsyncResult(
             id=self.answer["id"],
-            images=tuple(_image(image, remaining) for image in self.images),
+            images=tuple(_image(image, remaining, read) for image in self.images),
             timings=self.answer["result"].get("timings", {}),
             warnings=read_warnings(self.answer),
         )
@@ -64,9 +73,11 @@ def _checked(image: Answer) -> Mapping[str, Any]:
     }
 
 
-def _image(image: Mapping[str, Any], contents: Iterator[bytes]) -> GeneratedImage:
+def _image(
+    image: Mapping[str, Any], contents: Iterator[bytes], read: ReadRecipe
+) -> AsyncGeneratedImage:
     content = next(contents)
     extras = [ExtraFile(**extra, content=next(contents)) for extra in image["extras"]]
-    return GeneratedImage(
-        **{**image, "extras": {extra.kind: extra for extra in extras}}, content=content
+    return AsyncGeneratedImage(
+        **{**image, "extras": {extra.kind: extra for extra in extras}}, content=content, read=read
     )

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import NotFound, StoreUnavailable
@@ -36,9 +36,12 @@ async def comfy_history(
     return {one.stored.prompt_id: _item(one) for one in reversed(prompts[skipped:])}
 
 
+PromptId = Annotated[str, Path(examples=["01234567-89ab-cdef-0123-456789abcdef"])]
+
+
 @router.get("/history/{prompt_id}")
 async def comfy_history_item(
-    prompt_id: str, services: ServicesDep, user: UserDep
+    prompt_id: PromptId, services: ServicesDep, user: UserDep
 ) -> dict[str, HistoryItem]:
     """Get one prompt of the client's; the answer is empty until it has ended."""
     prompt = await prompt_of(services, user, prompt_id)

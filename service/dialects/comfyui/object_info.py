@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 
 from service.dialects.comfyui.client_files import files_of
 from service.dialects.comfyui.description import READ, errors
@@ -31,8 +31,11 @@ async def comfy_object_info(offer: OfferDep) -> dict[str, Any]:
     return {name: node_info(one, offer) for name, one in NODES.items()}
 
 
+NodeName = Annotated[str, Path(examples=["KSampler"])]
+
+
 @router.get("/object_info/{node_class}")
-async def comfy_node_info(node_class: str, offer: OfferDep) -> dict[str, Any]:
+async def comfy_node_info(node_class: NodeName, offer: OfferDep) -> dict[str, Any]:
     """Get one node class; for an unknown one the answer has none."""
     found = NODES.get(node_class)
     return {} if found is None else {node_class: node_info(found, offer)}

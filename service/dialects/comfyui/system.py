@@ -40,7 +40,9 @@ async def comfy_model_folders() -> list[str]:
 
 
 @router.get("/models/{folder}", responses=errors(404))
-async def comfy_models(services: ServicesDep, folder: str = Path(max_length=100)) -> list[str]:
+async def comfy_models(
+    services: ServicesDep, folder: str = Path(max_length=100, examples=["checkpoints"])
+) -> list[str]:
     """List the names of a folder, as the loader nodes take them."""
     if folder not in FOLDERS:
         raise UnknownModel(folder)

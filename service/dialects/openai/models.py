@@ -1,6 +1,8 @@
 """GET /v1/models/{id}: one model, as OpenAI's clients ask for it."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 
 from protocol.errors import UnknownModel
 from service.dialects.openai.model_names import stands_for_default
@@ -16,13 +18,16 @@ router = APIRouter(
 )
 
 
+ModelId = Annotated[str, Path(examples=["tiny"])]
+
+
 class OneModelResponse(ModelObject, ModelResponse):
     """A model as OpenAI's API has it, and our description of it."""
 
 
 # No name has a slash. The path of one with %2F in it arrives decoded and has no route: a 404, too.
 @router.get("/{model_id}")
-def get_model(model_id: str, services: ServicesDep) -> OneModelResponse:
+def get_model(model_id: ModelId, services: ServicesDep) -> OneModelResponse:
     """Get a model by its name or an alias.
 
     The names of OpenAI's image models mean the default.

@@ -1,8 +1,8 @@
 """Version 2 of Stability's API: POST /v2beta/stable-image/…, and results by their id."""
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from protocol.errors import UnknownJob
 from protocol.queue.job import TERMINAL
@@ -44,6 +44,7 @@ from service.dialects.stability.v2_translation import (
 from service.routes.deps import Services, ServicesDep, UserDep
 from service.routes.submission import finished
 from service.schemas.accepted import Accepted
+from service.schemas.examples import JOB
 from service.schemas.response_builder import json_response
 from service.settings import DialectName
 
@@ -116,9 +117,12 @@ async def stability_upscale_creative(request: Request, services: ServicesDep) ->
     return json_response(V2Started(id=queued.id))
 
 
+ResultId = Annotated[str, Path(examples=[JOB])]
+
+
 @results.get("/results/{result_id}")
 async def stability_result(
-    result_id: str, request: Request, services: ServicesDep, user: UserDep
+    result_id: ResultId, request: Request, services: ServicesDep, user: UserDep
 ) -> Response:
     """Get the image of a job of this key; 202 while it has not ended."""
     accepted = accepted_by_v2(request.headers)
@@ -132,7 +136,7 @@ async def stability_result(
 
 @results.get("/stable-image/upscale/creative/result/{result_id}")
 async def stability_creative_result(
-    result_id: str, request: Request, services: ServicesDep, user: UserDep
+    result_id: ResultId, request: Request, services: ServicesDep, user: UserDep
 ) -> Response:
     """Get the image of a job, as `/v2beta/results/{result_id}` does."""
     return await stability_result(result_id, request, services, user)

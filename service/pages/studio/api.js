@@ -3,9 +3,9 @@
 import { Darkroom, Unauthorized } from "../darkroom.js";
 import { $ } from "./base/dom.js";
 
-const key = sessionStorage.getItem("key") ?? undefined;
-export const darkroom = new Darkroom({ key });
-const once = new Darkroom({ key, retries: 0 });
+export const keptKey = () => sessionStorage.getItem("key") ?? undefined;
+export const darkroom = new Darkroom({ key: keptKey() });
+const once = new Darkroom({ key: keptKey(), retries: 0 });
 
 /** Send a request once and return the JSON of its response; asks for an API key if there is need for one. */
 export async function requestJson(path, body) {
@@ -17,11 +17,10 @@ export async function requestJson(path, body) {
   }
 }
 
-/** Store the key in the form until the tab is closed. */
-export function saveKey() {
-  darkroom.key = once.key = $("key").value.trim();
-  sessionStorage.setItem("key", darkroom.key);
-  $("key-form").hidden = true;
+/** Keep a key until the tab is closed. */
+export function keepKey(key) {
+  darkroom.key = once.key = key;
+  sessionStorage.setItem("key", key);
 }
 
 export const baseUrl = () => String(new URL("../..", import.meta.url));

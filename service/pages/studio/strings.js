@@ -16,6 +16,22 @@ export const text = {
   use_key: "Use key",
   key_needed: "This service needs an API key. It must have the scopes generate (submit and cancel jobs) and read "
     + "(models, your jobs and images). It is kept until this tab is closed and is sent to this service only.",
+  key_may: (name, what) => `The key “${name}” may ${what}.`,
+  key_scopes: {
+    generate: "submit jobs and cancel its own",
+    read: "see the models, its own jobs and images",
+    metrics: "read metrics",
+    admin: "do everything, also with the jobs of other keys",
+  },
+  key_limited: (limits) => `Its limits: ${limits}.`,
+  key_unlimited: "It has no limits.",
+  key_limits: {
+    requests_per_minute: (limit) => `${limit} requests a minute`,
+    pixel_steps_per_minute: (limit) => `${limit} pixels × steps a minute`,
+    images_per_day: (limit) => `${limit} images a day`,
+    megapixel_steps_per_day: (limit) => `${limit} megapixels × steps a day`,
+    jobs: (limit) => `${limit} jobs that wait or run`,
+  },
 
   // Modes
   task: "Task",
@@ -277,6 +293,7 @@ export const text = {
   failed: "Failed",
   went_wrong: "Something went wrong.",
   preview: "Preview",
+  preview_of: (number) => `Preview of image ${number}`,
   cancel_job: (name) => `Cancel: ${name}`,
   dismiss_job: (name) => `Remove from the list: ${name}`,
   title_progress: (percent, jobs) => `${percent} %${jobs > 1 ? `, ${jobs} jobs` : ""} · Darkroom`,

@@ -1,7 +1,7 @@
 // The studio at work: its settings follow the selected model and task. main.js has built the form.
 
 import { DarkroomError } from "../darkroom.js";
-import { requestJson, saveKey } from "./api.js";
+import { requestJson } from "./api.js";
 import { $ } from "./base/dom.js";
 import { startTooltips } from "./base/tooltips.js";
 import { buildCanvas, canvasKey, hasCanvas, setMap, updateCanvas } from "./canvas/canvas_view.js";
@@ -24,6 +24,7 @@ import { buildResult, openFull, shownRecord, showRecord } from "./gallery/result
 import { startDropping } from "./inputs/drop.js";
 import { onInputImage, setInputImage } from "./inputs/input_image.js";
 import { buildInputPanel, showInputHint } from "./inputs/input_panel.js";
+import { buildKeyForm } from "./key.js";
 import { changes, dismiss, resume } from "./queue/jobs.js";
 import { buildQueue, cancelOldest } from "./queue/queue_list.js";
 import { generate, startSubmitting } from "./queue/submit.js";
@@ -162,7 +163,7 @@ function start() {
   }
   $("canvas-tab").addEventListener("click", () => showView("canvas"));
   $("result-tab").addEventListener("click", () => showView("result"));
-  $("key-form").addEventListener("submit", (event) => { event.preventDefault(); saveKey(); refresh(); });
+  buildKeyForm(refresh);
   addEventListener("keydown", onKey);
   changes.addEventListener("end", ended);
 }

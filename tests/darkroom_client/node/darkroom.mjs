@@ -21,8 +21,13 @@ async function described({ id, images, timings, warnings }) {
   return { id, images: await Promise.all(files), timings, warnings };
 }
 
-async function progress({ preview, ...status }) {
-  return { ...status, preview: preview && base64(await preview.arrayBuffer()) };
+async function progress({ preview, previews = [], ...status }) {
+  return {
+    ...status,
+    preview: preview && base64(await preview.arrayBuffer()),
+    previews: await Promise.all(previews.map(async ({ index, blob }) =>
+      ({ index, base64: base64(await blob.arrayBuffer()) }))),
+  };
 }
 
 // Fetch that loses answers to POST and cuts streams after their first piece, and notes headers.
@@ -65,14 +70,14 @@ serve({
     return described(await client(url)[method](...values, ...files.map(file), options));
   },
   // The states of a job that is cancelled at its first preview.
-  async watch({ url }) {
+  async watch({ url, fields }) {
     const controller = new AbortController();
     const seen = [];
     const onProgress = (status) => {
       seen.push(progress(status));
       if (status.preview) controller.abort();
     };
-    const options = { previews: true, signal: controller.signal, onProgress };
+    const options = { ...fields, previews: true, signal: controller.signal, onProgress };
     await client(url).generate("a cat", options).catch(() => {});
     return Promise.all(seen);
   },

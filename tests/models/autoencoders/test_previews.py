@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,9 +130,9 @@ def test_previews_are_small(model: LatentDiffusion, tiny: bool, tmp_path: Path) 
 class PreviewListener(RecordingListener):
     """A listener that receives previews."""
 
-    seen: list[Pixels] = field(default_factory=list)
+    seen: list[Mapping[int, Pixels]] = field(default_factory=list)
 
-    def on_preview(self, pixels: Pixels) -> None:
+    def on_previews(self, pixels: Mapping[int, Pixels]) -> None:
         self.seen.append(pixels)
 
 
@@ -153,8 +154,10 @@ def test_previews_on_request_leave_the_image_unchanged(
     monkeypatch.setattr(previews, "SHARE", 1e6)
     without, with_previews = generated(with_preview), generated(with_preview, previews=True)
     assert not without.seen
-    assert len(with_previews.seen) == 5  # of the first image, at every row but the first
-    assert all(image.shape == (8, 8, 3) for image in with_previews.seen)
+    assert len(with_previews.seen) == 5  # at every row but the first
+    for images in with_previews.seen:
+        assert [image.shape for image in images.values()] == [(8, 8, 3)] * 2
+        assert not np.array_equal(images[0], images[1])
     for index in range(2):
         assert np.array_equal(without.images[index][0], with_previews.images[index][0])
     assert not generated(model, previews=True).seen  # it has no decoder of previews
@@ -193,6 +196,6 @@ def test_previews_take_a_small_share_of_the_time(
     assert not watcher.seen
     engine.step()
     assert len(watcher.seen) == 1
-    assert slot.job.next_preview_at == pytest.approx(7.0 + pause)
+    assert slot.next_preview_at == pytest.approx(7.0 + pause)
     assert not previews.snapshots([slot], 7.0 + 0.99 * pause)
     assert previews.snapshots([slot], 7.0 + 1.01 * pause)

@@ -8,7 +8,7 @@ from redis import Redis
 
 from protocol.connection.redis_client import connect, connect_async
 from protocol.queue.job import JobState, Phase, Progress
-from protocol.queue.progress import ProgressBoard, channel, progress_messages
+from protocol.queue.progress import Previews, ProgressBoard, channel, progress_messages
 
 JOB = "0" * 32
 
@@ -34,10 +34,28 @@ def test_latest_preview_is_stored_for_a_while(redis: Redis) -> None:
     board = ProgressBoard(redis)
     assert board.preview(JOB) is None
     for jpeg in (b"first", b"second"):
-        board.publish_all([], {JOB: jpeg})
+        board.publish_all([], {JOB: Previews(jpeg)})
+    board.publish_all([], {JOB: Previews(None)})
     assert board.preview(JOB) == b"second"
     assert board.latest(JOB) is None
+    assert board.previews(JOB, 0) == {}
     assert {redis.ttl(name) > 0 for name in redis.keys("*preview*")} == {True}
+
+
+def test_latest_preview_of_each_image_is_stored_for_a_while(redis: Redis) -> None:
+    board = ProgressBoard(redis)
+    for number, each in enumerate(({0: b"a b", 10: b"c"}, {2: b""}, {2: b"d", 10: b" e"}), 1):
+        board.publish_all([], {JOB: Previews(b"first", each, number)})
+    assert board.previews(JOB, 0) == {0: b"a b", 2: b"d", 10: b" e"}
+    assert board.previews(JOB, 1) == board.previews(JOB, 2) == {2: b"d", 10: b" e"}
+    assert board.previews(JOB, 3) == {}
+    assert {redis.ttl(name) > 0 for name in redis.keys("*preview*")} == {True}
+
+
+def test_previews_that_were_not_sent_are_kept_unless_there_are_newer_ones() -> None:
+    before = Previews(b"a", {0: b"a", 1: b"b"}, 1)
+    assert Previews(b"c", {1: b"c"}, 2).after(before) == Previews(b"c", {0: b"a", 1: b"c"}, 2)
+    assert Previews(None, {1: b"c"}, 2).after(before) == Previews(b"a", {0: b"a", 1: b"c"}, 2)
 
 
 def test_progress_is_published_and_noise_is_skipped(redis_url: str, redis: Redis) -> None:

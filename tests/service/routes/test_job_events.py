@@ -1,5 +1,6 @@
 """Following a job: resumption of event streams, and WebSockets with all checks of requests."""
 
+import asyncio
 import base64
 import json
 import logging
@@ -15,6 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope
+from protocol.queue.job import JobState, JobView, Progress
+from protocol.queue.progress import Previews
 from protocol.storage.object_store import ObjectStore
 from service.app import create_app
 from service.http_protocol import server_config
@@ -28,7 +31,7 @@ from tests.service.conftest import (
     settings_for,
     word_tokenizer,
 )
-from tests.service.fake_worker import FakeWorker
+from tests.service.fake_worker import FakeWorker, preview
 from tests.service.raw_http import connected, received, responses_of
 from tests.service.routes.test_jobs import submit, until
 from tests.support.redis_server import free_port
@@ -115,6 +118,27 @@ def test_id_is_bounded(service: Running) -> None:
     path = submit(service)
     response = service.client.get(f"{path}/events", headers={"Last-Event-ID": "x" * 101})
     assert response.status_code == 422
+
+
+def test_previews_are_those_that_no_earlier_event_has_sent(service: Running) -> None:
+    service.worker.hold()
+    path = submit(service, n=2, steps=3, previews=True)
+    job = path.rpartition("/")[2]
+    services: Services = service.app.state.services
+    board, each = services.board, {0: preview(0), 1: preview(1)}
+
+    def progress(step: int, number: int) -> Progress:
+        return Progress(job_id=job, state=JobState.RUNNING, step=step, steps=3, previews=number)
+
+    board.publish_all([progress(1, 1)], {job: Previews(each[0], each, 1)})
+    view = JobView(id=job, state=JobState.RUNNING, progress=progress(2, 2))
+    board.publish_all([progress(2, 2)], {job: Previews(None, {1: preview(5)}, 2)})
+    builder = services.response_builder("")
+    for seen, indices in ((0, [0, 1]), (1, [1]), (2, None)):
+        found = asyncio.run(builder.job(view, seen)).progress
+        assert found is not None
+        assert [one.index for one in found.previews or ()] == (indices or [])
+        assert (found.preview is None) == (indices is None)
 
 
 # ---- WebSockets --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from redis import ConnectionError as RedisConnectionError
 
 from protocol.errors import DarkroomError
 from protocol.queue.job import JobResult, JobState, Progress
+from protocol.queue.progress import Previews
 from protocol.request.request import GenerationRequest
 from protocol.storage.object_store import ObjectStore
 from tests.worker.consumer.harness import MODEL, request, settings
@@ -86,7 +87,7 @@ class RecordingBoard:
     def publish(self, progress: Progress) -> None:
         self.published.append(progress)
 
-    def publish_all(self, progress: list[Progress], previews: Mapping[str, bytes]) -> None:
+    def publish_all(self, progress: list[Progress], previews: Mapping[str, Previews]) -> None:
         self.published += progress
 
 

@@ -103,7 +103,7 @@ def test_image_that_may_be_hidden_has_no_previews(
     context = WorkerContext(WorkerSettings(), OneModel("tiny"), engine, output, reporter, Metrics())
     claim = Claim("the job", "execution", "", b"", 0.0, 0)
     run = JobRun(context, claim, request(), lambda run, outcome: None)
-    run.on_preview(FLAGGED)
+    run.on_previews({0: FLAGGED})
     output.submit(lambda: None).result()  # behind it, if it was begun
     output.close()
     assert shown == ([] if hides else ["the job"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,18 +190,18 @@ def test_bands_of_the_first_stage_are_steps(model: LatentDiffusion) -> None:
 
 
 def test_previews_show_completed_rows(model: LatentDiffusion) -> None:
-    previews: list[Pixels] = []
+    previews: list[Mapping[int, Pixels]] = []
 
     class Watching(RecordingListener):
-        def on_preview(self, pixels: Pixels) -> None:
+        def on_previews(self, pixels: Mapping[int, Pixels]) -> None:
             previews.append(pixels)
 
     seen = replace(model, linear_preview=LinearPreview.fitted(model.autoencoder))
     engine = DiffusionEngine({"tiny": unmeasured(seen, 4)}, max_slots=4)
-    job = AdmittedJob("job", request(**tiled(previews=True)), png(), None, Watching())
-    engine.admit(job)
+    engine.admit(AdmittedJob("job", request(**tiled(previews=True)), png(), None, Watching()))
     while not engine.idle:
-        job.next_preview_at = 0.0
+        for slot in engine._slots:
+            slot.next_preview_at = 0.0
         engine.step()
     assert len(previews) == 1  # of two rows, not the first, whose level the table does not contain
 

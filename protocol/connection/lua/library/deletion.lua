@@ -34,7 +34,7 @@ local function remove(id, seconds)
     redis.call('ZREM', registry_key(kind, lane), id)
   end
   redis.call('ZREM', webhooks_key, id)
-  redis.call('DEL', job_key(id), results_key(id), progress_key(id), preview_key(id), executions_key(id),
-             webhook_key(id))
+  redis.call('DEL', job_key(id), results_key(id), progress_key(id), preview_key(id), previews_key(id),
+             executions_key(id), webhook_key(id))
   redis.call('SET', deleted_key(id), client, 'EX', DELETED_TTL_S)
 end

@@ -19,6 +19,7 @@ local function pace_key(pool) return ours .. ':pace:' .. pool end
 local function progress_key(id) return ours .. ':progress:' .. id end
 
 local function preview_key(id) return ours .. ':preview:' .. id end
+local function previews_key(id) return ours .. ':previews:' .. id end  -- of each image
 local function idempotency_key(digest) return ours .. ':idempotency:' .. digest end
 -- A webhook has: target, attempts, body, told, watches, leased_until (protocol.queue.webhooks).
 local webhooks_key = ours .. ':webhooks'

@@ -13,10 +13,14 @@ let timer = null;
 /** Keep the settings some time after their last change. */
 export function rememberSettings() {
   clearTimeout(timer);
-  timer = setTimeout(() => {
-    const loras = selectedLoras();
-    database.put("settings", { task: task(), fields: { ...settingValues(), ...(loras.length && { loras }) } }, KEY);
-  }, DELAY_MS);
+  timer = setTimeout(keepSettings, DELAY_MS);
+}
+
+/** Keep the settings now, as when they are submitted: a reload may follow at once. */
+export function keepSettings() {
+  clearTimeout(timer);
+  const loras = selectedLoras();
+  database.put("settings", { task: task(), fields: { ...settingValues(), ...(loras.length && { loras }) } }, KEY);
 }
 
 /** Bring back the settings of the last visit, if there are any. */

@@ -19,7 +19,7 @@ export const shownRecord = () => record;
 
 export function buildResult() {
   new ResizeObserver(place).observe($("result-view"));
-  changes.addEventListener("change", showPreview);
+  changes.addEventListener("change", showPreviews);
   $("gallery").addEventListener("favourite", ({ detail }) => {
     if (detail === record) $("favourite")?.setAttribute("aria-pressed", detail.favourite);
   });
@@ -88,12 +88,20 @@ function place() {
   Object.assign($("result").style, { width: `${extent.width * scale}px`, height: `${extent.height * scale}px` });
 }
 
-/** Show the preview of the oldest job while it runs. */
-function showPreview() {
+/** Show the previews of the oldest job while it runs, one of each of its images. */
+function showPreviews() {
   const job = jobs.find((each) => !hasEnded(each) && each.preview);
-  $("preview").hidden = !job;
-  $("preview-frame").hidden = !job;
-  if (job && $("preview").src !== job.preview) $("preview").src = job.preview;
+  const urls = !job ? [] : job.previews.some(Boolean) ? job.previews : [job.preview];
+  const frame = $("previews");
+  frame.hidden = !job;
+  frame.style.setProperty("--columns", Math.ceil(Math.sqrt(urls.length)));
+  while (frame.children.length > urls.length) frame.lastElementChild.remove();
+  for (const [index, url] of urls.entries()) {
+    const image = frame.children[index] ?? frame.appendChild(element("img", {}));
+    image.alt = urls.length > 1 ? text.preview_of(index + 1) : text.preview;
+    image.hidden = !url;
+    if (url && image.src !== url) image.src = url;
+  }
 }
 
 function showSiblings() {

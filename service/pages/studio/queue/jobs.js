@@ -7,11 +7,14 @@ const ENDED = ["finished", "failed", "cancelled"];
 const MAX_STREAMS = 3;       // browsers open six connections to a host, also for images
 const POLL_MS = 2000;        // of a job without a stream
 const RECONNECT_MS = 1000;   // after the client has given up
+const LOADING_MS = 10_000;   // in which an image that shows a preview has surely loaded it
 
-export const jobs = [];      // {id, task, fields, files, created, status, preview, startedAt}
+export const jobs = [];      // {id, task, fields, files, created, status, preview, previews, startedAt}
 export const changes = new EventTarget();  // "change", and "end" with the job as detail
 let streams = 0;
 
+/** Free a preview, but not while an image is loading it: that would be an error. */
+const release = (url) => url && setTimeout(() => URL.revokeObjectURL(url), LOADING_MS);
 const announce = (type, job) => changes.dispatchEvent(new CustomEvent(type, { detail: job }));
 const pause = (ms) => new Promise((wake) => setTimeout(wake, ms));
 
@@ -31,7 +34,7 @@ export async function resume() {
 }
 
 function start(job) {
-  jobs.push({ ...job, status: { state: "queued" } });
+  jobs.push({ ...job, status: { state: "queued" }, previews: [] });
   announce("change", jobs.at(-1));
   follow(jobs.at(-1));
 }
@@ -53,6 +56,7 @@ async function follow(job) {
       }
     }
   }
+  job.previews.forEach(release);
   await database.remove("jobs", job.id);
   announce("end", job);
 }
@@ -73,8 +77,12 @@ async function stream(job) {
 function update(job, status) {
   job.status = status;
   if (status.preview) {
-    URL.revokeObjectURL(job.preview);
+    release(job.preview);
     job.preview = URL.createObjectURL(status.preview);
+  }
+  for (const { index, blob } of status.previews ?? []) {
+    release(job.previews[index]);
+    job.previews[index] = URL.createObjectURL(blob);
   }
   if (status.state === "running" && status.step > 0) job.startedAt ??= { time: Date.now(), step: status.step };
   announce("change", job);

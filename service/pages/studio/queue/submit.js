@@ -7,6 +7,7 @@ import { selectedClass } from "../form/class_input.js";
 import { selectedControls } from "../form/controls.js";
 import { selectedLoras } from "../form/loras.js";
 import { card } from "../form/models.js";
+import { keepSettings } from "../form/memory.js";
 import { clearProblem, showProblem, showStatus } from "../form/problems.js";
 import { denoises, settingValues } from "../form/settings.js";
 import { takes, takesInputImage, task } from "../form/tasks.js";
@@ -19,6 +20,7 @@ export async function generate() {
   if (!card()) return;
   clearProblem();
   showStatus(text.sending);
+  keepSettings();
   try {
     const { fields, files } = await formRequest();
     await enqueue(task(), fields, files);
