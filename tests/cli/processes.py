@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 300.0
 
 
 def wait_until(condition: Callable[[], bool], description: str) -> None:

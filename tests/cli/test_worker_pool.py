@@ -19,7 +19,7 @@ from protocol.registry.presence import Presence
 from protocol.request.request import GenerationRequest
 from protocol.settings import Settings
 from tests.cli.processes import children, is_alive, wait_until
-from tests.support.redis_server import free_port
+from tests.support.redis_server import free_ports_in_a_row
 from tests.support.tiny_models import write_tiny_sd
 
 pytestmark = pytest.mark.early
@@ -88,7 +88,7 @@ def running_pool(redis_url: str, model: Path, folder: Path, **more: str) -> Iter
 def test_killed_workers_are_restarted_and_sigterm_stops_all(
     redis_url: str, model: Path, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = free_ports_in_a_row(2)
     with running_pool(redis_url, model, tmp_path, DARKROOM_WORKER_METRICS_PORT=str(port)) as pool:
         for offset in (0, 1):
             answer = httpx.get(f"http://127.0.0.1:{port + offset}/metrics", timeout=60)

@@ -6,6 +6,7 @@ with RedisServer() as server:
     server.start()      # the same port, socket and data: the append-only file is read back
 """
 
+import random
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -119,6 +121,19 @@ class RedisServer:
         self.process.send_signal(number)
         self.process.wait()
         self.process = None
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """Return the first of several TCP ports of the loopback that are free at the moment.
+
+    They are below those that the system gives to programs that ask for any.
+    """
+    while True:
+        first = random.randrange(20_000, 30_000)
+        with ExitStack() as listeners, suppress(OSError):
+            for port in range(first, first + count):
+                listeners.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
 
 
 def free_port() -> int:
