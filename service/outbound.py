@@ -21,7 +21,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]  # name, port -> addresses
 PORTS = {"http": 80, "https": 443}
 MAX_URL_LENGTH = 2048
 # ASCII only, without a user and without a backslash in the authority.
-URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?(\?[!-~]*)?")
+URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?(\?[!-~]*)?")
 
 # Networks of public addresses that lead to others: NAT64, Teredo and related, 6to4 and its relays.
 TRANSITION_NETWORKS = tuple(
@@ -62,8 +62,11 @@ class Rejected(Exception):
     """A URL or a response that is not allowed; the reason is not shown to clients."""
 
 
-# The errors of a request to a client's URL.
-OUTBOUND_ERRORS = (Rejected, httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError)
+# The errors of a request to a client's URL. Names that cannot be encoded raise UnicodeError.
+OUTBOUND_ERRORS = (
+    *(Rejected, httpx.HTTPError, httpx.InvalidURL),
+    *(OSError, TimeoutError, UnicodeError),
+)
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,12 @@ def parse_url(url: object) -> httpx.URL:
     """Return the parsed URL. Raises `Rejected` for all that two parsers might read differently."""
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not URL.fullmatch(url):
         raise Rejected
-    parsed = httpx.URL(url)
-    if parsed.userinfo or not parsed.host:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise Rejected from error
+    port = 1 if parsed.port is None else parsed.port
+    if parsed.userinfo or not parsed.host or not 0 < port < 2**16:
         raise Rejected
     return parsed
 

@@ -171,7 +171,8 @@ def allowed_target(url: str, request: Request, services: Services) -> WebhookTar
     try:
         address = parse_address(parse_url(url).host)
     except OUTBOUND_ERRORS as error:
-        raise InvalidRequest("webhook_url", url, "an http or https URL", "malformed") from error
+        bound = "an http or https URL with a name or an address, and a port, that can exist"
+        raise InvalidRequest("webhook_url", url, bound, "webhook-not-allowed") from error
     if address is not None and not OUTBOUND[allowed](address):
         bound = "the URL of a machine that this service may call"
         raise InvalidRequest("webhook_url", url, bound, "webhook-not-allowed")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,9 +18,10 @@ from protocol.request.classes import AskedBoxes, ClassRef
 from protocol.request.client_record import ClientRecord
 from protocol.request.fields import Name, Prompt
 from protocol.request.generation_params import GenerationParams
+from protocol.request.inpainting import MaskedContent
 from protocol.request.prompts import PromptSyntax
 from protocol.request.tasks import Task
-from service.outbound import MAX_URL_LENGTH, URL, Rejected, parse_url
+from service.outbound import MAX_URL_LENGTH, URL
 from service.schemas.controls import ControlFiles
 from service.schemas.data_uri import decode_file
 
@@ -95,10 +96,8 @@ LabelFile = Annotated[
 
 
 def _webhook_url(url: str) -> str:
-    try:
-        parse_url(url)
-    except Rejected:
-        raise ValueError("an http or https URL without a user") from None
+    if not URL.fullmatch(url):
+        raise ValueError("an http or https URL without a user")
     return url
 
 
@@ -164,6 +163,10 @@ class OutpaintRequest(TaskRequest):
     """An outpainting request; the prompt is for models that take prompts."""
 
     image: BorderedFile
+    # A border has no original content.
+    masked_content: (
+        Literal[MaskedContent.FILL, MaskedContent.NOISE, MaskedContent.NOTHING] | None
+    ) = Field(default=None, description=GenerationParams.model_fields["masked_content"].description)
 
 
 class UpscaleRequest(TaskRequest):

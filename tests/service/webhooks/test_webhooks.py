@@ -173,6 +173,42 @@ def test_address_that_is_not_allowed(redis_url: str, setting: str, url: str, pro
             assert response.json()["bound"] == "an http or https URL without a user"
 
 
+# What the URL parser, the encoding of names or the system's resolver refuse, each in its own way.
+UNREADABLE = [
+    *(
+        "https://0fQQYy:oC",
+        "http://a:",
+        "http://a:-1",
+        "http://a:0",
+        "http://a:65536",
+        "http://[::1",
+    ),
+    *("http://xn--/", "http://xn--0fqqyy/", "http://[1.2.3]/", "http://a]/", "http://:80/"),
+]
+
+
+@pytest.mark.parametrize("url", UNREADABLE)
+def test_address_that_cannot_be_read_is_refused(secured: Running, url: str) -> None:
+    fields = {"webhook_url", "image_url"}
+    for field in fields:
+        body = {"prompt": "x", field: url}
+        path = "/v1/img2img" if field == "image_url" else "/v1/txt2img"
+        response = secured.client.post(path, json=body, headers=ADMIN)
+        assert response.status_code == 422, response.text
+        assert response.json()["field"] in fields
+
+
+def test_name_that_cannot_be_resolved_is_a_failed_call(redis_url: str) -> None:
+    """Its labels are too long for the system's encoding."""
+    url = f"http://{'a' * 70}.example/"
+    with running(redis_url, webhooks="any", poll_s=0.05, webhook_retry_s=600) as service:
+        job = submit(service, url, {}).json()["id"]
+        until = time.monotonic() + PATIENCE_S
+        while service.worker.redis.hget(delivery_key(job), "attempts") != b"1":
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
 def test_name_of_a_private_address_is_never_called(redis_url: str) -> None:
     with (
         Receiver() as receiver,
