@@ -107,7 +107,7 @@ class MalformedBody(BadRequest):
 
 
 class MalformedRequest(BadRequest):
-    """What was sent is not HTTP/1.1, or ends early."""
+    """A request that is not HTTP/1.1, or ends early."""
 
 
 class NotAcceptable(BadRequest):
@@ -191,7 +191,7 @@ class OptionsChanged(Conflict):
 
 
 class Gone(ProblemError):
-    """What the request refers to was deleted."""
+    """A request for something that was deleted."""
 
 
 class JobDeleted(Gone):
