@@ -157,7 +157,7 @@ LARGE = tiled(320, 320)  # 13 x 13 tiles
 
 
 def test_others_step_between_the_tiles_of_a_step(engine: DiffusionEngine) -> None:
-    """Which of them steps next depends on measured times, but none waits for a whole row."""
+    """The order depends on measured times, but no image waits for a whole row of another."""
     large, small = admit(engine, LARGE, "large"), admit(engine, {"steps": 150}, "small")
     within_the_row = 0
     while not large.progress or large.progress[-1][0] < 2 + 13 * 13:
