@@ -18,7 +18,7 @@ from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope
 from protocol.connection.redis_client import connect, server_time
 from service.app import create_app
 from service.http_protocol import server_config
-from service.settings import Auth, ServiceSettings
+from service.settings import Auth, ServiceSettings, Webhooks
 from tests.service.conftest import serving_with
 from tests.support.certificates import certificates
 from tests.support.local_stack import running_program, running_stack, wait_until_ready
@@ -104,7 +104,11 @@ def _https_api(folder: Path, redis_url: str, store_url: str) -> Iterator[tuple[s
     """Serve the API by TLS in this process; yields its address and its certificate."""
     certificate, secret = certificates(folder)
     settings = ServiceSettings(
-        redis_url=redis_url, object_store_url=store_url, auth=Auth.REQUIRED, port=free_port()
+        redis_url=redis_url,
+        object_store_url=store_url,
+        auth=Auth.REQUIRED,
+        port=free_port(),
+        webhooks=Webhooks.ANY,  # as the others: each process sends the webhooks of all
     )
     config = server_config(create_app(settings), settings)
     config.ssl_certfile, config.ssl_keyfile = str(certificate), str(secret)
