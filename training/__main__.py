@@ -7,6 +7,7 @@
     python -m training export        write the published layout
     python -m training enlarge       a first stage for images of twice the side
     python -m training continue      stage two once more, from the weights of the bundled model
+    python -m training turbo         a LoRA for four steps, for a finished model
     python -m training pack          images as one archive, for `training/h200.sh`
     python -m training sample "red heart" pizza
 
@@ -26,7 +27,7 @@ import torch
 import models
 from models.pipeline import LatentDiffusion
 from models.text.tokenizer import Tokenizer
-from training import checkpointing, data, icons, vocabulary
+from training import checkpointing, data, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder, with_scaling_factor
 from training.card import StageRecord, card, licences
 from training.continued import continue_training
@@ -34,10 +35,12 @@ from training.decoder_stage import DecoderStage, muted_hues, refine
 from training.diffusion_stage import DiffusionStage, Examples, generate_grid
 from training.enlarged import first_stage
 from training.export import export
+from training.icons.sets import fetch_packages
 from training.latents import Latents
 from training.presets import BUNDLED
 from training.runner import Cadence, run
 from training.tokens import CaptionTokens
+from training.turbo.distillation import distil
 
 BUNDLED_FOLDER = Path(models.__file__).parent / "bundled"
 AUTOENCODER_BATCH = 16
@@ -64,7 +67,7 @@ Step = Callable[[WorkFolder, argparse.Namespace], None]
 
 def prepare_data(work: WorkFolder, options: argparse.Namespace) -> None:
     """Fetch, render and caption the emoji, and learn the vocabulary."""
-    icons.fetch_packages(work.packages)
+    fetch_packages(work.packages)
     art = data.build(work.packages, BUNDLED.image_size)
     art.save(work.data)
     # Captions of images that are sampled more often get fewer tokens.
@@ -158,6 +161,13 @@ def continue_diffusion(work: WorkFolder, options: argparse.Namespace) -> None:
     continue_training(options.model, art, folder, options.steps, options.batch, cadence)
 
 
+def train_turbo(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Distil guidance and steps of a model into a LoRA in its folder."""
+    art = data.kept_images(work.root, options.size).every(options.every)
+    cadence = Cadence(limit_s=options.seconds)
+    distil(options.model, art, work.root / "turbo", options.steps, options.batch, cadence)
+
+
 def pack(work: WorkFolder, options: argparse.Namespace) -> None:
     """Pack the images of twice the side for a machine that cannot render them."""
     data.kept_images(work.root, 2 * BUNDLED.image_size).pack(data.PACKED)
@@ -217,7 +227,13 @@ def parser() -> argparse.ArgumentParser:
     further.add_argument("--batch", type=_steps, default=DIFFUSION_BATCH)
     further.add_argument("--seconds", type=float, default=math.inf, help="at most")
     further.add_argument("--size", type=_steps, default=BUNDLED.image_size, help="of its images")
-    for step in (larger, further):
+    turbo = add("turbo", train_turbo)
+    turbo.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="that gets the LoRA")
+    turbo.add_argument("--steps", type=_steps, default=2000)
+    turbo.add_argument("--batch", type=_steps, default=DIFFUSION_BATCH)
+    turbo.add_argument("--seconds", type=float, default=math.inf, help="at most")
+    turbo.add_argument("--size", type=_steps, default=BUNDLED.image_size, help="of its images")
+    for step in (larger, further, turbo):
         step.add_argument("--every", type=_steps, default=1, help="use each N-th image only")
     add("pack", pack)
     sampled = add("sample", sample)

@@ -12,7 +12,7 @@ from torch import nn
 
 from models.conditioners.clip import text_stages
 from models.pipeline import LatentDiffusion
-from training.icons import (
+from training.icons.sets import (
     ICON_SETS,
     Attribution,
     labels_folder,
@@ -64,7 +64,7 @@ diffusers layout and loads in diffusers as a `StableDiffusionPipeline`.
 with other work, in bfloat16. Data: {images:,} images of seven openly licensed emoji sets (see
 [LICENSES.md](LICENSES.md)), captioned with their names, synonyms, tags and a word for the style.
 Everyday emoji, most of all a short list of favourites, and the plainest style were sampled most
-(`training/everyday.py`, `training/captions.py`), because the run was short.
+(`training/icons/everyday.py`, `training/icons/captions.py`), because the run was short.
 
 | stage | steps | batch | images seen | measured at the end |
 |---|---|---|---|---|

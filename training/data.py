@@ -15,8 +15,17 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from training.captions import Labels, captions, is_kept, plain_name, weight
-from training.icons import (
+from training.icons.captions import (
+    Labels,
+    captions,
+    coloured_captions,
+    is_kept,
+    plain_name,
+    weight,
+)
+from training.icons.colours import COLOURS, colour_name, in_colours
+from training.icons.everyday import EVERYDAY
+from training.icons.sets import (
     ICON_SETS,
     Icon,
     fetch_packages,
@@ -28,6 +37,11 @@ from training.icons import (
 
 #: Images for a machine that cannot fetch or render the icons, see `training/h200.sh`.
 PACKED = Path("build/training-images.zip")
+
+#: The style whose everyday icons are copied in other colours: the one that is sampled most.
+RECOLOURED_STYLE = "twemoji"
+# All copies of an icon are sampled this often, relative to the icon.
+_RECOLOURED_SHARE = 0.5
 
 _LISTS = ("captions", "weights", "styles")
 # Icons are rendered with at least this side, and at least twice the side of the result.
@@ -85,6 +99,33 @@ class EmojiImages:
             self.weights[::number],
             self.styles[::number],
         )
+
+    def with_other_colours(self) -> EmojiImages:
+        """Return these images and copies of everyday icons in colours that no icon has."""
+        known = {texts[0] for texts in self.captions}
+        pixels, texts, weights = [], [], []
+        for i, (plain, style) in enumerate(zip(self.plain_names, self.styles, strict=True)):
+            if plain not in EVERYDAY or style != RECOLOURED_STYLE or COLOURS & set(plain.split()):
+                continue
+            copies = in_colours(self.pixels[i])
+            for colour, copy in copies.items():
+                if f"{colour} {plain}" not in known:
+                    pixels.append(copy)
+                    texts.append(coloured_captions(plain, colour))
+                    weights.append(_RECOLOURED_SHARE * self.weights[i] / len(copies))
+        if not pixels:
+            return self
+        return EmojiImages(
+            np.concatenate([self.pixels, np.stack(pixels)]),
+            self.captions + texts,
+            np.concatenate([self.weights, weights]),
+            self.styles + [RECOLOURED_STYLE] * len(pixels),
+        )
+
+    @property
+    def plain_names(self) -> list[str]:
+        """The plain names of all images."""
+        return [texts[0] for texts in self.captions]
 
     def _record(self) -> str:
         lists = (self.captions, self.weights.tolist(), self.styles)
@@ -158,12 +199,15 @@ def build(packages: Path, size: int) -> EmojiImages:
         for icon, pixels in zip(icons, rendered, strict=True)
         if pixels is not None and pixels.std() > 1  # empty images are left out
     ]
-    return EmojiImages(
+    art = EmojiImages(
         pixels=np.stack([pixels for pixels, _, _ in named]),
-        captions=[captions(plain, style, labels) for _, plain, style in named],
+        captions=[
+            captions(plain, style, labels, colour_name(pixels)) for pixels, plain, style in named
+        ],
         weights=np.array([weight(plain, style, labels) for _, plain, style in named]),
         styles=[style for _, _, style in named],
     )
+    return art.with_other_colours()
 
 
 def averaged(pixels: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:

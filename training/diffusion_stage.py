@@ -42,6 +42,7 @@ CAPTION_DROPOUT = 0.1
 # Parts of a batch that run at the same time: fewer, larger parts are faster; more use cores better.
 PARTS = 2
 GUIDANCE_SCALE = 4.0
+GRID_SETTINGS = SamplingParams("", steps=20, guidance_scale=GUIDANCE_SCALE)
 
 #: `scheduler_config.json` of the bundled model.
 SCHEDULER = {
@@ -105,6 +106,17 @@ def initialise(unet: UNet, text_encoder: TextEncoder) -> None:
     nn.init.normal_(embeddings.position_embedding.weight, std=0.05)
 
 
+def min_snr_weights(alphas_cumprod: Tensor, limit: float = 5.0) -> Tensor:
+    """Return weights (T,) of the error of v at each timestep, 1 in the mean.
+
+    min(SNR, limit) / (SNR + 1) with SNR = ā / (1 - ā) weights the error of x_0 by at most `limit`,
+    so that the almost noiseless levels do not drown the others (Hang et al. 2023, section 3.4).
+    """
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    weights = snr.clamp(max=limit) / (snr + 1)
+    return weights / weights.mean()
+
+
 class DiffusionStage:
     """Joint training of UNet and text encoder; the autoencoder only decodes the sample grids."""
 
@@ -131,6 +143,7 @@ class DiffusionStage:
         self.noise_schedule = NoiseSchedule.from_config(SCHEDULER)
         alphas_cumprod = torch.tensor(self.noise_schedule.alphas_cumprod).float()
         self.alphas_cumprod = alphas_cumprod.to(self.device)
+        self.loss_weights = min_snr_weights(self.alphas_cumprod)
         networks = (self.unet, self.text_encoder)
         self.ema = EMA(networks, decay=0.998)
         self.gradients = PartialGradients(self.ema.parameters)
@@ -168,7 +181,7 @@ class DiffusionStage:
         return (share * len(self.alphas_cumprod)).long()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the mean squared error of v."""
+        """Return the mean squared error of v, weighted by `min_snr_weights`."""
         alpha_bar = self.alphas_cumprod[batch.timestep].view(-1, 1, 1, 1)
         signal, noisiness = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         x = signal * batch.x_0 + noisiness * batch.noise
@@ -176,7 +189,9 @@ class DiffusionStage:
             context = self.text_encoder(batch.ids).last
             x = x.contiguous(memory_format=torch.channels_last)
             v = self.unet(x, batch.timestep.float(), context)
-        return F.mse_loss(v.float(), signal * batch.noise - noisiness * batch.x_0)
+        target = signal * batch.noise - noisiness * batch.x_0
+        errors = F.mse_loss(v.float(), target, reduction="none").mean((1, 2, 3))
+        return (self.loss_weights[batch.timestep] * errors).mean()
 
     def step(self, step: int, total_steps: int) -> dict[str, float]:
         set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE))
@@ -211,10 +226,15 @@ class DiffusionStage:
 
 
 def generate_grid(
-    model: LatentDiffusion, prompts: list[str], size: int, *, seed: int = 0
+    model: LatentDiffusion,
+    prompts: list[str],
+    size: int,
+    *,
+    seed: int = 0,
+    settings: SamplingParams = GRID_SETTINGS,
 ) -> Image.Image:
     """Generate a grid with one image for each prompt; the first has `seed`."""
-    common = SamplingParams("", width=size, height=size, steps=20, guidance_scale=GUIDANCE_SCALE)
+    common = replace(settings, width=size, height=size)
     params = [replace(common, prompt=p, seed=seed + i) for i, p in enumerate(prompts)]
     *_, batch = model.generate(params)
     pixels = model.decode(torch.stack([state.x for state in batch]))

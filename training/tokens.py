@@ -37,12 +37,12 @@ class CaptionTokens:
         )
 
     def sample(self, chosen: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
-        """Return a random caption (B, T) for each image of `chosen` (B,).
+        """Return a random caption (B, T) for each image of `chosen` (B,), mostly an early one.
 
         A caption is empty with probability `dropout`; empty captions train the unconditional model
         of classifier-free guidance (Ho and Salimans 2021).
         """
-        which = torch.rand(len(chosen), generator=generator) * self.counts[chosen]
+        which = torch.rand(len(chosen), generator=generator) ** 2 * self.counts[chosen]
         ids = self.ids[self.starts[chosen] + which.long()]
         dropped = torch.rand(len(chosen), 1, generator=generator) < dropout
         return torch.where(dropped, self.empty, ids)

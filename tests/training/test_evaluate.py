@@ -16,7 +16,7 @@ from training.evaluate.generation import resized
 from training.evaluate.icon_classes import IconClasses, class_names
 from training.evaluate.metrics import frechet_distance, gradient_energy, top_shares
 from training.evaluate.names import HALVES, Name, read_names, sample_names
-from training.icons import ICON_SETS
+from training.icons.sets import ICON_SETS
 
 ALL = ["noto", "flat", "blob", "twemoji"]
 COLOURS = {"tomato": (220, 30, 20), "frog": (30, 200, 40), "droplet": (20, 60, 230)}

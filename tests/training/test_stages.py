@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
+from models.samplers.noise_schedule import NoiseSchedule
 from models.text.tokenizer import Tokenizer
 from training import checkpointing, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder
 from training.decoder_stage import DecoderStage, refine
-from training.diffusion_stage import DiffusionStage, Examples
+from training.diffusion_stage import SCHEDULER, DiffusionStage, Examples, min_snr_weights
 from training.enlarged.decoder_stage import SharpDecoderStage
 from training.enlarged.encoder_stage import EncoderStage
 from training.enlarged.growth import enlarge
@@ -169,3 +170,25 @@ def test_captions_are_sampled_from_their_own_image(tokenizer: Tokenizer) -> None
     for index, ids in zip(chosen.tolist(), captions.sample(chosen, 0.0, generator), strict=True):
         assert ids.tolist() in [tokenizer.rows(text)[0] for text in CAPTIONS[index]]
     assert (captions.sample(chosen, 1.0, generator) == captions.empty).all()
+
+
+def test_the_first_caption_is_sampled_most(tokenizer: Tokenizer) -> None:
+    captions = CaptionTokens.encode(tokenizer, CAPTIONS)
+    chosen = torch.full((3000,), 2)
+    rows = captions.sample(chosen, 0.0, torch.Generator().manual_seed(0)).tolist()
+    counts = [rows.count(tokenizer.rows(text)[0]) for text in CAPTIONS[2]]
+    # Of three captions the square of a uniform number chooses the first with sqrt(1/3).
+    assert counts[0] / 3000 == pytest.approx((1 / 3) ** 0.5, abs=0.03)
+    assert counts[0] > counts[1] > counts[2] > 0
+
+
+def test_loss_weights_limit_the_weight_of_x_0() -> None:
+    """The error of v is that of x_0 times SNR + 1 (Salimans and Ho 2022, appendix D)."""
+    alphas = torch.tensor(NoiseSchedule.from_config(SCHEDULER).alphas_cumprod)
+    snr = alphas / (1 - alphas)
+    of_x_0 = min_snr_weights(alphas, limit=5.0) * (snr + 1)
+    assert min_snr_weights(alphas).mean().item() == pytest.approx(1)
+    assert torch.allclose(of_x_0[snr >= 5], of_x_0.max())
+    below = snr < 5
+    ratio = of_x_0[below] / snr[below]
+    assert torch.allclose(ratio, ratio[0].expand_as(ratio))

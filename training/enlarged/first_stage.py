@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,7 +20,7 @@ from models.autoencoders.first_stage_config import AutoencoderConfig
 from models.checkpoints.checkpoint import load_component, save_component
 from training.checkpointing import images_seen, write_images_seen
 from training.data import EmojiImages, averaged
-from training.decoder_stage import muted_hues, refine
+from training.decoder_stage import refine
 from training.device import training_device
 from training.ema import EMA
 from training.enlarged.decoder_stage import SharpDecoderStage
@@ -83,7 +84,8 @@ def train(folders: Folders, art: EmojiImages, budget: Budget) -> None:
     network = trained if config_of(trained).sample_size == side else enlarge(trained)
     seen = images_seen(folders.model)
     print(f"starts from {folders.model}; images seen by earlier runs: {seen or 'none'}")
-    decoder = SharpDecoderStage(network, latents, art.pixels, muted_hues(art.pixels), budget.batch)
+    weights = torch.from_numpy(np.sqrt(art.weights))
+    decoder = SharpDecoderStage(network, latents, art.pixels, weights, budget.batch)
     run(decoder, folders.decoder, budget.decoder_steps, budget.cadence(1 - ENCODER_SHARE))
     refine(network, folders.decoder / "checkpoint.pt")
     network.requires_grad_(False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.icons import read_json
+from training.icons.sets import read_json
 
 FILE = Path(__file__).with_name("names.json")
 HALVES = ("tuning", "held_out")

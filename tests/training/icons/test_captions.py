@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.captions import (
+from training.icons.captions import (
     Labels,
     captions,
     is_kept,
@@ -13,8 +13,8 @@ from training.captions import (
     split_words,
     weight,
 )
-from training.everyday import EVERYDAY, FAVOURITES, SYNONYMS
-from training.icons import ICON_SETS
+from training.icons.everyday import EVERYDAY, FAVOURITES, SYNONYMS
+from training.icons.sets import ICON_SETS
 
 EMOJIS = [
     {"label": "red heart", "tags": ["heart", "love"], "group": 0},

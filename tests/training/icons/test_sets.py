@@ -8,7 +8,7 @@ import pytest
 
 from training import data
 from training.data import EmojiImages, render
-from training.icons import read_attribution, read_icons
+from training.icons.sets import read_attribution, read_icons
 
 DATA = {
     "prefix": "noto",

@@ -1,6 +1,6 @@
 """Selection, captions and sampling weights of icons.
 
-Pure functions of names and labels: no files, no pixels.
+Pure functions of names, labels and colours: no files, no pixels.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+from zlib import crc32
 
-from training.everyday import EVERYDAY, FAVOURITES, SYNONYMS
+from training.icons.colours import COLOURS
+from training.icons.everyday import EVERYDAY, FAVOURITES, SYNONYMS
 
 _SKIN_TONE = re.compile(r"-(?:medium-light|medium-dark|light|medium|dark)-skin-tone|-tone\d")
 _TONE_SUFFIX = re.compile(r"-(medium-light|medium-dark|light|medium|dark)$")
@@ -34,6 +36,17 @@ _STYLE_WEIGHTS = {
     "blob": 0.25,
     "firefox": 0.25,
 }
+
+
+# Words that people add to a name and that change no icon; each icon gets some of them.
+_ADJECTIVES = (
+    *("big", "small", "little", "tiny", "large", "cute", "nice", "lovely", "beautiful", "pretty"),
+    *("old", "new", "fresh", "shiny", "simple", "classic", "plain", "modern", "colorful", "tall"),
+)
+_ADJECTIVES_OF_AN_ICON = 3
+
+# Everyday names are wanted most, but the others need enough images to be learned at all.
+_FAVOURITE, _EVERYDAY, _RARE = 8.0, 5.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -113,27 +126,46 @@ def plain_name(name: str, labels: Labels) -> str:
     return (label.label if label else words).lower()
 
 
-def captions(plain: str, style: str, labels: Labels) -> list[str]:
+def captions(plain: str, style: str, labels: Labels, colour: str | None = None) -> list[str]:
     """Return several captions for one image; the plain name is first.
 
-    All sets share the plain name; the style word distinguishes them.
+    All sets share the plain name; the style word distinguishes them. colour: of the whole icon.
     """
     label = labels.find(plain)
     names = [plain, *SYNONYMS.get(plain, ())]
     if plain.startswith(_NATIONAL_FLAG):
         country = plain.removeprefix(_NATIONAL_FLAG)
         names += [f"flag of {country}", f"{country} flag"]
-    article = "an" if names[-1][0] in "aeiou" else "a"
-    written = [*names, f"{article} {names[-1]}", f"{names[-1]}, {style} style"]
+    written = [*names, with_article(names[-1]), f"{names[-1]}, {style} style"]
+    written += [f"{word} {names[-1]}" for word in adjectives(plain + style)]
+    if colour and not COLOURS & set(plain.split()):
+        written += [f"{colour} {names[-1]}", with_article(f"{colour} {names[-1]}")]
     if label and label.tags:
         written.append(f"{plain}, {', '.join(label.tags[:4])}")
     return list(dict.fromkeys(written))
+
+
+def coloured_captions(plain: str, colour: str) -> list[str]:
+    """Return captions of an icon in another colour, the plainest first."""
+    names = [f"{colour} {name}" for name in (plain, *SYNONYMS.get(plain, ()))]
+    return [*names, *(with_article(name) for name in names)]
+
+
+def with_article(name: str) -> str:
+    """Return a name with "a" or "an" before it."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def adjectives(key: str) -> list[str]:
+    """Return some adjectives, always the same for the same key."""
+    first = crc32(key.encode())
+    return [_ADJECTIVES[(first + 7 * i) % len(_ADJECTIVES)] for i in range(_ADJECTIVES_OF_AN_ICON)]
 
 
 def weight(plain: str, style: str, labels: Labels) -> float:
     """Return the sampling weight of an image, relative to an ordinary one."""
     by_style = _STYLE_WEIGHTS[style]
     if plain in EVERYDAY:
-        return by_style * (160.0 if plain in FAVOURITES else 40.0)
+        return by_style * (_FAVOURITE if plain in FAVOURITES else _EVERYDAY)
     label = labels.find(plain)
-    return by_style * (0.25 if label is None or label.group in _RARE_GROUPS else 1.0)
+    return by_style * (_RARE if label is None or label.group in _RARE_GROUPS else 1.0)

@@ -1,0 +1,1 @@
+"""The icons of the training set: their sets, names, captions and colours."""
