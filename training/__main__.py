@@ -30,7 +30,7 @@ from models.text.tokenizer import Tokenizer
 from training import checkpointing, data, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder, with_scaling_factor
 from training.card import StageRecord, card, licences
-from training.continued import continue_training
+from training.continued import continue_training, image_size
 from training.decoder_stage import DecoderStage, muted_hues, refine
 from training.diffusion_stage import DiffusionStage, Examples, generate_grid
 from training.enlarged import first_stage
@@ -155,7 +155,7 @@ def enlarge(work: WorkFolder, options: argparse.Namespace) -> None:
 
 def continue_diffusion(work: WorkFolder, options: argparse.Namespace) -> None:
     """Train the diffusion model of a folder further, with a fresh optimiser."""
-    art = data.kept_images(work.root, options.size).every(options.every)
+    art = data.kept_images(work.root, image_size(options.model)).every(options.every)
     folder = work.root / "continued"
     cadence = Cadence(limit_s=options.seconds)
     continue_training(options.model, art, folder, options.steps, options.batch, cadence)
@@ -163,7 +163,7 @@ def continue_diffusion(work: WorkFolder, options: argparse.Namespace) -> None:
 
 def train_turbo(work: WorkFolder, options: argparse.Namespace) -> None:
     """Distil guidance and steps of a model into a LoRA in its folder."""
-    art = data.kept_images(work.root, options.size).every(options.every)
+    art = data.kept_images(work.root, image_size(options.model)).every(options.every)
     cadence = Cadence(limit_s=options.seconds)
     distil(options.model, art, work.root / "turbo", options.steps, options.batch, cadence)
 
@@ -226,13 +226,11 @@ def parser() -> argparse.ArgumentParser:
     further.add_argument("--steps", type=_steps, default=8000)
     further.add_argument("--batch", type=_steps, default=DIFFUSION_BATCH)
     further.add_argument("--seconds", type=float, default=math.inf, help="at most")
-    further.add_argument("--size", type=_steps, default=BUNDLED.image_size, help="of its images")
     turbo = add("turbo", train_turbo)
     turbo.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="that gets the LoRA")
     turbo.add_argument("--steps", type=_steps, default=2000)
     turbo.add_argument("--batch", type=_steps, default=DIFFUSION_BATCH)
     turbo.add_argument("--seconds", type=float, default=math.inf, help="at most")
-    turbo.add_argument("--size", type=_steps, default=BUNDLED.image_size, help="of its images")
     for step in (larger, further, turbo):
         step.add_argument("--every", type=_steps, default=1, help="use each N-th image only")
     add("pack", pack)

@@ -6,6 +6,7 @@ autoencoder makes the latents, its tokenizer the token ids.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -23,6 +24,16 @@ from training.latents import Latents
 from training.presets import Preset
 from training.runner import Cadence, run
 from training.tokens import CaptionTokens
+
+# Less than at first: a run is often short, and trained weights shall not be forgotten.
+LEARNING_RATE = 3e-4
+
+
+def image_size(folder: Path) -> int:
+    """Return the side of the images of the model in `folder`."""
+    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    size: int = config["sample_size"]
+    return size
 
 
 def continued_stage(folder: Path, art: EmojiImages, batch_size: int) -> DiffusionStage:
@@ -44,7 +55,9 @@ def continued_stage(folder: Path, art: EmojiImages, batch_size: int) -> Diffusio
     latents = Latents(encoded.mean, encoded.std, config.scaling_factor)
     captions = CaptionTokens.encode(text.tokenizer, art.captions)
     examples = Examples(latents, captions, torch.from_numpy(art.weights))
-    stage = DiffusionStage(preset, examples, autoencoder, text.tokenizer, batch_size)
+    stage = DiffusionStage(
+        preset, examples, autoencoder, text.tokenizer, batch_size, peak_rate=LEARNING_RATE
+    )
     stage.unet.load_state_dict(model.unet.state_dict())
     stage.text_encoder.load_state_dict(text.encoder.state_dict())
     stage.ema.restart()

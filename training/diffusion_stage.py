@@ -128,8 +128,10 @@ class DiffusionStage:
         tokenizer: Tokenizer,
         batch_size: int,
         seed: int = 0,
+        peak_rate: float = LEARNING_RATE,
     ) -> None:
         torch.manual_seed(seed)
+        self.peak_rate = peak_rate
         self.examples, self.batch_size, self.image_size = examples, batch_size, preset.image_size
         self.tokenizer = tokenizer
         self.generator = torch.Generator().manual_seed(seed)
@@ -194,7 +196,7 @@ class DiffusionStage:
         return (self.loss_weights[batch.timestep] * errors).mean()
 
     def step(self, step: int, total_steps: int) -> dict[str, float]:
-        set_learning_rate(self.optimizer, learning_rate(step, total_steps, LEARNING_RATE))
+        set_learning_rate(self.optimizer, learning_rate(step, total_steps, self.peak_rate))
         parts = self.batch(step / total_steps).to(self.device).split(PARTS)
         loss = self.gradients.backward([partial(self.loss, part) for part in parts])
         torch.nn.utils.clip_grad_norm_(self.ema.parameters, 1.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from models.conditioners.clip import text_stages
 from models.loading.loader import load_model
+from models.lora.merging import layers_of, with_loras
+from models.lora.reading import read_lora
 from models.pipeline import LatentDiffusion
 from training.data import EmojiImages, kept_images
 from training.device import training_device
@@ -50,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("--model", default="bundled", help="folder of the model")
+    options.add_argument("--lora", type=Path, help="file of a LoRA, with strength 1")
     options.add_argument("--steps", type=int, default=Generation.steps)
     options.add_argument("--guidance-scale", type=float, default=Generation.guidance_scale)
     options.add_argument("--sampler", default=Generation.sampler)
@@ -77,8 +81,10 @@ def main(arguments: list[str] | None = None) -> None:
     if given.quick:
         names, how = sample_names(names, QUICK_NAMES), QUICK
     model = load_model(given.model, training_device(), torch.float32)
+    if given.lora:
+        model = with_loras(model, [(read_lora(given.lora, layers_of(model)), 1.0)])
     folder = given.work / "evaluation"
-    latents = kept_latents(model, names, how, folder)
+    latents, seconds = kept_latents(model, names, how, folder)
     pixels = decode(model, latents)
     _, logits = classifier.judge(resized(pixels, SIDE))
     measured = figures(classifier, art, names, pixels, logits)
@@ -93,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         "guidance_scale": how.guidance_scale,
         "sampler": how.sampler,
         "side": pixels.shape[1],
+        "ms_per_latent": round(1000 * seconds / len(latents), 1),
         **measured,
     }
     line = json.dumps(result)
@@ -111,8 +118,11 @@ def train_classifier(art: EmojiImages, steps: int) -> Classifier:
 
 def kept_latents(
     model: LatentDiffusion, names: list[Name], how: Generation, folder: Path
-) -> Tensor:
-    """Return the latents of all names, from the file of an earlier run if nothing changed."""
+) -> tuple[Tensor, float]:
+    """Return the latents of all names and the seconds they took.
+
+    They are read from the file of an earlier run if nothing changed.
+    """
     fingerprint = sha256(repr((how, [name.prompt for name in names])).encode())
     (stage,) = text_stages(model.conditioner)
     for parameter in (*model.unet.parameters(), *stage.encoder.parameters()):
@@ -120,9 +130,11 @@ def kept_latents(
     file = folder / f"latents-{fingerprint.hexdigest()[:16]}.pt"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(generate(model, [name.prompt for name in names], how), file)
-    latents: Tensor = torch.load(file, weights_only=True)
-    return latents
+        started = time.perf_counter()
+        latents = generate(model, [name.prompt for name in names], how)
+        torch.save({"latents": latents, "seconds": time.perf_counter() - started}, file)
+    kept = torch.load(file, weights_only=True)
+    return kept["latents"], kept["seconds"]
 
 
 def right(classifier: Classifier, names: list[Name], logits: Tensor) -> list[bool]:
