@@ -11,6 +11,7 @@ from models.loading.loader import load_model
 from models.lora.merging import layers_of, with_loras
 from models.lora.reading import read_lora
 from tests.training.test_continued import art, published
+from training.checkpointing import images_seen
 from training.continued import continued_stage
 from training.data import EmojiImages
 from training.diffusion_stage import GUIDANCE_SCALE, SCHEDULER
@@ -128,6 +129,7 @@ def test_file_has_a_change_of_every_layer_of_the_blocks(
 ) -> None:
     distil(published, art, tmp_path / "turbo", steps=3, batch_size=2)
     file = published / TURBO_FILE
+    assert images_seen(published)["turbo"] == 6
     tensors = load_file(file)
     assert all(name.startswith("lora_unet_") for name in tensors)
     assert {float(t) for name, t in tensors.items() if name.endswith(".alpha")} == {32.0}

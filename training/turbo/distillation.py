@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from training.checkpointing import images_seen, write_images_seen
 from training.continued import continued_stage
 from training.data import EmojiImages
 from training.runner import Cadence, run
@@ -21,9 +22,11 @@ def distil(
     batch_size: int,
     cadence: Cadence | None = None,
 ) -> None:
-    """Train the LoRA of the model in `folder` and write its file there."""
+    """Train the LoRA of the model in `folder`, and write its file and its record there."""
     stage = ConsistencyStage(continued_stage(folder, art, batch_size))
     done = run(stage, work, steps, cadence)
     stage.ema.swap()
     stage.student.save(folder / TURBO_FILE)
-    print(f"{folder / TURBO_FILE}: {done} steps of {batch_size} images")
+    seen = images_seen(folder) | {"turbo": done * batch_size}
+    write_images_seen(folder, seen)
+    print(f"{folder / TURBO_FILE}: images seen: {seen}")
