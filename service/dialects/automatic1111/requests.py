@@ -137,7 +137,9 @@ class ImageToImage(Generation):
     """The body of img2img; with a mask it inpaints."""
 
     init_images: list[str] = Field(
-        default=[], description="One image, in base64 or as data URI.", examples=[[IMAGE]]
+        default=[],
+        description="Images in base64 or as data URIs; several are a batch in place of batch_size.",
+        examples=[[IMAGE]],
     )
     resize_mode: int = Field(default=0, ge=0, le=3, description="0 stretch, 1 crop, 2 fill.")
     image_cfg_scale: float | None = Field(

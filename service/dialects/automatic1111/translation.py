@@ -10,7 +10,7 @@ from protocol.recipes.recipe import recipe_of_infotext
 from protocol.request.model_card import ModelCard
 from protocol.request.prompts import without_loras
 from protocol.request.tasks import FIELDS_OF, TASK_FIELDS, Task
-from service.dialects.automatic1111.controlnet import control_fields
+from service.dialects.automatic1111.controlnet.units import control_fields
 from service.dialects.automatic1111.hires import hires_fields, refiner_fields
 from service.dialects.automatic1111.inpainting import image_fields
 from service.dialects.automatic1111.options import Options, option_fields

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from protocol.errors import InvalidRequest
-from service.dialects.automatic1111.controlnet import control_fields
+from service.dialects.automatic1111.controlnet.units import control_fields
 from service.dialects.automatic1111.errors import ScriptNotFound
 from service.dialects.automatic1111.requests import TextToImage, parse_body
 from service.dialects.automatic1111.scripts import controlnet_arguments

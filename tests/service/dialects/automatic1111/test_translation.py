@@ -252,7 +252,7 @@ def test_image_to_image() -> None:
         ({"init_images": None}, "init_images"),
         ({"init_images": []}, "init_images"),
         ({"init_images": [""]}, "init_images"),
-        ({"init_images": [IMAGE, IMAGE]}, "init_images"),
+        ({"init_images": [IMAGE, ""]}, "init_images"),
         ({"resize_mode": 3}, "resize_mode"),
         ({"resize_mode": 4}, "resize_mode"),
         ({"mask": MASK, "inpainting_fill": 4}, "inpainting_fill"),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from protocol.errors import InvalidRequest
 from protocol.request.fields import MAX_CONTROLS
-from service.dialects.automatic1111.controlnet import NOTHING
+from service.dialects.automatic1111.controlnet.units import NOTHING
 from service.dialects.automatic1111.description import READ, WRITE, body, errors
 from service.dialects.automatic1111.listing import Cards
 from service.dialects.automatic1111.requests import Detection, parse_body
