@@ -96,7 +96,7 @@ class ResponseBuilder:
         """
         assert view.result
         if kind is ResponseKind.BASE64:
-            check_base64(view.result)
+            check_base64(view.result.images)
         images = [
             self._image(view.id, index, image, kind)
             for index, image in enumerate(view.result.images)

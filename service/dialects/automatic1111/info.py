@@ -17,8 +17,8 @@ TIMESTAMP = "%Y%m%d%H%M%S"
 # Parameters of an infotext that have keys of their own in `info`.
 NOT_EXTRA = frozenset(
     {
-        *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Clip skip", "Version"),
-        "Denoising strength",
+        *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Model hash", "Clip skip"),
+        *("Denoising strength", "Version"),
     }
 )
 MAX_ECHOED = 1000  # characters of a text; longer ones are files
@@ -56,7 +56,7 @@ def info_of(
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": request.model,
-        "sd_model_hash": "",
+        "sd_model_hash": request.model_hash or "",
         "sd_vae_name": None,
         "sd_vae_hash": None,
         "seed_resize_from_w": parameters["seed_resize_from_w"],

@@ -132,7 +132,7 @@ class NameItem(WebuiAnswer):
 
 
 class ModelItem(WebuiAnswer):
-    """A model. It is no single file here, so it has neither hash nor path."""
+    """A model. Its hashes are those of its file; one that is a folder has none. Paths are names."""
 
     title: str
     model_name: str
