@@ -1,7 +1,7 @@
 """Queues the job of a request, or the jobs of one with several initial images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio import to_thread
 from fastapi import Request
@@ -57,10 +57,25 @@ async def _queue(
     card = await models.card(task, model)
     translated = translate(asked, options, model, card)
     request.scope["field_names"] = translated.names
+    if any(module.changes for module in translated.modules):
+        translated = await to_thread.run_sync(
+            _preprocessed, translated, services, limiter=services.decoding
+        )
     if isinstance(asked, ImageToImage) and len(asked.init_images) > 1:
         _check_number(asked, card)
         return await _queue_images(asked, translated, chosen, request, services)
     return await _queue_one(asked, translated, chosen, request, services)
+
+
+def _preprocessed(translated: Translation, services: Services) -> Translation:
+    """Return the request with its control images as the ControlNets read them."""
+    controls, images = translated.fields["controls"], services.submitter.images
+    assert isinstance(controls, list)
+    changed = [
+        {**control, "image": module.applied(f"controls.{i}.image", control["image"], images)}
+        for i, (control, module) in enumerate(zip(controls, translated.modules, strict=True))
+    ]
+    return replace(translated, fields={**translated.fields, "controls": changed})
 
 
 async def _queue_one(

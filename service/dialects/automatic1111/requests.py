@@ -178,8 +178,11 @@ class PngInfo(WebuiBody):
 class Detection(WebuiBody):
     """The body of /controlnet/detect."""
 
-    controlnet_module: str = "none"
+    controlnet_module: str = Field(default="none", description="One of /controlnet/module_list.")
     controlnet_input_images: list[str] = Field(default=[], max_length=MAX_BATCH)
+    controlnet_threshold_a: float | None = Field(
+        default=None, description="Of the module threshold: 0 to 255; -1 is 127."
+    )
     controlnet_images: list[str] = Field(default=[], max_length=MAX_BATCH)
 
 

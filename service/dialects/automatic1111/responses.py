@@ -202,10 +202,10 @@ class ControlTypesAnswer(WebuiAnswer):
 
 
 class DetectionAnswer(WebuiAnswer):
-    """Control images in base64."""
+    """Control images in base64, if there are any."""
 
     info: str
-    images: list[str]
+    images: list[str] | None = None
 
 
 class ConfigAnswer(WebuiAnswer):

@@ -1,6 +1,7 @@
-"""The routes below /controlnet: what there is, and the preprocessor that changes nothing."""
+"""The routes below /controlnet: what there is, the preprocessors, and pictures of poses."""
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anyio import to_thread
@@ -8,8 +9,15 @@ from fastapi import APIRouter, Request
 
 from protocol.errors import InvalidRequest
 from protocol.request.fields import MAX_CONTROLS
-from service.dialects.automatic1111.controlnet.units import NOTHING
-from service.dialects.automatic1111.description import READ, WRITE, body, errors
+from service.dialects.automatic1111.controlnet.modules import (
+    ALIASES,
+    DETAILS,
+    MODULES,
+    NONE,
+    Module,
+)
+from service.dialects.automatic1111.controlnet.poses import Canvas, parse_canvases, picture
+from service.dialects.automatic1111.description import READ, WRITE, body, body_of_list, errors
 from service.dialects.automatic1111.listing import Cards
 from service.dialects.automatic1111.requests import Detection, parse_body
 from service.dialects.automatic1111.responses import (
@@ -19,17 +27,38 @@ from service.dialects.automatic1111.responses import (
     ModuleListAnswer,
 )
 from service.dialects.automatic1111.timed_route import TimedRoute
-from service.dialects.lenient import read_json
+from service.dialects.lenient import read_json, read_json_list
+from service.images.input_images import InputImages
 from service.routes.deps import ServicesDep
 from service.schemas.data_uri import decode_file
 from service.schemas.examples import IMAGE
 
 router = APIRouter(prefix="/controlnet", route_class=TimedRoute, responses=errors(*READ))
 
+POSES = {
+    "people": [{"pose_keypoints_2d": [0.5, 0.2, 1.0, 0.5, 0.4, 1.0, *[0.0] * 48]}],
+    "canvas_width": 512,
+    "canvas_height": 512,
+}
 VERSION = 3  # of the extension's API: units have control modes and pixel perfection
-MODULE = "none"
-MODULE_DETAIL: Mapping[str, Any] = {MODULE: {"model_free": False, "sliders": []}}
 NO_MODEL = "None"
+# The kinds of ControlNets that the extension knows by a part of their names.
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "Canny": ("canny",),
+    "Depth": ("depth",),
+    "IP2P": ("ip2p",),
+    "Inpaint": ("inpaint",),
+    "Lineart": ("lineart",),
+    "MLSD": ("mlsd",),
+    "NormalMap": ("normal",),
+    "OpenPose": ("openpose", "pose"),
+    "Recolor": ("recolor",),
+    "Scribble": ("scribble", "sketch"),
+    "Segmentation": ("seg",),
+    "Shuffle": ("shuffle",),
+    "SoftEdge": ("softedge", "hed", "pidi"),
+    "Tile": ("tile", "blur"),
+}
 
 
 @router.get("/version")
@@ -45,21 +74,36 @@ async def controlnet_model_list(cards: Cards) -> ModelListAnswer:
 
 
 @router.get("/module_list")
-async def controlnet_module_list() -> ModuleListAnswer:
-    """List the preprocessors: none. Control images are sent as the ControlNet reads them."""
-    return ModuleListAnswer(module_list=[MODULE], module_detail=dict(MODULE_DETAIL))
+async def controlnet_module_list(alias_names: bool = False) -> ModuleListAnswer:
+    """List the preprocessors, by the labels that the extension shows if `alias_names` is true."""
+    labels = {name: ALIASES.get(name, name) if alias_names else name for name in MODULES}
+    return ModuleListAnswer(
+        module_list=[*labels.values()],
+        module_detail={
+            label: {"model_free": False, "sliders": DETAILS[name]} for name, label in labels.items()
+        },
+    )
 
 
 @router.get("/control_types")
 async def controlnet_control_types(cards: Cards) -> ControlTypesAnswer:
-    """List the kinds of ControlNets: all are of one kind."""
-    every = {
-        "module_list": [MODULE],
-        "model_list": [NO_MODEL, *_models(cards)],
-        "default_option": MODULE,
-        "default_model": NO_MODEL,
+    """List the kinds of ControlNets by their names; `All` has all."""
+    models = _models(cards)
+    named = {
+        kind: [name for name in models if any(part in name.lower() for part in parts)]
+        for kind, parts in KINDS.items()
     }
-    return ControlTypesAnswer(control_types={"All": every})
+    found = {kind: _kind(names, names[0]) for kind, names in named.items() if names}
+    return ControlTypesAnswer(control_types={"All": _kind(models, NO_MODEL), **found})
+
+
+def _kind(models: Sequence[str], default: str) -> dict[str, Any]:
+    return {
+        "module_list": list(MODULES),
+        "model_list": [NO_MODEL, *models],
+        "default_option": NONE,
+        "default_model": default,
+    }
 
 
 @router.get("/settings")
@@ -71,31 +115,73 @@ async def controlnet_settings() -> dict[str, int]:
 @router.post(
     "/detect",
     openapi_extra=body(
-        Detection, {"controlnet_module": "none", "controlnet_input_images": [IMAGE]}
+        Detection, {"controlnet_module": "invert", "controlnet_input_images": [IMAGE]}
     ),
     responses=errors(*WRITE),
 )
 async def controlnet_detect(request: Request, services: ServicesDep) -> DetectionAnswer:
-    """Return the images as they are, which is what the preprocessor none does."""
+    """Preprocess images; `none` returns them as they are."""
     await services.admission.count(request.scope["user"])
     asked = parse_body(Detection, await read_json(request, services.decoding))
-    if asked.controlnet_module.lower() not in NOTHING:
-        error = InvalidRequest("controlnet_module", asked.controlnet_module, MODULE)
-        error.message = "Module not available"
-        raise error
+    module = _module(asked)
     images = asked.controlnet_input_images or asked.controlnet_images
     if not images:
         error = InvalidRequest("controlnet_input_images", None, "a list of images")
         error.message = "No image selected"
         raise error
-    await to_thread.run_sync(_check_images, services, images, limiter=services.decoding)
-    return DetectionAnswer(info="Success", images=[image.rpartition(",")[2] for image in images])
+    found = await to_thread.run_sync(
+        _detected, module, images, services.submitter.images, limiter=services.decoding
+    )
+    return DetectionAnswer(info="Success", images=found)
 
 
-def _check_images(services: ServicesDep, images: list[str]) -> None:
-    for i, image in enumerate(images):
-        field = f"controlnet_input_images.{i}"
-        services.submitter.images.open(field, decode_file(field, image))
+def _module(asked: Detection) -> Module:
+    """Return the preprocessor that is asked for. Raises `InvalidRequest` in the known words."""
+    try:
+        return Module.of("controlnet_module", asked.controlnet_module, asked.controlnet_threshold_a)
+    except InvalidRequest as error:
+        error.message = "Module not available"
+        raise
+
+
+def _detected(module: Module, images: list[str], opener: InputImages) -> list[str]:
+    return [
+        _detected_image(module, f"controlnet_input_images.{i}", image, opener)
+        for i, image in enumerate(images)
+    ]
+
+
+def _detected_image(module: Module, field: str, image: str, opener: InputImages) -> str:
+    if not module.changes:
+        opener.open(field, decode_file(field, image))
+        return image.rpartition(",")[2]
+    changed = module.applied(field, image, opener)
+    assert isinstance(changed, bytes)
+    return base64.b64encode(changed).decode()
+
+
+@router.post(
+    "/render_openpose_json",
+    openapi_extra=body_of_list(Canvas, [POSES]),
+    responses=errors(*WRITE),
+    response_model_exclude_none=True,
+)
+async def controlnet_render_openpose_json(
+    request: Request, services: ServicesDep
+) -> DetectionAnswer:
+    """Draw the poses of people, as ControlNets for OpenPose read them."""
+    await services.admission.count(request.scope["user"])
+    given = await read_json_list(request, services.decoding)
+    canvases = parse_canvases(given, services.settings.max_image_pixels)
+    if not canvases:
+        return DetectionAnswer(info="No pose data detected.")
+    images = [
+        await to_thread.run_sync(
+            picture, i, canvas, services.submitter.images, limiter=services.decoding
+        )
+        for i, canvas in enumerate(canvases)
+    ]
+    return DetectionAnswer(info="Success", images=images)
 
 
 def _models(cards: Cards) -> list[str]:
