@@ -98,7 +98,7 @@ async def _generate(
     if views is not None:  # else the jobs go on, and can be interrupted
         after.add_task(services.tasks.end, client, accepted.task)
     try:
-        jobs = [finished(view, timeout_s) for view in views or [None]]
+        jobs = [finished(view, timeout_s) for view in (views or (None,))]
     except JobCancelled:
         return _answer(accepted, ())
     return _answer(accepted, await _images(services, jobs))

@@ -174,7 +174,7 @@ def test_poses_are_drawn(webui: Running) -> None:
 
 def test_points_may_be_in_pixels_and_are_left_out_without_confidence(webui: Running) -> None:
     shares = render(webui, CANVAS).json()["images"]
-    in_pixels = [[64, 16, 0.9], [32, 32, 1], [96, 32, 1]]
+    in_pixels: list[list[float]] = [[64, 16, 0.9], [32, 32, 1], [96, 32, 1]]
     parts = [
         in_pixels[0] + [0, 0, 0] * 17,
         in_pixels[1] + [5, 5, 0] * 20,
