@@ -1,8 +1,8 @@
-"""Pictures of poses as ControlNets for OpenPose read them.
+"""Images of poses as ControlNets for OpenPose read them.
 
 The points and their order are those of OpenPose (Cao et al. 2019): 18 of the body in COCO's order,
 21 of a hand from the wrist to the little finger's tip, and up to 70 of a face. The colours and
-sizes are those of the pictures with which the ControlNets were trained (lllyasviel/ControlNet).
+sizes are those of the images with which the ControlNets were trained (lllyasviel/ControlNet).
 """
 
 import colorsys
@@ -39,41 +39,41 @@ HAND_POINT, FACE_POINT = (0, 0, 255), (255, 255, 255)
 
 @dataclass(frozen=True)
 class Pose:
-    """The points of a person; a part without any is not drawn."""
+    """The points of a person; a part without any is left out."""
 
     body: Points = ()
     hands: tuple[Points, ...] = ()
     face: Points = ()
 
 
-def draw_poses(poses: Sequence[Pose], size: tuple[int, int]) -> Image.Image:
+def render_poses(poses: Sequence[Pose], size: tuple[int, int]) -> Image.Image:
     """Return poses on black, in RGB."""
     image = Image.new("RGB", size)
-    draw = ImageDraw.Draw(image)
+    canvas = ImageDraw.Draw(image)
     for pose in poses:
-        _draw_body(draw, pose.body)
+        _add_body(canvas, pose.body)
     for pose in poses:
         for hand in pose.hands:
-            _draw_hand(draw, hand)
-        _draw_points(draw, pose.face, FACE_RADIUS, [FACE_POINT] * len(pose.face))
+            _add_hand(canvas, hand)
+        _add_points(canvas, pose.face, FACE_RADIUS, [FACE_POINT] * len(pose.face))
     return image
 
 
-def _draw_body(draw: ImageDraw.ImageDraw, points: Points) -> None:
+def _add_body(canvas: ImageDraw.ImageDraw, points: Points) -> None:
     for (one, other), colour in zip(_bones(LIMBS, points), COLOURS, strict=False):
         if one is not None and other is not None:
             dark = tuple(int(LIMB_LIGHT * part) for part in colour)
-            draw.polygon([*_ellipse(one, other)], dark)
-    _draw_points(draw, points, POINT_RADIUS, COLOURS)
+            canvas.polygon([*_ellipse(one, other)], dark)
+    _add_points(canvas, points, POINT_RADIUS, COLOURS)
 
 
-def _draw_hand(draw: ImageDraw.ImageDraw, points: Points) -> None:
+def _add_hand(canvas: ImageDraw.ImageDraw, points: Points) -> None:
     bones = [bone for finger in FINGERS for bone in pairwise(finger)]
     for i, (one, other) in enumerate(_bones(bones, points)):
         if one is not None and other is not None:
             colour = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(i / len(bones), 1, 1))
-            draw.line([one, other], colour, BONE_WIDTH)
-    _draw_points(draw, points, POINT_RADIUS, [HAND_POINT] * len(points))
+            canvas.line([one, other], colour, BONE_WIDTH)
+    _add_points(canvas, points, POINT_RADIUS, [HAND_POINT] * len(points))
 
 
 def _bones(
@@ -82,12 +82,12 @@ def _bones(
     return ((points[one], points[other]) for one, other in (ends if points else ()))
 
 
-def _draw_points(
-    draw: ImageDraw.ImageDraw, points: Points, radius: int, colours: Sequence[Colour]
+def _add_points(
+    canvas: ImageDraw.ImageDraw, points: Points, radius: int, colours: Sequence[Colour]
 ) -> None:
     for point, colour in zip(points, colours, strict=False):
         if point is not None:
-            draw.circle(point, radius, colour)
+            canvas.circle(point, radius, colour)
 
 
 def _ellipse(one: Point, other: Point) -> Iterator[Point]:

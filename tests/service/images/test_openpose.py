@@ -1,4 +1,4 @@
-"""Pictures of poses: the colours and sizes with which ControlNets for OpenPose were trained."""
+"""Images of poses: the colours and sizes with which ControlNets for OpenPose were trained."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from service.images.openpose import (
     LIMBS,
     Point,
     Pose,
-    draw_poses,
+    render_poses,
 )
 from service.images.preprocessing import binarized, inverted
 from tests.service.sample_images import gradient
@@ -25,34 +25,34 @@ def body(**points: Point) -> list[Point | None]:
 
 
 def pixels(*poses: Pose) -> np.ndarray:
-    return np.asarray(draw_poses(poses, SIZE))
+    return np.asarray(render_poses(poses, SIZE))
 
 
 def test_nobody_is_black() -> None:
     for poses in ([], [Pose()], [Pose(body(), (), [])]):
-        drawn = pixels(*poses)
-        assert drawn.shape == (96, 128, 3)
-        assert not drawn.any()
+        found = pixels(*poses)
+        assert found.shape == (96, 128, 3)
+        assert not found.any()
 
 
 @pytest.mark.parametrize("point", range(BODY_POINTS))
 def test_a_point_of_a_body_is_a_disc_of_its_colour(point: int) -> None:
-    drawn = pixels(Pose(body(**{f"p{point}": (40, 30)})))
-    assert tuple(drawn[30, 40]) == COLOURS[point]
-    y, x = np.nonzero(drawn.any(axis=-1))
+    found = pixels(Pose(body(**{f"p{point}": (40, 30)})))
+    assert tuple(found[30, 40]) == COLOURS[point]
+    y, x = np.nonzero(found.any(axis=-1))
     assert (x.min(), x.max(), y.min(), y.max()) == (36, 44, 26, 34)
-    assert len({tuple(colour) for colour in drawn[y, x]}) == 1
+    assert len({tuple(colour) for colour in found[y, x]}) == 1
 
 
 @pytest.mark.parametrize("limb", range(len(LIMBS)))
 def test_a_limb_is_an_ellipse_in_the_darker_colour_of_its_number(limb: int) -> None:
     one, other = LIMBS[limb]
-    drawn = pixels(Pose(body(**{f"p{one}": (20, 48), f"p{other}": (100, 48)})))
-    assert tuple(drawn[48, 60]) == tuple(int(0.6 * part) for part in COLOURS[limb])
-    column = np.nonzero(drawn[:, 60].any(axis=-1))[0]
+    found = pixels(Pose(body(**{f"p{one}": (20, 48), f"p{other}": (100, 48)})))
+    assert tuple(found[48, 60]) == tuple(int(0.6 * part) for part in COLOURS[limb])
+    column = np.nonzero(found[:, 60].any(axis=-1))[0]
     assert 7 <= len(column) <= 9  # 4 pixels to each side
-    assert tuple(drawn[48, 20]) == COLOURS[one]
-    assert tuple(drawn[48, 100]) == COLOURS[other]
+    assert tuple(found[48, 20]) == COLOURS[one]
+    assert tuple(found[48, 100]) == COLOURS[other]
 
 
 def test_the_limbs_are_those_of_openpose() -> None:
@@ -61,15 +61,15 @@ def test_the_limbs_are_those_of_openpose() -> None:
         *("nose", "neck", "rs", "re", "rw", "ls", "le", "lw", "rhip", "rknee", "rank"),
         *("lhip", "lknee", "lank", "reye", "leye", "rear", "lear"),
     ]
-    drawn = [f"{names[one]}-{names[other]}" for one, other in LIMBS]
-    assert drawn == [
+    found = [f"{names[one]}-{names[other]}" for one, other in LIMBS]
+    assert found == [
         *("neck-rs", "neck-ls", "rs-re", "re-rw", "ls-le", "le-lw"),
         *("neck-rhip", "rhip-rknee", "rknee-rank", "neck-lhip", "lhip-lknee", "lknee-lank"),
         *("neck-nose", "nose-reye", "reye-rear", "nose-leye", "leye-lear"),
     ]
 
 
-def test_points_in_one_place_and_outside_are_drawn_or_left() -> None:
+def test_points_in_one_place_and_outside_are_rendered_or_left() -> None:
     assert pixels(Pose(body(p1=(50, 50), p2=(50, 50)))).any()
     assert not pixels(Pose(body(p1=(-500, -500), p2=(-500, -900)))).any()
     across = pixels(Pose(body(p1=(-1e5, 48), p2=(1e5, 48))))
@@ -82,27 +82,27 @@ def test_hands_are_fingers_in_all_hues_with_blue_joints() -> None:
         *((20 * (1 + i // 4), 70 - 15 * (i % 4)) for i in range(20)),
     ]
     assert len(hand) == HAND_POINTS
-    drawn = pixels(Pose(hands=(hand,)))
+    found = pixels(Pose(hands=(hand,)))
     for point in hand:
         assert point is not None
-        assert tuple(drawn[int(point[1]), int(point[0])]) == (0, 0, 255)
-    assert tuple(drawn[62, 20]) == (255, 77, 0)  # the second bone of twenty hues
+        assert tuple(found[int(point[1]), int(point[0])]) == (0, 0, 255)
+    assert tuple(found[62, 20]) == (255, 77, 0)  # the second bone of twenty hues
     hand[2] = None  # the bones at a joint that is not seen are left out
     assert not pixels(Pose(hands=(hand,)))[62, 20].any()
 
 
 def test_a_face_is_white_dots() -> None:
     face = [(8 + 1.5 * i, 40.0) for i in range(FACE_POINTS)]
-    drawn = pixels(Pose(face=face))
-    assert tuple(drawn[40, 60]) == (255, 255, 255)
-    y, _ = np.nonzero(drawn.any(axis=-1))
+    found = pixels(Pose(face=face))
+    assert tuple(found[40, 60]) == (255, 255, 255)
+    y, _ = np.nonzero(found.any(axis=-1))
     assert (y.min(), y.max()) == (37, 43)
 
 
-def test_several_people_are_drawn_alike() -> None:
+def test_several_people_are_rendered_alike() -> None:
     one, other = body(p0=(20, 20)), body(p0=(100, 70))
-    drawn = pixels(Pose(one), Pose(other))
-    assert (drawn == np.maximum(pixels(Pose(one)), pixels(Pose(other)))).all()
+    found = pixels(Pose(one), Pose(other))
+    assert (found == np.maximum(pixels(Pose(one)), pixels(Pose(other)))).all()
 
 
 def test_preprocessors_of_pixels() -> None:

@@ -1,4 +1,4 @@
-"""The body of render_openpose_json: poses as OpenPose writes them, and their pictures."""
+"""The body of render_openpose_json: poses as OpenPose writes them, rendered as images."""
 
 import base64
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from service.images.openpose import (
     Point,
     Points,
     Pose,
-    draw_poses,
+    render_poses,
 )
 from service.images.uploaded_images import canonical
 
@@ -25,7 +25,7 @@ BODY = "pose_data"  # the extension's name of the list of canvases
 MAX_PEOPLE = 64  # of a canvas
 MAX_COORDINATE = 10 * MAX_SIDE  # a point may lie outside the canvas
 NUMBERS = 3  # of a point: x, y, confidence
-COPIES = 2  # of a canvas: the picture, and its PNG file
+COPIES = 2  # of a canvas: the image, and its PNG file
 
 Numbers = Sequence[float]
 
@@ -76,7 +76,7 @@ class Person(WebuiBody):
 
 
 class Canvas(WebuiBody):
-    """The people of a picture, and its size."""
+    """The people of an image, and its size."""
 
     people: list[Person] = Field(max_length=MAX_PEOPLE)
     canvas_width: int = Field(ge=1, le=MAX_SIDE)
@@ -107,13 +107,13 @@ def _canvas(field: str, given: object, max_pixels: int) -> Canvas:
     return canvas
 
 
-def picture(index: int, canvas: Canvas, images: InputImages) -> str:
-    """Return the picture of a canvas as PNG in base64."""
+def rendered(index: int, canvas: Canvas, images: InputImages) -> str:
+    """Return the image of a canvas as PNG in base64."""
     width, height = canvas.size
     count = COPIES * RGB_BYTES * area(canvas.size)
     with images.memory.reserved(f"{BODY}.{index}", f"a canvas of {width}x{height}", count):
         poses = [person.pose(canvas.size) for person in canvas.people]
-        return base64.b64encode(canonical(draw_poses(poses, canvas.size)).png).decode()
+        return base64.b64encode(canonical(render_poses(poses, canvas.size)).png).decode()
 
 
 def _points(numbers: Numbers, size: tuple[int, int]) -> Points:

@@ -1,4 +1,4 @@
-"""The routes below /controlnet: what there is, the preprocessors, and pictures of poses."""
+"""The routes below /controlnet: what there is, the preprocessors, and images of poses."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from service.dialects.automatic1111.controlnet.modules import (
     NONE,
     Module,
 )
-from service.dialects.automatic1111.controlnet.poses import Canvas, parse_canvases, picture
+from service.dialects.automatic1111.controlnet.poses import Canvas, parse_canvases, rendered
 from service.dialects.automatic1111.description import READ, WRITE, body, body_of_list, errors
 from service.dialects.automatic1111.listing import Cards
 from service.dialects.automatic1111.requests import Detection, parse_body
@@ -169,7 +169,7 @@ def _detected_image(module: Module, field: str, image: str, opener: InputImages)
 async def controlnet_render_openpose_json(
     request: Request, services: ServicesDep
 ) -> DetectionAnswer:
-    """Draw the poses of people, as ControlNets for OpenPose read them."""
+    """Render the poses of people as ControlNets for OpenPose read them."""
     await services.admission.count(request.scope["user"])
     given = await read_json_list(request, services.decoding)
     canvases = parse_canvases(given, services.settings.max_image_pixels)
@@ -177,7 +177,7 @@ async def controlnet_render_openpose_json(
         return DetectionAnswer(info="No pose data detected.")
     images = [
         await to_thread.run_sync(
-            picture, i, canvas, services.submitter.images, limiter=services.decoding
+            rendered, i, canvas, services.submitter.images, limiter=services.decoding
         )
         for i, canvas in enumerate(canvases)
     ]

@@ -158,17 +158,17 @@ def test_units_that_are_refused_name_the_field(webui: Running) -> None:
         assert (status, detail.split()[0]) == (422, f"alwayson_scripts.ControlNet.args.0.{field}")
 
 
-def test_poses_are_drawn(webui: Running) -> None:
+def test_poses_are_rendered(webui: Running) -> None:
     response = render(webui, CANVAS, {**CANVAS, "canvas_height": 32})
     assert response.status_code == 200
     found = response.json()
     assert (found["info"], len(found["images"])) == ("Success", 2)
-    drawn = pixels(found["images"][0])
-    assert drawn.shape == (64, 128, 3)
-    assert tuple(drawn[16, 64]) == (255, 0, 0)  # the nose
-    assert tuple(drawn[32, 32]) == (0, 0, 255)  # the wrist of the hand
-    assert tuple(drawn[32, 96]) == (255, 255, 255)
-    assert tuple(drawn[0, 0]) == (0, 0, 0)
+    image = pixels(found["images"][0])
+    assert image.shape == (64, 128, 3)
+    assert tuple(image[16, 64]) == (255, 0, 0)  # the nose
+    assert tuple(image[32, 32]) == (0, 0, 255)  # the wrist of the hand
+    assert tuple(image[32, 96]) == (255, 255, 255)
+    assert tuple(image[0, 0]) == (0, 0, 0)
     assert pixels(found["images"][1]).shape == (32, 128, 3)
 
 

@@ -29,8 +29,8 @@ from tests.service.keys import ADMIN_KEY, key_for
 from tests.service.sample_images import gradient, in_base64, opened, packed, same
 from tests.support.redis_server import RedisServer
 
-PICTURES = [gradient(), gradient().rotate(90), gradient().rotate(180)]
-FILES = [in_base64(packed(picture)) for picture in PICTURES]
+GIVEN = [gradient(), gradient().rotate(90), gradient().rotate(180)]
+FILES = [in_base64(packed(given)) for given in GIVEN]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_each_image_is_generated_from_its_own(webui: Running, client: httpx.Clie
     sent = {"prompt": "x", "init_images": [FILES[0], DATA_URI + FILES[1], FILES[2]], "seed": 7}
     before = len(webui.worker.seen)
     answer = post(client, "img2img", **sent, batch_size=3)
-    assert all(map(same, images_of(answer), PICTURES))
+    assert all(map(same, images_of(answer), GIVEN))
     requests = webui.worker.seen[before:]
     assert [(one.task, one.n) for one in requests] == [(Task.IMG2IMG, 1)] * 3
     assert sorted(one.seed for one in requests) == [7, 8, 9]
@@ -75,7 +75,7 @@ def test_their_number_takes_the_place_of_batch_size(client: httpx.Client) -> Non
 
 def test_iterations_take_the_images_in_turn(client: httpx.Client) -> None:
     answer = post(client, "img2img", prompt="x", init_images=FILES[:2], n_iter=2, seed=1)
-    assert all(map(same, images_of(answer), [PICTURES[0], PICTURES[1]] * 2))
+    assert all(map(same, images_of(answer), [GIVEN[0], GIVEN[1]] * 2))
     assert info(answer)["all_seeds"] == [1, 2, 3, 4]
 
 
@@ -96,10 +96,10 @@ def test_each_keeps_its_own_size(client: httpx.Client) -> None:
 def test_a_mask_holds_for_all(webui: Running, client: httpx.Client) -> None:
     sent = {"prompt": "x", "init_images": FILES[:2], "mask": MASK, "mask_blur": 0}
     answer = post(client, "img2img", **sent, inpaint_full_res=False)
-    for image, picture in zip(images_of(answer), PICTURES[:2], strict=True):
+    for image, given in zip(images_of(answer), GIVEN[:2], strict=True):
         pixels = np.asarray(image)
         assert (pixels[:, :32] == (255, 0, 0)).all()
-        assert (pixels[:, 32:] == np.asarray(picture)[:, 32:]).all()
+        assert (pixels[:, 32:] == np.asarray(given)[:, 32:]).all()
     assert webui.worker.seen[-1].task is Task.INPAINT
 
 
