@@ -58,7 +58,9 @@ ONLY_IN = {
                 "input_images",
                 "mask_shaping",
                 "masks",
+                "openpose",
                 "pixels",
+                "preprocessing",
                 "resize_modes",
                 "uploaded_images",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -12,7 +13,7 @@ from models.checkpoints.errors import UnsupportedConfig
 
 
 @dataclass(frozen=True)
-class FirstStageConfig:
+class FirstStageConfig(ABC):
     """Configuration common to all first stages: channels of the image and of its latents.
 
     The latents times `scaling_factor` have about unit variance.
@@ -33,18 +34,18 @@ class FirstStageConfig:
         return None
 
     @property
+    @abstractmethod
     def factor(self) -> int:
         """Return the pixels per latent along each side."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def max_channels(self) -> int:
         """Return the channels of the decoder's widest feature map at the image's resolution."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return the content of config.json."""
-        raise NotImplementedError
 
 
 SD_SCALING_FACTOR = 0.18215
@@ -184,17 +185,17 @@ class AsymmetricConfig(FirstStageConfig):
         _ = self.encoder, self.decoder  # their lists have as many levels, or are refused
 
     @property
-    def encoder(self) -> EncoderDecoderConfig:
-        """Return the configuration of the encoder. Raises UnsupportedConfig."""
+    def encoder(self) -> AutoencoderConfig:
+        """Return the autoencoder that has this encoder. Raises UnsupportedConfig."""
         return self._half(self.down_block_out_channels, self.layers_per_down_block)
 
     @property
-    def decoder(self) -> EncoderDecoderConfig:
-        """Return the configuration of the decoder. Raises UnsupportedConfig."""
+    def decoder(self) -> AutoencoderConfig:
+        """Return the autoencoder that has this decoder. Raises UnsupportedConfig."""
         return self._half(self.up_block_out_channels, self.layers_per_up_block)
 
-    def _half(self, widths: tuple[int, ...], layers: int) -> EncoderDecoderConfig:
-        return EncoderDecoderConfig(
+    def _half(self, widths: tuple[int, ...], layers: int) -> AutoencoderConfig:
+        return AutoencoderConfig(
             latent_channels=self.latent_channels,
             block_out_channels=widths,
             down_block_types=self.down_block_types,

@@ -25,10 +25,10 @@ TTL_S = 86_400
 
 
 class ClientTask(Record):
-    """A request of a client, the job that does it, and a word for what it does."""
+    """A request of a client, the jobs that do it, and a word for what it does."""
 
     id: Annotated[Text, Field(min_length=1, max_length=200)]
-    job_id: JobId
+    job_ids: Annotated[tuple[JobId, ...], Field(min_length=1)]
     kind: Text
 
 

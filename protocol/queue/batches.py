@@ -59,15 +59,17 @@ class Batches:
         """Queue a job for each of `requests`, or none.
 
         `first` is the submission of the first; its id is that of the batch, and its limits are
-        those of all. Submitting a batch again is harmless. Raises what `JobQueue.submit` does.
+        those of all. Inputs are pinned for the jobs that need them. Submitting a batch again is
+        harmless. Raises what `JobQueue.submit` does.
         """
         settings = self._settings
         keep = settings.job_lifetime_s + max(settings.result_ttl_s, settings.failure_ttl_s)
         with redis_errors():
             answer = self._submit(
-                **shared_arguments(first, settings),
+                **shared_arguments(first, settings) | {"inputs": _all_inputs(requests)},
                 batch=first.job_id,
                 works=[request.work for request in requests],
+                inputs_of=[request.input_keys for request in requests],
                 fields=job_fields(first, settings),
                 keep=keep,
                 data=[call_data(request) for request in requests],
@@ -90,3 +92,7 @@ class Batches:
             if (state := state_of(status.decode())) is not None:
                 states[state] += number
         return BatchView(batch_id, count, states)
+
+
+def _all_inputs(requests: Sequence[GenerationRequest]) -> list[str]:
+    return list(dict.fromkeys(key for request in requests for key in request.input_keys))

@@ -59,9 +59,10 @@ def fingerprint(request: GenerationRequest, seed: int | None) -> str:
     """Return a digest that is equal for equal requests.
 
     `seed` is the client's, None if it sent none: a random seed differs at each try, so it is not
-    part of the digest.
+    part of the digest. Nor is the hash of the model, which a worker may find between two tries.
     """
-    return _digest(request.model_copy(update={"seed": seed}).model_dump_json())
+    same = request.model_copy(update={"seed": seed, "model_hash": None})
+    return _digest(same.model_dump_json())
 
 
 def retry_fingerprint(job_id: str) -> str:

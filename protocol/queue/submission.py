@@ -104,8 +104,6 @@ def arguments(submission: Submission, settings: Settings) -> dict[str, Any]:
             *(submission.dialect_object.job_fields() if submission.dialect_object else ()),
         ],
         "data": call_data(submission.request),
-        "options": submission.options and submission.options.key,
-        "options_version": submission.options and submission.options.version,
     }
 
 
@@ -126,6 +124,8 @@ def shared_arguments(submission: Submission, settings: Settings) -> dict[str, An
         "webhook_s": KEPT_S,
         "inputs": request.input_keys,
         "pin_s": pin_s(settings),
+        "options": submission.options and submission.options.key,
+        "options_version": submission.options and submission.options.version,
         "life_s": _life_s(request, settings),
     }
 
@@ -142,7 +142,6 @@ def job_fields(submission: Submission, settings: Settings) -> list[str]:
         *("meta", json.dumps(submission.context.model_dump(exclude_defaults=True))),
         *("late", late.to_record().model_dump_json()),
         *("task", request.task.value),
-        *(("inputs", json.dumps(request.input_keys)) if request.input_keys else ()),
         *(("idempotency", submission.idempotency) if submission.idempotency else ()),
     ]
 

@@ -42,6 +42,7 @@ def infotext_of(request: GenerationRequest, seed: int) -> Infotext:
         "CFG scale": exact(request.guidance_scale),
         "Seed": str(seed),
         "Size": f"{request.width}x{request.height}",
+        **({"Model hash": request.model_hash} if request.model_hash else {}),
         "Model": request.model,
         **_strength(request),
         **({"Clip skip": str(request.clip_skip + 1)} if request.clip_skip else {}),

@@ -76,6 +76,7 @@ Prompt = Annotated[
 ]
 Name = Annotated[Text, Field(min_length=1, max_length=200), AfterValidator(normal_form)]
 ServedName = Annotated[Name, AfterValidator(_served)]
+ModelHash = Annotated[str, Field(pattern="^[0-9a-f]{10}$")]
 InputKey = Annotated[str, Field(pattern=INPUT_KEY)]
 Side = Annotated[Int, Field(ge=1, le=MAX_SIDE), WHOLE]
 Overlap = Annotated[Int, Field(ge=0, le=MAX_SIDE), WHOLE]

@@ -10,6 +10,7 @@ from protocol.request import fields
 from protocol.request.request import Decoder
 from protocol.request.tasks import Task
 
+SHORT_HASH = 10  # digits
 MAX_NAMES = 20  # LoRAs or ControlNets that an error message lists
 
 Positive = Annotated[Int, Field(ge=1)]
@@ -54,7 +55,8 @@ class ModelCard(Record):
     edit images by instructions. One that `reads_depth_map` needs a map of the image's depth.
     A `default_noise_level` is of models that upscale an image with noise of a level up to
     `max_noise_level`. `upscalers` are those of its workers. `aliases` are further names of the
-    model.
+    model. `sha256` is the digest of the single file that the model is, or was made from; empty for
+    a folder, and until a worker has read the file.
     """
 
     name: fields.ServedName
@@ -102,6 +104,7 @@ class ModelCard(Record):
     reads_depth_map: bool = False
     scaling_factor: Float | None = None
     tokenizer_sha256: str = ""
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
     @model_validator(mode="after")
     def _defaults_are_legal(self) -> Self:
@@ -112,6 +115,11 @@ class ModelCard(Record):
         if self.class_names and len(self.class_names) != self.classes:
             raise ValueError("there must be as many class_names as classes, or none")
         return self
+
+    @property
+    def short_hash(self) -> str:
+        """Return the part of `sha256` by which AUTOMATIC1111 names a checkpoint, or ""."""
+        return self.sha256[:SHORT_HASH]
 
     @property
     def reads_prompts(self) -> bool:

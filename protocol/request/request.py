@@ -189,7 +189,8 @@ class GenerationRequest(Record):
     `outpainting`, in RGB or RGBA. `paste` makes the result of what was generated, if that is not
     all of it.
     Guidance is applied from `guidance_start` up to `guidance_end`, as shares of the steps.
-    `deadline_s` counts from acceptance: after that the job is dropped.
+    `deadline_s` counts from acceptance: after that the job is dropped. `model_hash` is what the
+    model's card had as `short_hash`, for the texts of the images.
 
     The order of the fields is that of the stored JSON. The digest of a request and the text
     chunk of a PNG depend on it.
@@ -250,6 +251,7 @@ class GenerationRequest(Record):
     image_guidance_scale: Annotated[fields.ImageGuidanceScale | None, _OPTION] = None
     depth_map_key: Annotated[fields.InputKey | None, _OPTION] = None
     noise_level: Annotated[fields.NoiseLevel | None, _OPTION] = None
+    model_hash: Annotated[fields.ModelHash | None, _OPTION] = None
 
     @model_validator(mode="after")
     def _inputs_fit_the_task(self) -> Self:

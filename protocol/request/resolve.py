@@ -175,6 +175,7 @@ def resolve(
         "noise_level": checked_noise_level(task, params, card),
         "image_guidance_scale": checked_image_guidance_scale(task, params, card),
         "audio_format": checked_audio_format(params, card, width),
+        "model_hash": card.short_hash or None,
     }
     return GenerationRequest.model_validate(common_fields(params, GenerationRequest) | changed)
 

@@ -103,7 +103,7 @@ def _check_affordable(
     if cost <= rate.amount:
         return
     factors = FACTORS_OF.get(rate.what, FACTORS)
-    product = " x ".join(sorted(factors, key=ORDER.index)) or "the number of prompts"
+    product = " x ".join(sorted(factors, key=ORDER.index)) or "the number of jobs"
     bound = f"so that {product} is at most {rate.amount} {rate.what}, the share of this key"
     known = [name for name in ("prompts", *factors) if name in sent]
     field = known[0] if known else "body"

@@ -20,6 +20,7 @@ from service.schemas.body_parser import (
     number_fields,
     number_in,
     parse_json_body,
+    parse_json_list_body,
     read_body,
 )
 
@@ -37,11 +38,21 @@ async def read_json(
     body, `PayloadTooLarge` for one of more than `max_bytes` and `MalformedBody` for one that is no
     JSON object.
     """
-    check_encoding(request)
-    data = await read_body(request)
+    data = await _read(request)
     if max_bytes is not None and len(data) > max_bytes:
         raise PayloadTooLarge("body", f"{len(data)} bytes", f"at most {max_bytes} bytes")
     return await parse_json_body(data, large) if data.strip() else {}
+
+
+async def read_json_list(request: Request, large: CapacityLimiter) -> list[object]:
+    """Return the items of a JSON list as `read_json` does; an empty body has none."""
+    data = await _read(request)
+    return await parse_json_list_body(data, large) if data.strip() else []
+
+
+async def _read(request: Request) -> bytearray:
+    check_encoding(request)
+    return await read_body(request)
 
 
 def number(value: object) -> object:

@@ -17,6 +17,7 @@ from service.images.inpainting import (
     empty_mask,
 )
 from service.images.masks import decode_mask, mask_bytes, resize_mask
+from service.images.preprocessing import Preprocess
 from service.images.resize_modes import Placement, place
 from service.images.uploaded_images import (
     LABEL_FORMATS,
@@ -69,6 +70,13 @@ class InputImages:
         with self.memory.reserved(file.field, file.text, count):
             image = decode_with_alpha(file, file.size, reduction)
             return canonical(image if has_transparency(image) else image.convert("RGB"))
+
+    def changed(self, file: ImageFile, change: Preprocess) -> CanonicalImage:
+        """Return an image in RGB, in its own size, with its pixels changed."""
+        reduction = reduction_of(file, file.size, self.memory.size)
+        count = reduction.bytes + COPY_BYTES * area(file.size)
+        with self.memory.reserved(file.field, file.text, count):
+            return canonical(change(decode_image(file, file.size, reduction)))
 
     def placed(self, file: ImageFile, where: Placement) -> CanonicalImage:
         """Return an image in RGB, resized and placed."""

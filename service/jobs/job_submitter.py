@@ -114,10 +114,7 @@ class JobSubmitter:
         )
         if before_queued is not None:
             await before_queued(job_id)
-        if inputs:
-            await to_thread.run_sync(self.pin, [image.record.key for image in inputs], job_id)
-        for image in inputs:
-            await to_thread.run_sync(self.store.put, image.record.key, image.png, "image/png")
+        await self.store_inputs(inputs, job_id)
         submission = Submission(
             request,
             job_id,
@@ -129,6 +126,13 @@ class JobSubmitter:
             options=options,
         )
         return await self._queue(submission, idempotency_key)
+
+    async def store_inputs(self, inputs: Sequence[CanonicalImage], job_id: str) -> None:
+        """Store the input images of a job, and keep them for it."""
+        if inputs:
+            await to_thread.run_sync(self.pin, [image.record.key for image in inputs], job_id)
+        for image in inputs:
+            await to_thread.run_sync(self.store.put, image.record.key, image.png, "image/png")
 
     async def retry(
         self,

@@ -5,7 +5,7 @@ Native routes and dialects differ in how they read a body and write an answer; t
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -193,21 +193,43 @@ async def ended(
     Raises `ClientDisconnect` if the client disconnects first; the job goes on, or is cancelled, as
     the settings say if the client has not.
     """
+    views = await all_ended(
+        request, services, [queued], timeout_s, cancel_on_disconnect=cancel_on_disconnect
+    )
+    return None if views is None else views[0]
+
+
+async def all_ended(
+    request: Request,
+    services: Services,
+    queued: Sequence[JobView],
+    timeout_s: float,
+    *,
+    cancel_on_disconnect: bool | None = None,
+) -> list[JobView] | None:
+    """Return jobs when all have ended, or None, as `ended` does. Raises like it."""
     cancels = services.cancels_on_disconnect(cancel_on_disconnect)
     if timeout_s <= 0:
         return None
-    waiting = services.watcher.finished(queued.id, just_queued=queued)
     try:
         async with asyncio.timeout(timeout_s):
-            return await until_disconnect(request, waiting, or_end_of_input=cancels)
+            return await until_disconnect(
+                request, _all_finished(queued, services), or_end_of_input=cancels
+            )
     except TimeoutError:
         return None
     except ClientDisconnect:
         # A retry with the same Idempotency-Key may wait for the same job.
-        if cancels and not services.watcher.waits_for(queued.id):
+        left = [one.id for one in queued if cancels and not services.watcher.waits_for(one.id)]
+        if left:
             with suppress(DarkroomError):
-                await run_in_threadpool(services.queue.cancel, queued.id)
+                await run_in_threadpool(services.queue.cancel_many, left)
         raise
+
+
+async def _all_finished(queued: Sequence[JobView], services: Services) -> list[JobView]:
+    waiting = (services.watcher.finished(one.id, just_queued=one) for one in queued)
+    return await asyncio.gather(*waiting)
 
 
 def finished(view: JobView | None, timeout_s: float) -> JobView:

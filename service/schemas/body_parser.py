@@ -9,10 +9,10 @@ import codecs
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
@@ -28,6 +28,7 @@ from protocol.errors import (
 )
 from service.schemas import controls
 
+T = TypeVar("T")
 Fields = dict[str, object]  # JSON values, and bytes for the files of a form
 
 JSON_TYPE = "application/json"
@@ -82,10 +83,19 @@ async def read_body(request: Request) -> bytearray:
 
 async def parse_json_body(data: bytearray, large: CapacityLimiter) -> Fields:
     """Return the fields of a JSON object; `large` limits the threads that parse large ones."""
+    return await _parsed(parse_json, data, large)
+
+
+async def parse_json_list_body(data: bytearray, large: CapacityLimiter) -> list[object]:
+    """Return the items of a JSON list; `large` limits the threads that parse large ones."""
+    return await _parsed(_parse_json_list, data, large)
+
+
+async def _parsed(parse: Callable[[bytearray], T], data: bytearray, large: CapacityLimiter) -> T:
     if len(data) <= SMALL_JSON:
-        return parse_json(data)
+        return parse(data)
     # In a thread, because megabytes of base64 would block the event loop.
-    return await to_thread.run_sync(parse_json, data, limiter=large)
+    return await to_thread.run_sync(parse, data, limiter=large)
 
 
 def parse_json(data: bytes | bytearray) -> Fields:
@@ -97,6 +107,14 @@ def parse_json(data: bytes | bytearray) -> Fields:
     if not isinstance(fields, dict):
         raise MalformedBody("body", fields, "a JSON object", "not-an-object")
     return fields
+
+
+def _parse_json_list(data: bytearray) -> list[object]:
+    """Parse one JSON list, as `parse_json` parses an object."""
+    items = _parse_value(data.removeprefix(codecs.BOM_UTF8))
+    if not isinstance(items, list):
+        raise MalformedBody("body", items, "a JSON list", "not-a-list")
+    return items
 
 
 def _parse_value(data: bytes | bytearray, field: str = "body") -> object:

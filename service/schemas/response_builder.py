@@ -1,7 +1,7 @@
 """Builds the responses of the generation and job routes from the records of the queue."""
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from protocol.errors import DarkroomError, InvalidRequest, QueueUnavailable
-from protocol.queue.job import ExtraFile, ImageResult, JobResult, JobState, JobView
+from protocol.queue.job import ExtraFile, ImageResult, JobState, JobView
 from protocol.queue.job_list import ListedJob
 from protocol.queue.progress import ProgressBoard
 from protocol.storage.object_store import ObjectStore
@@ -96,7 +96,7 @@ class ResponseBuilder:
         """
         assert view.result
         if kind is ResponseKind.BASE64:
-            check_base64(view.result)
+            check_base64(view.result.images)
         images = [
             self._image(view.id, index, image, kind)
             for index, image in enumerate(view.result.images)
@@ -145,10 +145,10 @@ class ResponseBuilder:
         return self.store.presign(key, self.image_url_ttl_s) if self.image_url_ttl_s else None
 
 
-def check_base64(result: JobResult) -> None:
-    """Raise `InvalidRequest` if the files of a result are too large for base64."""
-    sizes = [image.bytes for image in result.images]
-    sizes += [extra.bytes for image in result.images for extra in image.extras]
+def check_base64(images: Sequence[ImageResult]) -> None:
+    """Raise `InvalidRequest` if the files of an answer's images are too large for base64."""
+    sizes = [image.bytes for image in images]
+    sizes += [extra.bytes for image in images for extra in image.extras]
     characters = sum(-(-size // 3) * 4 for size in sizes)
     if characters > MAX_BASE64:
         bound = (

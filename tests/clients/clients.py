@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -99,60 +99,51 @@ OPENAI_NODE = OPENAI_ERRORS | {
     "abort": "APIUserAbortError",
     "time_out": "APIConnectionTimeoutError",
 }
-COMPATIBLE = "@ai-sdk/openai-compatible"
+OPENAI, COMPATIBLE = "@ai-sdk/openai", "@ai-sdk/openai-compatible"
 AI_SDK = {"bad": "AI_APICallError", "refused": "AI_APICallError", "abort": "AbortError"}
 
 
-def _ai_sdk(environment: str, provider: str, generation: str) -> Client:
+def ai_sdk(
+    provider: str,
+    environment: str,
+    generation: str,
+    actions: Set[Action],
+    *,
+    sends_extras: bool = True,
+) -> Client:
+    """Return a provider of Vercel's AI SDK, by its package."""
     return Client(
         name=f"{provider} ({generation})",
         environment=environment,
         script="ai_sdk",
         packages=(provider, "ai"),
-        actions=EVERY | EDITS | ({Action.URL} if provider == COMPATIBLE else set()),
+        actions=frozenset(actions),
         errors=AI_SDK,
         arguments=(provider,),
-        sends_extras=provider == COMPATIBLE,
+        sends_extras=sends_extras,
+    )
+
+
+def _openai(name: str, environment: str, errors: Mapping[str, str]) -> Client:
+    return Client(
+        name=name,
+        environment=environment,
+        script="openai_images",
+        packages=("openai",),
+        actions=ALL_OF_OPENAI,
+        errors=errors,
     )
 
 
 OPENAI_CLIENTS = (
-    Client(
-        name="openai 3 (Python)",
-        environment="python-present",
-        script="openai_images",
-        packages=("openai",),
-        actions=ALL_OF_OPENAI,
-        errors=OPENAI_PYTHON,
-    ),
-    Client(
-        name="openai 2 (Python)",
-        environment="python-previous",
-        script="openai_images",
-        packages=("openai",),
-        actions=ALL_OF_OPENAI,
-        errors=OPENAI_PYTHON,
-    ),
-    Client(
-        name="openai 7 (npm)",
-        environment="node-present",
-        script="openai_images",
-        packages=("openai",),
-        actions=ALL_OF_OPENAI,
-        errors=OPENAI_NODE,
-    ),
-    Client(
-        name="openai 6 (npm)",
-        environment="node-previous",
-        script="openai_images",
-        packages=("openai",),
-        actions=ALL_OF_OPENAI,
-        errors=OPENAI_NODE,
-    ),
-    _ai_sdk("node-present", "@ai-sdk/openai", "ai 7"),
-    _ai_sdk("node-previous", "@ai-sdk/openai", "ai 6"),
-    _ai_sdk("node-present", COMPATIBLE, "ai 7"),
-    _ai_sdk("node-previous", COMPATIBLE, "ai 6"),
+    _openai("openai 3 (Python)", "python-present", OPENAI_PYTHON),
+    _openai("openai 2 (Python)", "python-previous", OPENAI_PYTHON),
+    _openai("openai 7 (npm)", "node-present", OPENAI_NODE),
+    _openai("openai 6 (npm)", "node-previous", OPENAI_NODE),
+    ai_sdk(OPENAI, "node-present", "ai 7", EVERY | EDITS, sends_extras=False),
+    ai_sdk(OPENAI, "node-previous", "ai 6", EVERY | EDITS, sends_extras=False),
+    ai_sdk(COMPATIBLE, "node-present", "ai 7", EVERY | EDITS | {Action.URL}),
+    ai_sdk(COMPATIBLE, "node-previous", "ai 6", EVERY | EDITS | {Action.URL}),
     Client(
         name="litellm",
         environment="python-present",

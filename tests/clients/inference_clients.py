@@ -1,6 +1,6 @@
 """The client packages of fal and of Hugging Face."""
 
-from tests.clients.clients import AI_SDK, Action, Client
+from tests.clients.clients import Action, Client, ai_sdk
 
 OF_FAL = frozenset(
     {
@@ -11,21 +11,8 @@ OF_FAL = frozenset(
 OF_HUGGINGFACE = frozenset(
     {Action.FILE, Action.EDIT, Action.MASK, Action.CANCEL, Action.ERROR, Action.REFUSED}
 )
-
-
-def _ai_sdk(environment: str, generation: str) -> Client:
-    provider = "@ai-sdk/fal"
-    actions = {Action.URL, Action.EDIT, Action.MASK, Action.CANCEL, Action.ERROR, Action.REFUSED}
-    return Client(
-        name=f"{provider} ({generation})",
-        environment=environment,
-        script="ai_sdk",
-        packages=(provider, "ai"),
-        actions=frozenset(actions),
-        errors=AI_SDK,
-        arguments=(provider,),
-    )
-
+OF_AI_SDK = OF_HUGGINGFACE - {Action.FILE} | {Action.URL}
+AI_SDK_OF_FAL = "@ai-sdk/fal"
 
 FAL_CLIENTS = (
     Client(
@@ -44,8 +31,8 @@ FAL_CLIENTS = (
         actions=OF_FAL,
         errors={"bad": "ValidationError", "refused": "ApiError"},
     ),
-    _ai_sdk("node-present", "ai 7"),
-    _ai_sdk("node-previous", "ai 6"),
+    ai_sdk(AI_SDK_OF_FAL, "node-present", "ai 7", OF_AI_SDK),
+    ai_sdk(AI_SDK_OF_FAL, "node-previous", "ai 6", OF_AI_SDK),
 )
 HUGGINGFACE_CLIENTS = (
     Client(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.clients.clients import AI_SDK, EVERY, Action, Client
+from tests.clients.clients import EVERY, Action, Client, ai_sdk
 
 ALL_OF_REPLICATE = frozenset(
     {
@@ -10,19 +10,7 @@ ALL_OF_REPLICATE = frozenset(
         *(Action.CANCEL, Action.ERROR, Action.REFUSED),
     }
 )
-
-
-def _replicate_ai_sdk(environment: str, generation: str) -> Client:
-    return Client(
-        name=f"@ai-sdk/replicate ({generation})",
-        environment=environment,
-        script="ai_sdk",
-        packages=("@ai-sdk/replicate", "ai"),
-        actions=EVERY | {Action.EDIT},
-        errors=AI_SDK,
-        arguments=("@ai-sdk/replicate",),
-    )
-
+AI_SDK_OF_REPLICATE = "@ai-sdk/replicate"
 
 REPLICATE_CLIENTS = (
     Client(
@@ -41,6 +29,6 @@ REPLICATE_CLIENTS = (
         actions=ALL_OF_REPLICATE,
         errors={"bad": "ApiError", "refused": "ApiError"},
     ),
-    _replicate_ai_sdk("node-present", "ai 7"),
-    _replicate_ai_sdk("node-previous", "ai 6"),
+    ai_sdk(AI_SDK_OF_REPLICATE, "node-present", "ai 7", EVERY | {Action.EDIT}),
+    ai_sdk(AI_SDK_OF_REPLICATE, "node-previous", "ai 6", EVERY | {Action.EDIT}),
 )

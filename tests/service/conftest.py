@@ -21,6 +21,7 @@ from service.http_protocol import server_config
 from service.settings import ServiceSettings
 from tests.service.description import check_described
 from tests.service.fake_worker import FakeWorker
+from tests.service.keys import key_for
 from tests.support.redis_server import free_port
 
 CARD = ModelCard(
@@ -129,3 +130,15 @@ def running(redis_url: str, card: ModelCard = CARD, /, **changed: object) -> Ite
 def service(redis_url: str) -> Iterator[Running]:
     with running(redis_url) as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def ann(secured: Running) -> dict[str, str]:
+    """The headers of a client of the service that needs keys."""
+    return key_for(secured)
+
+
+@pytest.fixture(scope="module")
+def bob(secured: Running) -> dict[str, str]:
+    """The headers of another client."""
+    return key_for(secured)

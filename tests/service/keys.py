@@ -1,9 +1,14 @@
 """API keys for tests of a running service."""
 
+from __future__ import annotations
+
 import time
+from typing import TYPE_CHECKING
 
 from protocol.auth.api_keys import ApiKey, KeyLimits, KeyRecords, Scope
-from tests.service.conftest import Running
+
+if TYPE_CHECKING:  # the fixtures there create keys
+    from tests.service.conftest import Running
 
 ADMIN_KEY = "an-admin-key-of-thirty-two-characters-or-more"
 ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}

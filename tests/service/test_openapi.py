@@ -131,7 +131,7 @@ def test_operations_are_named_by_their_functions() -> None:
         refresh_webui_checkpoints refresh_webui_loras refresh_webui_vae refresh_webui_embeddings
         unload_webui_checkpoint reload_webui_checkpoint
         controlnet_version controlnet_model_list controlnet_module_list controlnet_control_types
-        controlnet_settings controlnet_detect
+        controlnet_settings controlnet_detect controlnet_render_openpose_json
         stability_engines stability_account stability_balance
         stability_text_to_image stability_image_to_image stability_masking stability_upscale
         stability_core stability_ultra stability_sd3

@@ -1,4 +1,4 @@
-"""Lists the extra networks that fit each model on its card."""
+"""Lists on each model's card the extra networks that fit it, and adds the hash of its file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from models.lora.merging import layers_of
 from models.lora.registry import LoraRegistry
 from protocol.registry.model_registry import PublishedModel
 from protocol.request.model_card import LoraInfo, ModelCard, UpscalerInfo
+from worker.model_info.checkpoint_hashes import CheckpointHashes
 from worker.model_info.model_description import (
     EMBEDDINGS,
     ModelDescription,
@@ -49,6 +50,7 @@ class ModelCards:
         upscalers: Upscalers | None = None,
     ) -> None:
         self._upscalers = upscalers
+        self._hashes = CheckpointHashes()
         self._loras = LoraRegistry(models_home / LORAS)
         self._controlnets = ControlNets(models_home / CONTROLNETS)
         self._embeddings = Embeddings(models_home / EMBEDDINGS)
@@ -64,11 +66,12 @@ class ModelCards:
         return self._cards
 
     def refresh(self) -> None:
-        """Read the folders again."""
+        """Read the folders again, and hash the files of models that have not been hashed yet."""
+        self._hashes.compute()
         before, self._cards = dict(self._by_name()), self._read_folders()
         for name, card in self._by_name():
             if card != before.get(name, card):
-                logger.info("extra networks have changed", extra={"model": name})
+                logger.info("the card has changed", extra={"model": name})
 
     def _by_name(self) -> list[tuple[str, ModelCard]]:
         return [(card.name, card) for card, _ in self._cards]
@@ -91,6 +94,7 @@ class ModelCards:
                 "misfits": misfits,
                 UPSCALERS: offered,
                 EMBEDDINGS: embedding_names(extended.conditioner),
+                "sha256": self._hashes.of(model),
             }
             cards.append((model.card.model_copy(update=update), tokenizer_json(extended)))
         return cards

@@ -6,7 +6,6 @@ file is. Keys that belong to no network are an error that names them, and nothin
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +27,7 @@ from models.checkpoints.detect.training_facts import (
 )
 from models.checkpoints.detect.unsupported import refuse_network, refuse_pipeline
 from models.checkpoints.errors import CheckpointError, CheckpointMismatch, Malformed
+from models.checkpoints.file_hash import sha256_of
 from models.checkpoints.files import (
     PEFT_CONFIG,
     PEFT_METADATA,
@@ -103,7 +103,7 @@ class Conversion:
         for path in sorted(self.target.rglob("*")):
             name = str(path.relative_to(self.target))
             if path.is_file() and name not in done.hashes:
-                done.hashes[name] = _sha256(path)
+                done.hashes[name] = sha256_of(path)
         return done
 
     def _expect(self, found: Kind) -> None:
@@ -236,7 +236,7 @@ class Conversion:
         if self.source.suffix in SAFE and not metadata:
             # Copied unchanged: its metadata tell what it was trained on.
             shutil.copyfile(self.source, self.target / FLAT)
-            return Converted(kind, kind, {FLAT: _sha256(self.target / FLAT)})
+            return Converted(kind, kind, {FLAT: sha256_of(self.target / FLAT)})
         return self._write_flat(kind, tensors, _same_names(kind, tensors), FLAT, metadata)
 
     def _write_flat(
@@ -415,8 +415,3 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,6 +21,7 @@ from models.checkpoints.convert.model_store import Installed, ModelStore
 from models.checkpoints.detect.kinds import Kind
 from models.checkpoints.detect.model_folder import write_json
 from models.checkpoints.errors import CheckpointError, CheckpointMissing, Malformed
+from models.checkpoints.file_hash import MANIFEST, MANIFEST_KEY, sha256_of
 from models.checkpoints.files import os_errors_of, user_path
 from models.checkpoints.hub import cache_folder
 from models.checkpoints.hub_sources import fetch_safetensors, fetch_source, fetch_tokenizer
@@ -121,6 +122,9 @@ def _install(
     _check_files(staging)
     flat = staging / FLAT
     validate(flat if flat.is_file() else staging)
+    if conversion.source.is_file():
+        with os_errors_of(conversion.source):
+            entry = {**entry, MANIFEST_KEY: sha256_of(conversion.source)}
     path = _move_into_place(staging, store, result, entry)
     return Installed(result["kind"], entry["name"], result["title"], path, tuple(result["notes"]))
 
@@ -195,7 +199,7 @@ def _move_into_place(
         write_json(store.manifest(kind, name), manifest)
         os.replace(staging / FLAT, path)
     else:
-        write_json(staging / "manifest.json", manifest)
+        write_json(staging / MANIFEST, manifest)
         staging.chmod(0o755)
         os.rename(staging, path)
     return path

@@ -15,6 +15,7 @@ from typing import Any
 
 from models.checkpoints.detect.kinds import Kind
 from models.checkpoints.errors import CheckpointError, CheckpointMissing
+from models.checkpoints.file_hash import MANIFEST
 from models.checkpoints.files import read_json
 from models.checkpoints.names import by_name, checked_name, name_problem, normal_form
 
@@ -54,9 +55,12 @@ class ModelStore:
         return folder / (f"{name}.safetensors" if kind in _FILES else name)
 
     def manifest(self, kind: Kind, name: str) -> Path:
-        """Return the path of a manifest, which holds the source and the hash of each file."""
+        """Return the path of a manifest, which holds the source and the hash of each file.
+
+        If the source is a single file, it has the hash of that, too.
+        """
         path = self.path(kind, name)
-        return path.with_suffix(".json") if kind in _FILES else path / "manifest.json"
+        return path.with_suffix(".json") if kind in _FILES else path / MANIFEST
 
     def find(self, kind: Kind, name: str) -> Path:
         """Return the existing path of that name. Raises CheckpointMissing, listing the names."""

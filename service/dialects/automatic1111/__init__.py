@@ -4,7 +4,6 @@ from fastapi import APIRouter
 
 from service.dialects.automatic1111 import (
     config,
-    controlnet_routes,
     extras,
     generation,
     listing,
@@ -12,6 +11,7 @@ from service.dialects.automatic1111 import (
     png_info,
     progress,
 )
+from service.dialects.automatic1111.controlnet import routes as controlnet_routes
 from service.dialects.automatic1111.errors import AUTOMATIC1111_ERRORS
 from service.dialects.automatic1111.timed_route import PREFIX
 from service.dialects.dialect import Dialect

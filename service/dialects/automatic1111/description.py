@@ -36,13 +36,26 @@ def errors(*statuses: int) -> Responses:
 
 def body(kind: type[WebuiBody], example: dict[str, Any]) -> dict[str, Any]:
     """Return the description of a request body, whose fields may all be null or text."""
+    return _request_body(_schema(kind), example)
+
+
+def body_of_list(kind: type[WebuiBody], example: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the description of a request body that is a list of such objects."""
+    return _request_body({"type": "array", "items": _schema(kind)}, example)
+
+
+def _request_body(schema: dict[str, Any], example: object) -> dict[str, Any]:
+    content = {"schema": schema, "example": example}
+    return {"requestBody": {"required": True, "content": {JSON_TYPE: content}}}
+
+
+def _schema(kind: type[WebuiBody]) -> dict[str, Any]:
     schema = kind.model_json_schema(schema_generator=_WithoutTitles)
     inner = schema.pop("$defs", {})
     properties = {
         name: _lenient(_inlined(field, inner)) for name, field in schema["properties"].items()
     }
-    content = {"schema": {**schema, "properties": properties}, "example": example}
-    return {"requestBody": {"required": True, "content": {JSON_TYPE: content}}}
+    return {**schema, "properties": properties}
 
 
 class _WithoutTitles(GenerateJsonSchema):

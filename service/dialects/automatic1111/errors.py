@@ -48,5 +48,5 @@ class InitImageNotFound(InvalidRequest):
     """A request of img2img without an image."""
 
     def __init__(self) -> None:
-        super().__init__("init_images", None, "a list of one image", NO_INIT_IMAGE)
+        super().__init__("init_images", None, "a list of images", NO_INIT_IMAGE)
         self.message = "Init image not found"

@@ -1,4 +1,4 @@
-"""POST txt2img and img2img: a job, and its images when it has ended."""
+"""POST txt2img and img2img: jobs, and their images when they have ended."""
 
 import asyncio
 import base64
@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, BackgroundTasks, Request, Response
 
-from protocol.clients.options import ChosenOptions
 from protocol.clients.tasks import ClientTask
-from protocol.errors import DarkroomError, JobCancelled
+from protocol.errors import JobCancelled
 from protocol.queue.job import JobView
-from protocol.request.request import GenerationRequest
 from service.dialects.automatic1111.description import READ, WAIT, WRITE, body, errors
 from service.dialects.automatic1111.info import image_texts, info_json, info_of, parameters_of
-from service.dialects.automatic1111.options import effective_options, model_named
+from service.dialects.automatic1111.queueing import Queued, queued
 from service.dialects.automatic1111.requests import (
     Generation,
     ImageToImage,
@@ -26,17 +24,14 @@ from service.dialects.automatic1111.requests import (
 )
 from service.dialects.automatic1111.responses import GenerationAnswer
 from service.dialects.automatic1111.timed_route import PREFIX, TimedRoute
-from service.dialects.automatic1111.translation import CLIENT_NAMES, task_of, translate
 from service.dialects.lenient import read_json
 from service.routes.deps import Services, ServicesDep
 from service.routes.submission import (
     GeneratedImage,
-    ended,
+    all_ended,
     finished,
     invalid_counted,
-    parse_task,
     read_images,
-    submit,
     wait_for_model,
 )
 from service.schemas.examples import IMAGE
@@ -49,15 +44,14 @@ G = TypeVar("G", bound=Generation)
 
 @dataclass(frozen=True)
 class Accepted:
-    """A queued job, and what its answer needs of the request; not the files, unless asked for.
+    """A queued request, and what its answer needs of it; not the files, unless asked for.
 
     `parameters_json` and `info_json` are those parts of the answer, written while the worker
     generates.
     """
 
-    job: JobView
+    queued: Queued
     task: ClientTask
-    request: GenerationRequest
     parameters: Mapping[str, Any]
     parameters_json: bytes
     info: Mapping[str, Any]
@@ -92,41 +86,43 @@ async def webui_img2img(
 async def _generate(
     kind: type[G], request: Request, services: Services, after: BackgroundTasks
 ) -> Response:
-    """Queue the job and wait for it. A job that was interrupted has no images, and no error."""
+    """Queue the jobs and wait for them. A request that was interrupted has no images, no error."""
     accepted = await _accepted(kind, request, services)
     client, timeout_s = request.scope["user"].client, services.settings.max_wait_s
     # Beside the waiting, and after the answer, so that no client waits for its task to be noted.
     begun = asyncio.ensure_future(services.tasks.begin(client, accepted.task))
     try:
-        view = await ended(request, services, accepted.job, timeout_s)
+        views = await all_ended(request, services, accepted.queued.jobs, timeout_s)
     finally:
         await begun
-    if view is not None:  # else the job goes on, and can be interrupted
+    if views is not None:  # else the jobs go on, and can be interrupted
         after.add_task(services.tasks.end, client, accepted.task)
     try:
-        job = finished(view, timeout_s)
+        jobs = [finished(view, timeout_s) for view in (views or (None,))]
     except JobCancelled:
         return _answer(accepted, ())
-    assert job.result
-    check_base64(job.result)
-    return _answer(accepted, await read_images(services, job))
+    return _answer(accepted, await _images(services, jobs))
+
+
+async def _images(services: Services, jobs: Sequence[JobView]) -> list[GeneratedImage]:
+    """Return the images of finished jobs. Raises `InvalidRequest` if they are too large."""
+    results = [job.result for job in jobs if job.result]
+    check_base64([image for result in results for image in result.images])
+    return [image for job in jobs for image in await read_images(services, job)]
 
 
 async def _accepted(kind: type[G], request: Request, services: Services) -> Accepted:
-    """Read and translate the body, and queue the job."""
-    resolved: list[GenerationRequest] = []
+    """Read and translate the body, and queue the jobs."""
     async with invalid_counted(request, services):
         asked = parse_body(kind, await read_json(request, services.decoding))
         await wait_for_model(request, services, services.settings.max_wait_s)
-        job = await _queue(asked, request, services, resolved)
-    parameters = parameters_of(asked, resolved[0])
+        found = await queued(asked, request, services)
+    parameters = parameters_of(asked, found.images[0][0])
     request.scope["limited_body"].reserve(sum(map(len, image_texts(parameters))))
-    seeds = [*map(resolved[0].image_seed, range(resolved[0].n))]
-    info = info_of(parameters, resolved[0], seeds)
+    info = info_of(parameters, found.images)
     return Accepted(
-        job,
-        _task(asked, job),
-        resolved[0],
+        found,
+        _task(asked, found.jobs),
         parameters,
         json.dumps(parameters, ensure_ascii=False).encode(),
         info,
@@ -135,62 +131,21 @@ async def _accepted(kind: type[G], request: Request, services: Services) -> Acce
     )
 
 
-async def _queue(
-    asked: Generation, request: Request, services: Services, resolved: list[GenerationRequest]
-) -> JobView:
-    """Queue the job, by the options that this process has seen last, or else by newer ones."""
-    chosen = services.options.last_seen(request.scope["user"].client)
-    while True:
-        try:
-            return await _submit(asked, chosen, request, services, resolved)
-        except DarkroomError:  # newer options may be why, or make it right
-            before, chosen = chosen, await services.options.read(chosen.client)
-            if chosen == before:
-                raise
-
-
-async def _submit(
-    asked: Generation,
-    chosen: ChosenOptions,
-    request: Request,
-    services: Services,
-    resolved: list[GenerationRequest],
-) -> JobView:
-    """Queue the job, and put its complete request into `resolved`."""
-    request.scope["field_names"] = CLIENT_NAMES
-    options = effective_options(chosen.values, asked)
-    task, models = task_of(asked), services.submitter.models
-    title = options.sd_model_checkpoint
-    model = model_named(title, await models.cards()) if title else None
-    translated = translate(asked, options, model, await models.card(task, model))
-    request.scope["field_names"] = translated.names
-    params = await parse_task(task, translated.fields, request, services)
-    resolved.clear()
-    return await submit(
-        task,
-        params,
-        request,
-        services,
-        waits=True,
-        on_resolved=resolved.append,
-        options=chosen.expected,
-    )
-
-
-def _task(asked: Generation, queued: JobView) -> ClientTask:
-    """Return the job as a task of its client, for progress and interruption."""
+def _task(asked: Generation, jobs: Sequence[JobView]) -> ClientTask:
+    """Return the jobs as a task of their client, for progress and interruption."""
     kind = "img2img" if isinstance(asked, ImageToImage) else "txt2img"
     suffix = base64.b32encode(secrets.token_bytes(5)).decode()[:7]
     task_id = asked.force_task_id or f"task({kind}-{suffix})"
-    return ClientTask(id=task_id, job_id=queued.id, kind=f"scripts_{kind}")
+    return ClientTask(id=task_id, job_ids=tuple(job.id for job in jobs), kind=f"scripts_{kind}")
 
 
 def _answer(accepted: Accepted, images: Sequence[GeneratedImage]) -> Response:
     info, written = accepted.info, accepted.info_json
     if images:
         seeds, first = [image.record.seed for image in images], images[0].record
-        if seeds != info["all_seeds"]:  # a retry got the job of an earlier request
-            info = info_of(accepted.parameters, accepted.request, seeds)
+        if seeds != info["all_seeds"]:  # a retry got the jobs of an earlier request
+            requests = [request for request, _ in accepted.queued.images]
+            info = info_of(accepted.parameters, [*zip(requests, seeds, strict=True)])
         info = {**info, "width": first.width, "height": first.height}
         written = written if info == accepted.info else info_json(info)
     sent = images if accepted.send_images else ()

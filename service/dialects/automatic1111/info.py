@@ -17,8 +17,8 @@ TIMESTAMP = "%Y%m%d%H%M%S"
 # Parameters of an infotext that have keys of their own in `info`.
 NOT_EXTRA = frozenset(
     {
-        *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Clip skip", "Version"),
-        "Denoising strength",
+        *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Model hash", "Clip skip"),
+        *("Denoising strength", "Version"),
     }
 )
 MAX_ECHOED = 1000  # characters of a text; longer ones are files
@@ -27,13 +27,14 @@ IMAGES = ("init_images", "mask", "latent_mask")
 
 
 def info_of(
-    parameters: Mapping[str, Any], request: GenerationRequest, seeds: Sequence[int]
+    parameters: Mapping[str, Any], images: Sequence[tuple[GenerationRequest, int]]
 ) -> dict[str, Any]:
-    """Return the `info` of images of `request`, one for each of `seeds`.
+    """Return the `info` of images, each with its request and its seed.
 
     `parameters` are those of the answer.
     """
-    infotexts = [infotext_of(request, seed) for seed in seeds]
+    infotexts = [infotext_of(request, seed) for request, seed in images]
+    request, seeds = images[0][0], [seed for _, seed in images]
     second = request.enlargement
     prompt, negative_prompt = parameters["prompt"], parameters["negative_prompt"]
     return {
@@ -42,7 +43,7 @@ def info_of(
         "negative_prompt": negative_prompt,
         "all_negative_prompts": [negative_prompt] * len(seeds),
         "seed": seeds[0],
-        "all_seeds": list(seeds),
+        "all_seeds": seeds,
         "subseed": parameters["subseed"],
         "all_subseeds": [parameters["subseed"]] * len(seeds),
         "subseed_strength": parameters["subseed_strength"],
@@ -55,7 +56,7 @@ def info_of(
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": request.model,
-        "sd_model_hash": "",
+        "sd_model_hash": request.model_hash or "",
         "sd_vae_name": None,
         "sd_vae_hash": None,
         "seed_resize_from_w": parameters["seed_resize_from_w"],
@@ -93,6 +94,7 @@ def parameters_of(body: Generation, request: GenerationRequest) -> dict[str, Any
         "steps": request.steps,
         "cfg_scale": request.guidance_scale,
         "sampler_name": sampler_label(request.sampler),
+        "batch_size": _batch_size(body),
         "override_settings": {
             name: value
             for name, value in body.override_settings.items()
@@ -105,6 +107,12 @@ def parameters_of(body: Generation, request: GenerationRequest) -> dict[str, Any
     images = {name: getattr(body, name) for name in IMAGES if name in parameters}
     keeps = isinstance(body, ImageToImage) and body.include_init_images
     return parameters | (images if keeps else dict.fromkeys(images))
+
+
+def _batch_size(body: Generation) -> int:
+    """Return the number of images of an iteration: that of the initial images, if more than one."""
+    images = len(body.init_images) if isinstance(body, ImageToImage) else 1
+    return images if images > 1 else body.batch_size
 
 
 @cache

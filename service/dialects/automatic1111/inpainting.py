@@ -23,11 +23,11 @@ MASKED_CONTENT = (
 
 
 def image_fields(body: ImageToImage, options: Options) -> Fields:
-    """Return our fields of the image, and of the mask if there is one.
+    """Return our fields of the first image, and of the mask if there is one.
 
     Raises `InitImageNotFound` and other `InvalidRequest`s.
     """
-    if not body.init_images or not body.init_images[0]:
+    if not body.init_images or not all(body.init_images):
         raise InitImageNotFound
     fields = file_field("image", body.init_images[0])
     noise = body.initial_noise_multiplier

@@ -46,7 +46,13 @@ async def webui_sd_models(services: ServicesDep, cards: Cards) -> list[ModelItem
     default = canonical_name(services.settings.default_model, cards)
     ordered = sorted(cards.values(), key=lambda card: card.name != default)
     return [
-        ModelItem(title=title_of(card), model_name=card.name, filename=card.name)
+        ModelItem(
+            title=title_of(card),
+            model_name=card.name,
+            hash=card.short_hash or None,
+            sha256=card.sha256 or None,
+            filename=card.name,
+        )
         for card in ordered
     ]
 

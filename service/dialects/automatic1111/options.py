@@ -8,12 +8,13 @@ from pydantic import Field, JsonValue
 
 from protocol.errors import InvalidRequest
 from protocol.request.fields import MAX_CLIP_SKIP
-from protocol.request.model_card import ModelCard, canonical_name
+from protocol.request.model_card import SHORT_HASH, ModelCard, canonical_name
 from protocol.request.object_keys import OutputFormat
 from service.dialects.automatic1111.requests import Generation, WebuiBody, parse_body
 from service.schemas.body_parser import Fields
 
-HASH = re.compile(r" \[[0-9a-fA-F]+\]$")  # of a checkpoint's title
+HASH = re.compile(r" \[([0-9a-fA-F]+)\]$")  # of a checkpoint's title
+BARE_HASH = re.compile(rf"[0-9a-fA-F]{{{SHORT_HASH}}}|[0-9a-fA-F]{{64}}")
 FILE = re.compile(r"\.(safetensors|ckpt|pt)$", re.IGNORECASE)
 FORMATS = {"jpg": OutputFormat.JPEG, **{kind.value: kind for kind in OutputFormat}}
 NO_VAE = ("", "automatic", "none")
@@ -72,7 +73,19 @@ def spellings(title: str) -> tuple[str, ...]:
 def model_named(title: str, cards: Mapping[str, ModelCard]) -> str:
     """Return the model with a title; a title that no model has is returned as it is."""
     found = (canonical_name(spelling, cards) for spelling in spellings(title))
-    return next((name for name in found if name is not None), title)
+    return (
+        next((name for name in found if name is not None), None) or _hashed(title, cards) or title
+    )
+
+
+def _hashed(title: str, cards: Mapping[str, ModelCard]) -> str | None:
+    """Return the model whose hash is the title, or stands in it."""
+    bracketed = HASH.search(title)
+    digits = (bracketed[1] if bracketed else title).lower()
+    if not BARE_HASH.fullmatch(digits):
+        return None
+    named = (name for name, card in cards.items() if digits in (card.short_hash, card.sha256))
+    return next(named, None)
 
 
 def option_fields(options: Options, model: str | None) -> Fields:

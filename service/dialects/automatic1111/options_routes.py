@@ -29,9 +29,9 @@ async def webui_options(services: ServicesDep, user: UserDep) -> dict[str, Any]:
     """
     chosen = await services.options.read(user.client)
     shown = Options.model_validate(chosen.values).model_dump(include=SHOWN)
-    if not shown[CHECKPOINT]:
-        shown[CHECKPOINT] = await _default_title(services)
-    return {**shown, "sd_checkpoint_hash": ""}
+    if (card := await _chosen_card(services, shown[CHECKPOINT])) is not None:
+        shown[CHECKPOINT] = title_of(card)
+    return {**shown, "sd_checkpoint_hash": card.sha256 if card else ""}
 
 
 @router.post(
@@ -60,13 +60,17 @@ async def _known_title(services: Services, title: str) -> JsonValue:
     return title_of(cards[name])
 
 
-async def _default_title(services: Services) -> str:
-    """Return the title of the model of requests that name none; empty while there is none."""
+async def _chosen_card(services: Services, title: str) -> ModelCard | None:
+    """Return the card of a title, without one that of requests that name none; None if unknown."""
+    models = services.submitter.models
+    if title:
+        cards = await models.cards()
+        return cards.get(model_named(title, cards))
     with suppress(NotReady, InvalidRequest):
-        return title_of(await services.submitter.models.card(Task.TXT2IMG, None))
-    return ""
+        return await models.card(Task.TXT2IMG, None)
+    return None
 
 
 def title_of(card: ModelCard) -> str:
-    """Return the title of a model: its name, as a model is no single file with a hash here."""
-    return card.name
+    """Return the title of a model: its name, with a hash if it is a single file."""
+    return f"{card.name} [{card.short_hash}]" if card.short_hash else card.name

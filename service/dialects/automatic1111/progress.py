@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
@@ -32,32 +33,49 @@ DATA_URI = "data:image/jpeg;base64,"
 
 @dataclass(frozen=True)
 class _Active:
-    """A task whose job has not ended, its job, and its age in seconds."""
+    """A task of which not all jobs have ended, its jobs in order, and its age in seconds."""
 
     task: ClientTask
-    view: JobView
+    jobs: Sequence[JobView]
     age_s: float
 
     @property
     def runs(self) -> bool:
-        return self.view.state is JobState.RUNNING
+        """True from the beginning of its first job."""
+        return any(job.state is not JobState.QUEUED for job in self.jobs)
+
+    @property
+    def job(self) -> JobView:
+        """The first job that runs, else the first that waits."""
+        running = (job for job in self.jobs if job.state is JobState.RUNNING)
+        waiting = (job for job in self.jobs if job.state is JobState.QUEUED)
+        return next(running, None) or next(waiting)
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Steps done, and in total; 0 of 0 if they are unknown."""
-        found = self.view.progress if self.runs else None
-        return (found.step, found.steps) if found else (0, 0)
+        """Steps done, and in total, of the job that runs; 0 of 0 if they are unknown."""
+        return _steps(self.job)
 
     @property
     def share(self) -> float:
-        done, total = self.steps
-        return done / total if total else 0.0
+        """The share of all steps that is done."""
+        return sum(map(_share, self.jobs)) / len(self.jobs)
 
     @property
     def place(self) -> str:
         """The place in the queue, in the words of AUTOMATIC1111."""
-        ahead = self.view.position or 0
+        ahead = self.job.position or 0
         return f"In queue: {ahead + 1}/{ahead + 1}"
+
+
+def _steps(job: JobView) -> tuple[int, int]:
+    found = job.progress if job.state is JobState.RUNNING else None
+    return (found.step, found.steps) if found else (0, 0)
+
+
+def _share(job: JobView) -> float:
+    done, total = _steps(job)
+    return 1.0 if job.state in TERMINAL else done / total if total else 0.0
 
 
 @router.get("/progress", responses=errors(422))
@@ -73,7 +91,7 @@ async def webui_progress(
         return ProgressAnswer()
     done, total = current.steps
     progress = min(1.0, BEGUN + current.share)
-    preview = None if skip_current_image else await _preview(services, current.view)
+    preview = None if skip_current_image else await _preview(services, current.job)
     return ProgressAnswer(
         progress=progress,
         eta_relative=current.age_s / progress - current.age_s,
@@ -120,9 +138,9 @@ async def webui_task_progress(
         return TaskProgressAnswer(
             active=False, queued=True, completed=False, id_live_preview=-1, textinfo=one.place
         )
-    preview, seen = None, previews_of(one.view)
+    preview, seen = None, previews_of(one.job)
     if asked.live_preview and seen != asked.id_live_preview:
-        preview = await _preview(services, one.view)
+        preview = await _preview(services, one.job)
     return TaskProgressAnswer(
         active=True,
         queued=False,
@@ -142,19 +160,23 @@ async def webui_pending_tasks(services: ServicesDep, user: UserDep) -> PendingTa
 
 
 async def _active(services: Services, user: User) -> list[_Active]:
-    """Return the tasks of the client whose jobs have not ended, the oldest first.
+    """Return the tasks of the client of which a job has not ended, the oldest first.
 
     A task whose request did not see the end of its job is ended here.
     """
     begun = await run_in_threadpool(services.tasks.begun, user.client)
-    views = await asyncio.gather(*(services.watcher.view_or_last(task.job_id) for task, _ in begun))
+    found = await asyncio.gather(*(_jobs(services, task) for task, _ in begun))
     active = []
-    for (task, age_s), view in zip(begun, views, strict=True):
-        if view.state in TERMINAL:
+    for (task, age_s), jobs in zip(begun, found, strict=True):
+        if all(job.state in TERMINAL for job in jobs):
             await services.tasks.end(user.client, task)
         else:
-            active.append(_Active(task, view, age_s))
+            active.append(_Active(task, jobs, age_s))
     return active
+
+
+async def _jobs(services: Services, task: ClientTask) -> list[JobView]:
+    return await asyncio.gather(*map(services.watcher.view_or_last, task.job_ids))
 
 
 def _current(active: list[_Active]) -> _Active | None:
@@ -165,7 +187,7 @@ def _current(active: list[_Active]) -> _Active | None:
 async def _interrupt(services: Services, user: User) -> None:
     active = await _active(services, user)
     for one in [one for one in active if one.runs] or active[:1]:
-        await run_in_threadpool(services.queue.cancel, one.view.id, user.owner)
+        await run_in_threadpool(services.queue.cancel_many, one.task.job_ids)
 
 
 async def _preview(services: Services, view: JobView) -> str | None:

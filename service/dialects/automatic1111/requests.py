@@ -137,7 +137,9 @@ class ImageToImage(Generation):
     """The body of img2img; with a mask it inpaints."""
 
     init_images: list[str] = Field(
-        default=[], description="One image, in base64 or as data URI.", examples=[[IMAGE]]
+        default=[],
+        description="Images in base64 or as data URIs; several are a batch in place of batch_size.",
+        examples=[[IMAGE]],
     )
     resize_mode: int = Field(default=0, ge=0, le=3, description="0 stretch, 1 crop, 2 fill.")
     image_cfg_scale: float | None = Field(
@@ -176,8 +178,11 @@ class PngInfo(WebuiBody):
 class Detection(WebuiBody):
     """The body of /controlnet/detect."""
 
-    controlnet_module: str = "none"
+    controlnet_module: str = Field(default="none", description="One of /controlnet/module_list.")
     controlnet_input_images: list[str] = Field(default=[], max_length=MAX_BATCH)
+    controlnet_threshold_a: float | None = Field(
+        default=None, description="Of the module threshold: 0 to 255; -1 is 127."
+    )
     controlnet_images: list[str] = Field(default=[], max_length=MAX_BATCH)
 
 

@@ -132,7 +132,7 @@ class NameItem(WebuiAnswer):
 
 
 class ModelItem(WebuiAnswer):
-    """A model. It is no single file here, so it has neither hash nor path."""
+    """A model. Its hashes are those of its file; one that is a folder has none. Paths are names."""
 
     title: str
     model_name: str
@@ -202,10 +202,10 @@ class ControlTypesAnswer(WebuiAnswer):
 
 
 class DetectionAnswer(WebuiAnswer):
-    """Control images in base64."""
+    """Control images in base64, if there are any."""
 
     info: str
-    images: list[str]
+    images: list[str] | None = None
 
 
 class ConfigAnswer(WebuiAnswer):

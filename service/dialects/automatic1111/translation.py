@@ -1,7 +1,7 @@
 """The translation of a request of txt2img or img2img into ours. Pure: no Redis, no HTTP."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from protocol.errors import InvalidRequest
@@ -10,7 +10,8 @@ from protocol.recipes.recipe import recipe_of_infotext
 from protocol.request.model_card import ModelCard
 from protocol.request.prompts import without_loras
 from protocol.request.tasks import FIELDS_OF, TASK_FIELDS, Task
-from service.dialects.automatic1111.controlnet import control_fields
+from service.dialects.automatic1111.controlnet.modules import Module
+from service.dialects.automatic1111.controlnet.units import control_fields
 from service.dialects.automatic1111.hires import hires_fields, refiner_fields
 from service.dialects.automatic1111.inpainting import image_fields
 from service.dialects.automatic1111.options import Options, option_fields
@@ -66,10 +67,12 @@ UNSUPPORTED = re.compile(
 
 @dataclass(frozen=True)
 class Translation:
-    """Our fields of a request, and the client's names of those that differ."""
+    """Our fields of a request, the client's names of those that differ, and the preprocessors of
+    its control images."""
 
     fields: Fields
     names: Mapping[str, str]
+    modules: Sequence[Module] = ()
 
 
 def task_of(body: Generation) -> Task:
@@ -87,7 +90,7 @@ def translate(
     Raises `InvalidRequest`, in the client's names, for what cannot be done.
     """
     check_supported(body)
-    controls, names = control_fields(controlnet_arguments(body), body)
+    controls = control_fields(controlnet_arguments(body), body)
     fields: Fields = {
         **({"strength": DENOISING_STRENGTH} if isinstance(body, ImageToImage) else {}),
         **_of_infotext(body.infotext, task_of(body)),
@@ -95,7 +98,7 @@ def translate(
         **sampling_fields(body, card),
         **option_fields(options, model),
         **refiner_fields(body, card),
-        **controls,
+        **controls.fields,
     }
     if isinstance(body, TextToImage):
         fields |= hires_fields(body, card)
@@ -103,7 +106,7 @@ def translate(
         fields |= image_fields(body, options)
         if card.default_image_guidance_scale is not None and body.image_cfg_scale is not None:
             fields["image_guidance_scale"] = body.image_cfg_scale
-    return Translation(fields, CLIENT_NAMES | names)
+    return Translation(fields, CLIENT_NAMES | controls.names, controls.modules)
 
 
 def _common_fields(body: Generation) -> Fields:

@@ -49,8 +49,6 @@ def _check_hires(body: TextToImage) -> None:
 
 
 def _check_image(body: ImageToImage) -> None:
-    images = len(body.init_images)
-    _refuse_if(images > 1, "init_images", f"a list of {images}", "a list of one image")
     masked_only = bool(body.mask) and body.inpaint_full_res
     _refuse_if(
         body.resize_mode == 3 and not masked_only,

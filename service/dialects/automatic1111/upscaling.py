@@ -114,7 +114,9 @@ async def _submit(params: TaskRequest, request: Request, services: Services) -> 
 async def _result(queued: JobView, request: Request, services: Services) -> bytes:
     """Return the file that a job makes."""
     client, timeout_s = request.scope["user"].client, services.settings.max_wait_s
-    task = ClientTask(id=f"task(extras-{secrets.token_hex(4)})", job_id=queued.id, kind="extras")
+    task = ClientTask(
+        id=f"task(extras-{secrets.token_hex(4)})", job_ids=(queued.id,), kind="extras"
+    )
     await services.tasks.begin(client, task)
     view = await ended(request, services, queued, timeout_s)
     if view is not None:

@@ -1,6 +1,5 @@
 """POST /prompt: a graph becomes a job."""
 
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from service.dialects.comfyui.description import READ, WRITE, Schema, body, erro
 from service.dialects.comfyui.errors import of_invalid
 from service.dialects.comfyui.graph.classes import NODES
 from service.dialects.comfyui.graph.draft import Draft
-from service.dialects.comfyui.graph.errors import Fault, GraphRefused
+from service.dialects.comfyui.graph.errors import GraphRefused
 from service.dialects.comfyui.graph.offer import Offer
 from service.dialects.comfyui.graph.parsing import MAX_BYTES, Graph, parse_graph
 from service.dialects.comfyui.graph.requests import request_of
 from service.dialects.comfyui.graph.resolution import Resolution, resolve_graph
+from service.dialects.comfyui.prompt_body import PromptBody, parse_prompt_body
 from service.dialects.comfyui.stored import NOT_KEPT, StoredOutput, StoredPrompt
 from service.dialects.lenient import read_json
 from service.routes.deps import Services, ServicesDep, UserDep
@@ -34,10 +34,6 @@ from service.schemas.problems import seen_problem
 
 router = APIRouter(responses=errors(*READ, *WRITE))
 
-PROMPT_ID = re.compile(r"[0-9A-Za-z_-]{1,100}")
-MAX_ID = 200  # characters
-MAX_NUMBER = 2**53
-OFF = ("", "none", "default")  # ways to make previews
 EXAMPLE = {
     "client_id": "8e03978e40d543e8bc936894a57f9324",
     "prompt": {
@@ -118,49 +114,22 @@ async def comfy_prompt(request: Request, services: ServicesDep, user: UserDep) -
     return JSONResponse(answer.model_dump())
 
 
-async def _read(request: Request, services: Services) -> Fields:
-    """Return the fields of the body. Raises `GraphRefused` for a wrong one but the graph."""
-    asked = await read_json(request, services.decoding, MAX_BYTES)
-    checked: dict[str, tuple[type, ...]] = {
-        "client_id": (str,),
-        "prompt_id": (str,),
-        "number": (int, float),
-        "extra_data": (dict,),
-        "partial_execution_targets": (list,),
-    }
-    for name, kinds in checked.items():
-        value = asked.get(name)
-        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
-            raise _invalid(name, f"a {kinds[-1].__name__}")
-    prompt_id, client_id = asked.get("prompt_id"), asked.get("client_id")
-    if isinstance(prompt_id, str) and prompt_id and not PROMPT_ID.fullmatch(prompt_id):
-        raise _invalid("prompt_id", "a UUID, or up to 100 letters, digits, - and _")
-    if isinstance(client_id, str) and not (len(client_id) <= MAX_ID and client_id.isprintable()):
-        raise _invalid("client_id", f"up to {MAX_ID} printable characters")
-    number = asked.get("number")
-    if isinstance(number, int | float) and not abs(number) < MAX_NUMBER:
-        raise _invalid("number", f"between -{MAX_NUMBER} and {MAX_NUMBER}")
-    return asked
+async def _read(request: Request, services: Services) -> PromptBody:
+    return parse_prompt_body(await read_json(request, services.decoding, MAX_BYTES))
 
 
-def _invalid(name: str, bound: str) -> GraphRefused:
-    return GraphRefused(Fault("invalid_prompt", f"Invalid {name}", f"{name} must be {bound}"))
-
-
-async def _resolved(asked: Fields, services: Services, user: User) -> _Resolved:
+async def _resolved(asked: PromptBody, services: Services, user: User) -> _Resolved:
     """Resolve the graph. Raises `GraphRefused`."""
-    graph = parse_graph(asked.get("prompt"), NODES)
+    graph = parse_graph(asked.prompt, NODES)
     files = await named_files(services, user, graph)
     cards = await services.submitter.models.cards()
     offer = Offer(cards, {place: file.size for place, file in files.items()})
-    targets = asked.get("partial_execution_targets")
-    wanted = [str(one) for one in targets] if isinstance(targets, list) else None
-    resolution = resolve_graph(graph, offer, wanted)
+    resolution = resolve_graph(graph, offer, asked.targets)
     return _Resolved(graph, resolution, request_of(graph, resolution, offer), files)
 
 
 async def _queued(
-    asked: Fields, found: _Resolved, request: Request, services: Services
+    asked: PromptBody, found: _Resolved, request: Request, services: Services
 ) -> StoredPrompt:
     """Queue the request of a graph. Its wrong fields are errors of the nodes they come from."""
     draft, user = found.draft, request.scope["user"]
@@ -203,38 +172,30 @@ def _with_files(fields: Fields, files: Mapping[str, bytes]) -> Fields:
     return whole | {name: data for name, data in files.items() if "." not in name}
 
 
-def _options(asked: Fields) -> Fields:
+def _options(asked: PromptBody) -> Fields:
     """Return our fields of the options of a prompt."""
-    extra = asked.get("extra_data")
-    method = extra.get("preview_method") if isinstance(extra, dict) else None
-    return {
-        "previews": isinstance(method, str) and method.lower() not in OFF,
-        **({"priority": Priority.HIGH.value} if asked.get("front") is True else {}),
-    }
+    priority = {"priority": Priority.HIGH.value} if asked.in_front else {}
+    return {"previews": asked.with_previews, **priority}
 
 
-async def _next(asked: Fields, services: Services, user: User) -> int:
+async def _next(asked: PromptBody, services: Services, user: User) -> int:
     """Return the number of the next prompt; one that goes to the front is below 0."""
     number = await run_in_threadpool(services.prompts.next_number, user.client)
-    return -number if asked.get("front") is True else number
+    return -number if asked.in_front else number
 
 
-async def _stored(asked: Fields, found: _Resolved, services: Services, user: User) -> StoredPrompt:
+async def _stored(
+    asked: PromptBody, found: _Resolved, services: Services, user: User
+) -> StoredPrompt:
     """Return what is kept of a prompt."""
-    given = asked.get("number")
-    number = given if isinstance(given, int | float) else await _next(asked, services, user)
-    extra, client_id, graph = asked.get("extra_data"), asked.get("client_id"), asked["prompt"]
-    kept = {
-        name: value
-        for name, value in (extra if isinstance(extra, dict) else {}).items()
-        if name not in NOT_KEPT
-    }
-    assert isinstance(graph, dict)
+    number = await _next(asked, services, user) if asked.number is None else asked.number
+    client_id = asked.client_id or None
+    kept = {name: value for name, value in asked.extra.items() if name not in NOT_KEPT}
     return StoredPrompt(
-        prompt_id=str(asked.get("prompt_id") or uuid.uuid4()),
+        prompt_id=asked.prompt_id or str(uuid.uuid4()),
         number=number,
-        client_id=str(client_id) if client_id else None,
-        graph=graph,
+        client_id=client_id,
+        graph=asked.prompt,
         extra_data=kept | ({"client_id": client_id} if client_id else {}),
         outputs=[
             StoredOutput(node_id=one.node_id, class_type=one.class_type, prefix=one.prefix)

@@ -106,7 +106,7 @@ async def answer(
     """
     assert job.result
     if not accepted.formats:
-        check_base64(job.result)
+        check_base64(job.result.images)
         headers = {WARNINGS_HEADER: warnings_header(job)} if job.warnings else {}
         return json_response(to_answer(await read_images(services, job)), headers=headers)
     try:

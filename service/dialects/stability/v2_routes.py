@@ -58,23 +58,13 @@ results = APIRouter(prefix=PREFIX, tags=[DialectName.STABILITY], responses=RESUL
 
 
 @images.post("/generate/core", openapi_extra=body(V2Generate, GENERATE))
+@images.post("/generate/ultra", openapi_extra=body(V2Generate, GENERATE), name="stability_ultra")
+@images.post("/generate/sd3", openapi_extra=body(V2Generate, GENERATE), name="stability_sd3")
 async def stability_core(request: Request, services: ServicesDep) -> Response:
     """Generate an image from a prompt, or from an image and a prompt.
 
     core, ultra and sd3 do the same here: `model` names the model.
     """
-    return await _generate(V2Generate, generate, request, services)
-
-
-@images.post("/generate/ultra", openapi_extra=body(V2Generate, GENERATE))
-async def stability_ultra(request: Request, services: ServicesDep) -> Response:
-    """Generate an image, as core does."""
-    return await _generate(V2Generate, generate, request, services)
-
-
-@images.post("/generate/sd3", openapi_extra=body(V2Generate, GENERATE))
-async def stability_sd3(request: Request, services: ServicesDep) -> Response:
-    """Generate an image, as core does."""
     return await _generate(V2Generate, generate, request, services)
 
 
@@ -121,6 +111,7 @@ ResultId = Annotated[str, Path(examples=[JOB])]
 
 
 @results.get("/results/{result_id}")
+@results.get("/stable-image/upscale/creative/result/{result_id}", name="stability_creative_result")
 async def stability_result(
     result_id: ResultId, request: Request, services: ServicesDep, user: UserDep
 ) -> Response:
@@ -132,14 +123,6 @@ async def stability_result(
     if job.state not in TERMINAL:
         return json_response(V2InProgress(id=job.id), 202)
     return await answer(finished(job, 0), accepted, v2_image, services)
-
-
-@results.get("/stable-image/upscale/creative/result/{result_id}")
-async def stability_creative_result(
-    result_id: ResultId, request: Request, services: ServicesDep, user: UserDep
-) -> Response:
-    """Get the image of a job, as `/v2beta/results/{result_id}` does."""
-    return await stability_result(result_id, request, services, user)
 
 
 async def _generate(

@@ -203,6 +203,7 @@ def test_command_adds_a_model_and_refuses_a_second_of_its_name(
     assert str(store.find("model", "mine")) in capsys.readouterr().out.replace("\n", "")
     manifest = store.read_manifest("model", "mine")
     assert manifest["title"] == "StableDiffusionPipeline"
+    assert "source_sha256" not in manifest
     files = {p for p in store.find("model", "mine").rglob("*") if p.is_file()}
     files.remove(store.manifest("model", "mine"))
     assert manifest["sha256"] == {
@@ -280,6 +281,8 @@ def test_vae_file_replaces_another_and_takes_its_scaling_factor(
     )
     added = install(str(tmp_path / "vae.ckpt"), store)
     assert (added.kind, added.path) == ("vae", store.find("vae", "vae"))
+    digest = hashlib.sha256((tmp_path / "vae.ckpt").read_bytes()).hexdigest()
+    assert store.read_manifest("vae", "vae")["source_sha256"] == digest
     like = load_model(str(model), CPU, torch.float16).autoencoder.config
     for folder in (
         added.path,

@@ -24,7 +24,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 
 def task(name: str) -> ClientTask:
-    return ClientTask(id=name, job_id=new_job_id(), kind="txt2img")
+    return ClientTask(id=name, job_ids=(new_job_id(),), kind="txt2img")
 
 
 def keys_without_expiry(redis: Redis) -> list[bytes]:

@@ -8,7 +8,7 @@ import pytest
 from protocol.auth.api_keys import KeyRecords
 from protocol.clients.files import ClientFile, ClientFiles
 from tests.service.conftest import Running, running
-from tests.service.keys import ADMIN, ADMIN_KEY, key_for
+from tests.service.keys import ADMIN, ADMIN_KEY
 from tests.service.sample_images import gradient, opened, packed, same
 
 PNG = packed(gradient())
@@ -19,16 +19,6 @@ def secured(redis_server: object) -> Iterator[Running]:
     url: str = redis_server.url  # type: ignore[attr-defined]
     with running(url, auth="required", admin_key=ADMIN_KEY) as service:
         yield service
-
-
-@pytest.fixture(scope="module")
-def ann(secured: Running) -> dict[str, str]:
-    return key_for(secured)
-
-
-@pytest.fixture(scope="module")
-def bob(secured: Running) -> dict[str, str]:
-    return key_for(secured)
 
 
 def client_of(service: Running, key: dict[str, str]) -> str:

@@ -237,8 +237,8 @@ class JobsMachine(RuleBasedStateMachine):
         self, client: str | None, states: set[JobState] | None, model: str | None, limit: int
     ) -> None:
         """Compare all pages with the jobs in the order of their submission."""
-        for job_id in [*self.jobs]:
-            if client in (None, self.jobs[job_id].client):
+        for job_id, job in [*self.jobs.items()]:
+            if client in (None, job.client) and not job.deleted:  # which the list has not
                 self._look(job_id)
         expected = [
             (job_id, job.state, job.request.model)

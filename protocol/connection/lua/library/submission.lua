@@ -1,11 +1,23 @@
 -- Queueing jobs. `args` has: pool, lane, client, max_waiting, max_waiting_of_client, deadline_s (if the
 -- client set one), max_jobs (of the client that wait or run, if that is limited), rates (of the client,
--- with the cost of all jobs), webhook (missing: none), webhook_watches (it is called before the end, too), webhook_s (it is kept after the deadline), inputs
--- (keys of the store), pin_s, life_s.
+-- with the cost of all jobs), webhook (missing: none), webhook_watches (it is called before the end, too),
+-- webhook_s (it is kept after the deadline), inputs (keys of the store, of all jobs), pin_s, life_s, options
+-- and options_version (missing: they do not count): the key of the client's options, and the version of those
+-- by which its request was read.
+
+local function options_changed()
+  return args.options and (redis.call('HGET', args.options, '') or '') ~= args.options_version
+end
+
+-- Give up the inputs of a job that is refused: they were pinned before they were written.
+local function unpin_inputs(inputs, id)
+  for _, input in ipairs(inputs) do unpin_input(input, id) end
+end
 
 -- Why `count` more jobs are refused, with the number of waiting jobs (or the wait), and the rate; nil if
 -- they are not.
 local function refusal(count)
+  if options_changed() then return {'changed'} end
   local pool, lane, client = args.pool, args.lane, args.client
   expire_all(pool, {})
   expire_index()
@@ -48,15 +60,17 @@ local function refusal(count)
   end
 end
 
--- Take what all jobs cost the client, and pin their inputs again, for the job `id` (a batch has none).
-local function take_costs(id)
-  for _, input in ipairs(args.inputs) do pin_input(input, id, server_time() + args.pin_s) end
+-- Take what all jobs cost the client.
+local function take_costs()
   for _, limit in ipairs(args.rates) do take(args.client, limit) end
 end
 
--- Queue one job. `fields`: further ones of its hash, names and values, flat. `data` is not text.
-local function queue_job(id, work, fields, data)
+-- Queue one job, and pin its inputs again. `fields`: further ones of its hash, names and values, flat.
+-- `data` is not text.
+local function queue_job(id, work, inputs, fields, data)
   local now = rq_time()
+  for _, input in ipairs(inputs) do pin_input(input, id, server_time() + args.pin_s) end
+  if #inputs > 0 then redis.call('HSET', job_key(id), 'inputs', cjson.encode(inputs)) end
   if args.max_jobs then count_job(args.client, id) end
   redis.call('HSET', job_key(id), 'status', 'queued', 'origin', args.lane, 'client', args.client,
              'work', work, 'deadline_at', server_time() + args.life_s, 'enqueued_at', now,

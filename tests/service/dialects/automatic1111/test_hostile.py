@@ -16,7 +16,7 @@ from tests.support.redis_server import RedisServer
 ROUTES = (
     *("/sdapi/v1/txt2img", "/sdapi/v1/img2img", "/sdapi/v1/extra-single-image"),
     *("/sdapi/v1/extra-batch-images", "/sdapi/v1/png-info", "/sdapi/v1/options"),
-    *("/internal/progress", "/controlnet/detect"),
+    *("/internal/progress", "/controlnet/detect", "/controlnet/render_openpose_json"),
 )
 SAMPLE = "/sdapi/v1/img2img"
 VALUES: list[Any] = [
@@ -24,6 +24,8 @@ VALUES: list[Any] = [
     *("NaN", "\0", "\ud800", "9" * 400, "../../etc/passwd", "<script>", "file:///etc/passwd"),
     *("http://169.254.169.254/", [], [[]], [None], {}, {"args": [{"image": {}}]}, [{"data": 1}]),
     *({"ControlNet": {"args": [{"image": IMAGE, "model": []}]}}, {"sd_model_checkpoint": {}}),
+    *([IMAGE, IMAGE], [IMAGE, {}], [IMAGE] * 1000, ["http://169.254.169.254/"] * 2, [IMAGE, "\0"]),
+    {"ControlNet": {"args": [{"image": IMAGE[:-9], "model": "canny", "module": "invert"}]}},
 ]
 FIELDS = (
     *("prompt", "seed", "steps", "width", "cfg_scale", "batch_size", "n_iter", "sampler_name"),
@@ -31,7 +33,10 @@ FIELDS = (
     *("init_images", "denoising_strength", "inpainting_fill", "mask_blur", "infotext", "image"),
     *("imageList", "upscaling_resize", "upscaler_1", "id_task", "controlnet_input_images"),
     *("sd_model_checkpoint", "samples_format", "force_task_id", "subseed_strength"),
+    *("controlnet_module", "controlnet_threshold_a"),
 )
+POSE_FIELDS = ("people", "canvas_width", "canvas_height")
+PERSON_FIELDS = ("pose_keypoints_2d", "hand_left_keypoints_2d", "face_keypoints_2d")
 BODIES = {
     "empty": b"",
     "space": b" \n",
@@ -86,6 +91,21 @@ def test_wrong_values_of_every_field(webui: Running, route: str) -> None:
         for value in VALUES:
             body = json.dumps({**base, field: value}).encode()
             check(webui.client.post(route, content=body))
+
+
+def test_wrong_values_of_poses(webui: Running) -> None:
+    person = {"pose_keypoints_2d": [0.5] * 54}
+    canvas = {"people": [person], "canvas_width": 64, "canvas_height": 64}
+    wrong: list[Any] = [{**canvas, field: value} for field in POSE_FIELDS for value in VALUES]
+    numbers = [[value] * 54 for value in (*VALUES, [0.5])]
+    wrong += [
+        {**canvas, "people": [{**person, field: value}]}
+        for field in PERSON_FIELDS
+        for value in (*VALUES, *numbers)
+    ]
+    for one in (*wrong, *VALUES):
+        body = json.dumps([canvas, one]).encode()
+        check(webui.client.post("/controlnet/render_openpose_json", content=body))
 
 
 @pytest.mark.parametrize("name", BODIES)

@@ -48,13 +48,6 @@ def webui(redis_server: RedisServer) -> Iterator[Running]:
         ("scripts", {"txt2img": ["controlnet"], "img2img": ["controlnet"]}),
         ("/controlnet/model_list", {"model_list": ["canny", "depth"]}),
         ("/controlnet/model_list?update=true", {"model_list": ["canny", "depth"]}),
-        (
-            "/controlnet/module_list?alias_names=true",
-            {
-                "module_list": ["none"],
-                "module_detail": {"none": {"model_free": False, "sliders": []}},
-            },
-        ),
         ("/controlnet/settings", {"control_net_unit_count": 4}),
         *(
             (path, [])
@@ -113,8 +106,6 @@ def test_other_answers_have_the_shapes_that_clients_read(webui: Running) -> None
     assert embeddings["loaded"].keys() == {"easy"}
     assert embeddings["skipped"] == {}
     assert isinstance(get(webui.client, "/controlnet/version")["version"], int)
-    types = get(webui.client, "/controlnet/control_types")["control_types"]
-    assert types["All"]["model_list"] == ["None", "canny", "depth"]
     assert get(webui.client, "memory").keys() == {"ram", "cuda"}
     assert get(webui.client, "cmd-flags")["api"]
     assert isinstance(get(webui.client, "/config"), dict)

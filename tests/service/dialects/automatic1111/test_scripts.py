@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from protocol.errors import InvalidRequest
-from service.dialects.automatic1111.controlnet import control_fields
+from service.dialects.automatic1111.controlnet.units import control_fields
 from service.dialects.automatic1111.errors import ScriptNotFound
 from service.dialects.automatic1111.requests import TextToImage, parse_body
 from service.dialects.automatic1111.scripts import controlnet_arguments
@@ -55,8 +55,7 @@ PHOTOSHOP_UNIT = {
 
 def controls(*units: Any, name: str = "ControlNet", **sent: Any) -> list[dict[str, Any]]:
     body = parse_body(TextToImage, {"alwayson_scripts": {name: {"args": list(units)}}, **sent})
-    fields, _ = control_fields(controlnet_arguments(body), body)
-    found: Any = fields.get("controls", [])
+    found: Any = control_fields(controlnet_arguments(body), body).fields.get("controls", [])
     return list(found)
 
 
@@ -133,7 +132,7 @@ def test_one_pass_of_hires_fix_cannot_be_left_out() -> None:
 def test_errors_name_the_unit_of_the_client() -> None:
     units = [{"enabled": False}, UNIT]
     body = parse_body(TextToImage, {})
-    _, names = control_fields(units, body)
+    names = control_fields(units, body).names
     assert names["controls.0.model"] == "alwayson_scripts.ControlNet.args.1.model"
     assert names["controls.0.end"] == "alwayson_scripts.ControlNet.args.1.guidance_end"
 

@@ -13,7 +13,14 @@ from service.dialects.automatic1111.options import effective_options, model_name
 from service.dialects.automatic1111.requests import ImageToImage, TextToImage, parse_body
 from service.dialects.automatic1111.translation import CLIENT_NAMES, task_of, translate
 from service.schemas.requests import REQUESTS
-from tests.service.dialects.automatic1111.webui import DATA_URI, IMAGE, MASK, WEBUI_CARD
+from tests.service.dialects.automatic1111.webui import (
+    DATA_URI,
+    HASHED_CARD,
+    IMAGE,
+    MASK,
+    SHA256,
+    WEBUI_CARD,
+)
 
 
 def translated(kind: type[TextToImage | ImageToImage], **sent: Any) -> dict[str, Any]:
@@ -252,7 +259,7 @@ def test_image_to_image() -> None:
         ({"init_images": None}, "init_images"),
         ({"init_images": []}, "init_images"),
         ({"init_images": [""]}, "init_images"),
-        ({"init_images": [IMAGE, IMAGE]}, "init_images"),
+        ({"init_images": [IMAGE, ""]}, "init_images"),
         ({"resize_mode": 3}, "resize_mode"),
         ({"resize_mode": 4}, "resize_mode"),
         ({"mask": MASK, "inpainting_fill": 4}, "inpainting_fill"),
@@ -357,6 +364,25 @@ def test_options_of_a_request_are_before_the_clients_own() -> None:
 def test_a_model_is_known_by_every_spelling_of_its_title(title: str) -> None:
     card = WEBUI_CARD.model_copy(update={"aliases": ("small",)})
     assert model_named(title, {"tiny": card}) == "tiny"
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        *("tiny", "tiny [0123456789]", "tiny.ckpt [ffffffffff]", "0123456789", SHA256),
+        *("renamed.safetensors [0123456789]", f"renamed [{SHA256.upper()}]", "0123456789".upper()),
+    ],
+)
+def test_a_model_is_known_by_the_hash_of_its_file(title: str) -> None:
+    other = WEBUI_CARD.model_copy(update={"name": "other", "sha256": "f" * 64})
+    assert model_named(title, {"other": other, "tiny": HASHED_CARD}) == "tiny"
+
+
+@pytest.mark.parametrize(
+    "title", ["012345678", "01234567890", "renamed [0123]", "0" * 10, "renamed [0000000000]", ""]
+)
+def test_other_hashes_are_unknown_titles(title: str) -> None:
+    assert model_named(title, {"tiny": HASHED_CARD, "folder": WEBUI_CARD}) == title
 
 
 def test_an_unknown_title_is_kept_for_the_error() -> None:

@@ -22,6 +22,8 @@ WEBUI_CARD = CARD.model_copy(
         "refiners": ("tiny-refiner",),
     }
 )
+SHA256 = "0123456789abcdef" * 4
+HASHED_CARD = WEBUI_CARD.model_copy(update={"sha256": SHA256})
 IMAGE = in_base64(packed(gradient()))
 MASK = in_base64(packed(left_half_white()))
 DATA_URI = "data:image/png;base64,"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.service.conftest import ABLE, Running, running
-from tests.service.keys import ADMIN_KEY, key_for
+from tests.service.keys import ADMIN_KEY
 from tests.support.redis_server import RedisServer
 
 SETTINGS = {"max_queue_length": 32, "max_queue_per_client": 32, "poll_s": 0.05}
@@ -22,13 +22,3 @@ def secured(redis_server: RedisServer) -> Iterator[Running]:
     keys = {"auth": "required", "admin_key": ADMIN_KEY, "webhooks": "any"}
     with running(redis_server.url, ABLE, **SETTINGS, **keys) as service:
         yield service
-
-
-@pytest.fixture(scope="module")
-def ann(secured: Running) -> dict[str, str]:
-    return key_for(secured)
-
-
-@pytest.fixture(scope="module")
-def bob(secured: Running) -> dict[str, str]:
-    return key_for(secured)

@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from protocol.errors import InvalidRequest
 from protocol.request.inpainting import ResizeMode
+from service.dialects.automatic1111.controlnet.modules import NONE, NOTHING, Module
 from service.dialects.automatic1111.requests import Generation, TextToImage, WebuiBody, parse_body
 from service.schemas.body_parser import Fields
 
 MODEL_HASH = re.compile(r" \[[0-9a-fA-F]{8}\]$")
-NOTHING = frozenset({"", "none"})
 BALANCED = frozenset({"", "0", "balanced"})
 # Names of the present version, numbers of older ones, and names of the oldest.
 RESIZE_MODES = {
@@ -33,7 +33,8 @@ class Unit(WebuiBody):
     mask: Any = None
     mask_image: Any = None
     effective_region_mask: Any = None
-    module: str = "none"
+    module: str = NONE
+    threshold_a: float | None = None
     model: str = "None"
     weight: float = 1.0
     resize_mode: str | int = "Crop and Resize"
@@ -55,19 +56,28 @@ class Unit(WebuiBody):
         return [inner, self.mask, self.mask_image, self.effective_region_mask]
 
 
-def control_fields(units: Sequence[object], body: Generation) -> tuple[Fields, dict[str, str]]:
-    """Return our controls for the units that are on, and the client's names of their fields.
+class Controls(NamedTuple):
+    """Our fields of units, the client's names of these, and the preprocessor of each."""
+
+    fields: Fields
+    names: dict[str, str]
+    modules: Sequence[Module]
+
+
+def control_fields(units: Sequence[object], body: Generation) -> Controls:
+    """Return our controls for the units that are on.
 
     A unit that is disabled, or without image or model, changes nothing. Raises `InvalidRequest` for
     one that asks for what is not done here.
     """
     if len(units) > MAX_UNITS:
         raise InvalidRequest(SCRIPT, f"a list of {len(units)}", f"at most {MAX_UNITS}", "too-many")
-    controls, names = list[Fields](), dict[str, str]()
+    controls, names, modules = list[Fields](), dict[str, str](), list[Module]()
     for i, given in enumerate(units):
         unit = _unit(given, f"{SCRIPT}.{i}")
         if unit is None:
             continue
+        modules.append(Module.of(f"{SCRIPT}.{i}.module", unit.module, unit.threshold_a))
         _check_supported(unit, f"{SCRIPT}.{i}", body)
         for ours, theirs in (
             *(("", ""), (".model", ".model"), (".image", ".image"), (".weight", ".weight")),
@@ -75,7 +85,7 @@ def control_fields(units: Sequence[object], body: Generation) -> tuple[Fields, d
         ):
             names[f"controls.{len(controls)}{ours}"] = f"{SCRIPT}.{i}{theirs}"
         controls.append(_control(unit))
-    return ({"controls": controls} if controls else {}), names
+    return Controls({"controls": controls} if controls else {}, names, modules)
 
 
 def _unit(given: object, field: str) -> Unit | None:
@@ -91,9 +101,6 @@ def _unit(given: object, field: str) -> Unit | None:
 
 
 def _check_supported(unit: Unit, field: str, body: Generation) -> None:
-    if unit.module.lower() not in NOTHING:
-        bound = "none: send the control image as the ControlNet reads it"
-        raise InvalidRequest(f"{field}.module", unit.module, bound, "not-supported")
     if str(unit.control_mode).lower() not in BALANCED:
         raise InvalidRequest(
             f"{field}.control_mode", unit.control_mode, "Balanced", "not-supported"

@@ -1,0 +1,1 @@
+"""The extension ControlNet: its units in requests, and its routes."""
