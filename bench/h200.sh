@@ -14,7 +14,7 @@ python=${PYTHON:-$(command -v .venv/bin/python || command -v python3)}
 export PYTHONUNBUFFERED=1
 
 smoke=() sd15=sd15 sdxl=sdxl
-if [ "${1:-}" = --smoke ]; then smoke=(--smoke) sd15=bundled sdxl=bundled; shift; fi
+if [ "${1:-}" = --smoke ]; then smoke=(--smoke) sd15=bundled128 sdxl=bundled128; shift; fi
 
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT

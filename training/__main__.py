@@ -5,6 +5,7 @@
     python -m training diffusion     stage two
     python -m training decoder       the decoder alone, once more
     python -m training export        write the published layout
+    python -m training card          write the card and the licences of a model
     python -m training enlarge       a first stage for images of twice the side
     python -m training continue      stage two once more, from the weights of the bundled model
     python -m training turbo         a LoRA for four steps, for a finished model
@@ -19,12 +20,13 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 import models
+from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from models.text.tokenizer import Tokenizer
 from training import checkpointing, data, vocabulary
@@ -133,14 +135,30 @@ def export_model(work: WorkFolder, options: argparse.Namespace) -> None:
     export(model, work.tokenizer, options.to)
     first = StageRecord.read(work.autoencoder / "log.jsonl", AUTOENCODER_BATCH)
     second = StageRecord.read(work.diffusion / "log.jsonl", DIFFUSION_BATCH)
-    images = len(data.EmojiImages.load(work.data).pixels)
     third = StageRecord.read(work.decoder / "log.jsonl", AUTOENCODER_BATCH)
-    text = card(model, first, second, third, images)
-    (options.to / "README.md").write_text(text, encoding="utf-8")
     seen = {"autoencoder": first.seen, "diffusion": second.seen, "decoder": third.seen}
     checkpointing.write_images_seen(options.to, seen)
-    text = licences(work.packages, BUNDLED.image_size)
-    (options.to / "LICENSES.md").write_text(text, encoding="utf-8")
+    measured = {
+        "autoencoder": f"mean absolute error {first.losses['l1']:.4f} in [-1, 1]",
+        "diffusion": f"mean squared error of v {second.losses['loss']:.4f}",
+        "decoder": f"mean absolute error {third.losses['l1']:.4f}",
+    }
+    write_texts(work, options.to, measured)
+
+
+def write_card(work: WorkFolder, options: argparse.Namespace) -> None:
+    """Write the card and the licences of the model in a folder, as its parts are now."""
+    write_texts(work, options.model, {})
+
+
+def write_texts(work: WorkFolder, folder: Path, measured: Mapping[str, str]) -> None:
+    """Write `README.md` and `LICENSES.md` of the model in `folder`."""
+    model = load_model(str(folder), torch.device("meta"), torch.float32)
+    side = model.unet.config.sample_size * model.autoencoder.config.factor
+    images = len(data.kept_images(work.root, side).pixels)
+    text = card(model, checkpointing.images_seen(folder), images, measured)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "LICENSES.md").write_text(licences(work.packages, side), encoding="utf-8")
 
 
 def enlarge(work: WorkFolder, options: argparse.Namespace) -> None:
@@ -214,7 +232,9 @@ def parser() -> argparse.ArgumentParser:
     third = add("decoder", train_decoder)
     third.add_argument("--steps", type=_steps, default=4000)
     written = add("export", export_model)
-    written.add_argument("--to", type=Path, default=BUNDLED_FOLDER)
+    written.add_argument("--to", type=Path, default=Path("var/training/model"))
+    described = add("card", write_card)
+    described.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="its folder")
     larger = add("enlarge", enlarge)
     larger.add_argument("--model", type=Path, default=BUNDLED_FOLDER, help="to start from")
     larger.add_argument("--steps", type=_steps, default=8000, help="of the decoder")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Self
 
+from safetensors.torch import load_file
 from torch import nn
 
 from models.conditioners.clip import text_stages
@@ -54,37 +57,47 @@ diffusers layout and loads in diffusers as a `StableDiffusionPipeline`.
 
 | part | parameters |
 |---|---|
-| UNet | {unet_parameters:,} |
-| autoencoder (4× smaller sides, 4 channels) | {autoencoder_parameters:,} |
-| text encoder (CLIP-shaped, own vocabulary of {vocabulary:,}) | {text_parameters:,} |
+{parts}
 
 ## How it was trained
 
-`python -m training data`, `autoencoder`, `diffusion`, `decoder`, `export`, on two CPU cores shared
-with other work, in bfloat16. Data: {images:,} images of seven openly licensed emoji sets (see
-[LICENSES.md](LICENSES.md)), captioned with their names, synonyms, tags and a word for the style.
-Everyday emoji, most of all a short list of favourites, and the plainest style were sampled most
+With the commands of `python -m training`, on two CPU cores shared with other work, in bfloat16.
+Data: {images:,} images of seven openly licensed emoji sets (see [LICENSES.md](LICENSES.md)), among
+them copies of everyday emoji in other colours, captioned with their names, synonyms, tags, colours
+and a word for the style. Everyday emoji and the plainest style were sampled most
 (`training/icons/everyday.py`, `training/icons/captions.py`), because the run was short.
 
-| stage | steps | batch | images seen | measured at the end |
-|---|---|---|---|---|
-| autoencoder, KL and patch discriminator | {first.steps:,} | {first.batch} | {first.seen:,} | \
-mean absolute error {l1:.4f} in [-1, 1] |
-| diffusion, v-prediction, EMA 0.998 | {second.steps:,} | {second.batch} | {second.seen:,} | \
-mean squared error of v {loss:.4f} |
-| decoder alone, on the same latents | {third.steps:,} | {third.batch} | {third.seen:,} | \
-mean absolute error {third_l1:.4f} |
+| stage | images seen | measured at the end |
+|---|---|---|
+{stages}
 
-Averages are over the last {window} logged steps. The sampling weights of images and
-timesteps, the learning rate and the averaging were tuned while the diffusion stage ran; the code
-has their last values.
-
+Settings were tuned while the stages ran; the code has their last values. `training.json` counts the
+images that each stage has seen.
+{turbo}
 ## Limits
 
 It generates the emoji it was trained on and little else: no scenes, no counting, no lettering.
 Favourites are recognisable; rarer emoji often only in colour and outline. Other sizes than
 {size}×{size} were never trained. A guidance scale of 3 to 6 and 20 steps work well.
 """
+
+_TURBO = """
+## Four steps
+
+`loras/turbo.safetensors` ({turbo_parameters:,} parameters) was distilled from the model (Luo et al.
+2023, LCM-LoRA): with it, four steps of the sampler `lcm` without guidance make an image. It has the
+layout of the published LCM-LoRAs and loads in diffusers by `load_lora_weights`.
+"""
+
+# The stages by their names in `training.json`.
+_STAGES = {
+    "autoencoder": "autoencoder, KL and patch discriminator",
+    "diffusion": "diffusion, v-prediction, averaged weights",
+    "decoder": "decoder alone, on the same latents",
+    "enlarged decoder": "decoder of one level more, for twice the side, on the same latents",
+    "enlarged encoder": "encoder of one level more, to the same latents",
+    "turbo": "LoRA for four steps",
+}
 
 _WINDOW = 25
 
@@ -128,28 +141,47 @@ def _entry(template: str, attribution: Attribution, size: int) -> str:
 
 def card(
     model: LatentDiffusion,
-    first: StageRecord,
-    second: StageRecord,
-    third: StageRecord,
+    seen: Mapping[str, int],
     images: int,
+    measured: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Return the README of the bundled model, with the figures of its training runs."""
-    encoder = text_stages(model.conditioner)[0].encoder
+    """Return the README of the bundled model.
+
+    seen: the images that each stage has seen, as in `training.json`. images: in the data.
+    measured: what was measured at the end of a stage, by its name.
+    """
     return _CARD.format(
         size=model.unet.config.sample_size * model.autoencoder.config.factor,
-        unet_parameters=_count(model.unet),
-        autoencoder_parameters=_count(model.autoencoder),
-        text_parameters=_count(encoder),
-        vocabulary=encoder.config.vocab_size,
+        parts=_rows((title, f"{_count(network):,}") for title, network in _parts(model)),
         images=images,
-        first=first,
-        second=second,
-        l1=first.losses["l1"],
-        loss=second.losses["loss"],
-        third=third,
-        third_l1=third.losses["l1"],
-        window=_WINDOW,
+        stages=_rows(
+            (_STAGES.get(name, name), f"{count:,}", measured.get(name, "–"))
+            for name, count in seen.items()
+        ),
+        turbo=_turbo(model.folder / "loras" / "turbo.safetensors"),
     )
+
+
+def _parts(model: LatentDiffusion) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the networks of a model with their titles."""
+    config = model.autoencoder.config
+    encoder = text_stages(model.conditioner)[0].encoder
+    yield "UNet", model.unet
+    smaller = f"{config.factor}× smaller sides, {config.latent_channels} channels"
+    yield f"autoencoder ({smaller})", model.autoencoder
+    yield f"text encoder (CLIP-shaped, own vocabulary of {encoder.config.vocab_size:,})", encoder
+
+
+def _turbo(file: Path) -> str:
+    """Return the section about the LoRA in `file`, or "" if there is none."""
+    if not file.exists():
+        return ""
+    factors = (tensor for name, tensor in load_file(file).items() if name.endswith(".weight"))
+    return _TURBO.format(turbo_parameters=sum(tensor.numel() for tensor in factors))
+
+
+def _rows(cells: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 def _count(network: nn.Module) -> int:

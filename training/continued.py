@@ -37,12 +37,17 @@ def image_size(folder: Path) -> int:
 
 
 def continued_stage(folder: Path, art: EmojiImages, batch_size: int) -> DiffusionStage:
-    """Return stage two as the model in `folder` left it, for images of the model's size."""
+    """Return stage two as the model in `folder` left it.
+
+    Raises ValueError for images of another size than the model's.
+    """
     model = load_model(str(folder), torch.device("cpu"), torch.float32)
     autoencoder = model.autoencoder
     assert isinstance(autoencoder, AutoencoderKL)
     (text,) = text_stages(model.conditioner)
     config = config_of(autoencoder)
+    if (side := art.pixels.shape[1]) != config.sample_size:
+        raise ValueError(f"the images have {side} pixels; {folder} is for {config.sample_size}")
     preset = Preset(
         image_size=config.sample_size,
         vocab_size=text.encoder.config.vocab_size,

@@ -26,17 +26,17 @@ from worker.output.paste import paste
 
 OUTPUT = Path(__file__).parents[2] / "docs/images/inpainting.png"
 SEED = 7
-COLUMNS, SCALE = 6, 3
+COLUMNS = 6
 BEFORE, AFTER = "star", "blue heart"
-RADIUS = 17  # of the mask, in pixels
+RADIUS = 34  # of the mask, in pixels
 LESS = 0.7  # the strength where the content of the mask matters
 OPTIONS: dict[str, dict[str, Any]] = {
     "no option": {},
-    "mask_blur 4": {"mask_blur": 4},
-    "mask_grow 6": {"mask_grow": 6},
+    "mask_blur 8": {"mask_blur": 8},
+    "mask_grow 12": {"mask_grow": 12},
     "mask_invert": {"mask_invert": True},
-    "soft, blur 8": {"mask_mode": "soft", "mask_blur": 8},
-    "inpaint_area masked": {"inpaint_area": "masked", "mask_padding": 2},
+    "soft, blur 16": {"mask_mode": "soft", "mask_blur": 16},
+    "inpaint_area masked": {"inpaint_area": "masked", "mask_padding": 4},
     f"strength {LESS}, original": {"strength": LESS},
     f"strength {LESS}, fill": {"strength": LESS, "masked_content": "fill"},
     f"strength {LESS}, noise": {"strength": LESS, "masked_content": "noise"},
@@ -54,7 +54,7 @@ def main() -> None:
         params = GenerationParams.model_validate({"strength": 1.0, **fields})
         changed = replace(after, strength=params.strength or 1.0)
         shown.append(inpainted(model, changed, image, mask, params))
-    sheet(shown, (BEFORE, "mask", *OPTIONS), COLUMNS, SCALE).save(OUTPUT, optimize=True)
+    sheet(shown, (BEFORE, "mask", *OPTIONS), COLUMNS).save(OUTPUT, optimize=True)
     print(OUTPUT)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench.docs.gallery import MARGIN, PROMPTS, SCALE, SEED, with_defaults
+from bench.docs.gallery import MARGIN, PROMPTS, SEED, with_defaults
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from protocol.queue.job import Timings
@@ -29,7 +29,7 @@ from worker.interfaces import AdmittedJob, JobListener, Pixels
 from worker.model_info.model_card import model_card
 
 OUTPUT = Path(__file__).parents[2] / "docs/images/outpainting.png"
-BORDERS = {"left": 40, "right": 40}
+BORDERS = {"left": 80, "right": 80}
 COUNT = 4  # of the first prompts of the gallery
 
 
@@ -85,13 +85,12 @@ def outpainted(model: LatentDiffusion, card: ModelCard, prompt: str, image: Pixe
 
 def sheet(pairs: list[tuple[Pixels, Pixels]]) -> Image.Image:
     """Return the pairs in two columns on white, the smaller image in the middle of its place."""
-    height, width, _ = (SCALE * side for side in np.asarray(pairs[0][1]).shape)
+    height, width, _ = np.asarray(pairs[0][1]).shape
     rows = -(-len(pairs) // 2)
     size = (4 * (width + MARGIN) + MARGIN, rows * (height + MARGIN) + MARGIN)
     page = Image.new("RGB", size, "white")
     for n, pixels in enumerate(one for pair in pairs for one in pair):
         image = Image.fromarray(pixels)
-        image = image.resize((SCALE * image.width, SCALE * image.height), Image.Resampling.LANCZOS)
         left, top = n % 4 * (width + MARGIN) + MARGIN, n // 4 * (height + MARGIN) + MARGIN
         page.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
     return page

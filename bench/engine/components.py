@@ -1,6 +1,6 @@
 """Time of the parts of an image: each network by rows and executor, the text, the file.
 
-    python -m bench components [--workload bundled|sd15|sdxl] [--compile]
+    python -m bench components [--workload bundled128|sd15|sdxl] [--compile]
 
 Milliseconds are the median of several calls. The share is of the fastest matrix product, measured
 in the precision of the executor (`bench.engine.flops`). Padding rows do not count as work.
@@ -214,7 +214,7 @@ def main() -> None:
     found = measure(model, workload, repeats, given.compile, smoke=given.smoke)
     measured = [asdict(one) for one in found]
     publish(
-        "components" if workload.name == "bundled" else f"components-{workload.name}",
+        f"components-{workload.name}",
         given,
         str(default_device()),
         [

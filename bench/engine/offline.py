@@ -1,6 +1,6 @@
 """Images per second of the engine in process, compared with the limit of the device.
 
-    python -m bench offline [--workload bundled|sd15|sdxl] [--slots 8] [--images 64]
+    python -m bench offline [--workload bundled128|sd15|sdxl] [--slots 8] [--images 64]
 
 The jobs are a closed set of more images than slots, so that the batch stays full. TFLOP/s counts
 the arithmetic of the images only (padding is not work); the limit is the fastest matrix product,
@@ -83,7 +83,7 @@ def main() -> None:
     )
     title = f"{workload.name} {workload.side}², {workload.steps} steps, {given.slots} slots"
     publish(
-        "offline" if workload.name == "bundled" else f"offline-{workload.name}",
+        f"offline-{workload.name}",
         given,
         str(device),
         [table(title, columns, ([row.get(column) for column in columns] for row in rows))],

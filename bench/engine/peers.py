@@ -1,6 +1,7 @@
 """Darkroom compared with diffusers, with the same weights, in the same run, in alternating rounds.
 
-    python -m bench peers [--workload bundled|sd15|sdxl] [--rounds 5] [--no-compile] [--only NAME …]
+    python -m bench peers [--workload bundled128|sd15|sdxl] [--rounds 5] [--no-compile]
+                          [--only NAME …]
 
 There are three settings: one image at a time; eight alike at once, which diffusers runs as one
 batch; and eight at once with different samplers, step counts and tasks, which diffusers can only
@@ -325,7 +326,7 @@ def main() -> None:
     results = compare(model, others, workload, rounds)
     synchronize(device)
     publish(
-        "peers" if workload.name == "bundled" else f"peers-{workload.name}",
+        f"peers-{workload.name}",
         given,
         str(device),
         [

@@ -1,6 +1,7 @@
 """Poisson arrivals over real HTTP and Redis, with every batching policy.
 
-    python -m bench online [--workload bundled|sd15|sdxl] [--seconds 20] [--loads 0.3 0.6 0.8 1 1.2]
+    python -m bench online [--workload bundled128|sd15|sdxl] [--seconds 20]
+                           [--loads 0.3 0.6 0.8 1 1.2]
 
 Serial, request-level and step-level batching serve the same arrivals with the same weights. The
 first request-level policy is MLPerf's rule, a full batch or a time-out of one and a half batches;
@@ -248,7 +249,7 @@ def main() -> None:
         "mean_service_s": "served", "good_per_s": "good/s", "good_share": "good",
     }  # fmt: skip
     publish(
-        "online" if workload.name == "bundled" else f"online-{workload.name}",
+        f"online-{workload.name}",
         given,
         str(default_device()),
         [

@@ -133,7 +133,7 @@ def main() -> None:
     model_without = ready_model(workload, settings=settings)
     rate, rate_without = cost(model, model_without, jobs, SLOTS[0], rounds)
     publish(
-        "same_bytes" if workload.name == "bundled" else f"same_bytes-{workload.name}",
+        f"same_bytes-{workload.name}",
         given,
         str(default_device()),
         [

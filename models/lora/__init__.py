@@ -11,8 +11,9 @@
     peft_config     PEFT's configuration, in the header or in a file of its own
     resolving       a file's keys, resolved against a model's layers
     reading         the tensors of a file
-    facts           trigger words, previews and recommended samplers
-    registry        the installed LoRA files, by name
+    recommended     the sampler and steps that a LoRA was trained for
+    facts           these, trigger words and previews
+    registry        the files of the installed LoRAs and of a model's own, by name
     merging         a model with LoRAs: changed layers of its own, all else shared
 
 A model with LoRAs is another model that shares most of its memory; it is used like any other.

@@ -1,7 +1,6 @@
-"""Facts in a LoRA's file about its use: trigger words, a preview, the sampler of its training.
+"""Facts about the use of a LoRA: trigger words, a preview, the sampler of its training.
 
-The header may have the keys of ModelSpec (Stability AI). LoRAs that make a model faster say nothing
-in their files; the published ones are known by their names only.
+The header of its file may have the keys of ModelSpec (Stability AI).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from safetensors import safe_open
 
 from models.checkpoints.keys.adapters import BUNDLED
 from models.checkpoints.weights import UNREADABLE
+from models.lora.recommended import Recommended, recommended
 
 MAX_TRIGGER = 1000  # characters
 MAX_PREVIEW = 32 * 1024  # characters of a data URI
@@ -24,18 +24,8 @@ _IMAGE = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
 
 
 @dataclass(frozen=True)
-class Recommended:
-    """The settings that a LoRA was trained for; `guidance_scale` 1 is none."""
-
-    sampler: str
-    schedule: str
-    guidance_scale: float
-    steps: int
-
-
-@dataclass(frozen=True)
 class LoraFacts:
-    """The facts in a file about itself. words: the vectors of each bundled embedding."""
+    """The facts about a LoRA. words: the vectors of each bundled embedding."""
 
     trigger: str = ""
     preview: str = ""
@@ -43,21 +33,8 @@ class LoraFacts:
     recommended: Recommended | None = None
 
 
-# Published LoRAs by their names, with the settings of their model cards. A number of steps in the
-# name takes the place of the one here.
-_BY_NAME = (
-    (r"hyper-?sd\w*-1step", Recommended("tcd", "lcm", 1.0, 1)),
-    (r"hyper-?sd\w*-\d+steps?-cfg", Recommended("ddim", "trailing", 5.0, 8)),
-    (r"hyper-?sd", Recommended("ddim", "trailing", 1.0, 8)),
-    (r"sdxl-?lightning", Recommended("euler", "trailing", 1.0, 4)),
-    (r"\blcm-?lora", Recommended("lcm", "lcm", 1.0, 4)),
-    (r"\btcd-?sd\w*(?:-base)?(?:-1\.0)?-lora", Recommended("tcd", "lcm", 1.0, 4)),
-)
-_STEPS = re.compile(r"(?<![0-9])(\d{1,2})-?steps?\b")
-
-
 def facts_of(file: Path, name: str) -> LoraFacts:
-    """Return what the header of a LoRA that fits says. `name`: of the file."""
+    """Return what the header of a LoRA that fits and its card say. `name`: of the file."""
     try:
         with safe_open(file, framework="pt") as tensors:
             metadata = tensors.metadata() or {}
@@ -75,20 +52,5 @@ def facts_of(file: Path, name: str) -> LoraFacts:
         trigger="".join(filter(str.isprintable, trigger)),
         preview=preview if shown else "",
         words=words,
-        recommended=recommended(name),
+        recommended=recommended(file, name),
     )
-
-
-def recommended(name: str) -> Recommended | None:
-    """Return the settings of a published LoRA of this name; None for others."""
-    plain = re.sub(r"[ _-]+", "-", name.lower())
-    for pattern, settings in _BY_NAME:
-        if re.search(pattern, plain):
-            steps = _STEPS.search(plain)
-            return Recommended(
-                settings.sampler,
-                settings.schedule,
-                settings.guidance_scale,
-                int(steps[1]) if steps and int(steps[1]) else settings.steps,
-            )
-    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from torch import nn
 
@@ -31,6 +32,7 @@ class Layers:
     two layers. vectors: the sizes of biases and of the weights of norms. unused: names of layers
     that other programs have and this model does not use. blocks: the blocks of a UNet's layers,
     as places in `original_names.BLOCKS`. conditioner: it reads the words of bundled embeddings.
+    folder: of the model, which may come with LoRAs of its own.
     """
 
     shapes: Mapping[Layer, Shape]
@@ -39,6 +41,7 @@ class Layers:
     unused: frozenset[str] = frozenset()
     blocks: Mapping[str, int] = field(default_factory=dict)
     conditioner: ClipConditioner | None = None
+    folder: Path | None = None
 
     @cached_property
     def digest(self) -> int:
@@ -51,6 +54,7 @@ class Layers:
         networks: Mapping[str, nn.Module],
         unet: UNetConfig,
         conditioner: Conditioner | None = None,
+        folder: Path | None = None,
     ) -> Layers:
         """Return the layers of `networks`, by component (see `names`); the meta device suffices."""
         shapes: dict[Layer, Shape] = {}
@@ -75,7 +79,8 @@ class Layers:
             if component != UNET and (component, _PROJECTION) not in shapes:
                 unused.update(spellings(component, _PROJECTION, None))
         reads = conditioner if isinstance(conditioner, ClipConditioner) else None
-        return cls(shapes, named, vectors, frozenset(unused - named.keys()), blocks, reads)
+        absent = frozenset(unused - named.keys())
+        return cls(shapes, named, vectors, absent, blocks, reads, folder)
 
 
 def _matrix(module: nn.Module) -> Shape | None:

@@ -59,7 +59,7 @@ def networks(model: LatentDiffusion) -> dict[str, nn.Module]:
 
 def layers_of(model: LatentDiffusion) -> Layers:
     """Return the layers in which a file's names are looked up."""
-    return Layers.of(networks(model), model.unet.config, model.conditioner)
+    return Layers.of(networks(model), model.unet.config, model.conditioner, model.folder)
 
 
 def with_loras(

@@ -1,8 +1,11 @@
-"""The installed LoRAs: files in a folder, which may be absent.
+"""The LoRAs that can be used: the installed ones, and those that come with a model.
 
-    folder/<name>.safetensors
+    folder/<name>.safetensors         installed, for every model that it fits
+    model/loras/<name>.safetensors    in the folder of a model, for this one alone
 
-A requested name is looked up among the names in the folder; it is never used as a path.
+Each may have a card, `<name>.json` beside it. Both folders may be absent; an installed LoRA takes
+the place of a model's own of the same name. A requested name is looked up among the names in the
+folders; it is never used as a path.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ from models.lora.errors import LoraError
 from models.lora.facts import LoraFacts, facts_of
 from models.lora.layers import Layers
 from models.lora.reading import LoRA, check_lora, read_lora
+from models.lora.recommended import CARD_SUFFIX
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
+OWN_FOLDER = "loras"  # in the folder of a model
 MAX_CACHED = 10_000  # results of header checks, one for each file and model
 
 
@@ -48,64 +53,47 @@ class LoraRegistry:
         self._folder = folder
         self._lock = threading.Lock()
         self._checked: OrderedDict[tuple[LoraFile, int], str | None] = OrderedDict()
-        self._facts: OrderedDict[LoraFile, LoraFacts] = OrderedDict()
+        self._facts: OrderedDict[tuple[LoraFile, LoraFile | None], LoraFacts] = OrderedDict()
 
-    def files(self) -> dict[str, LoraFile]:
-        """Return the present files by name, sorted."""
-        try:
-            with os.scandir(self._folder) as entries:
-                names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            log.warning("%s cannot be read: %s", self._folder, error.strerror)
-            return {}
-        files = ((name, self._file(self._folder / name)) for name in names)
-        return by_name(
-            (name.removesuffix(SUFFIX), file) for name, file in files if file is not None
-        )
-
-    @staticmethod
-    def _file(path: Path) -> LoraFile | None:
-        """Return a file as it is now; None for a folder, or a link that leads nowhere."""
-        try:
-            stat = path.stat()
-        except OSError:
-            return None
-        if not S_ISREG(stat.st_mode):
-            return None
-        return LoraFile(path, stat.st_size, stat.st_mtime_ns)
+    def files(self, model: Path | None = None) -> dict[str, LoraFile]:
+        """Return the present files by name, sorted; with those in the folder of a `model`."""
+        installed = _files_in(self._folder)
+        if model is None:
+            return installed
+        return dict(sorted({**_files_in(model / OWN_FOLDER), **installed}.items()))
 
     def misfits(self, layers: Layers) -> dict[str, str | None]:
         """Return, by name, the reason a file does not fit these layers, or None if it fits.
 
         Only headers are read, once for each file and model.
         """
-        return {name: self._misfit(file, layers) for name, file in self.files().items()}
+        files = self.files(layers.folder)
+        return {name: self._misfit(file, layers) for name, file in files.items()}
 
     def fitting(self, layers: Layers) -> tuple[str, ...]:
         """Return the names of those that fit these layers."""
         return tuple(name for name, reason in self.misfits(layers).items() if reason is None)
 
-    def facts(self, names: Collection[str]) -> dict[str, LoraFacts]:
+    def facts(self, names: Collection[str], model: Path | None = None) -> dict[str, LoraFacts]:
         """Return what those of these files that are present say about their use, by name.
 
-        Each header is read once.
+        Each header is read once. `model`: the folder of a model with LoRAs of its own.
         """
-        files = self.files()
+        files = self.files(model)
         return {name: self._facts_of(files[name]) for name in names if name in files}
 
     def _facts_of(self, file: LoraFile) -> LoraFacts:
+        key = file, _present(file.path.with_suffix(CARD_SUFFIX))
         with self._lock:
-            if file not in self._facts:
-                self._facts[file] = facts_of(file.path, file.name)
+            if key not in self._facts:
+                self._facts[key] = facts_of(file.path, file.name)
                 while len(self._facts) > MAX_CACHED:
                     self._facts.popitem(last=False)
-            return self._facts[file]
+            return self._facts[key]
 
     def get(self, name: str, layers: Layers) -> LoRA:
         """Return the LoRA `name`, read for these layers. Raises LoraError."""
-        file = self.files().get(name)
+        file = self.files(layers.folder).get(name)
         if file is None:
             raise LoraError(f"no LoRA is called {name!r}")
         return read_lora(file.path, layers)
@@ -130,3 +118,28 @@ class LoraRegistry:
             while len(self._checked) > MAX_CACHED:
                 self._checked.popitem(last=False)
         return reason
+
+
+def _files_in(folder: Path) -> dict[str, LoraFile]:
+    """Return the files in a folder by name, sorted."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        log.warning("%s cannot be read: %s", folder, error.strerror)
+        return {}
+    files = ((name, _present(folder / name)) for name in names)
+    return by_name((name.removesuffix(SUFFIX), file) for name, file in files if file is not None)
+
+
+def _present(path: Path) -> LoraFile | None:
+    """Return a file as it is now; None for a folder, or a link that leads nowhere."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    if not S_ISREG(stat.st_mode):
+        return None
+    return LoraFile(path, stat.st_size, stat.st_mtime_ns)

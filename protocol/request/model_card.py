@@ -29,7 +29,8 @@ class LoraInfo(Record):
 
     `trigger_words` and `preview` (a small image as a data URI) are from its file. `words` are the
     embeddings that it brings along, with their vectors. `sampler`, `schedule`, `guidance_scale` and
-    `steps` are those that it was trained for, known from its name.
+    `steps` are those that it was trained for, from its card or known from its name; they are the
+    defaults of a request with the LoRA.
     """
 
     name: fields.Name
@@ -50,13 +51,13 @@ class ModelCard(Record):
     them. `outputs` lists the files for each image of a request. Upscaled images are
     `upscale_factor` times as wide and as high. `refiners` may take over its last steps.
     `loras`, `embeddings` (words in prompts) and `controlnets` are those the operator has added
-    that are compatible with it; `misfits` are the reasons that others are not, by kind and name.
-    `lora_info` is what is known of some LoRAs. A `default_image_guidance_scale` is of models that
-    edit images by instructions. One that `reads_depth_map` needs a map of the image's depth.
-    A `default_noise_level` is of models that upscale an image with noise of a level up to
-    `max_noise_level`. `upscalers` are those of its workers. `aliases` are further names of the
-    model. `sha256` is the digest of the single file that the model is, or was made from; empty for
-    a folder, and until a worker has read the file.
+    that are compatible with it, and the LoRAs that come with it; `misfits` are the reasons that
+    others are not, by kind and name. `lora_info` is what is known of some LoRAs. A
+    `default_image_guidance_scale` is of models that edit images by instructions. One that
+    `reads_depth_map` needs a map of the image's depth. A `default_noise_level` is of models that
+    upscale an image with noise of a level up to `max_noise_level`. `upscalers` are those of its
+    workers. `aliases` are further names of the model. `sha256` is the digest of the single file
+    that the model is, or was made from; empty for a folder, and until a worker has read the file.
     """
 
     name: fields.ServedName

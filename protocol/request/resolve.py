@@ -16,6 +16,7 @@ from protocol.request.controls import resolve_controls
 from protocol.request.fields import SEED_LIMIT
 from protocol.request.generation_params import GenerationParams, InputImage
 from protocol.request.inpainting import MaskedContent, Paste, check_area
+from protocol.request.loras.defaults import with_lora_defaults
 from protocol.request.loras.resolution import further_tokens, resolve_loras
 from protocol.request.model_card import ModelCard, canonical_name
 from protocol.request.model_fields import (
@@ -139,6 +140,7 @@ def resolve(
         check_no_upscaling(params)
     check_area(params.inpaint_area, params.mask_padding, params.resize_mode)
     params = resolve_loras(params, card)
+    card = with_lora_defaults(card, params.loras)
     _check_prompts(task, params, card, count_tokens)
     outpainting = _outpainting(task, params, card, image)
     width, height = size = _resolve_size(task, params, card, image, outpainting)

@@ -72,7 +72,8 @@ def smoke_of(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
 
     def run(name: str, workload: str) -> dict[str, Any]:
         if workload == BUNDLED_EMOJI.name:
-            return smoke(name)
+            title = None if name == "extra_networks" else f"{name}-{workload}"
+            return run_program(name, [], {}, title)
         for key, value in QUICK.items():
             monkeypatch.setenv(key, value)
         options = ["--workload", workload]
@@ -117,7 +118,8 @@ def test_same_bytes(workload: str, smoke_of: Smoke) -> None:
 
 
 @pytest.mark.parametrize(
-    ("workload", "mib"), [("tiny", 0), pytest.param("bundled", 1, marks=pytest.mark.long)]
+    ("workload", "mib"),
+    [(TINY.name, 0), pytest.param(BUNDLED_EMOJI.name, 1, marks=pytest.mark.long)],
 )
 def test_extra_networks(workload: str, mib: float, smoke_of: Smoke) -> None:
     found = smoke_of("extra_networks", workload)
@@ -168,7 +170,8 @@ def test_online_with_one_policy() -> None:
 
 @pytest.mark.long
 def test_online() -> None:
-    assert_none_refused(smoke("online")["points"], POLICIES)
+    title = f"online-{BUNDLED_EMOJI.name}"
+    assert_none_refused(run_program("online", [], {}, title)["points"], POLICIES)
 
 
 @pytest.mark.long

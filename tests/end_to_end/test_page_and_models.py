@@ -66,6 +66,7 @@ source = "./tunes"
 """
 PROMPT = "the red cat"
 SETTINGS: dict[str, Any] = {"steps": 2, "sampler": "ddim", "schedule": "leading", "seed": 9}
+QUICK: dict[str, Any] = {"sampler": "lcm", "schedule": "lcm", "guidance_scale": 1, "steps": 4}
 SQUARE = Image.radial_gradient("L").resize((32, 32)).convert("RGB")
 DEPTH = Image.linear_gradient("L").resize((32, 32))
 LINES = Image.linear_gradient("L").resize((40, 24)).convert("RGB")
@@ -76,7 +77,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a local stack with eight models and extra networks; yields its URL."""
     folder: Path = tmp_path_factory.mktemp("everything")
     home = folder / "home"
-    write_extra_networks(home, write_tiny_sd(home / "models/able"))
+    able = write_tiny_sd(home / "models/able")
+    write_extra_networks(home, able)
+    write_own_lora(able)
     write_tiny_vae(folder / "tiny_vae")
     write_tiny_sdxl(folder / "base")
     write_tiny_refiner(folder / "refiner")
@@ -108,6 +111,14 @@ def write_extra_networks(home: Path, model: Path) -> None:
     (home / "embeddings").mkdir()
     vectors = torch.randn(4, CONTEXT, generator=torch.Generator().manual_seed(7))
     save_file({"emb_params": vectors}, home / "embeddings/my-cat.safetensors")
+
+
+def write_own_lora(model: Path) -> None:
+    """Write a LoRA into the folder of a model, with a card that states its settings."""
+    layers = layers_of(load_model(str(model), torch.device("cpu")))
+    pairs = spellings.random_pairs(layers, spellings.attention_of(layers), seed=5)
+    spellings.save(model / "loras/quick.safetensors", spellings.kohya(pairs))
+    (model / "loras/quick.json").write_text(json.dumps(QUICK), "utf-8")
 
 
 @pytest.fixture
@@ -206,6 +217,28 @@ def test_loras_and_embeddings(page: Page, stack: str) -> None:
     loras = [{"name": "pencil", "weight": 0.8}]
     assert page_image(page) == api_image(stack, prompt="the red my-cat", loras=loras)["base64"]
     expect(newest(page)).to_contain_text("pencil 0.8")
+
+
+def settings(page: Page) -> dict[str, str]:
+    """Return the values of the settings that a LoRA may state."""
+    return {name: page.locator(f"#{name}").input_value() for name in QUICK}
+
+
+def test_settings_of_a_lora_come_and_go_with_it(page: Page, stack: str) -> None:
+    [card] = (one for one in httpx.get(f"{stack}/v1/models").json()["models"]
+              if one["name"] == "able")  # fmt: skip
+    assert card["loras"] == ["oil.paint", "pencil", "quick"]
+    page.locator("#loras").select_option("quick")
+    assert settings(page) == {name: str(value) for name, value in QUICK.items()}
+    page.locator("#seed").fill("9")
+    body = {"model": "able", "prompt": PROMPT, "seed": 9, "loras": [{"name": "quick"}]}
+    answer = httpx.post(f"{stack}/v1/txt2img", json=body, timeout=60).json()
+    assert page_image(page) == answer["images"][0]["base64"]
+    page.locator("#steps").fill("6")
+    page.get_by_label("Remove quick").click()
+    defaults = {name: f"{card[f'default_{name}']:g}" if name == "guidance_scale"
+                else str(card[f"default_{name}"]) for name in QUICK}  # fmt: skip
+    assert settings(page) == defaults | {"steps": "6"}
 
 
 def test_controlnet_with_its_image(page: Page, stack: str) -> None:

@@ -46,6 +46,7 @@ INPAINT: Body = {
 PADDED: Body = {"prompt": "a lemon", "image": png(scene(61, 45)), "steps": 3, "seed": 4}
 CONTROL = {"model": "stripes", "image": "@stripes", "weight": 0.9}
 CONTROLLED: Body = {**QUICK, "prompt": "a key", "controls": [CONTROL]}
+TURBO: Body = {"prompt": "a lion <lora:turbo>", "width": 48, "height": 48, "seed": 5}
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +117,9 @@ def test_recipe_of_each_format_gives_the_same_pixels(
         ("inpaint", INPAINT, ["image", "mask"]),
         ("txt2img", CONTROLLED, ["controls.0.image"]),
         ("upscale", {"image": "@scene", "upscaler": "lanczos", "scale": 1.5}, ["image"]),
+        ("txt2img", TURBO, []),
     ],
-    ids=["img2img", "padded", "inpaint", "controlnet", "upscale"],
+    ids=["img2img", "padded", "inpaint", "controlnet", "upscale", "turbo"],
 )
 def test_recipe_names_the_files_that_it_needs(
     client: httpx.Client, task: str, body: Body, needs: list[str], only_infotext: bool

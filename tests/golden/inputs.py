@@ -34,7 +34,7 @@ CONTROLNET = {
     "cross_attention_dim": TEXT_WIDTH,
     "attention_head_dim": 4,
     "norm_num_groups": 16,
-    "conditioning_embedding_out_channels": (16, 32, 96),
+    "conditioning_embedding_out_channels": (16, 32, 64, 96),
 }
 
 
@@ -91,11 +91,11 @@ def stripes(side: int) -> NDArray[np.uint8]:
 
 
 IMAGES = {
-    "scene": scene(64, 64),
-    "wide": scene(80, 40),
-    "disc": disc(64),
-    "half": half(80, 40),
-    "stripes": stripes(64),
+    "scene": scene(128, 128),
+    "wide": scene(160, 80),
+    "disc": disc(128),
+    "half": half(160, 80),
+    "stripes": stripes(128),
 }
 
 

@@ -33,6 +33,7 @@ SAMPLE = {
     "img2img",
     "inpaint-with-additions",
     "loras",
+    "turbo",
 }
 
 
@@ -77,7 +78,7 @@ def test_requests_cover_every_task_sampler_and_schedule(client: httpx.Client) ->
 
 def test_sample_names_requests_and_there_is_no_image_without_one() -> None:
     requests = all_requests()
-    assert len(requests) == len({request.name for request in requests}) == 41
+    assert len(requests) == len({request.name for request in requests}) == 42
     assert {request.name for request in requests} >= SAMPLE
     files = {name for request in requests for name in request.file_names}
     assert {file.name for file in KEPT.iterdir()} == files

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.conditioners.clip import ClipConditioner, TextStage
@@ -102,8 +102,20 @@ def test_card_contains_the_figures(model: LatentDiffusion, tmp_path: Path) -> No
     log.write_text("".join(json.dumps({"step": s, "time": 0, "l1": 0.5}) + "\n" for s in (20, 40)))
     first = StageRecord.read(log, batch=16)
     assert first == StageRecord(steps=40, batch=16, losses={"l1": 0.5})
-    second = StageRecord(steps=10, batch=32, losses={"loss": 0.25})
-    third = StageRecord(steps=30, batch=16, losses={"l1": 0.125, "colour": 0.1})
-    text = card(model, first, second, third, images=1234)
-    for figure in ("1,234", "640", "320", "0.5000", "0.2500", "480", "0.1250", f"{SIDE}×{SIDE}"):
+    seen = {"autoencoder": first.seen, "enlarged decoder": 320, "new stage": 4800}
+    text = card(model, seen, images=1234, measured={"autoencoder": "error 0.5000"})
+    for figure in ("1,234", "640", "320", "4,800", "0.5000", f"{SIDE}×{SIDE}", "(4× smaller"):
         assert figure in text
+    assert "turbo" not in text
+
+
+def test_card_describes_the_lora_of_the_model(model: LatentDiffusion, tmp_path: Path) -> None:
+    (tmp_path / "loras").mkdir()
+    factors = {
+        "lora_unet_x.lora_down.weight": torch.zeros(2, 600),
+        "lora_unet_x.lora_up.weight": torch.zeros(40, 2),
+        "lora_unet_x.alpha": torch.ones(()),
+    }
+    save_file(factors, tmp_path / "loras/turbo.safetensors")
+    text = card(replace(model, folder=tmp_path), {}, images=1)
+    assert "`loras/turbo.safetensors` (1,280 parameters)" in text

@@ -68,7 +68,7 @@ class MergedLoras:
         It is `model` itself where none has an effect. Prompts are encoded with all of them. Raises
         JobFailed if a LoRA was removed, or does not fit any more.
         """
-        files = self._loras.files()
+        files = self._loras.files(model.folder)
         if gone := [use.name for use in loras if use.name not in files]:
             raise JobFailed(f"the LoRA {gone[0]} is not here any more")
         (_, active), *later = lora_windows(loras)

@@ -90,7 +90,7 @@ class ModelCards:
             extended = self._embeddings.extended(model.skeleton)
             update = {
                 **fitting,
-                "lora_info": tuple(_lora_info(self._loras.facts(fitting[LORAS]))),
+                "lora_info": tuple(_lora_info(self._loras.facts(fitting[LORAS], layers.folder))),
                 "misfits": misfits,
                 UPSCALERS: offered,
                 EMBEDDINGS: embedding_names(extended.conditioner),

@@ -55,7 +55,8 @@ def start_models(
     entries = {name: entry_of(description) for name, description in descriptions.items()}
     upscalers = installed_upscalers(device, settings)
     budget = inf if described.budget is None else described.budget
-    budget -= upscalers.reserve() + reserved_bytes(settings, device)
+    folders = [description.skeleton.folder for description in descriptions.values()]
+    budget -= upscalers.reserve() + reserved_bytes(settings, device, folders)
     policy = EvictionPolicy(entries, budget, settings.worker_model_patience_s)
     engine = empty_engine(device, settings, upscalers)
     free = partial(free_bytes, device)

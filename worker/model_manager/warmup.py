@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -97,12 +98,16 @@ def empty_engine(
     )
 
 
-def reserved_bytes(settings: WorkerSettings, device: torch.device) -> int:
+def reserved_bytes(
+    settings: WorkerSettings, device: torch.device, models: Iterable[Path] = ()
+) -> int:
     """Return the bytes that merged LoRAs and ControlNets may take beside the models.
 
-    Of LoRAs, their cache, if any is installed; of ControlNets, the largest that stay loaded.
+    Of LoRAs, their cache, if any is installed or comes with one of the `models`, which are folders;
+    of ControlNets, the largest that stay loaded.
     """
-    loras = LoraRegistry(settings.models_home / LORAS).files()
+    registry = LoraRegistry(settings.models_home / LORAS)
+    loras = registry.files() or any(map(registry.files, models))
     dtype = weights_dtype(device, settings.worker_precision)
     controlnets = ControlNets(settings.models_home / CONTROLNETS).reserve(dtype)
     return controlnets + (settings.worker_lora_cache_mb * MIB if loras else 0)

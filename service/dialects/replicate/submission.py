@@ -11,6 +11,8 @@ from starlette.datastructures import Headers
 from protocol.errors import NotReady
 from protocol.queue.job import JobView
 from protocol.queue.webhooks import WebhookTarget
+from protocol.request.loras.defaults import with_lora_defaults
+from protocol.request.loras.resolution import resolve_loras
 from protocol.request.model_card import ModelCard
 from service.auth.api_keys import User
 from service.dialects.lenient import number, read_json
@@ -96,7 +98,8 @@ async def _queued(find: FindModel, request: Request, services: Services) -> Queu
         target = _target(asked, request, services)
         translation = await translate(asked.input, card, request, services)
         params = await parse_task(translation.task, translation.fields, request, services)
-        steps = (params.steps or card.default_steps) * params.n
+        asked_card = with_lora_defaults(card, resolve_loras(params, card).loras)
+        steps = (params.steps or asked_card.default_steps) * params.n
         data = PredictionData(name.text, version_id(card), kept_input(asked.input), steps)
         job = await submit(
             translation.task,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -12,11 +13,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from bench.docs.gallery import with_defaults
+from bench.docs.gallery import TURBO, for_turbo, with_defaults, with_turbo
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import BUNDLED, load_model
 from models.pipeline import LatentDiffusion
+from protocol.request.generation_params import GenerationParams
+from protocol.request.request import Task
+from protocol.request.resolve import resolve
+from worker.model_info.extra_networks import ModelCards
 from worker.model_info.model_card import model_card
+from worker.model_info.model_description import describe_models
+from worker.settings import WorkerSettings
 
 LARGEST = 64 * 2**20  # bytes of all of its weights
 
@@ -37,33 +44,76 @@ def params(model: LatentDiffusion, prompt: str, seed: int = 0) -> SamplingParams
     return with_defaults(model_card(model, "bundled"), prompt, seed)
 
 
-@pytest.mark.parametrize(
-    "prompt", ["red heart", pytest.param("crescent moon", marks=pytest.mark.long)]
-)
-def test_image_equals_diffusers_from_the_same_noise(model: LatentDiffusion, prompt: str) -> None:
+@pytest.fixture(scope="module")
+def pipe() -> diffusers.StableDiffusionPipeline:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of diffusers' own
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(BUNDLED, torch_dtype=torch.float32)
         pipe.set_progress_bar_config(disable=True)
-        pipe.scheduler = diffusers.DDIMScheduler.from_config(
-            pipe.scheduler.config, timestep_spacing="trailing", clip_sample=False
-        )
-        theirs = pipe(
-            prompt,
-            num_inference_steps=12,
-            guidance_scale=4.0,
-            generator=torch.Generator().manual_seed(3),
-        ).images[0]
-    side = model.unet.config.sample_size * model.autoencoder.config.factor
-    [ours] = generate_images(
-        model,
-        SamplingParams(
-            prompt, width=side, height=side, steps=12, sampler="ddim", schedule="trailing",
-            guidance_scale=4.0, seed=3,
-        ),
-    )  # fmt: skip
-    difference = np.abs(ours.astype(int) - np.asarray(theirs).astype(int))
-    assert difference.max() <= 1
+        return pipe
+
+
+def image_of(pipe: diffusers.StableDiffusionPipeline, ours: SamplingParams) -> NDArray[np.uint8]:
+    """Return the image (H, W, 3) of diffusers for the parameters, with the pipeline's scheduler."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        [image] = pipe(
+            ours.prompt,
+            num_inference_steps=ours.steps,
+            guidance_scale=ours.guidance_scale,
+            generator=torch.Generator().manual_seed(ours.seed),
+        ).images
+    return np.asarray(image)
+
+
+def largest_difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+@pytest.mark.parametrize(
+    "prompt", ["red heart", pytest.param("crescent moon", marks=pytest.mark.long)]
+)
+def test_image_equals_diffusers_from_the_same_noise(
+    model: LatentDiffusion, pipe: diffusers.StableDiffusionPipeline, prompt: str
+) -> None:
+    pipe.scheduler = diffusers.DDIMScheduler.from_config(
+        pipe.scheduler.config, timestep_spacing="trailing", clip_sample=False
+    )
+    asked = replace(params(model, prompt, seed=3), steps=12, sampler="ddim", schedule="trailing")
+    [ours] = generate_images(model, asked)
+    assert ours.shape == (128, 128, 3)
+    assert largest_difference(ours, image_of(pipe, asked)) <= 1
+
+
+@pytest.mark.parametrize(
+    "prompt", ["red heart", pytest.param("crescent moon", marks=pytest.mark.long)]
+)
+def test_turbo_image_equals_diffusers_from_the_same_noise(
+    model: LatentDiffusion, pipe: diffusers.StableDiffusionPipeline, prompt: str
+) -> None:
+    asked = for_turbo(params(model, prompt, seed=3))
+    assert (asked.sampler, asked.steps, asked.guidance_scale) == ("lcm", 4, 1.0)
+    [plain], [ours] = (generate_images(each, asked) for each in (model, with_turbo(model)))
+    pipe.scheduler = diffusers.LCMScheduler.from_config(pipe.scheduler.config)
+    pipe.load_lora_weights(TURBO.parent, weight_name=TURBO.name)
+    theirs = image_of(pipe, asked)
+    pipe.unload_lora_weights()
+    assert largest_difference(ours, theirs) <= 1
+    assert largest_difference(plain, image_of(pipe, asked)) <= 1
+    assert largest_difference(plain, ours) > 8  # the LoRA has an effect
+
+
+def test_turbo_is_offered_with_its_settings(tmp_path: Path) -> None:
+    settings = WorkerSettings(models_home=tmp_path)
+    descriptions = describe_models(settings, torch.device("cpu")).descriptions
+    [(card, _)] = ModelCards(list(descriptions.values()), tmp_path).cards()
+    assert card.loras == ("turbo",)
+    [info] = card.lora_info
+    assert (info.sampler, info.schedule, info.guidance_scale, info.steps) == ("lcm", "lcm", 1, 4)
+    asked = GenerationParams(prompt="red heart <lora:turbo:1>", seed=7)
+    request = resolve(Task.TXT2IMG, asked, card, lambda text: len(text.split()))
+    assert (request.sampler, request.schedule, request.guidance_scale) == ("lcm", "lcm", 1)
+    assert (request.steps, request.width, request.height) == (4, 128, 128)
 
 
 # Expected shares of saturated pixels of some hues (degrees); the background is white.

@@ -55,7 +55,7 @@ def test_a_failing_benchmark_fails_the_script() -> None:
         check=False,
     )
     assert ran.returncode == 1
-    assert ran.stderr.count("failed: components --workload bundled") == 2
+    assert ran.stderr.count("failed: components --workload bundled128") == 2
 
 
 def test_every_program_of_the_script_exists() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from models.lora.facts import MAX_PREVIEW, LoraFacts, Recommended, facts_of, recommended
+from models.lora.facts import MAX_PREVIEW, LoraFacts, facts_of
 from models.lora.merging import layers_of
 from models.lora.names import UNET
+from models.lora.recommended import Recommended, published
 from models.lora.registry import LoraRegistry
 from models.pipeline import LatentDiffusion
 from tests.models.lora import spellings
@@ -69,7 +71,46 @@ def test_files_that_cannot_be_read_say_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_published_fast_loras_are_known_by_name(name: str, expected: Recommended | None) -> None:
-    assert recommended(name) == expected
+    assert published(name) == expected
+
+
+CARD = {"sampler": "lcm", "schedule": "lcm", "guidance_scale": 1, "steps": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "card", "expected"),
+    [
+        ("quick", CARD, Recommended("lcm", "lcm", 1.0, 4)),
+        ("quick", CARD | {"title": "a manifest"}, Recommended("lcm", "lcm", 1.0, 4)),
+        ("lcm-lora-sdxl", CARD | {"steps": 6}, Recommended("lcm", "lcm", 1.0, 6)),
+        ("lcm-lora-sdxl", {"source": "somewhere"}, Recommended("lcm", "lcm", 1.0, 4)),
+        ("quick", {"source": "somewhere"}, None),
+        ("quick", [4], None),
+        ("quick", {"steps": 4}, None),
+        ("quick", CARD | {"sampler": "unknown"}, None),
+        ("quick", CARD | {"schedule": ["lcm"]}, None),
+        ("quick", CARD | {"guidance_scale": "1"}, None),
+        ("quick", CARD | {"guidance_scale": -1}, None),
+        ("quick", CARD | {"steps": 0}, None),
+        ("quick", CARD | {"steps": 1.5}, None),
+        ("quick", CARD | {"steps": True}, None),
+    ],
+)
+def test_card_beside_the_file_states_the_settings_of_its_training(
+    tmp_path: Path, name: str, card: object, expected: Recommended | None
+) -> None:
+    file = spellings.save(tmp_path / f"{name}.safetensors", {"x": torch.ones(1)})
+    (tmp_path / f"{name}.json").write_text(json.dumps(card))
+    assert facts_of(file, name) == LoraFacts(recommended=expected)
+
+
+def test_changed_card_is_read_again(tmp_path: Path) -> None:
+    spellings.save(tmp_path / "a.safetensors", {"x": torch.ones(1)})
+    registry = LoraRegistry(tmp_path)
+    assert registry.facts(("a",)) == {"a": LoraFacts()}
+    (tmp_path / "a.json").write_text(json.dumps(CARD))
+    settings = Recommended("lcm", "lcm", 1.0, 4)
+    assert registry.facts(("a",)) == {"a": LoraFacts(recommended=settings)}
 
 
 def test_each_header_is_read_once(

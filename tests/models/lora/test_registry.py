@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,24 @@ def test_file_is_checked_once_until_it_changes(
     file.write_bytes(b"\0" * 200_000)
     assert registry.misfits(layers) == {"one": "too large"}
     assert checked == [file, file]
+
+
+def test_loras_of_a_model_are_in_its_folder(tiny_sd: LatentDiffusion, tmp_path: Path) -> None:
+    installed, model = tmp_path / "loras", tmp_path / "model"
+    own, other = (replace(tiny_sd, folder=folder) for folder in (model, tmp_path / "another model"))
+    registry = LoraRegistry(installed)
+    add(tiny_sd, model / "loras", "own")
+    add(tiny_sd, model / "loras", "both")
+    assert registry.fitting(layers_of(own)) == ("both", "own")
+    assert registry.fitting(layers_of(other)) == ()
+    add(tiny_sd, installed, "both")
+    add(tiny_sd, installed, "installed")
+    assert registry.fitting(layers_of(own)) == ("both", "installed", "own")
+    assert registry.fitting(layers_of(other)) == ("both", "installed")
+    assert registry.files(model)["both"].path == installed / "both.safetensors"
+    assert registry.get("own", layers_of(own)).name == "own"
+    with pytest.raises(LoraError, match="no LoRA is called 'own'"):
+        registry.get("own", layers_of(other))
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "outside.safetensors", "", "."])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from protocol.errors import InvalidRequest
 from protocol.request.generation_params import GenerationParams
 from protocol.request.loras.lora_use import lora_windows, merged_sets
+from protocol.request.model_card import LoraInfo
 from protocol.request.prompts import parse_prompt, without_loras
 from protocol.request.request import GenerationRequest, LoraUse, Task
 from protocol.request.resolve import resolve
@@ -53,6 +54,44 @@ def test_reason_of_a_lora_that_does_not_fit_is_given() -> None:
             resolved(card=card, **fields)
         assert "keys of no layer of this model: a.alpha" in refused.value.message
         assert refused.value.problem == "unknown-lora"
+
+
+FAST = LoraInfo(name="pencil", sampler="euler", schedule="leading", guidance_scale=1.0, steps=4)
+
+
+def sampling(request: GenerationRequest) -> tuple[str, str, float, int]:
+    return request.sampler, request.schedule, request.guidance_scale, request.steps
+
+
+@pytest.mark.parametrize(
+    "fields", [{"loras": [{"name": "pencil"}]}, {"prompt": "<lora:pencil:0.5>x"}]
+)
+def test_settings_that_a_lora_was_trained_for_are_defaults(fields: dict[str, Any]) -> None:
+    card = WITH_LORAS.model_copy(update={"lora_info": (FAST,)})
+    assert sampling(resolved(card=card, **fields)) == ("euler", "leading", 1.0, 4)
+    request = resolved(card=card, **fields, steps=9, guidance_scale=3.0)
+    assert sampling(request) == ("euler", "leading", 3.0, 9)
+    others = {"sampler": CARD.default_sampler, "schedule": CARD.default_schedule}
+    request = resolved(card=card, **fields, **others)
+    assert sampling(request) == (*others.values(), 1.0, 4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"sampler": "unknown"}, {"schedule": "unknown"}, {"steps": 999}, {"steps": None}]
+)
+def test_settings_that_the_model_does_not_offer_are_no_defaults(change: dict[str, Any]) -> None:
+    card = WITH_LORAS.model_copy(update={"lora_info": (FAST.model_copy(update=change),)})
+    assert sampling(resolved(card=card, loras=[{"name": "pencil"}])) == sampling(resolved())
+
+
+def test_only_loras_with_an_effect_give_defaults_the_first_of_them() -> None:
+    slow = FAST.model_copy(update={"name": "Ärger", "steps": 8})
+    card = WITH_LORAS.model_copy(update={"lora_info": (FAST, slow)})
+    both = [{"name": "Ärger"}, {"name": "pencil"}]
+    assert resolved(card=card, loras=both).steps == 8
+    assert resolved(card=card, loras=both[::-1]).steps == 4
+    assert resolved(card=card, loras=[{"name": "Ärger", "weight": 0}, both[1]]).steps == 4
+    assert resolved(card=card, loras=[{"name": "more1"}]).steps == CARD.default_steps
 
 
 def test_weights_of_repeated_loras_are_added() -> None:

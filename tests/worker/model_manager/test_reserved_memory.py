@@ -45,6 +45,10 @@ def test_budget_leaves_room_for_merged_loras_and_the_largest_controlnets(tmp_pat
     weights = sum(parameter.nbytes for parameter in net.parameters())
     assert reserved_bytes(settings, CPU) == KEPT * weights
     assert ControlNets(home / "controlnets").reserve(torch.float16) == KEPT * weights // 2
+    assert reserved_bytes(settings, CPU, [model]) == KEPT * weights
+    write_lora(model, model)
+    assert reserved_bytes(settings, CPU) == KEPT * weights
+    assert reserved_bytes(settings, CPU, [model]) == KEPT * weights + 7 * MIB
     write_lora(model, home)
     assert reserved_bytes(settings, CPU) == KEPT * weights + 7 * MIB
 

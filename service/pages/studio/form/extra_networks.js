@@ -5,13 +5,19 @@ import { text } from "../strings.js";
 
 /** A menu at `#<name>` to add networks, and the list of the selected ones at `#selected-<name>`. */
 export class ExtraNetworkList {
-  /** `placeholder`: the first option of the menu; `fields(name)`: the elements of an entry. */
-  constructor(name, placeholder, fields, maximum) {
-    Object.assign(this, { menu: $(name), list: $(`selected-${name}`), placeholder, fields, maximum });
+  /**
+   * `placeholder`: the first option of the menu; `fields(name)`: the elements of an entry; `chosen(name)` and
+   * `removed(name)` are called after the user has done so.
+   */
+  constructor(name, placeholder, fields, maximum, { chosen = () => {}, removed = () => {} } = {}) {
+    Object.assign(this, { menu: $(name), list: $(`selected-${name}`), placeholder, fields, maximum, removed });
     this.names = [];
     this.menu.addEventListener("change", (event) => {
       event.stopPropagation();
-      if (this.menu.value) this.add(this.menu.value).querySelector("input").focus();
+      const { value } = this.menu;
+      if (!value) return;
+      this.add(value).querySelector("input").focus();
+      chosen(value);
     });
   }
 
@@ -50,6 +56,7 @@ export class ExtraNetworkList {
     entry.remove();
     this.update(this.names);
     this.menu.focus();
+    this.removed(entry.dataset.name);
   }
 
   clear() {

@@ -3,11 +3,13 @@
 import { $, element, hasChanged } from "../base/dom.js";
 import { text } from "../strings.js";
 import { ExtraNetworkList, fieldOf, weightSlider } from "./extra_networks.js";
+import { resetSettingsOf, setSettingsOf } from "./lora_settings.js";
 import { card } from "./models.js";
 
 const MAX_LORAS = 8;
 
-const list = new ExtraNetworkList("loras", text.add_lora, fields, MAX_LORAS);
+const list = new ExtraNetworkList("loras", text.add_lora, fields, MAX_LORAS,
+  { chosen: setSettingsOf, removed: resetSettingsOf });
 
 export const showLoras = ({ loras }) => list.update(loras);
 
