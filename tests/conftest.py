@@ -1,9 +1,10 @@
 """Fixtures and settings of all tests."""
 
+import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -65,6 +66,22 @@ def pytest_unconfigure() -> None:
         return
     if folder.startswith(os.path.join(tempfile.gettempdir(), "darkroom-tests-")):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests without garbage collection, and exempt from it what is there at the end.
+
+    Modules and tests are never garbage, but a full collection visits all their objects. A worker
+    starts one when it removes a model, and pytest several at the end.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
