@@ -41,8 +41,10 @@ class _Waiter:
 
     async def wait(self, timeout_s: float) -> Progress | None:
         """Return the latest message, or None if there was none for `timeout_s` seconds."""
+        # Unlike `asyncio.wait_for` of Python 3.11, this never ignores that the task is cancelled.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.notified.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self.notified.wait()
         self.notified.clear()
         message, self.message = self.message, None
         return message

@@ -1,5 +1,6 @@
 """JobWatcher: many waiting clients, lost messages, broken connections, and an emptied Redis."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 
-from protocol.queue.progress import ProgressBoard
+from protocol.queue.progress import Progress, ProgressBoard
+from service.jobs.job_watcher import _Waiter
 from service.routes.deps import Services
 from tests.service.conftest import Running, running
 from tests.support.redis_server import RedisServer
@@ -117,3 +119,17 @@ def test_deleted_record_ends_the_wait_too(service: Running, clients: ThreadPoolE
         time.sleep(0.01)
     service.worker.redis.delete(f"rq:job:{job_ids[0]}", *service.worker.redis.keys("rq:queue:*"))
     assert answer.result(timeout=5).json()["type"].endswith(":job-lost")
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_cancelled_wait_ends_though_it_is_notified_at_the_same_time(turns: int) -> None:
+    """`asyncio.wait_for` of Python 3.11 returned instead, and a stream went on without a client."""
+    waiter = _Waiter()
+    waiting = asyncio.create_task(waiter.wait(60))
+    await asyncio.sleep(0)
+    waiter.notify(Progress.model_construct())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if waiting.cancel():  # it has not returned yet
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
