@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 
-from protocol.queue.progress import Progress, ProgressBoard
+from protocol.queue.job import JobState, Progress
+from protocol.queue.progress import ProgressBoard
 from service.jobs.job_watcher import _Waiter
 from service.routes.deps import Services
 from tests.service.conftest import Running, running
@@ -127,7 +128,7 @@ async def test_cancelled_wait_ends_though_it_is_notified_at_the_same_time(turns:
     waiter = _Waiter()
     waiting = asyncio.create_task(waiter.wait(60))
     await asyncio.sleep(0)
-    waiter.notify(Progress.model_construct())
+    waiter.notify(Progress(job_id="0" * 32, state=JobState.RUNNING))
     for _ in range(turns):
         await asyncio.sleep(0)
     if waiting.cancel():  # it has not returned yet
