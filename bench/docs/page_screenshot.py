@@ -56,11 +56,12 @@ def generated(browser: Browser, url: str, size: ViewportSize, scheme: Scheme) ->
     folded = settings.get_attribute("open") is None
     settings.evaluate("(details) => { details.open = true; }")
     page.locator("#n").fill("4")
-    for prompt, seed in REQUESTS:
+    for done, (prompt, seed) in enumerate(REQUESTS, start=1):
         page.locator("#prompt").fill(prompt)
         page.locator("#seed").fill(seed)
         page.locator("#generate").click()
-    expect(page.locator("#gallery img")).to_have_count(4 * len(REQUESTS))
+        # One after the other, so that the last prompt is that of the image that is shown.
+        expect(page.locator("#gallery img")).to_have_count(4 * done)
     settings.evaluate("(details, open) => { details.open = open; }", not folded)
     page.evaluate("document.scrollingElement.scrollTo(0, 0)")
     return page

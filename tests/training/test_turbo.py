@@ -16,7 +16,7 @@ from training.continued import continued_stage
 from training.data import EmojiImages
 from training.diffusion_stage import GUIDANCE_SCALE, SCHEDULER
 from training.turbo.consistency_stage import SIGMA_DATA, SOLVER_STEPS, ConsistencyStage
-from training.turbo.distillation import TURBO_FILE, distil
+from training.turbo.distillation import STRENGTH, TURBO_FILE, distil
 
 __all__ = ["art", "published"]  # fixtures
 
@@ -132,7 +132,7 @@ def test_file_has_a_change_of_every_layer_of_the_blocks(
     assert images_seen(published)["turbo"] == 6
     tensors = load_file(file)
     assert all(name.startswith("lora_unet_") for name in tensors)
-    assert {float(t) for name, t in tensors.items() if name.endswith(".alpha")} == {32.0}
+    assert {float(t) for name, t in tensors.items() if name.endswith(".alpha")} == {32.0 * STRENGTH}
     model = load_model(str(published), torch.device("cpu"), torch.float32)
     lora = read_lora(file, layers_of(model))
     stage = ConsistencyStage(continued_stage(published, art, batch_size=2))

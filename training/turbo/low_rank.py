@@ -2,8 +2,8 @@
 
 A layer computes with W + up · down, so the change can be merged or added later (Hu et al. 2022,
 section 4.1). Keys are those of kohya's scripts, which published LCM-LoRAs have:
-`lora_unet_mid_block_…_to_q.lora_down.weight`, `.lora_up.weight` and `.alpha`, which equals the rank
-here, so a scale of 1 is the trained one.
+`lora_unet_mid_block_…_to_q.lora_down.weight`, `.lora_up.weight` and `.alpha`, the share of the rank
+by which a change is multiplied.
 """
 
 from __future__ import annotations
@@ -52,17 +52,18 @@ class LowRankCopy:
                 self.changes[path] = change
         self.module = nn.ModuleList(self.changes.values())
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of the file, in half precision."""
+    def tensors(self, strength: float) -> dict[str, Tensor]:
+        """Return the tensors of the file, in half precision; `strength` 1 is the trained change."""
         tensors: dict[str, Tensor] = {}
         for path, change in self.changes.items():
             name = "lora_unet_" + path.replace(".", "_")
             tensors[f"{name}.lora_down.weight"] = change.down
             tensors[f"{name}.lora_up.weight"] = change.up
-            tensors[f"{name}.alpha"] = torch.tensor(float(self.rank))
+            tensors[f"{name}.alpha"] = torch.tensor(strength * self.rank)
         return {name: t.detach().half().cpu().contiguous() for name, t in tensors.items()}
 
-    def save(self, file: Path) -> None:
-        """Write the file of the change."""
+    def save(self, file: Path, strength: float = 1.0) -> None:
+        """Write the file of the change, times `strength`."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(self.tensors(), file)
+        save_file(self.tensors(strength), file)
+        file.chmod(0o644)
