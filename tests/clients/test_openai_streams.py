@@ -15,8 +15,10 @@ from tests.clients.processes import ClientError
 from tests.clients.stack import MODEL
 from tests.service.sample_images import gradient, in_base64, opened, packed, same
 
+# So many that a busy server sees the job while it runs, and has partial images to send.
+MANY = 150
 # Requests that take longer than a client waits in these tests (0.1 s), on every machine.
-SLOW = {"prompt": PROMPT, "model": MODEL, "size": SIZE, "n": 2, "extra": {"steps": 150}}
+SLOW = {"prompt": PROMPT, "model": MODEL, "size": SIZE, "n": 2, "extra": {"steps": MANY}}
 LARGE = {"prompt": PROMPT, "model": MODEL, "size": "1024x1024", "n": 2}
 
 
@@ -49,10 +51,10 @@ def test_streams_partial_images(client: Client, ask: Ask, native: httpx.Client) 
         size=SIZE,
         n=2,
         partial_images=3,
-        extra={"seed": 7, "steps": 20},
+        extra={"seed": 7, "steps": MANY},
     )
     last = checked_events(events, "image_generation", 2)
-    assert all(map(same, last, generated(native, 2, 7, steps=20)))
+    assert all(map(same, last, generated(native, 2, 7, steps=MANY)))
 
 
 @that(Action.STREAM)
@@ -63,7 +65,7 @@ def test_streams_an_edit(client: Client, ask: Ask) -> None:
         model=MODEL,
         images=[in_base64(packed(gradient(128, 64)))],
         partial_images=2,
-        extra={"steps": 30},
+        extra={"steps": MANY},
     )
     (last,) = checked_events(events, "image_edit", 1)
     assert last.size == (128, 64)

@@ -16,6 +16,7 @@ from tests.end_to_end.browser import (
     generate,
     image_file,
     image_sizes,
+    new_page,
     opened_page,
     select_task,
 )
@@ -161,7 +162,7 @@ def test_page_shows_the_tasks_of_the_model(browser: Browser, redis_url: str) -> 
     tasks = (Task.UNCONDITIONAL, Task.UPSCALE, Task.CLASS, Task.LAYOUT)
     without_text = ABLE.model_copy(update={"tasks": tasks, "max_prompt_tokens": 0})
     with running(redis_url, without_text) as service:
-        page = browser.new_page()
+        page = new_page(browser)
         page.goto(service.url)
         expect(page.locator("#health")).to_have_text("ready")
         tabs = page.locator(".tabs label:visible")
@@ -229,7 +230,7 @@ def test_state_of_the_model_is_shown(
         model = ModelReport(name="tiny", state=state, progress=0.4, detail="its tensors end")
         worker = WorkerReport(name=NAME, state=WorkerState.READY, model="tiny", models=(model,))
         service.worker.presence.report(worker)
-        page = browser.new_page()
+        page = new_page(browser)
         page.goto(service.url)
         expect(page.locator("#model option")).to_have_text(option)
         expect(page.locator("#model-state")).to_have_text(sentence)
@@ -241,7 +242,7 @@ def test_api_key_is_entered_once_and_says_what_it_may_do(browser: Browser, redis
         reads = key_for(service, Scope.READ)["Authorization"].removeprefix("Bearer ")
         header = key_for(service, images_per_day=1500)["Authorization"]
         key = header.removeprefix("Bearer ")
-        page = browser.new_page()
+        page = new_page(browser)
         page.goto(service.url)
         about = page.locator("#key-about")
         page.locator("#key").fill(reads)

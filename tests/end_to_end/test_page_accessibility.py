@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from protocol.request.tasks import Task
 from tests.clients.environments import RegistryUnreachable, installed
-from tests.end_to_end.browser import generate, image_file, opened_page, select_task
+from tests.end_to_end.browser import generate, image_file, new_page, opened_page, select_task
 from tests.service.conftest import ABLE, running
 
 MAX_SCRIPT_BYTES = 100_000  # before the first paint
@@ -109,7 +109,7 @@ def test_keyboard_alone_is_enough(page: Page) -> None:
 def test_little_script_is_loaded_before_the_first_paint(
     browser: Browser, darkroom_url: str
 ) -> None:
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(darkroom_url)
     expect(page.locator("#health")).to_have_text("ready")
     painted, scripts = page.evaluate(PAINT_AND_SCRIPTS)

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, expect
 
 from service.dialects.registry import DIALECTS
 from service.openapi import TAGS
+from tests.end_to_end.browser import new_page
 from tests.service.conftest import ABLE, Running, running
 from tests.service.keys import ADMIN_KEY
 from tests.support.redis_server import RedisServer
@@ -31,7 +32,7 @@ def reference(browser: Browser, url: str, key: str = "") -> Iterator[Page]:
 
     A response of 401 is no error here. `key` is the one that was entered on the page at /.
     """
-    page = browser.new_page()
+    page = new_page(browser)
     errors: list[str] = []
     others: list[str] = []
 
