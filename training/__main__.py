@@ -154,7 +154,7 @@ def write_card(work: WorkFolder, options: argparse.Namespace) -> None:
 def write_texts(work: WorkFolder, folder: Path, measured: Mapping[str, str]) -> None:
     """Write `README.md` and `LICENSES.md` of the model in `folder`."""
     model = load_model(str(folder), torch.device("meta"), torch.float32)
-    side = model.unet.config.sample_size * model.autoencoder.config.factor
+    side = image_size(folder)
     images = len(data.kept_images(work.root, side).pixels)
     text = card(model, checkpointing.images_seen(folder), images, measured)
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 from models.loading.loader import load_model
 from models.lora.merging import layers_of, with_loras
 from models.lora.reading import read_lora
+from models.samplers.methods.consistency import SIGMA_DATA
 from tests.training.test_continued import art, published
 from training.checkpointing import images_seen
 from training.continued import continued_stage
 from training.data import EmojiImages
 from training.diffusion_stage import GUIDANCE_SCALE, SCHEDULER
-from training.turbo.consistency_stage import SIGMA_DATA, SOLVER_STEPS, ConsistencyStage
+from training.turbo.consistency_stage import SOLVER_STEPS, ConsistencyStage
 from training.turbo.distillation import STRENGTH, TURBO_FILE, distil
 
 __all__ = ["art", "published"]  # fixtures

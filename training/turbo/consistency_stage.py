@@ -19,6 +19,7 @@ from models.denoising.sampling_params import SamplingParams
 from models.executors.eager import eager_executors
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
+from models.samplers.methods.consistency import SIGMA_DATA, TIMESTEP_SCALING
 from training.checkpointing import Stateful
 from training.device import autocast
 from training.diffusion_stage import (
@@ -38,7 +39,6 @@ LEARNING_RATE = 1e-4
 RANK = 32
 # Levels of the teacher's solver; published LCM-LoRAs and the "lcm" schedule have as many.
 SOLVER_STEPS = 50
-SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0
 HUBER = 0.001
 
 #: How images are generated with the LoRA.

@@ -38,7 +38,7 @@ class LowRankChange(nn.Module):
 class LowRankCopy:
     """A copy of a network with a change of low rank in every layer of its blocks.
 
-    Only `parameters` are trained; without training it computes what the network does.
+    Only the parameters of `module` are trained; at first it computes what the network does.
     """
 
     def __init__(self, network: nn.Module, rank: int) -> None:

@@ -13,8 +13,8 @@ from models.samplers.plan import Plan
 from models.samplers.table import PURE_NOISE, Row, SamplerTable
 
 # The boundary condition: Luo et al. 2023, appendix (sigma_data), and its factor of timesteps.
-_SIGMA_DATA = 0.5
-_TIMESTEP_SCALING = 10.0
+SIGMA_DATA = 0.5
+TIMESTEP_SCALING = 10.0
 
 # Zheng et al. 2024, section 3.4: gamma, the share of a step that is noised again. Their default.
 _GAMMA = 0.3
@@ -45,7 +45,7 @@ def lcm(plan: Plan) -> SamplerTable:
 
 def _boundary(timestep: float) -> tuple[float, float]:
     """Return the weights on x and on the predicted x0: at timestep 0 x is the result already."""
-    scaled, data = timestep * _TIMESTEP_SCALING, _SIGMA_DATA
+    scaled, data = timestep * TIMESTEP_SCALING, SIGMA_DATA
     return data**2 / (scaled**2 + data**2), scaled / (scaled**2 + data**2) ** 0.5
 
 
