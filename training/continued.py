@@ -26,7 +26,7 @@ from training.runner import Cadence, run
 from training.tokens import CaptionTokens
 
 # Less than at first: a run is often short, and trained weights shall not be forgotten.
-LEARNING_RATE = 3e-4
+LEARNING_RATE = 4e-4
 
 
 def image_size(folder: Path) -> int:

@@ -46,7 +46,7 @@ _ADJECTIVES = (
 _ADJECTIVES_OF_AN_ICON = 3
 
 # Everyday names are wanted most, but the others need enough images to be learned at all.
-_FAVOURITE, _EVERYDAY, _RARE = 30.0, 15.0, 0.5
+_FAVOURITE, _EVERYDAY, _RARE = 12.0, 8.0, 0.7
 
 
 @dataclass(frozen=True)

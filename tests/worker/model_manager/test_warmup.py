@@ -11,6 +11,7 @@ import torch
 
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
+from models.networks.attention import attention_layers, available_kernels
 from models.pipeline import LatentDiffusion
 from tests.support.tiny_models import write_tiny_sd
 from worker.model_info.weights_dtype import weights_dtype
@@ -43,7 +44,10 @@ def generate(model: LatentDiffusion) -> torch.Tensor:
 def test_configured_attention_is_used(
     model: LatentDiffusion, attention: str, tmp_path: Path
 ) -> None:
-    ready = ready_model(model, SIZE, settings(tmp_path, worker_attention=attention))
+    chosen = settings(tmp_path, worker_attention=attention, worker_executor="eager")
+    ready = ready_model(model, SIZE, chosen)
+    kernels = {layer.kernel for layer in attention_layers(ready.unet)}
+    assert kernels == {available_kernels()[attention]}
     assert generate(ready).isfinite().all()
 
 
@@ -91,7 +95,6 @@ def test_cache_folder_that_cannot_be_created_is_ignored(
     model: LatentDiffusion, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
-    resident = ready_resident(
-        model, SIZE, settings(tmp_path / "file" / "cache", worker_precision="fp32")
-    )
+    cache = tmp_path / "file" / "cache"
+    resident = ready_resident(model, SIZE, settings(cache, worker_executor="eager"))
     assert resident.profile.cap(model.latent_shape(*SIZE)) >= 2
