@@ -22,6 +22,7 @@ from bench.engine.flops import decode_flops, encode_flops, text_flops, unet_flop
 from bench.engine.tiled_memory import Setting, measure
 from bench.serving.policies import RequestLevel
 from bench.serving.soak import Sample, trends
+from tests.support.local_stack import QUICK
 from tests.worker.fake_engine import FakeEngine
 from worker.interfaces import AdmittedJob
 
@@ -36,9 +37,6 @@ def job(number: int) -> AdmittedJob:
     return AdmittedJob(str(number) * 32, request, None, None, listener=Outcome(0.0))
 
 
-# Converting the networks and choosing an executor takes longer than the rest of a smoke run, and is
-# not part of a benchmark.
-QUICK = {"DARKROOM_WORKER_TUNE_S": "0", "DARKROOM_WORKER_EXECUTOR": "eager"}
 Smoke = Callable[[str, str], dict[str, Any]]  # benchmark, workload
 TINY_OR_BUNDLED = [TINY.name, pytest.param(BUNDLED_EMOJI.name, marks=pytest.mark.long)]
 

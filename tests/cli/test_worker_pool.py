@@ -19,6 +19,7 @@ from protocol.registry.presence import Presence
 from protocol.request.request import GenerationRequest
 from protocol.settings import Settings
 from tests.cli.processes import children, is_alive, wait_until
+from tests.support.local_stack import QUICK
 from tests.support.redis_server import free_ports_in_a_row
 from tests.support.tiny_models import write_tiny_sd
 
@@ -69,10 +70,10 @@ def running_pool(redis_url: str, model: Path, folder: Path, **more: str) -> Iter
     store = (folder / "images").as_uri()
     environment = {
         **os.environ,
+        **QUICK,
         "REDIS_URL": redis_url,
         "OBJECT_STORE_URL": store,
         "DARKROOM_MODEL": str(model),
-        "DARKROOM_WORKER_EXECUTOR": "eager",
         "DARKROOM_WORKER_CACHE": str(folder / "cache"),
         "DARKROOM_WORKER_METRICS_PORT": "0",
         **more,

@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(home: Path) -> Iterator[httpx.Client]:
     settings = {"DARKROOM_MODEL": str(home / "models/tiny"), "DARKROOM_MODELS_HOME": str(home)}
     with (
-        running_stack(**settings, DARKROOM_WORKER_EXECUTOR="eager") as url,
+        running_stack(**settings) as url,
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client

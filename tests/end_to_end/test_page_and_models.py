@@ -95,7 +95,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "DARKROOM_MODELS_HOME": str(home),
         "DARKROOM_DEFAULT_MODEL": "able",
         "DARKROOM_WORKER_TUNE_S": "0",
-        "DARKROOM_WORKER_EXECUTOR": "eager",
     }
     with running_stack(**settings) as url:
         yield url

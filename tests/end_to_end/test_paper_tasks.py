@@ -64,7 +64,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     config.write_text("\n".join(entries), "utf-8")
     settings = {
         "DARKROOM_CATALOGUE": str(config),
-        "DARKROOM_WORKER_EXECUTOR": "eager",
         "DARKROOM_WORKER_TUNE_S": "1",
     }
     with running_stack(**settings) as url:
