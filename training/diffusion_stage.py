@@ -106,17 +106,6 @@ def initialise(unet: UNet, text_encoder: TextEncoder) -> None:
     nn.init.normal_(embeddings.position_embedding.weight, std=0.05)
 
 
-def min_snr_weights(alphas_cumprod: Tensor, limit: float = 5.0) -> Tensor:
-    """Return weights (T,) of the error of v at each timestep, 1 in the mean.
-
-    min(SNR, limit) / (SNR + 1) with SNR = ā / (1 - ā) weights the error of x_0 by at most `limit`,
-    so that the almost noiseless levels do not drown the others (Hang et al. 2023, section 3.4).
-    """
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    weights = snr.clamp(max=limit) / (snr + 1)
-    return weights / weights.mean()
-
-
 class DiffusionStage:
     """Joint training of UNet and text encoder; the autoencoder only decodes the sample grids."""
 
@@ -145,7 +134,6 @@ class DiffusionStage:
         self.noise_schedule = NoiseSchedule.from_config(SCHEDULER)
         alphas_cumprod = torch.tensor(self.noise_schedule.alphas_cumprod).float()
         self.alphas_cumprod = alphas_cumprod.to(self.device)
-        self.loss_weights = min_snr_weights(self.alphas_cumprod)
         networks = (self.unet, self.text_encoder)
         self.ema = EMA(networks, decay=0.998)
         self.gradients = PartialGradients(self.ema.parameters)
@@ -183,7 +171,7 @@ class DiffusionStage:
         return (share * len(self.alphas_cumprod)).long()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the mean squared error of v, weighted by `min_snr_weights`."""
+        """Return the mean squared error of v."""
         alpha_bar = self.alphas_cumprod[batch.timestep].view(-1, 1, 1, 1)
         signal, noisiness = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         x = signal * batch.x_0 + noisiness * batch.noise
@@ -192,8 +180,7 @@ class DiffusionStage:
             x = x.contiguous(memory_format=torch.channels_last)
             v = self.unet(x, batch.timestep.float(), context)
         target = signal * batch.noise - noisiness * batch.x_0
-        errors = F.mse_loss(v.float(), target, reduction="none").mean((1, 2, 3))
-        return (self.loss_weights[batch.timestep] * errors).mean()
+        return F.mse_loss(v.float(), target)
 
     def step(self, step: int, total_steps: int) -> dict[str, float]:
         set_learning_rate(self.optimizer, learning_rate(step, total_steps, self.peak_rate))

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from models.autoencoders.autoencoder_kl import AutoencoderKL
-from models.samplers.noise_schedule import NoiseSchedule
 from models.text.tokenizer import Tokenizer
 from training import checkpointing, vocabulary
 from training.autoencoder_stage import AutoencoderStage, trained_autoencoder
 from training.decoder_stage import DecoderStage, refine
-from training.diffusion_stage import SCHEDULER, DiffusionStage, Examples, min_snr_weights
+from training.diffusion_stage import DiffusionStage, Examples
 from training.enlarged.decoder_stage import SharpDecoderStage
 from training.enlarged.encoder_stage import EncoderStage
 from training.enlarged.growth import enlarge
@@ -180,15 +179,3 @@ def test_the_first_caption_is_sampled_most(tokenizer: Tokenizer) -> None:
     # Of three captions the square of a uniform number chooses the first with sqrt(1/3).
     assert counts[0] / 3000 == pytest.approx((1 / 3) ** 0.5, abs=0.03)
     assert counts[0] > counts[1] > counts[2] > 0
-
-
-def test_loss_weights_limit_the_weight_of_x_0() -> None:
-    """The error of v is that of x_0 times SNR + 1 (Salimans and Ho 2022, appendix D)."""
-    alphas = torch.tensor(NoiseSchedule.from_config(SCHEDULER).alphas_cumprod)
-    snr = alphas / (1 - alphas)
-    of_x_0 = min_snr_weights(alphas, limit=5.0) * (snr + 1)
-    assert min_snr_weights(alphas).mean().item() == pytest.approx(1)
-    assert torch.allclose(of_x_0[snr >= 5], of_x_0.max())
-    below = snr < 5
-    ratio = of_x_0[below] / snr[below]
-    assert torch.allclose(ratio, ratio[0].expand_as(ratio))
