@@ -126,8 +126,10 @@ def _values(name: str, owner: Owner) -> list[str]:
             return ["depth", "sound"]
         case "name" | "model_id":
             return ["tiny", owner.finished]
-        case _:
+        case _ if name.endswith("_id"):
             return owner.ids
+        case _:  # a part of a model's name, of which some routes have three
+            return [owner.running]
 
 
 def bodies(owner: Owner) -> Iterator[dict[str, Any]]:

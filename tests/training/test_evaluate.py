@@ -38,7 +38,7 @@ def art(side: int = 128) -> EmojiImages:
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    icons = art(64)
+    icons = art(32)
     names = class_names(icons)
     found = IconClasses.of(icons, names)
     return train(names, icons.pixels[found.training], found.classes[found.training], steps=20)
