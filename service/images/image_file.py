@@ -169,6 +169,9 @@ def _open_heic(field: str, data: bytes, max_pixels: int) -> ImageFile:
 
 def _check_size(field: str, size: Size, max_pixels: int) -> None:
     width, height = size
+    if min(size) < 1:  # some decoders read such headers without an error
+        bound = "an image with pixels"
+        raise InvalidRequest(field, f"{width}x{height}", bound, "broken-image")
     if width * height > max_pixels:
         bound = f"an image of at most {max_pixels} pixels"
         raise InvalidRequest(field, f"{width}x{height}", bound, "image-too-large")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-MOST_PROCESSES = 5
+MOST_PROCESSES = 4
 # Folders whose files share a stack or a server that takes long to start.
 TOGETHER = ("tests/clients/",)
 
@@ -22,8 +22,8 @@ class FileSchedule(LoadFileScheduling):  # type: ignore[misc]  # xdist has no ty
 
 
 def process_count() -> int:
-    """Return three more than there are processors, because many tests wait for other programs."""
-    return min((os.cpu_count() or 1) + 3, MOST_PROCESSES)
+    """Return two more than there are processors, because many tests wait for other programs."""
+    return min((os.cpu_count() or 1) + 2, MOST_PROCESSES)
 
 
 def files_from_own_start(folders: Sequence[str], process: str, processes: int) -> list[str]:

@@ -129,6 +129,30 @@ def test_damaged_avif_and_heic_are_decoded_or_rejected(
         assert image.width * image.height <= MAX_PIXELS
 
 
+def without_height(kind: str) -> bytes:
+    """Return a file whose header states a height of 0."""
+    if kind == "HEIC":
+        data, place, length = (DATA / "alpha.heic").read_bytes(), 387, 1  # of its cropped area
+    else:
+        data = packed(quartered(), kind)
+        marker, behind, length = {
+            "PNG": (b"IHDR", 8, 4),
+            "JPEG": (b"\xff\xc0", 5, 2),
+            "WEBP": (b"\x9d\x01\x2a", 5, 2),
+        }[kind]
+        place = data.index(marker) + behind
+    return data[:place] + bytes(length) + data[place + length :]
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "PNG", "JPEG", "WEBP"])
+def test_image_without_height_is_rejected(kind: str) -> None:
+    if kind == "HEIC":
+        pytest.importorskip("pi_heif", reason="needs the extra heic")
+    with pytest.raises(InvalidRequest, match="image") as raised:
+        image_of(without_height(kind), MAX_PIXELS)
+    assert (raised.value.field, raised.value.problem) == ("image", "broken-image")
+
+
 # ---- animations --------------------------------------------------------------------------------
 
 
