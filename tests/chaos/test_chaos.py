@@ -11,11 +11,11 @@ from tests.chaos.run import Plan, run
 
 pytestmark = pytest.mark.early
 
-SHORT = Plan(
-    seed=SEED, jobs=80, clients=8, requests=12, most_steps=16, pause_s=1.5, faults_for_s=12.0
+LONGER = Plan(
+    seed=SEED, jobs=180, clients=12, requests=18, most_steps=20, pause_s=2.0, faults_for_s=20.0
 )
-LONGER = replace(SHORT, jobs=180, clients=12, requests=18, most_steps=20, faults_for_s=20.0)
-EMPTIED = replace(SHORT, jobs=100, pause_s=5.0, faults_for_s=20.0, only="Redis emptied")
+SHORT = replace(LONGER, jobs=80, clients=8, requests=12, pause_s=1.5, faults_for_s=12.0)
+EMPTIED = replace(LONGER, jobs=100, pause_s=5.0, only="Redis emptied")
 RECOVERED_WITHIN_S = 15.0
 
 

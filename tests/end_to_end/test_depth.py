@@ -36,8 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[httpx.Client]:
-    settings = {"DARKROOM_MODEL": str(folder)}
-    with running_stack(**settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        running_stack(DARKROOM_MODEL=str(folder)) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         yield client
 
 

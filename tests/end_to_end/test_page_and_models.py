@@ -94,7 +94,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "DARKROOM_CATALOGUE": str(folder / "models.toml"),
         "DARKROOM_MODELS_HOME": str(home),
         "DARKROOM_DEFAULT_MODEL": "able",
-        "DARKROOM_WORKER_TUNE_S": "0",
     }
     with running_stack(**settings) as url:
         yield url

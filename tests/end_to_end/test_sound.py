@@ -29,8 +29,10 @@ FIELDS = {
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder: Path = write_tiny_sd(tmp_path_factory.mktemp("models") / "tunes")
     (folder / "darkroom.json").write_text(json.dumps({"family": "riffusion"}), "utf-8")
-    settings = {"DARKROOM_MODEL": str(folder)}
-    with running_stack(**settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        running_stack(DARKROOM_MODEL=str(folder)) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         yield client
 
 

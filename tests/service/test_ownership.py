@@ -112,13 +112,15 @@ def paths(service: Running, owner: Owner, *, sockets: bool = False) -> list[tupl
             continue
         names = re.findall(r"{(\w+)(?::\w+)?}", context.path)
         template = re.sub(r"{(\w+):\w+}", r"{\1}", context.path)
-        for values in itertools.product(*(_values(name, owner) for name in names)):
-            path = template.format(**dict(zip(names, values, strict=True)))
-            found |= {(method, path) for method in context.methods or {"GET"}}
+        for one in owner.ids:
+            for values in itertools.product(*(_values(name, owner, one) for name in names)):
+                path = template.format(**dict(zip(names, values, strict=True)))
+                found |= {(method, path) for method in context.methods or {"GET"}}
     return sorted(found)
 
 
-def _values(name: str, owner: Owner) -> list[str]:
+def _values(name: str, owner: Owner, one: str) -> list[str]:
+    """Return the values of a parameter; the parts of a model's name are all `one`."""
     match name:
         case "index":
             return ["0"]
@@ -128,8 +130,8 @@ def _values(name: str, owner: Owner) -> list[str]:
             return ["tiny", owner.finished]
         case _ if name.endswith("_id"):
             return owner.ids
-        case _:  # a part of a model's name, of which some routes have three
-            return [owner.running]
+        case _:
+            return [one]
 
 
 def bodies(owner: Owner) -> Iterator[dict[str, Any]]:

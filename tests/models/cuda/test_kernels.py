@@ -112,7 +112,7 @@ def test_fused_kernels_replace_the_operators(tiny_sd: LatentDiffusion, measured:
 
     tolerance = 1e-4 if DEVICE.type == "cpu" else 1e-2  # convolutions on a GPU round to tf32
     unet = copy.deepcopy(tiny_sd.unet).to(DEVICE)
-    given = tuple(t.to(DEVICE) for t in inputs(unet, 1))
+    given = tuple(t.to(DEVICE) for t in inputs(unet, 2))
     expected = unet(*given)
     if measured:
         choices = autotune_fused(unet, lambda: unet(*given))
