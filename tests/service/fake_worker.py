@@ -78,7 +78,7 @@ class FakeWorker:
         self.jobs: list[str] = []  # their ids
         self.error: DarkroomError | None = None  # the error of the next jobs
         self.finish_reason = FinishReason.SUCCESS  # of the next images
-        self.hold_at_step = -1  # a running job waits at this step until `release`
+        self.hold_at_step = -1  # jobs taken from now on wait at this step until `release`
         self.released = threading.Event()
         self.released.set()
         self._lanes = [f"rq:queue:{queue_name(card.name, priority)}" for priority in Priority]
@@ -87,7 +87,7 @@ class FakeWorker:
         self._thread = threading.Thread(target=self._serve, name="fake worker")
 
     def hold(self) -> None:
-        """Take no job, and run no step after `hold_at_step`, until `release`."""
+        """Hold next jobs at `hold_at_step`, or take none if it is negative, until `release`."""
         with self._taking:
             self.released.clear()
 
@@ -118,19 +118,22 @@ class FakeWorker:
         while not self._stop.is_set():
             time.sleep(0.002)
             with suppress(RedisError, NoSuchJobError):  # some tests stop or empty Redis
-                if (job_id := self._next_job()) is not None:
-                    self._run(job_id)
+                job_id, hold_at_step = self._next_job()
+                if job_id is not None:
+                    self._run(job_id, hold_at_step)
 
-    def _next_job(self) -> str | None:
+    def _next_job(self) -> tuple[str | None, int]:
+        """Return the id of the next job, if there is one, and the step at which it is held."""
         with self._taking:
-            if not self.released.is_set() and self.hold_at_step < 0:
-                return None
+            hold_at_step = self.hold_at_step
+            if not self.released.is_set() and hold_at_step < 0:
+                return None, hold_at_step
             taken = (self.redis.lpop(lane) for lane in self._lanes)
             found = next((job_id for job_id in taken if job_id is not None), None)
         assert found is None or isinstance(found, bytes)
-        return None if found is None else found.decode()
+        return None if found is None else found.decode(), hold_at_step
 
-    def _run(self, job_id: str) -> None:
+    def _run(self, job_id: str, hold_at_step: int) -> None:
         job = Job.fetch(job_id, connection=self.redis, serializer=JSONSerializer)
         request = GenerationRequest.model_validate(job.kwargs[REQUEST])
         self.seen.append(request)
@@ -143,7 +146,7 @@ class FakeWorker:
             self._publish(
                 job_id, JobState.RUNNING, step, request.steps, request.n if request.previews else 0
             )
-            if step == self.hold_at_step:
+            if step == hold_at_step:
                 while not self.released.wait(0.005) and not self._cancelled(job):
                     pass
             if self._cancelled(job):

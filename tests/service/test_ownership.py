@@ -47,7 +47,7 @@ class Owner:
         self.service, self.key = service, key_for(service)
         self.finished = self._submit(seed=11)
         _until(lambda: self.view(self.finished)["state"] == "finished")
-        service.worker.hold_at_step = 1
+        service.worker.hold_at_step = 0
         service.worker.hold()
         self.running = self._submit(seed=12)
         _until(lambda: self.view(self.running)["state"] == "running")

@@ -7,6 +7,7 @@ red heart, pizza, crescent moon, cat face, dog face, star, sun, house, automobil
 blossom, sunflower, rose, smiling face with smiling eyes, grinning face, rocket, red apple
 birthday cake, rainbow, fire, robot, ghost, penguin, guitar, snowman, hamburger, butterfly, fish
 mushroom, umbrella, strawberry, christmas tree
+orange heart, yellow heart, green heart, blue heart, purple heart, green apple
 """
 
 _EVERYDAY = """

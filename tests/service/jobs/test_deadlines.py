@@ -25,7 +25,7 @@ def submit(service: Running, **fields: object) -> str:
 
 def hold(service: Running, state: str) -> None:
     """Let the worker freeze, before it takes a job or while it runs one."""
-    service.worker.hold_at_step = 1 if state == "running" else -1
+    service.worker.hold_at_step = 0 if state == "running" else -1
     service.worker.hold()
 
 

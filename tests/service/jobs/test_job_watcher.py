@@ -96,7 +96,7 @@ def test_waiting_client_gets_a_problem_when_redis_was_emptied(
 
 @pytest.mark.parametrize("state", ["queued", "running"])
 def test_events_end_when_redis_was_emptied(service: Running, state: str) -> None:
-    service.worker.hold_at_step = 1 if state == "running" else -1
+    service.worker.hold_at_step = 0 if state == "running" else -1
     service.worker.hold()
     headers = {"Prefer": "respond-async"}
     job_id = service.client.post("/v1/txt2img", json={"prompt": "x"}, headers=headers).json()["id"]
