@@ -137,7 +137,7 @@ def test_lost_stream_is_resumed_from_the_last_event(service: Running) -> None:
     service.worker.hold()
     with Client(service.url, http=httpx.Client(transport=FlakyTransport(losses))) as client:
         job = client.submit("txt2img", prompt="a cat")
-        seen = [(status.state, status.step) for status in job.events()]
+        seen = [(status.state, status.step, status.steps) for status in job.events()]
     _check_resumed(losses, seen)
 
 
@@ -148,11 +148,11 @@ async def test_lost_stream_is_resumed_with_asyncio(service: Running) -> None:
     http = httpx.AsyncClient(transport=AsyncFlakyTransport(losses))
     async with AsyncClient(service.url, http=http) as client:
         job = await client.submit("txt2img", prompt="a cat")
-        seen = [(status.state, status.step) async for status in job.events()]
+        seen = [(status.state, status.step, status.steps) async for status in job.events()]
     _check_resumed(losses, seen)
 
 
-def _check_resumed(losses: Losses, seen: list[tuple[JobState, int]]) -> None:
+def _check_resumed(losses: Losses, seen: list[tuple[JobState, int, int]]) -> None:
     """Check that each further stream began after the last event, and none came twice."""
     first, *others = [one for one in losses.requests if one.url.path.endswith("/events")]
     assert "Last-Event-ID" not in first.headers

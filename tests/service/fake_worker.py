@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,6 @@ from protocol.connection.redis_client import connect
 from protocol.errors import DarkroomError
 from protocol.queue import webhooks
 from protocol.queue.job import (
-    TERMINAL,
     ExtraFile,
     FinishReason,
     ImageResult,
@@ -36,7 +35,8 @@ from protocol.queue.job import (
     Timings,
 )
 from protocol.queue.job_queue import CANCEL_FIELD, ERROR_FIELD, REQUEST, queue_name
-from protocol.queue.progress import Previews, ProgressBoard
+from protocol.queue.progress import TTL_S, Previews, ProgressBoard, channel
+from protocol.queue.views import STATES
 from protocol.registry.model_registry import ModelRegistry
 from protocol.registry.presence import Presence, WorkerReport, WorkerState
 from protocol.request.model_card import ModelCard
@@ -60,6 +60,7 @@ def preview(step: int) -> bytes:
     return buffer.getvalue()
 
 
+TAKE_S = 0.02  # a worker waits so long for a job before it looks whether it is held or stopped
 PRESENT_S = 3600.0  # it reports once, and a test may take longer than a worker may be silent
 
 
@@ -116,7 +117,7 @@ class FakeWorker:
 
     def _serve(self) -> None:
         while not self._stop.is_set():
-            time.sleep(0.002)
+            time.sleep(0.002)  # in which `hold` can take the lock
             with suppress(RedisError, NoSuchJobError):  # some tests stop or empty Redis
                 job_id, hold_at_step = self._next_job()
                 if job_id is not None:
@@ -128,63 +129,77 @@ class FakeWorker:
             hold_at_step = self.hold_at_step
             if not self.released.is_set() and hold_at_step < 0:
                 return None, hold_at_step
-            taken = (self.redis.lpop(lane) for lane in self._lanes)
-            found = next((job_id for job_id in taken if job_id is not None), None)
-        assert found is None or isinstance(found, bytes)
-        return None if found is None else found.decode(), hold_at_step
+            found = self.redis.blpop(self._lanes, timeout=TAKE_S)
+        if found is None:
+            return None, hold_at_step
+        _, job_id = cast("tuple[bytes, bytes]", found)  # lane and id
+        return job_id.decode(), hold_at_step
 
     def _run(self, job_id: str, hold_at_step: int) -> None:
         job = Job.fetch(job_id, connection=self.redis, serializer=JSONSerializer)
         request = GenerationRequest.model_validate(job.kwargs[REQUEST])
         self.seen.append(request)
         self.jobs.append(job_id)
-        job.set_status(JobStatus.STARTED)
-        self.redis.hset(job.key, "started_at", _now())
-        if self.redis.hexists(webhooks.delivery_key(job_id), "watches"):
-            self.redis.zadd(webhooks.DUE, {job_id: 0}, xx=True)
+        self._start(job)
         for step in range(request.steps + 1):
-            self._publish(
-                job_id, JobState.RUNNING, step, request.steps, request.n if request.previews else 0
-            )
+            self._publish(job_id, step, request.steps, request.n if request.previews else 0)
             if step == hold_at_step:
                 while not self.released.wait(0.005) and not self._cancelled(job):
                     pass
             if self._cancelled(job):
-                job.set_status(JobStatus.CANCELED)
-                self._publish(job_id, JobState.CANCELLED, step, request.steps)
+                self._end(job, JobStatus.CANCELED, step, request.steps)
                 return
         if self.error is not None:
-            self.redis.hset(job.key, ERROR_FIELD, self.error.to_record().model_dump_json())
-            job.set_status(JobStatus.FAILED)
-            self._publish(job_id, JobState.FAILED, request.steps, request.steps)
+            self._end(job, JobStatus.FAILED, request.steps, request.steps)
             return
         result = JobResult(
             images=tuple(self._store_image(job_id, request, index) for index in range(request.n)),
             timings=Timings(denoise=0.5, total=1.0),
         )
-        value = result.model_dump(mode="json")
-        Result.create(job, Result.Type.SUCCESSFUL, ttl=600, return_value=value)
-        job.set_status(JobStatus.FINISHED)
-        self._publish(job_id, JobState.FINISHED, request.steps, request.steps)
+        self._end(job, JobStatus.FINISHED, request.steps, request.steps, result)
 
-    def _publish(
-        self, job_id: str, state: JobState, step: int, steps: int, previewed: int = 0
+    def _start(self, job: Job) -> None:
+        """Write that the job runs, at once, as the script does that claims a job."""
+        watched = self.redis.hexists(webhooks.delivery_key(job.id), "watches")
+        with self.redis.pipeline() as pipe:
+            job.set_status(JobStatus.STARTED, pipe)
+            pipe.hset(job.key, "started_at", _now())
+            if watched:
+                pipe.zadd(webhooks.DUE, {job.id: 0}, xx=True)
+            pipe.execute()
+
+    def _end(
+        self, job: Job, status: JobStatus, step: int, steps: int, result: JobResult | None = None
     ) -> None:
-        """Publish the progress, with previews of so many images.
+        """Write the end of the job and its last progress, at once."""
+        progress = Progress(job_id=job.id, state=STATES[status], step=step, steps=steps)
+        message = progress.model_dump_json()
+        with self.redis.pipeline() as pipe:
+            job.set_status(status, pipe)
+            pipe.hset(job.key, "ended_at", _now())
+            pipe.zadd(webhooks.DUE, {job.id: 0}, xx=True)
+            if result is not None:
+                value = result.model_dump(mode="json")
+                Result.create(job, Result.Type.SUCCESSFUL, 600, return_value=value, pipeline=pipe)
+            if status is JobStatus.FAILED and self.error is not None:
+                pipe.hset(job.key, ERROR_FIELD, self.error.to_record().model_dump_json())
+            pipe.set(channel(job.id), message, ex=TTL_S)
+            pipe.publish(channel(job.id), message)
+            pipe.execute()
+
+    def _publish(self, job_id: str, step: int, steps: int, previewed: int) -> None:
+        """Publish the progress of a running job, with previews of so many images.
 
         That of the first has the grey level of its step, those of the others that of the next ones.
         """
         progress = Progress(
             job_id=job_id,
-            state=state,
+            state=JobState.RUNNING,
             step=step,
             steps=steps,
-            phase=Phase.DENOISE if state is JobState.RUNNING else None,
+            phase=Phase.DENOISE,
             previews=step + 1 if previewed else 0,
         )
-        if state in TERMINAL:  # as the script that ends a job does
-            self.redis.hset(f"rq:job:{job_id}", "ended_at", _now())
-            self.redis.zadd(webhooks.DUE, {job_id: 0}, xx=True)
         each = {index: preview(step + index) for index in range(previewed if previewed > 1 else 0)}
         made = Previews(preview(step), each, step + 1)
         self.board.publish_all([progress], {job_id: made} if previewed else {})

@@ -96,7 +96,7 @@ serve({
     const darkroom = client(url, undefined, flaky(losses, requests));
     const job = await darkroom.submit("txt2img", { prompt: "a cat", n: 2 });
     const seen = [];
-    for await (const status of job.events()) seen.push([status.state, status.step]);
+    for await (const status of job.events()) seen.push([status.state, status.step, status.steps]);
     return { requests, seen, result: await described(await job.result()) };
   },
   // Abort a generation at its first event; returns how the job ended.
