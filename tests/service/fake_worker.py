@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,7 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
+from rq.utils import utcformat
 
 from protocol.connection.redis_client import connect
 from protocol.errors import DarkroomError
@@ -50,7 +51,8 @@ NAME = "fake"
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat()
+    """Return the time as RQ writes it."""
+    return utcformat(datetime.now(UTC))
 
 
 def preview(step: int) -> bytes:
@@ -60,7 +62,22 @@ def preview(step: int) -> bytes:
     return buffer.getvalue()
 
 
-TAKE_S = 0.02  # a worker waits so long for a job before it looks whether it is held or stopped
+# Takes a job and writes that it runs, at once, as `lua/claim.lua` does. Keys: due webhooks, lanes.
+CLAIM = """
+for place = 2, #KEYS do
+  local id = redis.call('LPOP', KEYS[place])
+  if id then
+    if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
+      redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', ARGV[1])
+    end
+    if redis.call('HEXISTS', ARGV[2] .. id, 'watches') == 1 then
+      redis.call('ZADD', KEYS[1], 'XX', 0, id)
+    end
+    return id
+  end
+end
+"""
+POLL_S = 0.01
 PRESENT_S = 3600.0  # it reports once, and a test may take longer than a worker may be silent
 
 
@@ -83,6 +100,7 @@ class FakeWorker:
         self.released = threading.Event()
         self.released.set()
         self._lanes = [f"rq:queue:{queue_name(card.name, priority)}" for priority in Priority]
+        self._claim = self.redis.register_script(CLAIM)
         self._taking = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="fake worker")
@@ -117,7 +135,7 @@ class FakeWorker:
 
     def _serve(self) -> None:
         while not self._stop.is_set():
-            time.sleep(0.002)  # in which `hold` can take the lock
+            time.sleep(POLL_S)
             with suppress(RedisError, NoSuchJobError):  # some tests stop or empty Redis
                 job_id, hold_at_step = self._next_job()
                 if job_id is not None:
@@ -129,18 +147,16 @@ class FakeWorker:
             hold_at_step = self.hold_at_step
             if not self.released.is_set() and hold_at_step < 0:
                 return None, hold_at_step
-            found = self.redis.blpop(self._lanes, timeout=TAKE_S)
-        if found is None:
-            return None, hold_at_step
-        _, job_id = cast("tuple[bytes, bytes]", found)  # lane and id
-        return job_id.decode(), hold_at_step
+            job_id = self._claim(
+                keys=[webhooks.DUE, *self._lanes], args=[_now(), webhooks.delivery_key("")]
+            )
+        return None if job_id is None else job_id.decode(), hold_at_step
 
     def _run(self, job_id: str, hold_at_step: int) -> None:
         job = Job.fetch(job_id, connection=self.redis, serializer=JSONSerializer)
         request = GenerationRequest.model_validate(job.kwargs[REQUEST])
         self.seen.append(request)
         self.jobs.append(job_id)
-        self._start(job)
         for step in range(request.steps + 1):
             self._publish(job_id, step, request.steps, request.n if request.previews else 0)
             if step == hold_at_step:
@@ -157,16 +173,6 @@ class FakeWorker:
             timings=Timings(denoise=0.5, total=1.0),
         )
         self._end(job, JobStatus.FINISHED, request.steps, request.steps, result)
-
-    def _start(self, job: Job) -> None:
-        """Write that the job runs, at once, as the script does that claims a job."""
-        watched = self.redis.hexists(webhooks.delivery_key(job.id), "watches")
-        with self.redis.pipeline() as pipe:
-            job.set_status(JobStatus.STARTED, pipe)
-            pipe.hset(job.key, "started_at", _now())
-            if watched:
-                pipe.zadd(webhooks.DUE, {job.id: 0}, xx=True)
-            pipe.execute()
 
     def _end(
         self, job: Job, status: JobStatus, step: int, steps: int, result: JobResult | None = None

@@ -30,7 +30,10 @@ def hold(service: Running, state: str) -> None:
 
 
 def wait_for_state(service: Running, job_id: str, state: str) -> None:
-    while service.client.get(f"/v1/jobs/{job_id}").json()["state"] != state:
+    """Wait until a held job does not change any more: one that runs has published its step."""
+    while (job := service.client.get(f"/v1/jobs/{job_id}").json())["state"] != state or (
+        state == "running" and "progress" not in job
+    ):
         time.sleep(0.01)
 
 
