@@ -4,7 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import httpx
 import psutil
@@ -145,18 +145,22 @@ JSON = {"Content-Type": "application/json"}
 
 def test_body_is_released_while_its_client_waits(service: Running) -> None:
     """More clients with large bodies wait than the memory budget allows at once."""
-    service.worker.hold()
     body = json.dumps({"prompt": "x"}).encode() + b" " * (MAX_BODY_BYTES - 100)
-    waiting = [connected(service) for _ in range(5)]
     services: Services = service.app.state.services
-    for number, connection in enumerate(waiting):
-        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        while services.watcher.watched < number + 1:
-            time.sleep(0.01)
-    service.worker.release()
-    for connection in waiting:
-        assert connection.recv(12) == b"HTTP/1.1 200"
-        connection.close()
+    service.worker.hold()
+    with ExitStack() as connections:
+        connections.callback(service.worker.release)
+        waiting = []
+        for number in range(5):
+            # Not before it sends: a connection that stays silent is cut off.
+            connection = connections.enter_context(closing(connected(service)))
+            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            waiting.append(connection)
+            while services.watcher.watched < number + 1:
+                time.sleep(0.01)
+        service.worker.release()
+        for connection in waiting:
+            assert connection.recv(12) == b"HTTP/1.1 200"
 
 
 def has_peer(connection: socket.socket) -> bool:
