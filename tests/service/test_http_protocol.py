@@ -119,25 +119,24 @@ def test_slow_body_times_out(service: Running) -> None:
     assert response.startswith(b"HTTP/1.1 408")
 
 
-def test_memory_of_all_bodies_is_limited(service: Running) -> None:
+def test_memory_of_all_bodies_is_limited(redis_server: RedisServer) -> None:
     """Two clients use the whole memory budget; a third gets 503 until they disconnect."""
-    services: Services = service.app.state.services
     head = HEAD + b"Content-Length: %d\r\n\r\n" % MAX_BODY_BYTES
-    connections = [connected(service) for _ in range(2)]
-    try:
-        for connection in connections:
-            connection.sendall(head + b" " * (MAX_BODY_BYTES - 100))
-        refused = service.client.post("/v1/txt2img", content=b" " * 10_000, headers=JSON)
-        while refused.status_code != 503:  # the service has not yet read the two bodies
+    # With the usual timeouts: the two clients stay silent until the third is refused.
+    with running(redis_server.url, max_bodies_bytes=2 * MAX_BODY_BYTES) as service:
+        services: Services = service.app.state.services
+        with ExitStack() as connections:
+            for _ in range(2):
+                connection = connections.enter_context(closing(connected(service)))
+                connection.sendall(head + b" " * (MAX_BODY_BYTES - 100))
             refused = service.client.post("/v1/txt2img", content=b" " * 10_000, headers=JSON)
-        assert refused.json()["type"].endswith(":overloaded")
-        assert int(refused.headers["retry-after"]) > 0
-    finally:
-        for connection in connections:
-            connection.close()
-    while not alive(service):
-        time.sleep(0.05)
-    assert services.watcher.watched == 0
+            while refused.status_code != 503:  # the service has not yet read the two bodies
+                refused = service.client.post("/v1/txt2img", content=b" " * 10_000, headers=JSON)
+            assert refused.json()["type"].endswith(":overloaded")
+            assert int(refused.headers["retry-after"]) > 0
+        while not alive(service):
+            time.sleep(0.05)
+        assert services.watcher.watched == 0
 
 
 JSON = {"Content-Type": "application/json"}
