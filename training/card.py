@@ -77,8 +77,9 @@ images that each stage has seen.
 ## Limits
 
 It generates the emoji it was trained on and little else: no scenes, no counting, no lettering.
-Favourites are recognisable; rarer emoji often only in colour and outline. Other sizes than
-{size}×{size} were never trained. A guidance scale of 3 to 6 and 20 steps work well.
+Everyday emoji are right; rarer ones, above all detailed objects, often only in colour and outline.
+Other sizes than {size}×{size} were never trained. A guidance scale of 3 to 6 and 20 steps
+work well.
 """
 
 _TURBO = """
