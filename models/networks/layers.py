@@ -53,14 +53,15 @@ class RowLinear(nn.Linear):
         return super().forward(F.pad(x, (0, 0, 0, missing)))[: len(x)]
 
 
-MIN_TOKENS = 4
+MIN_TOKENS = 16
 
 
 class TokenLinear(nn.Linear):
     """A linear layer on (B, T, C) that pads few tokens to `MIN_TOKENS`.
 
     A context of one class, and a map of one pixel, are a single token each. The number of rows is
-    then that of images, and for fewer than four rows libraries use other kernels.
+    then that of images, of which there are at least two, and for few rows libraries use other
+    kernels: for fewer than four on most processors, than sixteen on those with AMX.
     """
 
     def forward(self, x: Tensor) -> Tensor:

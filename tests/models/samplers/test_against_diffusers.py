@@ -110,7 +110,10 @@ def _comparable(sampler: str, steps: int, strength: float) -> bool:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("sampler", CLASSES)
 def test_every_step_is_that_of_diffusers(sampler: str, schedule: str) -> None:
-    assert failures(sampler, schedule, SD15, STEPS, STRENGTHS) == {}
+    # diffusers computes in float32, and how that is rounded depends on the processor: with AMX,
+    # two steps of dpm2_ancestral differ by 1.08e-5, elsewhere by less than 1e-5.
+    tolerance = 2e-5 if sampler == "dpm2_ancestral" else TOLERANCE
+    assert failures(sampler, schedule, SD15, STEPS, STRENGTHS, tolerance) == {}
 
 
 @pytest.mark.parametrize(
