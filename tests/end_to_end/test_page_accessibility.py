@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from protocol.request.tasks import Task
 from tests.clients.environments import RegistryUnreachable, installed
-from tests.end_to_end.browser import generate, image_file, new_page, opened_page, select_task
+from tests.end_to_end.browser import (
+    generate,
+    image_file,
+    new_page,
+    opened_page,
+    select_task,
+    unfold,
+)
 from tests.service.conftest import ABLE, running
 
 MAX_SCRIPT_BYTES = 100_000  # before the first paint
@@ -23,6 +30,11 @@ PAINT_AND_SCRIPTS = """[
 # The number of pixels that are marked in a mask.
 MARKED = """(canvas) => canvas.getContext("2d").getImageData(0, 0, 32, 32).data
   .filter((value, index) => index % 4 === 3 && value > 0).length"""
+# Move the mouse onto an element and scroll, before anything else can happen.
+ENTER_AND_SCROLL = """(label) => {
+  label.dispatchEvent(new PointerEvent("pointerover", { bubbles: true, pointerType: "mouse" }));
+  document.dispatchEvent(new Event("scroll"));
+}"""
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -141,3 +153,27 @@ def test_tooltips_are_the_descriptions_of_the_api(page: Page) -> None:
         expect(tooltip).to_contain_text(words)
         page.mouse.move(600, 5)
         expect(tooltip).to_be_hidden()
+
+
+def test_tooltip_waits_for_the_descriptions(browser: Browser, darkroom_url: str) -> None:
+    held: list[Route] = []
+    page = new_page(browser)
+    page.route("**/openapi.json", lambda route: held.append(route))
+    page.goto(darkroom_url)
+    expect(page.locator("#health")).to_have_text("ready")
+    unfold(page)
+    page.locator('label[for="steps"]').hover()
+    while not held:
+        page.wait_for_timeout(10)
+    held[0].continue_()
+    expect(page.get_by_role("tooltip")).to_contain_text("Denoising steps")
+    assert len(held) == 1
+    page.close()
+
+
+def test_scrolling_hides_a_tooltip_but_does_not_prevent_it(page: Page) -> None:
+    tooltip = page.get_by_role("tooltip")
+    page.locator('label[for="steps"]').evaluate(ENTER_AND_SCROLL)
+    expect(tooltip).to_contain_text("Denoising steps")
+    page.evaluate("document.dispatchEvent(new Event('scroll'))")
+    expect(tooltip).to_be_hidden()

@@ -10,7 +10,6 @@ import io
 import threading
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Self
 
 import numpy as np
@@ -20,9 +19,9 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
-from rq.utils import utcformat
 
 from protocol.connection.redis_client import connect
+from protocol.connection.scripts import FOLDER
 from protocol.errors import DarkroomError
 from protocol.queue import webhooks
 from protocol.queue.job import (
@@ -50,11 +49,6 @@ RED = (255, 0, 0)
 NAME = "fake"
 
 
-def _now() -> str:
-    """Return the time as RQ writes it."""
-    return utcformat(datetime.now(UTC))
-
-
 def preview(step: int) -> bytes:
     """Return a preview of a step: a grey JPEG."""
     buffer = io.BytesIO()
@@ -62,21 +56,24 @@ def preview(step: int) -> bytes:
     return buffer.getvalue()
 
 
+# Times of a job are Redis', as those that the real scripts write, so they are in order.
+CLOCK = (FOLDER / "library/clock.lua").read_text("utf-8")
 # Takes a job and writes that it runs, at once, as `lua/claim.lua` does. Keys: due webhooks, lanes.
-CLAIM = """
+CLAIM = f"""{CLOCK}
 for place = 2, #KEYS do
   local id = redis.call('LPOP', KEYS[place])
   if id then
     if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
-      redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', ARGV[1])
+      redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', rq_time())
     end
-    if redis.call('HEXISTS', ARGV[2] .. id, 'watches') == 1 then
+    if redis.call('HEXISTS', ARGV[1] .. id, 'watches') == 1 then
       redis.call('ZADD', KEYS[1], 'XX', 0, id)
     end
     return id
   end
 end
 """
+STAMP_END = f"{CLOCK} redis.call('HSET', KEYS[1], 'ended_at', rq_time())"
 POLL_S = 0.01
 PRESENT_S = 3600.0  # it reports once, and a test may take longer than a worker may be silent
 
@@ -101,6 +98,7 @@ class FakeWorker:
         self.released.set()
         self._lanes = [f"rq:queue:{queue_name(card.name, priority)}" for priority in Priority]
         self._claim = self.redis.register_script(CLAIM)
+        self._stamp_end = self.redis.register_script(STAMP_END)
         self._taking = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="fake worker")
@@ -148,7 +146,7 @@ class FakeWorker:
             if not self.released.is_set() and hold_at_step < 0:
                 return None, hold_at_step
             job_id = self._claim(
-                keys=[webhooks.DUE, *self._lanes], args=[_now(), webhooks.delivery_key("")]
+                keys=[webhooks.DUE, *self._lanes], args=[webhooks.delivery_key("")]
             )
         return None if job_id is None else job_id.decode(), hold_at_step
 
@@ -182,7 +180,7 @@ class FakeWorker:
         message = progress.model_dump_json()
         with self.redis.pipeline() as pipe:
             job.set_status(status, pipe)
-            pipe.hset(job.key, "ended_at", _now())
+            self._stamp_end(keys=[job.key], client=pipe)
             pipe.zadd(webhooks.DUE, {job.id: 0}, xx=True)
             if result is not None:
                 value = result.model_dump(mode="json")

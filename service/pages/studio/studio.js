@@ -3,7 +3,7 @@
 import { DarkroomError } from "../darkroom.js";
 import { requestJson } from "./api.js";
 import { $ } from "./base/dom.js";
-import { startTooltips } from "./base/tooltips.js";
+import { loadDescriptions, startTooltips } from "./base/tooltips.js";
 import { buildCanvas, canvasKey, hasCanvas, setMap, updateCanvas } from "./canvas/canvas_view.js";
 import { adoptImageSize, buildAspects, showAspect } from "./form/aspect.js";
 import { buildClassInput } from "./form/class_input.js";
@@ -157,6 +157,7 @@ function start() {
   buildResult();
   connectForm();
   startDropping();
+  startTooltips($("form"), task);
   setScaling(localStorage.getItem("scaling") ?? "pixels");
   for (const button of document.querySelectorAll("[data-scaling-to]")) {
     button.addEventListener("click", () => setScaling(button.dataset.scalingTo));
@@ -173,4 +174,4 @@ await buildGallery((record) => { showRecord(record); showView("result"); });
 await refresh();
 await resume();
 setInterval(refresh, INTERVAL_MS);
-startTooltips($("form"), task).catch(() => {});  // the page works without them
+await loadDescriptions();  // before the first tooltip, but after all that the page needs

@@ -5,11 +5,11 @@ import { $, element } from "./dom.js";
 
 const DELAY_MS = 500;
 const NOT_HERE = /^Not for this task/;
-let descriptions = {};  // by task, then by field
+let descriptions = null;  // a promise of them, by task, then by field
 let shownFor = null, timer = null;
 
-/** Load the descriptions and show them at the fields of the form, on hover and focus. */
-export async function startTooltips(form, task) {
+/** Show the descriptions at the fields of the form, on hover and focus. */
+export function startTooltips(form, task) {
   form.addEventListener("pointerover", ({ target, pointerType }) => {
     if (pointerType === "mouse") later(target, task);
   });
@@ -18,8 +18,13 @@ export async function startTooltips(form, task) {
   form.addEventListener("focusout", hide);
   form.addEventListener("input", hide);
   document.addEventListener("keydown", ({ key }) => { if (key === "Escape") hide(); });
-  document.addEventListener("scroll", hide, true);
-  descriptions = read(await requestJson("/openapi.json"));
+  document.addEventListener("scroll", () => { if ($("tooltip")?.hidden === false) hide(); }, true);
+}
+
+/** Load the descriptions once; without them there is no tooltip, and the next one tries again. */
+export function loadDescriptions() {
+  descriptions ??= requestJson("/openapi.json").then(read).catch(() => { descriptions = null; return {}; });
+  return descriptions;
 }
 
 function read({ paths, components: { schemas } }) {
@@ -39,13 +44,13 @@ function later(target, task) {
   if (setting === shownFor) return;
   hide();
   if (!setting) return;
-  const description = (descriptions[task()] ?? {})[setting.dataset.help];
-  if (!description || NOT_HERE.test(description)) return;
   shownFor = setting;
-  timer = setTimeout(() => show(setting, description), DELAY_MS);
+  timer = setTimeout(() => show(setting, task()), DELAY_MS);
 }
 
-function show(setting, description) {
+async function show(setting, task) {
+  const description = (await loadDescriptions())[task]?.[setting.dataset.help];
+  if (setting !== shownFor || !description || NOT_HERE.test(description)) return;
   const tooltip = $("tooltip") ?? document.body.appendChild(element("div", { id: "tooltip", role: "tooltip" }));
   tooltip.textContent = description;
   tooltip.hidden = false;
