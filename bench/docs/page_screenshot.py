@@ -18,7 +18,12 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 Scheme = Literal["light", "dark"]
 FOLDER = Path(__file__).parents[2] / "docs/images"
 URL = "http://127.0.0.1:8000"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+)  # fastest first
 WIDE = ViewportSize(width=1480, height=860)
 LAPTOP = ViewportSize(width=1100, height=740)
 PHONE = ViewportSize(width=390, height=740)
