@@ -8,6 +8,7 @@ import asyncio
 import json
 import secrets
 import uuid
+from collections.abc import Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -93,10 +94,13 @@ class Session:
             await run_in_threadpool(self.services.prompts.claim_socket, client, self.id, self.token)
             active = await self._active()
             ended = await prompts_of(self.services, self.user, TERMINAL, NEWEST)
-            self.seen = {prompt.job_id for prompt in ended}
+            # One that ended between the two calls is in both, and was not told of.
+            self.seen = _ids(ended) - _ids(active)
             await self._status(len(active), sid=True)
             while True:
-                for prompt in reversed(await self._unseen(active)):
+                # Those that have ended already may be new too.
+                recent = await prompts_of(self.services, self.user, TERMINAL, NEWEST)
+                for prompt in reversed([*active, *recent]):
                     self._follow(prompt)
                 await notice()
                 if not await run_in_threadpool(
@@ -107,12 +111,10 @@ class Session:
                 if len(before) != len(active):
                     await self._status(len(active))
 
-    async def _unseen(self, active: list[Prompt]) -> list[Prompt]:
-        """Return the prompts that are new, also those that have ended already, newest first."""
-        ended = await prompts_of(self.services, self.user, TERMINAL, NEWEST)
-        return [prompt for prompt in (*active, *ended) if prompt.job_id not in self.seen]
-
     def _follow(self, prompt: Prompt) -> None:
+        """Tell of a prompt from now on, once: one may be among the active and the ended prompts."""
+        if prompt.job_id in self.seen:
+            return
         self.seen.add(prompt.job_id)
         if prompt.stored.client_id == self.id:
             task = asyncio.create_task(self._tell_of(prompt))
@@ -179,6 +181,10 @@ class Session:
     async def _send_now(self, message: Message) -> None:
         name, data = message
         await self.socket.send_text(json.dumps({"type": name, "data": data}))
+
+
+def _ids(prompts: Iterable[Prompt]) -> set[str]:
+    return {prompt.job_id for prompt in prompts}
 
 
 def _object(text: object) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The WebSocket: the order of its messages, previews, several API processes, late connections."""
 
+import asyncio
 import io
 import json
 import struct
@@ -14,7 +15,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from protocol.errors import JobFailed
+from protocol.queue.job import TERMINAL
 from service.app import create_app
+from service.auth.api_keys import User
+from service.dialects.comfyui import websocket
+from service.dialects.comfyui.stored import ACTIVE, Prompt, prompts_of
+from service.routes.deps import Services
 from tests.service.conftest import HOOKS, Running, running, serving, settings_for
 from tests.service.dialects.comfyui.comfy import (
     SOCKET,
@@ -177,6 +183,36 @@ def test_errors_and_interruptions(comfy: Running) -> None:
     assert [one["node_id"] for one in of(messages, "execution_interrupted")] == ["3"]
     item = ended(comfy.client, prompt_id)
     assert item["status"]["status_str"] == "error"
+
+
+@pytest.mark.parametrize("connected", [False, True], ids=["when it connects", "later"])
+def test_prompt_that_ends_while_lists_are_read_is_told_of_once(
+    held: Running, monkeypatch: pytest.MonkeyPatch, connected: bool
+) -> None:
+    """It is among the active prompts, which are read first, and among the ended ones."""
+    lists: list[int] = []
+
+    async def ending(services: Services, user: User, states: Any, limit: int) -> list[Prompt]:
+        if states is TERMINAL:
+            while await prompts_of(services, user, ACTIVE, limit):
+                held.worker.release()
+                await asyncio.sleep(0.01)
+            lists.append(limit)
+        return await prompts_of(services, user, states, limit)
+
+    monkeypatch.setattr(websocket, "prompts_of", ending)
+    if not connected:
+        prompt_id = queue(held.client, text_to_image(), client_id=SOCKET)
+    with socket(held.url) as sock:
+        if connected:
+            while len(lists) < 2:  # it waits for a notice
+                time.sleep(0.01)
+            prompt_id = queue(held.client, text_to_image(), client_id=SOCKET)
+        messages = until_done(sock, prompt_id)
+        second_id = queue(held.client, text_to_image(), client_id=SOCKET)
+        messages += until_done(sock, second_id)
+    ends = [one["prompt_id"] for one in of(messages, "execution_success")]
+    assert ends == [prompt_id, second_id]
 
 
 def test_another_api_process(comfy: Running, redis_server: RedisServer) -> None:
