@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from protocol.auth.api_keys import Scope
 from protocol.queue.job import FinishReason
@@ -113,6 +113,26 @@ def test_image_of_another_shape_is_resized_as_chosen(page: Page) -> None:
         expect(page.locator("#status")).not_to_contain_text("Warning")
     assert len(shown) == 3
     assert image_sizes(page) == [[32, 32]] * 3
+
+
+def test_form_cannot_be_submitted_before_its_script_is_loaded(
+    browser: Browser, darkroom_url: str
+) -> None:
+    """The browser would load the page again, without what was entered."""
+    held: list[Route] = []
+    page = new_page(browser)
+    page.route("**/studio.js", lambda route: held.append(route))
+    page.goto(darkroom_url, wait_until="commit")
+    page.locator("#prompt").fill("a cat")
+    expect(page.locator("#generate")).to_be_disabled()
+    page.locator("#seed").press("Enter")
+    while not held:
+        page.wait_for_timeout(10)
+    held[0].continue_()
+    expect(page.locator("#generate")).to_be_enabled()
+    expect(page.locator("#health")).to_have_text("ready")
+    assert page.locator("#prompt").input_value() == "a cat"
+    page.close()
 
 
 def test_error_is_shown_at_its_field(page: Page) -> None:

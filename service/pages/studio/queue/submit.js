@@ -56,7 +56,11 @@ function addControls(fields, files) {
   Object.assign(files, images);
 }
 
-export const startSubmitting = () => $("form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  generate();
-});
+/** Take the form's submissions. Its button is disabled until then, or a browser would load the page again. */
+export function startSubmitting() {
+  $("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    generate();
+  });
+  $("generate").disabled = false;
+}
