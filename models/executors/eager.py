@@ -1,9 +1,10 @@
 """Eager PyTorch, padded so that a row has the same bits in every batch.
 
-On a CPU two things depend on the number of rows: a single image takes another path through the
-convolutions, and small matrix products switch kernels. So a single row is duplicated, and the time
-embedding is computed on a fixed number of rows. The autoencoder runs on images one by one, which
-costs nothing: its time is proportional to their number.
+On a CPU three things depend on the number of rows: a single image takes another path through the
+convolutions, those of 1 x 1 pixels take another with one thread, and small matrix products switch
+kernels. So a single row is duplicated, convolutions of 1 x 1 pixels are marked as dilated, and the
+time embedding is computed on a fixed number of rows. The autoencoder runs on images one by one,
+which costs nothing: its time is proportional to their number.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.autoencoders.first_stage import FirstStage
 from models.executors.base import Executors, Network, Run, decoder, denoiser, encoder
-from models.networks.layers import RowLinear, row_multiple
+from models.networks.layers import RowLinear, dilated, row_multiple
 from models.networks.unet import UNet
 
 EMBEDDED_ROWS = 32  # from this number on matrix products on a CPU use one kernel
@@ -27,7 +28,9 @@ class Eager:
     def __init__(self, network: Network, *, same_bytes: bool) -> None:
         self._module = network.module
         self._same_bytes = same_bytes
-        self._embeddings = [m for m in network.module.modules() if isinstance(m, RowLinear)]
+        modules = list(network.module.modules())
+        self._embeddings = [m for m in modules if isinstance(m, RowLinear)]
+        self._pointwise = [m for m in modules if isinstance(m, nn.Conv2d) and _is_pointwise(m)]
         self.rows_run = 0  # since the start, padding included
 
     @torch.inference_mode()
@@ -39,12 +42,17 @@ class Eager:
             return out
         if rows == 1:
             inputs = tuple(t.expand(2, *t.shape[1:]) for t in inputs)
-        with row_multiple(self._embeddings, EMBEDDED_ROWS):
+        pointwise = self._pointwise if inputs[0].is_cpu else []
+        with row_multiple(self._embeddings, EMBEDDED_ROWS), dilated(pointwise):
             out = self._module(*inputs)
         return out[:rows]
 
     def with_weights(self, network: Network) -> Run:
         return Eager(network, same_bytes=self._same_bytes)
+
+
+def _is_pointwise(convolution: nn.Conv2d) -> bool:
+    return convolution.kernel_size == (1, 1) and convolution.dilation == (1, 1)
 
 
 def eager_executors(unet: UNet, first_stage: FirstStage, *, same_bytes: bool = True) -> Executors:

@@ -83,6 +83,23 @@ def row_multiple(layers: Sequence[RowLinear], multiple: int) -> Iterator[None]:
             layer.multiple = 1
 
 
+@contextmanager
+def dilated(convolutions: Sequence[nn.Conv2d]) -> Iterator[None]:
+    """Mark convolutions of 1 x 1 pixels as dilated within the context, which changes no output.
+
+    With one thread PyTorch computes them by oneDNN from sixteen rows on only, and by a kernel of
+    its own, which rounds differently, for fewer; dilated ones always by oneDNN (`use_mkldnn` in
+    ATen/native/Convolution.cpp).
+    """
+    try:
+        for convolution in convolutions:
+            convolution.dilation = (2, 2)
+        yield
+    finally:
+        for convolution in convolutions:
+            convolution.dilation = (1, 1)
+
+
 def halve(x: Tensor) -> Tensor:
     """Halve the resolution by the mean of every 2x2 pixels."""
     return F.avg_pool2d(x, 2)

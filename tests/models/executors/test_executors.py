@@ -22,8 +22,10 @@ from models.executors.merged import run_like
 from models.loading.loader import BUNDLED, load_model
 from models.networks.layers import ResnetBlock
 from models.networks.sharing import with_weights
+from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
 from models.tuning.executor_autotune import LARGEST_ERROR, ExecutorOptions, autotune_executors
+from tests.clients.stack import UNET
 from tests.support.tiny_models import write_tiny_sd, write_tiny_sdxl
 
 pytestmark = pytest.mark.early
@@ -116,6 +118,22 @@ def test_row_has_the_same_bits_in_any_batch(
             order[place] = 7
             out = run(*(t[order] for t in batch))
             assert torch.equal(out[place], alone), (network.name, rows, place)
+
+
+def test_row_has_the_same_bits_in_a_large_batch_with_one_thread() -> None:
+    """From sixteen rows on PyTorch has another kernel for convolutions of 1 x 1 pixels."""
+    torch.manual_seed(6)
+    network = base.denoiser(UNet(UNET).eval())
+    latents, *others = network.examples(40)
+    batch, run = (latents[..., :16, :8], *others), Eager(network, same_bytes=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = run(*(t[7:8] for t in batch))[0]
+        for rows in (8, 15, 16, 17, 32, 33, 40):
+            assert torch.equal(run(*(t[:rows] for t in batch))[7], alone), rows
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_eager_without_same_bytes_is_the_plain_module(parts: list[Network]) -> None:
