@@ -126,10 +126,11 @@ class RedisServer:
 def free_ports_in_a_row(count: int) -> int:
     """Return the first of several TCP ports of the loopback that are free at the moment.
 
-    They are below those that the system gives to programs that ask for any.
+    They are below those that the system gives to connections, and to programs that ask for any:
+    one of those could be taken before the caller listens. Hypothesis sets the seed of `random`.
     """
     while True:
-        first = random.randrange(20_000, 30_000)
+        first = random.SystemRandom().randrange(20_000, 30_000)
         with ExitStack() as listeners, suppress(OSError):
             for port in range(first, first + count):
                 listeners.enter_context(socket.create_server(("127.0.0.1", port)))
@@ -138,7 +139,4 @@ def free_ports_in_a_row(count: int) -> int:
 
 def free_port() -> int:
     """Return a TCP port of the loopback that is free at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    return free_ports_in_a_row(1)
