@@ -12,11 +12,11 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.autoencoders.first_stage import FirstStage
 from models.executors.base import Executors, Network, Run, decoder, denoiser, encoder
-from models.networks.layers import RowLinear, dilated, row_multiple
+from models.networks.layers import RowLinear, dilated, pointwise_convolutions, row_multiple
 from models.networks.unet import UNet
 
 EMBEDDED_ROWS = 32  # from this number on matrix products on a CPU use one kernel
@@ -28,9 +28,8 @@ class Eager:
     def __init__(self, network: Network, *, same_bytes: bool) -> None:
         self._module = network.module
         self._same_bytes = same_bytes
-        modules = list(network.module.modules())
-        self._embeddings = [m for m in modules if isinstance(m, RowLinear)]
-        self._pointwise = [m for m in modules if isinstance(m, nn.Conv2d) and _is_pointwise(m)]
+        self._embeddings = [m for m in network.module.modules() if isinstance(m, RowLinear)]
+        self._pointwise = pointwise_convolutions(network.module)
         self.rows_run = 0  # since the start, padding included
 
     @torch.inference_mode()
@@ -49,10 +48,6 @@ class Eager:
 
     def with_weights(self, network: Network) -> Run:
         return Eager(network, same_bytes=self._same_bytes)
-
-
-def _is_pointwise(convolution: nn.Conv2d) -> bool:
-    return convolution.kernel_size == (1, 1) and convolution.dilation == (1, 1)
 
 
 def eager_executors(unet: UNet, first_stage: FirstStage, *, same_bytes: bool = True) -> Executors:

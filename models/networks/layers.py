@@ -83,6 +83,11 @@ def row_multiple(layers: Sequence[RowLinear], multiple: int) -> Iterator[None]:
             layer.multiple = 1
 
 
+def pointwise_convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    """Return the convolutions of 1 x 1 pixels in a module."""
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+
+
 @contextmanager
 def dilated(convolutions: Sequence[nn.Conv2d]) -> Iterator[None]:
     """Mark convolutions of 1 x 1 pixels as dilated within the context, which changes no output.

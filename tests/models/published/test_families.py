@@ -22,7 +22,7 @@ from models.denoising.sampling_params import SamplingParams
 from models.loading.inspection import inspect_checkpoint
 from models.loading.loader import load_model
 from models.networks.config import UNetConfig
-from models.networks.layers import dilated
+from models.networks.layers import dilated, pointwise_convolutions
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
 from tests.models.pipeline.test_pipeline import as_tensor, assert_same_image, ours, photo
@@ -193,8 +193,7 @@ def test_image_of_a_folder_equals_diffusers(published: Published, tmp_path: Path
         pipe: Any = diffusers.DiffusionPipeline.from_pretrained(folder, **left_out)
     model = load_model(str(folder), torch.device("cpu"))
     # By the kernel that ours uses: the flow model makes two levels of the kernels' difference.
-    convolutions = [m for m in pipe.unet.modules() if isinstance(m, torch.nn.Conv2d)]
-    with dilated([each for each in convolutions if each.kernel_size == (1, 1)]):
+    with dilated(pointwise_convolutions(pipe.unet)):
         assert_equal_images(model, pipe, params_of(published))
 
 
