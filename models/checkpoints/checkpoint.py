@@ -36,6 +36,7 @@ from models.checkpoints.files import (
 )
 from models.checkpoints.hub import Download, fetch, is_hub_id
 from models.checkpoints.key_plan import Shape
+from models.checkpoints.meta import meta_device
 from models.checkpoints.weights import Weights
 
 __all__ = [
@@ -109,7 +110,7 @@ def build_on_meta(config_file: Path, build: Callable[[dict[str, Any]], M]) -> M:
     """
     config = read_json(config_file)
     try:
-        with torch.device("meta"):
+        with meta_device():
             return build(config)
     except CheckpointError as error:
         raise type(error)(f"{config_file}: {error}") from error

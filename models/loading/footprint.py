@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from models.autoencoders.first_stage import FirstStage
+from models.checkpoints.meta import META
 from models.networks.safety_checker import load_safety_checker
 from models.pipeline import LatentDiffusion
-
-META = torch.device("meta")
 
 
 def weights_bytes(model: LatentDiffusion, dtype: torch.dtype, *, safety: bool = False) -> int:

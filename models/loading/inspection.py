@@ -36,6 +36,7 @@ from models.checkpoints.hub import is_hub_id
 from models.checkpoints.key_plan import Shape
 from models.checkpoints.keys.adapters import unsupported_adapter
 from models.checkpoints.keys.embeddings import placeholders, vector_keys
+from models.checkpoints.meta import META
 from models.checkpoints.model_index import component_class
 from models.checkpoints.readers.headers import read_header
 from models.checkpoints.readers.stored_files import (
@@ -45,7 +46,7 @@ from models.checkpoints.readers.stored_files import (
     hub_files,
 )
 from models.loading.checkpoint_report import CheckpointReport, ComponentReport
-from models.loading.footprint import META, network_bytes, weights_bytes
+from models.loading.footprint import network_bytes, weights_bytes
 from models.loading.loader import BUNDLED, load_model
 from models.loading.pipelines import pipeline_of
 from models.loading.scheduler import read_noise_schedule, scheduler_notes

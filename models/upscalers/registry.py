@@ -12,6 +12,7 @@ from models.checkpoints.checkpoint import load_component, read_json
 from models.checkpoints.detect.kinds import OTHER_UPSCALER
 from models.checkpoints.errors import UnsupportedConfig
 from models.checkpoints.files import weight_files
+from models.checkpoints.meta import meta_device
 from models.checkpoints.weights import Weights
 from models.upscalers.compact import CompactConfig, SRVGGNetCompact
 from models.upscalers.config import UpscalerConfig
@@ -67,5 +68,5 @@ def upscaler_config(folder: Path) -> UpscalerConfig:
     """
     if not is_ours(folder):
         return _load_other(folder, torch.float32, torch.device("cpu")).config
-    with torch.device("meta"):
+    with meta_device():
         return build_upscaler(read_json(folder / "config.json")).config
