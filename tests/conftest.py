@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import hypothesis
 import pytest
@@ -19,6 +18,7 @@ from tests.support.file_schedule import (
     process_count,
 )
 from tests.support.redis_server import RedisServer
+from tests.support.trusted_authority import trust_one_authority
 
 # Of a property that sets no number of its own.
 SOME_EXAMPLES, ALL_EXAMPLES = 40, 100
@@ -31,8 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     gain nothing from more, and threads of one operator wait for each other for long on busy cores.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # One certificate instead of all public ones, which each client of httpx would read for 20 ms.
-    os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).parent / "support/authority.pem"))
+    trust_one_authority()
     if shutil.which("nvidia-smi") is None:
         # Run Triton's kernels in its interpreter. Triton reads this when it is first imported.
         os.environ.setdefault("TRITON_INTERPRET", "1")

