@@ -67,7 +67,7 @@ class DetectedFile:
         """
         if ema is None or (ema and network_prefix(self.shapes) != UNET):
             return self
-        if network_prefix(self.shapes) != UNET or averaged_plan(self.shapes, self.family) is None:
+        if not self._has_averages:
             raise CheckpointError(
                 f"ema is {str(ema).lower()}, and the file holds one set of weights, not both of "
                 "model.diffusion_model.* and model_ema.*"
@@ -94,8 +94,9 @@ class DetectedFile:
         if network == UNET:
             names = self.family.components
             plans = {name: COMPONENT_PLANS[name](self.shapes, self.family) for name in names}
-            last_step = {"unet": last_step_plan(self.shapes, self.family)}
-            return plans | last_step if self.ema is False else plans
+            if self.ema is False:
+                plans["unet"] = last_step_plan(self.shapes, self.family)
+            return plans
         if network is not None:
             plan = prefixed(unet_plan(below(network, self.shapes), self.family.heads), network)
         elif first_stage is not None:
@@ -105,6 +106,13 @@ class DetectedFile:
         else:
             plan = diffusers_plan(self.shapes)
         return {_ONLY: plan}
+
+    @property
+    def _has_averages(self) -> bool:
+        if network_prefix(self.shapes) != UNET:
+            return False
+        last_step = last_step_plan(self.shapes, self.family)
+        return averaged_plan(last_step, self.shapes) is not None
 
     @property
     def held(self) -> Mapping[str, KeyPlan]:

@@ -86,15 +86,15 @@ def last_step_plan(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
     return prefixed(unet_plan(below(UNET, shapes), family.heads), UNET)
 
 
-def averaged_plan(shapes: Mapping[str, Shape], family: Family) -> KeyPlan | None:
+def averaged_plan(last_step: KeyPlan, shapes: Mapping[str, Shape]) -> KeyPlan | None:
     """Return the key plan of the UNet's averaged weights; None for a file without all of them."""
-    plan = last_step_plan(shapes, family)
-    averaged = {name: KeySource(_averaged(part.key), part.cut) for name, part in plan.items()}
+    averaged = {name: KeySource(_averaged(part.key), part.cut) for name, part in last_step.items()}
     return averaged if all(part.key in shapes for part in averaged.values()) else None
 
 
 def _unet(shapes: Mapping[str, Shape], family: Family) -> KeyPlan:
-    return averaged_plan(shapes, family) or last_step_plan(shapes, family)
+    plan = last_step_plan(shapes, family)
+    return averaged_plan(plan, shapes) or plan
 
 
 def _averaged(key: str) -> str:

@@ -20,7 +20,7 @@ class Rule:
 
     @cached_property
     def compiled(self) -> re.Pattern[str]:
-        return re.compile(self.pattern)
+        return re.compile(rf"\A(?:{self.pattern})\Z")
 
 
 def apply(rules: Iterable[Rule], keys: Iterable[str]) -> KeyPlan:
@@ -32,8 +32,9 @@ def apply(rules: Iterable[Rule], keys: Iterable[str]) -> KeyPlan:
     plan: KeyPlan = {}
     for key in keys:
         for rule in rules:
-            if match := rule.compiled.fullmatch(key):
-                plan[match.expand(rule.name)] = KeySource(key, rule.cut)
+            if rule.compiled.match(key):
+                # Templates of `sub` are cached, unlike those of `Match.expand`.
+                plan[rule.compiled.sub(rule.name, key)] = KeySource(key, rule.cut)
     return plan
 
 

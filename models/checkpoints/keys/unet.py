@@ -8,7 +8,8 @@ the same blocks going down, with a convolution at each output.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from models.checkpoints.errors import UnknownFamily
@@ -81,13 +82,29 @@ def unet_plan(keys: Collection[str], heads: Heads) -> KeyPlan:
 
     Raises UnknownFamily.
     """
-    return apply(_rules(frozenset(keys), heads), keys)
+    below = _by_module(keys)
+    plan: KeyPlan = {}
+    for old, new in _modules(frozenset(keys), below):
+        own = below.get(old, [])
+        plan |= apply(_module_rules(frozenset(own), old, new, heads), own)
+    return plan
 
 
-def _rules(keys: frozenset[str], heads: Heads) -> list[Rule]:
+def _by_module(keys: Iterable[str]) -> Mapping[str, list[str]]:
+    """Return the keys below each module of up to three names, as all modules of `_modules` have."""
+    below: defaultdict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        names = key.split(".", 3)
+        for count in range(1, len(names)):
+            below[".".join(names[:count])].append(key)
+    return dict(below)
+
+
+def _modules(keys: frozenset[str], below: Collection[str]) -> list[tuple[str, str]]:
+    """Return the modules with parameters, their names there and ours."""
     blocks = _blocks(keys)
     ends = {old.format(n=n): new.format(n=n) for old, new in _ENDS.items() for n in range(64)}
-    modules = [(old, new) for old, new in ends.items() if any(_below(key, old) for key in keys)]
+    modules = [(old, new) for old, new in ends.items() if old in below]
     for kind, block, child in sorted(_children(keys)):
         old = f"{kind}_blocks.{block}.{child}"
         attends = f"{old}.norm.weight" in keys
@@ -95,11 +112,7 @@ def _rules(keys: frozenset[str], heads: Heads) -> list[Rule]:
             modules.append((old, blocks.up(block, child, attends=attends)))
         elif block > 0 and child < 2:
             modules.append((old, blocks.down(block, child)))
-    return [rule for old, new in modules for rule in _module_rules(keys, old, new, heads)]
-
-
-def _below(key: str, module: str) -> bool:
-    return key.startswith(module + ".")
+    return modules
 
 
 def _module_rules(keys: frozenset[str], old: str, new: str, heads: Heads) -> list[Rule]:
