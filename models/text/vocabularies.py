@@ -291,7 +291,7 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _ids(backend: Backend, *tokens: str) -> list[int]:
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    if missing := [token for token in tokens if token not in vocabulary]:
+    ids = [backend.token_to_id(token) for token in tokens]
+    if missing := [token for token, number in zip(tokens, ids, strict=True) if number is None]:
         raise CheckpointError(f"the vocabulary lacks the tokens {missing}")
-    return [vocabulary[token] for token in tokens]
+    return [number for number in ids if number is not None]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import transformers
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import models.text.cleaning
@@ -32,9 +33,12 @@ PROMPTS = [
     "the cat! !",
 ]
 
-# Typical text, and targets of cleaning: entities, wrong decodings, wide letters. Characters that no
-# Unicode standard had yet assigned are letters to one library and punctuation to another.
-assigned = st.characters(exclude_categories=("Cn", "Co", "Cs"))
+# Characters that no Unicode standard had yet assigned: letters to one library and punctuation to
+# another.
+UNASSIGNED = "Cn"
+
+# Typical text, and targets of cleaning: entities, wrong decodings, wide letters.
+assigned = st.characters(exclude_categories=(UNASSIGNED, "Co", "Cs"))
 texts = st.lists(
     st.one_of(
         st.text(assigned, max_size=8),
@@ -106,6 +110,8 @@ def test_ids_are_the_recorded_ones_of_open_clip(
 def test_ids_are_those_of_open_clip(
     published: Tokenizer, open_clip: Callable[[str], list[int]], text: str
 ) -> None:
+    # Cleaning reads ":\xd5\x98" as ":\u0558", a letter since a later Unicode standard.
+    assume(UNASSIGNED not in map(unicodedata.category, models.text.cleaning.clean(text)))
     assert published.tokens(text) == open_clip(text), ascii(text)
 
 
