@@ -25,19 +25,24 @@ DEV := .venv/installed-dev-$(CONTENT)
 # What `make test` runs at the same time: many tests wait for other programs.
 AT_ONCE := --no-print-directory --jobs=3 types client-packages tests
 
-.PHONY: run test test-all tests check lint types format clients client-packages chaos bench docs lock \
-	compose-test
+.PHONY: run test test-all tests prepare programs check lint types format clients client-packages chaos \
+	bench docs lock compose-test
 
 run: $(RUN)
 	@exec $(BIN)/darkroom up --home var/stack
 
-test: lint
-	@.ci/programs
+test: prepare
 	@$(MAKE) $(AT_ONCE)
 
-test-all: lint
-	@.ci/programs
+test-all: prepare
 	@$(MAKE) $(AT_ONCE) MARKS='-m ""'
+
+# pip keeps one processor busy for a minute.
+prepare:
+	@$(MAKE) --no-print-directory --jobs=2 lint programs
+
+programs:
+	@.ci/programs
 
 # With compiled modules, which pytest, and each program that a test starts, otherwise compile again.
 tests: export PYTHONDONTWRITEBYTECODE=

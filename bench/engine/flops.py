@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.common.workloads import Workload
 from models.autoencoders.first_stage_config import FirstStageConfig
 from models.autoencoders.registry import build_first_stage
+from models.checkpoints.meta import meta_device
 from models.conditioners.clip import text_stages
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.text_encoder import TextEncoder
@@ -32,7 +33,7 @@ SMOKE_SIDE = 256  # of the matrices of a smoke run
 
 def unet_flops(config: UNetConfig, latent_side: int) -> int:
     """Count the operations of one row through the network."""
-    with torch.device("meta"):
+    with meta_device():
         network = UNet(config)
         x = torch.empty(1, config.in_channels, latent_side, latent_side)
         width = config.cross_attention_dim
@@ -45,7 +46,7 @@ def unet_flops(config: UNetConfig, latent_side: int) -> int:
 
 def decode_flops(config: FirstStageConfig, latent_side: int) -> int:
     """Count the operations of decoding one image."""
-    with torch.device("meta"):
+    with meta_device():
         network = build_first_stage(config.to_dict())
         latents = torch.empty(1, config.latent_channels, latent_side, latent_side)
         with FlopCounterMode(display=False) as counter:
@@ -55,7 +56,7 @@ def decode_flops(config: FirstStageConfig, latent_side: int) -> int:
 
 def encode_flops(config: FirstStageConfig, side: int) -> int:
     """Count the operations of encoding one image."""
-    with torch.device("meta"):
+    with meta_device():
         network = build_first_stage(config.to_dict())
         with FlopCounterMode(display=False) as counter:
             network.encode(torch.empty(1, config.in_channels, side, side))
@@ -64,7 +65,7 @@ def encode_flops(config: FirstStageConfig, side: int) -> int:
 
 def text_flops(config: TextEncoderConfig) -> int:
     """Count the operations of encoding one row of tokens."""
-    with torch.device("meta"):
+    with meta_device():
         network = TextEncoder(config)
         with FlopCounterMode(display=False) as counter:
             network(torch.zeros(1, TOKENS, dtype=torch.long))

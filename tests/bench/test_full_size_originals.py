@@ -21,6 +21,7 @@ from bench.full_size.originals import (
     published,
     write_checkpoint,
 )
+from models.checkpoints.meta import meta_device
 from tests.support.shared_files import shared_file
 
 pytestmark = pytest.mark.early
@@ -34,7 +35,7 @@ DTYPES = {"F32": torch.float32, "I32": torch.int32, "I64": torch.int64}
 def test_written_checkpoint_has_the_published_names_shapes_and_types(name: str) -> None:
     stored = f"{name}.ckpt" if name.startswith("sd-") else f"ldm.{name}"
     keys = shared_file(f"facts/checkpoints/keys/original/{stored}.json")
-    with torch.device("meta"):
+    with meta_device():
         state = published(shared_file("facts/checkpoints/configs"), name).state()
     tensors = json.loads(keys.read_text("utf-8"))["tensors"]
     assert {key: (tensor.dtype, list(tensor.shape)) for key, tensor in state.items()} == {

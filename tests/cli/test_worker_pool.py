@@ -39,12 +39,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class RunningPool:
-    """A running `darkroom worker --devices cpu,cpu` and the Redis it works for."""
+    """A running `darkroom worker --devices` and the Redis it works for."""
 
-    def __init__(self, process: subprocess.Popen[bytes], settings: Settings) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], settings: Settings, size: int) -> None:
         self.process = process
         self.settings = settings
-        wait_until(lambda: len(self.serving()) == 2, "two workers serve")
+        wait_until(lambda: len(self.serving()) == size, f"{size} workers serve")
 
     def serving(self) -> set[str]:
         with connect(self.settings.redis_url) as redis:
@@ -65,8 +65,14 @@ class RunningPool:
             return queue.submit(GenerationRequest.model_validate(request))
 
 
+def command(size: int) -> list[str]:
+    return [sys.executable, "-m", "darkroom", "worker", "--devices", ",".join(size * ["cpu"])]
+
+
 @contextmanager
-def running_pool(redis_url: str, model: Path, folder: Path, **more: str) -> Iterator[RunningPool]:
+def running_pool(
+    redis_url: str, model: Path, folder: Path, size: int = 2, **more: str
+) -> Iterator[RunningPool]:
     store = (folder / "images").as_uri()
     environment = {
         **os.environ,
@@ -78,10 +84,9 @@ def running_pool(redis_url: str, model: Path, folder: Path, **more: str) -> Iter
         "DARKROOM_WORKER_METRICS_PORT": "0",
         **more,
     }
-    command = [sys.executable, "-m", "darkroom", "worker", "--devices", "cpu,cpu"]
-    with subprocess.Popen(command, env=environment) as process:
+    with subprocess.Popen(command(size), env=environment) as process:
         try:
-            yield RunningPool(process, Settings(redis_url=redis_url, object_store_url=store))
+            yield RunningPool(process, Settings(redis_url=redis_url, object_store_url=store), size)
         finally:
             process.kill()
 
@@ -124,7 +129,7 @@ def test_second_sigterm_requeues_the_running_jobs(
 
 
 def test_killed_pool_leaves_no_worker(redis_url: str, model: Path, tmp_path: Path) -> None:
-    with running_pool(redis_url, model, tmp_path) as pool:
+    with running_pool(redis_url, model, tmp_path, size=1) as pool:
         workers = pool.workers()
         pool.process.kill()
         for pid in workers:
@@ -133,7 +138,7 @@ def test_killed_pool_leaves_no_worker(redis_url: str, model: Path, tmp_path: Pat
 
 def test_worker_that_cannot_start_ends_the_pool(redis_url: str, tmp_path: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "darkroom", "worker", "--devices", "cpu,cpu"],
+        command(size=2),
         env={
             **os.environ,
             "REDIS_URL": redis_url,

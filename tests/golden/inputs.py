@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from diffusers import ControlNetModel
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save_file
+
+from models.checkpoints.meta import meta_device
 
 MARK = "@"  # before the name of an image in a request
 Array = NDArray[np.float32]
@@ -158,7 +159,7 @@ def write_controlnet(folder: Path, seed: int) -> None:
     Weights are uniform with the variance 1 / inputs, so that activations neither grow nor vanish.
     """
     generator = np.random.default_rng(seed)
-    with torch.device("meta"):
+    with meta_device():
         network = ControlNetModel(**CONTROLNET)
     tensors = {
         name: controlnet_tensor(generator, name, tuple(tensor.shape))

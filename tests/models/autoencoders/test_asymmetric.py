@@ -20,6 +20,7 @@ from models.autoencoders.pixels import to_bytes
 from models.autoencoders.registry import build_first_stage
 from models.checkpoints.detect.single_file import single_file_folder
 from models.checkpoints.errors import CheckpointError
+from models.checkpoints.meta import meta_device
 from models.denoising.sampling_params import SamplingParams
 from models.executors.tiling import Tiling, tiled
 from models.loading.inspection import inspect_checkpoint
@@ -91,7 +92,7 @@ def inpainted_by_diffusers(folder: Path) -> Any:
 
 @pytest.mark.parametrize("config", [PUBLISHED, LARGER], ids=["x-1-5", "x-2"])
 def test_keys_and_shapes_are_those_of_diffusers(config: dict[str, Any]) -> None:
-    with torch.device("meta"):
+    with meta_device():
         expected = diffusers.AsymmetricAutoencoderKL.from_config(config)
         ours = build_first_stage(config)
         saved_again = build_first_stage(config | dict(expected.config))
@@ -236,7 +237,7 @@ def test_several_images_of_a_batch_are_those_of_each_alone(model: LatentDiffusio
     ],
 )
 def test_bad_configuration_is_refused(changes: dict[str, Any], words: str) -> None:
-    with torch.device("meta"), pytest.raises(CheckpointError, match=words):
+    with meta_device(), pytest.raises(CheckpointError, match=words):
         build_first_stage(PUBLISHED | changes)
 
 

@@ -7,11 +7,11 @@ import re
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from models.autoencoders.first_stage import FirstStage
 from models.autoencoders.registry import build_first_stage
+from models.checkpoints.meta import meta_device
 from models.networks.bert import BertConfig, BertEncoder
 from tests.models.autoencoders.compvis import original_names
 from tests.models.checkpoints.references import bert_name
@@ -26,7 +26,7 @@ def shapes(module: nn.Module) -> Shapes:
 
 
 def on_meta(config: dict[str, Any]) -> FirstStage:
-    with torch.device("meta"):
+    with meta_device():
         return build_first_stage(config)
 
 
@@ -104,7 +104,7 @@ def is_projection(name: str) -> bool:
     ],
 )
 def test_text_encoders_of_the_paper(checkpoint: str, config: BertConfig) -> None:
-    with torch.device("meta"):
+    with meta_device():
         ours = shapes(BertEncoder(config))
     published = conditioning_keys(checkpoint)
     # The unused head is left out, here and when files are read.

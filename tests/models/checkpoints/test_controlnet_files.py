@@ -23,6 +23,7 @@ from models.checkpoints.detect.families import detect_family
 from models.checkpoints.detect.training_facts import POOLED
 from models.checkpoints.errors import CheckpointError
 from models.checkpoints.key_plan import Shape
+from models.checkpoints.meta import meta_device
 from models.loading.controlnets import load_controlnet
 from models.loading.inspection import inspect_checkpoint
 from models.networks.controlnet import ControlNet, ControlNetConfig
@@ -55,7 +56,7 @@ def original_name(name: str) -> str:
 
 def test_every_published_key_is_used() -> None:
     config = ControlNetConfig.from_dict(published(CANNY, "config.json"))
-    with torch.device("meta"):
+    with meta_device():
         ours = {n: tuple(t.shape) for n, t in ControlNet(config).state_dict().items()}
     file: dict[str, Shape] = {original_name(name): shape for name, shape in ours.items()}
     assert len(file) == 340

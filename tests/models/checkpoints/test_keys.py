@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
 from models.autoencoders.registry import build_first_stage
 from models.checkpoints.detect.configs import first_stage_config
@@ -15,6 +14,7 @@ from models.checkpoints.detect.families import detect_family, families
 from models.checkpoints.errors import UnknownFamily
 from models.checkpoints.key_plan import KeyPlan, Shape, shapes_of
 from models.checkpoints.keys.paddle import paddle_plan
+from models.checkpoints.meta import meta_device
 from models.networks.config import TextEncoderConfig, UNetConfig
 from tests.models.checkpoints.networks import BUILDERS
 from tests.models.checkpoints.published import FAMILIES, FIRST_STAGES, mapping, original
@@ -22,7 +22,7 @@ from tests.support.published import REFINER, SD15, SDXL, key_list, published
 
 
 def network_shapes(component: str, config: dict[str, Any]) -> dict[str, Shape]:
-    with torch.device("meta"):
+    with meta_device():
         network = BUILDERS[component](config)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
@@ -135,7 +135,7 @@ def comparable(config: UNetConfig) -> dict[str, Any]:
 
 
 def build_on_meta(config: dict[str, Any]) -> Any:
-    with torch.device("meta"):
+    with meta_device():
         return build_first_stage(config)
 
 

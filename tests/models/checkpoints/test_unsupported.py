@@ -16,6 +16,7 @@ from models.checkpoints.checkpoint import resolve
 from models.checkpoints.convert.conversion import Conversion
 from models.checkpoints.detect.kinds import detect_kind
 from models.checkpoints.errors import UnknownFamily
+from models.checkpoints.meta import meta_device
 from models.loading.inspection import inspect_checkpoint
 from models.loading.loader import load_model
 
@@ -98,7 +99,7 @@ ORIGINAL = {
 
 
 def keys_of(class_name: str, settings: dict[str, Any]) -> list[str]:
-    with torch.device("meta"), warnings.catch_warnings():
+    with meta_device(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = getattr(diffusers, class_name)(**SMALL, **settings)
     return list(network.state_dict())

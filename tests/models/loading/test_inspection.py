@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from models.checkpoints.errors import CheckpointError
+from models.checkpoints.meta import meta_device
 from models.checkpoints.readers.headers import ITEM_BYTES, read_header
 from models.loading.inspection import inspect_checkpoint
 from models.networks.controlnet import ControlNet, ControlNetConfig
@@ -205,7 +205,7 @@ def test_extra_network_is_described(tiny: Path, tmp_path: Path) -> None:
 def test_controlnet_in_one_file_is_described(tmp_path: Path) -> None:
     """By the published keys of its UNet, and a ControlNet's own."""
     config = ControlNetConfig.from_dict(published(CANNY, "config.json"))
-    with torch.device("meta"):
+    with meta_device():
         ours = {n: tuple(t.shape) for n, t in ControlNet(config).state_dict().items()}
     file = tmp_path / "control_v11p_sd15_canny.safetensors"
     write_header(file, {original_name(name): ("F16", shape) for name, shape in ours.items()})

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints.meta import meta_device
 from models.lora.errors import LoraError
 from models.lora.factors import Factors
 from models.lora.layers import Layer, Layers
@@ -105,7 +106,7 @@ def test_original_names_equal_those_of_published_files(model: str, mapping: str)
     config = UNetConfig.from_dict(published(model, "unet/config.json"))
     file = shared_file(f"facts/checkpoints/keys/mapping/{mapping}.unet.json")
     expected = json.loads(file.read_text("utf-8"))
-    with torch.device("meta"):
+    with meta_device():
         unet = UNet(config)
     layers = Layers.of({UNET: unet}, config)
     assert len(layers.shapes) == sum(len(shape) > 1 for shape in key_list(f"{model}.unet").values())

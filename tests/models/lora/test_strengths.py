@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.checkpoints.meta import meta_device
 from models.lora.layers import Layers
 from models.lora.merging import Strength, layers_of, networks, with_loras
 from models.lora.names import TEXT, UNET
@@ -51,7 +52,7 @@ def test_clients_and_models_mean_the_same_blocks() -> None:
 )  # fmt: skip
 def test_blocks_of_published_models(model: str, expected: dict[str, str]) -> None:
     config = UNetConfig.from_dict(published(model, "unet/config.json"))
-    with torch.device("meta"):
+    with meta_device():
         layers = Layers.of({UNET: UNet(config)}, config)
     found = {path: BLOCKS[layers.blocks[f"{path}.proj_in"]] for path in expected}
     assert found == expected

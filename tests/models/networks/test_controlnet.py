@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.checkpoints.detect.detected_file import detect_file
 from models.checkpoints.errors import UnsupportedConfig
+from models.checkpoints.meta import meta_device
 from models.networks.config import UNetConfig
 from models.networks.controlnet import ControlNet, ControlNetConfig
 from models.networks.unet import AddedConditioning, Residuals, UNet
@@ -52,7 +53,7 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
 
 def test_parameters_are_those_of_diffusers_at_the_published_configuration() -> None:
     config = published(CANNY, "config.json")
-    with torch.device("meta"):
+    with meta_device():
         ours = ControlNet(ControlNetConfig.from_dict(config)).state_dict()
         theirs = diffusers.ControlNetModel.from_config(config).state_dict()
     assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
@@ -63,7 +64,7 @@ def test_parameters_are_those_of_diffusers_at_the_published_configuration() -> N
 @pytest.mark.parametrize("unet", [SSD_1B_UNET, VEGA_UNET], ids=["ssd-1b", "segmind-vega"])
 def test_parameters_for_networks_distilled_block_by_block(unet: dict[str, Any]) -> None:
     """With another number of transformer blocks after each resnet; also as of a single file."""
-    with torch.device("meta"), warnings.catch_warnings():
+    with meta_device(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reference = diffusers.UNet2DConditionModel.from_config(unet)
         theirs = diffusers.ControlNetModel.from_unet(reference, load_weights_from_unet=False)
@@ -147,7 +148,7 @@ def test_configurations_survive_json_and_are_read_by_diffusers(model: str, pools
     config = ControlNetConfig.from_dict(published)
     written = json.loads(json.dumps(config.to_dict()))
     assert ControlNetConfig.from_dict(written) == config
-    with torch.device("meta"):
+    with meta_device():
         theirs = diffusers.ControlNetModel.from_config(written).state_dict()
         ours = ControlNet(config).state_dict()
     assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}

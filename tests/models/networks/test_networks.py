@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.autoencoders.first_stage_config import AutoencoderConfig
 from models.checkpoints.errors import UnsupportedConfig
+from models.checkpoints.meta import meta_device
 from models.networks.config import TextEncoderConfig, UNetConfig
 from models.networks.text_encoder import TextEncoder
 from models.networks.unet import AddedConditioning, UNet
@@ -59,7 +60,7 @@ PUBLISHED_WEIGHTS = [
 def test_parameters_are_those_of_the_published_file(
     model: str, part: str, network: Any, config: Any, keys: str
 ) -> None:
-    with torch.device("meta"):
+    with meta_device():
         module = network(config.from_dict(published(model, f"{part}/config.json")))
     assert shapes(module) == key_list(keys)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from models.checkpoints.checkpoint import CheckpointMissing
 from models.checkpoints.errors import UnsupportedConfig
+from models.checkpoints.meta import meta_device
 from models.networks.safety_checker import (
     CONCEPTS,
     SPECIAL_CARE,
@@ -96,7 +97,7 @@ def test_files_in_the_published_spelling_are_read_too(
 
 def test_parameters_are_those_of_the_published_file() -> None:
     config = VisionConfig.from_dict(published(SD15, "safety_checker/config.json"))
-    with torch.device("meta"):
+    with meta_device():
         checker = SafetyChecker(config)
     shapes = {name: tuple(p.shape) for name, p in checker.state_dict().items()}
     positions = "vision_model.vision_model.embeddings.position_ids"  # just 0, 1, 2, …

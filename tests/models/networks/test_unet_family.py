@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.checkpoints.errors import UnsupportedConfig
 from models.checkpoints.keys.diffusers import diffusers_plan
+from models.checkpoints.meta import meta_device
 from models.executors import base
 from models.executors.eager import Eager
 from models.networks.config import UNetConfig
@@ -96,7 +97,7 @@ def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def on_meta(config: dict[str, Any]) -> UNet:
-    with torch.device("meta"):
+    with meta_device():
         return UNet(UNetConfig.from_dict(config))
 
 
@@ -144,7 +145,7 @@ def test_the_inpainting_file_is_stable_diffusions_with_nine_channels() -> None:
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_networks_have_the_shapes_of_their_diffusers_classes(name: str) -> None:
     config = paper_config(name)
-    with torch.device("meta"):
+    with meta_device():
         theirs = reference(config)
     assert shapes(on_meta(config)) == shapes(theirs)
 

@@ -18,6 +18,7 @@ from PIL import Image
 from models.autoencoders.autoencoder_kl import AutoencoderKL
 from models.autoencoders.first_stage_config import AutoencoderConfig
 from models.checkpoints.errors import UnsupportedConfig
+from models.checkpoints.meta import meta_device
 from models.denoising.sampling_params import SamplingParams
 from models.loading.inspection import inspect_checkpoint
 from models.loading.loader import load_model
@@ -234,7 +235,7 @@ def test_image_of_a_flow_matched_model_equals_diffusers(
 
 @pytest.mark.parametrize("published", FAMILIES, ids=str)
 def test_parameters_at_the_published_size_are_those_of_diffusers(published: Published) -> None:
-    with torch.device("meta"), warnings.catch_warnings():
+    with meta_device(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reference = diffusers.UNet2DConditionModel.from_config(dict(published.unet))
         unet = UNet(UNetConfig.from_dict({**reference.config}))

@@ -21,6 +21,7 @@ import transformers
 from torch import nn
 
 from models.autoencoders.registry import build_first_stage
+from models.checkpoints.meta import meta_device
 from models.denoising.sampling_params import SamplingParams
 from models.loading.loader import load_model
 from models.networks.config import TextEncoderConfig, UNetConfig
@@ -72,7 +73,7 @@ def test_at_full_size_every_parameter_has_its_published_name_and_shape(
     checkpoint: Published,
 ) -> None:
     name = checkpoint.name
-    with torch.device("meta"):
+    with meta_device():
         unet = UNet(UNetConfig.from_dict(published(name, "unet/config.json")))
         first_stage = build_first_stage(published(name, "vae/config.json"))
         texts = {

@@ -19,6 +19,7 @@ import transformers
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
 from torch import Tensor
 
+from models.checkpoints.meta import meta_device
 from models.conditioners.unconditional import ClassConditioner, LayoutConditioner
 from models.denoising.sampling_params import Box, SamplingParams
 from models.loading.loader import load_model
@@ -219,7 +220,7 @@ def test_boxes(model: LatentDiffusion) -> None:
 
 def test_published_vocabulary_has_room_for_thirty_objects(tmp_path: Path) -> None:
     encoder = small_models.bert(8192, 92)
-    with torch.device("meta"):
+    with meta_device():
         conditioner = LayoutConditioner(BertEncoder(encoder), CPU)
     assert (conditioner.max_boxes, conditioner.classes) == (30, 512)
     tokens = conditioner.tokens((Box(511, 1.0, 1.0, 1.0, 1.0),) * 30)

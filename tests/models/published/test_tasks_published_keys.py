@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from models.autoencoders.registry import build_first_stage
 from models.checkpoints.detect.detected_file import detect_file
 from models.checkpoints.key_plan import shapes_of
+from models.checkpoints.meta import meta_device
 from models.loading.pipelines import PIPELINES
 from models.networks.bert import BertConfig, BertEncoder
 from models.networks.config import UNetConfig
@@ -61,7 +61,7 @@ def test_parameters_and_checkpoint_keys_match(checkpoint: str, task: str) -> Non
     assert set(file.plans) <= set(BUILD)
     for name, plan in file.plans.items():
         published = shapes_of(plan, file.shapes)
-        with torch.device("meta"):
+        with meta_device():
             network = BUILD[name](file.config(name, 1.0))
         ours = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
         used = {key: shape for key, shape in published.items() if key not in UNUSED}

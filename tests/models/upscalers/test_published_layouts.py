@@ -13,6 +13,7 @@ from torch import nn
 from models.checkpoints.convert.conversion import Conversion
 from models.checkpoints.detect.detected_file import detect_file
 from models.checkpoints.errors import CheckpointError
+from models.checkpoints.meta import meta_device
 from models.loading.inspection import inspect_checkpoint
 from models.upscalers.config import UpscalerConfig
 from models.upscalers.registry import load_upscaler
@@ -96,7 +97,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes_are_detected(name: str) -> None:
     expected, parameters = PUBLISHED[name]
-    with torch.device("meta"):
+    with meta_device():
         network = _full_size(name)
     weights = network.state_dict()
     file = detect_file({key: tuple(tensor.shape) for key, tensor in weights.items()})
