@@ -21,7 +21,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.trusted_authority import trust_one_authority
 
 # Of a property that sets no number of its own.
-SOME_EXAMPLES, ALL_EXAMPLES = 40, 100
+SOME_EXAMPLES, ALL_EXAMPLES = 25, 100
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 from typing import Any
@@ -19,6 +20,7 @@ from models.networks.controlnet import ControlNet, ControlNetConfig
 from models.networks.unet import AddedConditioning, Residuals, UNet
 from tests.models.published.families import SSD_1B_UNET, VEGA_UNET, narrow
 from tests.support.published import SD15, SDXL, published, small_unet
+from tests.support.sampling import sample
 
 TOLERANCE = 1e-5  # relative to the largest value of the reference
 CANNY = "lllyasviel__control_v11p_sd15_canny"
@@ -98,9 +100,10 @@ def test_residuals_for_networks_distilled_block_by_block(unet: dict[str, Any]) -
     assert close(ours.mid, expected.mid_block_res_sample)
 
 
-@pytest.mark.parametrize("model", [SD15, SDXL])
-@pytest.mark.parametrize("order", ["rgb", "bgr"])
-@pytest.mark.parametrize("pools", [False, True, None])
+@pytest.mark.parametrize(
+    ("pools", "model", "order"),
+    sample(itertools.product([False, True, None], [SD15, SDXL], ["rgb", "bgr"]), every=5),
+)
 def test_residuals_and_unet_output(model: str, order: str, pools: bool | None) -> None:
     """pools: the residuals are averaged over height and width, as of the shuffle ControlNet."""
     unet_config = small_unet(model)

@@ -78,6 +78,8 @@ VALUES: dict[str, list[Any]] = {
         None,
     ],
 }
+# In diffusers a case takes so long, and their base classes have the same fields.
+SLOW = ("KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler")
 # Fields of other classes, which diffusers ignores, except where their value is refused.
 FOREIGN = {
     "shift",
@@ -179,7 +181,13 @@ def _predicts_x0(name: str) -> bool:
     return not ancestral and name not in ("PNDMScheduler", "DPMSolverSDEScheduler")
 
 
-@pytest.mark.parametrize("name", SCHEDULER_CLASSES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in SLOW else ())
+        for name in SCHEDULER_CLASSES
+    ],
+)
 def test_field_is_computed_as_diffusers_does_or_refused(name: str) -> None:
     wrong: dict[str, object] = {}
     foreign = {"sigma_min"} if name.startswith("KDPM2") else FOREIGN  # which take seconds each

@@ -105,7 +105,7 @@ def test_ids_are_the_recorded_ones_of_open_clip(
         assert published.tokens(text) == open_clip(text), text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=texts)
 def test_ids_are_those_of_open_clip(
     published: Tokenizer, open_clip: Callable[[str], list[int]], text: str

@@ -12,7 +12,7 @@ from tests.service.conftest import ABLE, Running, running
 from tests.service.description import description_of, operations
 from tests.support.redis_server import RedisServer
 
-EXAMPLES = 12  # of each operation
+EXAMPLES = 8  # of each operation
 DESCRIPTION = description_of()
 WITH_STATE = ("/healthz", "/readyz")  # may be 503
 
