@@ -14,6 +14,9 @@ from protocol.auth.api_keys import KeyRecords
 from protocol.connection.redis_client import connect
 from tests.support.redis_server import RedisServer
 
+pytestmark = pytest.mark.early
+
+
 SECRET = "s3cret"
 NOWHERE = "http://127.0.0.1:1"
 COMMAND = (sys.executable, "-m", "darkroom")

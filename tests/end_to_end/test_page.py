@@ -24,6 +24,8 @@ from tests.service.conftest import ABLE, running
 from tests.service.fake_worker import NAME
 from tests.service.keys import ADMIN_KEY, key_for
 
+pytestmark = pytest.mark.early
+
 
 def test_prompt_gives_images_with_their_settings(page: Page) -> None:
     page.locator("#seed").fill("41")

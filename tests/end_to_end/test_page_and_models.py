@@ -35,6 +35,9 @@ from tests.support.tiny_models import (
     write_tiny_vae,
 )
 
+pytestmark = pytest.mark.early
+
+
 MODELS_TOML = """
 [models.able]
 source = "able"

@@ -28,6 +28,9 @@ from tests.end_to_end.browser import (
 )
 from tests.support.imports import ROOT
 
+pytestmark = pytest.mark.early
+
+
 DROP = """([target, base64]) => {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   const dataTransfer = new DataTransfer();

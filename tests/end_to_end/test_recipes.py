@@ -20,6 +20,9 @@ from protocol.request.object_keys import OutputFormat
 from tests.golden.inputs import png, scene, with_images
 from tests.golden.service import running_service
 
+pytestmark = pytest.mark.early
+
+
 Body = dict[str, Any]
 
 QUICK = {"width": 48, "height": 48, "steps": 3, "seed": 300}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, expect
 
 from service.dialects.registry import DIALECTS
@@ -12,6 +13,8 @@ from service.openapi import TAGS
 from tests.end_to_end.browser import new_page
 from tests.service.conftest import ABLE, running
 from tests.service.keys import ADMIN_KEY
+
+pytestmark = pytest.mark.early
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from models.checkpoints.checkpoint import CheckpointError
 from models.checkpoints.convert.model_store import ModelStore
 from models.checkpoints.hub import fetch_component, fetch_configs
+from models.checkpoints.meta import META
 from models.conditioners.clip import text_stages
 from models.loading.embeddings import Embeddings
-from models.loading.footprint import META, weights_bytes
+from models.loading.footprint import weights_bytes
 from models.loading.loader import BUNDLED, load_model
 from models.loading.replacements import with_tiny
 from models.loading.stated import Stated

@@ -7,6 +7,7 @@ import json
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 import transformers
@@ -35,7 +36,7 @@ PROMPTS = [
 
 # Characters that no Unicode standard had yet assigned: letters to one library and punctuation to
 # another.
-UNASSIGNED = "Cn"
+UNASSIGNED: Final = "Cn"
 
 # Typical text, and targets of cleaning: entities, wrong decodings, wide letters.
 assigned = st.characters(exclude_categories=(UNASSIGNED, "Co", "Cs"))

@@ -15,6 +15,9 @@ from protocol.connection.topology import Topology
 from protocol.settings import Settings
 from tests.protocol.connection.redis_servers import Server, cluster, replicated, tls, until
 
+pytestmark = pytest.mark.early
+
+
 REPLICATED = 1  # replicas that must have a job before its master is killed
 
 needs_redis = pytest.mark.skipif(
