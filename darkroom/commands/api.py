@@ -2,6 +2,8 @@
 
 import argparse
 
+from darkroom.lasting_imports import lasting_imports
+
 HELP = "run the HTTP service alone"
 
 
@@ -16,6 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal stops the service."""
     # Only here: the other commands need no web framework.
-    from service.__main__ import main
-
+    with lasting_imports():
+        from service.__main__ import main
     return main()

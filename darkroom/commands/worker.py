@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from darkroom.lasting_imports import lasting_imports
 from darkroom.processes.devices import device_list
 from darkroom.processes.worker_pool import WorkerPool
 from darkroom.signals import run_until_signal
@@ -46,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.devices is not None:
         return _run_pool(arguments.devices)
     # Only here: this loads torch.
-    from worker.__main__ import main
-
+    with lasting_imports():
+        from worker.__main__ import main
     return main()
 
 
