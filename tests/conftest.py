@@ -95,19 +95,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+SHARED_SERVER = pytest.StashKey[RedisServer]()
+
+
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(pytestconfig: pytest.Config) -> Iterator[RedisServer]:
     """Start one real server for the whole run. Tests that stop or kill a server start their own."""
     with RedisServer() as server:
+        pytestconfig.stash[SHARED_SERVER] = server
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def emptied_redis(pytestconfig: pytest.Config) -> None:
+    """Empty the shared server before the tests of a file: a service of all of them may use it."""
+    if (server := pytestconfig.stash.get(SHARED_SERVER, None)) is not None:
+        _empty(server)
 
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
     """Empty the database of the shared server and return its address."""
-    with redis.Redis.from_url(redis_server.url) as client:
-        client.flushall()
+    _empty(redis_server)
     return redis_server.url
+
+
+def _empty(server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
 
 
 @pytest.fixture

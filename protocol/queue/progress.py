@@ -61,11 +61,11 @@ class ProgressBoard:
     def publish_all(
         self, updates: Sequence[Progress], previews: Mapping[str, Previews] = NO_PREVIEWS
     ) -> None:
-        """Do the same for many jobs in one round trip, as after every denoising step.
+        """Do the same for many jobs at once, as after every denoising step.
 
         `previews` are by job id. Of each image the latest is kept.
         """
-        with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+        with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             for job_id, made in previews.items():
                 if made.first is not None:
                     pipe.set(_preview(job_id), made.first, ex=PREVIEW_TTL_S)
@@ -93,19 +93,22 @@ class ProgressBoard:
             found: bytes | None = self._redis.get(_preview(job_id))  # type: ignore[assignment]  # sync client
         return found
 
-    def previews(self, job_id: str, seen: int) -> dict[int, bytes]:
-        """Return the latest previews of a job of several images, JPEGs by index.
+    def previews(self, job_id: str, seen: int) -> Previews:
+        """Return the latest previews of a job, all of one denoising step.
 
-        Those whose number is at most `seen` are left out.
+        Those in `each` whose number is at most `seen` are left out.
         """
-        with redis_errors():
-            found: dict[bytes, bytes] = self._redis.hgetall(_previews(job_id))  # type: ignore[assignment]  # sync client
+        with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(_preview(job_id))
+            pipe.hgetall(_previews(job_id))
+            first, found = pipe.execute()
         numbered = {int(index): value.partition(b" ") for index, value in found.items()}
-        return {
+        each = {
             index: jpeg
             for index, (number, _, jpeg) in sorted(numbered.items())
             if int(number) > seen
         }
+        return Previews(first, each)
 
 
 def _preview(job_id: str) -> str:

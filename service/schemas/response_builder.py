@@ -58,9 +58,10 @@ class ResponseBuilder:
     def _previews(self, job_id: str, seen: int) -> Previews:
         """Return fields of the progress; none during an outage, which must not end a stream."""
         with suppress(QueueUnavailable):
-            first, each = self.board.preview(job_id), self.board.previews(job_id, seen)
-            images = [PreviewResponse(index=n, base64=_base64(one)) for n, one in each.items()]
-            return {"preview": _base64(first) if first else None, "previews": images or None}
+            made = self.board.previews(job_id, seen)
+            images = [PreviewResponse(index=n, base64=_base64(one)) for n, one in made.each.items()]
+            first = _base64(made.first) if made.first else None
+            return {"preview": first, "previews": images or None}
         return {}
 
     def job_now(self, view: JobView, previews: Previews | None = None) -> JobResponse:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 from redis import Redis
@@ -38,7 +39,7 @@ def test_latest_preview_is_stored_for_a_while(redis: Redis) -> None:
     board.publish_all([], {JOB: Previews(None)})
     assert board.preview(JOB) == b"second"
     assert board.latest(JOB) is None
-    assert board.previews(JOB, 0) == {}
+    assert board.previews(JOB, 0) == Previews(b"second")
     assert {redis.ttl(name) > 0 for name in redis.keys("*preview*")} == {True}
 
 
@@ -46,10 +47,30 @@ def test_latest_preview_of_each_image_is_stored_for_a_while(redis: Redis) -> Non
     board = ProgressBoard(redis)
     for number, each in enumerate(({0: b"a b", 10: b"c"}, {2: b""}, {2: b"d", 10: b" e"}), 1):
         board.publish_all([], {JOB: Previews(b"first", each, number)})
-    assert board.previews(JOB, 0) == {0: b"a b", 2: b"d", 10: b" e"}
-    assert board.previews(JOB, 1) == board.previews(JOB, 2) == {2: b"d", 10: b" e"}
-    assert board.previews(JOB, 3) == {}
+    assert board.previews(JOB, 0).each == {0: b"a b", 2: b"d", 10: b" e"}
+    assert board.previews(JOB, 1).each == board.previews(JOB, 2).each == {2: b"d", 10: b" e"}
+    assert board.previews(JOB, 3) == Previews(b"first")
     assert {redis.ttl(name) > 0 for name in redis.keys("*preview*")} == {True}
+
+
+def test_previews_are_of_one_step(redis: Redis) -> None:
+    """Read while another thread writes those of the next steps."""
+    board = ProgressBoard(redis)
+
+    def write() -> None:
+        for step in range(1, 301):
+            jpeg = b"%d" % step
+            board.publish_all([], {JOB: Previews(jpeg, {0: jpeg, 1: jpeg}, step)})
+
+    writer = Thread(target=write)
+    writer.start()
+    seen = set()
+    while writer.is_alive():
+        made = board.previews(JOB, 0)
+        seen.add(made.first)
+        assert {made.first} >= set(made.each.values())
+    writer.join()
+    assert len(seen) > 2
 
 
 def test_previews_that_were_not_sent_are_kept_unless_there_are_newer_ones() -> None:

@@ -12,7 +12,6 @@ import httpx
 import pytest
 from PIL import Image
 
-from protocol.connection.redis_client import connect
 from tests.service.conftest import ABLE, MAX_BODY_BYTES, Running, running
 from tests.service.sample_images import gradient, in_base64, left_half_white, packed
 from tests.support.redis_server import RedisServer
@@ -369,8 +368,6 @@ INTERNALS = re.compile(
 
 @pytest.fixture(scope="module")
 def service(redis_server: RedisServer) -> Iterator[Running]:
-    with connect(redis_server.url) as redis:
-        redis.flushall()
     with running(redis_server.url, ABLE) as service:
         yield service
 
