@@ -68,7 +68,7 @@ LAYERS = {
     "darkroom": (
         {
             *("__init__", "addresses", "arguments", "client", "display"),
-            *("development_certificate", "signals", "terminal"),
+            *("development_certificate", "lasting_imports", "signals", "terminal"),
         },
         {"processes"},
         {"commands"},
