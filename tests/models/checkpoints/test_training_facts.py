@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -307,10 +306,8 @@ HOSTILE = {
 def test_hostile_yaml_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "model.yaml"
     path.write_bytes(HOSTILE[name].encode("utf-8", "surrogateescape"))
-    began = time.process_time()
     with pytest.raises(Malformed, match=r"model\.yaml"):
         read_yaml(path)
-    assert time.process_time() - began < 5
     with pytest.raises(Malformed):
         training_facts(path, (), {})
 
