@@ -28,6 +28,7 @@ MODULES = {
     "correctness": "bench.engine.correctness",
     "full_size": "bench.full_size",
     "tiled_memory": "bench.engine.tiled_memory",
+    "startup": "bench.serving.startup",
 }
 # About 0.5, 1, 3, 5 and 1 minutes on two cores.
 DEFAULT = ("overhead", "offline", "peers", "online", "components")

@@ -20,6 +20,7 @@ from bench.common.drive import Outcome, txt2img_job
 from bench.common.workloads import ARCHITECTURES, BUNDLED_EMOJI, TINY, folder
 from bench.engine.flops import decode_flops, encode_flops, text_flops, unet_flops
 from bench.engine.tiled_memory import Setting, measure
+from bench.serving import startup
 from bench.serving.policies import RequestLevel
 from bench.serving.soak import Sample, trends
 from tests.support.local_stack import QUICK
@@ -242,3 +243,17 @@ def test_job_can_be_cancelled_before_its_batch_starts() -> None:
     policy.admit(job(0))
     policy.cancel("0" * 32)
     assert policy.idle
+
+
+def test_startup(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
+    found = startup.start(startup.HERE)
+    assert found.tree == "this tree"
+    assert found.cpu_s > 0 < found.ready_s
+
+
+def test_stack_that_cannot_start_gives_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_DEVICE", "none")
+    with pytest.raises(RuntimeError, match="DARKROOM_DEVICE"):
+        startup.start(startup.HERE)
