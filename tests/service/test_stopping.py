@@ -36,8 +36,11 @@ def problem(response: RawResponse) -> dict[str, object]:
 
 
 def release_when_stopping(service: Running) -> None:
-    """Let the job run once the service accepts no more connections."""
-    with suppress(httpx.ConnectError):
+    """Let the job run once the service accepts no more connections.
+
+    One that is already accepted then is closed without an answer.
+    """
+    with suppress(httpx.TransportError):
         while True:
             httpx.get(f"{service.url}/healthz", timeout=60)
             time.sleep(0.01)
