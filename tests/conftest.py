@@ -1,6 +1,5 @@
 """Fixtures and settings of all tests."""
 
-import gc
 import os
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ import pytest
 import redis
 from xdist.remote import Producer
 
+from darkroom.lasting_imports import lasting_imports
 from tests.support.file_schedule import (
     FileSchedule,
     files_from_own_start,
@@ -74,12 +74,8 @@ def pytest_collection() -> Generator[None, object, object]:
     Modules and tests are never garbage, but a full collection visits all their objects. A worker
     starts one when it removes a model, and pytest several at the end.
     """
-    gc.disable()
-    try:
+    with lasting_imports():
         return (yield)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 
 import models
+from models.checkpoints.meta import META
 from models.loading.loader import load_model
 from models.pipeline import LatentDiffusion
 from models.text.tokenizer import Tokenizer
@@ -153,7 +154,7 @@ def write_card(work: WorkFolder, options: argparse.Namespace) -> None:
 
 def write_texts(work: WorkFolder, folder: Path, measured: Mapping[str, str]) -> None:
     """Write `README.md` and `LICENSES.md` of the model in `folder`."""
-    model = load_model(str(folder), torch.device("meta"), torch.float32)
+    model = load_model(str(folder), META, torch.float32)
     side = image_size(folder)
     images = len(data.kept_images(work.root, side).pixels)
     text = card(model, checkpointing.images_seen(folder), images, measured)

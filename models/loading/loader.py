@@ -24,6 +24,7 @@ from models.checkpoints.checkpoint import (
     resolve,
 )
 from models.checkpoints.hub import fetch
+from models.checkpoints.meta import META
 from models.conditioners.concat_conditioning import ConcatConditioning
 from models.conditioners.textual_inversion import with_embeddings
 from models.executors.eager import eager_executors
@@ -135,7 +136,7 @@ def _first_stage(
     if other is None:
         return load_first_stage(first_stage_folder(model), dtype, device)
     try:
-        own = load_first_stage(first_stage_folder(model), dtype, torch.device("meta")).config
+        own = load_first_stage(first_stage_folder(model), dtype, META).config
     except CheckpointMissing:
         unet = UNetConfig.from_dict(read_json(model / "unet/config.json"))
         return load_missing(

@@ -16,7 +16,6 @@ from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.early
 
-
 SECRET = "s3cret"
 NOWHERE = "http://127.0.0.1:1"
 COMMAND = (sys.executable, "-m", "darkroom")

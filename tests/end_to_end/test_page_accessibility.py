@@ -19,7 +19,6 @@ from tests.service.conftest import ABLE, running
 
 pytestmark = pytest.mark.early
 
-
 MAX_SCRIPT_BYTES = 100_000  # before the first paint
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 PHONE = {"width": 360, "height": 740}

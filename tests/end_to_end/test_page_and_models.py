@@ -37,7 +37,6 @@ from tests.support.tiny_models import (
 
 pytestmark = pytest.mark.early
 
-
 MODELS_TOML = """
 [models.able]
 source = "able"

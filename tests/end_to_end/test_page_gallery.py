@@ -30,7 +30,6 @@ from tests.support.imports import ROOT
 
 pytestmark = pytest.mark.early
 
-
 DROP = """([target, base64]) => {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   const dataTransfer = new DataTransfer();

@@ -22,7 +22,6 @@ from tests.golden.service import running_service
 
 pytestmark = pytest.mark.early
 
-
 Body = dict[str, Any]
 
 QUICK = {"width": 48, "height": 48, "steps": 3, "seed": 300}

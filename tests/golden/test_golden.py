@@ -16,7 +16,6 @@ from tests.golden.service import running_service
 
 pytestmark = pytest.mark.early
 
-
 # By file format, in levels of 0 to 255: quantisation multiplies the differences of lossy files.
 LARGEST_DIFFERENCE = {"png": 2, "jpeg": 16, "webp": 16}
 MEAN_DIFFERENCE = {"png": 0.01, "jpeg": 0.2, "webp": 0.2}

@@ -17,7 +17,6 @@ from tests.protocol.connection.redis_servers import Server, cluster, replicated,
 
 pytestmark = pytest.mark.early
 
-
 REPLICATED = 1  # replicas that must have a job before its master is killed
 
 needs_redis = pytest.mark.skipif(
